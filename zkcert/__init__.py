@@ -1,0 +1,1 @@
+"""zkcert: zero-knowledge certificates of directional sharpness."""

@@ -1,0 +1,1 @@
+"""Primitives shared by prover and verifier; numpy and the standard library only."""
