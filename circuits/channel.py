@@ -1,0 +1,146 @@
+"""The hiding channel's algebra: values nobody sees, known only as affine forms in one-time pads.
+
+Every message that depends on the witness is sent as ``message = value + pad`` with a fresh committed pad, so both
+sides know the value as ``message - pad``. Verifier checks become affine equations in the pads; a product of two hidden
+values uses a committed triple (x, y, z = x y): sending ``a + x`` and ``b + y`` gives
+
+    a b = (a+x)(b+y) - (a+x) y - (b+y) x + z,
+
+again affine. All equations are collected here and proved at once by the pad proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.core.field import F, f_array
+
+U64 = NDArray[np.uint64]
+Node = int
+Terms = Sequence[tuple[F, Node]]
+
+
+@dataclass(frozen=True)
+class PadForm:
+    """``<singles, s> + <x, x> + <y, y> + <z, z> = -const`` must hold; coefficient arrays (2, n)."""
+
+    singles: U64
+    x: U64
+    y: U64
+    z: U64
+    const: F
+
+
+class Tape:
+    """Hidden values as nodes: a node is ``const + sum coef * parent`` or a pad."""
+
+    def __init__(self) -> None:
+        self.const: list[F] = []
+        self.terms: list[Terms] = []
+        self.pad_of: dict[Node, tuple[str, int]] = {}
+        self.singles = 0
+        self.triples = 0
+        self.equations: list[tuple[Node, str]] = []
+
+    def _node(self, const: F, terms: Terms) -> Node:
+        self.const.append(const)
+        self.terms.append(terms)
+        return len(self.const) - 1
+
+    def known(self, value: F) -> Node:
+        return self._node(value, ())
+
+    def linear(self, terms: Terms, const: F = F.ZERO) -> Node:
+        return self._node(const, terms)
+
+    def _pad(self, kind: str, index: int) -> Node:
+        n = self._node(F.ZERO, ())
+        self.pad_of[n] = (kind, index)
+        return n
+
+    def receive(self, message: F) -> Node:
+        """The value behind ``message = value + s_k`` for the next single pad."""
+        pad = self._pad("s", self.singles)
+        self.singles += 1
+        return self._node(message, ((F(-1), pad),))
+
+    def receive_pair(self, ma: F, mb: F) -> tuple[Node, Node, Node]:
+        """The values a, b and a*b behind ``ma = a + x_k``, ``mb = b + y_k`` for the next triple."""
+        k = self.triples
+        self.triples += 1
+        x, y, z = self._pad("x", k), self._pad("y", k), self._pad("z", k)
+        a = self._node(ma, ((F(-1), x),))
+        b = self._node(mb, ((F(-1), y),))
+        ab = self._node(ma * mb, ((-ma, y), (-mb, x), (F.ONE, z)))
+        return a, b, ab
+
+    def assert_zero(self, node: Node, name: str) -> None:
+        self.equations.append((node, name))
+
+    def collapse(self, weights: Sequence[F]) -> PadForm:
+        """One random combination of all equations as an affine form in the pads (reverse accumulation)."""
+        zero = F.ZERO
+        adjoint: list[F] = [zero] * len(self.const)
+        for (node, _), w in zip(self.equations, weights, strict=True):
+            adjoint[node] = adjoint[node] + w
+        const = zero
+        pads: dict[str, list[F]] = {
+            "s": [zero] * self.singles,
+            "x": [zero] * self.triples,
+            "y": [zero] * self.triples,
+            "z": [zero] * self.triples,
+        }
+        for node in reversed(range(len(self.const))):
+            a = adjoint[node]
+            if not a:
+                continue
+            const = const + a * self.const[node]
+            for coef, parent in self.terms[node]:
+                adjoint[parent] = adjoint[parent] + a * coef
+            if node in self.pad_of:
+                kind, index = self.pad_of[node]
+                pads[kind][index] = pads[kind][index] + a
+        return PadForm(*(f_array(pads[k]).reshape(2, -1) for k in "sxyz"), const=const)
+
+
+class Channel(Protocol):
+    """What a reduction sees of the conversation; `None` values mean "read them from the proof"."""
+
+    tape: Tape
+
+    def challenge(self, label: str) -> F: ...
+
+    def challenges(self, label: str, count: int) -> list[F]: ...
+
+    def send(self, label: str, values: Sequence[F] | None, count: int) -> list[Node]: ...
+
+    def send_pairs(
+        self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int
+    ) -> list[tuple[Node, Node, Node]]: ...
+
+    def reveal(self, label: str, value: F | None) -> F: ...
+
+    def grind(self, label: str, bits: int) -> None: ...
+
+    def assert_zero(self, node: Node, name: str) -> None: ...
+
+
+class Blind:
+    """The oracle of somebody who knows nothing: every answer is None, and the channel reads instead."""
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *args: None
+
+    def products(self, job: object) -> Blind:
+        return self
+
+    def trees(self, alpha: F) -> tuple[Blind, Blind]:
+        return self, self
+
+    def batch(self, claims: object, weights: object) -> Blind:
+        return self

@@ -1,0 +1,490 @@
+"""The language circuits are written in: digit tensors, views of them, and integer identities over axes.
+
+A *tensor* is a family of range-checked digits; its value is ``sum_d digit_d * 2^shift_d``. A *view* reads a tensor
+through public index maps, one *source* per tensor axis. A *form* is a linear combination of view digits. An
+*identity* states, for every index of its output axes, that
+
+    sum over summed axes of sum_k A_k * B_k  +  linear  +  constant  =  0        (over the integers)
+
+where A_k, B_k and `linear` are forms. `check_bounds` proves from the digit ranges that the left side is smaller
+than p in magnitude, so that the identity modulo p, which is what is proved, is the identity over the integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.core import field as ff
+from zkcert.core.field import F, P
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+Vectors = Mapping[str, U64]
+
+DIGIT_BITS = 22
+
+
+def ceil_log2(n: int) -> int:
+    """Smallest b with 2^b >= n (n >= 1)."""
+    return (n - 1).bit_length()
+
+
+# ------------------------------------------------------------------------------------------------ digits, tensors
+
+
+@dataclass(frozen=True, order=True)
+class Range:
+    """The exact range ``[lo, lo + size)`` of a digit; `size` is the number of entries of its lookup table."""
+
+    size: int
+    lo: int = 0
+
+    @property
+    def hi(self) -> int:
+        return self.lo + self.size - 1
+
+
+def unsigned(bits: int) -> Range:
+    return Range(1 << bits)
+
+
+def balanced(bits: int) -> Range:
+    return Range(1 << bits, -(1 << (bits - 1)))
+
+
+BIT = unsigned(1)
+U22 = unsigned(DIGIT_BITS)
+B22 = balanced(DIGIT_BITS)
+
+
+@dataclass(frozen=True)
+class Digit:
+    """One digit of a tensor: its exact range and the power of two it is worth."""
+
+    range: Range
+    shift: int = 0
+
+
+def radix(*ranges: Range) -> tuple[Digit, ...]:
+    """Digits worth 2^0, 2^22, 2^44, ... with the given ranges."""
+    return tuple(Digit(r, DIGIT_BITS * i) for i, r in enumerate(ranges))
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A committed tensor. Axis 0 (`unroll`) has one column per index; the others lie inside a column.
+
+    `split` names an inner axis (1-based, as in `sizes`) that is cut into power-of-two blocks instead of padded.
+    """
+
+    name: str
+    unroll: int
+    shape: tuple[int, ...]
+    digits: tuple[Digit, ...]
+    split: int | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.unroll, *self.shape)
+
+    def bounds(self) -> tuple[int, int]:
+        lo = sum(d.range.lo << d.shift for d in self.digits)
+        return lo, sum(d.range.hi << d.shift for d in self.digits)
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Blocks (start, log2 length) of the split axis; one padded block where nothing is gained by cutting."""
+        return axis_blocks(self.sizes[self.split]) if self.split else [(0, -1)]
+
+
+def axis_blocks(size: int) -> list[tuple[int, int]]:
+    """Cut `size` into power-of-two blocks, the last one padded if that wastes at most a third."""
+    out, start = [], 0
+    while start < size:
+        rest = size - start
+        bits = ceil_log2(rest)
+        if 3 * (1 << bits) > 4 * rest:
+            bits -= 1
+        out.append((start, bits))
+        start += 1 << bits
+    return out
+
+
+# ------------------------------------------------------------------------------------------------ sources, views
+
+
+class Source:
+    """How a tensor axis of length `size` is indexed from domain axes `axes`: a public linear map."""
+
+    axes: tuple[str, ...] = ()
+    size: int
+
+    def vector(self, vecs: Vectors) -> U64:
+        """Weights (2, size) of the tensor axis induced by weights `vecs[axis]` of the domain axes."""
+        raise NotImplementedError
+
+    def terms(self) -> int:
+        """Largest number of tensor entries one domain index reads (for bounds)."""
+        return 1
+
+
+@dataclass(frozen=True)
+class Same(Source):
+    """Tensor index = domain index."""
+
+    axis: str
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.axis,)
+
+    def vector(self, vecs: Vectors) -> U64:
+        return vecs[self.axis][:, : self.size]
+
+
+@dataclass(frozen=True)
+class Map(Source):
+    """Tensor index = table[domain index]; -1 reads zero."""
+
+    axis: str
+    table: tuple[int, ...]
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.axis,)
+
+    def vector(self, vecs: Vectors) -> U64:
+        return scatter(vecs[self.axis][:, : len(self.table)], np.array(self.table), self.size)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A public index table (k, s) -> tensor index or -1, with identity semantics so that views can be compared."""
+
+    name: str
+    index: I64 = field(compare=False, hash=False)
+
+
+@dataclass(frozen=True)
+class Gather(Source):
+    """Tensor index = table[k, s] for two domain axes; -1 reads zero. Rows of the table are injective."""
+
+    k: str
+    s: str
+    table: Table
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.k, self.s)
+
+    def vector(self, vecs: Vectors) -> U64:
+        return self.weigh(vecs[self.k], vecs[self.s])
+
+    def weigh(self, vk: U64, vs: U64) -> U64:
+        """sum_{k,s} vk[k] vs[s] e_{table[k,s]}, shape (2, size)."""
+        out = np.zeros((2, self.size), np.uint64)
+        for k, row in enumerate(self.table.index):
+            ok = row >= 0
+            term = ff.f_mul(vs[:, : len(row)][:, ok], vk[:, k : k + 1])
+            out[:, row[ok]] = ff.f_add(out[:, row[ok]], term)
+        return out
+
+
+@dataclass(frozen=True)
+class SuffixGather(Source):
+    """Reads sum_{j <= k} tensor[table[j, s]]: a running sum along k (linear terms only)."""
+
+    k: str
+    s: str
+    table: Table
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.k, self.s)
+
+    def vector(self, vecs: Vectors) -> U64:
+        count = len(self.table.index)
+        suffix = np.zeros((2, count), np.uint64)
+        running = np.zeros(2, np.uint64)
+        for k in reversed(range(count)):
+            running = ff.f_add(running, vecs[self.k][:, k])
+            suffix[:, k] = running
+        return Gather(self.k, self.s, self.table, self.size).weigh(suffix, vecs[self.s])
+
+    def terms(self) -> int:
+        return len(self.table.index)
+
+
+@dataclass(frozen=True)
+class Sum(Source):
+    """Sums the tensor axis with public integer weights (default: ones over all `size` entries)."""
+
+    size: int
+    weights: tuple[int, ...] | None = None
+
+    def vector(self, vecs: Vectors) -> U64:
+        w = np.ones(self.size, np.int64) if self.weights is None else np.array(self.weights, np.int64)
+        return ff.f_from_fp(ff.fp_from_int(w))
+
+    def terms(self) -> int:
+        return self.size if self.weights is None else sum(abs(w) for w in self.weights)
+
+
+@dataclass(frozen=True)
+class GatherSum(Source):
+    """Reads sum_k tensor[table[k, s]] for the domain axis s (linear terms only)."""
+
+    s: str
+    table: Table
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.s,)
+
+    def vector(self, vecs: Vectors) -> U64:
+        ones = ff.f_from_fp(np.ones(len(self.table.index), np.uint64))
+        return Gather("", self.s, self.table, self.size).weigh(ones, vecs[self.s])
+
+    def terms(self) -> int:
+        return len(self.table.index)
+
+
+def scatter(v: U64, index: I64, size: int) -> U64:
+    """(2, n) weights added up at `index` (entries -1 dropped) into (2, size)."""
+    out = np.zeros((2, size), np.uint64)
+    for j, i in enumerate(index.tolist()):
+        if i >= 0:
+            out[:, i] = ff.f_add(out[:, i], v[:, j])
+    return out
+
+
+ONCE = Sum(1)
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor read through one source per axis (the unrolled axis first)."""
+
+    tensor: Tensor
+    sources: tuple[Source, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sources) != len(self.tensor.sizes):
+            raise ValueError(f"{self.tensor.name}: {len(self.sources)} sources for {self.tensor.sizes}")
+        for src, size in zip(self.sources, self.tensor.sizes, strict=True):
+            if src.size != size:
+                raise ValueError(f"{self.tensor.name}: source {src} does not fit sizes {self.tensor.sizes}")
+
+    @property
+    def axes(self) -> frozenset[str]:
+        return frozenset(a for s in self.sources for a in s.axes)
+
+    def terms(self) -> int:
+        out = 1
+        for s in self.sources:
+            out *= s.terms()
+        return out
+
+    def digit(self, d: int, coef: int = 1) -> Form:
+        return Form(((self, d, coef),))
+
+    def whole(self, coef: int = 1) -> Form:
+        """The value: sum of the digits times their powers of two."""
+        return Form(tuple((self, i, coef << d.shift) for i, d in enumerate(self.tensor.digits)))
+
+
+Coef = int | F
+
+
+@dataclass(frozen=True)
+class Form:
+    """A linear combination of view digits with integer (or, inside a reduction, field) coefficients."""
+
+    terms: tuple[tuple[View, int, Coef], ...] = ()
+
+    def __add__(self, other: Form) -> Form:
+        acc: dict[tuple[View, int], Coef] = {}
+        for v, d, c in self.terms + other.terms:
+            acc[v, d] = acc[v, d] + c if (v, d) in acc else c
+        return Form(tuple((v, d, c) for (v, d), c in acc.items() if c != 0))
+
+    def __mul__(self, k: Coef) -> Form:
+        return Form(tuple((v, d, c * k) for v, d, c in self.terms))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Form:
+        return self * -1
+
+    def __sub__(self, other: Form) -> Form:
+        return self + -other
+
+    @property
+    def axes(self) -> frozenset[str]:
+        return frozenset(a for v, _, _ in self.terms for a in v.axes)
+
+    def bounds(self) -> tuple[int, int]:
+        """Exact interval of the form's value (digits independent; absent reads count as zero)."""
+        lo = hi = 0
+        for v, d, c in self.terms:
+            assert isinstance(c, int)
+            r, n = v.tensor.digits[d].range, v.terms()
+            a, b = sorted((c * r.lo * n, c * r.hi * n))
+            lo, hi = lo + min(a, 0), hi + max(b, 0)
+        return lo, hi
+
+
+ZERO = Form()
+
+
+# ------------------------------------------------------------------------------------------------ identities
+
+
+@dataclass(frozen=True)
+class Constant:
+    """coef * prod_axis weights[axis][index]; axes not named weigh 1."""
+
+    coef: int
+    weights: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Expr:
+    """sum of products + linear + constants: one side of an identity."""
+
+    products: tuple[tuple[Form, Form], ...] = ()
+    linear: Form = ZERO
+    constants: tuple[Constant, ...] = ()
+
+    def __add__(self, other: Expr | Form | int) -> Expr:
+        o = expr(other)
+        return Expr(self.products + o.products, self.linear + o.linear, self.constants + o.constants)
+
+    __radd__ = __add__
+
+    def __mul__(self, k: int) -> Expr:
+        consts = tuple(Constant(c.coef * k, c.weights) for c in self.constants)
+        return Expr(tuple((a * k, b) for a, b in self.products), self.linear * k, consts)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Expr:
+        return self * -1
+
+    def __sub__(self, other: Expr | Form | int) -> Expr:
+        return self + -expr(other)
+
+    def bounds(self, count: int) -> tuple[int, int]:
+        """Interval of the value when products are summed over `count` indices."""
+        lo, hi = self.linear.bounds()
+        for a, b in self.products:
+            (al, ah), (bl, bh) = a.bounds(), b.bounds()
+            corners = [al * bl, al * bh, ah * bl, ah * bh, 0]
+            lo, hi = lo + count * min(corners), hi + count * max(corners)
+        for c in self.constants:
+            low = high = 1
+            for _, w in c.weights:
+                low, high = min(low * min(w), low * max(w), high * min(w), high * max(w)), max(
+                    low * min(w), low * max(w), high * min(w), high * max(w)
+                )
+            lo, hi = lo + min(c.coef * low, c.coef * high), hi + max(c.coef * low, c.coef * high)
+        return lo, hi
+
+
+def expr(x: Expr | Form | int) -> Expr:
+    if isinstance(x, Expr):
+        return x
+    return Expr(linear=x) if isinstance(x, Form) else Expr(constants=(Constant(x),) if x else ())
+
+
+def product(a: Form, b: Form) -> Expr:
+    return Expr(((a, b),))
+
+
+@dataclass(frozen=True)
+class DomainAxis:
+    name: str
+    size: int
+
+    @property
+    def bits(self) -> int:
+        return ceil_log2(self.size)
+
+
+class BoundError(Exception):
+    """An identity could wrap around p: the circuit does not close and is refused."""
+
+
+@dataclass
+class Constraint:
+    """Identities over common output and summed axes; they are proved as one random combination."""
+
+    name: str
+    out: tuple[DomainAxis, ...]
+    summed: tuple[DomainAxis, ...] = ()
+    members: list[tuple[str, Expr]] = field(default_factory=list)
+
+    def add(self, label: str, e: Expr | Form) -> None:
+        e = expr(e)
+        count = 1
+        for ax in self.summed:
+            count *= ax.size
+        lo, hi = e.bounds(count)
+        if max(-lo, hi) >= P:
+            raise BoundError(f"{self.name}/{label}: |value| can reach 2^{max(-lo, hi).bit_length()}, p is 2^61-1")
+        names = {a.name for a in self.out}
+        used = set(e.linear.axes) | {a for c in e.constants for a, _ in c.weights}
+        if not used <= names:
+            raise ValueError(f"{self.name}/{label}: linear part uses axes {used - names}")
+        self.members.append((label, e))
+
+
+@dataclass
+class PublicTensor:
+    """Ties unrolled index `index` of a tensor to public digits (n_digits, *shape) int64."""
+
+    tensor: Tensor
+    index: int
+    values: I64
+
+
+@dataclass
+class ModularLink:
+    """Equations over F_p (not integers): for unrolled index u and entry b of axis 1,
+    sum_parts sum_f M[row, f] * tensor[u, b, f] = target[u, b, row]; M is public."""
+
+    name: str
+    parts: Sequence[tuple[Tensor, U64]]
+    target: U64
+
+
+@dataclass
+class Circuit:
+    """Everything prover and verifier agree on before a proof: tensors and constraints, in order."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    constraints: list[Constraint] = field(default_factory=list)
+    publics: list[PublicTensor] = field(default_factory=list)
+    links: list[ModularLink] = field(default_factory=list)
+
+    def tensor(
+        self, name: str, unroll: int, shape: Iterable[int], digits: tuple[Digit, ...], split: int | None = None
+    ) -> Tensor:
+        t = Tensor(name, unroll, tuple(shape), digits, split)
+        self.tensors.append(t)
+        return t
+
+    def constraint(
+        self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()
+    ) -> Constraint:
+        c = Constraint(name, tuple(out), tuple(summed))
+        self.constraints.append(c)
+        return c

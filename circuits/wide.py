@@ -1,0 +1,153 @@
+"""Wide integer identities: limbs of 22 bits and committed carries.
+
+A product of two Q31.32 numbers has up to 86 bits, more than the field holds. Such an identity is written as
+``sum_k limb_k * 2^(22 k) = 0`` and proved limb by limb: each equation, with a committed and range-checked carry, has a
+left side that provably stays below p, so it holds over the integers, and together they are the wide identity.
+Neighbouring limbs are merged while the bounds allow it, which saves carries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .ir import (
+    DIGIT_BITS,
+    ONCE,
+    U22,
+    Circuit,
+    Constraint,
+    Digit,
+    DomainAxis,
+    Expr,
+    Form,
+    Range,
+    Same,
+    View,
+    ceil_log2,
+    expr,
+)
+
+LIMIT = 1 << 60
+_WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 22)
+
+
+def table_size(count: int) -> int:
+    """The lookup table used for `count` consecutive values: few different sizes, so that tables are shared."""
+    bits = ceil_log2(max(count, 2))
+    return 1 << next(w for w in _WIDTHS if w >= bits)
+
+
+def digits_for(lo: int, hi: int) -> tuple[Digit, ...]:
+    """Digits whose ranges cover every integer in [lo, hi] (22-bit limbs, the last one signed if need be)."""
+    out = []
+    shift = 0
+    while (hi >> shift) - (lo >> shift) >= 1 << DIGIT_BITS:
+        out.append(Digit(U22, shift))
+        shift += DIGIT_BITS
+    a, b = lo >> shift, hi >> shift
+    out.append(Digit(Range(table_size(b - a + 1), a), shift))
+    return tuple(out)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A set of axes and how its wires are stored: the first axis unrolled into columns, or all inside a column."""
+
+    axes: tuple[DomainAxis, ...]
+    unrolled: bool = False
+
+    def wire(self, circuit: Circuit, name: str, digits: tuple[Digit, ...]) -> View:
+        sizes = [a.size for a in self.axes]
+        same = tuple(Same(a.name, a.size) for a in self.axes)
+        if self.unrolled:
+            return View(circuit.tensor(name, sizes[0], sizes[1:], digits), same)
+        return View(circuit.tensor(name, 1, sizes, digits), (ONCE, *same))
+
+
+@dataclass
+class CarryStep:
+    """``value + previous carry = carry << width`` with `value` the merged limbs `[first, last)`."""
+
+    value: Expr
+    first: int
+    last: int
+    carry: View | None
+
+
+@dataclass
+class Limbs:
+    """An integer expression as limbs worth 2^(22 k)."""
+
+    parts: list[Expr] = field(default_factory=list)
+
+    def add(self, e: Expr | Form, power: int = 0) -> Limbs:
+        """Add ``e * 2^power``."""
+        k, rest = divmod(power, DIGIT_BITS)
+        self._grow(k)
+        self.parts[k] = self.parts[k] + expr(e) * (1 << rest)
+        return self
+
+    def add_value(self, view: View, coef: int = 1, power: int = 0) -> Limbs:
+        """Add ``coef * value(view) * 2^power``, digit by digit."""
+        for i, d in enumerate(view.tensor.digits):
+            self.add(view.digit(i, coef), power + d.shift)
+        return self
+
+    def add_const(self, value: int) -> Limbs:
+        """Add a public integer, split into limbs of its sign."""
+        sign, value, k = (-1 if value < 0 else 1), abs(value), 0
+        while value:
+            self._grow(k)
+            self.parts[k] = self.parts[k] + sign * (value & ((1 << DIGIT_BITS) - 1))
+            value >>= DIGIT_BITS
+            k += 1
+        return self
+
+    def add_product(self, a: list[Form], b: list[Form], coef: int = 1, power: int = 0) -> Limbs:
+        """Add ``coef * 2^power * (sum_i a_i 2^22i) * (sum_j b_j 2^22j)``."""
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                self.add(Expr(((x, y * coef),)), power + DIGIT_BITS * (i + j))
+        return self
+
+    def _grow(self, k: int) -> None:
+        while len(self.parts) <= k:
+            self.parts.append(Expr())
+
+
+def limb_forms(view: View) -> list[Form]:
+    """The digits of a radix-2^22 view as limbs."""
+    for i, d in enumerate(view.tensor.digits):
+        if d.shift != DIGIT_BITS * i:
+            raise ValueError(f"{view.tensor.name} is not in radix 2^22")
+    return [view.digit(i) for i in range(len(view.tensor.digits))]
+
+
+def assert_zero(
+    circuit: Circuit, con: Constraint, domain: Domain, label: str, limbs: Limbs
+) -> list[CarryStep]:
+    """Constrain the limbs to sum to zero over the integers; returns the carries to be filled by the executor."""
+    count = 1
+    for ax in con.summed:
+        count *= ax.size
+    parts, steps = limbs.parts, []
+    k, carry = 0, Expr()
+    while True:
+        value, last = parts[k], k + 1
+        while last < len(parts):
+            wider = value + parts[last] * (1 << DIGIT_BITS * (last - k))
+            lo, hi = (carry + wider).bounds(count)
+            if max(-lo, hi) >= LIMIT:
+                break
+            value, last = wider, last + 1
+        total = carry + value
+        if last == len(parts):
+            con.add(f"{label}[{k}:]", total)
+            steps.append(CarryStep(value, k, last, None))
+            return steps
+        width = DIGIT_BITS * (last - k)
+        lo, hi = total.bounds(count)
+        c = domain.wire(circuit, f"{con.name}/{label}.carry{last}", digits_for(lo >> width, hi >> width))
+        con.add(f"{label}[{k}:{last}]", total - c.whole() * (1 << width))
+        steps.append(CarryStep(value, k, last, c))
+        carry, k = expr(c.whole()), last

@@ -1,0 +1,61 @@
+"""Prove that a witness satisfies a circuit: commitment, reductions, opening, pad proof."""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+
+from circuits.channel import Blind
+from circuits.layout import Layout
+from circuits.protocol import Phase, no_phase, run
+from circuits.witness import Witness
+from zkcert.core.code import matrix_code
+from zkcert.core.proof import section
+from zkcert.core.transcript import Transcript
+
+from .channel import CountingChannel, Pads, ProverChannel
+from .commit import MatrixCommitment
+from .oracle import ProverOracle, place_digits
+from .pads import PadCommitment
+
+
+def count_pads(layout: Layout, variables: int) -> tuple[int, int]:
+    """How many single pads and triples a proof of this circuit needs: a dry run of the reductions."""
+    counter = CountingChannel()
+    run(counter, Blind(), layout, variables, dry=True)
+    return counter.tape.singles, counter.tape.triples
+
+
+def prove_circuit(
+    layout: Layout,
+    witness: Witness,
+    transcript: Transcript,
+    *,
+    phase: Phase = no_phase,
+    strict: bool = False,
+) -> bytes:
+    """The argument as bytes: roots, messages, opening, pad proof, each a length-prefixed section.
+
+    `transcript` must have absorbed the whole statement. Fresh randomness is drawn for every call. With `strict`, a
+    witness that breaks a constraint raises ProofRejected naming it instead of giving a proof that will be rejected.
+    """
+    code = matrix_code(layout.data_end)
+    secret = secrets.token_bytes(32)
+    with phase("layout"):
+        x = place_digits(layout, witness)
+        pads = Pads.draw(secret, *count_pads(layout, code.variables))
+    with phase("commit"):
+        matrix = MatrixCommitment(x, code, secret)
+        pad_commitment = PadCommitment(pads, secret)
+    roots = matrix.root + pad_commitment.root
+    transcript.absorb("roots", roots)
+    channel = ProverChannel(transcript, pads, strict)
+    oracle = ProverOracle(layout, witness, x, np.ascontiguousarray(matrix.masks), code, strict)
+    z = run(channel, oracle, layout, code.variables, phase=phase)
+    with phase("open"):
+        opening = matrix.open(transcript, z)
+    with phase("pads"):
+        weights = transcript.challenges("equations", len(channel.tape.equations))
+        pad_proof = pad_commitment.prove(transcript, channel.tape.collapse(weights))
+    return b"".join(map(section, (roots, bytes(channel.messages), opening, pad_proof)))

@@ -1,0 +1,133 @@
+"""The prover's side of the hiding channel: adds pads, records messages, and can check its own honesty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuits.channel import Node, Tape
+from zkcert.core.field import F, f_list
+from zkcert.core.transcript import Transcript, xof_field
+from zkcert.errors import ProofRejected
+
+U64 = NDArray[np.uint64]
+
+
+@dataclass
+class Pads:
+    """One-time pads: `singles` (2, n) and triples x, y, z = x y (2, m). Secret, used for one statement only."""
+
+    singles: U64
+    x: U64
+    y: U64
+    z: U64
+
+    @staticmethod
+    def draw(secret: bytes, singles: int, triples: int) -> Pads:
+        from zkcert.core.field import f_mul
+
+        a = np.ascontiguousarray(xof_field(b"zkcert/pads" + secret, 2 * (singles + 2 * triples)).reshape(2, -1))
+        s, x, y = np.split(a, [singles, singles + triples], axis=1)
+        return Pads(s, x, y, f_mul(x, y))
+
+
+class ProverChannel:
+    """Implements `circuits.channel.Channel`.
+
+    With `strict`, values are tracked and the first false equation raises ProofRejected naming it: the transparent
+    twin, for tests and as a self-check. The messages are the same either way.
+    """
+
+    def __init__(self, transcript: Transcript, pads: Pads, strict: bool = False) -> None:
+        self.transcript, self.tape, self.strict = transcript, Tape(), strict
+        self.messages = bytearray()
+        self._singles = f_list(pads.singles)
+        self._x, self._y = f_list(pads.x), f_list(pads.y)
+        self._pads = {"s": self._singles, "x": self._x, "y": self._y, "z": f_list(pads.z)}
+        self._values: list[F] = []
+
+    def challenge(self, label: str) -> F:
+        return self.transcript.challenge(label)
+
+    def challenges(self, label: str, count: int) -> list[F]:
+        return self.transcript.challenges(label, count)
+
+    def _write(self, label: str, values: list[F]) -> None:
+        data = b"".join(v.to_bytes() for v in values)
+        self.messages += data
+        self.transcript.absorb(label, data)
+
+    def send(self, label: str, values: Sequence[F] | None, count: int) -> list[Node]:
+        assert values is not None and len(values) == count
+        first = self.tape.singles
+        masked = [v + self._singles[first + i] for i, v in enumerate(values)]
+        self._write(label, masked)
+        return [self.tape.receive(m) for m in masked]
+
+    def send_pairs(
+        self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int
+    ) -> list[tuple[Node, Node, Node]]:
+        assert pairs is not None and len(pairs) == count
+        first = self.tape.triples
+        masked = [(a + self._x[first + i], b + self._y[first + i]) for i, (a, b) in enumerate(pairs)]
+        self._write(label, [m for pair in masked for m in pair])
+        return [self.tape.receive_pair(*m) for m in masked]
+
+    def reveal(self, label: str, value: F | None) -> F:
+        assert value is not None
+        self._write(label, [value])
+        return value
+
+    def grind(self, label: str, bits: int) -> None:
+        self.messages += self.transcript.grind(bits).to_bytes(8, "little")
+
+    def value(self, node: Node) -> F:
+        """The value behind a node (strict mode and tests)."""
+        for n in range(len(self._values), len(self.tape.const)):
+            if n in self.tape.pad_of:
+                kind, i = self.tape.pad_of[n]
+                self._values.append(self._pads[kind][i])
+            else:
+                acc = self.tape.const[n]
+                for coef, parent in self.tape.terms[n]:
+                    acc = acc + coef * self._values[parent]
+                self._values.append(acc)
+        return self._values[node]
+
+    def assert_zero(self, node: Node, name: str) -> None:
+        self.tape.assert_zero(node, name)
+        if self.strict and self.value(node) != 0:
+            raise ProofRejected(name)
+
+
+class CountingChannel:
+    """Counts the pads a run will need; its challenges are constants."""
+
+    def __init__(self) -> None:
+        self.tape = Tape()
+
+    def challenge(self, label: str) -> F:
+        return F(3, 5)
+
+    def challenges(self, label: str, count: int) -> list[F]:
+        return [F(3, 5)] * count
+
+    def send(self, label: str, values: Sequence[F] | None, count: int) -> list[Node]:
+        return [self.tape.receive(F.ZERO) for _ in range(count)]
+
+    def send_pairs(
+        self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int
+    ) -> list[tuple[Node, Node, Node]]:
+        return [self.tape.receive_pair(F.ZERO, F.ZERO) for _ in range(count)]
+
+    def reveal(self, label: str, value: F | None) -> F:
+        return F.ZERO
+
+    def grind(self, label: str, bits: int) -> None:
+        return None
+
+    def assert_zero(self, node: Node, name: str) -> None:
+        return None

@@ -1,0 +1,244 @@
+"""The prover's answers to the reductions: tables, fraction trees and the combined weight vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuits.channel import Channel
+from circuits.ir import ceil_log2
+from circuits.layout import Layout
+from circuits.protocol import Claim, ProductJob
+from circuits.witness import Witness
+from zkcert.core import field as ff
+from zkcert.core.code import MatrixCode
+from zkcert.core.field import F
+from zkcert.errors import ProofRejected
+
+from . import kernels
+from .channel import ProverChannel
+from .tables import form_table, functional_value
+
+U64 = NDArray[np.uint64]
+
+
+class Products:
+    """Tables of one product sum-check."""
+
+    def __init__(self, job: ProductJob, witness: Witness) -> None:
+        self.job = job
+        self.pairs = [(form_table(witness, a, job), form_table(witness, b, job)) for a, b in job.pairs]
+        self.left = sum(ax.bits for ax in job.kept)
+        self.levels = kernels.eq_levels(job.eq_point, 1 << len(job.eq_point))
+
+    def total(self) -> F:
+        """sum_s e(s) sum_k A_k(s) B_k(s)."""
+        eq = self.levels[-1]
+        out = F.ZERO
+        for a, b in self.pairs:
+            rows = ff.f_sum(ff.f_mul(a, b).reshape(2, eq.shape[1], -1))
+            out = out + ff.f_dot(rows, eq)
+        return out
+
+    def round(self, eq_point: Sequence[F] | None) -> tuple[F, F]:
+        if eq_point is None:
+            e = self.levels[-1]
+            shift = self.left - 1 - len(self.job.eq_point)
+        else:
+            e, shift = self.levels[len(eq_point)], 0
+        t0 = tinf = F.ZERO
+        for a, b in self.pairs:
+            x, y = kernels.product_round(e, shift, a, b)
+            t0, tinf = t0 + x, tinf + y
+        return t0, tinf
+
+    def bind(self, r: F) -> None:
+        self.pairs = [(kernels.bind(a, r, F.ZERO), kernels.bind(b, r, F.ZERO)) for a, b in self.pairs]
+        self.left -= 1
+
+    def finals(self) -> list[tuple[F, F]]:
+        return [(ff.f_item(a, 0), ff.f_item(b, 0)) for a, b in self.pairs]
+
+
+class Tree:
+    """A LogUp fraction tree: levels[d] holds p, q (2, ceil(count / 2^(depth-d)))."""
+
+    def __init__(self, p: U64 | None, q: U64) -> None:
+        if p is None:
+            p = np.zeros_like(q)
+            p[0] = 1
+        depth = ceil_log2(q.shape[1])
+        levels = [(p, q)]
+        for _ in range(depth):
+            levels.append(kernels.fraction_layer(*levels[-1]))
+        self.levels = levels[::-1]
+
+    def root(self) -> tuple[F, F]:
+        p, q = self.levels[0]
+        return ff.f_item(p, 0), ff.f_item(q, 0)
+
+    def start_layer(self, depth: int, point: Sequence[F], lam: F) -> None:
+        p, q = self.levels[depth + 1]
+        self.levels[depth] = self.levels[depth][:0]  # type: ignore[assignment]
+        self.lam = lam
+        self.tables = [np.ascontiguousarray(x) for x in (p[:, 0::2], p[:, 1::2], q[:, 0::2], q[:, 1::2])]
+        m = self.tables[0].shape[1]
+        for i, fill in ((1, 0), (3, 1)):
+            if self.tables[i].shape[1] < m:
+                tail = np.array([[fill], [0]], np.uint64)
+                self.tables[i] = np.concatenate([self.tables[i], tail], axis=1)
+        self.eq = kernels.eq_levels(list(point[:-1]), -(-m // 2)) if point else []
+
+    def round(self, eq_rest: int) -> tuple[F, F]:
+        return kernels.fraction_round(*self.tables, self.eq[eq_rest], self.lam)
+
+    def bind(self, r: F) -> None:
+        self.tables = [kernels.bind(x, r, F(int(i >= 2))) for i, x in enumerate(self.tables)]
+
+    def finals(self) -> tuple[F, F, F, F]:
+        p0, p1, q0, q1 = (ff.f_item(x, 0) for x in self.tables)
+        return p0, p1, q0, q1
+
+
+class Batch:
+    """The combined weight vector W and the sum-check of <X, W>; the masking rows join when rows are single entries."""
+
+    def __init__(self, x: NDArray[np.int32], masks: U64, weights: U64, code: MatrixCode) -> None:
+        self.x, self.masks, self.w, self.code = x, masks, weights, code
+        self.table: U64 | None = None
+        self.round_number = 0
+
+    def round(self) -> tuple[F, F]:
+        if self.table is None:
+            return kernels.product_round_int(self.x, self.w)
+        x, w = self.table, self.w
+        if x.shape[1] % 2:
+            x, w = (np.concatenate([v, np.zeros((2, 1), np.uint64)], axis=1) for v in (x, w))
+            self.table, self.w = x, w
+        return kernels.product_round(None, 0, x, w)
+
+    def bind(self, r: F) -> None:
+        if self.table is None:
+            self.table = kernels.bind_int(self.x, r)
+            lanes = ff.f_sub(ff.f_from_fp(self.masks[1]), ff.f_from_fp(self.masks[0]))
+            self.masks = ff.f_add(ff.f_from_fp(self.masks[0]), ff.f_mul_scalar(lanes, r))
+        else:
+            self.table = kernels.bind(self.table, r, F.ZERO)
+            if self.round_number <= self.code.row_bits:
+                flat = np.ascontiguousarray(self.masks).reshape(2, -1)
+                self.masks = kernels.bind(flat, r, F.ZERO).reshape(2, self.masks.shape[1], -1)
+        self.w = kernels.bind(self.w, r, F.ZERO)
+        self.round_number += 1
+        if self.round_number == self.code.row_bits + 1:
+            # One entry per row is left: put the masking rows in their place, with weight zero.
+            rows = np.zeros((2, self.code.rows), np.uint64)
+            rows[:, : self.table.shape[1]] = self.table
+            rows[:, self.code.mask_row :] = self.masks[:, :, 0]
+            w = np.zeros((2, self.code.rows), np.uint64)
+            w[:, : self.w.shape[1]] = self.w
+            self.table, self.w = rows, w
+
+    def final(self) -> F:
+        assert self.table is not None
+        return ff.f_item(self.table, 0)
+
+
+class ProverOracle:
+    """Implements `circuits.protocol.Oracle` over a witness and the committed vector X."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        witness: Witness,
+        x: NDArray[np.int32],
+        masks: U64,
+        code: MatrixCode,
+        strict: bool = False,
+    ) -> None:
+        """x: int32 (data_end,) digits and multiplicities; masks: F rows (2, 4, width)."""
+        self.layout, self.witness, self.x, self.masks, self.code = layout, witness, x, masks, code
+        self.strict = strict
+
+    def check(self, claims: Sequence[Claim], ch: Channel) -> None:
+        """In strict mode, compare every claim with the witness; the first false one is named."""
+        if not self.strict:
+            return
+        assert isinstance(ch, ProverChannel)
+        for claim in claims:
+            if claim.functional.terms and functional_value(self.witness, claim.functional) != ch.value(claim.node):
+                raise ProofRejected(f"constraint/{claim.name}")
+
+    def products(self, job: ProductJob) -> Products:
+        return Products(job, self.witness)
+
+    def trees(self, alpha: F) -> tuple[Tree, Tree]:
+        lay = self.layout
+        seg = lay.segments
+        q = kernels.leaf_denominators(
+            self.x[: lay.digit_count],
+            np.array([s.start for s in seg], np.int64),
+            np.array([s.shift for s in seg], np.int64),
+            np.array([s.cls for s in seg], np.int64),
+            alpha,
+        )
+        digits = Tree(None, q)
+        entries = np.concatenate([np.arange(size, dtype=np.int32) for size in lay.tables])
+        starts = np.cumsum([0, *lay.tables[:-1]])
+        zero, cls = np.zeros(len(lay.tables), np.int64), np.arange(len(lay.tables))
+        qt = kernels.leaf_denominators(entries, starts, zero, cls, alpha)
+        m = self.x[lay.multiplicity_start :].astype(np.int64)
+        return digits, Tree(ff.f_from_fp(ff.fp_from_int(-m)), qt)
+
+    def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Batch:
+        w = np.zeros((2, self.layout.data_end), np.uint64)
+        for claim, weight in zip(claims, weights, strict=True):
+            for span in claim.functional.spans:
+                eq = kernels.eq_levels(list(span.point), span.count)[-1]
+                kernels.axpy_outer(w, span.start, weight, eq)
+            for term in claim.functional.terms:
+                place = self.layout.places[term.tensor]
+                for b, (start, length) in enumerate(place.blocks):
+                    base = np.array([[[1]], [[0]]], np.uint64).reshape(2, 1)
+                    for axis, bits in enumerate(place.axis_bits[b]):
+                        vec = term.vecs[axis + 1]
+                        if axis + 1 == term.tensor.split:
+                            vec = vec[:, start : start + (1 << length)]
+                        padded = np.zeros((2, 1 << bits), np.uint64)
+                        padded[:, : vec.shape[1]] = vec
+                        base = ff.f_mul(base[:, :, None], padded[:, None, :]).reshape(2, -1)
+                    for d, coef in term.coefs.items():
+                        for u in range(term.tensor.unroll):
+                            c = weight * coef * ff.f_item(term.vecs[0], u)
+                            if c:
+                                kernels.axpy_outer(w, int(place.positions[b][d, u]), c, base)
+        return Batch(self.x, self.masks, w, self.code)
+
+
+def place_digits(layout: Layout, witness: Witness) -> NDArray[np.int32]:
+    """The data part of X, int32 (data_end,): digit columns and the multiplicities they imply."""
+    x = np.zeros(layout.data_end, np.int32)
+    for t in layout.circuit.tensors:
+        place, arr = layout.places[t], witness.array(t)
+        for b, (start, length) in enumerate(place.blocks):
+            bits = place.axis_bits[b]
+            part = arr
+            if t.split:
+                part = np.take(arr, np.arange(start, min(start + (1 << length), t.sizes[t.split])), t.split + 1)
+            column = np.zeros([1 << k for k in bits], np.int32)
+            window = tuple(slice(n) for n in part.shape[2:])
+            for d in range(len(t.digits)):
+                for u in range(t.unroll):
+                    column[window] = part[d, u]
+                    at = int(place.positions[b][d, u])
+                    x[at : at + column.size] = column.ravel()
+    counts = [np.zeros(size, np.int64) for size in layout.tables]
+    for seg in layout.segments:
+        looked_up = x[seg.start : seg.stop].astype(np.int64) + seg.shift
+        inside = looked_up[(looked_up >= 0) & (looked_up < layout.tables[seg.cls])]
+        counts[seg.cls] += np.bincount(inside, minlength=layout.tables[seg.cls])
+    x[layout.multiplicity_start :] = np.concatenate(counts)
+    return x
+
+

@@ -1,0 +1,41 @@
+"""Check an argument for a circuit: read the messages, redo the reductions, check the opening and the pad proof."""
+
+from __future__ import annotations
+
+from circuits.channel import Blind
+from circuits.layout import Layout
+from circuits.protocol import run
+from zkcert.core.code import matrix_code, pad_code
+from zkcert.core.proof import Reader
+from zkcert.core.transcript import Transcript
+
+from .channel import VerifierChannel
+from .opening import verify_opening
+from .pads import verify_pads
+
+SECTION_LIMIT = 1 << 28
+
+
+def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
+    """Raises ProofRejected or MalformedProof unless `data` proves that the circuit has a witness.
+
+    `transcript` must have absorbed the whole statement, exactly as the prover's.
+    """
+    reader = Reader(data)
+    roots = Reader(reader.section(64), "roots")
+    matrix_root, pad_root = roots.take(32), roots.take(32)
+    roots.end()
+    messages = Reader(reader.section(SECTION_LIMIT), "messages")
+    opening = Reader(reader.section(SECTION_LIMIT), "opening")
+    pad_proof = Reader(reader.section(SECTION_LIMIT), "pad proof")
+    reader.end()
+
+    code = matrix_code(layout.data_end)
+    transcript.absorb("roots", matrix_root + pad_root)
+    channel = VerifierChannel(transcript, messages)
+    z = run(channel, Blind(), layout, code.variables)
+    messages.end()
+    verify_opening(opening, transcript, code, matrix_root, z, channel.opened)
+    tape = channel.tape
+    weights = transcript.challenges("equations", len(tape.equations))
+    verify_pads(pad_proof, transcript, pad_code(tape.singles, tape.triples), pad_root, tape.collapse(weights))

@@ -1,0 +1,89 @@
+"""Fiat-Shamir transcript over BLAKE3.
+
+State: 32 bytes. ``absorb(label, data)``: state <- BLAKE3("zkcert/absorb" || state || u32 |label| || label || u64 |data|
+|| data). ``challenge(label)``: stream = BLAKE3-XOF("zkcert/challenge" || state || u32 |label| || label); the first 32
+bytes become the new state and the rest is the randomness. All integers are little-endian.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from .field import F, P
+
+U64 = NDArray[np.uint64]
+
+
+def _frame(label: str, data: bytes = b"") -> bytes:
+    name = label.encode()
+    return len(name).to_bytes(4, "little") + name + len(data).to_bytes(8, "little") + data
+
+
+def xof_field(seed: bytes, count: int) -> U64:
+    """`count` uniform elements of F_p from BLAKE3-XOF(seed): 64-bit words masked to 61 bits, p itself rejected."""
+    stream, offset, out = blake3(seed), 0, np.empty(0, np.uint64)
+    while len(out) < count:
+        size = 8 * (count - len(out) + 4)
+        words = np.frombuffer(stream.digest(length=size, seek=offset), "<u8") & np.uint64(P)
+        offset += size
+        out = np.concatenate([out, words[words != np.uint64(P)]])
+    return out[:count].astype(np.uint64)
+
+
+class Transcript:
+    """Deterministic challenge source. Everything the prover says must be absorbed before the challenge it precedes."""
+
+    def __init__(self, protocol: str) -> None:
+        self.state = blake3(b"zkcert/transcript" + _frame(protocol)).digest()
+
+    def absorb(self, label: str, data: bytes) -> None:
+        self.state = blake3(b"zkcert/absorb" + self.state + _frame(label, data)).digest()
+
+    def _stream(self, label: str) -> bytes:
+        seed = blake3(b"zkcert/challenge" + self.state + _frame(label)).digest(length=64)
+        self.state = seed[:32]
+        return seed[32:]
+
+    def challenge(self, label: str) -> F:
+        """One uniform element of F."""
+        a = xof_field(self._stream(label), 2)
+        return F(int(a[0]), int(a[1]))
+
+    def challenges(self, label: str, count: int) -> list[F]:
+        """`count` uniform elements of F."""
+        a = xof_field(self._stream(label), 2 * count).tolist()
+        return [F(a[2 * i], a[2 * i + 1]) for i in range(count)]
+
+    def challenge_array(self, label: str, count: int) -> U64:
+        """`count` uniform elements of F as a (2, count) array."""
+        return np.ascontiguousarray(xof_field(self._stream(label), 2 * count).reshape(count, 2).T)
+
+    def distinct_indices(self, label: str, count: int, log_n: int) -> list[int]:
+        """`count` distinct uniform indices below 2^log_n, sorted."""
+        stream, offset = blake3(self._stream(label)), 0
+        found: set[int] = set()
+        while len(found) < count:
+            word = int.from_bytes(stream.digest(length=8, seek=offset), "little")
+            offset += 8
+            found.add(word & ((1 << log_n) - 1))
+        return sorted(found)
+
+    def _grind_ok(self, nonce: int, bits: int) -> bool:
+        h = blake3(b"zkcert/grind" + self.state + nonce.to_bytes(8, "little")).digest(length=8)
+        return int.from_bytes(h, "little") & ((1 << bits) - 1) == 0
+
+    def grind(self, bits: int) -> int:
+        """Find and absorb the smallest nonce with `bits` zero bits (about 2^bits hashes)."""
+        nonce = 0
+        while not self._grind_ok(nonce, bits):
+            nonce += 1
+        self.absorb("grind", nonce.to_bytes(8, "little"))
+        return nonce
+
+    def check_grind(self, nonce: int, bits: int) -> bool:
+        """Verify and absorb a nonce."""
+        ok = self._grind_ok(nonce, bits)
+        self.absorb("grind", nonce.to_bytes(8, "little"))
+        return ok
