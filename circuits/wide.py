@@ -15,6 +15,7 @@ from .ir import (
     ONCE,
     U22,
     Circuit,
+    Constant,
     Constraint,
     Digit,
     DomainAxis,
@@ -101,6 +102,15 @@ class Limbs:
             self.parts[k] = self.parts[k] + sign * (value & ((1 << DIGIT_BITS) - 1))
             value >>= DIGIT_BITS
             k += 1
+        return self
+
+    def add_masked_const(self, value: int, axis: str, weights: tuple[int, ...]) -> Limbs:
+        """Add a public integer times a 0/1 weight along one axis."""
+        other = Limbs().add_const(value)
+        for k, part in enumerate(other.parts):
+            self._grow(k)
+            consts = tuple(Constant(c.coef, ((axis, weights),)) for c in part.constants)
+            self.parts[k] = self.parts[k] + Expr(constants=consts)
         return self
 
     def add_product(self, a: list[Form], b: list[Form], coef: int = 1, power: int = 0) -> Limbs:

@@ -27,6 +27,7 @@ from .ir import (
 from .wide import DIGIT_BITS, CarryStep
 
 I64 = NDArray[np.int64]
+At = tuple[str, int] | None
 
 
 class Witness:
@@ -73,12 +74,20 @@ class Witness:
 
     # -- evaluation over a domain
 
-    def read(self, view: View, d: int, axes: Sequence[DomainAxis]) -> I64:
-        """Digit `d` of the view for every index of the domain axes; absent axes have length 1."""
-        arr = self.array(view.tensor)[d].astype(np.int64)
-        names: list[str | None] = []
+    def read(self, view: View, d: int, axes: Sequence[DomainAxis], at: At = None) -> I64:
+        """Digit `d` of the view for every index of the domain axes; absent axes have length 1.
+
+        `at = (axis, index)` reads one index of that (unrolled) axis only.
+        """
+        arr = self.array(view.tensor)[d]
+        names: list[str] = []
         axis = 0
-        for src in view.sources:
+        sources = view.sources
+        if at and at[0] in sources[0].axes:
+            index = sources[0].table[at[1]] if isinstance(sources[0], Map) else at[1]
+            arr, sources = arr[index], sources[1:]
+        arr = arr.astype(np.int64)
+        for src in sources:
             arr, new = _read_axis(arr, axis, src)
             names += new
             axis += len(new)
@@ -87,16 +96,17 @@ class Witness:
         shape = [a.size if a.name in names else 1 for a in axes]
         return arr.reshape(shape)
 
-    def form(self, f: Form, axes: Sequence[DomainAxis]) -> I64:
+    def form(self, f: Form, axes: Sequence[DomainAxis], at: At = None) -> I64:
         out = np.zeros([1] * len(axes), np.int64)
         for v, d, c in f.terms:
             assert isinstance(c, int)
-            out = out + self.read(v, d, axes) * np.int64(c)
+            out = out + self.read(v, d, axes, at) * np.int64(c)
         return out
 
-    def linear_part(self, e: Expr, axes: Sequence[DomainAxis]) -> I64:
+    def linear_part(self, e: Expr, axes: Sequence[DomainAxis], at: At = None) -> I64:
         """Linear form and constants of an expression over the full domain (int64, exact by the bound checks)."""
-        out = np.broadcast_to(self.form(e.linear, axes), [a.size for a in axes]).copy()
+        axes = [a for a in axes if not at or a.name != at[0]]
+        out = np.broadcast_to(self.form(e.linear, axes, at), [a.size for a in axes]).copy()
         names = [a.name for a in axes]
         for c in e.constants:
             w = np.array(c.coef, np.int64)
@@ -107,12 +117,17 @@ class Witness:
             out += w
         return out
 
-    def expression(self, e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis] = ()) -> I64:
+    def expression(
+        self, e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis] = (), at: At = None
+    ) -> I64:
         """Value of an expression for every output index; products are summed over `summed` (small domains)."""
-        out = self.linear_part(e, axes)
+        out = self.linear_part(e, axes, at)
+        axes = [a for a in axes if not at or a.name != at[0]]
         every = (*axes, *summed)
         for a, b in e.products:
-            p = np.broadcast_to(self.form(a, every) * self.form(b, every), [x.size for x in every])
+            p = np.broadcast_to(
+                self.form(a, every, at) * self.form(b, every, at), [x.size for x in every]
+            )
             out += p.sum(axis=tuple(range(len(axes), len(every))), dtype=np.int64) if summed else p
         return out
 
@@ -122,26 +137,28 @@ class Witness:
         axes: Sequence[DomainAxis],
         products: Sequence[I64] | None = None,
         summed: Sequence[DomainAxis] = (),
+        at: At = None,
     ) -> None:
         """Fill the carries of `wide.assert_zero`.
 
         `products[k]`: the bilinear part of limb k for every output index, if the caller has it already.
+        `at = (axis, index)`: only for that index of the unrolled axis.
         """
         carry: I64 | int = 0
         for s in steps:
             if products is None:
-                total = self.expression(s.value, axes, summed) + carry
+                total = self.expression(s.value, axes, summed, at) + carry
             else:
-                total = self.linear_part(s.value, axes) + carry
+                total = self.linear_part(s.value, axes, at) + carry
                 for k in range(s.first, min(s.last, len(products))):
                     total = total + (products[k] << (DIGIT_BITS * (k - s.first)))
             if s.carry is None:
                 continue
             carry = total >> (DIGIT_BITS * (s.last - s.first))
-            self.put(s.carry.tensor, carry)
+            self.put(s.carry.tensor, carry, at[1] if at else None)
 
 
-def _read_axis(arr: I64, axis: int, src: Source) -> tuple[I64, list[str | None]]:
+def _read_axis(arr: I64, axis: int, src: Source) -> tuple[I64, list[str]]:
     """Replace tensor axis `axis` by the domain axes of its source."""
     if isinstance(src, Same):
         return arr, [src.axis]

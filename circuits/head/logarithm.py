@@ -1,0 +1,196 @@
+"""ln of a wide positive integer, with 56 fractional bits.
+
+The integer v (n limbs of 22 bits) is shifted left by h = 22 a + b bits until its top limb reaches 2^21: M = v 2^h, one
+h only. With m the top three limbs of M, so that M / 2^(22 n) lies in [1/2, 1) and m / 2^66 is its truncation, four
+stages multiply by tabulated factors and bring it to [1, 1 + 2^-16):
+
+    w_1 = floor(m F_0[c_0] / 2^66),      c_0 = the four bits of m below its leading one,
+    w_{i+1} = floor(w_i F_i[c_i] / 2^56),  c_i = floor((w_i - 2^56) / 2^(52 - 4 i)),
+    ln v = z - a_2 + a_3 + sum_i L_i[c_i] + (22 n - 1 - h) ln 2,   z = w_4 - 2^56,
+    a_2 = floor(z^2 / 2^57),  a_3 = floor(2 a_2 z / (3 2^56)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ir import DIGIT_BITS, U22, ZERO, Circuit, Constraint, Form, Range, View, expr, product, radix, unsigned
+from ..wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from ..witness import Witness
+from .constants import HEAD_BITS, LOG_STAGES, LOG_TABLE, ONE, ln_scaled, log_factors, log_table
+from .exponential import REMAINDER_56, multiply_rounded, onehot_view, pick, table_limbs
+
+Ints = NDArray[np.object_]
+MANTISSA_BITS = 66
+TOP_REST = 17
+
+
+@dataclass(frozen=True)
+class LogValue:
+    """ln v = fraction - h ln 2 + const, all with 56 fractional bits; `fraction` and `shift` (= h) are linear forms."""
+
+    fraction: Form
+    shift: Form
+    const: int
+
+    def add_to(self, limbs: Limbs, coef: int = 1) -> None:
+        limbs.add(self.fraction * coef)
+        sign = -coef
+        ln2 = ln_scaled(2)
+        for k in range(3):
+            limbs.add(self.shift * (sign * ((ln2 >> (DIGIT_BITS * k)) & ((1 << DIGIT_BITS) - 1))), DIGIT_BITS * k)
+        limbs.add_const(coef * self.const)
+
+
+class Logarithm:
+    """Constraints and execution of ln over a domain; `v` are the limbs (forms) of a positive integer."""
+
+    def __init__(self, circuit: Circuit, con: Constraint, domain: Domain, v: list[Form], max_shift: int, name: str) -> None:
+        self.domain, self.count, self.name = domain, len(v), name
+        n, (self.max_limbs, rest) = len(v), divmod(max_shift, DIGIT_BITS)
+        self.bit_choices = DIGIT_BITS if self.max_limbs else rest + 1
+        self.carries: list[list[CarryStep]] = []
+        # shift by whole limbs: nothing may fall off the top
+        moved = v
+        self.limb_shift: View | None = None
+        shift = ZERO
+        if self.max_limbs:
+            choices = self.max_limbs + 1
+            self.limb_shift = onehot_view(domain, circuit, f"{name}/limb-shift", 1, choices)
+            bits = [pick(self.limb_shift, 0, tuple(int(i == a) for i in range(choices))) for a in range(choices)]
+            con.add("limb-shift", expr(pick(self.limb_shift, 0, (1,) * choices)) - 1)
+            lost = expr(0)
+            self.moved = domain.wire(circuit, f"{name}/moved", radix(*[U22] * n))
+            for l in range(n):
+                e = expr(-self.moved.digit(l))
+                for a in range(min(l, self.max_limbs) + 1):
+                    e = e + product(bits[a], v[l - a])
+                con.add(f"moved{l}", e)
+                for a in range(n - l, choices):
+                    lost = lost + product(bits[a], v[l])
+            con.add("nothing-lost", lost)
+            moved = limb_forms(self.moved)
+            shift = pick(self.limb_shift, 0, tuple(DIGIT_BITS * a for a in range(choices)))
+        self.bit_shift = onehot_view(domain, circuit, f"{name}/bit-shift", 1, self.bit_choices)
+        con.add("bit-shift", expr(pick(self.bit_shift, 0, (1,) * self.bit_choices)) - 1)
+        power = pick(self.bit_shift, 0, tuple(1 << b for b in range(self.bit_choices)))
+        shift = shift + pick(self.bit_shift, 0, tuple(range(self.bit_choices)))
+        self.normal = domain.wire(circuit, f"{name}/normal", radix(*[U22] * n))
+        limbs = Limbs().add_product(moved, [power]).add_value(self.normal, -1)
+        self.normal_carries = assert_zero(circuit, con, domain, "normal", limbs)
+
+        # the top limb is 2^21 + 2^17 c_0 + rest
+        self.choice0 = onehot_view(domain, circuit, f"{name}/c0", 1, LOG_TABLE[0])
+        self.top_rest = domain.wire(circuit, f"{name}/top-rest", radix(unsigned(TOP_REST)))
+        con.add("c0", expr(pick(self.choice0, 0, (1,) * 16)) - 1)
+        leading = pick(self.choice0, 0, tuple(c << TOP_REST for c in range(16)))
+        con.add("top", expr(self.normal.digit(n - 1) - leading - self.top_rest.whole()) - (1 << 21))
+
+        mantissa = [self.normal.digit(n - 3 + i) for i in range(3)]
+        self.ws: list[View] = []
+        self.rems: list[View] = []
+        self.choices = [self.choice0]
+        self.rests: list[View] = []
+        fraction = pick(self.choice0, 0, log_table(0))
+        for i in range(LOG_STAGES):
+            choice = self.choices[-1]
+            factor = [pick(choice, 0, limb) for limb in table_limbs(log_factors(i))]
+            limbs = Limbs().add_product(mantissa if i == 0 else limb_forms(self.ws[-1]), factor)
+            bits, rem = (MANTISSA_BITS, radix(U22, U22, U22)) if i == 0 else (HEAD_BITS, REMAINDER_56)
+            w, r, steps = multiply_rounded(circuit, con, domain, f"{name}/w{i + 1}", limbs, rem, bits)
+            self.ws.append(w)
+            self.rems.append(r)
+            self.carries.append(steps)
+            if i + 1 == LOG_STAGES:
+                break
+            # w = 2^56 + 2^(48 - 4 i) c + rest
+            low = 48 - 4 * i
+            choice = onehot_view(domain, circuit, f"{name}/c{i + 1}", 1, LOG_TABLE[i + 1])
+            digits = radix(U22, U22, unsigned(low - 44)) if low > 44 else radix(U22, unsigned(low - 22))
+            rest_wire = domain.wire(circuit, f"{name}/rest{i + 1}", digits)
+            con.add(f"c{i + 1}", expr(pick(choice, 0, (1,) * LOG_TABLE[i + 1])) - 1)
+            units = pick(choice, 0, tuple(c << low for c in range(LOG_TABLE[i + 1])))
+            con.add(f"stage{i + 1}", expr(w.whole() - units - rest_wire.whole()) - ONE)
+            self.choices.append(choice)
+            self.rests.append(rest_wire)
+            fraction = fraction + pick(choice, 0, log_table(i + 1))
+        # z = w_4 - 2^56 < 2^41
+        wire = lambda label, *d: domain.wire(circuit, f"{name}/{label}", tuple(d))  # noqa: E731
+        self.z = wire("z", *radix(U22, unsigned(19)))
+        con.add("z", expr(self.z.whole() - self.ws[-1].whole()) + ONE)
+        self.a2, self.r2 = wire("a2", *radix(U22, unsigned(4))), wire("a2.remainder", *radix(U22, U22, Range(1 << 13)))
+        limbs = Limbs().add_product(limb_forms(self.z), limb_forms(self.z))
+        limbs.add_value(self.a2, -1, HEAD_BITS + 1).add_value(self.r2, -1)
+        self.carries.append(assert_zero(circuit, con, domain, "a2", limbs))
+        self.a3, self.r3 = wire("a3", *radix(unsigned(10))), wire("a3.remainder", *radix(U22, U22, Range(3 << 12)))
+        limbs = Limbs().add_product(limb_forms(self.a2), limb_forms(self.z), 2)
+        limbs.add_value(self.a3, -3, HEAD_BITS).add_value(self.r3, -1)
+        self.carries.append(assert_zero(circuit, con, domain, "a3", limbs))
+        fraction = fraction + self.z.whole() - self.a2.whole() + self.a3.whole()
+        self.value = LogValue(fraction, shift, (DIGIT_BITS * n - 1) * ln_scaled(2))
+
+    def fill(self, w: Witness, v: Ints) -> None:
+        """v: object array of positive Python integers over the domain, below 2^(22 n)."""
+        n = self.count
+        t = evaluate(v, n)
+        h = t["shift"].astype(np.int64)
+        a, b = h // DIGIT_BITS, h % DIGIT_BITS
+        if self.limb_shift is not None:
+            w.put(self.limb_shift.tensor, (a[..., None] == np.arange(self.max_limbs + 1)).astype(np.int64))
+            w.put(self.moved.tensor, v << (DIGIT_BITS * a).astype(object))
+        w.put(self.bit_shift.tensor, (b[..., None] == np.arange(self.bit_choices)).astype(np.int64))
+        w.put(self.normal.tensor, t["normal"])
+        w.fill_carries(self.normal_carries, self.domain.axes)
+        w.put(self.top_rest.tensor, (t["normal"] >> (DIGIT_BITS * (n - 1))) & ((1 << TOP_REST) - 1))
+        for i, (view, c) in enumerate(zip(self.choices, t["choices"], strict=True)):
+            w.put(view.tensor, (c[..., None] == np.arange(LOG_TABLE[i])).astype(np.int64))
+        for i, view in enumerate(self.rests):
+            w.put(view.tensor, t["ws"][i] - ONE - (t["choices"][i + 1] << (48 - 4 * i)))
+        for view, value in zip(self.ws, t["ws"], strict=True):
+            w.put(view.tensor, value)
+        for view, value in zip(self.rems, t["rems"], strict=True):
+            w.put(view.tensor, value)
+        for view, key in ((self.z, "z"), (self.a2, "a2"), (self.r2, "r2"), (self.a3, "a3"), (self.r3, "r3")):
+            w.put(view.tensor, t[key])
+        for steps in self.carries:
+            w.fill_carries(steps, self.domain.axes)
+
+
+def evaluate(v: Ints, limbs: int) -> dict[str, Ints]:
+    """All intermediate integers of ln v; key "ln" is the result."""
+    total = DIGIT_BITS * limbs
+    shift = np.vectorize(lambda x: total - int(x).bit_length(), otypes=[object])(v)
+    normal = v << shift
+    w = normal >> (total - MANTISSA_BITS)
+    c = (w >> (MANTISSA_BITS - 5)) & 15
+    ws, rems, choices = [], [], [c]
+    for i in range(LOG_STAGES):
+        bits = MANTISSA_BITS if i == 0 else HEAD_BITS
+        t = w * np.array(log_factors(i), object)[choices[-1].astype(np.int64)]
+        w = t >> bits
+        ws.append(w)
+        rems.append(t & ((1 << bits) - 1))
+        if i + 1 < LOG_STAGES:
+            choices.append((w - ONE) >> (48 - 4 * i))
+    z = w - ONE
+    a2 = (z * z) >> (HEAD_BITS + 1)
+    a3 = 2 * a2 * z // (3 * ONE)
+    ln = z - a2 + a3 + (total - 1 - shift) * ln_scaled(2)
+    for i, c in enumerate(choices):
+        ln = ln + np.array(log_table(i), object)[c.astype(np.int64)]
+    return {
+        "shift": shift,
+        "normal": normal,
+        "choices": choices,  # type: ignore[dict-item]
+        "ws": ws,  # type: ignore[dict-item]
+        "rems": rems,  # type: ignore[dict-item]
+        "z": z,
+        "a2": a2,
+        "r2": (z * z) & ((ONE << 1) - 1),
+        "a3": a3,
+        "r3": 2 * a2 * z % (3 * ONE),
+        "ln": ln,
+    }

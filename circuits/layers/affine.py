@@ -1,0 +1,163 @@
+"""Linear and convolutional layers: three contractions that differ only in how the input is indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..ir import DomainAxis, Form, Same, Source, Sum, View
+from ..net import (
+    FRACTION_BITS,
+    VALUE,
+    Contraction,
+    Gradient,
+    I64,
+    Net,
+    Value,
+    digit_view,
+    exact_matmul,
+    floor_limbs,
+    product_limbs,
+)
+from ..wide import Limbs
+from ..witness import Witness
+from .base import Accumulators, Layer
+
+
+class Affine(Layer):
+    """Shared part of `Linear` and `Conv2d`.
+
+    Subclasses describe the axes: `out_axes` (of the output without the batch), `weight_axes`, `private_axes` (of the
+    weight, summed in the forward pass), `position_axes` (of the output that the weight lacks), `input_axes`, and the
+    sources of the input's and the output's inner axes when they are read through the kernel.
+    """
+
+    out_axes: tuple[DomainAxis, ...]
+    weight_axes: tuple[DomainAxis, ...]
+    position_axes: tuple[DomainAxis, ...]
+    input_axes: tuple[DomainAxis, ...]
+
+    def input_sources(self) -> tuple[Source, ...]:
+        """Sources of the input's inner axes in terms of output and kernel axes."""
+        raise NotImplementedError
+
+    def output_sources(self) -> tuple[Source, ...]:
+        """Sources of the output's inner axes in terms of input and kernel axes (for the input gradient)."""
+        raise NotImplementedError
+
+    def columns(self, x: I64) -> I64:
+        """Input digits (d, B, ...) as (d, B * positions, summed)."""
+        raise NotImplementedError
+
+    def scatter_columns(self, limbs: list[I64], batch: int) -> list[I64]:
+        """Transpose of `columns`: (B * positions, summed) limbs to (B, ...) input positions."""
+        raise NotImplementedError
+
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, weight_shape: tuple[int, ...]) -> None:
+        self.name, self.x, self.net = node["name"], x, net
+        self.weight_name, self.bias_name = node["weight"], node["bias"]
+        split = 3 if len(self.weight_axes) == 3 and self.position_axes else None
+        self.weight = net.weight(self.weight_name, weight_shape, split)
+        b, p = net.batch_axis(), net.pass_axis()
+        summed = self.weight_axes[1:]
+        con = net.circuit.constraint(f"{self.name}/forward", (p, b, *self.out_axes), summed)
+        limbs = product_limbs(
+            View(x.tensor, (net.over_passes(x), Same("b", net.batch), *self.input_sources())), self._weight_view()
+        )
+        if self.bias_name:
+            self.bias = net.weight(self.bias_name, (self.out_axes[0].size,))
+            bias = View(self.bias, (Same("pass", net.passes), Same("o", self.out_axes[0].size)))
+            limbs.add_value(bias, 1, FRACTION_BITS)
+        self.y = net.activation(f"{self.name}/z", (net.batch, *(a.size for a in self.out_axes)))
+        self.run = net.rescaled(con, self._output_view("pass"), limbs, "z")
+
+    def _weight_view(self) -> View:
+        axes = (Same(a.name, a.size) for a in self.weight_axes)
+        return View(self.weight, (Same("pass", self.net.passes), *axes))
+
+    def _output_view(self, first: str) -> View:
+        inner = (Same(a.name, a.size) for a in self.out_axes)
+        return View(self.y.tensor, (Same(first, self.net.passes), Same("b", self.net.batch), *inner))
+
+    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
+        self.dy = dy
+        b, p = net.batch_axis(), net.pass_axis()
+        if need_input:
+            o = self.out_axes[0]
+            kernel = tuple(a for a in self.weight_axes[1:] if a not in self.input_axes)
+            con = net.circuit.constraint(f"{self.name}/input-gradient", (p, b, *self.input_axes), (o, *kernel))
+            view = View(dy.tensor, (net.over_passes(dy), Same("b", net.batch), *self.output_sources()))
+            shape = (net.batch, *(a.size for a in self.input_axes))
+            self.dx = net.activation(f"{self.name}/dx", shape)
+            inner = (Same(a.name, a.size) for a in self.input_axes)
+            out = View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner))
+            self.run_input: Contraction = net.rescaled(con, out, product_limbs(view, self._weight_view()), "dx")
+
+        def weight_limbs(source: Callable[[str], Source]) -> Limbs:
+            inner = (Same(a.name, a.size) for a in self.out_axes)
+            d = View(dy.tensor, (source(dy.per), Same("b", net.batch), *inner))
+            x = View(self.x.tensor, (source(self.x.per), Same("b", net.batch), *self.input_sources()))
+            return product_limbs(d, x)
+
+        def bias_limbs(source: Callable[[str], Source]) -> Limbs:
+            inner = (Same("o", self.out_axes[0].size), *(Sum(a.size) for a in self.position_axes))
+            view = View(dy.tensor, (source(dy.per), Sum(net.batch), *inner))
+            total = Form()
+            for i, digit in enumerate(VALUE):
+                total = total + view.digit(i, 1 << digit.shift)
+            return Limbs().add(total)
+
+        net.gradients.append(
+            Gradient(self.weight_name, self.weight_axes, (b, *self.position_axes), weight_limbs, True)
+        )
+        if self.bias_name:
+            net.gradients.append(Gradient(self.bias_name, self.out_axes[:1], (), bias_limbs, False))
+
+    def _weight_matrix(self, w: Witness, p: int) -> I64:
+        """Weight digits (d, out, summed)."""
+        digits = w.array(self.weight)[:, p].astype(np.int64)
+        return digits.reshape(len(digits), digits.shape[1], -1)
+
+    def _to_output(self, flat: I64) -> I64:
+        """(B * positions, O) to (B, O, positions)."""
+        shape = self.y.shape
+        return np.moveaxis(flat.reshape(shape[0], -1, shape[1]), 2, 1).reshape(shape)
+
+    def _delta_rows(self, w: Witness, p: int) -> I64:
+        """Output gradient digits (d, B * positions, O)."""
+        d = digit_view(w, self.dy, p)
+        return np.moveaxis(d.reshape(*d.shape[:3], -1), 2, 3).reshape(len(d), -1, d.shape[2])
+
+    def forward(self, w: Witness, p: int) -> None:
+        cols = self.columns(digit_view(w, self.x, p))
+        products = exact_matmul(cols, np.swapaxes(self._weight_matrix(w, p), 1, 2))
+        limbs = products = [self._to_output(x) for x in products]
+        if self.bias_name:
+            bias = w.array(self.bias)[:, p].astype(np.int64)
+            column = [bias[i].reshape(1, -1, *[1] * (limbs[0].ndim - 2)) << 10 for i in range(2)]
+            limbs = [products[0], products[1] + column[0], products[2] + column[1]]
+        z, rem = floor_limbs(limbs, 1 << 31, FRACTION_BITS, f"{self.name} output")
+        w.put(self.y.tensor, z, p)
+        self.run.fill(w, products, rem, "pass", p)
+
+    def backward(self, w: Witness, p: int) -> Accumulators:
+        rows = self._delta_rows(w, p)
+        if self.dx is not None:
+            flat = exact_matmul(rows, self._weight_matrix(w, p))
+            limbs = [x.reshape(self.dx.shape) for x in self.scatter_columns(flat, self.net.batch)]
+            dx, rem = floor_limbs(limbs, 1 << 31, FRACTION_BITS, f"{self.name} input gradient")
+            w.put(self.dx.tensor, dx, p)
+            self.run_input.fill(w, limbs, rem, "pass", p)
+        cols = self.columns(digit_view(w, self.x, p))
+        shape = self.weight.shape
+        out = {
+            self.weight_name: [
+                x.reshape(shape) for x in exact_matmul(np.swapaxes(rows, 1, 2), cols)
+            ]
+        }
+        if self.bias_name:
+            whole = sum(rows[i].sum(axis=0) << d.shift for i, d in enumerate(VALUE))
+            out[self.bias_name] = [np.asarray(whole)]
+        return out

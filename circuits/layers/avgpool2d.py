@@ -1,0 +1,56 @@
+"""Average pooling: y = (sum over the window) / K, rounded to the nearest unit; the gradient likewise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..ir import GatherSum, Range, Same, View, expr, radix
+from ..net import Net, Value
+from ..witness import Witness
+from .base import Accumulators
+from .pool import Pool
+
+
+class AvgPool2d(Pool):
+    op = "avgpool2d"
+
+    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.declare_windows(net, node, x, shape)
+        self.rem = self._divide("forward", self.y, Same("s", self.s.size), x, "s", self.windows, self.i.size)
+
+    def _divide(self, label: str, out: Value, place: Same, source: Value, axis: str, table: Any, size: int) -> Any:
+        """Constrain K out + remainder = (sum of the entries of `source` that `table` lists) + floor(K/2)."""
+        net, count = self.net, self.k.size
+        rem = net.circuit.tensor(f"{self.name}/{label}.remainder", net.passes, out.shape, radix(Range(count)))
+        domain = (net.pass_axis(), self.b, self.c, self.s if axis == "s" else self.i)
+        con = net.circuit.constraint(f"{self.name}/{label}", domain)
+        r = View(rem, tuple(Same(a.name, a.size) for a in domain)).whole()
+        total = self.view(source, GatherSum(axis, table, size)).whole()
+        con.add("mean", expr(self.view(out, place).whole(count) + r - total) - count // 2)
+        return rem
+
+    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
+        if not need_input:
+            return
+        self.dy = dy
+        self.dx = net.activation(f"{self.name}/dx", (net.batch, self.c.size, self.i.size))
+        place = Same("i", self.i.size)
+        self.rem_back = self._divide("backward", self.dx, place, dy, "i", self.inverse, self.s.size)
+
+    def forward(self, w: Witness, p: int) -> None:
+        x = w.value(self.x.tensor, self.x.index(p))[:, :, self.index]
+        total, count = x.sum(axis=2) + self.k.size // 2, self.k.size
+        w.put(self.y.tensor, total // count, p)
+        w.put(self.rem, total % count, p)
+
+    def backward(self, w: Witness, p: int) -> Accumulators:
+        if self.dx is not None:
+            dy = w.value(self.dy.tensor, self.dy.index(p))
+            total = np.full(self.dx.shape, self.k.size // 2, np.int64)
+            for row in self.index:
+                total[:, :, row] += dy
+            w.put(self.dx.tensor, total // self.k.size, p)
+            w.put(self.rem_back, total % self.k.size, p)
+        return {}

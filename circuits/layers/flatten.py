@@ -1,0 +1,26 @@
+"""Flatten costs nothing: the next linear layer reads the (channel, position) axes as they are."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from ..net import Net, Value
+from ..witness import Witness
+from .base import Accumulators, Layer
+
+
+class Flatten(Layer):
+    op = "flatten"
+
+    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.y, self.shape = x, (prod(shape),)
+
+    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
+        self.dx = dy if need_input else None
+
+    def forward(self, w: Witness, p: int) -> None:
+        pass
+
+    def backward(self, w: Witness, p: int) -> Accumulators:
+        return {}

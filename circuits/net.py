@@ -1,0 +1,211 @@
+"""What layer files build with: the probe's passes, parameters, activations, and exact fixed-point contractions.
+
+A probe of T steps makes 2T - 1 passes: pass 2t is the gradient at w_t, pass 2t + 1 the one at w_t + d_t (the last step
+needs only the first). Tensors of the network have one column per pass (unrolled axis "pass") or, for what both
+passes of a step share, one per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.errors import RangeOverflow
+
+from .ir import B22, DIGIT_BITS, U22, Circuit, Constraint, Digit, DomainAxis, Map, Same, Source, Tensor, View
+from .ir import balanced, radix, unsigned
+from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from .witness import Witness
+
+I64 = NDArray[np.int64]
+
+FRACTION_BITS = 32
+VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
+WEIGHT = radix(B22, balanced(15))  # |w| < 2^36
+REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
+MATMUL_TERMS = 1 << 10  # digits below 2^21 in magnitude: 2^42 * 2^10 stays exact in float64
+
+
+@dataclass
+class Value:
+    """A network tensor and how it is indexed: unrolled over "pass" or "step", inner axes (batch, ...)."""
+
+    tensor: Tensor
+    per: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    def index(self, p: int) -> int:
+        return p if self.per == "pass" else p // 2
+
+
+@dataclass
+class Contraction:
+    """What the executor needs to fill the carries of one rescaled contraction."""
+
+    con: Constraint
+    steps: list[CarryStep]
+    remainder: Tensor
+
+    def fill(self, w: Witness, products: Sequence[I64], remainder: I64, axis: str, index: int) -> None:
+        """Put the remainder of one unrolled index and fill its carries."""
+        w.put(self.remainder, remainder, index)
+        w.fill_carries(self.steps, self.con.out, products, at=(axis, index))
+
+
+@dataclass
+class Net:
+    """Shared state of circuit construction."""
+
+    steps: int
+    batch: int
+    circuit: Circuit = field(default_factory=Circuit)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    gradients: list[Gradient] = field(default_factory=list)
+
+    @property
+    def passes(self) -> int:
+        return 2 * self.steps - 1
+
+    def pass_axis(self) -> DomainAxis:
+        return DomainAxis("pass", self.passes)
+
+    def batch_axis(self) -> DomainAxis:
+        return DomainAxis("b", self.batch)
+
+    def weight(self, name: str, shape: Sequence[int], split: int | None = None) -> Tensor:
+        t = self.circuit.tensor(f"weight/{name}", self.passes, shape, WEIGHT, split)
+        self.weights[name] = t
+        return t
+
+    def activation(self, name: str, shape: Sequence[int]) -> Value:
+        return Value(self.circuit.tensor(name, self.passes, shape, VALUE), "pass")
+
+    def over_passes(self, v: Value) -> Source:
+        """Source of the unrolled axis for the domain axis "pass"."""
+        if v.per == "pass":
+            return Same("pass", self.passes)
+        return Map("pass", tuple(p // 2 for p in range(self.passes)), self.steps)
+
+    def over_steps(self, per: str, parity: int) -> Source:
+        """Source of an unrolled axis for the domain axis "step": passes 2 t + parity."""
+        count = self.steps if parity == 0 else self.steps - 1
+        if per == "pass":
+            return Map("step", tuple(2 * t + parity for t in range(count)), self.passes)
+        return Map("step", tuple(range(count)), self.steps)
+
+    def rescaled(
+        self, con: Constraint, out: View, limbs: Limbs, name: str, scale: int = FRACTION_BITS
+    ) -> Contraction:
+        """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40)."""
+        digits = (Digit(U22, 0), Digit(unsigned(scale - 22), 22))
+        domain = Domain(con.out, unrolled=True)
+        rem = domain.wire(self.circuit, f"{name}.remainder", digits)
+        limbs.add_const(1 << (scale - 1)).add_value(out, -1, scale).add_value(rem, -1)
+        steps = assert_zero(self.circuit, con, domain, name, limbs)
+        return Contraction(con, steps, rem.tensor)
+
+
+@dataclass
+class Gradient:
+    """The exact gradient accumulator of one parameter, summed over the batch.
+
+    `limbs(source)` builds it over the domain ("step", *axes) with `source(per)` the source of an unrolled axis.
+    `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias).
+    """
+
+    name: str
+    axes: tuple[DomainAxis, ...]
+    summed: tuple[DomainAxis, ...]
+    limbs: Callable[[Callable[[str], Source]], Limbs]
+    scaled: bool
+
+
+def product_limbs(a: View, b: View) -> Limbs:
+    """Limbs of the exact product (or contraction) of two values."""
+    return Limbs().add_product(limb_forms(a), limb_forms(b))
+
+
+# ------------------------------------------------------------------------------------------------ exact execution
+
+
+def exact_matmul(a: I64, b: I64) -> list[I64]:
+    """Limbs 2^(22 k) of a @ b for digit arrays a (da, m, k), b (db, k, n): int64 (m, n) each, exact."""
+    af, bf = a.astype(np.float64), b.astype(np.float64)
+    k = a.shape[2]
+    out = [np.zeros((a.shape[1], b.shape[2]), np.int64) for _ in range(len(a) + len(b) - 1)]
+    for i in range(len(a)):
+        for j in range(len(b)):
+            for s in range(0, k, MATMUL_TERMS):
+                out[i + j] += (af[i, :, s : s + MATMUL_TERMS] @ bf[j, s : s + MATMUL_TERMS]).astype(np.int64)
+    return out
+
+
+def limb_products(a: I64, b: I64) -> list[I64]:
+    """Limbs of the element-wise product of digit arrays a (da, ...), b (db, ...), broadcasting."""
+    out: list[I64] = [np.zeros(1, np.int64)] * (len(a) + len(b) - 1)
+    for i in range(len(a)):
+        for j in range(len(b)):
+            out[i + j] = out[i + j] + a[i] * b[j]
+    return out
+
+
+def floor_limbs(limbs: Sequence[I64], const: int, bits: int, where: str, limit: int = 43) -> tuple[I64, I64]:
+    """Quotient and remainder of ``(sum_k limbs_k 2^(22 k) + const) / 2^bits``, floor; |quotient| < 2^limit.
+
+    Raises RangeOverflow naming `where` when the quotient does not fit.
+    """
+    approx = sum(l.astype(np.float64) * 2.0 ** (DIGIT_BITS * k) for k, l in enumerate(limbs)) / 2.0**bits
+    worst = float(np.max(np.abs(approx), initial=0.0))
+    if worst >= 2.0**limit:
+        raise RangeOverflow(
+            where, worst / 2.0**FRACTION_BITS, 2.0 ** (limit - FRACTION_BITS), "scale the model or its inputs down"
+        )
+    mask = (1 << DIGIT_BITS) - 1
+    low = np.zeros(np.shape(approx), np.int64)
+    carry = np.zeros(np.shape(approx), np.int64)
+    done = 0
+    for k, limb in enumerate(limbs):
+        total = limb + carry + ((const >> (DIGIT_BITS * k)) & mask)
+        width = min(DIGIT_BITS, bits - done)
+        if width < DIGIT_BITS or k + 1 == len(limbs):
+            # The rest is the quotient, shifted by `width` bits.
+            rest = total + ((const >> (DIGIT_BITS * (k + 1))) << DIGIT_BITS)
+            for up, more in enumerate(limbs[k + 1 :], 1):
+                rest = rest + (more << (DIGIT_BITS * up))  # wraps only where the quotient would not fit
+            low += (rest & ((1 << width) - 1)) << done
+            return rest >> width, low
+        low += (total & mask) << done
+        carry, done = total >> DIGIT_BITS, done + DIGIT_BITS
+    raise AssertionError("no limbs")
+
+
+def digit_view(w: Witness, v: Value, p: int) -> I64:
+    """Digits (n_digits, *shape) int64 of a value on pass p."""
+    return w.array(v.tensor)[:, v.index(p)].astype(np.int64)
+
+
+def gather_table(height: int, width: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> I64:
+    """index[k, s] = input position read by kernel position k at output position s, or -1 outside (row-major)."""
+    oh = (height + 2 * pad[0] - kernel[0]) // stride[0] + 1
+    ow = (width + 2 * pad[1] - kernel[1]) // stride[1] + 1
+    ky, kx, y, x = np.meshgrid(
+        np.arange(kernel[0]), np.arange(kernel[1]), np.arange(oh), np.arange(ow), indexing="ij"
+    )
+    row, col = y * stride[0] + ky - pad[0], x * stride[1] + kx - pad[1]
+    inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
+    return np.where(inside, row * width + col, -1).reshape(kernel[0] * kernel[1], oh * ow)
+
+
+def inverse_table(table: I64, size: int) -> I64:
+    """index[k, i] = the output position that reads input i through kernel position k, or -1."""
+    out = np.full((len(table), size), -1, np.int64)
+    for k, row in enumerate(table):
+        s = np.flatnonzero(row >= 0)
+        out[k, row[s]] = s
+    return out

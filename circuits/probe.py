@@ -1,0 +1,180 @@
+"""The sharpness probe around the network: perturbation, norm, update (Algorithm 1 of arXiv 2606.25004).
+
+Per parameter tensor and step t, with G the exact gradient sum at w_t (loss-scaled by 2^k_t) in Q31.32:
+
+    E = rescale(w G),  V = rescale(w E)       (asam-all; for sam both are G itself)
+    n = sum over all parameters of E^2        (an exact integer)
+    w_t + d = w_t + floor((q V + 2^39) / 2^40)
+    w_{t+1} = w_t - floor((acc + 2^31 D) / (2^32 D))     with acc the second gradient's accumulator, D = B / lr
+
+q is the head's fixed-point rho / sqrt(n). What is committed is w_t + d and w_{t+1} themselves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .ir import ONCE, U22, Digit, DomainAxis, Map, Range, Same, Source, Tensor, View, balanced, radix, unsigned
+from .net import REMAINDER, VALUE, Contraction, Gradient, I64, Net, floor_limbs, limb_products, product_limbs
+from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from .witness import Witness
+
+SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
+SIGNED_SQUARE = radix(U22, U22, balanced(16))
+STEP_BITS = 40
+MAX_TERMS = 1 << 17
+Q_DIGITS = radix(U22, unsigned(17))  # q < 2^39
+
+
+class Parameter:
+    """All per-step tensors of one parameter."""
+
+    def __init__(self, net: Net, g: Gradient, divisor: int, q: Tensor, variant: str) -> None:
+        self.net, self.g, self.divisor = net, g, divisor
+        self.weight = net.weights[g.name]
+        self.shape = self.weight.shape
+        circuit, steps = net.circuit, net.steps
+        name = g.name
+
+        def per_step(label: str, digits: tuple[Digit, ...], count: int = steps) -> Tensor:
+            return circuit.tensor(f"{label}/{name}", count, self.shape, digits, self.weight.split)
+
+        self.grad = per_step("gradient", VALUE)
+        self._declare_gradient()
+        if variant == "asam-all":
+            self.e, self.v = per_step("E", VALUE), per_step("V", VALUE, steps - 1)
+            self.run_e = self._rescaled_product("E", self.grad, self.e, steps)
+            self.run_v = self._rescaled_product("V", self.e, self.v, steps - 1)
+        else:
+            self.e = self.v = self.grad
+        self._declare_squares()
+        self._declare_perturbation(q)
+        self._declare_update()
+
+    # -- declarations
+
+    def _axes(self, count: int) -> tuple[DomainAxis, ...]:
+        return (DomainAxis("step", count), *self.g.axes)
+
+    def _inner(self) -> tuple[Same, ...]:
+        return tuple(Same(a.name, a.size) for a in self.g.axes)
+
+    def _on(self, t: Tensor, count: int) -> View:
+        """A per-step tensor over the first `count` steps."""
+        first: Source = Same("step", count) if t.unroll == count else Map("step", tuple(range(count)), t.unroll)
+        return View(t, (first, *self._inner()))
+
+    def _weights(self, count: int, offset: int) -> View:
+        """The weights of pass 2 t + offset."""
+        table = tuple(2 * t + offset for t in range(count))
+        return View(self.weight, (Map("step", table, self.net.passes), *self._inner()))
+
+    def _declare_gradient(self) -> None:
+        net, g, steps = self.net, self.g, self.net.steps
+        con = net.circuit.constraint(f"gradient/{g.name}", self._axes(steps), g.summed)
+        limbs = g.limbs(lambda per: net.over_steps(per, 0))
+        out = self._on(self.grad, steps)
+        self.run_gradient: Contraction | None = None
+        if g.scaled:
+            self.run_gradient = net.rescaled(con, out, limbs, "g")
+        else:
+            con.add("sum", limbs.parts[0] - out.whole())
+
+    def _rescaled_product(self, label: str, a: Tensor, out: Tensor, count: int) -> Contraction:
+        con = self.net.circuit.constraint(f"{label}/{self.g.name}", self._axes(count))
+        limbs = product_limbs(self._weights(count, 0), self._on(a, count))
+        return self.net.rescaled(con, self._on(out, count), limbs, label.lower())
+
+    def _declare_squares(self) -> None:
+        steps, axes = self.net.steps, self.g.axes
+        out, summed = (axes[:1], axes[1:]) if len(axes) > 1 else ((), axes)
+        terms = int(np.prod([a.size for a in summed]))
+        if terms > MAX_TERMS:
+            raise ValueError(f"{self.g.name}: {terms} squares in one sum, at most {MAX_TERMS}")
+        domain = Domain((DomainAxis("step", steps), *out), unrolled=True)
+        con = self.net.circuit.constraint(f"squares/{self.g.name}", domain.axes, summed)
+        e0, e1 = limb_forms(self._on(self.e, steps))
+        self.squares = []
+        for label, a, b, digits in (("00", e0, e0, SQUARE), ("01", e0, e1, SIGNED_SQUARE), ("11", e1, e1, SQUARE)):
+            s = domain.wire(self.net.circuit, f"squares/{self.g.name}.{label}", digits)
+            limbs = Limbs().add_product([a], [b])
+            con.add(label, limbs.parts[0] - s.whole())
+            self.squares.append(s)
+
+    def _declare_perturbation(self, q: Tensor) -> None:
+        count = self.net.steps - 1
+        con = self.net.circuit.constraint(f"perturbation/{self.g.name}", self._axes(count))
+        domain = Domain(con.out, unrolled=True)
+        # q is a head tensor: one column holding all steps
+        qv = View(q, (ONCE, Map("step", tuple(range(count)), q.shape[0])))
+        limbs = Limbs().add_product(limb_forms(qv), limb_forms(self._on(self.v, count)))
+        rem = domain.wire(
+            self.net.circuit, f"perturbation/{self.g.name}.remainder", (Digit(U22, 0), Digit(unsigned(18), 22))
+        )
+        limbs.add_const(1 << (STEP_BITS - 1)).add_value(rem, -1)
+        limbs.add_value(self._weights(count, 1), -1, STEP_BITS).add_value(self._weights(count, 0), 1, STEP_BITS)
+        steps = assert_zero(self.net.circuit, con, domain, "d", limbs)
+        self.run_perturbation = Contraction(con, steps, rem.tensor)
+
+    def _declare_update(self) -> None:
+        net, g, count, d = self.net, self.g, self.net.steps - 1, self.divisor
+        con = net.circuit.constraint(f"update/{g.name}", self._axes(count), g.summed)
+        domain = Domain(con.out, unrolled=True)
+        limbs = g.limbs(lambda per: net.over_steps(per, 1))
+        rest = Range(d)
+        bits = 32 if g.scaled else 0
+        digits = (*REMAINDER, Digit(rest, 32)) if g.scaled else (Digit(rest, 0),)
+        rem = domain.wire(net.circuit, f"update/{g.name}.remainder", digits)
+        limbs.add_const((d << bits) // 2).add_value(rem, -1)
+        limbs.add_value(self._weights(count, 2), d, bits).add_value(self._weights(count, 0), -d, bits)
+        steps = assert_zero(net.circuit, con, domain, "w", limbs)
+        self.run_update = Contraction(con, steps, rem.tensor)
+
+    # -- execution
+
+    def first_pass(self, w: Witness, t: int, acc: list[I64]) -> None:
+        """Gradient, E, V and squares of step t from the accumulator of pass 2 t."""
+        name = self.g.name
+        if self.run_gradient is None:
+            w.put(self.grad, acc[0], t)
+        else:
+            g, rem = floor_limbs(acc, 1 << 31, 32, f"gradient of {name}")
+            w.put(self.grad, g, t)
+            self.run_gradient.fill(w, acc, rem, "step", t)
+        if self.e is not self.grad:
+            weights = self._digits(w, self.weight, 2 * t)
+            jobs = [(self.grad, self.e, self.run_e, "w * g")]
+            if t + 1 < self.net.steps:
+                jobs.append((self.e, self.v, self.run_v, "w * w * g"))
+            for source, out, run, what in jobs:
+                products = limb_products(weights, self._digits(w, source, t))
+                x, rem = floor_limbs(products, 1 << 31, 32, f"{what} of {name}")
+                w.put(out, x, t)
+                run.fill(w, products, rem, "step", t)
+        e = self._digits(w, self.e, t)
+        axes = tuple(range(1, len(self.shape))) if len(self.shape) > 1 else (0,)
+        for s, (i, j) in zip(self.squares, ((0, 0), (0, 1), (1, 1)), strict=True):
+            w.put(s.tensor, (e[i] * e[j]).sum(axis=axes), t)
+
+    def perturb(self, w: Witness, t: int, q: I64) -> None:
+        """Weights of pass 2 t + 1 from the digits (2,) of q."""
+        products = limb_products(q.reshape(2, *[1] * len(self.shape)), self._digits(w, self.v, t))
+        d, rem = floor_limbs(products, 1 << (STEP_BITS - 1), STEP_BITS, f"perturbation of {self.g.name}")
+        w.put(self.weight, w.value(self.weight, 2 * t) + d, 2 * t + 1)
+        self.run_perturbation.fill(w, products, rem, "step", t)
+
+    def second_pass(self, w: Witness, t: int, acc: list[I64]) -> None:
+        """Weights of pass 2 t + 2 from the accumulator of pass 2 t + 1."""
+        d = self.divisor
+        if self.g.scaled:
+            # floor(x / (2^32 D)) = floor(floor(x / 2^32) / D)
+            high, low = floor_limbs(acc, (d << 32) // 2, 32, f"second gradient of {self.g.name}", limit=52)
+            u, rest = high // d, low + ((high % d) << 32)
+        else:
+            u, rest = (acc[0] + d // 2) // d, (acc[0] + d // 2) % d
+        w.put(self.weight, w.value(self.weight, 2 * t) - u, 2 * t + 2)
+        self.run_update.fill(w, acc, rest, "step", t)
+
+    def _digits(self, w: Witness, t: Tensor, index: int) -> I64:
+        return w.array(t)[:, index].astype(np.int64)
+

@@ -1,0 +1,133 @@
+"""The samples of the batches: bytes linked to the committed dataset, normalised inputs, one-hot labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.core import sis
+from zkcert.core.field import U64Array
+
+from .ir import (
+    BIT,
+    DomainAxis,
+    Map,
+    ModularLink,
+    Same,
+    Sum,
+    View,
+    expr,
+    radix,
+    unsigned,
+)
+from .net import VALUE, Net, Value
+from .wide import CarryStep, Domain, Limbs, assert_zero
+from .witness import Witness
+
+U8 = NDArray[np.uint8]
+BYTE = unsigned(8)
+Q32_BYTES = 6
+
+
+class Samples:
+    """Declares byte, randomness, input and label tensors (per step) and ties them to the public sample hashes."""
+
+    def __init__(
+        self,
+        net: Net,
+        spec: Mapping[str, Any],
+        affine: tuple[Sequence[int], Sequence[int]],
+        kind: str,
+        classes: int,
+        label_bytes: int,
+        hashes: U64Array,
+    ) -> None:
+        """hashes: uint64 (T, B, 160), public. `affine`: slopes and offsets per channel (see zkcert.model)."""
+        channels, height, width = spec["shape"]
+        pad, self.kind = spec["pad"], kind
+        self.pixels, self.classes, self.label_bytes = channels * height * width, classes, label_bytes
+        self.slope, self.offset = affine
+        per = 1 if kind == "u8" else Q32_BYTES
+        self.count = self.pixels * per + label_bytes
+        circuit, t, b = net.circuit, net.steps, net.batch
+        self.bytes = circuit.tensor("sample/bytes", t, (b, self.count), radix(BYTE))
+        self.rho = circuit.tensor("sample/randomness", t, (b, sis.RHO), radix(BYTE))
+        parts = [(self.bytes, sis.matrix(b"A", self.count)), (self.rho, sis.matrix(b"S", sis.RHO))]
+        circuit.links.append(ModularLink("sample", parts, hashes))
+
+        step, batch = DomainAxis("step", t), net.batch_axis()
+        padded = (height + 2 * pad) * (width + 2 * pad)
+        s = DomainAxis("s", padded)
+        self.input_shape = (channels, height + 2 * pad, width + 2 * pad)
+        self.x = Value(circuit.tensor("input", t, (b, channels, padded), VALUE), "step")
+        # position in the padded image -> position in the sample, -1 in the border
+        image = np.full((height + 2 * pad, width + 2 * pad), -1, np.int64)
+        image[pad : pad + height, pad : pad + width] = np.arange(height * width).reshape(height, width)
+        self.source = image.ravel()
+        self.rounding: list[tuple[View, list[CarryStep]]] = []
+        for c in range(channels):
+            con = circuit.constraint(f"input/channel{c}", (step, batch, s))
+            one = tuple(int(i == c) for i in range(channels))
+            x = View(self.x.tensor, (Same("step", t), Same("b", b), Sum(channels, one), Same("s", padded)))
+
+            def raw(byte: int, c: int = c) -> View:
+                place = [-1 if i < 0 else per * (c * height * width + i) + byte for i in self.source.tolist()]
+                return View(
+                    self.bytes, (Same("step", t), Same("b", b), Map("s", tuple(place), self.count))
+                )
+
+            if kind == "u8":
+                con.add("normalise", expr(raw(0).whole(self.slope[c]) - x.whole()) + self.offset[c])
+                continue
+            # q = sum 256^i byte_i - 2^43; x = floor((A q + 2^15) / 2^16) + C, with zero (not -2^43) in the border
+            domain = Domain((step, batch, s), unrolled=True)
+            rem = domain.wire(circuit, f"input/channel{c}.remainder", radix(unsigned(16)))
+            limbs = Limbs()
+            for i in range(Q32_BYTES):
+                limbs.add(raw(i).whole(self.slope[c]), 8 * i)
+            limbs.add_value(x, -1, 16).add_value(rem, -1).add_const((1 << 15) + (self.offset[c] << 16))
+            inside = tuple(int(i >= 0) for i in self.source.tolist())
+            limbs.add_masked_const(-(self.slope[c] << 43), "s", inside)
+            self.rounding.append((rem, assert_zero(circuit, con, domain, "normalise", limbs)))
+
+        self.onehot = circuit.tensor("label", t, (b, classes), radix(BIT))
+        con = circuit.constraint("label", (step, batch))
+        ones = View(self.onehot, (Same("step", t), Same("b", b), Sum(classes)))
+        index = View(self.onehot, (Same("step", t), Same("b", b), Sum(classes, tuple(range(classes)))))
+        con.add("one", expr(ones.whole()) - 1)
+        place = [0] * self.count
+        for i in range(label_bytes):
+            place[self.pixels * per + i] = 256**i
+        label = View(self.bytes, (Same("step", t), Same("b", b), Sum(self.count, tuple(place))))
+        con.add("index", index.whole() - label.whole())
+
+    def fill(self, w: Witness, samples: U8, rho: U8) -> None:
+        """samples: uint8 (T, B, bytes), rho: uint8 (T, B, 1280)."""
+        w.put(self.bytes, samples.astype(np.int64))
+        w.put(self.rho, rho.astype(np.int64))
+        per = 1 if self.kind == "u8" else Q32_BYTES
+        t, b = samples.shape[:2]
+        data = samples[..., : self.pixels * per].astype(np.int64).reshape(t, b, self.pixels, per)
+        raw = sum(data[..., i] << (8 * i) for i in range(per)) - (0 if per == 1 else 1 << 43)
+        raw = np.asarray(raw).reshape(t, b, self.input_shape[0], -1)
+        picked = raw[..., np.maximum(self.source, 0)] * (self.source >= 0)
+        slope = np.array(self.slope, np.int64)[:, None]
+        offset = np.array(self.offset, np.int64)[:, None]
+        if self.kind == "u8":
+            x = slope * picked + offset
+        else:
+            low = slope * (picked & 0xFFFF) + (1 << 15)
+            x = slope * (picked >> 16) + (low >> 16) + offset
+            for c, (rem, _) in enumerate(self.rounding):
+                w.put(rem.tensor, (low & 0xFFFF)[:, :, c])
+        w.put(self.x.tensor, x)
+        for rem, steps in self.rounding:
+            axes = (DomainAxis("step", t), DomainAxis("b", b), DomainAxis("s", len(self.source)))
+            w.fill_carries(steps, axes)
+        label = sum(
+            samples[..., self.pixels * per + i].astype(np.int64) << (8 * i) for i in range(self.label_bytes)
+        )
+        w.put(self.onehot, (np.arange(self.classes) == np.asarray(label)[..., None]).astype(np.int64))

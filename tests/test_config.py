@@ -1,0 +1,134 @@
+"""The probe's configuration: exact rationals, bounds, one canonical form."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zkcert.config import MAX_DIVISOR, ProbeConfig, canonical_json
+from zkcert.errors import UnusableInput
+
+
+def test_defaults_are_the_documented_ones():
+    config = ProbeConfig()
+    assert config.canonical() == {
+        "steps": 10,
+        "batch_size": 16,
+        "rho": "1/20",
+        "lr": "1/10000",
+        "eps": "1/100000000",
+        "variant": "asam-all",
+        "ddof": 0,
+    }
+    assert config.divisor == 160_000
+
+
+@pytest.mark.parametrize("rho", ["0.05", "5e-2", "1/20", 0.05, Decimal("0.05"), Fraction(1, 20)])
+def test_decimals_are_read_as_written(rho):
+    assert ProbeConfig(rho=rho).rho == Fraction(1, 20)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 1},
+        {"steps": 5.0},
+        {"steps": True},
+        {"steps": 1 << 17},
+        {"batch_size": 0},
+        {"rho": 0},
+        {"rho": 8},
+        {"rho": "-0.1"},
+        {"rho": Fraction(1, 1 << 20)},
+        {"rho": Fraction((1 << 20) + 1, 1 << 19)},
+        {"rho": "nan"},
+        {"rho": "inf"},
+        {"rho": "1e999999999"},
+        {"rho": "1/0"},
+        {"rho": " 1"},
+        {"rho": True},
+        {"rho": None},
+        {"lr": 0},
+        {"lr": -0.1},
+        {"lr": "0.0003"},
+        {"lr": 17},
+        {"lr": "1e-6"},
+        {"lr": Fraction(1, 10**400)},
+        {"eps": 1},
+        {"eps": "-1e-8"},
+        {"eps": Fraction(1, 1 << 40)},
+        {"variant": "asam"},
+        {"variant": ["sam"]},
+        {"ddof": 1},
+        {"ddof": False},
+    ],
+)
+def test_unusable_values_are_refused(change):
+    with pytest.raises(UnusableInput):
+        ProbeConfig(**change)
+
+
+def test_a_learning_rate_that_does_not_divide_the_batch_says_what_to_use():
+    with pytest.raises(UnusableInput, match="change lr to 16/53333"):
+        ProbeConfig(lr="0.0003")
+    assert ProbeConfig(lr="16/53333").divisor == 53333
+
+
+@given(
+    st.integers(2, 50),
+    st.integers(1, 64),
+    st.fractions(min_value=Fraction(1, 1000), max_value=Fraction(799, 100), max_denominator=1000),
+    st.integers(1, MAX_DIVISOR),
+    st.fractions(min_value=0, max_value=Fraction(99, 100), max_denominator=10**6),
+    st.sampled_from(["asam-all", "sam"]),
+)
+def test_canonical_form_round_trips(steps, batch_size, rho, divisor, eps, variant):
+    config = ProbeConfig(steps, batch_size, rho, Fraction(batch_size, divisor), eps, variant)
+    again = ProbeConfig.from_canonical(json.loads(canonical_json(config.canonical())))
+    assert again == config and again.digest == config.digest and len(config.digest) == 32
+    assert again.divisor == divisor
+
+
+def test_every_field_changes_the_digest():
+    changes = [
+        {},
+        {"steps": 5},
+        {"batch_size": 8},
+        {"rho": "0.1"},
+        {"lr": "1e-3"},
+        {"eps": 0},
+        {"variant": "sam"},
+    ]
+    assert len({ProbeConfig(**change).digest for change in changes}) == len(changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rho": "0.05"},
+        {"rho": "2/40"},
+        {"rho": 0.05},
+        {"steps": "10"},
+        {"steps": 10.0},
+        {"ddof": False},
+        {"ddof": 1},
+        {"extra": 1},
+        {"eps": None},
+    ],
+)
+def test_only_the_canonical_form_is_read_back(change):
+    with pytest.raises(UnusableInput):
+        ProbeConfig.from_canonical({**ProbeConfig().canonical(), **change})
+
+
+def test_a_missing_key_or_another_type_is_refused():
+    value = ProbeConfig().canonical()
+    del value["ddof"]
+    for other in (value, [], None, "{}"):
+        with pytest.raises(UnusableInput):
+            ProbeConfig.from_canonical(other)

@@ -1,0 +1,729 @@
+"""Model files: reading them safely, checking them, converting modules, normalising samples."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from zkcert.convert import from_module, from_sequential, to_module
+from zkcert.errors import RangeOverflow, UnsupportedLayer, UnusableInput
+from zkcert.model import Model, input_affine, input_integers, input_values
+from zkcert.zoo import LENET5_INPUT, fashion_mnist_small, lenet5, mlp
+
+SMALL_INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
+
+
+def small_model() -> Model:
+    return from_module(mlp(16, [6], 3), input=SMALL_INPUT)
+
+
+def file_bytes(model: Model, tmp_path, suffix: str = ".pt") -> bytes:
+    path = tmp_path / f"model{suffix}"
+    model.save(path)
+    return path.read_bytes()
+
+
+def pack(
+    pickled: bytes, members: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED
+) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("model/data.pkl", pickled)
+        for name, data in (members or {}).items():
+            archive.writestr(f"model/{name}", data)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    return members.pop("data.pkl"), members
+
+
+def torch_bytes(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def small_pt(tmp_path_factory) -> bytes:
+    return file_bytes(small_model(), tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def small_safetensors(tmp_path_factory) -> bytes:
+    return file_bytes(small_model(), tmp_path_factory.mktemp("small"), ".safetensors")
+
+
+# --- Honest files ---
+
+
+def test_reader_equals_torch_load(tmp_path):
+    module = lenet5()
+    from_sequential(module, input=LENET5_INPUT).save(tmp_path / "model.pt")
+    model = Model.load(tmp_path / "model.pt")
+    loaded = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert loaded["graph"] == model.graph and loaded["input"] == model.input == LENET5_INPUT
+    assert list(loaded["state_dict"]) == list(model.params) == list(module.state_dict())
+    for name, tensor in module.state_dict().items():
+        assert model.params[name].dtype == np.float32 and model.params[name].flags.c_contiguous
+        np.testing.assert_array_equal(model.params[name], tensor.numpy())
+        np.testing.assert_array_equal(model.params[name], loaded["state_dict"][name].numpy())
+
+
+def test_user_written_files_with_state_dict_parameters_and_strides_are_read():
+    module = mlp(16, [6], 3)
+    graph, state = small_model().graph, module.state_dict()
+    expected = small_model().weights_digest
+    for tensors in (
+        state,  # an OrderedDict with _metadata
+        dict(module.named_parameters()),
+        {name: tensor.t().contiguous().t() if tensor.ndim == 2 else tensor for name, tensor in state.items()},
+        dict(reversed(state.items())),
+    ):
+        data = torch_bytes({"graph": graph, "input": SMALL_INPUT, "state_dict": tensors})
+        assert Model.parse(data).weights_digest == expected
+
+
+def test_views_of_one_storage_are_read():
+    module = mlp(16, [6], 3)
+    flat = torch.cat([p.detach().flatten() for p in module.parameters()])
+    parts = flat.split([p.numel() for p in module.parameters()])
+    state = {n: v.view(p.shape) for v, (n, p) in zip(parts, module.named_parameters(), strict=True)}
+    data = torch_bytes({"graph": small_model().graph, "input": SMALL_INPUT, "state_dict": state})
+    assert Model.parse(data).weights_digest == small_model().weights_digest
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_float_types_are_read_exactly(dtype, tmp_path):
+    state = {name: tensor.to(dtype) for name, tensor in mlp(16, [6], 3).state_dict().items()}
+    model = Model.parse(
+        torch_bytes({"graph": small_model().graph, "input": SMALL_INPUT, "state_dict": state})
+    )
+    for name, tensor in state.items():
+        assert model.params[name].dtype == (np.float64 if dtype == torch.float64 else np.float32)
+        np.testing.assert_array_equal(model.params[name], tensor.double().numpy())
+    model.save(tmp_path / "again.safetensors")
+    assert Model.load(tmp_path / "again.safetensors").weights_digest == model.weights_digest
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_saving_and_loading_changes_nothing(suffix, tmp_path):
+    model = from_module(lenet5("avg"), input=LENET5_INPUT)
+    model.save(tmp_path / f"m{suffix}")
+    again = Model.load(tmp_path / f"m{suffix}")
+    assert again.weights_digest == model.weights_digest and len(model.weights_digest) == 32
+    assert again.circuit_digest_json() == model.circuit_digest_json()
+    assert again.shapes == model.shapes
+
+
+def test_digests_depend_on_every_part():
+    model = small_model()
+    digests = {model.weights_digest}
+    for name, array in model.params.items():
+        other = array.copy()
+        other.flat[-1] = np.nextafter(other.flat[-1], np.float32(16))
+        digests.add(Model(model.graph, model.input, {**model.params, name: other}).weights_digest)
+    wide = {name: array.astype(np.float64) for name, array in model.params.items()}
+    digests.add(Model(model.graph, model.input, wide).weights_digest)
+    assert len(digests) == len(model.params) + 2
+    other = Model(model.graph, {**model.input, "pad": 0, "mean": [0.25]}, model.params)
+    assert other.circuit_digest_json() != model.circuit_digest_json()
+    assert json.loads(model.circuit_digest_json()) == {"graph": model.graph, "input": model.input}
+
+
+def test_lenet_shapes_and_size():
+    model = from_sequential(lenet5(), input=LENET5_INPUT)
+    assert model.param_count == 61_706 and model.classes == 10 and model.input_shape == [1, 32, 32]
+    by_name = {node["name"]: shape for node, shape in zip(model.graph, model.shapes, strict=True)}
+    assert by_name["pool1"] == [6, 14, 14] and by_name["pool2"] == [16, 5, 5] and by_name["flatten"] == [400]
+    assert model.graph[0] == {
+        "op": "conv2d",
+        "name": "conv1",
+        "weight": "conv1.weight",
+        "bias": "conv1.bias",
+        "stride": [1, 1],
+        "padding": [0, 0],
+    }
+
+
+def test_reading_needs_no_torch(small_pt, small_safetensors, tmp_path):
+    (tmp_path / "m.pt").write_bytes(small_pt)
+    (tmp_path / "m.safetensors").write_bytes(small_safetensors)
+    code = (
+        "import sys, zkcert, zkcert.config; from zkcert.model import Model; a = Model.load('m.pt');"
+        "b = Model.load('m.safetensors'); assert a.weights_digest == b.weights_digest;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+# --- Hostile files ---
+
+
+class _Runs:
+    """Unpickling this with Python's pickle would create a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_pickle_that_runs_a_command_is_refused_and_runs_nothing(tmp_path):
+    witness = tmp_path / "executed"
+    model = small_model()
+    honest = {"graph": model.graph, "input": model.input, "state_dict": mlp(16, [6], 3).state_dict()}
+    for value in (_Runs(str(witness)), {**honest, "graph": _Runs(str(witness))}):
+        for data in (
+            torch_bytes(value),
+            *(pack(pickle.dumps(value, protocol=p)) for p in range(5) if value is not honest),
+        ):
+            with pytest.raises(UnusableInput):
+                Model.parse(data)
+    state = {**mlp(16, [6], 3).state_dict(), "fc1.weight": _Runs(str(witness))}
+    with pytest.raises(UnusableInput, match="posix system"):
+        Model.parse(torch_bytes({**honest, "state_dict": state}))
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"cos\nsystem\n(X\x04\x00\x00\x00true\x85R.",
+        b"cbuiltins\neval\n.",
+        b"ctorch._utils\n_rebuild_tensor_v2\n)R.",
+        b"ctorch\nFloatStorage\n)R.",
+        b"ccollections\nOrderedDict\n(K\x01tR.",
+        b"ccollections OrderedDict\nx\n)R.",
+        b"(K\x01K\x02l.",  # LIST
+        b"(S'os'\nS'\\x'\no.",  # OBJ, with an invalid escape
+        b"(ios\nsystem\n.",  # INST
+        b"\x82\x01.",  # EXT1
+        b"}q\x00h\x01.",
+        b"}.}",
+        b"}}.",
+        b"(.",
+        b"t.",
+        b"\x85.",
+        b"R.",
+        b"Q.",
+        b"}K\x01K\x02s.",
+        b"}(X\x01\x00\x00\x00aK\x02X\x01\x00\x00\x00aK\x02u.",
+        b"]b.",
+        b"K\x01Q.",
+        b"}",
+        b"",
+        b"V\\ud8\n.",
+        b"X\xff\xff\xff\x7fa.",
+        b"\x8a\xff" + b"\xff" * 255 + b".",
+        b"(" * 70_000 + b".",
+        b"K\x01" * 70_000 + b".",
+        b"]" + b"]q\x00a" * 10_000 + b".",
+    ],
+)
+def test_other_pickles_are_refused(body):
+    with pytest.raises(UnusableInput) as refusal:
+        Model.parse(pack(b"\x80\x02" + body))
+    assert "\n" not in str(refusal.value)
+
+
+def test_deep_and_circular_structures_are_refused(small_pt):
+    _, members = unpack(small_pt)
+    deep = b"]" * 60_000 + b"a" * 59_999
+    circular = b"]q\x00h\x00a"
+    for nested in (deep, circular):
+        for key in (b"graph", b"input", b"state_dict"):
+            fields = b"".join(
+                b"X" + struct.pack("<I", len(k)) + k + (nested if k == key else b"]")
+                for k in (b"graph", b"input", b"state_dict")
+            )
+            with pytest.raises(UnusableInput):
+                Model.parse(pack(b"\x80\x02}(" + fields + b"u.", members))
+
+
+def test_an_expanded_tensor_takes_no_memory():
+    """A storage of one number with strides 0 and a shape of 2^40 elements."""
+    state = dict(mlp(16, [6], 3).state_dict())
+    graph = small_model().graph
+    state["fc1.weight"] = torch.zeros(1).expand(1 << 20, 1 << 20)
+    with pytest.raises(UnusableInput, match=r"fc1\.weight"):
+        Model.parse(torch_bytes({"graph": graph, "input": SMALL_INPUT, "state_dict": state}))
+
+
+def test_tied_tensors_are_refused():
+    model = from_module(mlp(16, [16], 16), input=SMALL_INPUT)
+    state = dict(mlp(16, [16], 16).state_dict())
+    state["fc2.weight"] = state["fc1.weight"]
+    with pytest.raises(UnusableInput, match=r"fc2.weight .* tied"):
+        Model.parse(torch_bytes({"graph": model.graph, "input": SMALL_INPUT, "state_dict": state}))
+
+
+def test_zip_tricks_are_refused(small_pt):
+    pickled, members = unpack(small_pt)
+    assert Model.parse(pack(pickled, members)).param_count == small_model().param_count
+    bomb = pack(b"\x80\x02" + b"N" * 3_000_000 + b".", compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(UnusableInput, match="uncompressed"):
+        Model.parse(bomb)
+    with pytest.raises(UnusableInput, match="reasonable size"):
+        Model.parse(pack(b"N" * 5_000_000))
+    with pytest.raises(UnusableInput, match="little"):
+        Model.parse(pack(pickled, {**members, "byteorder": b"big"}))
+    for name in [name for name in members if name.startswith("data/")]:
+        for data in (b"", members[name] + b"\0" * 4, members[name][:-4]):
+            with pytest.raises(UnusableInput):
+                Model.parse(pack(pickled, {**members, name: data}))
+    buffer = io.BytesIO(small_pt)
+    with zipfile.ZipFile(buffer, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(archive.namelist()[0], pickled)
+    with pytest.raises(UnusableInput):
+        Model.parse(buffer.getvalue())
+
+
+def test_members_that_overlap_are_refused():
+    """One megabyte, listed a hundred times in the central directory."""
+    data = pack(b"}.", {"data/0": b"x" * 1_000_000})
+    end = data.rindex(b"PK\x05\x06")
+    start = struct.unpack_from("<I", data, end + 16)[0]
+    directory, entry = data[start:end], data[data.rindex(b"PK\x01\x02") : end]
+    copies = b"".join(entry[:46] + b"model/d%04d" % i + entry[46 + 12 :] for i in range(100))
+    copies = copies.replace(struct.pack("<H", 12) + entry[30:34], struct.pack("<H", 11) + entry[30:34])
+    tail = struct.pack("<HHII", 102, 102, len(directory + copies), start)
+    with pytest.raises(UnusableInput):
+        Model.parse(data[:end] + copies + data[end : end + 8] + tail + b"\0\0")
+
+
+def test_files_that_are_no_models_are_refused(tmp_path):
+    for data in (b"", b"PK", b"\x80\x02}.", b"\x00" * 100, b"\xff" * 100, pickle.dumps({}), b"{}" * 50):
+        with pytest.raises(UnusableInput):
+            Model.parse(data)
+    for path in (tmp_path, tmp_path / "missing.pt"):
+        with pytest.raises(UnusableInput, match="cannot read"):
+            Model.load(path)
+    for value in ({}, {"state_dict": {}}, lenet5().state_dict(), [1], torch.zeros(3), None):
+        with pytest.raises(UnusableInput, match=r"exactly graph, input and state_dict|call other"):
+            Model.parse(torch_bytes(value))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_a_truncated_file_is_refused(small_pt, small_safetensors, data):
+    source = data.draw(st.sampled_from([small_pt, small_safetensors]))
+    with pytest.raises(UnusableInput):
+        Model.parse(source[: data.draw(st.integers(0, len(source) - 1))])
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.data())
+def test_a_flipped_bit_is_refused_or_harmless(small_pt, data):
+    """CRCs guard the zip's contents; what they do not guard (dates, attributes) does not matter."""
+    bit = data.draw(st.integers(0, 8 * len(small_pt) - 1))
+    damaged = bytearray(small_pt)
+    damaged[bit // 8] ^= 1 << bit % 8
+    try:
+        model = Model.parse(bytes(damaged))
+    except UnusableInput:
+        return
+    assert model.weights_digest == small_model().weights_digest
+    assert model.circuit_digest_json() == small_model().circuit_digest_json()
+
+
+_EDITS = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 3), st.binary(max_size=4)), max_size=4
+)
+
+
+def edited(data: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
+    """Each edit replaces some bytes, at a relative position, by others."""
+    for where, removed, inserted in edits:
+        at = int(where * len(data))
+        data = data[:at] + inserted + data[at + removed :]
+    return data
+
+
+@settings(deadline=None, max_examples=600)
+@given(_EDITS)
+def test_a_damaged_pickle_raises_nothing_else(small_pt, edits):
+    pickled, members = unpack(small_pt)
+    try:
+        Model.parse(pack(edited(pickled, edits), members))
+    except UnusableInput as refusal:
+        assert "\n" not in str(refusal)
+
+
+@settings(deadline=None, max_examples=300)
+@given(_EDITS)
+def test_a_damaged_safetensors_header_raises_nothing_else(small_safetensors, edits):
+    length = int.from_bytes(small_safetensors[:8], "little")
+    header = edited(small_safetensors[8 : 8 + length], edits)
+    try:
+        Model.parse(struct.pack("<Q", len(header)) + header + small_safetensors[8 + length :])
+    except UnusableInput as refusal:
+        assert "\n" not in str(refusal)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.sampled_from(
+            [bytes([b]) for b in b"\x80\x02}]()qXKJNMGctRQbseauth.\x85\x86\x87\x88\x89\x8a\x00\x01"]
+        )
+    )
+)
+def test_random_opcodes_raise_nothing_else(opcodes):
+    with pytest.raises(UnusableInput):
+        Model.parse(pack(b"".join(opcodes)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: h.pop("__metadata__"),
+        lambda h: h["__metadata__"].pop("zkcert.graph"),
+        lambda h: h["__metadata__"].update({"zkcert.input": "{"}),
+        lambda h: h["__metadata__"].update({"zkcert.input": "[" * 100_000}),
+        lambda h: h["__metadata__"].update({"zkcert.input": '{"pad":0,"pad":0}'}),
+        lambda h: h["__metadata__"].update({"zkcert.graph": "[NaN]"}),
+        lambda h: h["fc1.bias"].update(dtype="I32"),
+        lambda h: h["fc1.bias"].update(dtype="F16"),
+        lambda h: h["fc1.bias"].update(shape=[7]),
+        lambda h: h["fc1.bias"].update(shape=[6, 1]),
+        lambda h: h["fc1.bias"].update(shape=[-6]),
+        lambda h: h["fc1.bias"].update(shape=[6.0]),
+        lambda h: h["fc1.bias"].update(data_offsets=[0, 24]),
+        lambda h: h["fc1.bias"].update(data_offsets=[-24, 0]),
+        lambda h: h["fc1.bias"].update(data_offsets=[1 << 70, (1 << 70) + 24]),
+        lambda h: h["fc1.bias"].update(extra=1),
+        lambda h: h.pop("fc1.bias"),
+        lambda h: h.update(other=h["fc1.bias"]),
+    ],
+)
+def test_other_safetensors_headers_are_refused(small_safetensors, change):
+    length = int.from_bytes(small_safetensors[:8], "little")
+    header = json.loads(small_safetensors[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    with pytest.raises(UnusableInput):
+        Model.parse(struct.pack("<Q", len(text)) + text + small_safetensors[8 + length :])
+
+
+# --- Checks of the model itself ---
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_refused(value):
+    model = small_model()
+    bias = np.array([0, value, 0, 0, 0, 0], np.float32)
+    with pytest.raises(UnusableInput, match=r"fc1\.bias"):
+        Model(model.graph, model.input, {**model.params, "fc1.bias": bias})
+
+
+@pytest.mark.parametrize("value", [16.0, -16.0, 1e30, math.nextafter(16.0, 0)])
+def test_large_weights_are_refused(value):
+    model = small_model()
+    with pytest.raises(RangeOverflow, match=r"fc2\.bias") as refusal:
+        Model(model.graph, model.input, {**model.params, "fc2.bias": np.array([0, value, 0])})
+    assert refusal.value.limit == 16.0
+
+
+CONV = {"op": "conv2d", "name": "c", "weight": "w", "bias": "b", "stride": [1, 1], "padding": [0, 0]}
+POOL = {"op": "maxpool2d", "name": "p", "kernel": [2, 2], "stride": [2, 2]}
+FLATTEN = {"op": "flatten", "name": "f"}
+LINEAR = {"op": "linear", "name": "l", "weight": "v", "bias": None}
+PARAMS = {
+    "w": np.ones((2, 1, 3, 3), np.float32),
+    "b": np.ones(2, np.float32),
+    "v": np.ones((3, 2), np.float32),
+}
+STACK = [CONV, POOL, FLATTEN, LINEAR]
+
+
+@pytest.mark.parametrize(
+    ("graph", "error", "message"),
+    [
+        ([], UnusableInput, "graph must list"),
+        ("conv2d", UnusableInput, "graph must list"),
+        ([CONV, 5], UnusableInput, "node 1"),
+        ([{**CONV, "name": None}, *STACK[1:]], UnusableInput, "name of graph node 0"),
+        ([{**CONV, "name": "a b"}, *STACK[1:]], UnusableInput, "name of graph node 0"),
+        ([CONV, {"op": "gelu", "name": "g"}, *STACK[1:]], UnsupportedLayer, "layer g: 'gelu' has no circuit"),
+        ([CONV, {**POOL, "inputs": ["c"]}, *STACK[2:]], UnsupportedLayer, "layer p"),
+        ([CONV, {**POOL, "padding": [1, 1]}, *STACK[2:]], UnusableInput, "layer p"),
+        ([CONV, {**POOL, "stride": [0, 1]}, *STACK[2:]], UnusableInput, "layer p: stride"),
+        ([CONV, {**POOL, "kernel": [2]}, *STACK[2:]], UnusableInput, "layer p: kernel"),
+        ([CONV, {**POOL, "kernel": [3, 3]}, *STACK[2:]], UnusableInput, r"layer p \(maxpool2d\): kernel"),
+        ([{**CONV, "padding": [3, 0]}, *STACK[1:]], UnusableInput, "layer c"),
+        ([{**CONV, "bias": "w2"}, *STACK[1:]], UnusableInput, "tensor w2 is missing"),
+        ([{**CONV, "bias": "w"}, *STACK[1:]], UnusableInput, "tensor w is used twice"),
+        ([{**CONV, "bias": None}, *STACK[1:]], UnusableInput, "tensor b is used by no layer"),
+        ([{**CONV, "weight": 3}, *STACK[1:]], UnusableInput, "layer c: weight"),
+        ([CONV, POOL, LINEAR], UnusableInput, r"layer l \(linear\).*flatten"),
+        ([CONV, FLATTEN, {**POOL}, LINEAR], UnusableInput, r"layer p \(maxpool2d\)"),
+        ([CONV, FLATTEN, LINEAR], UnusableInput, r"layer l \(linear\): weight of shape \[3, 2\]"),
+        ([CONV, POOL, {**FLATTEN, "name": "c"}, LINEAR], UnusableInput, "same name"),
+        ([*STACK, {"op": "relu", "name": "r", "x": 1}], UnusableInput, "layer r"),
+    ],
+)
+def test_inconsistent_graphs_are_refused(graph, error, message):
+    with pytest.raises(error, match=message):
+        Model(graph, SMALL_INPUT, PARAMS)
+    assert Model(STACK, SMALL_INPUT, PARAMS).shapes == [[2, 2, 2], [2, 1, 1], [2], [3]]
+
+
+def test_a_model_must_output_classes():
+    with pytest.raises(UnusableInput, match=r"\[classes\]"):
+        Model([CONV], SMALL_INPUT, {k: PARAMS[k] for k in "wb"})
+    with pytest.raises(UnusableInput, match="float32 or float64"):
+        Model(STACK, SMALL_INPUT, {**PARAMS, "b": np.ones(2, np.int64)})
+    with pytest.raises(UnusableInput, match=r"layer c .*bias"):
+        Model(STACK, SMALL_INPUT, {**PARAMS, "b": np.ones(3, np.float32)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [4, 4]},
+        {"shape": [1, 4, 0]},
+        {"shape": [1, 4, 1 << 40]},
+        {"shape": [1, 1 << 16, 1 << 16]},
+        {"pad": -1},
+        {"pad": 0.0},
+        {"pad": True},
+        {"mean": [0.5, 0.5]},
+        {"mean": 0.5},
+        {"mean": ["0.5"]},
+        {"mean": [float("nan")]},
+        {"mean": [1e9]},
+        {"std": [0.0]},
+        {"std": [-1.0]},
+        {"std": [1e-300]},
+        {"std": [float("inf")]},
+        {"more": 1},
+    ],
+)
+def test_unusable_inputs_are_refused(change):
+    with pytest.raises(UnusableInput):
+        Model(STACK, {**SMALL_INPUT, **change}, PARAMS)
+
+
+@given(st.lists(st.floats(-15.9, 15.9) | st.floats(-1e-9, 1e-9), min_size=3, max_size=3))
+def test_quantisation_is_exact(values):
+    half_ulps = [(k + 0.5) / 2**32 for k in (-2, -1, 0, 1, 2**33)] + [math.nextafter(0.5, 0) / 2**32]
+    wide = np.array([values + half_ulps + [0.0, 15.9]]).T @ np.ones((1, 2))
+    params = {**PARAMS, "v": wide}
+    got = Model(STACK, SMALL_INPUT, params).quantized("v")
+    want = [[math.floor(Fraction(v) * 2**32 + Fraction(1, 2)) for v in row] for row in wide.tolist()]
+    assert got.dtype == np.int64 and got.tolist() == want
+
+
+# --- Normalisation ---
+
+
+@given(
+    st.integers(0, 255),
+    st.integers(-(1 << 42), 1 << 42),
+    st.floats(-4, 4),
+    st.floats(0.05, 50),
+)
+def test_normalisation_follows_its_definition(byte, q, mean, std):
+    spec = {"shape": [1, 1, 2], "pad": 1, "mean": [mean], "std": [std]}
+    mean, std, half = Fraction(repr(mean)), Fraction(repr(std)), Fraction(1, 2)
+    shift = math.floor(-mean / std * 2**32 + half)
+    got = input_integers(spec, np.array([[[byte, 0]]], np.uint8))
+    expected = math.floor(Fraction(2**32) / (255 * std) + half) * byte + shift
+    assert (
+        got.tolist() == [[[shift] * 4, [shift, expected, shift, shift], [shift] * 4]]
+        and got.dtype == np.int64
+    )
+    slope = math.floor(2**16 / std + half)
+    expected = math.floor(Fraction(slope * q, 2**16) + half) + shift
+    samples = np.array([[[q, 0]]], np.int64)
+    if abs(expected) < 1 << 43:
+        assert input_integers(spec, samples)[0, 1].tolist() == [shift, expected, shift, shift]
+    else:
+        with pytest.raises(RangeOverflow):
+            input_integers(spec, samples)
+
+
+def test_normalisation_is_what_training_uses():
+    images, labels = fashion_mnist_small()
+    assert images.shape == (2000, 1, 28, 28) and images.dtype == labels.dtype == np.uint8
+    assert sorted(set(labels.tolist())) == list(range(10))
+    got = input_values(LENET5_INPUT, images[:5])
+    expected = (np.pad(images[:5] / 255.0, [(0, 0), (0, 0), (2, 2), (2, 2)]) - 0.2860) / 0.3530
+    np.testing.assert_allclose(got, expected, atol=255 * 2.0**-32)
+    assert got.shape == (5, 1, 32, 32) and got.dtype == np.float64
+    assert input_affine(LENET5_INPUT, "u8") == ([round(2**32 / 255 / 0.353)], [round(-0.286 / 0.353 * 2**32)])
+
+
+def test_unusable_samples_are_refused():
+    for samples in (np.zeros((1, 28, 28)), np.zeros((1, 28, 27), np.uint8), np.zeros((28, 28), np.uint8)):
+        with pytest.raises(UnusableInput):
+            input_integers(LENET5_INPUT, samples)
+    with pytest.raises(RangeOverflow):
+        input_integers(LENET5_INPUT, np.full((1, 28, 28), 1 << 43, np.int64))
+    with pytest.raises(RangeOverflow):
+        input_affine({**LENET5_INPUT, "std": [2.0**-12]}, "u8")
+    with pytest.raises(UnusableInput):
+        input_affine(LENET5_INPUT, "f32")
+
+
+# --- Conversion ---
+
+
+class Functional(nn.Module):
+    """A network in the functional style, with reused modules and a reshape by batch size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=False), nn.ReLU(inplace=True)
+        )
+        self.conv = nn.Conv2d(4, 6, (3, 2), padding=(1, 0))
+        self.pool = nn.AvgPool2d(2, 1)
+        self.relu = nn.ReLU()
+        self.drop = nn.Dropout(0.5)
+        self.fc1 = nn.Linear(6, 12)
+        self.fc2 = nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = self.pool(self.features(x))
+        x = F.max_pool2d(F.relu(self.conv(x)), (2, 1), stride=2)
+        x = x.view(x.size(0), -1)
+        x = self.drop(self.relu(self.fc1(x)))
+        return self.fc2(self.relu(x))
+
+
+INPUT_2 = {"shape": [2, 8, 7], "pad": 0, "mean": [0.1, 0.2], "std": [1, 2]}
+
+
+def agree(module: nn.Module, spec: dict) -> Model:
+    model = from_module(module, input=spec)
+    x = torch.randn(3, *model.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = module.double().eval()(x.clone())
+        rebuilt = to_module(model)
+        torch.testing.assert_close(rebuilt(x), expected, rtol=1e-12, atol=1e-12)
+    assert list(rebuilt(x).shape[1:]) == model.shapes[-1]
+    return model
+
+
+def test_functional_modules_convert_to_equal_models():
+    model = agree(Functional(), INPUT_2)
+    names = "features.0 features.1 pool conv relu max_pool2d view fc1 relu_1 relu_2 fc2"
+    assert [node["name"] for node in model.graph] == names.split()
+    assert list(model.params)[:2] == ["features.0.weight", "conv.weight"]
+
+
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_lenet_converts_to_an_equal_model(pool):
+    agree(lenet5(pool), LENET5_INPUT)
+
+
+@pytest.mark.parametrize(
+    "reshape",
+    [
+        lambda x: torch.flatten(x, 1),
+        lambda x: x.flatten(start_dim=1),
+        lambda x: x.reshape(-1, 12),
+        lambda x: torch.reshape(x, (x.shape[0], -1)),
+        lambda x: F.avg_pool2d(x, 1).flatten(1),
+    ],
+)
+def test_reshapes_convert(reshape):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(12, 3)
+
+        def forward(self, x):
+            return self.fc(reshape(x))
+
+    agree(Net(), {"shape": [3, 2, 2], "pad": 0, "mean": [0, 0, 0], "std": [1, 1, 1]})
+
+
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [
+        (nn.Conv2d(2, 4, 3, groups=2), "0: Conv2d"),
+        (nn.Conv2d(2, 4, 3, dilation=2), "0: Conv2d"),
+        (nn.Conv2d(2, 4, 3, padding="same"), "0: Conv2d"),
+        (nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), "0: Conv2d"),
+        (nn.MaxPool2d(2, padding=1), "0: maxpool2d with padding=1"),
+        (nn.MaxPool2d(2, ceil_mode=True), "0: maxpool2d with ceil_mode"),
+        (nn.MaxPool2d(2, dilation=2), "0: maxpool2d with dilation"),
+        (nn.AvgPool2d(2, divisor_override=3), "0: avgpool2d with divisor_override"),
+        (nn.Flatten(0), "0: flatten"),
+        (nn.GELU(), "0: GELU"),
+        (nn.BatchNorm2d(2), "0: BatchNorm2d"),
+        (nn.Softmax(1), "0: Softmax"),
+    ],
+)
+def test_unsupported_modules_are_named(layer, named):
+    with pytest.raises(UnsupportedLayer, match=f"layer {named}"):
+        from_sequential(nn.Sequential(layer, nn.Flatten(), nn.Linear(1, 2)), input=INPUT_2)
+
+
+class _Body(nn.Module):
+    def __init__(self, body) -> None:
+        super().__init__()
+        self.body, self.fc, self.fc2 = body, nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.body(self, x)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (lambda m, x: m.fc(m.fc(x.flatten(1))), "layer fc_1: shares its weight"),
+        (lambda m, x: m.fc2(y := m.fc(x.flatten(1))) + y, "layer add"),
+        (lambda m, x: F.log_softmax(m.fc(x.flatten(1)), 1), "layer log_softmax"),
+        (lambda m, x: m.fc(x.view(2, -1)) if x.sum() > 0 else x, "traced"),
+        (lambda m, x: m.fc(x.view(1, -1)), "batch of two"),
+        (lambda m, x: m.fc(x.flatten(1)).view(8, -1), "something else"),
+        (lambda m, x: m.fc(x.flatten(1)[:, :8]), "layer getitem|layer fc"),
+        (lambda m, x: m.fc(x.transpose(1, 2).flatten(1)), "layer transpose"),
+        (lambda m, x: F.linear(x.flatten(1), m.fc.weight), "layer"),
+        (lambda m, x: F.max_pool2d(m.fc(x.flatten(1)), 2, 2, 1), "layer max_pool2d"),
+    ],
+)
+def test_modules_that_are_no_stack_are_refused(body, message):
+    with pytest.raises((UnsupportedLayer, UnusableInput), match=message):
+        from_module(_Body(body), input={"shape": [2, 2, 2], "pad": 0, "mean": [0, 0], "std": [1, 1]})
+
+
+def test_conversion_leaves_the_module_alone():
+    module = Functional().train().half()
+    from_module(module, input=INPUT_2)
+    assert module.training and module.fc1.weight.dtype == torch.float16
+    with pytest.raises(UnsupportedLayer, match="Sequential"):
+        from_sequential(module, input=INPUT_2)
+    with pytest.raises(UnusableInput, match="avg"):
+        lenet5("median")
+
+
+def test_an_explicitly_built_stack_equals_torch():
+    model = Model(STACK, SMALL_INPUT, PARAMS)
+    x = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+    w, b, v = (torch.tensor(PARAMS[k], dtype=torch.float64) for k in "wbv")
+    expected = F.linear(F.max_pool2d(F.conv2d(x, w, b), 2).flatten(1), v)
+    torch.testing.assert_close(to_module(model)(x), expected)

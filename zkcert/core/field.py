@@ -1,0 +1,510 @@
+"""Arithmetic in F_p, p = 2^61 - 1, and in its quadratic extension F = F_p[i]/(i^2 + 1).
+
+Arrays hold canonical residues.  An F_p array is a ``uint64`` array of any shape; an F array is a ``uint64``
+array of shape ``(2, ...)`` whose leading axis is the (real, imaginary) lane.  "Trailing" axes are those after
+the lane axis; binary operations broadcast over them by the rules of numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+U64Array = npt.NDArray[np.uint64]
+
+P = (1 << 61) - 1
+
+_P = np.uint64(P)
+_MASK32 = np.uint64((1 << 32) - 1)
+_MASK29 = np.uint64((1 << 29) - 1)
+_S3, _S29, _S32, _S61 = np.uint64(3), np.uint64(29), np.uint64(32), np.uint64(61)
+_BLOCK = 1 << 14  # elements per block: the temporaries of a product stay in the L2 cache
+_FFT_BLOCK = 1 << 15
+
+
+# ------------------------------------------------------------------------------------------ scalars
+
+
+class F:
+    """An immutable element re + im*i of F.  Operators accept python ints as elements of F_p."""
+
+    __slots__ = ("im", "re")
+
+    re: int
+    im: int
+    ZERO: ClassVar[F]
+    ONE: ClassVar[F]
+
+    def __init__(self, re: int, im: int = 0) -> None:
+        _set_re(self, re % P)
+        _set_im(self, im % P)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("F is immutable")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("F is immutable")
+
+    def __reduce__(self) -> tuple[type[F], tuple[int, int]]:
+        return F, (self.re, self.im)
+
+    def __repr__(self) -> str:
+        return f"F({self.re}, {self.im})"
+
+    def __hash__(self) -> int:
+        return hash((self.re, self.im)) if self.im else hash(self.re)
+
+    def __bool__(self) -> bool:
+        return bool(self.re or self.im)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is F:
+            return self.re == other.re and self.im == other.im
+        if isinstance(other, int):
+            return self.im == 0 and self.re == other % P
+        return NotImplemented
+
+    def __add__(self, other: F | int) -> F:
+        if type(other) is F:
+            return _make(self.re + other.re, self.im + other.im)
+        if isinstance(other, int):
+            return _make(self.re + other, self.im)
+        return NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: F | int) -> F:
+        if type(other) is F:
+            return _make(self.re - other.re, self.im - other.im)
+        if isinstance(other, int):
+            return _make(self.re - other, self.im)
+        return NotImplemented
+
+    def __rsub__(self, other: int) -> F:
+        if isinstance(other, int):
+            return _make(other - self.re, -self.im)
+        return NotImplemented
+
+    def __neg__(self) -> F:
+        return _make(-self.re, -self.im)
+
+    def __mul__(self, other: F | int) -> F:
+        if type(other) is F:
+            a, b, c, d = self.re, self.im, other.re, other.im
+            x: F = _new(F)
+            _set_re(x, (a * c - b * d) % P)
+            _set_im(x, (a * d + b * c) % P)
+            return x
+        if isinstance(other, int):
+            return _make(self.re * other, self.im * other)
+        return NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: F | int) -> F:
+        if type(other) is F:
+            return self * other.inv()
+        if isinstance(other, int):
+            return self * F(other).inv()
+        return NotImplemented
+
+    def __rtruediv__(self, other: int) -> F:
+        if isinstance(other, int):
+            return self.inv() * other
+        return NotImplemented
+
+    def __pow__(self, exponent: int) -> F:
+        base, e = (self.inv(), -exponent) if exponent < 0 else (self, exponent)
+        result = F.ONE
+        while e:
+            if e & 1:
+                result = result * base
+            base = base * base
+            e >>= 1
+        return result
+
+    def inv(self) -> F:
+        """The multiplicative inverse; ZeroDivisionError for zero."""
+        norm = (self.re * self.re + self.im * self.im) % P
+        if norm == 0:
+            raise ZeroDivisionError("inverse of zero in F")
+        t = pow(norm, -1, P)
+        return _make(self.re * t, -self.im * t)
+
+    def conj(self) -> F:
+        """The conjugate re - im*i, which is also the Frobenius image self**p."""
+        return _make(self.re, -self.im)
+
+    def to_bytes(self) -> bytes:
+        """16 bytes: re, im as little-endian u64."""
+        return self.re.to_bytes(8, "little") + self.im.to_bytes(8, "little")
+
+    @staticmethod
+    def from_bytes(data: bytes) -> F:
+        """Inverse of to_bytes; ValueError on a wrong length or a lane >= p."""
+        if len(data) != 16:
+            raise ValueError("an element of F is encoded in 16 bytes")
+        re, im = int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
+        if re >= P or im >= P:
+            raise ValueError("non-canonical element of F")
+        return _make(re, im)
+
+
+# The slot descriptors write past F.__setattr__, several times faster than object.__setattr__ does.
+_set_re: Any = F.__dict__["re"].__set__
+_set_im: Any = F.__dict__["im"].__set__
+_new: Any = object.__new__
+
+
+def _make(re: int, im: int) -> F:
+    x: F = _new(F)
+    _set_re(x, re % P)
+    _set_im(x, im % P)
+    return x
+
+
+F.ZERO = F(0)
+F.ONE = F(1)
+
+
+# --------------------------------------------------------------------------------------- F_p arrays
+
+
+def _reduce(s: U64Array) -> U64Array:
+    """Canonical residues of s (any u64 values), in place."""
+    high = s >> _S61
+    s &= _P
+    s += high
+    np.subtract(s, _P, out=high)  # wraps to a huge value exactly when s < p
+    np.minimum(s, high, out=s)
+    return s
+
+
+def _mul_lazy(a: U64Array, b: U64Array) -> U64Array:
+    """A u64 value congruent to a*b, for a, b < 2^62."""
+    a0, a1 = a & _MASK32, a >> _S32
+    b0, b1 = b & _MASK32, b >> _S32
+    mid = a1 * b0
+    a1 *= b1
+    b1 *= a0
+    mid += b1
+    a0 *= b0
+    a1 <<= _S3  # 2^64 = 8
+    np.right_shift(mid, _S29, out=b1)
+    a1 += b1  # mid * 2^32 = (mid >> 29) + (mid mod 2^29) * 2^32
+    mid &= _MASK29
+    mid <<= _S32
+    a1 += mid
+    np.right_shift(a0, _S61, out=b1)
+    a1 += b1
+    a0 &= _P
+    a1 += a0
+    return a1
+
+
+def _split(*operands: U64Array) -> Iterator[tuple[U64Array, ...]]:
+    """Matching blocks of about _BLOCK elements of equally shaped arrays."""
+    shape, size = operands[0].shape, operands[0].size
+    if size <= _BLOCK:
+        yield operands
+        return
+    row = size // shape[0]
+    if row > _BLOCK:
+        for rows in zip(*operands, strict=True):
+            yield from _split(*rows)
+    else:
+        step = _BLOCK // row
+        for i in range(0, shape[0], step):
+            yield tuple(x[i : i + step] for x in operands)
+
+
+def fp_add(a: U64Array, b: U64Array) -> U64Array:
+    """a + b."""
+    s = np.asarray(a + b)
+    return np.minimum(s, s - _P, out=s)
+
+
+def fp_sub(a: U64Array, b: U64Array) -> U64Array:
+    """a - b."""
+    s = np.asarray(a - b)
+    return np.minimum(s, s + _P, out=s)
+
+
+def fp_neg(a: U64Array) -> U64Array:
+    """-a."""
+    return fp_sub(np.zeros((), np.uint64), a)
+
+
+def fp_mul(a: U64Array, b: U64Array) -> U64Array:
+    """a * b."""
+    a, b = np.broadcast_arrays(a, b)
+    if a.ndim == 0:
+        return fp_mul(a[None], b[None]).reshape(())
+    out = np.empty(a.shape, np.uint64)
+    for x, y, z in _split(a, b, out):
+        z[...] = _reduce(_mul_lazy(x, y))
+    return out
+
+
+def fp_from_int(x: npt.NDArray[np.int64]) -> U64Array:
+    """Canonical residues of a signed int64 array."""
+    u = np.array(x, dtype=np.int64, ndmin=1).view(np.uint64)
+    # u = x + 2^64 [x < 0] and 2^64 = 8
+    correction = _P - ((u >> np.uint64(63)) << _S3)
+    high = u >> _S61
+    u &= _P
+    u += high
+    u += correction
+    return _reduce(u).reshape(np.shape(x))
+
+
+def fp_sum(x: U64Array, axis: int = -1) -> U64Array:
+    """Sum along one axis of at most 2^30 terms."""
+    low = np.sum(x & _MASK32, axis=axis, keepdims=True)
+    high = np.sum(x >> _S32, axis=axis, keepdims=True)
+    total = (high & _MASK29) << _S32
+    total += high >> _S29
+    total += low & _P
+    total += low >> _S61
+    return np.squeeze(_reduce(total), axis)
+
+
+# ---------------------------------------------------------------------------------------- F arrays
+
+
+def f_from_fp(x: U64Array) -> U64Array:
+    """Embed an F_p array of shape (...) as an F array (2, ...)."""
+    return np.stack((x, np.zeros_like(x)))
+
+
+def f_array(values: Iterable[F]) -> U64Array:
+    """A list of n scalars as an F array (2, n)."""
+    pairs = [(v.re, v.im) for v in values]
+    return np.ascontiguousarray(np.array(pairs, dtype=np.uint64).reshape(-1, 2).T)
+
+
+def f_item(x: U64Array, index: int | tuple[int, ...] = ()) -> F:
+    """The scalar at a trailing index of an F array."""
+    where = index if isinstance(index, tuple) else (index,)
+    return F(int(x[(0, *where)]), int(x[(1, *where)]))
+
+
+def f_list(x: U64Array) -> list[F]:
+    """The scalars of an F array (2, n)."""
+    return [F(re, im) for re, im in zip(x[0].tolist(), x[1].tolist(), strict=True)]
+
+
+def _align(a: U64Array, b: U64Array) -> tuple[U64Array, U64Array]:
+    """Insert unit axes behind the lane axis so that the trailing axes broadcast from the right."""
+    d = a.ndim - b.ndim
+    if d < 0:
+        a = a.reshape(2, *(1,) * -d, *a.shape[1:])
+    elif d > 0:
+        b = b.reshape(2, *(1,) * d, *b.shape[1:])
+    return a, b
+
+
+def f_add(a: U64Array, b: U64Array) -> U64Array:
+    """a + b."""
+    return fp_add(*_align(a, b))
+
+
+def f_sub(a: U64Array, b: U64Array) -> U64Array:
+    """a - b."""
+    return fp_sub(*_align(a, b))
+
+
+def f_neg(a: U64Array) -> U64Array:
+    """-a."""
+    return fp_neg(a)
+
+
+def f_conj(a: U64Array) -> U64Array:
+    """Complex conjugate."""
+    return np.stack((a[0], fp_neg(a[1])))
+
+
+def f_mul(a: U64Array, b: U64Array) -> U64Array:
+    """a * b, three F_p products per element."""
+    a, b = np.broadcast_arrays(*_align(a, b))
+    if a.ndim == 1:
+        return f_mul(a[:, None], b[:, None])[:, 0]
+    out = np.empty(a.shape, np.uint64)
+    for ar, ai, br, bi, zr, zi in _split(*a, *b, *out):
+        rr, ii = _reduce(_mul_lazy(ar, br)), _reduce(_mul_lazy(ai, bi))
+        np.subtract(rr, ii, out=zr)
+        np.minimum(zr, zr + _P, out=zr)
+        cross = _mul_lazy(ar + ai, br + bi)  # at most 2^63 + 2^62 - 2^32, so 2p may be added
+        rr += ii
+        np.subtract(_P + _P, rr, out=rr)
+        cross += rr
+        zi[...] = _reduce(cross)
+    return out
+
+
+def f_scale(x: U64Array, s: U64Array) -> U64Array:
+    """F array x (2, ...) times an F_p array s, broadcast over the trailing axes."""
+    return np.stack((fp_mul(x[0], s), fp_mul(x[1], s)))
+
+
+def f_mul_scalar(x: U64Array, r: F) -> U64Array:
+    """F array x (2, ...) times one scalar."""
+    return f_mul(x, np.array([r.re, r.im], np.uint64))
+
+
+def f_sum(x: U64Array, axis: int = -1) -> U64Array:
+    """Sum along one trailing axis (an array axis other than 0) of at most 2^30 terms."""
+    if axis % x.ndim == 0:
+        raise ValueError("the lane axis cannot be summed")
+    return fp_sum(x, axis)
+
+
+def f_dot(a: U64Array, b: U64Array) -> F:
+    """Inner product of F arrays (2, n) and (2, n)."""
+    return f_item(f_sum(f_mul(a, b)))
+
+
+def f_dot_int(x: npt.NDArray[Any], v: U64Array) -> U64Array:
+    """Products x v of an F_p matrix (k, n), canonical uint64 or signed integers, and v (2, n): (2, k)."""
+    out = np.empty((2, len(x)), np.uint64)
+    step = max(1, (1 << 18) // max(1, x.shape[1]))
+    for i in range(0, len(x), step):
+        rows = x[i : i + step]
+        residues = rows if rows.dtype == np.uint64 else fp_from_int(rows)
+        out[:, i : i + step] = f_sum(f_scale(v[:, None, :], residues))
+    return out
+
+
+def f_matvec(m: U64Array, v: U64Array) -> U64Array:
+    """Product of F arrays m (2, k, n) and v (2, n): (2, k)."""
+    out = np.empty((2, m.shape[1]), np.uint64)
+    step = max(1, (1 << 18) // max(1, m.shape[2]))
+    for i in range(0, m.shape[1], step):
+        out[:, i : i + step] = f_sum(f_mul(m[:, i : i + step], v))
+    return out
+
+
+def f_to_bytes(x: U64Array) -> bytes:
+    """16 bytes per element, re then im as little-endian u64, elements in C order of the trailing axes."""
+    return np.moveaxis(x, 0, -1).astype("<u8").tobytes()
+
+
+def f_from_bytes(data: bytes) -> U64Array:
+    """Inverse of f_to_bytes, shape (2, n); ValueError on a partial element or a lane >= p."""
+    if len(data) % 16:
+        raise ValueError("an element of F is encoded in 16 bytes")
+    lanes = np.frombuffer(data, dtype="<u8").reshape(-1, 2).T.astype(np.uint64, order="C")
+    if (lanes >= _P).any():
+        raise ValueError("non-canonical element of F")
+    return lanes
+
+
+# ----------------------------------------------------------------------------- multilinear eq tables
+
+
+def eq_table(point: Sequence[F]) -> U64Array:
+    """All eq(point, bits of i), shape (2, 2^n); point[0] belongs to the most significant bit of i."""
+    table = np.zeros((2, 1 << len(point)), np.uint64)
+    table[0, 0] = 1
+    size = 1
+    for r in reversed(point):
+        high = f_mul_scalar(table[:, :size], r)
+        table[:, size : 2 * size] = high
+        table[:, :size] = f_sub(table[:, :size], high)
+        size *= 2
+    return table
+
+
+def eq_eval(p: Sequence[F], q: Sequence[F]) -> F:
+    """prod_j (p_j q_j + (1 - p_j)(1 - q_j))."""
+    result = F.ONE
+    for a, b in zip(p, q, strict=True):
+        ab = a * b
+        result = result * (ab + ab - a - b + 1)
+    return result
+
+
+# --------------------------------------------------------------------------------- Fourier transform
+
+_GENERATOR = F(3, 5) ** (P - 1)  # generates the 2-Sylow subgroup, of order 2^61, of the norm-1 group
+
+
+@cache
+def root_of_unity(log_n: int) -> F:
+    """A generator of the subgroup of order 2^log_n, 0 <= log_n <= 61, of the norm-1 group."""
+    if not 0 <= log_n <= 61:
+        raise ValueError("the norm-1 group has 2-power order subgroups up to 2^61")
+    root = _GENERATOR
+    for _ in range(61 - log_n):
+        root = root * root
+    return root
+
+
+def _powers(base: F, count: int) -> U64Array:
+    """base^0, ..., base^(count - 1) for a power of two count, read-only (2, count)."""
+    table = np.zeros((2, count), np.uint64)
+    table[0, 0] = 1
+    size = 1
+    while size < count:
+        table[:, size : 2 * size] = f_mul_scalar(table[:, :size], base)
+        base, size = base * base, 2 * size
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=32)
+def _twiddles(log_n: int) -> U64Array:
+    """w^0, ..., w^(n/2 - 1) for w = root_of_unity(log_n), n >= 2."""
+    return _powers(root_of_unity(log_n), 1 << log_n - 1)
+
+
+def _fft_columns(x: U64Array, log_n: int) -> None:
+    """Transforms of length 2^log_n along axis 1 of x (2, n, c), in place, by Stockham's algorithm."""
+    n = 1 << log_n
+    step = max(1, _FFT_BLOCK >> log_n)
+    for i in range(0, x.shape[2], step):
+        z = x[:, :, i : i + step]
+        for k in range(log_n):
+            half, width = n >> k + 1, z.shape[2] << k
+            low, high = np.moveaxis(z.reshape(2, 2, half, width), 1, 0)
+            y = np.empty((2, half, 2, width), np.uint64)
+            y[:, :, 0] = f_add(low, high)
+            y[:, :, 1] = f_mul(f_sub(low, high), _twiddles(log_n - k)[:, :, None])
+            z = y.reshape(z.shape)
+        x[:, :, i : i + step] = z
+
+
+def f_fft(coeffs: U64Array, log_n: int) -> U64Array:
+    """Values at w^0, w^1, ... of polynomials: coefficients (2, ..., m), m <= 2^log_n -> (2, ..., 2^log_n)."""
+    n, m = 1 << log_n, coeffs.shape[-1]
+    if m > n:
+        raise ValueError("more coefficients than evaluation points")
+    lead = coeffs.shape[1:-1]
+    out = np.empty((2, *lead, n), np.uint64)
+    # Four-step: coefficient index j1 n2 + j2, point index k2 n1 + k1, so that inner loops are long.
+    log_1, log_2 = (log_n + 1) // 2, log_n // 2
+    twist = np.broadcast_to(f_array([F.ONE])[:, :, None], (2, 1, 1 << log_1))
+    for k in range(log_2):
+        twist = np.concatenate((twist, f_mul(twist, _powers(root_of_unity(log_n - k), 1 << log_1))), axis=1)
+    for index in np.ndindex(*lead):
+        x: U64Array = np.zeros((2, n), np.uint64)
+        x[:, :m] = coeffs[(slice(None), *index)]
+        x = x.reshape(2, 1 << log_1, 1 << log_2)
+        _fft_columns(x, log_1)
+        x = f_mul(np.swapaxes(x, 1, 2), twist)
+        _fft_columns(x, log_2)
+        out[(slice(None), *index)] = x.reshape(2, n)
+    return out
+
+
+def f_ifft(values: U64Array) -> U64Array:
+    """Coefficients (2, ..., n) of the polynomials with the given values (2, ..., n) at w^0, w^1, ..."""
+    log_n = values.shape[-1].bit_length() - 1
+    if values.shape[-1] != 1 << log_n:
+        raise ValueError("the number of values is not a power of two")
+    inverse_n = F(1 << log_n).inv()
+    return f_mul_scalar(f_conj(f_fft(f_conj(values), log_n)), inverse_n)  # w^-1 is the conjugate of w

@@ -1,0 +1,559 @@
+"""Datasets: reading them, committing to them, and the two files of a commitment.
+
+A sample is encoded as bytes: its values in C order, then its label in 1 byte (2 above 256 classes). A value
+in a "u8" dataset is one byte. A value v in a "q32" dataset (float32) is q + 2^43 in 6 bytes, where
+q = floor(v 2^32 + 1/2). All integers are little-endian.
+
+``data.root`` (public) is JSON: the Merkle root over the samples' SIS hashes, their number and the schema.
+``data.zkd`` (secret): magic, u32 version, u32 length of the schema, schema, u64 N, 32-byte seed, samples
+(N rows), leaf digests (N x 32), BLAKE3 of all that precedes. Sample i is hidden by rho_i = BLAKE3, keyed by
+the seed, of "zkcert/data/rho/1" || u64 i, as XOF.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import pickle
+import secrets
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from zkcert.core.field import U64Array
+from zkcert.core.merkle import DIGEST_BYTES, MerkleTree, U8Array, leaf_digest
+from zkcert.core.sis import RHO, hash_samples
+from zkcert.errors import UnusableInput
+
+TREE_NAME = b"dataset"
+MAX_SAMPLES = 1 << 40
+MAX_VALUES = 1 << 24  # pixels of one sample
+MAX_CLASSES = 1 << 16
+FLOAT_LIMIT = 2048.0
+
+_VALUE_BYTES = {"u8": 1, "q32": 6}
+_Q32_OFFSET = 1 << 43
+_ROOT_FORMAT = "zkcert-root-1"
+_ROOT_LIMIT = 4096  # bytes of a data.root or a schema
+_MAGIC = b"zkcert-d"
+_VERSION = 1
+_CHUNK = 2048  # samples hashed at a time
+
+Source = str | os.PathLike[str]
+
+
+# ------------------------------------------------------------------------------------------- loading
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples x (N, C, H, W), uint8 or float32, and labels y (N,), int64, as read from `source`."""
+
+    x: npt.NDArray[Any]
+    y: npt.NDArray[np.int64]
+    source: str
+
+    @property
+    def kind(self) -> str:
+        """The kind in the schema: u8 or q32."""
+        return "u8" if self.x.dtype == np.uint8 else "q32"
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def load_dataset(source: Source | Sequence[Source]) -> Dataset:
+    """Read a dataset, recognised by content.
+
+    * ``.npz`` with `x` (uint8, or float32 with |x| < 2048; N, C, H, W) and `y` (integers; N);
+    * an IDX pair, plain or gzipped: the images file (the labels file is found beside it by its name), two
+      paths (or ``"images,labels"``), or a directory such as ``/usr/share/datasets/fashion-mnist`` holding
+      ``train-images-idx3-ubyte``;
+    * CIFAR-10 for Python: the directory ``cifar-10-batches-py`` or one batch file.
+
+    Raises UnusableInput.
+    """
+    paths = _paths(source)
+    name = ",".join(map(str, paths))
+    try:
+        x, y = _read_idx_pair(*paths) if len(paths) == 2 else _read(paths[0])
+        return Dataset(*_checked(x, y), name)
+    except OSError as error:
+        raise UnusableInput(f"{error.filename or name}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UnusableInput(f"{name}: {error}") from error
+
+
+def _paths(source: Source | Sequence[Source]) -> list[Path]:
+    if isinstance(source, str | os.PathLike):
+        source = [source] if os.path.exists(source) else os.fspath(source).split(",")
+    paths = [Path(p) for p in source]
+    if not 1 <= len(paths) <= 2:
+        raise UnusableInput("expected one dataset path, or an images file and a labels file")
+    return paths
+
+
+def _checked(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    if x.ndim != 4 or not 1 <= math.prod(x.shape[1:]) <= MAX_VALUES:
+        raise ValueError(f"samples have shape {x.shape}; expected (N, channels, height, width)")
+    if y.ndim != 1 or len(y) != len(x):
+        raise ValueError(f"{len(x)} samples but labels of shape {y.shape}; expected one label per sample")
+    if not len(x):
+        raise ValueError("the dataset is empty")
+    if y.dtype.kind not in "iu":
+        raise ValueError(f"labels are {y.dtype}; expected integers")
+    if y.min() < 0 or y.max() >= MAX_CLASSES:
+        raise ValueError(f"labels span {y.min()} to {y.max()}; expected 0 to {MAX_CLASSES - 1} at most")
+    if x.dtype.kind == "f" and x.dtype.itemsize == 4:
+        finite = np.isfinite(x)
+        if not finite.all():
+            raise ValueError(f"sample {np.argwhere(~finite)[0][0]} holds a NaN or an infinity")
+        low, high = x.min(), x.max()
+        if max(-low, high) >= FLOAT_LIMIT:
+            raise ValueError(f"values span {low:g} to {high:g}; normalise them to |x| < {FLOAT_LIMIT:g}")
+        x = x.astype(np.float32, copy=False)
+    elif x.dtype != np.uint8:
+        raise ValueError(f"samples are {x.dtype}; expected uint8 or float32")
+    return x, y.astype(np.int64)
+
+
+def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    if path.is_dir():
+        batches = [path / f"data_batch_{i}" for i in range(1, 6)]
+        if batches[0].exists():
+            parts = [_read_cifar(batch) for batch in batches]
+            return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+        path = _first_existing(
+            [path / f"train-images{dot}idx3-ubyte{gz}" for dot in "-." for gz in ("", ".gz")],
+            f"{path}: holds neither train-images-idx3-ubyte(.gz) nor data_batch_1",
+        )
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head.startswith(b"PK"):
+        return _read_npz(path)
+    if head.startswith(b"\x80"):
+        return _read_cifar(path)
+    if head.startswith((b"\x1f\x8b", b"\0\0")):
+        return _read_idx_pair(path, _labels_beside(path))
+    raise UnusableInput(f"{path}: not an .npz, IDX or CIFAR-10 file")
+
+
+def _first_existing(candidates: Iterable[Path], otherwise: str) -> Path:
+    for path in candidates:
+        if path.exists():
+            return path
+    raise UnusableInput(otherwise)
+
+
+def _read_npz(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    with path.open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return np.asarray(arrays["x"]), np.asarray(arrays["y"])
+        except KeyError:
+            raise UnusableInput(f"{path}: must hold the arrays x and y") from None
+        except Exception as error:  # numpy and zipfile have many ways to fail
+            raise UnusableInput(f"{path}: damaged .npz file ({error})") from error
+
+
+def _labels_beside(images: Path) -> Path:
+    stem = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    names = [stem, stem + ".gz"] if "images" in images.name else []
+    return _first_existing(
+        [images.with_name(name) for name in names],
+        f"{images}: found no labels file beside it; name both as images,labels",
+    )
+
+
+def _read_idx_pair(images: Path, labels: Path) -> tuple[U8Array, U8Array]:
+    return _read_idx(images, 3)[:, None], _read_idx(labels, 1)
+
+
+def _read_idx(path: Path, rank: int) -> U8Array:
+    data = path.read_bytes()
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UnusableInput(f"{path}: damaged gzip file ({error})") from error
+    start = 4 + 4 * rank
+    if data[:4] != bytes((0, 0, 8, rank)) or len(data) < start:
+        raise UnusableInput(f"{path}: not an IDX file of unsigned bytes with {rank} axes")
+    shape = struct.unpack_from(f">{rank}I", data, 4)
+    if len(data) != start + math.prod(shape):
+        raise UnusableInput(f"{path}: holds {len(data) - start} bytes, its header says {math.prod(shape)}")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+class _PickledArray:
+    """Stands for a numpy array in a CIFAR pickle: records the state, runs nothing of numpy's."""
+
+    def __init__(self, *_: object) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def to_numpy(self) -> U8Array:
+        """The array, if it is one of bytes in C order; otherwise TypeError or ValueError."""
+        _, shape, dtype, fortran_order, raw = self.state
+        if fortran_order or dtype.code not in ("u1", b"u1"):
+            raise ValueError("expected bytes in C order")
+        return np.frombuffer(raw, np.uint8).reshape(shape)
+
+
+class _PickledDtype:
+    """Stands for a numpy dtype in a CIFAR pickle."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and the like do not matter for bytes."""
+
+
+class _CifarUnpickler(pickle.Unpickler):
+    """Admits containers, numbers, strings and numpy arrays, the latter as inert records."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        match module.replace("numpy._core", "numpy.core"), name:
+            case "numpy.core.multiarray", "_reconstruct":
+                return _PickledArray
+            case "numpy", "ndarray":
+                return None  # only ever the first argument of _reconstruct
+            case "numpy", "dtype":
+                return _PickledDtype
+            case "_codecs", "encode":  # a bytes object, in protocol 2 from Python 3
+                return lambda text, _: text.encode("latin1")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
+
+
+def _read_cifar(path: Path) -> tuple[U8Array, npt.NDArray[Any]]:
+    with path.open("rb") as file:
+        try:
+            batch = _CifarUnpickler(file, encoding="bytes").load()
+            batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
+            pixels, labels = batch["data"].to_numpy(), batch["labels"]
+            if pixels.shape[1:] != (3072,) or not all(type(label) is int for label in labels):
+                raise ValueError("expected `data` of shape (N, 3072) and a list `labels` of integers")
+            return pixels.reshape(-1, 3, 32, 32), np.array(labels, np.int64)
+        except Exception as error:  # a hostile pickle can raise anything
+            raise UnusableInput(f"{path}: not a CIFAR-10 batch ({error})") from error
+
+
+# ------------------------------------------------------------------------------ schema and encoding
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What every sample of a dataset looks like. kind is "u8" or "q32", shape (C, H, W)."""
+
+    classes: int
+    kind: str
+    shape: tuple[int, int, int]
+
+    @property
+    def label_bytes(self) -> int:
+        """1 up to 256 classes, otherwise 2."""
+        return 1 if self.classes <= 256 else 2
+
+    @property
+    def sample_size(self) -> int:
+        """Bytes of one encoded sample, label included."""
+        return math.prod(self.shape) * _VALUE_BYTES[self.kind] + self.label_bytes
+
+    def to_dict(self) -> dict[str, object]:
+        """The schema as JSON values."""
+        shape = list(self.shape)
+        return {"classes": self.classes, "kind": self.kind, "label_bytes": self.label_bytes, "shape": shape}
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: sorted keys, no spaces."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":")).encode()
+
+    @staticmethod
+    def from_dict(value: object) -> Schema:
+        """Inverse of to_dict for untrusted values; ValueError if any is out of place."""
+        if not isinstance(value, dict) or set(value) != {"classes", "kind", "label_bytes", "shape"}:
+            raise ValueError("a schema has the keys classes, kind, label_bytes and shape")
+        classes, kind, shape = value["classes"], value["kind"], value["shape"]
+        if type(classes) is not int or not 1 <= classes <= MAX_CLASSES:
+            raise ValueError(f"the number of classes must be within 1 and {MAX_CLASSES}")
+        if kind not in ("u8", "q32"):
+            raise ValueError("the kind must be u8 or q32")
+        if not isinstance(shape, list) or len(shape) != 3 or not all(type(d) is int and d > 0 for d in shape):
+            raise ValueError("the shape must be three positive integers")
+        if math.prod(shape) > MAX_VALUES:
+            raise ValueError(f"a sample has at most {MAX_VALUES} values")
+        schema = Schema(classes, kind, (shape[0], shape[1], shape[2]))
+        if type(value["label_bytes"]) is not int or value["label_bytes"] != schema.label_bytes:
+            raise ValueError(f"{classes} classes need {schema.label_bytes} label byte(s)")
+        return schema
+
+    def encode(self, x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> U8Array:
+        """The bytes (n, sample_size) of samples x (n, C, H, W), uint8 or float32, with labels y (n,)."""
+        if self.kind == "q32":
+            # Exact in float64: v 2^32 has 24 bits, so adding 1/2 needs at most 53 unless |v 2^32| < 2^-28,
+            # and then rounding cannot change the floor.
+            q = np.floor(x.astype(np.float64) * 2.0**32 + 0.5).astype(np.int64) + _Q32_OFFSET
+            x = _low_bytes(q, _VALUE_BYTES["q32"])
+        return np.hstack((x.reshape(len(x), -1), _low_bytes(y, self.label_bytes)))
+
+    def images(self, samples: U8Array) -> npt.NDArray[Any]:
+        """The values (n, C, H, W) of encoded samples (n, sample_size): uint8, or float64 for q32."""
+        pixels, shape = samples[:, : -self.label_bytes], (len(samples), *self.shape)
+        if self.kind == "u8":
+            return pixels.reshape(shape)
+        return ((_from_bytes(pixels.reshape(*shape, -1)) - _Q32_OFFSET) / 2.0**32).astype(np.float64)
+
+    def labels(self, samples: U8Array) -> npt.NDArray[np.int64]:
+        """The labels (n,) of encoded samples (n, sample_size)."""
+        return _from_bytes(samples[:, -self.label_bytes :])
+
+
+def _low_bytes(values: npt.NDArray[np.int64], count: int) -> U8Array:
+    """(...,) -> (..., count), little-endian."""
+    return values.astype("<i8")[..., None].view(np.uint8)[..., :count]
+
+
+def _from_bytes(data: U8Array) -> npt.NDArray[np.int64]:
+    """Inverse of _low_bytes for values that are not negative."""
+    return data @ (np.int64(1) << (8 * np.arange(data.shape[-1], dtype=np.int64)))
+
+
+# -------------------------------------------------------------------------------------- commitments
+
+
+@dataclass(frozen=True)
+class DatasetRoot:
+    """The public commitment to a dataset of n samples: a 32-byte Merkle root."""
+
+    root: bytes
+    n: int
+    schema: Schema
+
+    def commitment_digest(self) -> bytes:
+        """BLAKE3("zkcert/data/commitment/1" || u32 length || schema || u64 N || root), 32 bytes."""
+        schema = self.schema.to_bytes()
+        lengths = len(schema).to_bytes(4, "little"), self.n.to_bytes(8, "little")
+        return blake3(b"zkcert/data/commitment/1" + lengths[0] + schema + lengths[1] + self.root).digest()
+
+    def save(self, path: Source) -> None:
+        """Write the data.root file; UnusableInput if that fails."""
+        schema = self.schema.to_dict()
+        content = {"N": self.n, "format": _ROOT_FORMAT, "root": self.root.hex(), "schema": schema}
+        with _replacing(Path(path), 0o666) as file:
+            file.write(json.dumps(content, sort_keys=True).encode() + b"\n")
+
+    @staticmethod
+    def load(path: Source) -> DatasetRoot:
+        """Read a data.root file; UnusableInput if it is unreadable or not exactly of that format."""
+        try:
+            with open(path, "rb") as file:
+                data = file.read(_ROOT_LIMIT + 1)
+            return DatasetRoot._parse(data)
+        except OSError as error:
+            raise UnusableInput(f"{path}: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise UnusableInput(f"{path}: not a dataset root ({error})") from error
+
+    @staticmethod
+    def _parse(data: bytes) -> DatasetRoot:
+        if len(data) > _ROOT_LIMIT:
+            raise ValueError("too long")
+        content = json.loads(data, object_pairs_hook=_unique_keys)
+        if not isinstance(content, dict) or set(content) != {"N", "format", "root", "schema"}:
+            raise ValueError("expected the keys N, format, root and schema")
+        n, root = content["N"], content["root"]
+        if content["format"] != _ROOT_FORMAT:
+            raise ValueError(f"the format is not {_ROOT_FORMAT}")
+        if type(n) is not int or not 1 <= n <= MAX_SAMPLES:
+            raise ValueError(f"N must be within 1 and {MAX_SAMPLES}")
+        if not isinstance(root, str) or len(root) != 64 or not set(root) <= set("0123456789abcdef"):
+            raise ValueError("the root must be 64 lower-case hexadecimal digits")
+        return DatasetRoot(bytes.fromhex(root), n, Schema.from_dict(content["schema"]))
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return dict(pairs)
+
+
+@contextmanager
+def _replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """A new file that takes the place of path if the block succeeds, and vanishes otherwise."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UnusableInput(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _rho(seed: bytes, indices: Iterable[int]) -> U8Array:
+    """The commitment randomness (k, RHO) of samples."""
+    rows = [
+        blake3(b"zkcert/data/rho/1" + int(i).to_bytes(8, "little"), key=seed).digest(RHO) for i in indices
+    ]
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, RHO)
+
+
+def leaf_digests(indices: Iterable[int], hashes: U64Array) -> U8Array:
+    """The leaves (k, 32), uint8, at k indices of the tree TREE_NAME, for samples with SIS hashes (k, 160)."""
+    rows = zip(indices, hashes.astype("<u8"), strict=True)
+    digests = b"".join(leaf_digest(TREE_NAME, int(i), row.tobytes()) for i, row in rows)
+    return np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def commit(
+    data_path: Source | Sequence[Source],
+    out_path: Source,
+    *,
+    classes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DatasetRoot:
+    """Commit to a dataset: write the secret out_path (ending in .zkd) and, beside it, the public .root file.
+
+    classes defaults to the largest label plus one. progress is called with (samples done, samples).
+    Existing files are replaced; every call draws a new seed, hence a new root, and nothing can be proved any
+    more about a root whose .zkd file is lost. Raises UnusableInput.
+    """
+    out = Path(out_path)
+    if out.suffix != ".zkd":
+        raise UnusableInput(f"{out}: the name of the secret file must end in .zkd")
+    data = load_dataset(data_path)
+    least = int(data.y.max()) + 1
+    classes = least if classes is None else classes
+    if not least <= classes <= MAX_CLASSES:
+        raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
+    schema = Schema(classes, data.kind, data.x.shape[1:])
+    with _replacing(out, 0o600) as file:
+        leaves = _write_secret(file, data, schema, progress)
+    root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
+    root.save(out.with_suffix(".root"))
+    return root
+
+
+def _write_secret(
+    file: BinaryIO, data: Dataset, schema: Schema, progress: Callable[[int, int], None] | None
+) -> U8Array:
+    """Write a .zkd file with a fresh seed; the leaf digests (N, 32)."""
+    checksum = blake3()
+
+    def write(part: bytes) -> None:
+        checksum.update(part)
+        file.write(part)
+
+    seed, n, description = secrets.token_bytes(32), len(data), schema.to_bytes()
+    write(_MAGIC + struct.pack("<II", _VERSION, len(description)) + description + struct.pack("<Q", n) + seed)
+    leaves = np.empty((n, DIGEST_BYTES), np.uint8)
+    for start in range(0, n, _CHUNK):
+        rows = range(start, min(start + _CHUNK, n))
+        samples = schema.encode(data.x[start : rows.stop], data.y[start : rows.stop])
+        hashes = hash_samples(samples, _rho(seed, rows))
+        leaves[start : rows.stop] = leaf_digests(rows, hashes)
+        write(samples.tobytes())
+        if progress:
+            progress(rows.stop, n)
+    write(leaves.tobytes())
+    file.write(checksum.digest())
+    return leaves
+
+
+class CommittedDataset:
+    """The owner's view of a committed dataset, read from a .zkd file by `open`.
+
+    root (DatasetRoot), schema and n describe it. The methods take k indices within [0, n), in any order and
+    possibly repeated, and raise ValueError for others.
+    """
+
+    def __init__(self, samples: U8Array, leaves: U8Array, seed: bytes, schema: Schema) -> None:
+        self._samples, self._seed = samples, seed
+        self._tree = MerkleTree(leaves, TREE_NAME)
+        self.schema, self.n = schema, len(samples)
+        self.root = DatasetRoot(self._tree.root, self.n, schema)
+
+    @staticmethod
+    def open(path: Source) -> CommittedDataset:
+        """Read a .zkd file (samples stay on disk); UnusableInput if it is damaged, cut short or foreign."""
+        try:
+            if os.path.getsize(path) < len(_MAGIC) + 8:
+                raise ValueError("it is too short")
+            return CommittedDataset._parse(np.memmap(path, np.uint8, mode="r"))
+        except OSError as error:
+            raise UnusableInput(f"{path}: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise UnusableInput(f"{path}: not a usable committed dataset ({error})") from error
+
+    @staticmethod
+    def _parse(content: U8Array) -> CommittedDataset:
+        if content[: len(_MAGIC)].tobytes() != _MAGIC:
+            raise ValueError("it has another format")
+        position = len(_MAGIC) + 8
+        version, length = struct.unpack("<II", content[len(_MAGIC) : position].tobytes())
+        if version != _VERSION:
+            raise ValueError(f"version {version} is not supported")
+        if length > _ROOT_LIMIT or len(content) < position + length + 8 + 2 * 32:
+            raise ValueError("it is cut short")
+        if blake3(content[:-32].data).digest() != content[-32:].tobytes():
+            raise ValueError("it is damaged: its checksum is wrong")
+        description = content[position : position + length].tobytes()
+        schema = Schema.from_dict(json.loads(description))
+        if schema.to_bytes() != description:
+            raise ValueError("its schema is not canonical")
+        position += length
+        n = int.from_bytes(content[position : position + 8].tobytes(), "little")
+        seed = content[position + 8 : position + 40].tobytes()
+        position += 40
+        split = position + n * schema.sample_size
+        if not 1 <= n <= MAX_SAMPLES or split + (n + 1) * DIGEST_BYTES != len(content):
+            raise ValueError("its size does not fit the number of samples")
+        leaves = np.array(content[split:-32]).reshape(n, DIGEST_BYTES)
+        return CommittedDataset(content[position:split].reshape(n, -1), leaves, seed, schema)
+
+    def _rows(self, indices: Iterable[int]) -> list[int]:
+        rows = [int(i) for i in indices]
+        if not all(0 <= i < self.n for i in rows):
+            raise ValueError(f"sample indices must be within [0, {self.n})")
+        return rows
+
+    def sample_bytes(self, indices: Iterable[int]) -> U8Array:
+        """The encoded samples, uint8 (k, schema.sample_size)."""
+        return np.asarray(self._samples[self._rows(indices)])
+
+    def rho(self, indices: Iterable[int]) -> U8Array:
+        """The samples' commitment randomness, uint8 (k, RHO)."""
+        return _rho(self._seed, self._rows(indices))
+
+    def labels(self, indices: Iterable[int]) -> npt.NDArray[np.int64]:
+        """The labels, int64 (k,)."""
+        return self.schema.labels(self.sample_bytes(indices))
+
+    def images(self, indices: Iterable[int]) -> npt.NDArray[Any]:
+        """The samples, (k, C, H, W): uint8, or float64 multiples of 2^-32 for q32."""
+        return self.schema.images(self.sample_bytes(indices))
+
+    def sample_hashes(self, indices: Iterable[int]) -> U64Array:
+        """The SIS hashes, uint64 (k, 160)."""
+        rows = self._rows(indices)
+        return hash_samples(self.sample_bytes(rows), self.rho(rows))
+
+    def multiproof(self, indices: Iterable[int]) -> bytes:
+        """The Merkle multiproof of the set of samples (see zkcert.core.merkle)."""
+        return self._tree.multiproof(self._rows(indices))
