@@ -23,7 +23,6 @@ SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digit
 SIGNED_SQUARE = radix(U22, U22, balanced(16))
 STEP_BITS = 40
 MAX_TERMS = 1 << 17
-Q_DIGITS = radix(U22, unsigned(17))  # q < 2^39
 
 
 class Parameter:
@@ -162,6 +161,13 @@ class Parameter:
         d, rem = floor_limbs(products, 1 << (STEP_BITS - 1), STEP_BITS, f"perturbation of {self.g.name}")
         w.put(self.weight, w.value(self.weight, 2 * t) + d, 2 * t + 1)
         self.run_perturbation.fill(w, products, rem, "step", t)
+
+    def norm(self, w: Witness, t: int) -> int:
+        """sum E^2 of step t, exact."""
+        return sum(
+            sum(w.value(s.tensor, t).ravel().tolist()) << power
+            for s, power in zip(self.squares, (0, 23, 44), strict=True)
+        )
 
     def second_pass(self, w: Witness, t: int, acc: list[I64]) -> None:
         """Weights of pass 2 t + 2 from the accumulator of pass 2 t + 1."""

@@ -133,6 +133,18 @@ def limb_forms(view: View) -> list[Form]:
     return [view.digit(i) for i in range(len(view.tensor.digits))]
 
 
+def fits(bounds: tuple[int, int], width: int | None) -> bool:
+    """Whether ``value - carry << width`` stays below the limit with the ranges the carry would get."""
+    lo, hi = bounds
+    reach = max(-lo, hi)
+    if width is not None:
+        digits = digits_for(lo >> width, hi >> width)
+        low = sum(d.range.lo << d.shift for d in digits) << width
+        high = sum(d.range.hi << d.shift for d in digits) << width
+        reach = max(hi - low, high - lo)
+    return reach < LIMIT
+
+
 def assert_zero(
     circuit: Circuit, con: Constraint, domain: Domain, label: str, limbs: Limbs
 ) -> list[CarryStep]:
@@ -144,12 +156,11 @@ def assert_zero(
     k, carry = 0, Expr()
     while True:
         value, last = parts[k], k + 1
-        while last < len(parts):
-            wider = value + parts[last] * (1 << DIGIT_BITS * (last - k))
-            lo, hi = (carry + wider).bounds(count)
-            if max(-lo, hi) >= LIMIT:
-                break
-            value, last = wider, last + 1
+        wider = value
+        for end in range(k + 2, len(parts) + 1):
+            wider = wider + parts[end - 1] * (1 << DIGIT_BITS * (end - 1 - k))
+            if fits((carry + wider).bounds(count), None if end == len(parts) else DIGIT_BITS * (end - k)):
+                value, last = wider, end
         total = carry + value
         if last == len(parts):
             con.add(f"{label}[{k}:]", total)

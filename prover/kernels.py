@@ -246,22 +246,6 @@ def _product_sums(a_r, a_i, b_r, b_i, start, stop):
     return s0, s1, s2, s3, t0, t1, t2, t3
 
 
-@_kernel
-def _product_sums_eq(e_r, e_i, a_r, a_i, b_r, b_i, start, stop):
-    er, ei = e_r[start:stop], e_i[start:stop]
-    ar, ai = a_r[2 * start : 2 * stop], a_i[2 * start : 2 * stop]
-    br, bi = b_r[2 * start : 2 * stop], b_i[2 * start : 2 * stop]
-    s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = _ZERO
-    for i in range(stop - start):
-        j, k = 2 * i, 2 * i + 1
-        sr, si, tr, ti = _product_pair(ar[j], ai[j], ar[k], ai[k], br[j], bi[j], br[k], bi[k])
-        sr, si = _mul(_fold(sr), _fold(si), er[i], ei[i])
-        tr, ti = _mul(_fold(tr), _fold(ti), er[i], ei[i])
-        s0, s1, s2, s3 = s0 + (sr & _M32), s1 + (sr >> _S32), s2 + (si & _M32), s3 + (si >> _S32)
-        t0, t1, t2, t3 = t0 + (tr & _M32), t1 + (tr >> _S32), t2 + (ti & _M32), t3 + (ti >> _S32)
-    return s0, s1, s2, s3, t0, t1, t2, t3
-
-
 @_inline
 def _total(low, high):
     """Canonical residue of low + 2^32 high."""
@@ -269,17 +253,33 @@ def _total(low, high):
 
 
 @_kernel
-def _product_sums_grouped(e_r, e_i, shift, a_r, a_i, b_r, b_i, start, stop):
-    half = len(a_r) // 2
+def _product_sums_eq(e_r, e_i, shift, a_r, a_i, b_r, b_i, start, stop):
     s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = _ZERO
-    for g in range(start, stop):
-        u0, u1, u2, u3, v0, v1, v2, v3 = _product_sums(
-            a_r, a_i, b_r, b_i, g << shift, min(half, (g + 1) << shift)
-        )
-        sr, si = _mul(_total(u0, u1), _total(u2, u3), e_r[g], e_i[g])
-        tr, ti = _mul(_total(v0, v1), _total(v2, v3), e_r[g], e_i[g])
-        s0, s1, s2, s3 = s0 + (sr & _M32), s1 + (sr >> _S32), s2 + (si & _M32), s3 + (si >> _S32)
-        t0, t1, t2, t3 = t0 + (tr & _M32), t1 + (tr >> _S32), t2 + (ti & _M32), t3 + (ti >> _S32)
+    if shift >= 7:  # one multiplication by e per group
+        while start < stop:
+            g = start >> shift
+            end = min(stop, (g + 1) << shift)
+            u0, u1, u2, u3, v0, v1, v2, v3 = _product_sums(a_r, a_i, b_r, b_i, start, end)
+            sr, si = _mul(_total(u0, u1), _total(u2, u3), e_r[g], e_i[g])
+            tr, ti = _mul(_total(v0, v1), _total(v2, v3), e_r[g], e_i[g])
+            s0, s1, s2, s3 = s0 + (sr & _M32), s1 + (sr >> _S32), s2 + (si & _M32), s3 + (si >> _S32)
+            t0, t1, t2, t3 = t0 + (tr & _M32), t1 + (tr >> _S32), t2 + (ti & _M32), t3 + (ti >> _S32)
+            start = end
+        return s0, s1, s2, s3, t0, t1, t2, t3
+    er, ei = np.empty(_WIDTH, np.uint64), np.empty(_WIDTH, np.uint64)
+    for first in range(start, stop, _WIDTH):
+        width = min(_WIDTH, stop - first)
+        for i in range(width):
+            er[i], ei[i] = e_r[(first + i) >> shift], e_i[(first + i) >> shift]
+        ar, ai = a_r[2 * first : 2 * (first + width)], a_i[2 * first : 2 * (first + width)]
+        br, bi = b_r[2 * first : 2 * (first + width)], b_i[2 * first : 2 * (first + width)]
+        for i in range(width):
+            j, k = 2 * i, 2 * i + 1
+            sr, si, tr, ti = _product_pair(ar[j], ai[j], ar[k], ai[k], br[j], bi[j], br[k], bi[k])
+            sr, si = _mul(_fold(sr), _fold(si), er[i], ei[i])
+            tr, ti = _mul(_fold(tr), _fold(ti), er[i], ei[i])
+            s0, s1, s2, s3 = s0 + (sr & _M32), s1 + (sr >> _S32), s2 + (si & _M32), s3 + (si >> _S32)
+            t0, t1, t2, t3 = t0 + (tr & _M32), t1 + (tr >> _S32), t2 + (ti & _M32), t3 + (ti >> _S32)
     return s0, s1, s2, s3, t0, t1, t2, t3
 
 
@@ -292,23 +292,10 @@ def product_round(e: U64Array | None, shift: int, a: U64Array, b: U64Array) -> t
     half = a.shape[1] // 2
     if a.shape[1] % 2 or a.shape != b.shape:
         raise ValueError("tables must have the same even length")
-    tables = _lanes(a, b)
-    groups = -(-half >> shift)
     if e is None:
-        results = _spread(_product_sums, half, 1 << 13, *tables)
-    elif shift < 4:
-        weights = _lanes(e[:, :groups] if shift == 0 else np.repeat(e[:, :groups], 1 << shift, axis=1))
-        results = _spread(_product_sums_eq, half, 1 << 13, *weights, *tables)
-    elif groups >= 4 * THREADS or half < 1 << 13:
-        results = _spread(_product_sums_grouped, groups, max(1, 1 << 13 >> shift), *_lanes(e), shift, *tables)
-    else:  # few large groups: cut each into pieces
-        t0 = tinf = F.ZERO
-        for g in range(groups):
-            part = slice(2 * (g << shift), 2 * ((g + 1) << shift))
-            s0, sinf = product_round(None, 0, a[:, part], b[:, part])
-            t0, tinf = t0 + f_item(e, g) * s0, tinf + f_item(e, g) * sinf
-        return t0, tinf
-    t0, tinf = _sums(results)
+        t0, tinf = _sums(_spread(_product_sums, half, 1 << 13, *_lanes(a, b)))
+    else:
+        t0, tinf = _sums(_spread(_product_sums_eq, half, 1 << 12, *_lanes(e), shift, *_lanes(a, b)))
     return t0, tinf
 
 
@@ -606,7 +593,7 @@ def encode_rows(m_re: U64Array, m_im: U64Array, log_n: int) -> U64Array:
     if m > 1 << log_n:
         raise ValueError("more coefficients than points")
     out = np.empty((1 << log_n, 2, rows), np.uint64)
-    log_1 = log_n if log_n <= 10 else (log_n + 1) // 2
+    log_1 = max((log_n + 1) // 2, min(log_n, 9))
     _spread(_encode, -(-rows // _ROWS), 1, _flat(m_re), _flat(m_im), log_n, log_1, *_twiddles(log_n), out)
     return out
 
@@ -645,3 +632,221 @@ def _pair(x, y, a0, a1, b0, b1):
         mid >> _S32,
         x1 * a1 + y1 * b1 + ((top >> _S32) << np.uint64(1)),
     )
+
+
+def _limbs(v: U64Array) -> U64Array:
+    """Limbs (4, ...) of 31 bits of the lanes of v (2, ...): re low, re high, im low, im high."""
+    return np.stack((v[0] & _M31, v[0] >> _S31, v[1] & _M31, v[1] >> _S31))
+
+
+@_kernel
+def _fold_int(x, v, offset, out, start, stop):
+    outer, n, inner = x.shape
+    tiles = -(-inner // _WIDTH)
+    acc = np.empty((10, _WIDTH), np.uint64)
+    a, b, c, d, g, p, q, s, t, h = acc
+    for tile in range(start, stop):
+        o, first = tile // tiles, tile % tiles * _WIDTH
+        width = min(_WIDTH, inner - first)
+        for row in range(v.shape[1]):
+            acc[:] = _ZERO
+            for k in range(0, n, 2):
+                xs, ys = x[o, k, first : first + width], x[o, min(k + 1, n - 1), first : first + width]
+                a0, a1, c0, c1 = v[0, row, k], v[1, row, k], v[2, row, k], v[3, row, k]
+                b0 = b1 = d0 = d1 = _ZERO
+                if k + 1 < n:
+                    b0, b1, d0, d1 = v[0, row, k + 1], v[1, row, k + 1], v[2, row, k + 1], v[3, row, k + 1]
+                for j in range(width):
+                    xj, yj = _biased(xs[j]), _biased(ys[j])
+                    z0, z1, z2, z3, z4 = _pair(xj, yj, a0, a1, b0, b1)
+                    a[j], b[j], c[j], d[j], g[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3, g[j] + z4
+                    z0, z1, z2, z3, z4 = _pair(xj, yj, c0, c1, d0, d1)
+                    p[j], q[j], s[j], t[j], h[j] = p[j] + z0, q[j] + z1, s[j] + z2, t[j] + z3, h[j] + z4
+            yr, yi = out[0, o, row, first : first + width], out[1, o, row, first : first + width]
+            for j in range(width):
+                yr[j] = _sub(_join(a[j], b[j], c[j], d[j], g[j]), offset[0, row])
+                yi[j] = _sub(_join(p[j], q[j], s[j], t[j], h[j]), offset[1, row])
+
+
+@_kernel
+def _fold_int_dot(x, v, offset, out, start, stop):
+    n = x.shape[1]
+    half = n // 2
+    for i in range(start, stop):
+        xs, ys = x[i, :half], x[i, half : 2 * half]
+        for row in range(v.shape[1]):
+            a0, a1, c0, c1 = v[0, row, :half], v[1, row, :half], v[2, row, :half], v[3, row, :half]
+            b0, b1 = v[0, row, half : 2 * half], v[1, row, half : 2 * half]
+            d0, d1 = v[2, row, half : 2 * half], v[3, row, half : 2 * half]
+            a = b = c = d = g = p = q = s = t = h = _ZERO
+            for j in range(half):
+                xj, yj = _biased(xs[j]), _biased(ys[j])
+                z0, z1, z2, z3, z4 = _pair(xj, yj, a0[j], a1[j], b0[j], b1[j])
+                a, b, c, d, g = a + z0, b + z1, c + z2, d + z3, g + z4
+                z0, z1, z2, z3, z4 = _pair(xj, yj, c0[j], c1[j], d0[j], d1[j])
+                p, q, s, t, h = p + z0, q + z1, s + z2, t + z3, h + z4
+            if n % 2:
+                xj, j = _biased(x[i, n - 1]), n - 1
+                z0, z1, z2, z3, z4 = _pair(xj, _ZERO, v[0, row, j], v[1, row, j], _ZERO, _ZERO)
+                a, b, c, d, g = a + z0, b + z1, c + z2, d + z3, g + z4
+                z0, z1, z2, z3, z4 = _pair(xj, _ZERO, v[2, row, j], v[3, row, j], _ZERO, _ZERO)
+                p, q, s, t, h = p + z0, q + z1, s + z2, t + z3, h + z4
+            out[0, i, row] = _sub(_join(a, b, c, d, g), offset[0, row])
+            out[1, i, row] = _sub(_join(p, q, s, t, h), offset[1, row])
+
+
+def fold_matrix(x: IntArray, v: U64Array) -> U64Array:
+    """sum_n v[row, n] x[outer, n, inner], shape (2, outer, rows, inner).
+
+    x int32 or int64 (outer, n, inner), |x| < 2^45, n < 2^18; v (2, rows, n).
+    """
+    outer, n, inner = x.shape
+    rows = v.shape[1]
+    offset = f_mul_scalar(f_sum(v), F(1 << (31 if x.dtype == np.int32 else 45)))
+    if inner >= 16:
+        out = np.empty((2, outer, rows, inner), np.uint64)
+        tiles = outer * -(-inner // _WIDTH)
+        _spread(_fold_int, tiles, 1 + (1 << 15) // (n * rows * min(inner, _WIDTH)), _flat(x), _limbs(v), offset, out)
+        return out
+    x = _flat(x.transpose(0, 2, 1)).reshape(-1, n)
+    out = np.empty((2, outer * inner, rows), np.uint64)
+    _spread(_fold_int_dot, outer * inner, 1 + (1 << 15) // (n * rows), x, _limbs(v), offset, out)
+    return np.ascontiguousarray(out.reshape(2, outer, inner, rows).swapaxes(2, 3))
+
+
+@_kernel
+def _fold_f(x, v, out, start, stop):
+    n, inner = x.shape[2:]
+    tiles = -(-inner // _WIDTH)
+    acc = np.empty((4, _WIDTH), np.uint64)
+    a, b, c, d = acc
+    for tile in range(start, stop):
+        o, first = tile // tiles, tile % tiles * _WIDTH
+        width = min(_WIDTH, inner - first)
+        for row in range(v.shape[1]):
+            acc[:] = _ZERO
+            for k in range(n):
+                xr, xi = x[0, o, k, first : first + width], x[1, o, k, first : first + width]
+                vr, vi = v[0, row, k], v[1, row, k]
+                for j in range(width):
+                    zr, zi = _mul(xr[j], xi[j], vr, vi)
+                    a[j], b[j], c[j], d[j] = (
+                        a[j] + (zr & _M32),
+                        b[j] + (zr >> _S32),
+                        c[j] + (zi & _M32),
+                        d[j] + (zi >> _S32),
+                    )
+            yr, yi = out[0, o, row, first : first + width], out[1, o, row, first : first + width]
+            for j in range(width):
+                yr[j], yi[j] = _total(a[j], b[j]), _total(c[j], d[j])
+
+
+@_kernel
+def _fold_f_dot(x, v, out, start, stop):
+    for i in range(start, stop):
+        xr, xi = x[0, i], x[1, i]
+        for row in range(v.shape[1]):
+            vr, vi = v[0, row], v[1, row]
+            a = b = c = d = _ZERO
+            for j in range(len(xr)):
+                zr, zi = _mul(xr[j], xi[j], vr[j], vi[j])
+                a, b, c, d = a + (zr & _M32), b + (zr >> _S32), c + (zi & _M32), d + (zi >> _S32)
+            out[0, i, row], out[1, i, row] = _total(a, b), _total(c, d)
+
+
+def fold_matrix_f(x: U64Array, v: U64Array) -> U64Array:
+    """fold_matrix for an F array x (2, outer, n, inner)."""
+    _, outer, n, inner = x.shape
+    rows = v.shape[1]
+    if inner >= 16:
+        out = np.empty((2, outer, rows, inner), np.uint64)
+        tiles = outer * -(-inner // _WIDTH)
+        _spread(_fold_f, tiles, 1 + (1 << 14) // (n * rows * min(inner, _WIDTH)), _flat(x), _flat(v), out)
+        return out
+    x = _flat(x.swapaxes(2, 3)).reshape(2, -1, n)
+    out = np.empty((2, outer * inner, rows), np.uint64)
+    _spread(_fold_f_dot, outer * inner, 1 + (1 << 14) // (n * rows), x, _flat(v), out)
+    return np.ascontiguousarray(out.reshape(2, outer, inner, rows).swapaxes(2, 3))
+
+
+@_kernel
+def _axpy(w_r, w_i, cr, ci, x_r, x_i, start, stop):
+    wr, wi, xr, xi = w_r[start:stop], w_i[start:stop], x_r[start:stop], x_i[start:stop]
+    for i in range(stop - start):
+        zr, zi = _mul(xr[i], xi[i], cr, ci)
+        wr[i], wi[i] = _reduce(wr[i] + _fold(zr)), _reduce(wi[i] + _fold(zi))
+
+
+def axpy_outer(w: U64Array, pos: int, coef: F, base: U64Array) -> None:
+    """w[:, pos : pos + m] += coef * base in place: w (2, n) with contiguous lanes, base (2, m)."""
+    m = base.shape[1]
+    if not (w.flags.writeable and w.strides[1] == 8 and 0 <= pos <= w.shape[1] - m):
+        raise ValueError("w must have writeable contiguous lanes that hold the range")
+    lanes = w[0, pos : pos + m], w[1, pos : pos + m]
+    _spread(_axpy, m, 1 << 14, *lanes, *_scalar(coef), *_lanes(base))
+
+
+@_kernel
+def _combine_int(coefs, x, offset, out, start, stop):
+    """coefs (6, k, R): limbs of re, im and -im."""
+    acc = np.empty((8, _WIDTH), np.uint64)
+    a, b, c, d, p, q, s, t = acc
+    for first in range(start * _WIDTH, min(x.shape[1], stop * _WIDTH), _WIDTH):
+        width = min(_WIDTH, x.shape[1] - first)
+        for k in range(coefs.shape[1]):
+            acc[:] = _ZERO
+            for r in range(len(x)):
+                y = x[r, first : first + width]
+                r0, r1, i0, i1, n0, n1 = coefs[:, k, r]
+                for j in range(width):
+                    xj, yj = _biased(y[j, 0]), _biased(y[j, 1])
+                    z0, z1, z2, z3, _ = _pair(xj, yj, r0, r1, n0, n1)
+                    a[j], b[j], c[j], d[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3
+                    z0, z1, z2, z3, _ = _pair(xj, yj, i0, i1, r0, r1)
+                    p[j], q[j], s[j], t[j] = p[j] + z0, q[j] + z1, s[j] + z2, t[j] + z3
+            yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
+            for j in range(width):
+                yr[j] = _sub(_join(a[j], b[j], c[j], d[j], _ZERO), offset[0, k])
+                yi[j] = _sub(_join(p[j], q[j], s[j], t[j], _ZERO), offset[1, k])
+
+
+@_kernel
+def _combine_f(coefs, x, out, start, stop):
+    acc = np.empty((4, _WIDTH), np.uint64)
+    a, b, c, d = acc
+    for first in range(start * _WIDTH, min(x.shape[1], stop * _WIDTH), _WIDTH):
+        width = min(_WIDTH, x.shape[1] - first)
+        for k in range(coefs.shape[1]):
+            acc[:] = _ZERO
+            for r in range(len(x)):
+                y = x[r, first : first + width]
+                cr, ci = coefs[0, k, r], coefs[1, k, r]
+                for j in range(width):
+                    zr, zi = _mul(y[j, 0], y[j, 1], cr, ci)
+                    a[j], b[j], c[j], d[j] = (
+                        a[j] + (zr & _M32),
+                        b[j] + (zr >> _S32),
+                        c[j] + (zi & _M32),
+                        d[j] + (zi >> _S32),
+                    )
+            yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
+            for j in range(width):
+                yr[j], yi[j] = _total(a[j], b[j]), _total(c[j], d[j])
+
+
+def combine_rows(coefs: U64Array, x: IntArray) -> U64Array:
+    """sum_r coefs[k, r] (x[r, c, 0] + i_unit x[r, c, 1]), shape (2, k, C).
+
+    coefs (2, k, R); x (R, C, 2) of signed int32 or of canonical uint64 lanes.
+    """
+    rows, columns, _ = x.shape
+    count = coefs.shape[1]
+    out = np.empty((2, count, columns), np.uint64)
+    tiles, grain = -(-columns // _WIDTH), 1 + (1 << 14) // (rows * count * _WIDTH)
+    if x.dtype == np.uint64:
+        _spread(_combine_f, tiles, grain, _flat(coefs), _flat(x), out)
+    else:
+        limbs = np.concatenate((_limbs(coefs), _limbs(f_neg(coefs))[2:]))
+        offset = f_mul_scalar(f_sum(coefs), F(1 << 31, 1 << 31))
+        _spread(_combine_int, tiles, grain, limbs, _flat(x), offset, out)
+    return out

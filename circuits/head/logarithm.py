@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir import DIGIT_BITS, U22, ZERO, Circuit, Constraint, Form, Range, View, expr, product, radix, unsigned
+from ..ir import DIGIT_BITS, U22, ZERO, Circuit, Constraint, Form, Range, Same, Sum, View, expr, product, radix, unsigned
 from ..wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from ..witness import Witness
 from .constants import HEAD_BITS, LOG_STAGES, LOG_TABLE, ONE, ln_scaled, log_factors, log_table
@@ -30,19 +30,30 @@ TOP_REST = 17
 
 @dataclass(frozen=True)
 class LogValue:
-    """ln v = fraction - h ln 2 + const, all with 56 fractional bits; `fraction` and `shift` (= h) are linear forms."""
+    """ln v = sum_parts form * 2^power - shift ln 2 + const, with 56 fractional bits; `shift` is a linear form."""
 
-    fraction: Form
+    parts: tuple[tuple[Form, int], ...]
     shift: Form
     const: int
 
     def add_to(self, limbs: Limbs, coef: int = 1) -> None:
-        limbs.add(self.fraction * coef)
-        sign = -coef
-        ln2 = ln_scaled(2)
-        for k in range(3):
-            limbs.add(self.shift * (sign * ((ln2 >> (DIGIT_BITS * k)) & ((1 << DIGIT_BITS) - 1))), DIGIT_BITS * k)
+        for form, power in self.parts:
+            limbs.add(form * coef, power)
+        for k, (limb,) in enumerate(table_limbs((ln_scaled(2),))):
+            limbs.add(self.shift * (-coef * limb), DIGIT_BITS * k)
         limbs.add_const(coef * self.const)
+
+    def summed(self, axis: str, size: int, const: int) -> LogValue:
+        """The sum over a domain axis, with another constant."""
+
+        def over(form: Form) -> Form:
+            terms = []
+            for v, d, c in form.terms:
+                sources = tuple(Sum(size) if isinstance(s, Same) and s.axis == axis else s for s in v.sources)
+                terms.append((View(v.tensor, sources), d, c))
+            return Form(tuple(terms))
+
+        return LogValue(tuple((over(f), p) for f, p in self.parts), over(self.shift), const)
 
 
 class Logarithm:
@@ -94,9 +105,11 @@ class Logarithm:
         self.rems: list[View] = []
         self.choices = [self.choice0]
         self.rests: list[View] = []
-        fraction = pick(self.choice0, 0, log_table(0))
+        parts = []
         for i in range(LOG_STAGES):
             choice = self.choices[-1]
+            tabulated = table_limbs(log_table(i))
+            parts += [(pick(choice, 0, limb), DIGIT_BITS * k) for k, limb in enumerate(tabulated)]
             factor = [pick(choice, 0, limb) for limb in table_limbs(log_factors(i))]
             limbs = Limbs().add_product(mantissa if i == 0 else limb_forms(self.ws[-1]), factor)
             bits, rem = (MANTISSA_BITS, radix(U22, U22, U22)) if i == 0 else (HEAD_BITS, REMAINDER_56)
@@ -116,7 +129,6 @@ class Logarithm:
             con.add(f"stage{i + 1}", expr(w.whole() - units - rest_wire.whole()) - ONE)
             self.choices.append(choice)
             self.rests.append(rest_wire)
-            fraction = fraction + pick(choice, 0, log_table(i + 1))
         # z = w_4 - 2^56 < 2^41
         wire = lambda label, *d: domain.wire(circuit, f"{name}/{label}", tuple(d))  # noqa: E731
         self.z = wire("z", *radix(U22, unsigned(19)))
@@ -129,8 +141,8 @@ class Logarithm:
         limbs = Limbs().add_product(limb_forms(self.a2), limb_forms(self.z), 2)
         limbs.add_value(self.a3, -3, HEAD_BITS).add_value(self.r3, -1)
         self.carries.append(assert_zero(circuit, con, domain, "a3", limbs))
-        fraction = fraction + self.z.whole() - self.a2.whole() + self.a3.whole()
-        self.value = LogValue(fraction, shift, (DIGIT_BITS * n - 1) * ln_scaled(2))
+        parts.append((self.z.whole() - self.a2.whole() + self.a3.whole(), 0))
+        self.value = LogValue(tuple(parts), shift, (DIGIT_BITS * n - 1) * ln_scaled(2))
 
     def fill(self, w: Witness, v: Ints) -> None:
         """v: object array of positive Python integers over the domain, below 2^(22 n)."""

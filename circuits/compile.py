@@ -1,0 +1,187 @@
+"""From a statement to a circuit, and from private data to its witness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.core.field import U64Array
+from zkcert.errors import RangeOverflow, UnusableInput
+
+from .head.score import Score, StepSize, score_of, tau_units, variance
+from .head.softmax import MAX_CLASSES, Softmax
+from .ir import Circuit, PublicTensor
+from .layers import Layer
+from .layout import Layout
+from .net import Net
+from .probe import Parameter
+from .sample import Samples
+from .witness import Witness
+
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The public inputs that determine the circuit.
+
+    graph, input, affine: the model's structure (see zkcert.model); weights: name -> int64 Q31.32, in graph order;
+    kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160); revealed: T^2 Var or None.
+    """
+
+    graph: Sequence[Mapping[str, Any]]
+    input: Mapping[str, Any]
+    affine: tuple[Sequence[int], Sequence[int]]
+    weights: Mapping[str, I64]
+    kind: str
+    classes: int
+    label_bytes: int
+    steps: int
+    batch: int
+    rho: Fraction
+    divisor: int
+    eps: Fraction
+    variant: str
+    hashes: U64Array
+
+
+@dataclass
+class Trace:
+    """What an execution found: log ratios y_t (Q32), scales k_t, losses (2^-56, batch sums) and norms n."""
+
+    ys: list[int]
+    scales: list[int]
+    losses: list[int]
+    norms: list[int]
+
+    @property
+    def score(self) -> float:
+        return score_of(self.ys)
+
+    @property
+    def variance(self) -> int:
+        return variance(self.ys)
+
+
+class Certificate:
+    """The circuit of one statement, with its execution."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        net = self.net = Net(plan.steps, plan.batch)
+        if not 2 <= plan.classes <= MAX_CLASSES:
+            raise UnusableInput(f"{plan.classes} classes: between 2 and {MAX_CLASSES} are supported")
+        self.samples = Samples(
+            net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes
+        )
+        x, shape = self.samples.x, self.samples.input_shape
+        self.layers: list[Layer] = []
+        for node in plan.graph:
+            layer = Layer.registry[node["op"]](net, self._described(node), x, shape)
+            self.layers.append(layer)
+            x, shape = layer.y, layer.shape
+        if x.per != "pass" or shape != (plan.classes,):
+            raise UnusableInput(f"the model has {shape} outputs, the dataset {plan.classes} classes")
+        self.head = Softmax(net, x, self.samples.onehot)
+        dy = self.head.dz
+        first = next(i for i, node in enumerate(plan.graph) if node.get("weight"))
+        for i in reversed(range(len(self.layers))):
+            self.layers[i].declare_backward(net, dy, need_input=i > first)
+            if i > first:
+                assert self.layers[i].dx is not None
+                dy = self.layers[i].dx
+            else:
+                break
+        self.first = first
+        self.size = StepSize(net, plan.rho)
+        self.parameters = [Parameter(net, g, plan.divisor, self.size.q.tensor, plan.variant) for g in net.gradients]
+        self.size.declare(self.parameters)
+        self.score = Score(net, self.head, self.size, plan.eps)
+        for name, t in net.weights.items():
+            net.circuit.publics.append(PublicTensor(t, 0, weight_digits(plan.weights[name].reshape(t.shape))))
+
+    def _described(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        """The node with the sizes its weight implies."""
+        out = dict(node)
+        if node["op"] in ("linear", "conv2d"):
+            shape = self.plan.weights[node["weight"]].shape
+            out["out_features"] = out["out_channels"] = shape[0]
+            out["kernel"] = shape[2:]
+        return out
+
+    def close(self, tau: Fraction, revealed: int | None = None) -> Layout:
+        """Add the threshold and lay the circuit out."""
+        units = tau_units(tau)
+        if units < 0:
+            raise UnusableInput(f"tau {float(tau)} is below the charged error of the fixed-point score")
+        self.score.close(units, revealed)
+        return Layout(self.circuit)
+
+    @property
+    def circuit(self) -> Circuit:
+        return self.net.circuit
+
+    def execute(
+        self, samples: U8, rho: U8, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[Witness, Trace]:
+        """Run the probe in exact integers and fill the witness (all but the threshold).
+
+        samples: uint8 (T, B, bytes), rho: uint8 (T, B, 1280). Raises RangeOverflow, GradientTooSmall.
+        """
+        w = Witness(self.circuit)
+        self.samples.fill(w, samples, rho)
+        for name, t in self.net.weights.items():
+            w.put(t, self.plan.weights[name].reshape(t.shape), 0)
+        trace = Trace([], [], [], [])
+        steps_q = []
+        for p in range(self.net.passes):
+            t = p // 2
+            for layer in self.layers:
+                layer.forward(w, p)
+            self.head.forward(w, p)
+            if p % 2 == 0:
+                trace.losses.append(self.head.batch_loss(w, t))
+                trace.scales.append(self.head.scale_of(t))
+            acc: dict[str, list[I64]] = {}
+            for layer in reversed(self.layers[self.first :]):
+                acc.update(layer.backward(w, p))
+            if p % 2 == 0:
+                for param in self.parameters:
+                    param.first_pass(w, t, acc[param.g.name])
+                n = sum(param.norm(w, t) for param in self.parameters)
+                q = self.size.solve(n, t)
+                trace.norms.append(n)
+                steps_q.append(q)
+                trace.ys.append(self.score.log_ratio(n, trace.losses[-1], trace.scales[-1]))
+                if t + 1 < self.net.steps:
+                    digits = np.array([q & ((1 << 22) - 1), q >> 22], np.int64)
+                    for param in self.parameters:
+                        param.perturb(w, t, digits)
+            else:
+                for param in self.parameters:
+                    param.second_pass(w, t, acc[param.g.name])
+            if progress:
+                progress(p + 1, self.net.passes)
+        self.head.finish(w, trace.losses)
+        self.size.finish(w, trace.norms, steps_q)
+        self.score.finish(w, trace.norms, trace.losses, trace.scales, trace.ys)
+        return w, trace
+
+    def threshold(self, w: Witness, trace: Trace) -> None:
+        """Fill the slack of the threshold after `close`; raises ThresholdExceeded."""
+        self.score.finish_threshold(w, trace.ys)
+
+
+def weight_digits(values: I64) -> I64:
+    """Digits (2, ...) of Q31.32 weights; raises RangeOverflow from 2^36 on."""
+    if np.any(np.abs(values) >= 1 << 36):
+        worst = float(np.abs(values).max()) / 2.0**32
+        raise RangeOverflow("weights", worst, 16.0, "rescale the model")
+    low = ((values + (1 << 21)) & ((1 << 22) - 1)) - (1 << 21)
+    return np.stack([low, (values - low) >> 22])

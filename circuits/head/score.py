@@ -1,0 +1,266 @@
+"""From exact norms and losses to the score: step size q, log ratios y_t, and the threshold.
+
+Per step, with n = sum E^2 (exact) and rho = a / b:
+
+    q = floor(rho 2^40 / (sqrt(n) / 2^32)):   b^2 q^2 n <= a^2 2^144 < b^2 (q + 1)^2 n,   q < 2^39,
+    s_t^2 / L_t = rho^2 n 2^56 / (2^64 4^k B^2 L / B),
+    y_t = floor((ln N - ln (4^k L) + c + 2^23) / 2^24) in Q32, where N and c make N / (4^k L) e^c = s_t^2/L_t + eps,
+    T^2 tau^2 - (T sum y^2 - (sum y)^2) >= 0 over the integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import gcd, isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.errors import RangeOverflow, ThresholdExceeded
+
+from ..ir import (
+    B22,
+    DIGIT_BITS,
+    ONCE,
+    U22,
+    Digit,
+    DomainAxis,
+    Map,
+    PublicTensor,
+    Same,
+    Source,
+    Sum,
+    View,
+    balanced,
+    radix,
+    unsigned,
+)
+from ..net import Net
+from ..probe import Parameter
+from ..wide import Domain, Limbs, assert_zero, limb_forms
+from ..witness import Witness
+from .constants import HEAD_BITS, ln_scaled
+from .exponential import table_limbs
+from .logarithm import Logarithm
+from .logarithm import evaluate as evaluate_ln
+from .softmax import MAX_SCALE, GradientTooSmall, Softmax
+
+Ints = NDArray[np.object_]
+Q_DIGITS = radix(U22, unsigned(17))
+Q_BITS = 40
+LOG_RATIO = radix(B22, balanced(18))  # |y| < 2^39 / 2^32 = 128 nats
+NORM_LIMBS = 5
+SCALED_LOSS_LIMBS = 6
+SLACK_LIMBS = 5
+MAX_STEPS = 1 << 12
+
+# |y_fixed - y| <= 2^-24 for every step, given the network's fixed-point logits and gradients (docs/SPEC.md, "Error
+# charged to the prover"); the population deviation moves by no more than that.
+SCORE_ERROR = 1 << (32 - 24)
+
+
+def tau_units(tau: Fraction) -> int:
+    """The integer threshold compared with the score, Q32: tau less the charged error. Negative: tau is too small."""
+    return (tau.numerator << 32) // tau.denominator - SCORE_ERROR
+
+
+class StepSize:
+    """n and q of every step. Declared before the parameters' perturbation, which reads `self.q`."""
+
+    def __init__(self, net: Net, rho: Fraction) -> None:
+        self.net, self.rho = net, rho
+        self.domain = Domain((DomainAxis("step", net.steps),))
+        self.q = self.domain.wire(net.circuit, "step-size/q", Q_DIGITS)
+
+    def declare(self, parameters: Sequence[Parameter]) -> None:
+        net, domain, circuit = self.net, self.domain, self.net.circuit
+        a, b = self.rho.numerator, self.rho.denominator
+        con = circuit.constraint("step-size", domain.axes)
+        wire = lambda label, count: domain.wire(circuit, f"step-size/{label}", radix(*[U22] * count))  # noqa: E731
+        self.n = wire("n", NORM_LIMBS)
+        limbs = Limbs().add_value(self.n, -1)
+        for p in parameters:
+            for view, power in zip(p.squares, (0, DIGIT_BITS + 1, 2 * DIGIT_BITS), strict=True):
+                sums = tuple(Sum(size) for size in view.tensor.shape)
+                limbs.add_value(View(view.tensor, (Same("step", net.steps), *sums)), 1, power)
+        self.n_carries = assert_zero(circuit, con, domain, "n", limbs)
+        # X1 = q^2 n and X2 = (2 q + 1) n, then both inequalities by non-negative slacks
+        self.qq, self.x1, self.x2 = wire("q2", 4), wire("q2n", 7), wire("2qn", 7)
+        self.low, self.high = wire("low", 9), wire("high", 9)
+        q, n = limb_forms(self.q), limb_forms(self.n)
+        self.carries = []
+
+        def zero(label: str, limbs: Limbs) -> None:
+            self.carries.append(assert_zero(circuit, con, domain, label, limbs))
+
+        zero("q2", Limbs().add_product(q, q).add_value(self.qq, -1))
+        zero("q2n", Limbs().add_product(limb_forms(self.qq), n).add_value(self.x1, -1))
+        zero("2qn", Limbs().add_product(q, n, 2).add_value(self.n).add_value(self.x2, -1))
+        lower = Limbs().add_const(a * a << 144).add_value(self.low, -1)
+        add_multiple(lower, self.x1, -(b * b))
+        zero("low", lower)
+        upper = Limbs().add_const(-(a * a << 144) - 1).add_value(self.high, -1)
+        add_multiple(upper, self.x1, b * b)
+        add_multiple(upper, self.x2, b * b)
+        zero("high", upper)
+
+    def solve(self, n: int, t: int) -> int:
+        """q from n; raises GradientTooSmall."""
+        a, b = self.rho.numerator, self.rho.denominator
+        q = isqrt((a * a << 144) // (b * b * n)) if n else 1 << 39
+        if q >= 1 << 39:
+            raise GradientTooSmall(f"step {t}: the gradient (nearly) vanishes; use another seed, batch or model")
+        if n >= 1 << (DIGIT_BITS * NORM_LIMBS):
+            raise RangeOverflow("gradient norm", float(n) ** 0.5 / 2.0**32, 2.0**23)
+        return q
+
+    def finish(self, w: Witness, n: list[int], q: list[int]) -> None:
+        a, b = self.rho.numerator, self.rho.denominator
+        nn, qq = np.array(n, object), np.array(q, object)
+        put = lambda view, value: w.put(view.tensor, value)  # noqa: E731
+        put(self.n, nn)
+        put(self.q, qq)
+        put(self.qq, qq * qq)
+        put(self.x1, qq * qq * nn)
+        put(self.x2, (2 * qq + 1) * nn)
+        put(self.low, (a * a << 144) - b * b * qq * qq * nn)
+        put(self.high, b * b * (qq + 1) * (qq + 1) * nn - (a * a << 144) - 1)
+        for steps in (self.n_carries, *self.carries):
+            w.fill_carries(steps, self.domain.axes)
+
+
+def add_multiple(limbs: Limbs, view: View, coef: int, power: int = 0) -> None:
+    """Add a wide public multiple of a value, limb by limb."""
+    sign = -1 if coef < 0 else 1
+    rest, k = abs(coef), 0
+    while rest:
+        limbs.add_value(view, sign * (rest & ((1 << DIGIT_BITS) - 1)), power + DIGIT_BITS * k)
+        rest >>= DIGIT_BITS
+        k += 1
+
+
+class Score:
+    """Log ratios and the threshold."""
+
+    def __init__(self, net: Net, head: Softmax, size: StepSize, eps: Fraction) -> None:
+        self.net, self.head, self.size = net, head, size
+        circuit, steps, batch = net.circuit, net.steps, net.batch
+        step = DomainAxis("step", steps)
+        self.domain = domain = Domain((step,))
+        con = circuit.constraint("score/ratios", domain.axes)
+        # s^2/L + eps = (N / Lk) / scale with N = c1 n + c2 Lk, Lk = 4^k L
+        rho2 = size.rho * size.rho
+        ratio = rho2 / (256 * batch)  # s^2/L = ratio n / Lk
+        common = ratio.denominator * eps.denominator // gcd(ratio.denominator, eps.denominator)
+        c1, c2 = int(ratio * common), int(eps * common)
+        divisor = gcd(c1, c2)
+        self.c1, self.c2, self.scale = c1 // divisor, c2 // divisor, Fraction(common, divisor)
+        bits = max(self.c1 << (22 * NORM_LIMBS), self.c2 << (22 * SCALED_LOSS_LIMBS)).bit_length() + 1
+        limb_count = -(-bits // DIGIT_BITS)
+        wire = lambda label, count: domain.wire(circuit, f"score/{label}", radix(*[U22] * count))  # noqa: E731
+        self.lk, self.top = wire("scaled-loss", SCALED_LOSS_LIMBS), wire("numerator", limb_count)
+        evens: Source = even_passes(net)
+        loss = View(head.loss.tensor, (ONCE, Same("step", steps)))
+        fourth = [head.scale_form(limb, evens) for limb in table_limbs(tuple(4**k for k in range(MAX_SCALE + 1)))]
+        self.carries = []
+
+        def zero(label: str, limbs: Limbs) -> None:
+            self.carries.append(assert_zero(circuit, con, domain, label, limbs))
+
+        zero("scaled-loss", Limbs().add_product(fourth, limb_forms(loss)).add_value(self.lk, -1))
+        limbs = Limbs().add_value(self.top, -1)
+        add_multiple(limbs, size.n, self.c1)
+        add_multiple(limbs, self.lk, self.c2)
+        zero("numerator", limbs)
+        self.ln_top = Logarithm(
+            circuit, con, domain, limb_forms(self.top), DIGIT_BITS * limb_count - 1, "score/ln-numerator"
+        )
+        self.ln_loss = Logarithm(
+            circuit, con, domain, limb_forms(self.lk), DIGIT_BITS * SCALED_LOSS_LIMBS - 1, "score/ln-loss"
+        )
+        self.y = domain.wire(circuit, "score/y", LOG_RATIO)
+        self.y_rem = domain.wire(circuit, "score/y.remainder", (Digit(U22, 0), Digit(unsigned(2), 22)))
+        limbs = Limbs().add_value(self.y, -1, HEAD_BITS - 32).add_value(self.y_rem, -1)
+        self.ln_top.value.add_to(limbs)
+        self.ln_loss.value.add_to(limbs, -1)
+        limbs.add_const((1 << (HEAD_BITS - 33)) - ln_scaled(self.scale.numerator, self.scale.denominator))
+        zero("y", limbs)
+
+        # -- deviation
+        self.whole = Domain(())
+        self.sum_y = self.whole.wire(circuit, "score/sum", radix(B22, B22))
+        self.sum_yy = self.whole.wire(circuit, "score/squares", radix(*[U22] * SLACK_LIMBS))
+        self.slack = self.whole.wire(circuit, "score/slack", radix(*[U22] * SLACK_LIMBS))
+        con = circuit.constraint("score/squares", (), (step,))
+        y = limb_forms(self.y)
+        self.yy_carries = assert_zero(
+            circuit, con, self.whole, "squares", Limbs().add_product(y, y).add_value(self.sum_yy, -1)
+        )
+        self.yy_con = con
+        self.deviation = circuit.constraint("score/threshold", ())
+        total = View(self.y.tensor, (ONCE, Sum(steps)))
+        self.deviation.add("sum", total.whole() - self.sum_y.whole())
+
+    def close(self, tau: int, revealed: int | None) -> None:
+        """Add the threshold `tau` (see `tau_units`); `revealed` is T^2 Var in units of 2^-64, if public."""
+        steps, circuit = self.net.steps, self.net.circuit
+        s = limb_forms(self.sum_y)
+        limbs = Limbs().add_const((steps * tau) ** 2).add_value(self.slack, -1)
+        limbs.add_value(self.sum_yy, -steps).add_product(s, s)
+        self.slack_carries = assert_zero(circuit, self.deviation, self.whole, "threshold", limbs)
+        self.tau, self.revealed = tau, revealed
+        if revealed is not None:
+            value = (steps * tau) ** 2 - revealed
+            digits = np.array([(value >> (DIGIT_BITS * i)) & ((1 << DIGIT_BITS) - 1) for i in range(SLACK_LIMBS)])
+            circuit.publics.append(PublicTensor(self.slack.tensor, 0, digits.astype(np.int64)))
+
+    def log_ratio(self, n: int, loss: int, k: int) -> int:
+        """y of one step, Q32."""
+        lk = loss << (2 * k)
+        top = self.c1 * n + self.c2 * lk
+        value = lambda v, limbs: int(evaluate_ln(np.array([v], object), limbs)["ln"][0])  # noqa: E731
+        d = value(top, len(self.top.tensor.digits)) - value(lk, SCALED_LOSS_LIMBS)
+        d -= ln_scaled(self.scale.numerator, self.scale.denominator)
+        return (d + (1 << (HEAD_BITS - 33))) >> (HEAD_BITS - 32)
+
+    def finish(self, w: Witness, n: list[int], losses: list[int], scales: list[int], ys: list[int]) -> None:
+        """Fill everything but the threshold (see `finish_threshold`)."""
+        lk = np.array([l << (2 * k) for l, k in zip(losses, scales, strict=True)], object)
+        top = self.c1 * np.array(n, object) + self.c2 * lk
+        put = lambda view, value: w.put(view.tensor, value)  # noqa: E731
+        put(self.lk, lk)
+        put(self.top, top)
+        self.ln_top.fill(w, top)
+        self.ln_loss.fill(w, lk)
+        d = evaluate_ln(top, len(self.top.tensor.digits))["ln"] - evaluate_ln(lk, SCALED_LOSS_LIMBS)["ln"]
+        d = d - ln_scaled(self.scale.numerator, self.scale.denominator) + (1 << (HEAD_BITS - 33))
+        put(self.y, np.array(ys, object))
+        put(self.y_rem, d & ((1 << (HEAD_BITS - 32)) - 1))
+        for steps in self.carries:
+            w.fill_carries(steps, self.domain.axes)
+        put(self.sum_y, np.array([sum(ys)], object))
+        put(self.sum_yy, np.array([sum(y * y for y in ys)], object))
+        w.fill_carries(self.yy_carries, (), summed=self.yy_con.summed)
+
+    def finish_threshold(self, w: Witness, ys: list[int]) -> None:
+        """Fill the slack; raises ThresholdExceeded."""
+        slack = (self.net.steps * self.tau) ** 2 - variance(ys)
+        if self.tau < 0 or slack < 0:
+            raise ThresholdExceeded(f"the score {score_of(ys):.6f} is above tau: nothing to prove")
+        w.put(self.slack.tensor, np.array([slack], object))
+        w.fill_carries(self.slack_carries, ())
+
+
+def even_passes(net: Net) -> Source:
+    return Map("step", tuple(2 * t for t in range(net.steps)), net.passes)
+
+
+def variance(ys: list[int]) -> int:
+    """T sum y^2 - (sum y)^2 = T^2 Var, in units of 2^-64."""
+    return len(ys) * sum(y * y for y in ys) - sum(ys) ** 2
+
+
+def score_of(ys: list[int]) -> float:
+    """The population standard deviation of the log ratios, in real units."""
+    return float(Fraction(isqrt(variance(ys) << 64), len(ys) << 64))

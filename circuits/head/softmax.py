@@ -1,0 +1,269 @@
+"""Cross-entropy head: softmax shifted by the proved maximum, deltas, loss scale 2^k, batch losses.
+
+All probabilities have 56 fractional bits. With e_j = exp(-(max z - z_j)), S = sum_j e_j:
+
+    p_j = floor(2^56 e_j / S),   delta_j = p_j for wrong classes, delta_y = -D,   D = sum over wrong classes of p_j,
+    M = max over the batch of D;  k is the one with 2^(55-k) <= M < 2^(56-k), and 0 when M >= 2^55 (first passes only),
+    dz_j = floor((delta_j 2^k + 2^23) / 2^24)   in Q32,
+    loss_b = ln S_b + 2^24 (max z - z_y) - 56 ln 2 (2^56 units),   L = sum over the batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.errors import RangeOverflow, ZkcertError
+
+from ..ir import (
+    BIT,
+    DIGIT_BITS,
+    ONCE,
+    U22,
+    Digit,
+    DomainAxis,
+    Form,
+    Map,
+    Same,
+    Source,
+    Sum,
+    Tensor,
+    View,
+    ceil_log2,
+    expr,
+    product,
+    radix,
+    unsigned,
+)
+from ..net import VALUE, I64, Net, Value
+from ..wide import Domain, Limbs, assert_zero, limb_forms
+from ..witness import Witness
+from .constants import HEAD_BITS, ONE, ln_scaled
+from .exponential import PROBABILITY, Exponential, evaluate, onehot_view, pick
+from .logarithm import Logarithm
+from .logarithm import evaluate as evaluate_ln
+
+Ints = NDArray[np.object_]
+MAX_SCALE = 24
+MAX_CLASSES = 1023
+MIN_LOSS = 1 << (HEAD_BITS - 24)  # smallest mean batch loss, 2^-24
+LOSS = radix(U22, U22, U22, unsigned(16))
+
+
+class GradientTooSmall(ZkcertError):
+    """A batch is fitted so well that its loss or gradient has too few significant bits to be certified."""
+
+
+class Softmax:
+    """Declares and executes the head for all passes."""
+
+    def __init__(self, net: Net, logits: Value, labels: Tensor) -> None:
+        """logits: per pass, (batch, classes); labels: per step, one-hot (batch, classes)."""
+        self.net, self.logits, self.labels = net, logits, labels
+        circuit, batch, passes, steps = net.circuit, net.batch, net.passes, net.steps
+        self.classes = classes = logits.shape[1]
+        p, b, j = net.pass_axis(), net.batch_axis(), DomainAxis("j", classes)
+        step = DomainAxis("step", steps)
+        self.full, self.rows, self.firsts, self.per_step = full, rows, firsts, per_step = (
+            Domain((p, b, j)), Domain((p, b)), Domain((step, b)), Domain((step,))
+        )  # fmt: skip
+        con = circuit.constraint("softmax", full.axes)
+        row = circuit.constraint("softmax/rows", rows.axes)
+        same = (Same("pass", passes), Same("b", batch))
+        total_bits = min(DIGIT_BITS, 13 + ceil_log2(classes))  # of the top digit of S
+
+        # -- shift by the maximum
+        z = View(logits.tensor, (*same, Same("j", classes)))
+        self.top = rows.wire(circuit, "softmax/max", VALUE)
+        self.is_top = full.wire(circuit, "softmax/is-max", radix(BIT))
+        self.x = full.wire(circuit, "softmax/x", radix(U22, U22))
+        con.add("shift", self.x.whole() + z.whole() - self.top.whole())
+        con.add("attained", product(self.is_top.whole(), self.x.whole()))
+        row.add("one-max", expr(self._over_classes(self.is_top).whole()) - 1)
+        self.exp = Exponential(circuit, con, full, self.x, "softmax/exp")
+        e = self.exp.y
+
+        # -- normalisation
+        total_digits = radix(U22, U22, unsigned(total_bits))
+        self.total = rows.wire(circuit, "softmax/total", total_digits)
+        limbs = Limbs().add_value(self._over_classes(e)).add_value(self.total, -1)
+        self.total_carries = assert_zero(circuit, row, rows, "total", limbs)
+        self.p = full.wire(circuit, "softmax/p", PROBABILITY)
+        self.rem = full.wire(circuit, "softmax/p.remainder", total_digits)
+        self.slack = full.wire(circuit, "softmax/p.slack", total_digits)
+        total = self.total
+        limbs = Limbs().add_value(e, 1, HEAD_BITS).add_value(self.rem, -1)
+        limbs.add_product(limb_forms(self.p), limb_forms(total), -1)
+        self.p_carries = assert_zero(circuit, con, full, "p", limbs)
+        limbs = Limbs().add_value(self.rem).add_value(self.slack).add_const(1).add_value(total, -1)
+        self.slack_carries = assert_zero(circuit, con, full, "p-below", limbs)
+
+        # -- deltas
+        step_of_pass = Map("pass", tuple(q // 2 for q in range(passes)), steps)
+        o = View(labels, (step_of_pass, Same("b", batch), Same("j", classes))).whole()
+        self.wrong = full.wire(circuit, "softmax/wrong", PROBABILITY)
+        self.missing = rows.wire(circuit, "softmax/missing", PROBABILITY)
+        self.true_delta = full.wire(circuit, "softmax/true-delta", PROBABILITY)
+        for d in range(3):
+            con.add(f"wrong{d}", expr(self.p.digit(d) - self.wrong.digit(d)) - product(o, self.p.digit(d)))
+            con.add(
+                f"true{d}", product(o, self.missing.digit(d)) - self.true_delta.digit(d)
+            )
+        limbs = Limbs().add_value(self._over_classes(self.wrong)).add_value(self.missing, -1)
+        self.missing_carries = assert_zero(circuit, row, rows, "missing", limbs)
+
+        # -- loss scale
+        first = (Map("step", tuple(2 * t for t in range(steps)), passes), Same("b", batch))
+        self.largest = per_step.wire(circuit, "scale/largest", PROBABILITY)
+        self.below = firsts.wire(circuit, "scale/below", PROBABILITY)
+        self.is_largest = firsts.wire(circuit, "scale/is-largest", radix(BIT))
+        self.scale = onehot_view(Domain((p,)), circuit, "scale/k", 1, MAX_SCALE + 1)
+        con2 = circuit.constraint("scale/samples", firsts.axes)
+        largest = View(self.largest.tensor, (ONCE, Same("step", steps)))
+        missing = View(self.missing.tensor, (ONCE, *first))
+        con2.add("below", self.below.whole() + missing.whole() - largest.whole())
+        con2.add("attained", product(self.is_largest.whole(), self.below.whole()))
+        con1 = circuit.constraint("scale", per_step.axes)
+        con1.add(
+            "one-largest",
+            expr(View(self.is_largest.tensor, (ONCE, Same("step", steps), Sum(batch))).whole()) - 1,
+        )
+        self.upper = per_step.wire(circuit, "scale/upper", PROBABILITY)
+        self.lower = per_step.wire(circuit, "scale/lower", PROBABILITY)
+        above = tuple((1 << (HEAD_BITS - k)) if k else 1 << (HEAD_BITS + 1) for k in range(MAX_SCALE + 1))
+        least = tuple(1 << (HEAD_BITS - 1 - k) for k in range(MAX_SCALE + 1))
+        con1.add("upper", expr(self.upper.whole() + largest.whole() - self.scale_form(above, first[0])) + 1)
+        con1.add("lower", self.lower.whole() + self.scale_form(least, first[0]) - largest.whole())
+        con0 = circuit.constraint("scale/one", (p,))
+        con0.add("one", expr(pick(self.scale, 0, (1,) * (MAX_SCALE + 1))) - 1)
+        odd = DomainAxis("step", steps - 1)
+        unscaled = Map("step", tuple(2 * t + 1 for t in range(steps - 1)), passes)
+        con0 = circuit.constraint("scale/second-passes", (odd,))
+        con0.add("unscaled", expr(self.scale_form((1,) + (0,) * MAX_SCALE, unscaled)) - 1)
+
+        # -- deltas in Q32
+        self.dz = net.activation("softmax/dz", logits.shape)
+        dz = View(self.dz.tensor, (*same, Same("j", classes)))
+        self.dz_rem = full.wire(circuit, "softmax/dz.remainder", (Digit(U22, 0), Digit(unsigned(2), 22)))
+        power = self.scale_form(tuple(1 << k for k in range(MAX_SCALE + 1)), Same("pass", passes))
+        delta = [self.wrong.digit(d) - self.true_delta.digit(d) for d in range(3)]
+        limbs = Limbs().add_product([power], delta).add_const(1 << 23)
+        limbs.add_value(dz, -1, 24).add_value(self.dz_rem, -1)
+        self.dz_carries = assert_zero(circuit, con, full, "dz", limbs)
+
+        # -- losses of first passes
+        con = circuit.constraint("loss/samples", firsts.axes)
+        s = View(self.total.tensor, (ONCE, *first))
+        shifts = 66 - HEAD_BITS - 1
+        self.log = Logarithm(circuit, con, firsts, limb_forms(s), shifts, "loss/ln")
+        con = circuit.constraint("loss/true-logit", firsts.axes, (j,))
+        self.x_true = firsts.wire(circuit, "loss/x-true", radix(U22, U22))
+        own = View(labels, (Same("step", steps), Same("b", batch), Same("j", classes))).whole()
+        x = View(self.x.tensor, (ONCE, *first, Same("j", classes)))
+        for d in range(2):
+            con.add(f"x{d}", product(own, x.digit(d)) - self.x_true.digit(d))
+        con = circuit.constraint("loss", per_step.axes)
+        self.loss = per_step.wire(circuit, "loss/total", LOSS)
+        self.loss_slack = per_step.wire(circuit, "loss/above-minimum", LOSS)
+        limbs = Limbs().add_value(self.loss, -1)
+        summed = View(self.x_true.tensor, (ONCE, Same("step", steps), Sum(batch)))
+        limbs.add_value(summed, 1, HEAD_BITS - 32)
+        value = self.log.value
+        value.summed("b", batch, batch * (value.const - HEAD_BITS * ln_scaled(2))).add_to(limbs)
+        self.loss_carries = assert_zero(circuit, con, per_step, "sum", limbs)
+        limbs = Limbs().add_value(self.loss).add_value(self.loss_slack, -1).add_const(-batch * MIN_LOSS)
+        self.minimum_carries = assert_zero(circuit, con, per_step, "minimum", limbs)
+        self.results: list[dict[str, Ints]] = []
+
+
+    def _over_classes(self, wire: View) -> View:
+        return View(wire.tensor, (*wire.sources[:-1], Sum(self.classes)))
+
+    def scale_form(self, weights: tuple[int, ...], source: Source) -> Form:
+        return View(self.scale.tensor, (ONCE, source, Sum(MAX_SCALE + 1, weights))).whole()
+
+    # -- execution
+
+    def forward(self, w: Witness, p: int) -> None:
+        """Deltas of pass p from its logits."""
+        z = w.value(self.logits.tensor, p).astype(object)
+        onehot = w.value(self.labels, p // 2).astype(object)
+        top = z.max(axis=1)
+        x = top[:, None] - z
+        e = evaluate(x)["y"]
+        total = e.sum(axis=1)
+        prob = (e << HEAD_BITS) // total[:, None]
+        wrong = prob * (1 - onehot)
+        missing = wrong.sum(axis=1)
+        largest = max(missing)
+        k = 0
+        if p % 2 == 0:
+            k = max(0, HEAD_BITS - int(largest).bit_length())
+            if k > MAX_SCALE:
+                raise GradientTooSmall(
+                    f"step {p // 2}: every sample of the batch has its true class at probability above 1 - 2^-{k - 1};"
+                    f" at most 2^-{MAX_SCALE} can be resolved: use another seed, a larger batch, or a less saturated model"
+                )
+        true_delta = onehot * missing[:, None]
+        scaled = ((wrong - true_delta) << k) + (1 << 23)
+        w.put(self.dz.tensor, (scaled >> 24).astype(np.int64), p)
+        self.results.append(
+            {"top": top, "x": x, "total": total, "p": prob, "rem": (e << HEAD_BITS) - prob * total[:, None],
+             "wrong": wrong, "missing": missing, "true": true_delta, "k": k, "dz_rem": scaled & ((1 << 24) - 1),
+             "is_top": (np.arange(self.classes) == z.argmax(axis=1)[:, None]).astype(np.int64)}
+        )  # fmt: skip
+
+    def batch_loss(self, w: Witness, t: int) -> int:
+        """L of step t (sum over the batch, 56 fractional bits), after pass 2t; raises GradientTooSmall."""
+        r = self.results[2 * t]
+        ln = evaluate_ln(r["total"], 3)["ln"]
+        x_true = (r["x"] * w.value(self.labels, t).astype(object)).sum(axis=1)
+        loss = int((ln - HEAD_BITS * ln_scaled(2) + (x_true << (HEAD_BITS - 32))).sum())
+        if loss < self.net.batch * MIN_LOSS:
+            raise GradientTooSmall(
+                f"step {t}: mean loss {loss / self.net.batch / ONE:.3g} is below 2^-24: use another seed or a larger batch"
+            )
+        if loss >= 1 << 82:
+            raise RangeOverflow("loss", loss / ONE, 2.0**26)
+        return loss
+
+    def finish(self, w: Witness, losses: list[int]) -> None:
+        """Fill all wires once every pass is done."""
+        all_of = lambda key: np.stack([r[key] for r in self.results])  # noqa: E731
+        put = lambda view, value: w.put(view.tensor, value)  # noqa: E731
+        firsts = self.results[::2]
+        for view, key in (
+            (self.top, "top"), (self.x, "x"), (self.is_top, "is_top"), (self.total, "total"), (self.p, "p"),
+            (self.rem, "rem"), (self.wrong, "wrong"), (self.missing, "missing"), (self.true_delta, "true"),
+            (self.dz_rem, "dz_rem"),
+        ):  # fmt: skip
+            put(view, all_of(key))
+        put(self.slack, all_of("total")[..., None] - 1 - all_of("rem"))
+        self.exp.fill(w, all_of("x"))
+        scales = np.array([r["k"] for r in self.results])
+        put(self.scale, (scales[:, None] == np.arange(MAX_SCALE + 1)).astype(np.int64))
+        missing = np.stack([r["missing"] for r in firsts])
+        largest = missing.max(axis=1)
+        put(self.largest, largest)
+        put(self.below, largest[:, None] - missing)
+        chosen = np.array([list(row).index(m) for row, m in zip(missing, largest, strict=True)])
+        put(self.is_largest, (np.arange(self.net.batch) == chosen[:, None]).astype(np.int64))
+        k = [int(s) for s in scales[::2]]
+        bound = np.array([1 << (HEAD_BITS - i) if i else 1 << (HEAD_BITS + 1) for i in k], object)
+        put(self.upper, bound - 1 - largest)
+        put(self.lower, largest - np.array([1 << (HEAD_BITS - 1 - i) for i in k], object))
+        self.log.fill(w, np.stack([r["total"] for r in firsts]))
+        onehot = w.value(self.labels).astype(object)
+        put(self.x_true, (np.stack([r["x"] for r in firsts]) * onehot).sum(axis=2))
+        put(self.loss, np.array(losses, object))
+        put(self.loss_slack, np.array(losses, object) - self.net.batch * MIN_LOSS)
+        for steps, domain in (
+            (self.total_carries, self.rows), (self.p_carries, self.full), (self.slack_carries, self.full),
+            (self.missing_carries, self.rows), (self.dz_carries, self.full), (self.loss_carries, self.per_step),
+            (self.minimum_carries, self.per_step),
+        ):  # fmt: skip
+            w.fill_carries(steps, domain.axes)
+
+    def scale_of(self, t: int) -> int:
+        return int(self.results[2 * t]["k"])
+
