@@ -791,15 +791,15 @@ def _combine_int(coefs, x, offset, out, start, stop):
     """coefs (6, k, R): limbs of re, im and -im."""
     acc = np.empty((8, _WIDTH), np.uint64)
     a, b, c, d, p, q, s, t = acc
-    for first in range(start * _WIDTH, min(x.shape[1], stop * _WIDTH), _WIDTH):
-        width = min(_WIDTH, x.shape[1] - first)
+    for first in range(start * _WIDTH, min(x.shape[1] // 2, stop * _WIDTH), _WIDTH):
+        width = min(_WIDTH, x.shape[1] // 2 - first)
         for k in range(coefs.shape[1]):
             acc[:] = _ZERO
             for r in range(len(x)):
-                y = x[r, first : first + width]
+                y = x[r, 2 * first : 2 * (first + width)]
                 r0, r1, i0, i1, n0, n1 = coefs[:, k, r]
                 for j in range(width):
-                    xj, yj = _biased(y[j, 0]), _biased(y[j, 1])
+                    xj, yj = _biased(y[2 * j]), _biased(y[2 * j + 1])
                     z0, z1, z2, z3, _ = _pair(xj, yj, r0, r1, n0, n1)
                     a[j], b[j], c[j], d[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3
                     z0, z1, z2, z3, _ = _pair(xj, yj, i0, i1, r0, r1)
@@ -814,15 +814,15 @@ def _combine_int(coefs, x, offset, out, start, stop):
 def _combine_f(coefs, x, out, start, stop):
     acc = np.empty((4, _WIDTH), np.uint64)
     a, b, c, d = acc
-    for first in range(start * _WIDTH, min(x.shape[1], stop * _WIDTH), _WIDTH):
-        width = min(_WIDTH, x.shape[1] - first)
+    for first in range(start * _WIDTH, min(x.shape[1] // 2, stop * _WIDTH), _WIDTH):
+        width = min(_WIDTH, x.shape[1] // 2 - first)
         for k in range(coefs.shape[1]):
             acc[:] = _ZERO
             for r in range(len(x)):
-                y = x[r, first : first + width]
+                y = x[r, 2 * first : 2 * (first + width)]
                 cr, ci = coefs[0, k, r], coefs[1, k, r]
                 for j in range(width):
-                    zr, zi = _mul(y[j, 0], y[j, 1], cr, ci)
+                    zr, zi = _mul(y[2 * j], y[2 * j + 1], cr, ci)
                     a[j], b[j], c[j], d[j] = (
                         a[j] + (zr & _M32),
                         b[j] + (zr >> _S32),
@@ -843,10 +843,11 @@ def combine_rows(coefs: U64Array, x: IntArray) -> U64Array:
     count = coefs.shape[1]
     out = np.empty((2, count, columns), np.uint64)
     tiles, grain = -(-columns // _WIDTH), 1 + (1 << 14) // (rows * count * _WIDTH)
+    flat = _flat(x).reshape(rows, 2 * columns)
     if x.dtype == np.uint64:
-        _spread(_combine_f, tiles, grain, _flat(coefs), _flat(x), out)
+        _spread(_combine_f, tiles, grain, _flat(coefs), flat, out)
     else:
         limbs = np.concatenate((_limbs(coefs), _limbs(f_neg(coefs))[2:]))
         offset = f_mul_scalar(f_sum(coefs), F(1 << 31, 1 << 31))
-        _spread(_combine_int, tiles, grain, limbs, _flat(x), offset, out)
+        _spread(_combine_int, tiles, grain, limbs, flat, offset, out)
     return out

@@ -83,16 +83,13 @@ class Tree:
         p, q = self.levels[depth + 1]
         self.levels[depth] = self.levels[depth][:0]  # type: ignore[assignment]
         self.lam = lam
-        self.tables = [np.ascontiguousarray(x) for x in (p[:, 0::2], p[:, 1::2], q[:, 0::2], q[:, 1::2])]
+        self.tables = [*kernels.split_children(p, F.ZERO), *kernels.split_children(q, F.ONE)]
         m = self.tables[0].shape[1]
-        for i, fill in ((1, 0), (3, 1)):
-            if self.tables[i].shape[1] < m:
-                tail = np.array([[fill], [0]], np.uint64)
-                self.tables[i] = np.concatenate([self.tables[i], tail], axis=1)
         self.eq = kernels.eq_levels(list(point[:-1]), -(-m // 2)) if point else []
 
     def round(self, eq_rest: int) -> tuple[F, F]:
-        return kernels.fraction_round(*self.tables, self.eq[eq_rest], self.lam)
+        p0, p1, q0, q1 = self.tables
+        return kernels.fraction_round((p0, p1), (q0, q1), self.eq[eq_rest], self.lam)
 
     def bind(self, r: F) -> None:
         self.tables = [kernels.bind(x, r, F(int(i >= 2))) for i, x in enumerate(self.tables)]
