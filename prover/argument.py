@@ -6,7 +6,7 @@ import secrets
 
 import numpy as np
 
-from circuits.channel import Blind
+from circuits.channel import Blind, CountingChannel
 from circuits.layout import Layout
 from circuits.protocol import Phase, no_phase, run
 from circuits.witness import Witness
@@ -14,7 +14,7 @@ from zkcert.core.code import matrix_code
 from zkcert.core.proof import section
 from zkcert.core.transcript import Transcript
 
-from .channel import CountingChannel, Pads, ProverChannel
+from .channel import Pads, ProverChannel
 from .commit import MatrixCommitment
 from .oracle import ProverOracle, place_digits
 from .pads import PadCommitment

@@ -1,9 +1,9 @@
 """Compiled prover kernels over F = F_p[i]/(i^2 + 1), p = 2^61 - 1.
 
-Every public function takes and returns canonical arrays and scalars of `zkcert.core.field`: an F array is uint64
-of shape (2, ...).  The compiled functions below them work on the two lanes as separate contiguous vectors,
-multiply by 32-bit halves so that LLVM vectorises the loops, and release the GIL; `_spread` cuts long ranges into
-pieces for a pool of THREADS threads.  Sums are accumulated as separate low and high 32-bit halves.
+Every public function takes and returns canonical arrays and scalars of `zkcert.core.field`: an F array is
+uint64 of shape (2, ...).  The compiled functions work on the two lanes as separate contiguous vectors,
+multiply by 32-bit halves so that LLVM vectorises the loops, and release the GIL; `_spread` cuts long ranges
+into pieces for a pool of THREADS threads.  Sums are accumulated as separate low and high 32-bit halves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ZERO = np.uint64(0)
 _WIDTH = 512  # inner block of the matrix kernels
 _ROWS = 16  # rows per block of the encoder
 
-# LLVM prefers half the vector width on some CPUs for the sake of the clock; these loops gain 1.5x at full width.
+# LLVM halves the vector width on some CPUs for the sake of the clock; these loops gain 1.5x from full width.
 _features = get_host_cpu_features()
 if _features.get("avx512f") and config.CPU_FEATURES is None:
     _features["prefer-256-bit"] = False
@@ -74,7 +74,7 @@ def _sub(x, y):
 
 @_inline
 def _dot2(a, b, c, d):
-    """A u64 congruent to a*b + c*d, below 2^63 if all are at most p; one factor of each may reach 2^62 + 16."""
+    """A u64 congruent to a*b + c*d; below 2^63 if all are at most p.  One factor of each may be 2^62 + 16."""
     a0, a1, b0, b1 = a & _M32, a >> _S32, b & _M32, b >> _S32
     c0, c1, d0, d1 = c & _M32, c >> _S32, d & _M32, d >> _S32
     low, low2 = a0 * b0, c0 * d0
@@ -117,11 +117,10 @@ def _spread(kernel: Callable[..., Any], size: int, grain: int, *args: Any) -> li
 
 
 def _sums(results: list[tuple[int, ...]]) -> list[F]:
-    """Total of the accumulators (re low, re high, im low, im high) * k returned by each piece, as k scalars."""
+    """The k scalars whose accumulators (re low, re high, im low, im high) * k each piece returned."""
     totals = [sum(column) for column in zip(*results, strict=True)]
-    return [
-        F(totals[k] + (totals[k + 1] << 32), totals[k + 2] + (totals[k + 3] << 32)) for k in range(0, len(totals), 4)
-    ]
+    groups = zip(*[iter(totals)] * 4, strict=True)
+    return [F(t0 + (t1 << 32), t2 + (t3 << 32)) for t0, t1, t2, t3 in groups]
 
 
 def _flat(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -163,12 +162,12 @@ def eq_levels(point: Sequence[F], length: int, skip_last: bool = False) -> list[
     n = len(point)
     if not 0 < length <= 1 << n:
         raise ValueError("length must be in [1, 2^n]")
-    tables = [f_array([F.ONE])]
+    tables = [f_array([F.ONE])] if n or not skip_last else []
     for j in range(1, n + (not skip_last)):
         r, parent = point[j - 1], tables[-1]
         size = -(-length >> (n - j))
         table = np.empty((2, size), np.uint64)
-        _spread(_eq_expand, size // 2, 1 << 14, *_lanes(parent), *_scalar(r), table[0], table[1])
+        _spread(_eq_expand, size // 2, 1 << 16, *_lanes(parent), *_scalar(r), table[0], table[1])
         if size % 2:
             _put(table, -1, f_item(parent, -1) * (1 - r))
         tables.append(table)
@@ -185,10 +184,10 @@ def _bind(x_r, x_i, rr, ri, out_r, out_i, start, stop):
 
 
 def bind(x: U64Array, r: F, fill: F) -> U64Array:
-    """x (2, m) -> (2, ceil(m/2)): x[2i] + r (x[2i+1] - x[2i]), where the element after an odd end is `fill`."""
+    """x (2, m) -> (2, ceil(m/2)): x[2i] + r (x[2i+1] - x[2i]); the element after an odd end is `fill`."""
     m = x.shape[1]
     out = np.empty((2, (m + 1) // 2), np.uint64)
-    _spread(_bind, m // 2, 1 << 14, *_lanes(x), *_scalar(r), out[0], out[1])
+    _spread(_bind, m // 2, 1 << 16, *_lanes(x), *_scalar(r), out[0], out[1])
     if m % 2:
         last = f_item(x, -1)
         _put(out, -1, last + r * (fill - last))
@@ -216,7 +215,7 @@ def bind_int(x: IntArray, r: F) -> U64Array:
     """bind for signed int32 or int64 base values x (m,), |x| < 2^60, with fill 0: (2, ceil(m/2))."""
     m = len(x)
     out = np.empty((2, (m + 1) // 2), np.uint64)
-    _spread(_bind_int, m // 2, 1 << 14, _flat(x), *_scalar(r), out[0], out[1])
+    _spread(_bind_int, m // 2, 1 << 16, _flat(x), *_scalar(r), out[0], out[1])
     if m % 2:
         _put(out, -1, (1 - r) * int(x[-1]))
     return out
@@ -286,16 +285,16 @@ def _product_sums_eq(e_r, e_i, shift, a_r, a_i, b_r, b_i, start, stop):
 def product_round(e: U64Array | None, shift: int, a: U64Array, b: U64Array) -> tuple[F, F]:
     """Values at 0 and infinity of a sum-check round polynomial: a, b (2, m), m even.
 
-    t0 = sum_i e[i >> shift] a[2i] b[2i] and tinf = sum_i e[i >> shift] (a[2i+1] - a[2i]) (b[2i+1] - b[2i]) over
-    i < m/2; e (2, >= ceil((m/2) / 2^shift)), or None for all ones.
+    t0 = sum_i e[i >> shift] a[2i] b[2i] and tinf = sum_i e[i >> shift] (a[2i+1] - a[2i]) (b[2i+1] - b[2i])
+    over i < m/2; e (2, >= ceil((m/2) / 2^shift)), or None for all ones.
     """
     half = a.shape[1] // 2
     if a.shape[1] % 2 or a.shape != b.shape:
         raise ValueError("tables must have the same even length")
     if e is None:
-        t0, tinf = _sums(_spread(_product_sums, half, 1 << 13, *_lanes(a, b)))
+        t0, tinf = _sums(_spread(_product_sums, half, 1 << 15, *_lanes(a, b)))
     else:
-        t0, tinf = _sums(_spread(_product_sums_eq, half, 1 << 12, *_lanes(e), shift, *_lanes(a, b)))
+        t0, tinf = _sums(_spread(_product_sums_eq, half, 1 << 14, *_lanes(e), shift, *_lanes(a, b)))
     return t0, tinf
 
 
@@ -321,10 +320,11 @@ def _product_sums_int(x, w_r, w_i, start, stop):
 
 
 def product_round_int(x: IntArray, w: U64Array) -> tuple[F, F]:
-    """product_round without e for signed int32 base values x (m,) and w (2, m); an odd end is paired with 0."""
-    results = _spread(_product_sums_int, len(x) // 2, 1 << 13, _flat(x), *_lanes(w))
+    """product_round without e for signed int32 base values x (m,) and w (2, m); 0 follows an odd end."""
+    results = _spread(_product_sums_int, len(x) // 2, 1 << 15, _flat(x), *_lanes(w))
     totals = [sum(column) for column in zip(*results, strict=True)]
-    v = [t0 + (t1 << 32) + (t2 << 31) + (t3 << 63) for t0, t1, t2, t3 in zip(*[iter(totals)] * 4, strict=True)]
+    groups = zip(*[iter(totals)] * 4, strict=True)
+    v = [t0 + (t1 << 32) + (t2 << 31) + (t3 << 63) for t0, t1, t2, t3 in groups]
     last = f_item(w, -1) * int(x[-1]) if len(x) % 2 else F.ZERO
     return F(v[0], v[1]) + last, F(v[2], v[3]) + last
 
@@ -356,7 +356,7 @@ def leaf_denominators(
     bases = f_array([alpha - F(a, b) for a, b in zip(seg_shift.tolist(), seg_class.tolist(), strict=True)])
     out = np.empty((2, len(x)), np.uint64)
     starts = np.array(seg_starts, np.int64)
-    _spread(_leaf_denominators, len(x), 1 << 16, _flat(x), starts, *bases, out[0], out[1])
+    _spread(_leaf_denominators, len(x), 1 << 17, _flat(x), starts, *bases, out[0], out[1])
     return out
 
 
@@ -385,14 +385,14 @@ def fraction_layer(p: U64Array, q: U64Array) -> tuple[U64Array, U64Array]:
     """
     m = p.shape[1]
     out_p, out_q = (np.empty((2, (m + 1) // 2), np.uint64) for _ in range(2))
-    _spread(_fraction_layer, m // 2, 1 << 13, *_lanes(p, q), *out_p, *out_q)
+    _spread(_fraction_layer, m // 2, 1 << 15, *_lanes(p, q), *out_p, *out_q)
     if m % 2:
         out_p[:, -1], out_q[:, -1] = p[:, -1], q[:, -1]
     return out_p, out_q
 
 
 def split_children(x: U64Array, fill: F) -> tuple[U64Array, U64Array]:
-    """Contiguous even and odd entries (2, ceil(m/2)) of x (2, m), where the entry after an odd end is `fill`."""
+    """Contiguous even and odd entries (2, ceil(m/2)) of x (2, m); the entry after an odd end is `fill`."""
     m = x.shape[1]
     odd = np.empty((2, (m + 1) // 2), np.uint64)
     odd[:, : m // 2] = x[:, 1::2]
@@ -454,13 +454,13 @@ def fraction_round(
 ) -> tuple[F, F]:
     """Values at 0 and infinity of a round polynomial of sum eq * (p0 q1 + p1 q0 + lam q0 q1).
 
-    p = (p0, p1) and q = (q0, q1), each (2, m), are followed by zeros and ones; e (2, ceil(m/2)) is a prefix of
-    the eq table over the variables after the current one.  With g(a, b, c, d) = a d + b c + lam c d:
-    t0 = sum_i e[i] g(values at 2i) + lam (1 - sum_i e[i]) and tinf = sum_i e[i] g(values at 2i+1 minus at 2i).
+    p = (p0, p1) and q = (q0, q1), each (2, m), are followed by zeros and ones; e (2, ceil(m/2)) is a prefix
+    of the eq table over the variables after the current one.  With g(a, b, c, d) = a d + b c + lam c d,
+    t0 = sum_i e[i] g(values at 2i) + lam (1 - sum_i e[i]), tinf = sum_i e[i] g(values at 2i+1 less at 2i).
     """
     m = p[0].shape[1]
     half = m // 2
-    results = _spread(_fraction_sums, half, 1 << 12, *_lanes(*p, *q, e), *_scalar(lam))
+    results = _spread(_fraction_sums, half, 1 << 14, *_lanes(*p, *q, e), *_scalar(lam))
     t0, tinf, weight = _sums(results)
     if m % 2:
         a, b, c, d = (f_item(x, -1) for x in (*p, *q))
@@ -587,7 +587,7 @@ def _twiddles(log_n: int) -> U64Array:
 def encode_rows(m_re: U64Array, m_im: U64Array, log_n: int) -> U64Array:
     """Reed-Solomon encode rows of coefficients, lanes (R, m) with m <= 2^log_n, to out (2^log_n, 2, R).
 
-    out[j, :, r] is the value of the polynomial of row r at root_of_unity(log_n)^j.  Threads take 16 rows each.
+    out[j, :, r] is the value of the polynomial of row r at root_of_unity(log_n)^j.  A thread takes 16 rows.
     """
     rows, m = m_re.shape
     if m > 1 << log_n:
@@ -620,7 +620,7 @@ def _join(a, b, c, d, g):
 
 @_inline
 def _pair(x, y, a0, a1, b0, b1):
-    """Terms of the accumulators of `_join` for x*a + y*b: x, y < 2^46, a = (a1 << 31) + a0 < 2^61, b alike."""
+    """Terms of the accumulators of `_join` for x*a + y*b: x, y < 2^46; a = (a1 << 31) + a0 <= p, b alike."""
     x0, x1, y0, y1 = x & _M32, x >> _S32, y & _M32, y >> _S32
     a0, a1, b0, b1 = a0 & _M31, a1 & _M31, b0 & _M31, b1 & _M31
     low, mid = x0 * a0 + y0 * b0, x0 * a1 + y0 * b1
@@ -641,58 +641,57 @@ def _limbs(v: U64Array) -> U64Array:
 
 @_kernel
 def _fold_int(x, v, offset, out, start, stop):
-    outer, n, inner = x.shape
-    tiles = -(-inner // _WIDTH)
+    _, n, inner = x.shape
+    rows, tiles = v.shape[1], -(-inner // _WIDTH)
     acc = np.empty((10, _WIDTH), np.uint64)
     a, b, c, d, g, p, q, s, t, h = acc
-    for tile in range(start, stop):
-        o, first = tile // tiles, tile % tiles * _WIDTH
+    for task in range(start, stop):
+        o, first, row = task // (rows * tiles), task // rows % tiles * _WIDTH, task % rows
         width = min(_WIDTH, inner - first)
-        for row in range(v.shape[1]):
-            acc[:] = _ZERO
-            for k in range(0, n, 2):
-                xs, ys = x[o, k, first : first + width], x[o, min(k + 1, n - 1), first : first + width]
-                a0, a1, c0, c1 = v[0, row, k], v[1, row, k], v[2, row, k], v[3, row, k]
-                b0 = b1 = d0 = d1 = _ZERO
-                if k + 1 < n:
-                    b0, b1, d0, d1 = v[0, row, k + 1], v[1, row, k + 1], v[2, row, k + 1], v[3, row, k + 1]
-                for j in range(width):
-                    xj, yj = _biased(xs[j]), _biased(ys[j])
-                    z0, z1, z2, z3, z4 = _pair(xj, yj, a0, a1, b0, b1)
-                    a[j], b[j], c[j], d[j], g[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3, g[j] + z4
-                    z0, z1, z2, z3, z4 = _pair(xj, yj, c0, c1, d0, d1)
-                    p[j], q[j], s[j], t[j], h[j] = p[j] + z0, q[j] + z1, s[j] + z2, t[j] + z3, h[j] + z4
-            yr, yi = out[0, o, row, first : first + width], out[1, o, row, first : first + width]
+        acc[:] = _ZERO
+        for k in range(0, n, 2):
+            xs, ys = x[o, k, first : first + width], x[o, min(k + 1, n - 1), first : first + width]
+            a0, a1, c0, c1 = v[0, row, k], v[1, row, k], v[2, row, k], v[3, row, k]
+            b0 = b1 = d0 = d1 = _ZERO
+            if k + 1 < n:
+                b0, b1, d0, d1 = v[0, row, k + 1], v[1, row, k + 1], v[2, row, k + 1], v[3, row, k + 1]
             for j in range(width):
-                yr[j] = _sub(_join(a[j], b[j], c[j], d[j], g[j]), offset[0, row])
-                yi[j] = _sub(_join(p[j], q[j], s[j], t[j], h[j]), offset[1, row])
+                xj, yj = _biased(xs[j]), _biased(ys[j])
+                z0, z1, z2, z3, z4 = _pair(xj, yj, a0, a1, b0, b1)
+                a[j], b[j], c[j], d[j], g[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3, g[j] + z4
+                z0, z1, z2, z3, z4 = _pair(xj, yj, c0, c1, d0, d1)
+                p[j], q[j], s[j], t[j], h[j] = p[j] + z0, q[j] + z1, s[j] + z2, t[j] + z3, h[j] + z4
+        yr, yi = out[0, o, row, first : first + width], out[1, o, row, first : first + width]
+        for j in range(width):
+            yr[j] = _sub(_join(a[j], b[j], c[j], d[j], g[j]), offset[0, row])
+            yi[j] = _sub(_join(p[j], q[j], s[j], t[j], h[j]), offset[1, row])
 
 
 @_kernel
 def _fold_int_dot(x, v, offset, out, start, stop):
-    n = x.shape[1]
+    n, rows = x.shape[1], v.shape[1]
     half = n // 2
-    for i in range(start, stop):
+    for task in range(start, stop):
+        i, row = task // rows, task % rows
         xs, ys = x[i, :half], x[i, half : 2 * half]
-        for row in range(v.shape[1]):
-            a0, a1, c0, c1 = v[0, row, :half], v[1, row, :half], v[2, row, :half], v[3, row, :half]
-            b0, b1 = v[0, row, half : 2 * half], v[1, row, half : 2 * half]
-            d0, d1 = v[2, row, half : 2 * half], v[3, row, half : 2 * half]
-            a = b = c = d = g = p = q = s = t = h = _ZERO
-            for j in range(half):
-                xj, yj = _biased(xs[j]), _biased(ys[j])
-                z0, z1, z2, z3, z4 = _pair(xj, yj, a0[j], a1[j], b0[j], b1[j])
-                a, b, c, d, g = a + z0, b + z1, c + z2, d + z3, g + z4
-                z0, z1, z2, z3, z4 = _pair(xj, yj, c0[j], c1[j], d0[j], d1[j])
-                p, q, s, t, h = p + z0, q + z1, s + z2, t + z3, h + z4
-            if n % 2:
-                xj, j = _biased(x[i, n - 1]), n - 1
-                z0, z1, z2, z3, z4 = _pair(xj, _ZERO, v[0, row, j], v[1, row, j], _ZERO, _ZERO)
-                a, b, c, d, g = a + z0, b + z1, c + z2, d + z3, g + z4
-                z0, z1, z2, z3, z4 = _pair(xj, _ZERO, v[2, row, j], v[3, row, j], _ZERO, _ZERO)
-                p, q, s, t, h = p + z0, q + z1, s + z2, t + z3, h + z4
-            out[0, i, row] = _sub(_join(a, b, c, d, g), offset[0, row])
-            out[1, i, row] = _sub(_join(p, q, s, t, h), offset[1, row])
+        a0, a1, c0, c1 = v[0, row, :half], v[1, row, :half], v[2, row, :half], v[3, row, :half]
+        b0, b1 = v[0, row, half : 2 * half], v[1, row, half : 2 * half]
+        d0, d1 = v[2, row, half : 2 * half], v[3, row, half : 2 * half]
+        a = b = c = d = g = p = q = s = t = h = _ZERO
+        for j in range(half):
+            xj, yj = _biased(xs[j]), _biased(ys[j])
+            z0, z1, z2, z3, z4 = _pair(xj, yj, a0[j], a1[j], b0[j], b1[j])
+            a, b, c, d, g = a + z0, b + z1, c + z2, d + z3, g + z4
+            z0, z1, z2, z3, z4 = _pair(xj, yj, c0[j], c1[j], d0[j], d1[j])
+            p, q, s, t, h = p + z0, q + z1, s + z2, t + z3, h + z4
+        if n % 2:
+            xj, j = _biased(x[i, n - 1]), n - 1
+            z0, z1, z2, z3, z4 = _pair(xj, _ZERO, v[0, row, j], v[1, row, j], _ZERO, _ZERO)
+            a, b, c, d, g = a + z0, b + z1, c + z2, d + z3, g + z4
+            z0, z1, z2, z3, z4 = _pair(xj, _ZERO, v[2, row, j], v[3, row, j], _ZERO, _ZERO)
+            p, q, s, t, h = p + z0, q + z1, s + z2, t + z3, h + z4
+        out[0, i, row] = _sub(_join(a, b, c, d, g), offset[0, row])
+        out[1, i, row] = _sub(_join(p, q, s, t, h), offset[1, row])
 
 
 def fold_matrix(x: IntArray, v: U64Array) -> U64Array:
@@ -705,53 +704,48 @@ def fold_matrix(x: IntArray, v: U64Array) -> U64Array:
     offset = f_mul_scalar(f_sum(v), F(1 << (31 if x.dtype == np.int32 else 45)))
     if inner >= 16:
         out = np.empty((2, outer, rows, inner), np.uint64)
-        tiles = outer * -(-inner // _WIDTH)
-        _spread(_fold_int, tiles, 1 + (1 << 15) // (n * rows * min(inner, _WIDTH)), _flat(x), _limbs(v), offset, out)
+        tasks, grain = outer * -(-inner // _WIDTH) * rows, 1 + (1 << 17) // (n * min(inner, _WIDTH))
+        _spread(_fold_int, tasks, grain, _flat(x), _limbs(v), offset, out)
         return out
     x = _flat(x.transpose(0, 2, 1)).reshape(-1, n)
     out = np.empty((2, outer * inner, rows), np.uint64)
-    _spread(_fold_int_dot, outer * inner, 1 + (1 << 15) // (n * rows), x, _limbs(v), offset, out)
+    _spread(_fold_int_dot, outer * inner * rows, 1 + (1 << 17) // n, x, _limbs(v), offset, out)
     return np.ascontiguousarray(out.reshape(2, outer, inner, rows).swapaxes(2, 3))
 
 
 @_kernel
 def _fold_f(x, v, out, start, stop):
     n, inner = x.shape[2:]
-    tiles = -(-inner // _WIDTH)
+    rows, tiles = v.shape[1], -(-inner // _WIDTH)
     acc = np.empty((4, _WIDTH), np.uint64)
     a, b, c, d = acc
-    for tile in range(start, stop):
-        o, first = tile // tiles, tile % tiles * _WIDTH
+    for task in range(start, stop):
+        o, first, row = task // (rows * tiles), task // rows % tiles * _WIDTH, task % rows
         width = min(_WIDTH, inner - first)
-        for row in range(v.shape[1]):
-            acc[:] = _ZERO
-            for k in range(n):
-                xr, xi = x[0, o, k, first : first + width], x[1, o, k, first : first + width]
-                vr, vi = v[0, row, k], v[1, row, k]
-                for j in range(width):
-                    zr, zi = _mul(xr[j], xi[j], vr, vi)
-                    a[j], b[j], c[j], d[j] = (
-                        a[j] + (zr & _M32),
-                        b[j] + (zr >> _S32),
-                        c[j] + (zi & _M32),
-                        d[j] + (zi >> _S32),
-                    )
-            yr, yi = out[0, o, row, first : first + width], out[1, o, row, first : first + width]
+        acc[:] = _ZERO
+        for k in range(n):
+            xr, xi = x[0, o, k, first : first + width], x[1, o, k, first : first + width]
+            vr, vi = v[0, row, k], v[1, row, k]
             for j in range(width):
-                yr[j], yi[j] = _total(a[j], b[j]), _total(c[j], d[j])
+                zr, zi = _mul(xr[j], xi[j], vr, vi)
+                a[j], b[j] = a[j] + (zr & _M32), b[j] + (zr >> _S32)
+                c[j], d[j] = c[j] + (zi & _M32), d[j] + (zi >> _S32)
+        yr, yi = out[0, o, row, first : first + width], out[1, o, row, first : first + width]
+        for j in range(width):
+            yr[j], yi[j] = _total(a[j], b[j]), _total(c[j], d[j])
 
 
 @_kernel
 def _fold_f_dot(x, v, out, start, stop):
-    for i in range(start, stop):
-        xr, xi = x[0, i], x[1, i]
-        for row in range(v.shape[1]):
-            vr, vi = v[0, row], v[1, row]
-            a = b = c = d = _ZERO
-            for j in range(len(xr)):
-                zr, zi = _mul(xr[j], xi[j], vr[j], vi[j])
-                a, b, c, d = a + (zr & _M32), b + (zr >> _S32), c + (zi & _M32), d + (zi >> _S32)
-            out[0, i, row], out[1, i, row] = _total(a, b), _total(c, d)
+    rows = v.shape[1]
+    for task in range(start, stop):
+        i, row = task // rows, task % rows
+        xr, xi, vr, vi = x[0, i], x[1, i], v[0, row], v[1, row]
+        a = b = c = d = _ZERO
+        for j in range(len(xr)):
+            zr, zi = _mul(xr[j], xi[j], vr[j], vi[j])
+            a, b, c, d = a + (zr & _M32), b + (zr >> _S32), c + (zi & _M32), d + (zi >> _S32)
+        out[0, i, row], out[1, i, row] = _total(a, b), _total(c, d)
 
 
 def fold_matrix_f(x: U64Array, v: U64Array) -> U64Array:
@@ -760,12 +754,12 @@ def fold_matrix_f(x: U64Array, v: U64Array) -> U64Array:
     rows = v.shape[1]
     if inner >= 16:
         out = np.empty((2, outer, rows, inner), np.uint64)
-        tiles = outer * -(-inner // _WIDTH)
-        _spread(_fold_f, tiles, 1 + (1 << 14) // (n * rows * min(inner, _WIDTH)), _flat(x), _flat(v), out)
+        tasks, grain = outer * -(-inner // _WIDTH) * rows, 1 + (1 << 16) // (n * min(inner, _WIDTH))
+        _spread(_fold_f, tasks, grain, _flat(x), _flat(v), out)
         return out
     x = _flat(x.swapaxes(2, 3)).reshape(2, -1, n)
     out = np.empty((2, outer * inner, rows), np.uint64)
-    _spread(_fold_f_dot, outer * inner, 1 + (1 << 14) // (n * rows), x, _flat(v), out)
+    _spread(_fold_f_dot, outer * inner * rows, 1 + (1 << 16) // n, x, _flat(v), out)
     return np.ascontiguousarray(out.reshape(2, outer, inner, rows).swapaxes(2, 3))
 
 
@@ -783,55 +777,55 @@ def axpy_outer(w: U64Array, pos: int, coef: F, base: U64Array) -> None:
     if not (w.flags.writeable and w.strides[1] == 8 and 0 <= pos <= w.shape[1] - m):
         raise ValueError("w must have writeable contiguous lanes that hold the range")
     lanes = w[0, pos : pos + m], w[1, pos : pos + m]
-    _spread(_axpy, m, 1 << 14, *lanes, *_scalar(coef), *_lanes(base))
+    _spread(_axpy, m, 1 << 16, *lanes, *_scalar(coef), *_lanes(base))
 
 
 @_kernel
 def _combine_int(coefs, x, offset, out, start, stop):
-    """coefs (6, k, R): limbs of re, im and -im."""
+    """coefs (6, k, R): limbs of re, im and -im; x (R, 2C)."""
+    count, columns = coefs.shape[1], x.shape[1] // 2
     acc = np.empty((8, _WIDTH), np.uint64)
     a, b, c, d, p, q, s, t = acc
-    for first in range(start * _WIDTH, min(x.shape[1] // 2, stop * _WIDTH), _WIDTH):
-        width = min(_WIDTH, x.shape[1] // 2 - first)
-        for k in range(coefs.shape[1]):
-            acc[:] = _ZERO
-            for r in range(len(x)):
-                y = x[r, 2 * first : 2 * (first + width)]
-                r0, r1, i0, i1, n0, n1 = coefs[:, k, r]
-                for j in range(width):
-                    xj, yj = _biased(y[2 * j]), _biased(y[2 * j + 1])
-                    z0, z1, z2, z3, _ = _pair(xj, yj, r0, r1, n0, n1)
-                    a[j], b[j], c[j], d[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3
-                    z0, z1, z2, z3, _ = _pair(xj, yj, i0, i1, r0, r1)
-                    p[j], q[j], s[j], t[j] = p[j] + z0, q[j] + z1, s[j] + z2, t[j] + z3
-            yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
+    for task in range(start, stop):
+        first, k = task // count * _WIDTH, task % count
+        width = min(_WIDTH, columns - first)
+        acc[:] = _ZERO
+        for r in range(len(x)):
+            y = x[r, 2 * first : 2 * (first + width)]
+            r0, r1, i0, i1 = coefs[0, k, r], coefs[1, k, r], coefs[2, k, r], coefs[3, k, r]
+            n0, n1 = coefs[4, k, r], coefs[5, k, r]
             for j in range(width):
-                yr[j] = _sub(_join(a[j], b[j], c[j], d[j], _ZERO), offset[0, k])
-                yi[j] = _sub(_join(p[j], q[j], s[j], t[j], _ZERO), offset[1, k])
+                xj, yj = _biased(y[2 * j]), _biased(y[2 * j + 1])
+                z0, z1, z2, z3, _ = _pair(xj, yj, r0, r1, n0, n1)
+                a[j], b[j], c[j], d[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3
+                z0, z1, z2, z3, _ = _pair(xj, yj, i0, i1, r0, r1)
+                p[j], q[j], s[j], t[j] = p[j] + z0, q[j] + z1, s[j] + z2, t[j] + z3
+        yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
+        for j in range(width):
+            yr[j] = _sub(_join(a[j], b[j], c[j], d[j], _ZERO), offset[0, k])
+            yi[j] = _sub(_join(p[j], q[j], s[j], t[j], _ZERO), offset[1, k])
 
 
 @_kernel
 def _combine_f(coefs, x, out, start, stop):
+    """coefs (2, k, R), x (R, 2C)."""
+    count, columns = coefs.shape[1], x.shape[1] // 2
     acc = np.empty((4, _WIDTH), np.uint64)
     a, b, c, d = acc
-    for first in range(start * _WIDTH, min(x.shape[1] // 2, stop * _WIDTH), _WIDTH):
-        width = min(_WIDTH, x.shape[1] // 2 - first)
-        for k in range(coefs.shape[1]):
-            acc[:] = _ZERO
-            for r in range(len(x)):
-                y = x[r, 2 * first : 2 * (first + width)]
-                cr, ci = coefs[0, k, r], coefs[1, k, r]
-                for j in range(width):
-                    zr, zi = _mul(y[2 * j], y[2 * j + 1], cr, ci)
-                    a[j], b[j], c[j], d[j] = (
-                        a[j] + (zr & _M32),
-                        b[j] + (zr >> _S32),
-                        c[j] + (zi & _M32),
-                        d[j] + (zi >> _S32),
-                    )
-            yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
+    for task in range(start, stop):
+        first, k = task // count * _WIDTH, task % count
+        width = min(_WIDTH, columns - first)
+        acc[:] = _ZERO
+        for r in range(len(x)):
+            y = x[r, 2 * first : 2 * (first + width)]
+            cr, ci = coefs[0, k, r], coefs[1, k, r]
             for j in range(width):
-                yr[j], yi[j] = _total(a[j], b[j]), _total(c[j], d[j])
+                zr, zi = _mul(y[2 * j], y[2 * j + 1], cr, ci)
+                a[j], b[j] = a[j] + (zr & _M32), b[j] + (zr >> _S32)
+                c[j], d[j] = c[j] + (zi & _M32), d[j] + (zi >> _S32)
+        yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
+        for j in range(width):
+            yr[j], yi[j] = _total(a[j], b[j]), _total(c[j], d[j])
 
 
 def combine_rows(coefs: U64Array, x: IntArray) -> U64Array:
@@ -842,12 +836,12 @@ def combine_rows(coefs: U64Array, x: IntArray) -> U64Array:
     rows, columns, _ = x.shape
     count = coefs.shape[1]
     out = np.empty((2, count, columns), np.uint64)
-    tiles, grain = -(-columns // _WIDTH), 1 + (1 << 14) // (rows * count * _WIDTH)
+    tasks, grain = count * -(-columns // _WIDTH), 1 + (1 << 16) // (rows * min(columns, _WIDTH))
     flat = _flat(x).reshape(rows, 2 * columns)
     if x.dtype == np.uint64:
-        _spread(_combine_f, tiles, grain, _flat(coefs), flat, out)
+        _spread(_combine_f, tasks, grain, _flat(coefs), flat, out)
     else:
         limbs = np.concatenate((_limbs(coefs), _limbs(f_neg(coefs))[2:]))
         offset = f_mul_scalar(f_sum(coefs), F(1 << 31, 1 << 31))
-        _spread(_combine_int, tiles, grain, limbs, flat, offset, out)
+        _spread(_combine_int, tasks, grain, limbs, flat, offset, out)
     return out

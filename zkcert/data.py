@@ -352,7 +352,7 @@ class DatasetRoot:
         """Write the data.root file; UnusableInput if that fails."""
         schema = self.schema.to_dict()
         content = {"N": self.n, "format": _ROOT_FORMAT, "root": self.root.hex(), "schema": schema}
-        with _replacing(Path(path), 0o666) as file:
+        with replacing(Path(path), 0o666) as file:
             file.write(json.dumps(content, sort_keys=True).encode() + b"\n")
 
     @staticmethod
@@ -391,7 +391,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 @contextmanager
-def _replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
     """A new file that takes the place of path if the block succeeds, and vanishes otherwise."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -443,7 +443,7 @@ def commit(
     if not least <= classes <= MAX_CLASSES:
         raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
     schema = Schema(classes, data.kind, data.x.shape[1:])
-    with _replacing(out, 0o600) as file:
+    with replacing(out, 0o600) as file:
         leaves = _write_secret(file, data, schema, progress)
     root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
     root.save(out.with_suffix(".root"))

@@ -1,0 +1,66 @@
+"""From a public statement to its circuit and its Fiat-Shamir transcript: shared by prover and verifier."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from zkcert.core import sis
+from zkcert.core.code import matrix_code
+from zkcert.core.field import U64Array
+from zkcert.core.transcript import Transcript
+from zkcert.model import Model, input_affine
+from zkcert.statement import VERSION, Statement
+
+from .compile import Certificate, Plan
+from .layout import Layout
+
+
+def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
+    """hashes: uint64 (T B, 160) of the drawn samples, in order."""
+    schema, config = statement.dataset.schema, statement.config
+    return Plan(
+        graph=model.graph,
+        input=model.input,
+        affine=input_affine(model.input, schema.kind),
+        weights={name: model.quantized(name) for name in model.params},
+        kind=schema.kind,
+        classes=schema.classes,
+        label_bytes=schema.label_bytes,
+        steps=config.steps,
+        batch=config.batch_size,
+        rho=config.rho,
+        divisor=config.divisor,
+        eps=config.eps,
+        variant=config.variant,
+        hashes=hashes.reshape(config.steps, config.batch_size, sis.ROWS),
+    )
+
+
+def certificate(statement: Statement, model: Model, hashes: U64Array) -> Certificate:
+    return Certificate(plan_of(statement, model, hashes))
+
+
+def start_transcript(
+    statement: Statement, model: Model, hashes: U64Array, multiproof: bytes, layout: Layout
+) -> Transcript:
+    """A transcript that has absorbed everything public, the derived parameters included."""
+    t = Transcript(VERSION)
+    t.absorb("statement", statement.header())
+    t.absorb("circuit", model.circuit_digest_json().encode())
+    t.absorb("indices", np.array(statement.indices(), "<u8").tobytes())
+    t.absorb("sample-hashes", hashes.astype("<u8").tobytes())
+    t.absorb("dataset-multiproof", multiproof)
+    code = matrix_code(layout.data_end)
+    shape = {
+        "data_end": layout.data_end,
+        "digits": layout.digit_count,
+        "log_n": code.log_n,
+        "queries": code.queries,
+        "row_bits": code.row_bits,
+        "rows": code.rows,
+        "tables": layout.tables,
+    }
+    t.absorb("parameters", json.dumps(shape, sort_keys=True, separators=(",", ":")).encode())
+    return t

@@ -1,0 +1,74 @@
+"""From private data to proof.bin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from circuits.compile import Trace
+from circuits.protocol import Phase, no_phase
+from circuits.statement import certificate, start_transcript
+from zkcert.core.container import ProofFile
+from zkcert.data import CommittedDataset
+from zkcert.errors import UnusableInput
+from zkcert.model import Model
+from zkcert.statement import Statement
+
+from .argument import prove_circuit
+
+Check = Callable[[Trace, np.ndarray, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class Proved:
+    """A finished proof: its bytes, the statement and the (private) trace of the execution."""
+
+    data: bytes
+    statement: Statement
+    trace: Trace
+
+
+def prove_statement(
+    statement: Statement,
+    model: Model,
+    dataset: CommittedDataset,
+    *,
+    reveal_score: bool = False,
+    check: Check | None = None,
+    phase: Phase = no_phase,
+) -> Proved:
+    """Execute the probe, check it against `check` (the float reference), and prove it.
+
+    Raises ThresholdExceeded if the score is above tau, RangeOverflow or GradientTooSmall if the probe leaves the
+    fixed-point range, UnusableInput if dataset and statement differ. These errors depend on private data.
+    """
+    if statement.dataset != dataset.root:
+        raise UnusableInput("the dataset is not the one of the statement (another root)")
+    config = statement.config
+    indices = statement.indices()
+    shape = (config.steps, config.batch_size)
+    with phase("witness"):
+        samples = dataset.sample_bytes(indices).reshape(*shape, -1)
+        if int(dataset.labels(indices).max()) >= dataset.schema.classes:
+            raise UnusableInput("a label is not below the number of classes")
+        rho = dataset.rho(indices).reshape(*shape, -1)
+        hashes = dataset.sample_hashes(indices)
+        cert = certificate(statement, model, hashes)
+        witness, trace = cert.execute(samples, rho)
+    if check is not None:
+        with phase("reference"):
+            check(trace, dataset.images(indices), dataset.labels(indices))
+    if reveal_score:
+        statement = replace(statement, variance=trace.variance)
+    layout = cert.close(statement.tau, statement.variance)
+    cert.threshold(witness, trace)
+    order = sorted(range(len(indices)), key=indices.__getitem__)
+    multiproof = dataset.multiproof([indices[i] for i in order])
+    transcript = start_transcript(statement, model, hashes, multiproof, layout)
+    argument = prove_circuit(layout, witness, transcript, phase=phase)
+    data = ProofFile(statement.header(), hashes, multiproof, argument).to_bytes()
+    return Proved(data, statement, trace)
+
+

@@ -1,0 +1,286 @@
+"""Every kernel against its plain twin, in one piece and cut into many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prover import kernels
+from tests import twins
+from zkcert.core.field import F, P, eq_table, f_fft, f_list
+
+EDGES = np.array([0, 1, 2, P - 1, P - 2, (1 << 32) - 1, 1 << 32, (1 << 60) + 1, (1 << 31) - 1], np.uint64)
+LENGTHS = [1, 2, 3, 4, 7, 16, 33, 64, 95, 130]
+
+
+@pytest.fixture(autouse=True, params=["whole", "pieces"])
+def cut(request, monkeypatch):
+    """Run each test as one piece, and as many pieces as the number of units allows."""
+    if request.param == "whole":
+        monkeypatch.setattr(kernels, "THREADS", 1)
+        return
+    spread = kernels._spread
+    monkeypatch.setattr(kernels, "THREADS", 3)
+    monkeypatch.setattr(kernels, "_spread", lambda kernel, size, grain, *args: spread(kernel, size, 1, *args))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240607)
+
+
+def field(rng, *shape, extreme=False):
+    """A random F array; `extreme` mixes in values at the edges of the halves and of the field."""
+    x = rng.integers(0, P, size=(2, *shape), dtype=np.uint64)
+    if extreme:
+        x = np.where(rng.random(x.shape) < 0.7, rng.choice(EDGES, size=x.shape), x)
+    return x
+
+
+def scalar(rng):
+    return F(*(int(v) for v in rng.integers(0, P, size=2)))
+
+
+def integers(rng, bits, *shape, dtype):
+    limit = 1 << bits
+    x, edges = (
+        rng.integers(-limit, limit, size=shape),
+        rng.choice([0, 1, -1, limit - 1, 1 - limit], size=shape),
+    )
+    return np.where(rng.random(shape) < 0.3, edges, x).astype(dtype)
+
+
+def equal(a, b):
+    np.testing.assert_array_equal(a, b)
+    assert a.dtype == np.uint64
+
+
+@pytest.mark.parametrize("n, length", [(0, 1), (1, 1), (1, 2), (4, 16), (5, 1), (5, 17), (6, 63), (7, 127)])
+@pytest.mark.parametrize("skip_last", [False, True])
+def test_eq_levels(rng, n, length, skip_last):
+    point = [scalar(rng) for _ in range(n)]
+    levels = kernels.eq_levels(point, length, skip_last)
+    expected = twins.eq_levels(point, length, skip_last)
+    for a, b in zip(levels, expected, strict=True):
+        equal(a, b)
+
+
+def test_eq_levels_rejects_a_length_outside_the_cube():
+    for length in (0, 5):
+        with pytest.raises(ValueError, match="length"):
+            kernels.eq_levels([F(2), F(3)], length)
+
+
+@pytest.mark.parametrize("m", LENGTHS)
+def test_bind(rng, m):
+    x, r, fill = field(rng, m, extreme=True), scalar(rng), scalar(rng)
+    equal(kernels.bind(x, r, fill), twins.bind(x, r, fill))
+    equal(kernels.bind(x, F(P - 1, P - 1), F.ONE), twins.bind(x, F(P - 1, P - 1), F.ONE))
+
+
+@pytest.mark.parametrize("m", LENGTHS)
+@pytest.mark.parametrize("dtype, bits", [(np.int32, 31), (np.int64, 60)])
+def test_bind_int(rng, m, dtype, bits):
+    x, r = integers(rng, bits, m, dtype=dtype), scalar(rng)
+    equal(kernels.bind_int(x, r), twins.bind_int(x, r))
+
+
+@pytest.mark.parametrize("m", [2, 4, 34, 64, 130, 1026])
+@pytest.mark.parametrize("shift", [None, 0, 1, 2, 5, 7, 9, 20])
+def test_product_round(rng, m, shift):
+    a, b = field(rng, m, extreme=True), field(rng, m, extreme=True)
+    e = None if shift is None else field(rng, -(-m // 2 >> shift), extreme=True)
+    assert kernels.product_round(e, shift or 0, a, b) == twins.product_round(e, shift or 0, a, b)
+
+
+def test_product_round_with_extreme_values_and_surplus_weights():
+    a, e = np.full((2, 1400), P - 1, np.uint64), np.full((2, 800), P - 1, np.uint64)
+    a[:, 1::2] = 0
+    assert kernels.product_round(e, 0, a, a) == twins.product_round(e, 0, a, a)
+
+
+def test_product_round_rejects_bad_lengths(rng):
+    for m, n in ((3, 3), (4, 2)):
+        with pytest.raises(ValueError, match="length"):
+            kernels.product_round(None, 0, field(rng, m), field(rng, n))
+
+
+@pytest.mark.parametrize("m", LENGTHS)
+def test_product_round_int(rng, m):
+    x, w = integers(rng, 31, m, dtype=np.int32), field(rng, m, extreme=True)
+    assert kernels.product_round_int(x, w) == twins.product_round_int(x, w)
+
+
+def test_product_round_int_with_extreme_values():
+    x, w = np.full(1000, -(1 << 31), np.int32), np.full((2, 1000), P - 1, np.uint64)
+    w[:, ::2] = 0
+    x[1::2] = (1 << 31) - 1
+    for y in (x, x[::-1].copy()):
+        assert kernels.product_round_int(y, w) == twins.product_round_int(y, w)
+
+
+@pytest.mark.parametrize("starts", [[0], [0, 1], [0, 5, 6, 40], [0, 0, 7, 7, 99]])
+def test_leaf_denominators(rng, starts):
+    x, starts = integers(rng, 31, 100, dtype=np.int32), np.array(starts, np.int64)
+    shift, classes = integers(rng, 40, len(starts), dtype=np.int64), np.arange(len(starts)) * 3
+    for alpha in (scalar(rng), F(0, 1)):
+        args = x, starts, shift, classes, alpha
+        equal(kernels.leaf_denominators(*args), twins.leaf_denominators(*args))
+
+
+@pytest.mark.parametrize("m", LENGTHS)
+def test_fraction_layer(rng, m):
+    p, q = field(rng, m, extreme=True), field(rng, m, extreme=True)
+    for a, b in zip(kernels.fraction_layer(p, q), twins.fraction_layer(p, q), strict=True):
+        equal(a, b)
+    for a, b in zip(kernels.split_children(p, F(7)), twins.split_children(p, F(7)), strict=True):
+        equal(a, b)
+
+
+@pytest.mark.parametrize("m", LENGTHS)
+def test_fraction_round(rng, m):
+    p, q = [tuple(field(rng, m, extreme=True) for _ in range(2)) for _ in range(2)]
+    e, lam = field(rng, (m + 1) // 2, extreme=True), scalar(rng)
+    assert kernels.fraction_round(p, q, e, lam) == twins.fraction_round(p, q, e, lam)
+
+
+def test_fraction_round_with_extreme_values():
+    x = np.full((2, 1000), P - 1, np.uint64)
+    for p, q in (((x, x), (x, x)), ((1 - x % 2 + x, x), (x, 1 - x % 2 + x))):
+        assert kernels.fraction_round(p, q, x[:, :500], F(P - 1, P - 1)) == twins.fraction_round(
+            p, q, x[:, :500], F(P - 1, P - 1)
+        )
+
+
+def test_fraction_rounds_prove_a_layer(rng):
+    """The round polynomials and bindings run through to the fractions' claim at the point."""
+    m, n = 11, 4  # parents, variables
+    p, q = field(rng, 2 * m - 1), field(rng, 2 * m - 1)
+    point, lam = [scalar(rng) for _ in range(n)], scalar(rng)
+    parent_p, parent_q = kernels.fraction_layer(p, q)
+    tables = [*kernels.split_children(p, F.ZERO), *kernels.split_children(q, F.ONE)]
+    fills = [F.ZERO, F.ZERO, F.ONE, F.ONE]
+    e = f_list(eq_table(point))
+    parents = zip(e[:m], f_list(parent_p), f_list(parent_q), strict=True)
+    claim = sum((w * (a + lam * b) for w, a, b in parents), lam * sum(e[m:], F.ZERO))
+    levels = kernels.eq_levels(point, m)
+    scale = F.ONE
+    for j in reversed(range(n)):
+        t0, tinf = kernels.fraction_round((tables[0], tables[1]), (tables[2], tables[3]), levels[j], lam)
+        t0, tinf = t0 * scale, tinf * scale
+        t1 = (claim - (1 - point[j]) * t0) / point[j]
+        r = scalar(rng)
+        claim = (t0 + (t1 - t0 - tinf) * r + tinf * r * r) * (1 - point[j] + r * (2 * point[j] - 1))
+        scale *= 1 - point[j] + r * (2 * point[j] - 1)
+        tables = [kernels.bind(x, r, fill) for x, fill in zip(tables, fills, strict=True)]
+    p0, p1, q0, q1 = (f_list(x)[0] for x in tables)
+    assert claim == scale * (p0 * q1 + p1 * q0 + lam * q0 * q1)
+
+
+@pytest.mark.parametrize(
+    "rows, m, log_n", [(1, 1, 0), (3, 1, 3), (2, 2, 1), (5, 7, 3), (16, 4, 4), (17, 9, 6), (2, 64, 6)]
+)
+def test_encode_rows(rng, rows, m, log_n):
+    x = field(rng, rows, m, extreme=True)
+    equal(kernels.encode_rows(x[0], x[1], log_n), twins.encode_rows(x[0], x[1], log_n))
+
+
+@pytest.mark.parametrize("rows, m, log_n", [(33, 100, 9), (2, 300, 10), (3, 513, 11)])
+def test_encode_rows_in_two_passes(rng, rows, m, log_n):
+    x = field(rng, rows, m)
+    expected = np.ascontiguousarray(np.moveaxis(f_fft(x, log_n), 2, 0))
+    equal(kernels.encode_rows(x[0], x[1], log_n), expected)
+
+
+def test_encode_rows_rejects_long_rows(rng):
+    x = field(rng, 1, 5)
+    with pytest.raises(ValueError, match="coefficients"):
+        kernels.encode_rows(x[0], x[1], 2)
+
+
+SHAPES = [(1, 1, 1, 1), (2, 3, 4, 1), (3, 2, 5, 6), (1, 2, 3, 16), (2, 3, 8, 40), (2, 1, 1, 70)]
+
+
+@pytest.mark.parametrize("outer, rows, n, inner", SHAPES)
+@pytest.mark.parametrize("dtype, bits", [(np.int32, 31), (np.int64, 45)])
+def test_fold_matrix(rng, outer, rows, n, inner, dtype, bits):
+    x, v = integers(rng, bits, outer, n, inner, dtype=dtype), field(rng, rows, n, extreme=True)
+    equal(kernels.fold_matrix(x, v), twins.fold_matrix(x, v))
+
+
+@pytest.mark.parametrize("outer, rows, n, inner", SHAPES)
+def test_fold_matrix_f(rng, outer, rows, n, inner):
+    x, v = field(rng, outer, n, inner, extreme=True), field(rng, rows, n, extreme=True)
+    equal(kernels.fold_matrix_f(x, v), twins.fold_matrix_f(x, v))
+
+
+def test_fold_matrix_with_extreme_values():
+    v = np.full((2, 1, 300), P - 1, np.uint64)
+    for inner in (1, 17):
+        for dtype, limit in ((np.int32, 1 << 31), (np.int64, 1 << 45)):
+            for value in (-limit, limit - 1):
+                x = np.full((1, 300, inner), value, dtype)
+                equal(kernels.fold_matrix(x, v), twins.fold_matrix(x, v))
+
+
+def test_fold_matrix_beyond_one_tile(rng):
+    x, v = integers(rng, 31, 1, 3, 1030, dtype=np.int32), field(rng, 2, 3)
+    equal(kernels.fold_matrix(x, v), twins.fold_matrix(x, v))
+    y = field(rng, 1, 3, 1030)
+    equal(kernels.fold_matrix_f(y, v), twins.fold_matrix_f(y, v))
+
+
+@pytest.mark.parametrize("m", LENGTHS)
+def test_axpy_outer(rng, m):
+    w, base, coef = field(rng, m + 9, extreme=True), field(rng, m, extreme=True), scalar(rng)
+    for pos in (0, 4, 9):
+        expected = twins.axpy_outer(w, pos, coef, base)
+        kernels.axpy_outer(w, pos, coef, base)
+        equal(w, expected)
+
+
+def test_axpy_outer_rejects_a_range_outside(rng):
+    w, base = field(rng, 8), field(rng, 4)
+    for pos in (-1, 5):
+        with pytest.raises(ValueError, match="range"):
+            kernels.axpy_outer(w, pos, F.ONE, base)
+    with pytest.raises(ValueError, match="contiguous"):
+        kernels.axpy_outer(w[:, ::2], 0, F.ONE, base)
+
+
+@pytest.mark.parametrize("rows, columns, count", [(1, 1, 1), (3, 5, 2), (20, 7, 3), (2, 520, 2)])
+def test_combine_rows(rng, rows, columns, count):
+    coefs = field(rng, count, rows, extreme=True)
+    digits = integers(rng, 31, rows, columns, 2, dtype=np.int32)
+    equal(kernels.combine_rows(coefs, digits), twins.combine_rows(coefs, digits))
+    lanes = np.ascontiguousarray(np.moveaxis(field(rng, rows, columns, extreme=True), 0, 2))
+    equal(kernels.combine_rows(coefs, lanes), twins.combine_rows(coefs, lanes))
+
+
+def test_views_and_read_only_arrays(rng):
+    x, y, r = field(rng, 40), field(rng, 40), scalar(rng)
+    strided, reverse = x[:, ::2], y[:, 19::-1]
+    frozen = strided.copy()
+    frozen.flags.writeable = False
+    for view in (strided, frozen):
+        equal(kernels.bind(view, r, F.ONE), twins.bind(strided, r, F.ONE))
+        assert kernels.product_round(view, 0, x, y) == twins.product_round(strided, 0, x, y)
+        assert kernels.product_round(None, 0, view, reverse) == twins.product_round(None, 0, strided, reverse)
+    digits = integers(rng, 31, 6, 20, dtype=np.int32)
+    equal(kernels.bind_int(digits[::2, 3], r), twins.bind_int(digits[::2, 3], r))
+    for part in (digits.T[None], digits.T[:, :, None], digits[None, ::2, ::-1]):
+        v = field(rng, 2, part.shape[1])
+        equal(kernels.fold_matrix(part, v), twins.fold_matrix(part, v))
+    lanes = field(rng, 8, 3)
+    equal(kernels.encode_rows(lanes[0].T, lanes[1].T, 4), twins.encode_rows(lanes[0].T, lanes[1].T, 4))
+
+
+def test_long_ranges_are_cut(rng, monkeypatch):
+    x, y, r = field(rng, 1 << 18), field(rng, 1 << 18), scalar(rng)
+    results = []
+    for threads in (1, 2):
+        monkeypatch.setattr(kernels, "THREADS", threads)
+        results.append((kernels.bind(x, r, F.ZERO), kernels.product_round(y, 0, x, y)))
+    (table, sums), (other_table, other_sums) = results
+    equal(table, other_table)
+    assert sums == other_sums

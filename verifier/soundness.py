@@ -1,0 +1,73 @@
+"""The soundness error of a proof of a given circuit, term by term (docs/SPEC.md, "Soundness").
+
+Each term bounds the chance, over one verifier challenge, that a false statement survives that round; grinding makes
+each try of the named rounds cost 2^bits hashes. |F| = (2^61 - 1)^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2
+
+from circuits.channel import Blind, CountingChannel
+from circuits.ir import ceil_log2
+from circuits.layout import Layout
+from circuits.protocol import ALPHA_GRIND, group_pairs, run
+from zkcert.core.code import PAD_INVERSE_RATE_BITS, PROXIMITY_GRIND, QUERY_GRIND, matrix_code, pad_code
+from zkcert.core.field import F, P
+from zkcert.core.padcode import PAD_GRIND
+
+FIELD_BITS = 2 * log2(P)
+
+
+@dataclass(frozen=True)
+class SoundnessTable:
+    """(name, log2 of the error) per term; `bits` is minus log2 of their sum."""
+
+    terms: tuple[tuple[str, float], ...]
+
+    @property
+    def bits(self) -> float:
+        return -log2(sum(2.0**t for _, t in self.terms))
+
+
+def over_field(count: float) -> float:
+    """log2(count / |F|)."""
+    return log2(count) - FIELD_BITS
+
+
+def soundness(layout: Layout) -> SoundnessTable:
+    """Add up every term for the circuit."""
+    circuit = layout.circuit
+    code = matrix_code(layout.data_end)
+    counter = CountingChannel()
+    run(counter, Blind(), layout, code.variables, dry=True)
+    pads = pad_code(counter.tape.singles, counter.tape.triples)
+
+    points = rounds = 0
+    for con in circuit.constraints:
+        out = sum(ax.bits for ax in con.out)
+        points += len(con.members) + out
+        if group_pairs(con, [F.ONE] * len(con.members)):
+            # degree 2 in each variable, the eq factor being taken out
+            rounds += 2 * (out + sum(ax.bits for ax in con.summed))
+    links = sum(sum(link.target.shape) for link in circuit.links)
+    publics = sum(len(p.tensor.digits) + sum(ceil_log2(n) for n in p.tensor.shape) for p in circuit.publics)
+    depth, table = ceil_log2(layout.digit_count), ceil_log2(layout.table_entries)
+    tree_rounds = sum(2 * d + 2 for d in range(depth)) + sum(2 * d + 2 for d in range(table))
+    claims = 8 * counter.tape.singles  # a generous bound on the number of batched claims
+    rate = code.rate
+    pad_rate = 2.0**-PAD_INVERSE_RATE_BITS
+    terms = (
+        ("random points and member weights", over_field(points + publics + links)),
+        ("product sum-checks", over_field(max(rounds, 1))),
+        ("LogUp challenge alpha", over_field(layout.digit_count + layout.table_entries) - ALPHA_GRIND),
+        ("fraction trees", over_field(tree_rounds)),
+        ("batching and its sum-check", over_field(claims + 2 * code.variables)),
+        ("matrix proximity", over_field(1 << code.log_n) - PROXIMITY_GRIND),
+        ("matrix queries", code.queries * log2((1 + rate) / 2) - QUERY_GRIND),
+        ("combined equations", over_field(2)),
+        ("pad proximity and tests", over_field((1 << pads.log_n) + 2)),
+        ("pad queries", pads.queries * log2((1 + 2 * pad_rate) / 2) - PAD_GRIND),
+    )
+    return SoundnessTable(terms)

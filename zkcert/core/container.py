@@ -1,0 +1,51 @@
+"""proof.bin: magic, then four length-prefixed sections: header, sample hashes, dataset multi-proof, argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.errors import MalformedProof
+
+from .field import P
+from .proof import Reader, section
+
+MAGIC = b"zkcert proof 1\n\0"
+HEADER_LIMIT = 1 << 16
+HASHES_LIMIT = 1 << 30
+MULTIPROOF_LIMIT = 1 << 28
+ARGUMENT_LIMIT = 1 << 30
+HASH_ROWS = 160
+
+
+@dataclass(frozen=True)
+class ProofFile:
+    """The sections of proof.bin. hashes: uint64 (T B, 160), canonical."""
+
+    header: bytes
+    hashes: NDArray[np.uint64]
+    multiproof: bytes
+    argument: bytes
+
+    def to_bytes(self) -> bytes:
+        parts = (self.header, self.hashes.astype("<u8").tobytes(), self.multiproof, self.argument)
+        return MAGIC + b"".join(map(section, parts))
+
+    @staticmethod
+    def parse(data: bytes) -> ProofFile:
+        """Strict inverse of `to_bytes`; raises MalformedProof."""
+        reader = Reader(data)
+        if reader.take(len(MAGIC)) != MAGIC:
+            raise MalformedProof("not a zkcert proof (or one of another version)")
+        header = reader.section(HEADER_LIMIT)
+        raw = reader.section(HASHES_LIMIT)
+        multiproof, argument = reader.section(MULTIPROOF_LIMIT), reader.section(ARGUMENT_LIMIT)
+        reader.end()
+        if not raw or len(raw) % (8 * HASH_ROWS):
+            raise MalformedProof("sample hashes: not a whole number of hashes")
+        hashes = np.frombuffer(raw, "<u8").astype(np.uint64).reshape(-1, HASH_ROWS)
+        if np.any(hashes >= P):
+            raise MalformedProof("sample hashes: an entry is not below p")
+        return ProofFile(header, hashes, multiproof, argument)
