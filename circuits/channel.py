@@ -144,33 +144,3 @@ class Blind:
 
     def batch(self, claims: object, weights: object) -> Blind:
         return self
-
-
-class CountingChannel:
-    """Counts the pads a run will need; its challenges are constants."""
-
-    def __init__(self) -> None:
-        self.tape = Tape()
-
-    def challenge(self, label: str) -> F:
-        return F(3, 5)
-
-    def challenges(self, label: str, count: int) -> list[F]:
-        return [F(3, 5)] * count
-
-    def send(self, label: str, values: Sequence[F] | None, count: int) -> list[Node]:
-        return [self.tape.receive(F.ZERO) for _ in range(count)]
-
-    def send_pairs(
-        self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int
-    ) -> list[tuple[Node, Node, Node]]:
-        return [self.tape.receive_pair(F.ZERO, F.ZERO) for _ in range(count)]
-
-    def reveal(self, label: str, value: F | None) -> F:
-        return F.ZERO
-
-    def grind(self, label: str, bits: int) -> None:
-        return None
-
-    def assert_zero(self, node: Node, name: str) -> None:
-        return None

@@ -117,7 +117,7 @@ class Certificate:
 
     def close(self, tau: Fraction, revealed: int | None = None) -> Layout:
         """Add the threshold and lay the circuit out."""
-        units = tau_units(tau)
+        units = tau_units(tau, self.plan.classes)
         if units < 0:
             raise UnusableInput(f"tau {float(tau)} is below the charged error of the fixed-point score")
         self.score.close(units, revealed)

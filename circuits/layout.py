@@ -6,6 +6,7 @@ size, largest first, so that each starts at a multiple of its length and no entr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -138,17 +139,26 @@ def prefix_index(r: list[F], length: int) -> F:
     return out
 
 
-def eq_at(point: list[F], index: I64) -> U64:
-    """eq(point, index) for an array of indices, shape (2, *index.shape)."""
-    out = np.zeros((2, *index.shape), np.uint64)
-    out[0] = 1
-    for j, r in enumerate(point):
-        bit = ((index >> (len(point) - 1 - j)) & 1).astype(bool)
-        one, zero = r, 1 - r
-        factor = np.where(
-            bit,
-            np.array([one.re, one.im], np.uint64).reshape(2, *[1] * index.ndim),
-            np.array([zero.re, zero.im], np.uint64).reshape(2, *[1] * index.ndim),
-        )
-        out = ff.f_mul(out, factor)
+def eq_at(point: Sequence[F], index: I64) -> U64:
+    """eq(point, index) for an array of indices (n,), shape (2, n): two half tables and one product."""
+    half = len(point) // 2
+    low_bits = len(point) - half
+    high, low = ff.eq_table(point[:half]), ff.eq_table(point[half:])
+    return ff.f_mul(high[:, index >> low_bits], low[:, index & ((1 << low_bits) - 1)])
+
+
+def column_heads(layout: Layout, z: list[F]) -> dict[tuple[Tensor, int], U64]:
+    """eq(z_high, position of a column) for every column: (2, n_digits, unroll) per tensor and block."""
+    by_bits: dict[int, list[tuple[Tensor, int]]] = {}
+    for t, place in layout.places.items():
+        for b, bits in enumerate(place.axis_bits):
+            by_bits.setdefault(sum(bits), []).append((t, b))
+    out = {}
+    for bits, columns in by_bits.items():
+        positions = [layout.places[t].positions[b] >> bits for t, b in columns]
+        values = eq_at(z[: len(z) - bits], np.concatenate([p.ravel() for p in positions]))
+        start = 0
+        for key, p in zip(columns, positions, strict=True):
+            out[key] = values[:, start : start + p.size].reshape(2, *p.shape)
+            start += p.size
     return out

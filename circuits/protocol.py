@@ -20,8 +20,21 @@ from zkcert.core import field as ff
 from zkcert.core.field import F
 
 from .channel import Channel, Node
-from .ir import Circuit, Coef, Constraint, DomainAxis, Form, ModularLink, PublicTensor, Tensor, View, ceil_log2
-from .layout import Layout, eq_at, prefix_eq, prefix_eq2, prefix_index
+from .ir import (
+    Circuit,
+    Coef,
+    Constraint,
+    DomainAxis,
+    Form,
+    ModularLink,
+    PublicTensor,
+    Same,
+    Source,
+    Tensor,
+    View,
+    ceil_log2,
+)
+from .layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
 
 U64 = NDArray[np.uint64]
 Vectors = Mapping[str, U64]
@@ -149,11 +162,24 @@ def resolve(form: Form, vecs: Vectors, broadcast: frozenset[str]) -> Functional:
         coefs = groups.setdefault(v, {})
         coefs[d] = coefs.get(d, F.ZERO) + c
     terms = []
+    sums: dict[str, F] = {}
+    known: dict[tuple[str, int], U64] = {}
+
+    def vector(src: Source) -> U64:
+        """One array object per plain axis, so that later steps can recognise it."""
+        if not isinstance(src, Same):
+            return src.vector(vecs)
+        if (src.axis, src.size) not in known:
+            known[src.axis, src.size] = src.vector(vecs)
+        return known[src.axis, src.size]
+
     for v, coefs in groups.items():
         factor = F.ONE
         for name in sorted(broadcast - v.axes):
-            factor = factor * ff.f_item(ff.f_sum(vecs[name]))
-        vectors = tuple(src.vector(vecs) for src in v.sources)
+            if name not in sums:
+                sums[name] = ff.f_item(ff.f_sum(vecs[name]))
+            factor = factor * sums[name]
+        vectors = tuple(vector(src) for src in v.sources)
         terms.append(Term(v.tensor, {d: c * factor for d, c in coefs.items()}, vectors))
     return Functional(tuple(terms))
 
@@ -169,14 +195,26 @@ def group_pairs(con: Constraint, weights: Sequence[F]) -> list[tuple[Form, Form]
     return [(a, Form(tuple((v, d, c) for (v, d), c in acc.items()))) for a, acc in grouped.items()]
 
 
+def split_axes(con: Constraint) -> tuple[tuple[DomainAxis, ...], tuple[DomainAxis, ...]]:
+    """(private output axes, kept axes): an output axis that exactly one operand of every product reads is folded
+    into that operand; the other output axes and the summed axes are the variables of the sum-check."""
+    products = [p for _, e in con.members for p in e.products]
+    private = tuple(
+        ax for ax in con.out if all((ax.name in a.axes) != (ax.name in b.axes) for a, b in products)
+    )
+    return private, (*(ax for ax in con.out if ax not in private), *con.summed)
+
+
 def constraint_claims(ch: Channel, oracle: Oracle, con: Constraint) -> list[Claim]:
     """Reduce one constraint to claims on X (a random combination of its members at a random output point)."""
     weights = ch.challenges(f"members/{con.name}", len(con.members))
     points, vecs = draw_point(ch, con.out)
     out_names = frozenset(a.name for a in con.out)
-    linear, const = Form(), F.ZERO
+    linear: dict[tuple[View, int], F] = {}
+    const = F.ZERO
     for (_, e), w in zip(con.members, weights, strict=True):
-        linear = linear + e.linear * w
+        for view, d, k in e.linear.terms:
+            linear[view, d] = linear.get((view, d), F.ZERO) + w * k
         for c in e.constants:
             value = w * c.coef
             given = dict(c.weights)
@@ -186,23 +224,19 @@ def constraint_claims(ch: Channel, oracle: Oracle, con: Constraint) -> list[Clai
                     v = ff.f_scale(v, ff.fp_from_int(np.array(given[ax.name], np.int64)))
                 value = value * ff.f_item(ff.f_sum(v))
             const = const + value
-    functional = resolve(linear, vecs, out_names)
+    functional = resolve(Form(tuple((v, d, k) for (v, d), k in linear.items())), vecs, out_names)
     pairs = group_pairs(con, weights)
     if not pairs:
         return [Claim(con.name, functional, ch.tape.known(-const))]
 
-    private = {
-        ax.name
-        for ax in con.out
-        if all((ax.name in a.axes) != (ax.name in b.axes) for a, b in pairs)
-    }
-    eq_axes = tuple(ax for ax in con.out if ax.name not in private)
+    private, kept = split_axes(con)
+    eq_axes = kept[: len(kept) - len(con.summed)]
     job = ProductJob(
         con.name,
         eq_axes,
         con.summed,
         [x for ax in eq_axes for x in points[ax.name]],
-        {name: vecs[name] for name in private},
+        {ax.name: vecs[ax.name] for ax in private},
         pairs,
     )
     prover = oracle.products(job)
@@ -384,48 +418,39 @@ def range_check(ch: Channel, oracle: Oracle, layout: Layout) -> list[Claim]:
 
 def weight_at(layout: Layout, claims: Sequence[Claim], weights: Sequence[F], z: list[F]) -> F:
     """The multilinear extension at z of the combined weight vector sum_j weights[j] * functional_j."""
-    n = len(z)
+    heads = column_heads(layout, z)
     tables: dict[tuple[int, int], U64] = {}
-    highs: dict[tuple[Tensor, int], U64] = {}
+    dots: dict[tuple[int, int, int, int], F] = {}
+
+    def dot(vec: U64, position: int, bits: int, start: int) -> F:
+        """<vec[start:], eq(z[position:position + bits], .)>, remembered: claims share their vectors."""
+        key = (id(vec), position, bits, start)
+        if key not in dots:
+            if (position, bits) not in tables:
+                tables[position, bits] = ff.eq_table(z[position : position + bits])
+            part = vec[:, start : start + (1 << bits)]
+            dots[key] = ff.f_dot(part, tables[position, bits][:, : part.shape[1]])
+        return dots[key]
+
     total = F.ZERO
     for claim, w in zip(claims, weights, strict=True):
         value = F.ZERO
         for span in claim.functional.spans:
             value = value + span_at(layout, span, z)
         for term in claim.functional.terms:
-            value = value + term_at(layout, term, z, n, tables, highs)
+            place = layout.places[term.tensor]
+            digits = sorted(term.coefs)
+            coefs = ff.f_array([term.coefs[d] for d in digits])
+            for b, (start, _) in enumerate(place.blocks):
+                position, low = len(z) - sum(place.axis_bits[b]), F.ONE
+                for axis, bits in enumerate(place.axis_bits[b], 1):
+                    low = low * dot(term.vecs[axis], position, bits, start if axis == term.tensor.split else 0)
+                    position += bits
+                head = ff.f_mul(heads[term.tensor, b][:, digits], term.vecs[0][:, None, :])
+                head = ff.f_mul(head, coefs[:, :, None])
+                value = value + low * ff.f_item(ff.f_sum(head.reshape(2, -1)))
         total = total + w * value
     return total
-
-
-def term_at(
-    layout: Layout,
-    term: Term,
-    z: list[F],
-    n: int,
-    tables: dict[tuple[int, int], U64],
-    highs: dict[tuple[Tensor, int], U64],
-) -> F:
-    place = layout.places[term.tensor]
-    value = F.ZERO
-    for b, (start, length) in enumerate(place.blocks):
-        bits = place.axis_bits[b]
-        position, low = n - sum(bits), F.ONE
-        for axis, (vec, k) in enumerate(zip(term.vecs[1:], bits, strict=True)):
-            span = (position, position + k)
-            if span not in tables:
-                tables[span] = ff.eq_table(z[span[0] : span[1]])
-            part = vec
-            if axis + 1 == term.tensor.split:
-                part = vec[:, start : start + (1 << length)]
-            low = low * ff.f_dot(part, tables[span][:, : part.shape[1]])
-            position += k
-        if (term.tensor, b) not in highs:
-            highs[term.tensor, b] = eq_at(z[: n - sum(bits)], place.positions[b] >> sum(bits))
-        high = highs[term.tensor, b]
-        for d, coef in term.coefs.items():
-            value = value + coef * low * ff.f_dot(np.ascontiguousarray(high[:, d]), term.vecs[0])
-    return value
 
 
 def span_at(layout: Layout, span: Span, z: list[F]) -> F:
@@ -444,7 +469,7 @@ def span_at(layout: Layout, span: Span, z: list[F]) -> F:
     return value + ff.f_item(heads, -1) * last
 
 
-def batch(ch: Channel, oracle: Oracle, layout: Layout, claims: Sequence[Claim], n: int, dry: bool) -> list[F]:
+def batch(ch: Channel, oracle: Oracle, layout: Layout, claims: Sequence[Claim], n: int) -> list[F]:
     """All claims to one: returns the point z; the revealed value of X~(z) is checked against the claims here."""
     xi = ch.challenge("batch")
     weights, power = [], F.ONE
@@ -461,9 +486,24 @@ def batch(ch: Channel, oracle: Oracle, layout: Layout, claims: Sequence[Claim], 
         claim = next_claim(ch, claim, t0, tinf, rho, None)
         z.insert(0, rho)
     value = ch.reveal("opened", prover.final())
-    w = F.ZERO if dry else weight_at(layout, claims, weights, z)
+    w = weight_at(layout, claims, weights, z)
     ch.assert_zero(ch.tape.linear([(F.ONE, claim)], -value * w), "batch")
     return z
+
+
+def message_counts(layout: Layout, n: int) -> tuple[int, int]:
+    """How many single pads and triples `run` uses."""
+    singles = triples = 0
+    for con in layout.circuit.constraints:
+        pairs = len({a for _, e in con.members for a, _ in e.products})
+        if pairs:
+            _, kept = split_axes(con)
+            singles += 1 + 2 * sum(ax.bits for ax in kept)
+            triples += pairs
+    for depth in (ceil_log2(layout.digit_count), ceil_log2(layout.table_entries)):
+        singles += depth * (depth - 1)  # two per round, d rounds in layer d
+        triples += 2 * depth
+    return singles + 2 * n, triples + 2
 
 
 def no_phase(name: str) -> AbstractContextManager[object]:
@@ -477,22 +517,17 @@ def run(
     n: int,
     *,
     phase: Phase = no_phase,
-    dry: bool = False,
 ) -> list[F]:
-    """The whole argument up to one evaluation claim on X; returns its point (n coordinates).
-
-    `dry` only counts messages: public weights are not evaluated.
-    """
+    """The whole argument up to one evaluation claim on X; returns its point (n coordinates)."""
     circuit: Circuit = layout.circuit
     claims: list[Claim] = []
     with phase("constraints"):
         for con in circuit.constraints:
             claims += constraint_claims(ch, oracle, con)
-        if not dry:
-            claims += [public_claim(ch, p) for p in circuit.publics]
-            claims += [link_claim(ch, link) for link in circuit.links]
+        claims += [public_claim(ch, p) for p in circuit.publics]
+        claims += [link_claim(ch, link) for link in circuit.links]
     with phase("range checks"):
         claims += range_check(ch, oracle, layout)
     with phase("batch"):
         oracle.check(claims, ch)
-        return batch(ch, oracle, layout, claims, n, dry)
+        return batch(ch, oracle, layout, claims, n)

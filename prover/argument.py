@@ -6,9 +6,8 @@ import secrets
 
 import numpy as np
 
-from circuits.channel import Blind, CountingChannel
 from circuits.layout import Layout
-from circuits.protocol import Phase, no_phase, run
+from circuits.protocol import Phase, message_counts, no_phase, run
 from circuits.witness import Witness
 from zkcert.core.code import matrix_code
 from zkcert.core.proof import section
@@ -18,13 +17,6 @@ from .channel import Pads, ProverChannel
 from .commit import MatrixCommitment
 from .oracle import ProverOracle, place_digits
 from .pads import PadCommitment
-
-
-def count_pads(layout: Layout, variables: int) -> tuple[int, int]:
-    """How many single pads and triples a proof of this circuit needs: a dry run of the reductions."""
-    counter = CountingChannel()
-    run(counter, Blind(), layout, variables, dry=True)
-    return counter.tape.singles, counter.tape.triples
 
 
 def prove_circuit(
@@ -44,7 +36,7 @@ def prove_circuit(
     secret = secrets.token_bytes(32)
     with phase("layout"):
         x = place_digits(layout, witness)
-        pads = Pads.draw(secret, *count_pads(layout, code.variables))
+        pads = Pads.draw(secret, *message_counts(layout, code.variables))
     with phase("commit"):
         matrix = MatrixCommitment(x, code, secret)
         pad_commitment = PadCommitment(pads, secret)
@@ -53,6 +45,7 @@ def prove_circuit(
     channel = ProverChannel(transcript, pads, strict)
     oracle = ProverOracle(layout, witness, x, np.ascontiguousarray(matrix.masks), code, strict)
     z = run(channel, oracle, layout, code.variables, phase=phase)
+    assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
     with phase("open"):
         opening = matrix.open(transcript, z)
     with phase("pads"):

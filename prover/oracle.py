@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from .channel import ProverChannel
 from .tables import form_table, functional_value
 
 U64 = NDArray[np.uint64]
+SPAN_BLOCK_BITS = 16
+LEAF_BLOCK = 1 << 20
 
 
 class Products:
@@ -63,16 +65,20 @@ class Products:
 
 
 class Tree:
-    """A LogUp fraction tree: levels[d] holds p, q (2, ceil(count / 2^(depth-d)))."""
+    """A LogUp fraction tree: levels[d] holds p, q (2, ceil(count / 2^(depth-d))).
 
-    def __init__(self, p: U64 | None, q: U64) -> None:
-        if p is None:
-            p = np.zeros_like(q)
-            p[0] = 1
-        depth = ceil_log2(q.shape[1])
-        levels = [(p, q)]
-        for _ in range(depth):
-            levels.append(kernels.fraction_layer(*levels[-1]))
+    The leaves are computed twice rather than kept, and levels are dropped as the reduction passes them.
+    """
+
+    def __init__(self, leaves: Callable[[], tuple[U64 | None, U64]]) -> None:
+        """leaves() gives p, q; p = None stands for ones."""
+        self.leaves = leaves
+        p, q = leaves()
+        self.depth = ceil_log2(q.shape[1])
+        levels: list[tuple[U64, U64]] = []
+        for _ in range(self.depth):
+            p, q = unit_fractions(q) if p is None else kernels.fraction_layer(p, q)
+            levels.append((p, q))
         self.levels = levels[::-1]
 
     def root(self) -> tuple[F, F]:
@@ -80,23 +86,76 @@ class Tree:
         return ff.f_item(p, 0), ff.f_item(q, 0)
 
     def start_layer(self, depth: int, point: Sequence[F], lam: F) -> None:
-        p, q = self.levels[depth + 1]
-        self.levels[depth] = self.levels[depth][:0]  # type: ignore[assignment]
+        p: U64 | None
+        if depth + 1 == self.depth:
+            p, q = self.leaves()
+        else:
+            p, q = self.levels[depth + 1]
+        self.levels[depth] = (q[:, :0], q[:, :0])
         self.lam = lam
-        self.tables = [*kernels.split_children(p, F.ZERO), *kernels.split_children(q, F.ONE)]
-        m = self.tables[0].shape[1]
-        self.eq = kernels.eq_levels(list(point[:-1]), -(-m // 2)) if point else []
+        self.q = kernels.split_children(q, F.ONE)
+        self.p: tuple[U64, U64] | None = None
+        if p is not None:
+            self.p = kernels.split_children(p, F.ZERO)
+        else:
+            self.unit_odd = int(q.shape[1] % 2)
+        del p, q  # the split copies replace them
+        self.eq = kernels.eq_levels(list(point[:-1]), -(-self.q[0].shape[1] // 2)) if point else []
+
+    def _unit_numerators(self, start: int, stop: int) -> tuple[U64, U64]:
+        """p0, p1 of a range of leaf pairs whose numerators are ones (zero where there is no leaf)."""
+        p0 = np.zeros((2, stop - start), np.uint64)
+        p0[0] = 1
+        p1 = p0.copy()
+        if self.unit_odd and stop == self.q[0].shape[1]:
+            p1[0, -1] = 0
+        return p0, p1
 
     def round(self, eq_rest: int) -> tuple[F, F]:
-        p0, p1, q0, q1 = self.tables
-        return kernels.fraction_round((p0, p1), (q0, q1), self.eq[eq_rest], self.lam)
+        e = self.eq[eq_rest]
+        if self.p is not None:
+            return kernels.fraction_round(self.p, self.q, e, self.lam)
+        t0 = tinf = F.ZERO
+        m = self.q[0].shape[1]
+        for start in range(0, m, LEAF_BLOCK):
+            stop = min(start + LEAF_BLOCK, m)
+            q = tuple(np.ascontiguousarray(x[:, start:stop]) for x in self.q)
+            part = np.ascontiguousarray(e[:, start // 2 : -(-stop // 2)])
+            a, b = kernels.fraction_round(self._unit_numerators(start, stop), (q[0], q[1]), part, self.lam)
+            # every call adds lam for the entries it does not see; only one may
+            t0, tinf = t0 + a - (self.lam if start else 0), tinf + b
+        return t0, tinf
 
     def bind(self, r: F) -> None:
-        self.tables = [kernels.bind(x, r, F(int(i >= 2))) for i, x in enumerate(self.tables)]
+        if self.p is None:
+            m = self.q[0].shape[1]
+            p0, p1 = (np.zeros((2, -(-m // 2)), np.uint64) for _ in range(2))
+            p0[0] = p1[0] = 1
+            last = self._unit_numerators(m - 2 + m % 2, m)
+            for p, tail in zip((p0, p1), last, strict=True):
+                p[:, -1:] = kernels.bind(tail, r, F.ZERO)
+            self.p = (p0, p1)
+        else:
+            self.p = (kernels.bind(self.p[0], r, F.ZERO), kernels.bind(self.p[1], r, F.ZERO))
+        self.q = (kernels.bind(self.q[0], r, F.ONE), kernels.bind(self.q[1], r, F.ONE))
 
     def finals(self) -> tuple[F, F, F, F]:
-        p0, p1, q0, q1 = (ff.f_item(x, 0) for x in self.tables)
+        p = self._unit_numerators(0, 1) if self.p is None else self.p
+        p0, p1, q0, q1 = (ff.f_item(x, 0) for x in (*p, *self.q))
         return p0, p1, q0, q1
+
+
+def unit_fractions(q: U64) -> tuple[U64, U64]:
+    """The level above leaves 1/q, block by block."""
+    half = -(-q.shape[1] // 2)
+    out_p, out_q = np.empty((2, half), np.uint64), np.empty((2, half), np.uint64)
+    for start in range(0, q.shape[1], LEAF_BLOCK):
+        part = np.ascontiguousarray(q[:, start : start + LEAF_BLOCK])
+        ones = np.zeros_like(part)
+        ones[0] = 1
+        at = slice(start // 2, start // 2 + -(-part.shape[1] // 2))
+        out_p[:, at], out_q[:, at] = kernels.fraction_layer(ones, part)
+    return out_p, out_q
 
 
 class Batch:
@@ -173,27 +232,33 @@ class ProverOracle:
     def trees(self, alpha: F) -> tuple[Tree, Tree]:
         lay = self.layout
         seg = lay.segments
-        q = kernels.leaf_denominators(
-            self.x[: lay.digit_count],
-            np.array([s.start for s in seg], np.int64),
-            np.array([s.shift for s in seg], np.int64),
-            np.array([s.cls for s in seg], np.int64),
-            alpha,
-        )
-        digits = Tree(None, q)
-        entries = np.concatenate([np.arange(size, dtype=np.int32) for size in lay.tables])
-        starts = np.cumsum([0, *lay.tables[:-1]])
-        zero, cls = np.zeros(len(lay.tables), np.int64), np.arange(len(lay.tables))
-        qt = kernels.leaf_denominators(entries, starts, zero, cls, alpha)
-        m = self.x[lay.multiplicity_start :].astype(np.int64)
-        return digits, Tree(ff.f_from_fp(ff.fp_from_int(-m)), qt)
+        starts = np.array([s.start for s in seg], np.int64)
+        shifts = np.array([s.shift for s in seg], np.int64)
+        classes = np.array([s.cls for s in seg], np.int64)
+
+        def digits() -> tuple[U64 | None, U64]:
+            return None, kernels.leaf_denominators(self.x[: lay.digit_count], starts, shifts, classes, alpha)
+
+        def table() -> tuple[U64 | None, U64]:
+            entries = np.concatenate([np.arange(size, dtype=np.int32) for size in lay.tables])
+            firsts = np.cumsum([0, *lay.tables[:-1]])
+            zero, cls = np.zeros(len(lay.tables), np.int64), np.arange(len(lay.tables))
+            m = self.x[lay.multiplicity_start :].astype(np.int64)
+            q = kernels.leaf_denominators(entries, firsts, zero, cls, alpha)
+            return ff.f_from_fp(ff.fp_from_int(-m)), q
+
+        return Tree(digits), Tree(table)
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Batch:
         w = np.zeros((2, self.layout.data_end), np.uint64)
         for claim, weight in zip(claims, weights, strict=True):
             for span in claim.functional.spans:
-                eq = kernels.eq_levels(list(span.point), span.count)[-1]
-                kernels.axpy_outer(w, span.start, weight, eq)
+                low = min(SPAN_BLOCK_BITS, len(span.point))
+                head = ff.eq_table(span.point[: len(span.point) - low])
+                block = kernels.eq_levels(list(span.point[len(span.point) - low :]), 1 << low)[-1]
+                for i, start in enumerate(range(0, span.count, 1 << low)):
+                    part = np.ascontiguousarray(block[:, : span.count - start])
+                    kernels.axpy_outer(w, span.start + start, weight * ff.f_item(head, i), part)
             for term in claim.functional.terms:
                 place = self.layout.places[term.tensor]
                 for b, (start, length) in enumerate(place.blocks):

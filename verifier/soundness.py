@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2
 
-from circuits.channel import Blind, CountingChannel
 from circuits.ir import ceil_log2
 from circuits.layout import Layout
-from circuits.protocol import ALPHA_GRIND, group_pairs, run
+from circuits.protocol import ALPHA_GRIND, message_counts
 from zkcert.core.code import PAD_INVERSE_RATE_BITS, PROXIMITY_GRIND, QUERY_GRIND, matrix_code, pad_code
-from zkcert.core.field import F, P
+from zkcert.core.field import P
 from zkcert.core.padcode import PAD_GRIND
 
 FIELD_BITS = 2 * log2(P)
@@ -40,22 +39,21 @@ def soundness(layout: Layout) -> SoundnessTable:
     """Add up every term for the circuit."""
     circuit = layout.circuit
     code = matrix_code(layout.data_end)
-    counter = CountingChannel()
-    run(counter, Blind(), layout, code.variables, dry=True)
-    pads = pad_code(counter.tape.singles, counter.tape.triples)
+    singles, triples = message_counts(layout, code.variables)
+    pads = pad_code(singles, triples)
 
     points = rounds = 0
     for con in circuit.constraints:
         out = sum(ax.bits for ax in con.out)
         points += len(con.members) + out
-        if group_pairs(con, [F.ONE] * len(con.members)):
+        if any(e.products for _, e in con.members):
             # degree 2 in each variable, the eq factor being taken out
             rounds += 2 * (out + sum(ax.bits for ax in con.summed))
     links = sum(sum(link.target.shape) for link in circuit.links)
     publics = sum(len(p.tensor.digits) + sum(ceil_log2(n) for n in p.tensor.shape) for p in circuit.publics)
     depth, table = ceil_log2(layout.digit_count), ceil_log2(layout.table_entries)
     tree_rounds = sum(2 * d + 2 for d in range(depth)) + sum(2 * d + 2 for d in range(table))
-    claims = 8 * counter.tape.singles  # a generous bound on the number of batched claims
+    claims = len(circuit.constraints) + 2 * triples + len(circuit.publics) + len(circuit.links) + 2
     rate = code.rate
     pad_rate = 2.0**-PAD_INVERSE_RATE_BITS
     terms = (

@@ -55,14 +55,18 @@ SCALED_LOSS_LIMBS = 6
 SLACK_LIMBS = 5
 MAX_STEPS = 1 << 12
 
-# |y_fixed - y| <= 2^-24 for every step, given the network's fixed-point logits and gradients (docs/SPEC.md, "Error
-# charged to the prover"); the population deviation moves by no more than that.
-SCORE_ERROR = 1 << (32 - 24)
+
+def charged_error(classes: int) -> int:
+    """Bound on |y_fixed - y_real| in units of 2^-32, given the network's fixed-point logits and gradients.
+
+    Derived in docs/SPEC.md, "Error charged to the prover"; the population deviation moves by no more than this.
+    """
+    return 8 * classes + 32
 
 
-def tau_units(tau: Fraction) -> int:
+def tau_units(tau: Fraction, classes: int) -> int:
     """The integer threshold compared with the score, Q32: tau less the charged error. Negative: tau is too small."""
-    return (tau.numerator << 32) // tau.denominator - SCORE_ERROR
+    return (tau.numerator << 32) // tau.denominator - charged_error(classes)
 
 
 class StepSize:

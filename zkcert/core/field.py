@@ -24,6 +24,8 @@ _MASK29 = np.uint64((1 << 29) - 1)
 _S3, _S29, _S32, _S61 = np.uint64(3), np.uint64(29), np.uint64(32), np.uint64(61)
 _BLOCK = 1 << 14  # elements per block: the temporaries of a product stay in the L2 cache
 _FFT_BLOCK = 1 << 15
+_SMALL = 1 << 11  # F products of fewer lanes are dominated by the cost of calling numpy
+_SCALAR_EQ = 4  # eq tables of so few variables are made of scalars
 
 
 # ------------------------------------------------------------------------------------------ scalars
@@ -330,9 +332,19 @@ def f_conj(a: U64Array) -> U64Array:
 
 def f_mul(a: U64Array, b: U64Array) -> U64Array:
     """a * b, three F_p products per element."""
-    a, b = np.broadcast_arrays(*_align(a, b))
+    a, b = _align(a, b)
+    if a.shape != b.shape:
+        a, b = np.broadcast_arrays(a, b)
     if a.ndim == 1:
         return f_mul(a[:, None], b[:, None])[:, 0]
+    if a.size <= _SMALL:
+        # One call for the three products: here the cost is that of calling numpy.
+        x, y = np.empty((2, 3, *a.shape[1:]), np.uint64)
+        x[:2], y[:2] = a, b
+        np.add(a[0], a[1], out=x[2])
+        np.add(b[0], b[1], out=y[2])
+        rr, ii, cross = _reduce(_mul_lazy(x, y))
+        return _reduce(np.stack((rr + (_P - ii), cross + (_P + _P - rr - ii))))
     out = np.empty(a.shape, np.uint64)
     for ar, ai, br, bi, zr, zi in _split(*a, *b, *out):
         rr, ii = _reduce(_mul_lazy(ar, br)), _reduce(_mul_lazy(ai, bi))
@@ -408,15 +420,15 @@ def f_from_bytes(data: bytes) -> U64Array:
 
 def eq_table(point: Sequence[F]) -> U64Array:
     """All eq(point, bits of i), shape (2, 2^n); point[0] belongs to the most significant bit of i."""
-    table = np.zeros((2, 1 << len(point)), np.uint64)
-    table[0, 0] = 1
-    size = 1
+    if len(point) > _SCALAR_EQ:
+        half = len(point) // 2
+        high, low = eq_table(point[:half]), eq_table(point[half:])
+        return f_mul(high[:, :, None], low[:, None, :]).reshape(2, -1)
+    table = [F.ONE]
     for r in reversed(point):
-        high = f_mul_scalar(table[:, :size], r)
-        table[:, size : 2 * size] = high
-        table[:, :size] = f_sub(table[:, :size], high)
-        size *= 2
-    return table
+        high_half = [x * r for x in table]
+        table = [x - y for x, y in zip(table, high_half, strict=True)] + high_half
+    return f_array(table)
 
 
 def eq_eval(p: Sequence[F], q: Sequence[F]) -> F:

@@ -1,0 +1,281 @@
+"""Small models with everything their circuits need: hand-made ones by name, random ones by seed.
+
+    random_case(7)                       graph, shapes, batch, steps, variant and data are drawn from the seed,
+    random_case(7, kind="q32", batch=1)  ... except for what is given; some seeds are refused (GradientTooSmall)
+    tiny_cnn(), tiny_mlp()               small circuits; the first has every layer type
+    Graph(rng, [1, 4, 4]).flatten().linear(3).case(batch=2)
+    build(graph, params, spec, pixels=..., labels=...)
+
+Each is a `Case`; ``certificate, witness, trace = case.run(tau=Fraction(3))``, and `violations` checks a witness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from circuits.compile import Certificate, Plan, Trace
+from circuits.ir import Circuit
+from circuits.witness import Witness
+from zkcert.config import ProbeConfig
+from zkcert.core import sis
+from zkcert.model import Model, input_affine
+
+EPS = Fraction(1, 10**8)
+BATCHES, STEPS, VARIANTS, KINDS = (1, 2, 3, 5), (2, 3), ("asam-all", "sam"), ("u8", "q32")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model, the public plan of a probe of it, and the private data.
+
+    pixels: uint8, or int64 in Q31.32, [T, B, C, H, W]; labels: int64 [T, B]; samples: both as committed bytes,
+    uint8 [T, B, bytes]; randomness: uint8 [T, B, 1280].
+    """
+
+    model: Model
+    plan: Plan
+    pixels: np.ndarray
+    labels: np.ndarray
+    samples: np.ndarray
+    randomness: np.ndarray
+
+    @property
+    def config(self) -> ProbeConfig:
+        p = self.plan
+        return ProbeConfig(p.steps, p.batch, p.rho, Fraction(p.batch, p.divisor), p.eps, p.variant)
+
+    def execute(self) -> tuple[Certificate, Witness, Trace]:
+        """The circuit without its threshold, and its honest execution."""
+        certificate = Certificate(self.plan)
+        return certificate, *certificate.execute(self.samples, self.randomness)
+
+    def run(
+        self, tau: Fraction = Fraction(30), revealed: int | None = None
+    ) -> tuple[Certificate, Witness, Trace]:
+        """The same with the threshold."""
+        certificate, witness, trace = self.execute()
+        certificate.close(tau, revealed)
+        certificate.threshold(witness, trace)
+        return certificate, witness, trace
+
+
+def sample_bytes(pixels: np.ndarray, labels: np.ndarray, label_bytes: int = 1) -> np.ndarray:
+    """Samples as committed: one byte per value, or q + 2^43 in six, then the label, little-endian."""
+    flat = pixels.reshape(*pixels.shape[:2], -1)
+    if pixels.dtype != np.uint8:
+        shifted = flat.astype("<i8") + (1 << 43)
+        flat = shifted[..., None].view(np.uint8).reshape(*flat.shape, 8)[..., :6].reshape(*flat.shape[:2], -1)
+    tail = labels.astype("<i8")[..., None].view(np.uint8)[..., :label_bytes]
+    return np.concatenate([flat, tail], axis=2)
+
+
+def build(
+    graph: Sequence[Mapping[str, Any]],
+    params: Mapping[str, np.ndarray],
+    spec: Mapping[str, Any],
+    *,
+    pixels: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    kind: str = "u8",
+    steps: int = 2,
+    batch: int = 3,
+    rho: Fraction = Fraction(1, 20),
+    divisor: int | None = None,
+    eps: Fraction = EPS,
+    variant: str = "asam-all",
+    label_bytes: int = 1,
+    seed: int = 0,
+) -> Case:
+    """A case from parts; pixels and labels are drawn from `seed` where absent. `divisor` is B / lr."""
+    rng = np.random.default_rng([seed, 1])
+    model = Model([dict(node) for node in graph], dict(spec), {k: np.asarray(v) for k, v in params.items()})
+    if pixels is None:
+        shape = (steps, batch, *spec["shape"])
+        limits = (0, 256, shape, np.uint8) if kind == "u8" else (-1 << 33, 1 << 33, shape)
+        pixels = rng.integers(*limits)
+    if labels is None:
+        labels = rng.integers(0, model.classes, (steps, batch))
+    kind = "u8" if pixels.dtype == np.uint8 else "q32"
+    samples = sample_bytes(pixels, labels, label_bytes)
+    randomness = rng.integers(0, 256, (steps, batch, sis.RHO), np.uint8)
+    hashes = sis.hash_samples(samples.reshape(steps * batch, -1), randomness.reshape(steps * batch, -1))
+    plan = Plan(
+        graph=model.graph,
+        input=model.input,
+        affine=input_affine(model.input, kind),
+        weights={name: model.quantized(name) for name in model.params},
+        kind=kind,
+        classes=model.classes,
+        label_bytes=label_bytes,
+        steps=steps,
+        batch=batch,
+        rho=rho,
+        divisor=divisor or 80 * batch,
+        eps=eps,
+        variant=variant,
+        hashes=hashes.reshape(steps, batch, sis.ROWS),
+    )
+    return Case(model, plan, pixels, labels, samples, randomness)
+
+
+# ------------------------------------------------------------------------------------------------ graphs
+
+
+class Graph:
+    """A graph under construction, its weights drawn as it grows: ``Graph(rng, [2, 5, 6]).conv(3).relu()``."""
+
+    def __init__(
+        self, rng: np.random.Generator, shape: Sequence[int], pad: int = 0, scale: float = 1.0
+    ) -> None:
+        """shape: [C, H, W] of the samples; scale: of the weights, relative to 1/sqrt(fan-in)."""
+        self.rng, self.scale = rng, scale
+        self.spec = {"shape": list(shape), "pad": pad, "mean": [0.3] * shape[0], "std": [0.4] * shape[0]}
+        self.shape = [shape[0], *(n + 2 * pad for n in shape[1:])]
+        self.nodes: list[dict[str, Any]] = []
+        self.params: dict[str, np.ndarray] = {}
+
+    def _node(self, op: str, **fields: Any) -> str:
+        name = f"{op}{len(self.nodes)}"
+        self.nodes.append({"op": op, "name": name, **fields})
+        return name
+
+    def _affine(self, op: str, shape: Sequence[int], bias: bool, **fields: Any) -> None:
+        name = f"{op}{len(self.nodes)}"
+        names = f"{name}.weight", f"{name}.bias" if bias else None
+        self._node(op, weight=names[0], bias=names[1], **fields)
+        scale = self.scale / np.sqrt(np.prod(shape[1:]))
+        self.params[names[0]] = (scale * self.rng.standard_normal(shape)).astype(np.float32)
+        if bias:
+            self.params[names[1]] = (0.3 * self.rng.standard_normal(shape[0])).astype(np.float32)
+
+    def _shrink(
+        self, channels: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
+    ) -> None:
+        sizes = zip(self.shape[1:], kernel, stride, pad, strict=True)
+        self.shape = [channels, *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)]
+
+    def conv(
+        self,
+        out: int,
+        kernel: Sequence[int] = (3, 3),
+        stride: Sequence[int] = (1, 1),
+        pad: Sequence[int] = (0, 0),
+        bias: bool = True,
+    ) -> Graph:
+        self._affine("conv2d", (out, self.shape[0], *kernel), bias, stride=list(stride), padding=list(pad))
+        self._shrink(out, kernel, stride, pad)
+        return self
+
+    def pool(self, op: str, kernel: Sequence[int] = (2, 2), stride: Sequence[int] = (2, 2)) -> Graph:
+        """op: "maxpool2d" or "avgpool2d"."""
+        self._node(op, kernel=list(kernel), stride=list(stride))
+        self._shrink(self.shape[0], kernel, stride, (0, 0))
+        return self
+
+    def relu(self) -> Graph:
+        self._node("relu")
+        return self
+
+    def flatten(self) -> Graph:
+        self._node("flatten")
+        self.shape = [int(np.prod(self.shape))]
+        return self
+
+    def linear(self, out: int, bias: bool = True) -> Graph:
+        self._affine("linear", (out, self.shape[0]), bias)
+        self.shape = [out]
+        return self
+
+    def case(self, **options: Any) -> Case:
+        """See `build`."""
+        return build(self.nodes, self.params, self.spec, **options)
+
+
+def tiny_mlp(seed: int = 0, **options: Any) -> Case:
+    """Twelve inputs, five hidden units, four classes."""
+    rng = np.random.default_rng([seed, 2])
+    return Graph(rng, [1, 3, 4]).flatten().linear(5).relu().linear(4).case(seed=seed, **options)
+
+
+def tiny_cnn(seed: int = 0, **options: Any) -> Case:
+    """Every layer type: convolutions with and without bias, padding, overlapping average windows."""
+    rng = np.random.default_rng([seed, 3])
+    g = Graph(rng, [2, 5, 6], pad=1).conv(3, pad=(1, 1)).relu().pool("maxpool2d")
+    g.conv(4, (2, 3), (1, 1), (0, 1), bias=False).relu().pool("avgpool2d", (2, 2), (1, 1))
+    return g.flatten().linear(3).case(seed=seed, **options)
+
+
+def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:
+    """A random network of up to three convolutions and two linear layers on images up to 2 x 7 x 7."""
+    shape = [int(rng.integers(1, 3)), int(rng.integers(3, 8)), int(rng.integers(3, 8))]
+    g = Graph(rng, shape, int(rng.integers(0, 2)), scale)
+    draw = lambda low, limits: [int(rng.integers(low, min(3, n) + 1)) for n in limits]  # noqa: E731
+    if rng.random() < 0.15:
+        g.relu()
+    for _ in range(int(rng.integers(0, 4))):
+        kernel = draw(1, g.shape[1:])
+        pad = [int(rng.integers(0, min(k, 2))) for k in kernel]
+        g.conv(int(rng.integers(1, 5)), kernel, draw(1, (2, 2)), pad, bias=bool(rng.random() < 0.7))
+        if rng.random() < 0.8:
+            g.relu()
+        if rng.random() < 0.6:
+            op = ("maxpool2d", "avgpool2d")[int(rng.integers(2))]
+            g.pool(op, draw(1, g.shape[1:]), draw(1, (2, 2)))
+    g.flatten()
+    if rng.random() < 0.5:
+        g.linear(int(rng.integers(2, 7)), bias=bool(rng.random() < 0.7)).relu()
+    g.linear(int(rng.integers(2, 7)), bias=bool(rng.random() < 0.7))
+    return g
+
+
+def random_case(seed: int, *, scale: float | None = None, **options: Any) -> Case:
+    """A random case; `options` as for `build` replace what the seed would choose."""
+    rng = np.random.default_rng([seed, 4])
+    pick = lambda values: values[int(rng.integers(len(values)))]  # noqa: E731
+    chosen = {
+        "kind": pick(KINDS),
+        "steps": pick(STEPS),
+        "batch": pick(BATCHES),
+        "rho": pick((Fraction(1, 20), Fraction(3, 70), Fraction(1, 1000), Fraction(7, 500))),
+        "divisor": pick((37, 400, 12345, 1 << 22)),
+        "eps": pick((Fraction(0), EPS, Fraction(1, 3))),
+        "variant": pick(VARIANTS),
+    }
+    drawn = pick((0.5, 1.0, 1.0, 2.0))
+    g = random_graph(rng, drawn if scale is None else scale)
+    return g.case(seed=seed, **{**chosen, **options})
+
+
+# ------------------------------------------------------------------------------------------------ checks
+
+
+def violations(circuit: Circuit, w: Witness) -> list[str]:
+    """Names of everything the witness breaks: digit ranges, identities, public tensors, links (over F_p)."""
+    out = []
+    for t in circuit.tensors:
+        for i, d in enumerate(t.digits):
+            if w.array(t)[i].min() < d.range.lo or w.array(t)[i].max() > d.range.hi:
+                out.append(f"range of {t.name}[{i}]")
+    for con in circuit.constraints:
+        for label, e in con.members:
+            if np.any(w.expression(e, con.out, con.summed)):
+                out.append(f"{con.name}/{label}")
+    for pub in circuit.publics:
+        if np.any(w.array(pub.tensor)[:, pub.index] != pub.values):
+            out.append(f"public {pub.tensor.name}")
+    for link in circuit.links:
+        if np.any(link_values(link, w) != link.target):
+            out.append(f"link {link.name}")
+    return out
+
+
+def link_values(link: Any, w: Witness) -> np.ndarray:
+    """Left sides of a modular link whose tensors are bytes and whose matrices are the sample hash's."""
+    parts = [w.array(t)[0].astype(np.uint8) for t, _ in link.parts]
+    flat = [x.reshape(-1, x.shape[-1]) for x in parts]
+    return sis.hash_samples(*flat).reshape(link.target.shape)
