@@ -91,7 +91,7 @@ class Tree:
             p, q = self.leaves()
         else:
             p, q = self.levels[depth + 1]
-        self.levels[depth] = (q[:, :0], q[:, :0])
+            self.levels[depth + 1] = (q[:, :0], q[:, :0])
         self.lam = lam
         self.q = kernels.split_children(q, F.ONE)
         self.p: tuple[U64, U64] | None = None

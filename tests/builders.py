@@ -1,12 +1,12 @@
 """Small models with everything their circuits need: hand-made ones by name, random ones by seed.
 
-    random_case(7)                       graph, shapes, batch, steps, variant and data are drawn from the seed,
-    random_case(7, kind="q32", batch=1)  ... except for what is given; some seeds are refused (GradientTooSmall)
+    random_case(7)                       graph, shapes, batch, steps, variant and data from the seed,
+    random_case(7, kind="q32", batch=1)  ... but for what is given; some are refused (GradientTooSmall)
     tiny_cnn(), tiny_mlp()               small circuits; the first has every layer type
     Graph(rng, [1, 4, 4]).flatten().linear(3).case(batch=2)
     build(graph, params, spec, pixels=..., labels=...)
 
-Each is a `Case`; ``certificate, witness, trace = case.run(tau=Fraction(3))``, and `violations` checks a witness.
+Each is a `Case`: ``certificate, witness, trace = case.run(tau=Fraction(3))``. `violations` checks a witness.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ BATCHES, STEPS, VARIANTS, KINDS = (1, 2, 3, 5), (2, 3), ("asam-all", "sam"), ("u
 class Case:
     """A model, the public plan of a probe of it, and the private data.
 
-    pixels: uint8, or int64 in Q31.32, [T, B, C, H, W]; labels: int64 [T, B]; samples: both as committed bytes,
-    uint8 [T, B, bytes]; randomness: uint8 [T, B, 1280].
+    pixels: uint8, or int64 in Q31.32, [T, B, C, H, W]; labels: int64 [T, B]; samples: both as committed
+    bytes, uint8 [T, B, bytes]; randomness: uint8 [T, B, 1280].
     """
 
     model: Model

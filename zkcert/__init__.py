@@ -1,1 +1,59 @@
-"""zkcert: zero-knowledge certificates of directional sharpness."""
+"""zkcert: zero-knowledge certificates of directional sharpness.
+
+The functions `commit`, `announce`, `prove`, `verify`, `inspect`, `measure` and `demo` do what the commands of the
+same names do. All names load on first use: importing zkcert needs neither PyTorch nor numba.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from zkcert.errors import (
+    MalformedProof,
+    ProofRejected,
+    RangeOverflow,
+    ThresholdExceeded,
+    UnsupportedLayer,
+    UnusableInput,
+    ZkcertError,
+)
+
+if TYPE_CHECKING:
+    from zkcert.api import announce, commit, demo, inspect, measure, prove, verify
+    from zkcert.config import ProbeConfig
+    from zkcert.model import Model
+
+__all__ = [
+    "MalformedProof",
+    "Model",
+    "ProbeConfig",
+    "ProofRejected",
+    "RangeOverflow",
+    "ThresholdExceeded",
+    "UnsupportedLayer",
+    "UnusableInput",
+    "ZkcertError",
+    "announce",
+    "commit",
+    "demo",
+    "inspect",
+    "measure",
+    "prove",
+    "verify",
+]
+
+_HOMES = {"Model": "zkcert.model", "ProbeConfig": "zkcert.config"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "zkcert.api")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
