@@ -1,0 +1,414 @@
+"""The probe in plain Python integers: the executable specification, and the oracle of every faster executor.
+
+Real numbers are signed integers with 32 fractional bits, in the head with 56. Sums and products are exact; each
+operation rounds once. An image is a list [C][H][W], a vector a list, a parameter a list of lists in PyTorch's order;
+`each` applies a function entry by entry. Nothing here is shared with the executor, and nothing is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import cache
+from itertools import product
+from math import floor, gcd, isqrt, lcm
+from typing import Any
+
+Nested = Any  # an integer, or a list of Nested
+Node = Mapping[str, Any]
+
+ONE = 1 << 56  # 1.0 in the head
+HALF = Fraction(1, 2)
+
+
+class Refusal(Exception):
+    """The probe has no result: a value leaves its range, or the gradient or loss is too small."""
+
+
+# ------------------------------------------------------------------------------------------------ rounding, ranges
+
+
+def rescale(a: int, bits: int = 32) -> int:
+    """a / 2^bits to the nearest integer, halves up."""
+    return (a + (1 << bits >> 1)) >> bits
+
+
+def within(x: int, bits: int, what: str) -> int:
+    """x, which must be two balanced digits: low of 22 bits, high of `bits` - 22."""
+    low = (x + (1 << 21)) % (1 << 22) - (1 << 21)
+    high = (x - low) >> 22
+    if not -(1 << (bits - 23)) <= high < 1 << (bits - 23):
+        raise Refusal(f"{what} is out of range")
+    return x
+
+
+def value(x: int, what: str) -> int:
+    """Activations, deltas, gradients, E, V: about |x| < 2^43, that is 2048."""
+    return within(x, 44, what)
+
+
+def weight(x: int, what: str) -> int:
+    """Weights: about |x| < 2^36, that is 16."""
+    return within(x, 37, what)
+
+
+def each(f: Callable[..., int], *xs: Nested) -> Nested:
+    if isinstance(xs[0], list):
+        return [each(f, *entries) for entries in zip(*xs, strict=True)]
+    return f(*xs)
+
+
+def entries(x: Nested) -> Iterator[int]:
+    if isinstance(x, list):
+        for part in x:
+            yield from entries(part)
+    else:
+        yield x
+
+
+# ------------------------------------------------------------------------------------------------ samples
+
+
+def decode(data: bytes, shape: Sequence[int], kind: str, label_bytes: int) -> tuple[Nested, int]:
+    """Committed bytes as (image of raw integers, label): one byte per value, or q + 2^43 in six; little-endian."""
+    size, offset = (1, 0) if kind == "u8" else (6, 1 << 43)
+    channels, height, width = shape
+    raw = [int.from_bytes(data[i : i + size], "little") - offset for i in range(0, len(data) - label_bytes, size)]
+    take = iter(raw)
+    image = [[[next(take) for _ in range(width)] for _ in range(height)] for _ in range(channels)]
+    return image, int.from_bytes(data[len(data) - label_bytes :], "little")
+
+
+def normalise(image: Nested, spec: Mapping[str, Any], kind: str) -> Nested:
+    """Pad with raw zeros, then x = (raw - mean) / std: A byte + C, or floor((A q + 2^15) / 2^16) + C."""
+    pad, (_, height, width) = spec["pad"], spec["shape"]
+    out = []
+    for channel, mean, std in zip(image, spec["mean"], spec["std"], strict=True):
+        mean, std = Fraction(repr(float(mean))), Fraction(repr(float(std)))
+        unit, shift = (Fraction(1 << 32, 255), 0) if kind == "u8" else (Fraction(1 << 16), 16)
+        slope, offset = floor(unit / std + HALF), floor(-mean / std * (1 << 32) + HALF)
+        rows = [[0] * width] * pad + channel + [[0] * width] * pad
+        rows = [[0] * pad + row + [0] * pad for row in rows]
+        out.append([[value(rescale(slope * raw, shift) + offset, "input") for raw in row] for row in rows])
+    return out
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+
+def windows(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> Nested:
+    """Per output row and column, the list of (kernel row, kernel column, input row, input column) it reads."""
+    height, width = shape
+
+    def reads(y: int, x: int) -> list[tuple[int, int, int, int]]:
+        at = [
+            (i, j, y * stride[0] + i - pad[0], x * stride[1] + j - pad[1])
+            for i, j in product(range(kernel[0]), range(kernel[1]))
+        ]
+        return [(i, j, r, c) for i, j, r, c in at if 0 <= r < height and 0 <= c < width]
+
+    rows = (height + 2 * pad[0] - kernel[0]) // stride[0] + 1
+    columns = (width + 2 * pad[1] - kernel[1]) // stride[1] + 1
+    return [[reads(y, x) for x in range(columns)] for y in range(rows)]
+
+
+def layer_windows(node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+    if node["op"] == "conv2d":
+        w = weights[node["weight"]]
+        kernel, pad = (len(w[0][0]), len(w[0][0][0])), node["padding"]
+    else:
+        kernel, pad = node["kernel"], (0, 0)
+    return windows((len(x[0]), len(x[0][0])), kernel, node["stride"], pad)
+
+
+def first_maximum(channel: Nested, reads: list[tuple[int, int, int, int]]) -> tuple[int, int]:
+    """Row and column of the first largest entry of a window, row by row."""
+    largest = max(channel[r][c] for _, _, r, c in reads)
+    return next((r, c) for _, _, r, c in reads if channel[r][c] == largest)
+
+
+def forward(node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+    """The output of one layer for one sample. A bias counts as bias 2^32 before the one rounding."""
+    fit = lambda a: value(a, node["name"])  # noqa: E731
+    match node["op"]:
+        case "flatten":
+            return list(entries(x))
+        case "relu":
+            return each(lambda z: max(z, 0), x)
+        case "linear":
+            w = weights[node["weight"]]
+            bias = weights[node["bias"]] if node["bias"] else [0] * len(w)
+            return [
+                fit(rescale(sum(a * b for a, b in zip(row, x, strict=True)) + (c << 32)))
+                for row, c in zip(w, bias, strict=True)
+            ]
+        case "conv2d":
+            w, places = weights[node["weight"]], layer_windows(node, weights, x)
+            bias = weights[node["bias"]] if node["bias"] else [0] * len(w)
+
+            def position(o: int, reads: list[tuple[int, int, int, int]]) -> int:
+                total = sum(w[o][c][i][j] * x[c][r][k] for c in range(len(x)) for i, j, r, k in reads)
+                return fit(rescale(total + (bias[o] << 32)))
+
+            return [[[position(o, reads) for reads in row] for row in places] for o in range(len(w))]
+        case "maxpool2d" | "avgpool2d":
+            places, count = layer_windows(node, weights, x), node["kernel"][0] * node["kernel"][1]
+
+            def pooled(channel: Nested, reads: list[tuple[int, int, int, int]]) -> int:
+                if node["op"] == "maxpool2d":
+                    r, c = first_maximum(channel, reads)
+                    return channel[r][c]
+                return (sum(channel[r][c] for _, _, r, c in reads) + count // 2) // count
+
+            return [[[pooled(channel, reads) for reads in row] for row in places] for channel in x]
+        case op:
+            raise ValueError(f"no layer {op}")
+
+
+def backward(
+    node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested, sums: dict[str, Nested], need_input: bool
+) -> Nested:
+    """The input's gradient for one sample; adds what it contributes to the parameters' exact sums."""
+    op, dx = node["op"], each(lambda _: 0, x)
+    if op == "flatten":
+        take = iter(dy)
+        return each(lambda _: next(take), x)
+    if op == "relu":
+        return each(lambda z, d: d if z > 0 else 0, x, dy)
+    if op == "linear":
+        w, gw = weights[node["weight"]], sums[node["weight"]]
+        for o, f in product(range(len(dy)), range(len(x))):
+            gw[o][f] += dy[o] * x[f]
+            dx[f] += dy[o] * w[o][f]
+    else:
+        for (y, row), o in product(enumerate(layer_windows(node, weights, x)), range(len(dy))):
+            for k, reads in enumerate(row):
+                d = dy[o][y][k]
+                if op == "maxpool2d":
+                    r, c = first_maximum(x[o], reads)
+                    dx[o][r][c] += d
+                elif op == "avgpool2d":
+                    for _, _, r, c in reads:
+                        dx[o][r][c] += d
+                else:
+                    w, gw = weights[node["weight"]], sums[node["weight"]]
+                    for (i, j, r, s), c in product(reads, range(len(x))):
+                        gw[o][c][i][j] += d * x[c][r][s]
+                        dx[c][r][s] += d * w[o][c][i][j]
+    if node.get("bias"):
+        for o, d in enumerate(dy):
+            sums[node["bias"]][o] += sum(entries(d))
+    if op == "avgpool2d":
+        count = node["kernel"][0] * node["kernel"][1]
+        dx = each(lambda a: (a + count // 2) // count, dx)
+    elif op != "maxpool2d":
+        dx = each(rescale, dx)
+    return each(lambda a: value(a, f"{node['name']} input gradient"), dx) if need_input else None
+
+
+# ------------------------------------------------------------------------------------------------ exp and ln
+
+
+def nearest(x: Decimal) -> int:
+    return int((x + Decimal("0.5")).to_integral_value(rounding="ROUND_FLOOR"))
+
+
+@cache
+def exp_factor(chunk: int, v: int) -> int:
+    """round(2^56 exp(-v 2^(18 + 4 chunk) / 2^32))."""
+    with localcontext(prec=100):
+        return nearest(ONE * (-Decimal(v << (18 + 4 * chunk)) / (1 << 32)).exp())
+
+
+@cache
+def ln_constant(x: Fraction) -> int:
+    """round(2^56 ln x)."""
+    with localcontext(prec=150):
+        return nearest(ONE * (Decimal(x.numerator) / Decimal(x.denominator)).ln())
+
+
+def exp_minus(x: int) -> int:
+    """exp(-x), x >= 0 with 32 fractional bits: a cubic in the low 18 bits, five factors, and zero from 64 on."""
+    if x >> 38:
+        return 0
+    u = x % (1 << 18)
+    square = (u * u + (1 << 8)) // (1 << 9)
+    y = ONE - (u << 24) + square - (square * u + 3 * (1 << 31)) // (3 * (1 << 32))
+    for chunk in range(5):
+        y = rescale(y * exp_factor(chunk, (x >> (18 + 4 * chunk)) % 16), 56)
+    return y
+
+
+def ln(v: int) -> int:
+    """ln v of an integer v >= 1: four factors bring its 66 leading bits close to 1, then a cubic."""
+    exponent = v.bit_length() - 1
+    w = (v << 66) >> (exponent + 1)  # 66 bits: the mantissa, in [1/2, 1)
+    out = exponent * ln_constant(Fraction(2))
+    for stage in range(4):
+        bits, base = (66, 2 * ONE) if stage == 0 else (56, ONE)
+        c = (w >> 61) % 16 if stage == 0 else (w - ONE) >> (52 - 4 * stage)
+        unit = 16 ** (stage + 1)
+        factor = -(-base * unit // (unit + c))
+        out -= ln_constant(Fraction(factor, base))
+        w = (w * factor) >> bits
+    z = w - ONE
+    square = (z * z) >> 57
+    return out + z - square + 2 * square * z // (3 * ONE)
+
+
+# ------------------------------------------------------------------------------------------------ head
+
+
+def softmax(logits: list[int], label: int) -> tuple[list[int], int]:
+    """Deltas and loss of one sample, 56 fractional bits. The true class's delta is minus the sum of the others'."""
+    x = [max(logits) - z for z in logits]
+    e = [exp_minus(a) for a in x]
+    deltas = [(a << 56) // sum(e) for a in e]
+    deltas[label] = -sum(d for j, d in enumerate(deltas) if j != label)
+    return deltas, ln(sum(e)) - 56 * ln_constant(Fraction(2)) + (x[label] << 24)
+
+
+def loss_scale(largest: int) -> int:
+    """The k with 2^(55-k) <= largest < 2^(56-k); 0 from 2^55 on."""
+    k = max(0, 56 - largest.bit_length())
+    if k > 24:
+        raise Refusal("every sample has its true class at a probability too close to 1")
+    return k
+
+
+def step_size(n: int, rho: Fraction) -> int:
+    """floor(rho 2^40 / (sqrt(n) / 2^32))."""
+    if n == 0 or n >= 1 << 110:
+        raise Refusal("the gradient vanishes or diverges")
+    q = isqrt(floor(rho * rho * (1 << 144) / n))
+    if q >= 1 << 39:
+        raise Refusal("the gradient nearly vanishes")
+    return q
+
+
+def log_ratio(n: int, loss: int, k: int, batch: int, rho: Fraction, eps: Fraction) -> int:
+    """ln(s^2 / L + eps), Q32: s^2 / L = ratio n / (4^k loss), made one quotient of integers in lowest terms."""
+    ratio, scaled = rho * rho / (256 * batch), loss << (2 * k)
+    common = lcm(ratio.denominator, eps.denominator)
+    a, b = int(ratio * common), int(eps * common)
+    divisor = gcd(a, b)
+    numerator = (a * n + b * scaled) // divisor
+    return rescale(ln(numerator) - ln(scaled) - ln_constant(Fraction(common, divisor)), 24)
+
+
+# ------------------------------------------------------------------------------------------------ the probe
+
+
+@dataclass
+class Pass:
+    """One gradient: weights, outputs of every layer and gradients of their inputs (name -> per sample), sums."""
+
+    weights: dict[str, Nested]
+    outputs: dict[str, list[Nested]] = field(default_factory=dict)
+    deltas: dict[str, list[Nested]] = field(default_factory=dict)
+    logits: list[Nested] = field(default_factory=list)
+    dz: list[list[int]] = field(default_factory=list)
+    sums: dict[str, Nested] = field(default_factory=dict)
+
+
+@dataclass
+class Result:
+    """Per step y (Q32), k, loss (2^-56, sum over the batch), n, q, and G, E, V by parameter; and every pass."""
+
+    ys: list[int] = field(default_factory=list)
+    scales: list[int] = field(default_factory=list)
+    losses: list[int] = field(default_factory=list)
+    norms: list[int] = field(default_factory=list)
+    qs: list[int] = field(default_factory=list)
+    gradients: list[dict[str, Nested]] = field(default_factory=list)
+    es: list[dict[str, Nested]] = field(default_factory=list)
+    vs: list[dict[str, Nested]] = field(default_factory=list)
+    passes: list[Pass] = field(default_factory=list)
+
+    @property
+    def variance(self) -> int:
+        """T^2 times the variance of the log ratios, in units of 2^-64."""
+        return len(self.ys) * sum(y * y for y in self.ys) - sum(self.ys) ** 2
+
+
+def run_pass(
+    graph: Sequence[Node], weights: dict[str, Nested], inputs: list[Nested], labels: Sequence[int], scaled: bool
+) -> tuple[Pass, int, int]:
+    """One gradient over a batch, with its loss scale k (0 unless `scaled`) and loss."""
+    out = Pass(weights, sums={name: each(lambda _: 0, w) for name, w in weights.items()})
+    layers = [[x] for x in inputs]  # per sample: the input, then every layer's output
+    for node in graph:
+        for xs in layers:
+            xs.append(forward(node, weights, xs[-1]))
+        out.outputs[node["name"]] = [xs[-1] for xs in layers]
+    out.logits = [xs[-1] for xs in layers]
+    heads = [softmax(z, label) for z, label in zip(out.logits, labels, strict=True)]
+    k = loss_scale(max(-d[label] for (d, _), label in zip(heads, labels, strict=True))) if scaled else 0
+    out.dz = [[rescale(d << k, 24) for d in deltas] for deltas, _ in heads]
+    grads: list[Nested] = out.dz
+    first = next(i for i, node in enumerate(graph) if node.get("weight"))
+    for i in range(len(graph) - 1, first - 1, -1):
+        grads = [
+            backward(graph[i], weights, xs[i], dy, out.sums, i > first)
+            for xs, dy in zip(layers, grads, strict=True)
+        ]
+        out.deltas[graph[i]["name"]] = grads
+    return out, k, sum(loss for _, loss in heads)
+
+
+def run_probe(
+    graph: Sequence[Node],
+    input_spec: Mapping[str, Any],
+    weights: Mapping[str, Nested],
+    samples: Sequence[Sequence[Nested]],
+    labels: Sequence[Sequence[int]],
+    steps: int,
+    batch: int,
+    rho: Fraction,
+    divisor: int,
+    eps: Fraction,
+    variant: str,
+    kind: str = "u8",
+) -> Result:
+    """Algorithm 1 of arXiv 2606.25004. samples[t][b]: raw [C][H][W]; weights: Q31.32; divisor: batch / lr.
+
+    Raises Refusal.
+    """
+    out = Result()
+    biases = {node.get("bias") for node in graph}
+    w = {name: each(lambda a: weight(a, "weights"), x) for name, x in weights.items()}
+    for t in range(steps):
+        inputs = [normalise(image, input_spec, kind) for image in samples[t]]
+        first, k, loss = run_pass(graph, w, inputs, labels[t], scaled=True)
+        if not batch << 32 <= loss < 1 << 82:
+            raise Refusal("the loss is below 2^-24 or diverges")
+        g, e, v = {}, {}, {}
+        for name, x in first.sums.items():  # a bias's sum has 32 fractional bits, any other 64
+            fit = lambda a: value(a, "gradient")  # noqa: E731
+            scaled = lambda a, b: value(rescale(a * b), "w * g")  # noqa: E731
+            g[name] = each(fit, x) if name in biases else each(lambda a: value(rescale(a), "gradient"), x)
+            e[name] = each(scaled, w[name], g[name]) if variant == "asam-all" else g[name]
+            if t + 1 < steps:
+                v[name] = each(scaled, w[name], e[name]) if variant == "asam-all" else g[name]
+        n = sum(a * a for x in e.values() for a in entries(x))
+        q = step_size(n, rho)
+        for values, new in (
+            (out.ys, log_ratio(n, loss, k, batch, rho, eps)), (out.scales, k), (out.losses, loss),
+            (out.norms, n), (out.qs, q), (out.gradients, g), (out.es, e), (out.vs, v), (out.passes, first),
+        ):  # fmt: skip
+            values.append(new)
+        if t + 1 == steps:
+            break
+        moved = {
+            name: each(lambda a, b, q=q: weight(a + rescale(q * b, 40), "w + d"), w[name], v[name]) for name in w
+        }
+        second, _, _ = run_pass(graph, moved, inputs, labels[t], scaled=False)
+        out.passes.append(second)
+        updated = {}
+        for name, x in second.sums.items():
+            d = divisor if name in biases else divisor << 32
+            updated[name] = each(lambda a, s, d=d: weight(a - (s + d // 2) // d, "new w"), w[name], x)
+        w = updated
+    return out

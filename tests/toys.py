@@ -1,0 +1,161 @@
+"""Small things the protocol's tests share: a circuit whose tables are tiny, and one proved statement.
+
+`toy_circuit` has every kind of constraint (products, plain sums, a public tensor, a modular link, a split axis, sizes
+that are no powers of two) but no 22-bit table, so that a proof takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from circuits.ir import (
+    BIT,
+    ONCE,
+    Circuit,
+    Digit,
+    DomainAxis,
+    ModularLink,
+    PublicTensor,
+    Range,
+    Same,
+    Sum,
+    View,
+    balanced,
+    expr,
+    product,
+    unsigned,
+)
+from circuits.layout import Layout
+from circuits.witness import Witness
+from prover.argument import prove_circuit
+from prover.prove import Proved, prove_statement
+from tests.builders import Graph
+from zkcert.config import ProbeConfig
+from zkcert.core.transcript import Transcript
+from zkcert.data import CommittedDataset, commit
+from zkcert.model import Model
+from zkcert.statement import Statement
+
+STEPS, BATCH, OUTPUTS, INPUTS, TARGET = 2, 3, 3, 5, 560
+SMALL = (Digit(unsigned(4), 0), Digit(balanced(3), 4))
+WIDE = (Digit(unsigned(8), 0), Digit(Range(64, -32), 8))
+
+
+@cache
+def toy_circuit() -> Circuit:
+    """y = x w over steps and a batch, a = max(y, 0), total = sum a; w[0] is public, x and r are hashed."""
+    c = Circuit()
+    t, b, o, k = (DomainAxis(n, s) for n, s in (("t", STEPS), ("b", BATCH), ("o", OUTPUTS), ("k", INPUTS)))
+    x = c.tensor("x", STEPS, (BATCH, INPUTS), SMALL)
+    w = c.tensor("w", STEPS, (OUTPUTS, INPUTS), (Digit(balanced(4)),), split=2)
+    y, a = (c.tensor(n, STEPS, (BATCH, OUTPUTS), WIDE) for n in "ya")
+    sign = c.tensor("sign", STEPS, (BATCH, OUTPUTS), (Digit(BIT),))
+    size = c.tensor("magnitude", STEPS, (BATCH, OUTPUTS), (Digit(unsigned(8), 0), Digit(unsigned(5), 8)))
+    total = c.tensor("total", 1, (STEPS,), (Digit(unsigned(8), 0), Digit(unsigned(8), 8)))
+    r = c.tensor("r", STEPS, (BATCH, INPUTS), (Digit(unsigned(8)),))
+
+    same = [Same(ax.name, ax.size) for ax in (t, b, o, k)]
+    xv, wv = View(x, (same[0], same[1], same[3])), View(w, (same[0], same[2], same[3]))
+    on = lambda tensor: View(tensor, (same[0], same[1], same[2])).whole()  # noqa: E731
+    con = c.constraint("matmul", (t, b, o), (k,))
+    con.add("y", product(xv.whole(), wv.whole()) - on(y))
+    con = c.constraint("relu", (t, b, o))
+    con.add("output", product(on(sign), on(size)) + on(sign) - on(a))
+    con.add("sign", 2 * on(a) - on(size) - on(sign) - on(y))
+    con = c.constraint("sum", (t,))
+    sums = View(a, (same[0], Sum(BATCH), Sum(OUTPUTS)))
+    con.add("total", expr(sums.whole() - View(total, (ONCE, same[0])).whole()) + 7)
+    c.publics.append(PublicTensor(w, 0, public_weights()[None]))
+    ones = np.full((1, INPUTS), 7, np.uint64)
+    target = np.full((STEPS, BATCH, 1), 7 * TARGET, np.uint64)
+    c.links.append(ModularLink("hash", [(r, ones), (x, ones)], target))
+    return c
+
+
+def public_weights() -> np.ndarray:
+    return np.random.default_rng(5).integers(-8, 8, (OUTPUTS, INPUTS))
+
+
+@cache
+def toy_layout() -> Layout:
+    return Layout(toy_circuit())
+
+
+def toy_witness(seed: int = 0) -> Witness:
+    """A valid witness of the toy circuit; every seed gives another one of the same statement."""
+    rng = np.random.default_rng(seed)
+    circuit = toy_circuit()
+    named = {t.name: t for t in circuit.tensors}
+    w = Witness(circuit)
+    x = rng.integers(-64, 64, (STEPS, BATCH, INPUTS))
+    weights = rng.integers(-8, 8, (STEPS, OUTPUTS, INPUTS))
+    weights[0] = public_weights()
+    y = np.einsum("tbk,tok->tbo", x, weights)
+    a, sign = np.maximum(y, 0), (y > 0).astype(np.int64)
+    r = rng.integers(80, 120, x.shape)
+    r[..., 4] = TARGET - r[..., :4].sum(axis=-1) - (x & 15).sum(axis=-1)
+    values = {"x": x, "w": weights, "y": y, "a": a, "sign": sign, "magnitude": abs(y) - sign, "r": r}
+    for name, value in {**values, "total": a.sum(axis=(1, 2)) + 7}.items():
+        w.put(named[name], value)
+    return w
+
+
+def toy_transcript() -> Transcript:
+    t = Transcript("toy")
+    t.absorb("statement", b"the toy circuit")
+    return t
+
+
+def prove_toy(witness: Witness | None = None, **options: bool) -> bytes:
+    return prove_circuit(toy_layout(), witness or toy_witness(), toy_transcript(), **options)
+
+
+@cache
+def toy_proof() -> bytes:
+    """An honest proof of the toy circuit."""
+    return prove_toy()
+
+
+# ------------------------------------------------------------------------------------------------ one statement
+
+
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """A statement with everything needed to prove it and a proof."""
+
+    model: Model
+    dataset: CommittedDataset
+    statement: Statement
+    proved: Proved
+
+
+def tiny_model(seed: int = 0) -> Model:
+    rng = np.random.default_rng([seed, 11])
+    g = Graph(rng, [1, 3, 4]).flatten().linear(5).relu().linear(4)
+    return Model(g.nodes, g.spec, g.params)
+
+
+def tiny_dataset(seed: int = 0, count: int = 40) -> CommittedDataset:
+    rng = np.random.default_rng([seed, 12])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        x, y = rng.integers(0, 256, (count, 1, 3, 4), np.uint8), rng.integers(0, 4, count)
+        np.savez(path / "data.npz", x=x, y=y)
+        commit(path / "data.npz", path / "data.zkd", classes=4)
+        return CommittedDataset.open(path / "data.zkd")
+
+
+@cache
+def certified(reveal_score: bool = False) -> Certified:
+    """Two steps of three samples of a small network, with a beacon."""
+    model, dataset = tiny_model(), tiny_dataset()
+    config = ProbeConfig(steps=2, batch_size=3, lr=Fraction(1, 80))
+    statement = Statement.of(model, dataset.root, config, Fraction(30)).with_beacon(b"a beacon")
+    proved = prove_statement(statement, model, dataset, reveal_score=reveal_score)
+    return Certified(model, dataset, proved.statement, proved)

@@ -1,0 +1,313 @@
+"""The verifier's command: `python -m verifier proof.bin model.pt --tau 1.2`.
+
+Needs numpy, blake3 and pycryptodome only. `zkcert verify` prints what is assembled here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from math import isqrt
+from pathlib import Path
+from typing import Any, NoReturn
+
+from zkcert.data import DatasetRoot
+from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
+from zkcert.model import Model
+from zkcert.statement import Statement, check_tau, load_announcement, parse_beacon
+
+from .verify import Expectations, Report, verify_proof
+
+MAX_PROOF_BYTES = 3 << 30
+EXIT_CODES = "exit codes: 0 accepted, 1 rejected, 2 unusable input"
+BEACON_ORDER = (
+    "Everything but the beacon must be announced before the beacon exists: the beacon decides which samples are "
+    "drawn, and a prover who knows it can try tiny changes of the model until good samples come up."
+)
+
+_DIGEST = re.compile(r"(0x)?[0-9a-fA-F]{64}")
+_NO_BEACON = (
+    "NO BEACON: the seed follows from the statement alone, so the prover could have tried any number of models, "
+    "datasets or configurations until one drew good samples. Ask for an announcement, then give a beacon."
+)
+_BEACON_NOT_PINNED = (
+    "BEACON NOT CHECKED: it is the prover's word that this beacon is the one you gave, and that it came after the "
+    "announcement; compare it, or pass --beacon."
+)
+_NOT_ANNOUNCED = (
+    "NOT COMPARED WITH AN ANNOUNCEMENT: the prover may have chosen model, dataset or configuration after seeing "
+    "the beacon; pass --announcement with the one published before it."
+)
+_ROOT_NOT_PINNED = "DATASET NOT CHECKED: it may be any dataset; compare root and N, or pass --data-root."
+_N_NOT_PINNED = (
+    "N NOT CHECKED: a root fixes the number of samples only up to a power of two, and a prover who understates it "
+    "leaves samples out; compare N and schema, or pass the data.root file."
+)
+
+
+# --------------------------------------------------------------------------------------------- statements
+
+
+def decimal_text(value: Fraction) -> str:
+    """The value in decimal if that is exact, otherwise as numerator/denominator."""
+    with localcontext() as context:
+        context.prec = 100
+        quotient = Decimal(value.numerator) / value.denominator
+    return f"{quotient:f}" if Fraction(quotient) == value else str(value)
+
+
+def revealed_score(statement: Statement) -> float | None:
+    """The score a proof reveals: the root of the exact variance; None if the statement keeps it private."""
+    if statement.variance is None:
+        return None
+    return float(Fraction(isqrt(statement.variance << 64), statement.config.steps << 64))
+
+
+def statement_dict(statement: Statement) -> dict[str, Any]:
+    """The public statement as JSON values."""
+    data = statement.dataset
+    return {
+        "circuit": statement.circuit_digest.hex(),
+        "model": statement.weights_digest.hex(),
+        "dataset": {"root": data.root.hex(), "N": data.n, "schema": data.schema.to_dict()},
+        "config": statement.config.canonical(),
+        "beacon": None if statement.beacon is None else statement.beacon.hex(),
+        "seed": statement.seed.hex(),
+        "announcement": statement.announcement_digest.hex(),
+        "tau": decimal_text(statement.tau),
+        "score": revealed_score(statement),
+    }
+
+
+def statement_lines(statement: Statement, parameters: int | None = None) -> list[str]:
+    """The public statement for people, one point a line; `parameters` counts the model's, if it is at hand."""
+    data, config = statement.dataset, statement.config
+    shape = "x".join(map(str, data.schema.shape))
+    model = statement.weights_digest.hex() + ("" if parameters is None else f" ({parameters:,} parameters)")
+    source = "the statement alone: NO BEACON"
+    if statement.beacon is not None:
+        source = f"the beacon {statement.beacon.hex()}"
+    score = revealed_score(statement)
+    values = {
+        "circuit": statement.circuit_digest.hex(),
+        "model": model,
+        "dataset": data.root.hex(),
+        "": f"N = {data.n:,} samples, {data.schema.kind} {shape}, {data.schema.classes} classes",
+        "configuration": f"T = {config.steps} batches of B = {config.batch_size}, "
+        + ", ".join(f"{name} {decimal_text(getattr(config, name))}" for name in ("rho", "lr", "eps"))
+        + f", {config.variant}, ddof {config.ddof}",
+        "announcement": statement.announcement_digest.hex(),
+        "seed": f"{statement.seed.hex()} from {source}",
+        "claim": f"directional sharpness of the fixed-point probe <= tau = {decimal_text(statement.tau)}",
+        "score": "private" if score is None else f"{score:.9f} (revealed)",
+    }
+    return [f"{name:<14}{value}" for name, value in values.items()]
+
+
+# ---------------------------------------------------------------------------------------------- verifying
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An accepted proof, and what it was compared with. `dataset`: the data.root file insisted on, if any."""
+
+    report: Report
+    expected: Expectations
+    dataset: DatasetRoot | None
+    seconds: float
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the proof leaves open because nobody insisted on it; most important first."""
+        statement, expected = self.report.statement, self.expected
+        out = []
+        if statement.beacon is None:
+            out.append(_NO_BEACON)
+        elif expected.beacon is None:
+            out.append(_BEACON_NOT_PINNED)
+        if expected.announcement is None:
+            out.append(_NOT_ANNOUNCED)
+            if expected.root is None:
+                out.append(_ROOT_NOT_PINNED)
+            elif self.dataset is None:
+                out.append(_N_NOT_PINNED)
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as JSON values."""
+        report, expected = self.report, self.expected
+        return {
+            "accepted": True,
+            **statement_dict(report.statement),
+            "parameters": report.parameters,
+            "proof_bytes": report.proof_bytes,
+            "soundness_bits": round(report.soundness.bits, 2),
+            "checked": {
+                "tau": decimal_text(expected.tau),
+                "data_root": None if expected.root is None else expected.root.hex(),
+                "announcement": None if expected.announcement is None else expected.announcement.hex(),
+                "beacon": None if expected.beacon is None else expected.beacon.hex(),
+            },
+            "warnings": self.warnings,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def lines(self) -> list[str]:
+        """The verdict for people: the statement, warnings, and ACCEPTED with what that means."""
+        report, asked = self.report, decimal_text(self.expected.tau)
+        return [
+            *statement_lines(report.statement, report.parameters),
+            f"{'soundness':<14}{report.soundness.bits:.1f} bits",
+            *(f"WARNING: {text}" for text in self.warnings),
+            f"ACCEPTED: the score is at most {decimal_text(report.statement.tau)} (asked: {asked}); "
+            f"{report.proof_bytes:,} bytes, {self.seconds:.1f} s",
+        ]
+
+
+def read_proof(path: str | Path) -> bytes:
+    """The bytes of a proof; UnusableInput if there is no such file, MalformedProof if it is far too large."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_PROOF_BYTES + 1)
+    except OSError as error:
+        raise UnusableInput(f"{path}: {error.strerror}") from error
+    if len(data) > MAX_PROOF_BYTES:
+        raise MalformedProof(f"more than {MAX_PROOF_BYTES} bytes")
+    return data
+
+
+def load_model(path: str | Path) -> Model:
+    """The model of a file; UnusableInput also for one without weights."""
+    model = Model.load(path)
+    if not model.params:
+        raise UnusableInput(f"{path}: the model has no weights")
+    return model
+
+
+def verify_files(
+    proof: str | Path,
+    model: str | Path,
+    *,
+    tau: object,
+    data_root: str | Path | None = None,
+    announcement: str | Path | None = None,
+    beacon: str | None = None,
+) -> Verdict:
+    """Accept a proof file, or raise ProofRejected or MalformedProof; UnusableInput for the verifier's own input.
+
+    The proven threshold must be at most `tau`. `data_root` is a data.root file or the 64 hexadecimal digits of a
+    root, `announcement` an announce.json or its digest, `beacon` hexadecimal; None leaves the point open, and the
+    verdict's warnings say what that means.
+    """
+    dataset, root = None, None
+    if data_root is not None:
+        root = _digest(data_root)
+        if root is None:
+            dataset = DatasetRoot.load(data_root)
+            root = dataset.root
+    announced = None
+    if announcement is not None:
+        announced = _digest(announcement) or load_announcement(announcement).announcement_digest
+    expected = Expectations(check_tau(tau), root, announced, parse_beacon(beacon))
+    loaded, data = load_model(model), read_proof(proof)
+    start = time.perf_counter()
+    report = verify_proof(data, loaded, expected)
+    if dataset is not None and dataset != report.statement.dataset:
+        raise ProofRejected("data-root", "the proof states another number of samples or another schema")
+    return Verdict(report, expected, dataset, time.perf_counter() - start)
+
+
+def _digest(value: str | Path) -> bytes | None:
+    """The 32 bytes that 64 hexadecimal digits denote; None for anything else, which is a file's name."""
+    text = str(value)
+    return bytes.fromhex(text.removeprefix("0x")) if _DIGEST.fullmatch(text) else None
+
+
+# ----------------------------------------------------------------------------------------------- command
+
+
+def failure(error: Exception) -> tuple[int, str]:
+    """Exit code and the one line on stderr for an error."""
+    code, text = 2, f"error: {error}"
+    match error:
+        case ProofRejected():
+            code, text = 1, f"REJECTED {error}"
+        case MalformedProof():
+            code, text = 1, f"REJECTED format: {error}"
+        case ThresholdExceeded():
+            code = 1
+        case MemoryError():
+            text = "error: out of memory"
+        case OSError():
+            text = f"error: {error.filename or 'input/output'}: {error.strerror or error}"
+    line = " ".join(text.split())
+    return code, "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def failure_dict(error: Exception) -> dict[str, Any]:
+    """The JSON values of a verdict other than acceptance; `check` is null for unusable input."""
+    check = None
+    if isinstance(error, ProofRejected):
+        check = error.check
+    elif isinstance(error, MalformedProof):
+        check = "format"
+    return {"accepted": False, "check": check, "reason": failure(error)[1].partition(" ")[2]}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports usage errors like any other unusable input: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UnusableInput(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="verify",
+        description="Check a certificate of directional sharpness; needs neither PyTorch nor numba.",
+        epilog=f"{BEACON_ORDER} {EXIT_CODES}.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("proof", help="proof.bin, from the prover")
+    parser.add_argument("model", help="the model, model.pt or .safetensors")
+    parser.add_argument("--tau", required=True, help="accept only if the proven threshold is at most this")
+    parser.add_argument("--data-root", metavar="FILE|HEX", help="data.root, or its root: the dataset insisted on")
+    parser.add_argument("--announcement", metavar="FILE|HEX", help="announce.json, or the digest published")
+    parser.add_argument("--beacon", metavar="HEX", help="the beacon given after the announcement")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    as_json = False
+    try:
+        args = _parser().parse_args(argv)
+        as_json = args.json
+        verdict = verify_files(
+            args.proof,
+            args.model,
+            tau=args.tau,
+            data_root=args.data_root,
+            announcement=args.announcement,
+            beacon=args.beacon,
+        )
+    except (ZkcertError, OSError, MemoryError) as error:
+        code, line = failure(error)
+        if as_json:
+            print(json.dumps(failure_dict(error), indent=1))
+        print(line, file=sys.stderr)
+        return code
+    print(json.dumps(verdict.to_dict(), indent=1) if as_json else "\n".join(verdict.lines()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
