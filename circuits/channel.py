@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +105,8 @@ class Tape:
             if node in self.pad_of:
                 kind, index = self.pad_of[node]
                 pads[kind][index] = pads[kind][index] + a
-        return PadForm(*(f_array(pads[k]).reshape(2, -1) for k in "sxyz"), const=const)
+        s, x, y, z = (f_array(pads[k]).reshape(2, -1) for k in "sxyz")
+        return PadForm(s, x, y, z, const)
 
 
 class Channel(Protocol):
@@ -133,14 +134,17 @@ class Channel(Protocol):
 class Blind:
     """The oracle of somebody who knows nothing: every answer is None, and the channel reads instead."""
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         return lambda *args: None
 
-    def products(self, job: object) -> Blind:
+    def products(self, job: object) -> Any:
         return self
 
-    def trees(self, alpha: F) -> tuple[Blind, Blind]:
+    def trees(self, alpha: F) -> Any:
         return self, self
 
-    def batch(self, claims: object, weights: object) -> Blind:
+    def batch(self, claims: object, weights: object) -> Any:
         return self
+
+    def check(self, claims: object, ch: object) -> None:
+        return None

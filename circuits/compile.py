@@ -77,10 +77,9 @@ class Certificate:
         net = self.net = Net(plan.steps, plan.batch)
         if not 2 <= plan.classes <= MAX_CLASSES:
             raise UnusableInput(f"{plan.classes} classes: between 2 and {MAX_CLASSES} are supported")
-        self.samples = Samples(
-            net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes
-        )
-        x, shape = self.samples.x, self.samples.input_shape
+        self.samples = Samples(net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)
+        x = self.samples.x
+        shape: tuple[int, ...] = self.samples.input_shape
         self.layers: list[Layer] = []
         for node in plan.graph:
             layer = Layer.registry[node["op"]](net, self._described(node), x, shape)
@@ -93,11 +92,11 @@ class Certificate:
         first = next(i for i, node in enumerate(plan.graph) if node.get("weight"))
         for i in reversed(range(len(self.layers))):
             self.layers[i].declare_backward(net, dy, need_input=i > first)
-            if i > first:
-                assert self.layers[i].dx is not None
-                dy = self.layers[i].dx
-            else:
+            dx = self.layers[i].dx
+            if i == first:
                 break
+            assert dx is not None
+            dy = dx
         self.first = first
         self.size = StepSize(net, plan.rho)
         self.parameters = [Parameter(net, g, plan.divisor, self.size.q.tensor, plan.variant) for g in net.gradients]
@@ -136,8 +135,8 @@ class Certificate:
         """
         w = Witness(self.circuit)
         self.samples.fill(w, samples, rho)
-        for name, t in self.net.weights.items():
-            w.put(t, self.plan.weights[name].reshape(t.shape), 0)
+        for name, tensor in self.net.weights.items():
+            w.put(tensor, self.plan.weights[name].reshape(tensor.shape), 0)
         trace = Trace([], [], [], [])
         steps_q = []
         for p in range(self.net.passes):

@@ -392,8 +392,9 @@ class Expr:
         for c in self.constants:
             low = high = 1
             for _, w in c.weights:
-                low, high = min(low * min(w), low * max(w), high * min(w), high * max(w)), max(
-                    low * min(w), low * max(w), high * min(w), high * max(w)
+                low, high = (
+                    min(low * min(w), low * max(w), high * min(w), high * max(w)),
+                    max(low * min(w), low * max(w), high * min(w), high * max(w)),
                 )
             lo, hi = lo + min(c.coef * low, c.coef * high), hi + max(c.coef * low, c.coef * high)
         return lo, hi
@@ -476,15 +477,18 @@ class Circuit:
     links: list[ModularLink] = field(default_factory=list)
 
     def tensor(
-        self, name: str, unroll: int, shape: Iterable[int], digits: tuple[Digit, ...], split: int | None = None
+        self,
+        name: str,
+        unroll: int,
+        shape: Iterable[int],
+        digits: tuple[Digit, ...],
+        split: int | None = None,
     ) -> Tensor:
         t = Tensor(name, unroll, tuple(shape), digits, split)
         self.tensors.append(t)
         return t
 
-    def constraint(
-        self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()
-    ) -> Constraint:
+    def constraint(self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()) -> Constraint:
         c = Constraint(name, tuple(out), tuple(summed))
         self.constraints.append(c)
         return c

@@ -44,9 +44,7 @@ class Placement:
 
 def column_bits(t: Tensor, block: tuple[int, int]) -> tuple[int, ...]:
     """log2 of the padded length of each inner axis inside a column of the given block."""
-    return tuple(
-        block[1] if i + 1 == t.split else ceil_log2(size) for i, size in enumerate(t.shape)
-    )
+    return tuple(block[1] if i + 1 == t.split else ceil_log2(size) for i, size in enumerate(t.shape))
 
 
 @dataclass
@@ -154,9 +152,9 @@ def column_heads(layout: Layout, z: list[F]) -> dict[tuple[Tensor, int], U64]:
         for b, bits in enumerate(place.axis_bits):
             by_bits.setdefault(sum(bits), []).append((t, b))
     out = {}
-    for bits, columns in by_bits.items():
-        positions = [layout.places[t].positions[b] >> bits for t, b in columns]
-        values = eq_at(z[: len(z) - bits], np.concatenate([p.ravel() for p in positions]))
+    for length, columns in by_bits.items():
+        positions = [layout.places[t].positions[b] >> length for t, b in columns]
+        values = eq_at(z[: len(z) - length], np.concatenate([p.ravel() for p in positions]))
         start = 0
         for key, p in zip(columns, positions, strict=True):
             out[key] = values[:, start : start + p.size].reshape(2, *p.shape)

@@ -15,8 +15,23 @@ from numpy.typing import NDArray
 
 from zkcert.errors import RangeOverflow
 
-from .ir import B22, DIGIT_BITS, U22, Circuit, Constraint, Digit, DomainAxis, Map, Same, Source, Tensor, View
-from .ir import balanced, radix, unsigned
+from .ir import (
+    B22,
+    DIGIT_BITS,
+    U22,
+    Circuit,
+    Constraint,
+    Digit,
+    DomainAxis,
+    Map,
+    Same,
+    Source,
+    Tensor,
+    View,
+    balanced,
+    radix,
+    unsigned,
+)
 from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from .witness import Witness
 
@@ -99,9 +114,7 @@ class Net:
             return Map("step", tuple(2 * t + parity for t in range(count)), self.passes)
         return Map("step", tuple(range(count)), self.steps)
 
-    def rescaled(
-        self, con: Constraint, out: View, limbs: Limbs, name: str, scale: int = FRACTION_BITS
-    ) -> Contraction:
+    def rescaled(self, con: Constraint, out: View, limbs: Limbs, name: str, scale: int = FRACTION_BITS) -> Contraction:
         """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40)."""
         digits = (Digit(U22, 0), Digit(unsigned(scale - 22), 22))
         domain = Domain(con.out, unrolled=True)
@@ -164,7 +177,10 @@ def floor_limbs(limbs: Sequence[I64], const: int, bits: int, where: str, limit: 
     worst = float(np.max(np.abs(approx), initial=0.0))
     if worst >= 2.0**limit:
         raise RangeOverflow(
-            where, worst / 2.0**FRACTION_BITS, 2.0 ** (limit - FRACTION_BITS), "scale the model or its inputs down"
+            where,
+            worst / 2.0**FRACTION_BITS,
+            2.0 ** (limit - FRACTION_BITS),
+            "scale the model or its inputs down",
         )
     mask = (1 << DIGIT_BITS) - 1
     low = np.zeros(np.shape(approx), np.int64)
@@ -194,9 +210,7 @@ def gather_table(height: int, width: int, kernel: Sequence[int], stride: Sequenc
     """index[k, s] = input position read by kernel position k at output position s, or -1 outside (row-major)."""
     oh = (height + 2 * pad[0] - kernel[0]) // stride[0] + 1
     ow = (width + 2 * pad[1] - kernel[1]) // stride[1] + 1
-    ky, kx, y, x = np.meshgrid(
-        np.arange(kernel[0]), np.arange(kernel[1]), np.arange(oh), np.arange(ow), indexing="ij"
-    )
+    ky, kx, y, x = np.meshgrid(np.arange(kernel[0]), np.arange(kernel[1]), np.arange(oh), np.arange(ow), indexing="ij")
     row, col = y * stride[0] + ky - pad[0], x * stride[1] + kx - pad[1]
     inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
     return np.where(inside, row * width + col, -1).reshape(kernel[0] * kernel[1], oh * ow)

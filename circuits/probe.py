@@ -14,9 +14,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ir import ONCE, U22, Digit, DomainAxis, Map, Range, Same, Source, Tensor, View, balanced, radix, unsigned
-from .net import REMAINDER, VALUE, Contraction, Gradient, I64, Net, floor_limbs, limb_products, product_limbs
-from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from .ir import (
+    ONCE,
+    U22,
+    Digit,
+    DomainAxis,
+    Map,
+    Range,
+    Same,
+    Source,
+    Tensor,
+    View,
+    balanced,
+    radix,
+    unsigned,
+)
+from .net import I64, REMAINDER, VALUE, Contraction, Gradient, Net, floor_limbs, limb_products, product_limbs
+from .wide import Domain, Limbs, assert_zero, limb_forms
 from .witness import Witness
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
@@ -94,7 +108,11 @@ class Parameter:
         con = self.net.circuit.constraint(f"squares/{self.g.name}", domain.axes, summed)
         e0, e1 = limb_forms(self._on(self.e, steps))
         self.squares = []
-        for label, a, b, digits in (("00", e0, e0, SQUARE), ("01", e0, e1, SIGNED_SQUARE), ("11", e1, e1, SQUARE)):
+        for label, a, b, digits in (
+            ("00", e0, e0, SQUARE),
+            ("01", e0, e1, SIGNED_SQUARE),
+            ("11", e1, e1, SQUARE),
+        ):
             s = domain.wire(self.net.circuit, f"squares/{self.g.name}.{label}", digits)
             limbs = Limbs().add_product([a], [b])
             con.add(label, limbs.parts[0] - s.whole())
@@ -108,7 +126,9 @@ class Parameter:
         qv = View(q, (ONCE, Map("step", tuple(range(count)), q.shape[0])))
         limbs = Limbs().add_product(limb_forms(qv), limb_forms(self._on(self.v, count)))
         rem = domain.wire(
-            self.net.circuit, f"perturbation/{self.g.name}.remainder", (Digit(U22, 0), Digit(unsigned(18), 22))
+            self.net.circuit,
+            f"perturbation/{self.g.name}.remainder",
+            (Digit(U22, 0), Digit(unsigned(18), 22)),
         )
         limbs.add_const(1 << (STEP_BITS - 1)).add_value(rem, -1)
         limbs.add_value(self._weights(count, 1), -1, STEP_BITS).add_value(self._weights(count, 0), 1, STEP_BITS)
@@ -183,4 +203,3 @@ class Parameter:
 
     def _digits(self, w: Witness, t: Tensor, index: int) -> I64:
         return w.array(t)[:, index].astype(np.int64)
-

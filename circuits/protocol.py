@@ -124,6 +124,7 @@ class Oracle(Protocol):
     def check(self, claims: Sequence[Claim], ch: Channel) -> None:
         """A chance for a strict prover to compare every claim with its witness."""
 
+
 # ------------------------------------------------------------------------------------------------ constraints
 
 
@@ -199,9 +200,7 @@ def split_axes(con: Constraint) -> tuple[tuple[DomainAxis, ...], tuple[DomainAxi
     """(private output axes, kept axes): an output axis that exactly one operand of every product reads is folded
     into that operand; the other output axes and the summed axes are the variables of the sum-check."""
     products = [p for _, e in con.members for p in e.products]
-    private = tuple(
-        ax for ax in con.out if all((ax.name in a.axes) != (ax.name in b.axes) for a, b in products)
-    )
+    private = tuple(ax for ax in con.out if all((ax.name in a.axes) != (ax.name in b.axes) for a, b in products))
     return private, (*(ax for ax in con.out if ax not in private), *con.summed)
 
 
@@ -273,14 +272,10 @@ def next_claim(ch: Channel, claim: Node, t0: Node, tinf: Node, rho: F, eq: F | N
         inv = eq.inv()
         c_claim, c_t0 = inv, -(1 - eq) * inv
     # t(rho) = t0 (1 - rho) + t1 rho + tinf rho (rho - 1)
-    return ch.tape.linear(
-        [(rho * c_claim, claim), ((1 - rho) + rho * c_t0, t0), (rho * (rho - 1), tinf)]
-    )
+    return ch.tape.linear([(rho * c_claim, claim), ((1 - rho) + rho * c_t0, t0), (rho * (rho - 1), tinf)])
 
 
-def product_sumcheck(
-    ch: Channel, prover: ProductOracle, claim: Node, job: ProductJob
-) -> tuple[Node, list[F]]:
+def product_sumcheck(ch: Channel, prover: ProductOracle, claim: Node, job: ProductJob) -> tuple[Node, list[F]]:
     """Sum-check over the kept axes, least significant variable first. Returns the end claim and its point."""
     rounds = sum(ax.bits for ax in job.kept)
     eq_rounds = len(job.eq_point)
@@ -363,9 +358,7 @@ def fraction_tree(
             pairs = [(p0, q1), (p1 + lam * q1, q0)]
         # p0 q1 + p1 q0 + lam q0 q1 = p0 q1 + (p1 + lam q1) q0
         (n_p0, n_q1, first), (n_m, n_q0, second) = ch.send_pairs(f"tree-ends/{name}", pairs, 2)
-        ch.assert_zero(
-            ch.tape.linear([(F.ONE, claim), (F(-1), first), (F(-1), second)]), f"range-check/{name}"
-        )
+        ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), first), (F(-1), second)]), f"range-check/{name}")
         rho = ch.challenge(f"rho/{name}")
         p = ch.tape.linear([(1 - rho, n_p0), (rho, n_m), (-rho * lam, n_q1)])
         q = ch.tape.linear([(1 - rho, n_q0), (rho, n_q1)])

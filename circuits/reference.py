@@ -1,8 +1,8 @@
 """The probe in plain Python integers: the executable specification, and the oracle of every faster executor.
 
-Real numbers are signed integers with 32 fractional bits, in the head with 56. Sums and products are exact; each
-operation rounds once. An image is a list [C][H][W], a vector a list, a parameter a list of lists in PyTorch's order;
-`each` applies a function entry by entry. Nothing here is shared with the executor, and nothing is fast.
+Real numbers are signed integers with 32 fractional bits, in the head with 56. Sums and products are exact; an
+operation rounds once. An image is a list [C][H][W], a vector a list, a parameter nested lists in the order of
+PyTorch. Nothing here is shared with the executor, and nothing is fast.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 Nested = Any  # an integer, or a list of Nested
 Node = Mapping[str, Any]
+Reads = list[tuple[int, int, int, int]]
 
 ONE = 1 << 56  # 1.0 in the head
 HALF = Fraction(1, 2)
@@ -27,7 +28,7 @@ class Refusal(Exception):
     """The probe has no result: a value leaves its range, or the gradient or loss is too small."""
 
 
-# ------------------------------------------------------------------------------------------------ rounding, ranges
+# ------------------------------------------------------------------------------------------------ rounding
 
 
 def rescale(a: int, bits: int = 32) -> int:
@@ -55,6 +56,7 @@ def weight(x: int, what: str) -> int:
 
 
 def each(f: Callable[..., int], *xs: Nested) -> Nested:
+    """f applied entry by entry."""
     if isinstance(xs[0], list):
         return [each(f, *entries) for entries in zip(*xs, strict=True)]
     return f(*xs)
@@ -72,120 +74,99 @@ def entries(x: Nested) -> Iterator[int]:
 
 
 def decode(data: bytes, shape: Sequence[int], kind: str, label_bytes: int) -> tuple[Nested, int]:
-    """Committed bytes as (image of raw integers, label): one byte per value, or q + 2^43 in six; little-endian."""
+    """Committed bytes as (raw image, label): a byte per value, or q + 2^43 in six; then the label."""
     size, offset = (1, 0) if kind == "u8" else (6, 1 << 43)
-    channels, height, width = shape
-    raw = [int.from_bytes(data[i : i + size], "little") - offset for i in range(0, len(data) - label_bytes, size)]
-    take = iter(raw)
-    image = [[[next(take) for _ in range(width)] for _ in range(height)] for _ in range(channels)]
-    return image, int.from_bytes(data[len(data) - label_bytes :], "little")
+    pixels, label = data[: len(data) - label_bytes], data[len(data) - label_bytes :]
+    raw = iter([int.from_bytes(pixels[i : i + size], "little") - offset for i in range(0, len(pixels), size)])
+    image = [[[next(raw) for _ in range(shape[2])] for _ in range(shape[1])] for _ in range(shape[0])]
+    return image, int.from_bytes(label, "little")
 
 
 def normalise(image: Nested, spec: Mapping[str, Any], kind: str) -> Nested:
     """Pad with raw zeros, then x = (raw - mean) / std: A byte + C, or floor((A q + 2^15) / 2^16) + C."""
-    pad, (_, height, width) = spec["pad"], spec["shape"]
-    out = []
+    pad, width, out = spec["pad"], spec["shape"][2], []
     for channel, mean, std in zip(image, spec["mean"], spec["std"], strict=True):
         mean, std = Fraction(repr(float(mean))), Fraction(repr(float(std)))
         unit, shift = (Fraction(1 << 32, 255), 0) if kind == "u8" else (Fraction(1 << 16), 16)
         slope, offset = floor(unit / std + HALF), floor(-mean / std * (1 << 32) + HALF)
         rows = [[0] * width] * pad + channel + [[0] * width] * pad
         rows = [[0] * pad + row + [0] * pad for row in rows]
-        out.append([[value(rescale(slope * raw, shift) + offset, "input") for raw in row] for row in rows])
+        out.append(each(lambda q, a=slope, c=offset, s=shift: value(rescale(a * q, s) + c, "input"), rows))
     return out
 
 
 # ------------------------------------------------------------------------------------------------ layers
 
 
-def windows(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> Nested:
-    """Per output row and column, the list of (kernel row, kernel column, input row, input column) it reads."""
-    height, width = shape
+def windows(node: Node, weights: Mapping[str, Nested], image: Nested) -> list[list[Reads]]:
+    """Per output row and column, the (kernel row, kernel column, input row, input column) read, in order."""
+    w = weights[node["weight"]][0][0] if node["op"] == "conv2d" else None
+    kernel = (len(w), len(w[0])) if w else node["kernel"]
+    stride, pad, size = node["stride"], node.get("padding", (0, 0)), (len(image[0]), len(image[0][0]))
+    rows, columns = ((n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, pad, kernel, stride, strict=True))
 
-    def reads(y: int, x: int) -> list[tuple[int, int, int, int]]:
-        at = [
-            (i, j, y * stride[0] + i - pad[0], x * stride[1] + j - pad[1])
-            for i, j in product(range(kernel[0]), range(kernel[1]))
-        ]
-        return [(i, j, r, c) for i, j, r, c in at if 0 <= r < height and 0 <= c < width]
+    def reads(y: int, x: int) -> Reads:
+        top, left = y * stride[0] - pad[0], x * stride[1] - pad[1]
+        every = [(i, j, top + i, left + j) for i, j in product(range(kernel[0]), range(kernel[1]))]
+        return [at for at in every if 0 <= at[2] < size[0] and 0 <= at[3] < size[1]]
 
-    rows = (height + 2 * pad[0] - kernel[0]) // stride[0] + 1
-    columns = (width + 2 * pad[1] - kernel[1]) // stride[1] + 1
     return [[reads(y, x) for x in range(columns)] for y in range(rows)]
 
 
-def layer_windows(node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-    if node["op"] == "conv2d":
-        w = weights[node["weight"]]
-        kernel, pad = (len(w[0][0]), len(w[0][0][0])), node["padding"]
-    else:
-        kernel, pad = node["kernel"], (0, 0)
-    return windows((len(x[0]), len(x[0][0])), kernel, node["stride"], pad)
-
-
-def first_maximum(channel: Nested, reads: list[tuple[int, int, int, int]]) -> tuple[int, int]:
+def first_maximum(channel: Nested, reads: Reads) -> tuple[int, int]:
     """Row and column of the first largest entry of a window, row by row."""
     largest = max(channel[r][c] for _, _, r, c in reads)
     return next((r, c) for _, _, r, c in reads if channel[r][c] == largest)
 
 
 def forward(node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-    """The output of one layer for one sample. A bias counts as bias 2^32 before the one rounding."""
-    fit = lambda a: value(a, node["name"])  # noqa: E731
-    match node["op"]:
-        case "flatten":
-            return list(entries(x))
-        case "relu":
-            return each(lambda z: max(z, 0), x)
-        case "linear":
-            w = weights[node["weight"]]
-            bias = weights[node["bias"]] if node["bias"] else [0] * len(w)
-            return [
-                fit(rescale(sum(a * b for a, b in zip(row, x, strict=True)) + (c << 32)))
-                for row, c in zip(w, bias, strict=True)
-            ]
-        case "conv2d":
-            w, places = weights[node["weight"]], layer_windows(node, weights, x)
-            bias = weights[node["bias"]] if node["bias"] else [0] * len(w)
+    """The output of one layer for one sample."""
+    op = node["op"]
+    if op == "flatten":
+        return list(entries(x))
+    if op == "relu":
+        return each(lambda z: max(z, 0), x)
+    if op in ("linear", "conv2d"):
+        w = weights[node["weight"]]
+        bias = weights[node["bias"]] if node["bias"] else [0] * len(w)
+        scaled = lambda total, o: value(rescale(total + (bias[o] << 32)), node["name"])  # noqa: E731
+        if op == "linear":
+            return [scaled(sum(a * b for a, b in zip(row, x, strict=True)), o) for o, row in enumerate(w)]
 
-            def position(o: int, reads: list[tuple[int, int, int, int]]) -> int:
-                total = sum(w[o][c][i][j] * x[c][r][k] for c in range(len(x)) for i, j, r, k in reads)
-                return fit(rescale(total + (bias[o] << 32)))
+    def pixel(o: int, reads: Reads) -> int:
+        if op == "conv2d":
+            return scaled(sum(w[o][k][i][j] * x[k][r][c] for k in range(len(x)) for i, j, r, c in reads), o)
+        if op == "maxpool2d":
+            r, c = first_maximum(x[o], reads)
+            return x[o][r][c]
+        return (sum(x[o][r][c] for _, _, r, c in reads) + len(reads) // 2) // len(reads)
 
-            return [[[position(o, reads) for reads in row] for row in places] for o in range(len(w))]
-        case "maxpool2d" | "avgpool2d":
-            places, count = layer_windows(node, weights, x), node["kernel"][0] * node["kernel"][1]
-
-            def pooled(channel: Nested, reads: list[tuple[int, int, int, int]]) -> int:
-                if node["op"] == "maxpool2d":
-                    r, c = first_maximum(channel, reads)
-                    return channel[r][c]
-                return (sum(channel[r][c] for _, _, r, c in reads) + count // 2) // count
-
-            return [[[pooled(channel, reads) for reads in row] for row in places] for channel in x]
-        case op:
-            raise ValueError(f"no layer {op}")
+    places = windows(node, weights, x)
+    return [[[pixel(o, reads) for reads in row] for row in places] for o in range(len(w if op == "conv2d" else x))]
 
 
 def backward(
-    node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested, sums: dict[str, Nested], need_input: bool
+    node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested, sums: dict[str, Nested], need: bool
 ) -> Nested:
-    """The input's gradient for one sample; adds what it contributes to the parameters' exact sums."""
+    """One sample's input gradient, if needed; adds the sample's part of the parameters' exact sums."""
     op, dx = node["op"], each(lambda _: 0, x)
     if op == "flatten":
         take = iter(dy)
         return each(lambda _: next(take), x)
     if op == "relu":
         return each(lambda z, d: d if z > 0 else 0, x, dy)
-    if op == "linear":
+    if op in ("linear", "conv2d"):
         w, gw = weights[node["weight"]], sums[node["weight"]]
+        if node["bias"]:
+            for o, d in enumerate(dy):
+                sums[node["bias"]][o] += sum(entries(d))
+    if op == "linear":
         for o, f in product(range(len(dy)), range(len(x))):
             gw[o][f] += dy[o] * x[f]
             dx[f] += dy[o] * w[o][f]
     else:
-        for (y, row), o in product(enumerate(layer_windows(node, weights, x)), range(len(dy))):
-            for k, reads in enumerate(row):
-                d = dy[o][y][k]
+        for (y, row), o in product(enumerate(windows(node, weights, x)), range(len(dy))):
+            for d, reads in zip(dy[o][y], row, strict=True):
                 if op == "maxpool2d":
                     r, c = first_maximum(x[o], reads)
                     dx[o][r][c] += d
@@ -193,19 +174,15 @@ def backward(
                     for _, _, r, c in reads:
                         dx[o][r][c] += d
                 else:
-                    w, gw = weights[node["weight"]], sums[node["weight"]]
-                    for (i, j, r, s), c in product(reads, range(len(x))):
-                        gw[o][c][i][j] += d * x[c][r][s]
-                        dx[c][r][s] += d * w[o][c][i][j]
-    if node.get("bias"):
-        for o, d in enumerate(dy):
-            sums[node["bias"]][o] += sum(entries(d))
+                    for (i, j, r, c), k in product(reads, range(len(x))):
+                        gw[o][k][i][j] += d * x[k][r][c]
+                        dx[k][r][c] += d * w[o][k][i][j]
     if op == "avgpool2d":
         count = node["kernel"][0] * node["kernel"][1]
         dx = each(lambda a: (a + count // 2) // count, dx)
     elif op != "maxpool2d":
         dx = each(rescale, dx)
-    return each(lambda a: value(a, f"{node['name']} input gradient"), dx) if need_input else None
+    return each(lambda a: value(a, f"{node['name']} input gradient"), dx) if need else None
 
 
 # ------------------------------------------------------------------------------------------------ exp and ln
@@ -230,7 +207,7 @@ def ln_constant(x: Fraction) -> int:
 
 
 def exp_minus(x: int) -> int:
-    """exp(-x), x >= 0 with 32 fractional bits: a cubic in the low 18 bits, five factors, and zero from 64 on."""
+    """exp(-x), x >= 0 with 32 fractional bits: a cubic in the low 18 bits, five factors; zero from 64 on."""
     if x >> 38:
         return 0
     u = x % (1 << 18)
@@ -262,7 +239,7 @@ def ln(v: int) -> int:
 
 
 def softmax(logits: list[int], label: int) -> tuple[list[int], int]:
-    """Deltas and loss of one sample, 56 fractional bits. The true class's delta is minus the sum of the others'."""
+    """Deltas and loss of one sample. The true class's delta is minus the sum of the others'."""
     x = [max(logits) - z for z in logits]
     e = [exp_minus(a) for a in x]
     deltas = [(a << 56) // sum(e) for a in e]
@@ -289,7 +266,7 @@ def step_size(n: int, rho: Fraction) -> int:
 
 
 def log_ratio(n: int, loss: int, k: int, batch: int, rho: Fraction, eps: Fraction) -> int:
-    """ln(s^2 / L + eps), Q32: s^2 / L = ratio n / (4^k loss), made one quotient of integers in lowest terms."""
+    """ln(s^2 / L + eps) in Q32; s^2 / L = ratio n / (4^k loss), all as one quotient of integers."""
     ratio, scaled = rho * rho / (256 * batch), loss << (2 * k)
     common = lcm(ratio.denominator, eps.denominator)
     a, b = int(ratio * common), int(eps * common)
@@ -303,7 +280,7 @@ def log_ratio(n: int, loss: int, k: int, batch: int, rho: Fraction, eps: Fractio
 
 @dataclass
 class Pass:
-    """One gradient: weights, outputs of every layer and gradients of their inputs (name -> per sample), sums."""
+    """One gradient: every layer's output and input gradient (name -> per sample); sums, by parameter."""
 
     weights: dict[str, Nested]
     outputs: dict[str, list[Nested]] = field(default_factory=dict)
@@ -315,7 +292,7 @@ class Pass:
 
 @dataclass
 class Result:
-    """Per step y (Q32), k, loss (2^-56, sum over the batch), n, q, and G, E, V by parameter; and every pass."""
+    """Per step: y (Q32), k, loss (2^-56, batch sum), n, q, and G, E, V by parameter. And every pass."""
 
     ys: list[int] = field(default_factory=list)
     scales: list[int] = field(default_factory=list)
@@ -327,16 +304,19 @@ class Result:
     vs: list[dict[str, Nested]] = field(default_factory=list)
     passes: list[Pass] = field(default_factory=list)
 
-    @property
-    def variance(self) -> int:
-        """T^2 times the variance of the log ratios, in units of 2^-64."""
-        return len(self.ys) * sum(y * y for y in self.ys) - sum(self.ys) ** 2
+    def add(self, **values: Any) -> None:
+        for name, x in values.items():
+            getattr(self, name).append(x)
 
 
 def run_pass(
-    graph: Sequence[Node], weights: dict[str, Nested], inputs: list[Nested], labels: Sequence[int], scaled: bool
+    graph: Sequence[Node],
+    weights: dict[str, Nested],
+    inputs: list[Nested],
+    labels: Sequence[int],
+    first: bool,
 ) -> tuple[Pass, int, int]:
-    """One gradient over a batch, with its loss scale k (0 unless `scaled`) and loss."""
+    """One gradient over a batch, with its loss scale k (0 unless it is a `first` pass) and loss."""
     out = Pass(weights, sums={name: each(lambda _: 0, w) for name, w in weights.items()})
     layers = [[x] for x in inputs]  # per sample: the input, then every layer's output
     for node in graph:
@@ -345,15 +325,13 @@ def run_pass(
         out.outputs[node["name"]] = [xs[-1] for xs in layers]
     out.logits = [xs[-1] for xs in layers]
     heads = [softmax(z, label) for z, label in zip(out.logits, labels, strict=True)]
-    k = loss_scale(max(-d[label] for (d, _), label in zip(heads, labels, strict=True))) if scaled else 0
+    k = loss_scale(max(-d[label] for (d, _), label in zip(heads, labels, strict=True))) if first else 0
     out.dz = [[rescale(d << k, 24) for d in deltas] for deltas, _ in heads]
     grads: list[Nested] = out.dz
-    first = next(i for i, node in enumerate(graph) if node.get("weight"))
-    for i in range(len(graph) - 1, first - 1, -1):
-        grads = [
-            backward(graph[i], weights, xs[i], dy, out.sums, i > first)
-            for xs, dy in zip(layers, grads, strict=True)
-        ]
+    last = next(i for i, node in enumerate(graph) if node.get("weight"))
+    for i in range(len(graph) - 1, last - 1, -1):
+        pairs = zip(layers, grads, strict=True)
+        grads = [backward(graph[i], weights, xs[i], dy, out.sums, i > last) for xs, dy in pairs]
         out.deltas[graph[i]["name"]] = grads
     return out, k, sum(loss for _, loss in heads)
 
@@ -377,38 +355,31 @@ def run_probe(
     Raises Refusal.
     """
     out = Result()
-    biases = {node.get("bias") for node in graph}
-    w = {name: each(lambda a: weight(a, "weights"), x) for name, x in weights.items()}
+    biases = {node.get("bias") for node in graph}  # their sums have 32 fractional bits, all others 64
+    multiply = lambda a, b: value(rescale(a * b), "w * g")  # noqa: E731
+    w = {name: each(lambda a: weight(a, "weight"), x) for name, x in weights.items()}
     for t in range(steps):
         inputs = [normalise(image, input_spec, kind) for image in samples[t]]
-        first, k, loss = run_pass(graph, w, inputs, labels[t], scaled=True)
+        first, k, loss = run_pass(graph, w, inputs, labels[t], first=True)
         if not batch << 32 <= loss < 1 << 82:
             raise Refusal("the loss is below 2^-24 or diverges")
         g, e, v = {}, {}, {}
-        for name, x in first.sums.items():  # a bias's sum has 32 fractional bits, any other 64
-            fit = lambda a: value(a, "gradient")  # noqa: E731
-            scaled = lambda a, b: value(rescale(a * b), "w * g")  # noqa: E731
-            g[name] = each(fit, x) if name in biases else each(lambda a: value(rescale(a), "gradient"), x)
-            e[name] = each(scaled, w[name], g[name]) if variant == "asam-all" else g[name]
+        for name, total in first.sums.items():
+            bits = 0 if name in biases else 32
+            g[name] = each(lambda a, bits=bits: value(rescale(a, bits), "gradient"), total)
+            e[name] = each(multiply, w[name], g[name]) if variant == "asam-all" else g[name]
             if t + 1 < steps:
-                v[name] = each(scaled, w[name], e[name]) if variant == "asam-all" else g[name]
+                v[name] = each(multiply, w[name], e[name]) if variant == "asam-all" else g[name]
         n = sum(a * a for x in e.values() for a in entries(x))
         q = step_size(n, rho)
-        for values, new in (
-            (out.ys, log_ratio(n, loss, k, batch, rho, eps)), (out.scales, k), (out.losses, loss),
-            (out.norms, n), (out.qs, q), (out.gradients, g), (out.es, e), (out.vs, v), (out.passes, first),
-        ):  # fmt: skip
-            values.append(new)
+        y = log_ratio(n, loss, k, batch, rho, eps)
+        out.add(ys=y, scales=k, losses=loss, norms=n, qs=q, gradients=g, es=e, vs=v, passes=first)
         if t + 1 == steps:
             break
-        moved = {
-            name: each(lambda a, b, q=q: weight(a + rescale(q * b, 40), "w + d"), w[name], v[name]) for name in w
-        }
-        second, _, _ = run_pass(graph, moved, inputs, labels[t], scaled=False)
-        out.passes.append(second)
-        updated = {}
-        for name, x in second.sums.items():
+        move = lambda a, b, q=q: weight(a + rescale(q * b, 40), "w + d")  # noqa: E731
+        second, _, _ = run_pass(graph, {x: each(move, w[x], v[x]) for x in w}, inputs, labels[t], first=False)
+        out.add(passes=second)
+        for name, total in second.sums.items():
             d = divisor if name in biases else divisor << 32
-            updated[name] = each(lambda a, s, d=d: weight(a - (s + d // 2) // d, "new w"), w[name], x)
-        w = updated
+            w = {**w, name: each(lambda a, s, d=d: weight(a - (s + d // 2) // d, "new w"), w[name], total)}
     return out

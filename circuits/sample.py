@@ -75,9 +75,7 @@ class Samples:
 
             def raw(byte: int, c: int = c) -> View:
                 place = [-1 if i < 0 else per * (c * height * width + i) + byte for i in self.source.tolist()]
-                return View(
-                    self.bytes, (Same("step", t), Same("b", b), Map("s", tuple(place), self.count))
-                )
+                return View(self.bytes, (Same("step", t), Same("b", b), Map("s", tuple(place), self.count)))
 
             if kind == "u8":
                 con.add("normalise", expr(raw(0).whole(self.slope[c]) - x.whole()) + self.offset[c])
@@ -127,7 +125,5 @@ class Samples:
         for rem, steps in self.rounding:
             axes = (DomainAxis("step", t), DomainAxis("b", b), DomainAxis("s", len(self.source)))
             w.fill_carries(steps, axes)
-        label = sum(
-            samples[..., self.pixels * per + i].astype(np.int64) << (8 * i) for i in range(self.label_bytes)
-        )
+        label = sum(samples[..., self.pixels * per + i].astype(np.int64) << (8 * i) for i in range(self.label_bytes))
         w.put(self.onehot, (np.arange(self.classes) == np.asarray(label)[..., None]).astype(np.int64))

@@ -145,9 +145,7 @@ def fits(bounds: tuple[int, int], width: int | None) -> bool:
     return reach < LIMIT
 
 
-def assert_zero(
-    circuit: Circuit, con: Constraint, domain: Domain, label: str, limbs: Limbs
-) -> list[CarryStep]:
+def assert_zero(circuit: Circuit, con: Constraint, domain: Domain, label: str, limbs: Limbs) -> list[CarryStep]:
     """Constrain the limbs to sum to zero over the integers; returns the carries to be filled by the executor."""
     count = 1
     for ax in con.summed:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from zkcert.errors import RangeOverflow
 
 from .ir import (
+    DIGIT_BITS,
     Circuit,
     DomainAxis,
     Expr,
@@ -24,7 +25,7 @@ from .ir import (
     Tensor,
     View,
 )
-from .wide import DIGIT_BITS, CarryStep
+from .wide import CarryStep
 
 I64 = NDArray[np.int64]
 At = tuple[str, int] | None
@@ -52,7 +53,7 @@ class Witness:
         rest = v
         for i, d in enumerate(t.digits):
             if i + 1 == len(t.digits):
-                digit, rest = rest, None
+                digit = rest
             else:
                 width = t.digits[i + 1].shift - d.shift
                 digit = ((rest - d.range.lo) & ((1 << width) - 1)) + d.range.lo
@@ -117,17 +118,13 @@ class Witness:
             out += w
         return out
 
-    def expression(
-        self, e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis] = (), at: At = None
-    ) -> I64:
+    def expression(self, e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis] = (), at: At = None) -> I64:
         """Value of an expression for every output index; products are summed over `summed` (small domains)."""
         out = self.linear_part(e, axes, at)
         axes = [a for a in axes if not at or a.name != at[0]]
         every = (*axes, *summed)
         for a, b in e.products:
-            p = np.broadcast_to(
-                self.form(a, every, at) * self.form(b, every, at), [x.size for x in every]
-            )
+            p = np.broadcast_to(self.form(a, every, at) * self.form(b, every, at), [x.size for x in every])
             out += p.sum(axis=tuple(range(len(axes), len(every))), dtype=np.int64) if summed else p
         return out
 
@@ -172,7 +169,7 @@ def _read_axis(arr: I64, axis: int, src: Source) -> tuple[I64, list[str]]:
         return _take(arr, src.table.index, axis).sum(axis=axis), [src.s]
     if isinstance(src, Sum):
         w = np.ones(src.size, np.int64) if src.weights is None else np.array(src.weights)
-        return np.tensordot(arr, w, axes=(axis, 0)), []
+        return np.asarray(np.tensordot(arr, w, axes=(axis, 0)), np.int64), []
     raise TypeError(f"unknown source {src}")
 
 

@@ -29,7 +29,9 @@ class Pads:
     def draw(secret: bytes, singles: int, triples: int) -> Pads:
         from zkcert.core.field import f_mul
 
-        a = np.ascontiguousarray(xof_field(b"zkcert/pads" + secret, 2 * (singles + 2 * triples)).reshape(2, -1))
+        a = np.ascontiguousarray(
+            xof_field(b"zkcert/pads" + secret, 2 * (singles + 2 * triples)).reshape(2, -1)
+        )
         s, x, y = np.split(a, [singles, singles + triples], axis=1)
         return Pads(s, x, y, f_mul(x, y))
 

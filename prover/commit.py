@@ -50,7 +50,7 @@ class MatrixCommitment:
             block = kernels.encode_rows(*self._lanes(start, stop), code.log_n)
             flat = block.reshape(len(hashers), -1).view(np.uint8)
             for h, column in zip(hashers, flat, strict=True):
-                h.update(column)
+                h.update(column.data)
             self.blocks.append(block)
             if progress:
                 progress(stop, code.rows)
@@ -78,7 +78,8 @@ class MatrixCommitment:
         code = self.code
         head = kernels.combine_rows(np.ascontiguousarray(weights[:, :, : code.mask_row]), self.data)
         masks = kernels.fold_matrix_f(
-            self.masks.reshape(2, 1, MASK_ROWS, code.width), np.ascontiguousarray(weights[:, :, code.mask_row :])
+            self.masks.reshape(2, 1, MASK_ROWS, code.width),
+            np.ascontiguousarray(weights[:, :, code.mask_row :]),
         )
         tails = kernels.fold_matrix_f(
             self.tails.reshape(2, 1, code.rows, code.tail), np.ascontiguousarray(weights)

@@ -70,5 +70,3 @@ def prove_statement(
     argument = prove_circuit(layout, witness, transcript, phase=phase)
     data = ProofFile(statement.header(), hashes, multiproof, argument).to_bytes()
     return Proved(data, statement, trace)
-
-

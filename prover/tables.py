@@ -79,9 +79,7 @@ def gather_matrix(src: Gather, kept: str, vecs: Mapping[str, U64]) -> U64:
     return out
 
 
-def view_table(
-    w: Witness, view: View, coefs: Mapping[int, F], job: ProductJob
-) -> tuple[U64, list[str]]:
+def view_table(w: Witness, view: View, coefs: Mapping[int, F], job: ProductJob) -> tuple[U64, list[str]]:
     """sum_d coefs[d] * digit_d with private axes folded: array (2, ...) and the names of its axes."""
     kept = {ax.name for ax in job.kept}
     digits = sorted(coefs)

@@ -57,7 +57,9 @@ def check_statement(statement: Statement, model: Model, expected: Expectations) 
     if statement.circuit_digest != circuit_digest(model) or statement.weights_digest != model.weights_digest:
         raise ProofRejected("model", "the proof is about another model")
     if statement.tau > expected.tau:
-        raise ProofRejected("tau", f"the proof shows a score of at most {float(statement.tau)}, not {float(expected.tau)}")
+        raise ProofRejected(
+            "tau", f"the proof shows a score of at most {float(statement.tau)}, not {float(expected.tau)}"
+        )
     if expected.root is not None and expected.root != statement.dataset.root:
         raise ProofRejected("data-root", "the proof is about another dataset")
     if expected.announcement is not None and expected.announcement != statement.announcement_digest:

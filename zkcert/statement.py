@@ -27,7 +27,9 @@ def check_tau(value: object) -> Fraction:
     """tau as an exact rational; UnusableInput outside [0, 128] or with a denominator of 2^40 or more."""
     tau = parse_fraction(value, "tau")
     if not 0 <= tau <= MAX_TAU or tau.denominator >= 1 << 40:
-        raise UnusableInput(f"tau must lie between 0 and {MAX_TAU}, with a denominator below 2^40, not {value}")
+        raise UnusableInput(
+            f"tau must lie between 0 and {MAX_TAU}, with a denominator below 2^40, not {value}"
+        )
     return tau
 
 
@@ -46,7 +48,7 @@ def parse_beacon(text: str | None) -> bytes | None:
 
 @dataclass(frozen=True)
 class Statement:
-    """"The probe `config`, on the samples the seed draws from `dataset`, of this model, scores at most `tau`."
+    """ "The probe `config`, on the samples the seed draws from `dataset`, of this model, scores at most `tau`."
 
     circuit_digest and weights_digest are 32 bytes each; `beacon` is None where no public randomness was used;
     `variance` is T^2 times the exact variance of the log ratios in units of 2^-64 if the score is public.
@@ -146,7 +148,9 @@ class Statement:
         if type(n) is not int or not 1 <= n < 1 << 40 or len(root) != 32:
             raise ValueError("bad dataset")
         variance = value.get("variance")
-        if variance is not None and (not isinstance(variance, str) or not variance.isdigit() or len(variance) > 40):
+        if variance is not None and (
+            not isinstance(variance, str) or not variance.isdigit() or len(variance) > 40
+        ):
             raise ValueError("bad variance")
         circuit, weights = bytes.fromhex(value["circuit"]), bytes.fromhex(value["weights"])
         if len(circuit) != 32 or len(weights) != 32:

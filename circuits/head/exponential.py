@@ -8,10 +8,28 @@ x = u + sum_i 2^(18 + 4 i) c_i + 2^38 h with u < 2^18 and c_i < 16. With f = [h 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir import BIT, ONCE, U22, Circuit, Constraint, Digit, Form, Range, Same, Sum, View, expr, product, radix, unsigned
+from ..ir import (
+    BIT,
+    ONCE,
+    U22,
+    Circuit,
+    Constraint,
+    Digit,
+    Form,
+    Range,
+    Same,
+    Sum,
+    View,
+    expr,
+    product,
+    radix,
+    unsigned,
+)
 from ..wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from ..witness import Witness
 from .constants import EXP_CHUNKS, EXP_LOW_BITS, EXP_TOP, HEAD_BITS, ONE, exp_table
@@ -42,7 +60,13 @@ def table_limbs(table: tuple[int, ...], count: int = 3) -> list[tuple[int, ...]]
 
 
 def multiply_rounded(
-    circuit: Circuit, con: Constraint, domain: Domain, name: str, limbs: Limbs, rem: tuple[Digit, ...], shift: int
+    circuit: Circuit,
+    con: Constraint,
+    domain: Domain,
+    name: str,
+    limbs: Limbs,
+    rem: tuple[Digit, ...],
+    shift: int,
 ) -> tuple[View, View, list[CarryStep]]:
     """A wire y = floor(limbs / 2^shift) with its remainder."""
     y = domain.wire(circuit, f"{name}", PROBABILITY)
@@ -56,7 +80,10 @@ class Exponential:
 
     def __init__(self, circuit: Circuit, con: Constraint, domain: Domain, x: View, name: str) -> None:
         self.con, self.domain, self.x = con, domain, x
-        wire = lambda label, *digits: domain.wire(circuit, f"{name}/{label}", radix(*digits))  # noqa: E731
+
+        def wire(label: str, *digits: Range) -> View:
+            return domain.wire(circuit, f"{name}/{label}", radix(*digits))
+
         self.low = wire("low", unsigned(EXP_LOW_BITS))
         self.chunks = onehot_view(domain, circuit, f"{name}/chunks", EXP_CHUNKS, 16)
         self.far, self.rest = wire("far", BIT), wire("far-rest", unsigned(6))
@@ -108,7 +135,7 @@ class Exponential:
             w.fill_carries(steps, self.domain.axes)
 
 
-def evaluate(x: Ints) -> dict[str, Ints]:
+def evaluate(x: Ints) -> dict[str, Any]:
     """All intermediate integers of exp(-x); key "y" is the result."""
     low = x & ((1 << EXP_LOW_BITS) - 1)
     chunks = [(x >> (EXP_LOW_BITS + 4 * i)) & 15 for i in range(EXP_CHUNKS)]
@@ -125,13 +152,13 @@ def evaluate(x: Ints) -> dict[str, Ints]:
         rems.append(t & (ONE - 1))
     return {
         "low": low,
-        "chunks": chunks,  # type: ignore[dict-item]
+        "chunks": chunks,
         "far": far,
         "a2": a2,
         "r2": (low * low + (1 << 8)) & 511,
         "a3": t3 // (3 << 32),
         "r3": t3 % (3 << 32),
-        "ys": ys,  # type: ignore[dict-item]
-        "rems": rems,  # type: ignore[dict-item]
+        "ys": ys,
+        "rems": rems,
         "y": y * (1 - far),
     }

@@ -13,11 +13,28 @@ stages multiply by tabulated factors and bring it to [1, 1 + 2^-16):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir import DIGIT_BITS, U22, ZERO, Circuit, Constraint, Form, Range, Same, Sum, View, expr, product, radix, unsigned
+from ..ir import (
+    DIGIT_BITS,
+    U22,
+    ZERO,
+    Circuit,
+    Constraint,
+    Digit,
+    Form,
+    Range,
+    Same,
+    Sum,
+    View,
+    expr,
+    product,
+    radix,
+    unsigned,
+)
 from ..wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from ..witness import Witness
 from .constants import HEAD_BITS, LOG_STAGES, LOG_TABLE, ONE, ln_scaled, log_factors, log_table
@@ -59,7 +76,9 @@ class LogValue:
 class Logarithm:
     """Constraints and execution of ln over a domain; `v` are the limbs (forms) of a positive integer."""
 
-    def __init__(self, circuit: Circuit, con: Constraint, domain: Domain, v: list[Form], max_shift: int, name: str) -> None:
+    def __init__(
+        self, circuit: Circuit, con: Constraint, domain: Domain, v: list[Form], max_shift: int, name: str
+    ) -> None:
         self.domain, self.count, self.name = domain, len(v), name
         n, (self.max_limbs, rest) = len(v), divmod(max_shift, DIGIT_BITS)
         self.bit_choices = DIGIT_BITS if self.max_limbs else rest + 1
@@ -112,8 +131,8 @@ class Logarithm:
             parts += [(pick(choice, 0, limb), DIGIT_BITS * k) for k, limb in enumerate(tabulated)]
             factor = [pick(choice, 0, limb) for limb in table_limbs(log_factors(i))]
             limbs = Limbs().add_product(mantissa if i == 0 else limb_forms(self.ws[-1]), factor)
-            bits, rem = (MANTISSA_BITS, radix(U22, U22, U22)) if i == 0 else (HEAD_BITS, REMAINDER_56)
-            w, r, steps = multiply_rounded(circuit, con, domain, f"{name}/w{i + 1}", limbs, rem, bits)
+            scale, rem = (MANTISSA_BITS, radix(U22, U22, U22)) if i == 0 else (HEAD_BITS, REMAINDER_56)
+            w, r, steps = multiply_rounded(circuit, con, domain, f"{name}/w{i + 1}", limbs, rem, scale)
             self.ws.append(w)
             self.rems.append(r)
             self.carries.append(steps)
@@ -130,14 +149,23 @@ class Logarithm:
             self.choices.append(choice)
             self.rests.append(rest_wire)
         # z = w_4 - 2^56 < 2^41
-        wire = lambda label, *d: domain.wire(circuit, f"{name}/{label}", tuple(d))  # noqa: E731
+
+        def wire(label: str, *digits: Digit) -> View:
+            return domain.wire(circuit, f"{name}/{label}", digits)
+
         self.z = wire("z", *radix(U22, unsigned(19)))
         con.add("z", expr(self.z.whole() - self.ws[-1].whole()) + ONE)
-        self.a2, self.r2 = wire("a2", *radix(U22, unsigned(4))), wire("a2.remainder", *radix(U22, U22, Range(1 << 13)))
+        self.a2, self.r2 = (
+            wire("a2", *radix(U22, unsigned(4))),
+            wire("a2.remainder", *radix(U22, U22, Range(1 << 13))),
+        )
         limbs = Limbs().add_product(limb_forms(self.z), limb_forms(self.z))
         limbs.add_value(self.a2, -1, HEAD_BITS + 1).add_value(self.r2, -1)
         self.carries.append(assert_zero(circuit, con, domain, "a2", limbs))
-        self.a3, self.r3 = wire("a3", *radix(unsigned(10))), wire("a3.remainder", *radix(U22, U22, Range(3 << 12)))
+        self.a3, self.r3 = (
+            wire("a3", *radix(unsigned(10))),
+            wire("a3.remainder", *radix(U22, U22, Range(3 << 12))),
+        )
         limbs = Limbs().add_product(limb_forms(self.a2), limb_forms(self.z), 2)
         limbs.add_value(self.a3, -3, HEAD_BITS).add_value(self.r3, -1)
         self.carries.append(assert_zero(circuit, con, domain, "a3", limbs))
@@ -171,7 +199,7 @@ class Logarithm:
             w.fill_carries(steps, self.domain.axes)
 
 
-def evaluate(v: Ints, limbs: int) -> dict[str, Ints]:
+def evaluate(v: Ints, limbs: int) -> dict[str, Any]:
     """All intermediate integers of ln v; key "ln" is the result."""
     total = DIGIT_BITS * limbs
     shift = np.vectorize(lambda x: total - int(x).bit_length(), otypes=[object])(v)
@@ -196,9 +224,9 @@ def evaluate(v: Ints, limbs: int) -> dict[str, Ints]:
     return {
         "shift": shift,
         "normal": normal,
-        "choices": choices,  # type: ignore[dict-item]
-        "ws": ws,  # type: ignore[dict-item]
-        "rems": rems,  # type: ignore[dict-item]
+        "choices": choices,
+        "ws": ws,
+        "rems": rems,
         "z": z,
         "a2": a2,
         "r2": (z * z) & ((ONE << 1) - 1),

@@ -38,7 +38,7 @@ from ..ir import (
 )
 from ..net import Net
 from ..probe import Parameter
-from ..wide import Domain, Limbs, assert_zero, limb_forms
+from ..wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from ..witness import Witness
 from .constants import HEAD_BITS, ln_scaled
 from .exponential import table_limbs
@@ -81,7 +81,10 @@ class StepSize:
         net, domain, circuit = self.net, self.domain, self.net.circuit
         a, b = self.rho.numerator, self.rho.denominator
         con = circuit.constraint("step-size", domain.axes)
-        wire = lambda label, count: domain.wire(circuit, f"step-size/{label}", radix(*[U22] * count))  # noqa: E731
+
+        def wire(label: str, count: int) -> View:
+            return domain.wire(circuit, f"step-size/{label}", radix(*[U22] * count))
+
         self.n = wire("n", NORM_LIMBS)
         limbs = Limbs().add_value(self.n, -1)
         for p in parameters:
@@ -93,7 +96,7 @@ class StepSize:
         self.qq, self.x1, self.x2 = wire("q2", 4), wire("q2n", 7), wire("2qn", 7)
         self.low, self.high = wire("low", 9), wire("high", 9)
         q, n = limb_forms(self.q), limb_forms(self.n)
-        self.carries = []
+        self.carries: list[list[CarryStep]] = []
 
         def zero(label: str, limbs: Limbs) -> None:
             self.carries.append(assert_zero(circuit, con, domain, label, limbs))
@@ -122,7 +125,10 @@ class StepSize:
     def finish(self, w: Witness, n: list[int], q: list[int]) -> None:
         a, b = self.rho.numerator, self.rho.denominator
         nn, qq = np.array(n, object), np.array(q, object)
-        put = lambda view, value: w.put(view.tensor, value)  # noqa: E731
+
+        def put(view: View, value: Ints) -> None:
+            w.put(view.tensor, value)
+
         put(self.n, nn)
         put(self.q, qq)
         put(self.qq, qq * qq)
@@ -162,12 +168,15 @@ class Score:
         self.c1, self.c2, self.scale = c1 // divisor, c2 // divisor, Fraction(common, divisor)
         bits = max(self.c1 << (22 * NORM_LIMBS), self.c2 << (22 * SCALED_LOSS_LIMBS)).bit_length() + 1
         limb_count = -(-bits // DIGIT_BITS)
-        wire = lambda label, count: domain.wire(circuit, f"score/{label}", radix(*[U22] * count))  # noqa: E731
+
+        def wire(label: str, count: int) -> View:
+            return domain.wire(circuit, f"score/{label}", radix(*[U22] * count))
+
         self.lk, self.top = wire("scaled-loss", SCALED_LOSS_LIMBS), wire("numerator", limb_count)
         evens: Source = even_passes(net)
         loss = View(head.loss.tensor, (ONCE, Same("step", steps)))
         fourth = [head.scale_form(limb, evens) for limb in table_limbs(tuple(4**k for k in range(MAX_SCALE + 1)))]
-        self.carries = []
+        self.carries: list[list[CarryStep]] = []
 
         def zero(label: str, limbs: Limbs) -> None:
             self.carries.append(assert_zero(circuit, con, domain, label, limbs))
@@ -223,7 +232,10 @@ class Score:
         """y of one step, Q32."""
         lk = loss << (2 * k)
         top = self.c1 * n + self.c2 * lk
-        value = lambda v, limbs: int(evaluate_ln(np.array([v], object), limbs)["ln"][0])  # noqa: E731
+
+        def value(v: int, limbs: int) -> int:
+            return int(evaluate_ln(np.array([v], object), limbs)["ln"][0])
+
         d = value(top, len(self.top.tensor.digits)) - value(lk, SCALED_LOSS_LIMBS)
         d -= ln_scaled(self.scale.numerator, self.scale.denominator)
         return (d + (1 << (HEAD_BITS - 33))) >> (HEAD_BITS - 32)
@@ -232,7 +244,10 @@ class Score:
         """Fill everything but the threshold (see `finish_threshold`)."""
         lk = np.array([l << (2 * k) for l, k in zip(losses, scales, strict=True)], object)
         top = self.c1 * np.array(n, object) + self.c2 * lk
-        put = lambda view, value: w.put(view.tensor, value)  # noqa: E731
+
+        def put(view: View, value: Ints) -> None:
+            w.put(view.tensor, value)
+
         put(self.lk, lk)
         put(self.top, top)
         self.ln_top.fill(w, top)

@@ -10,6 +10,8 @@ All probabilities have 56 fractional bits. With e_j = exp(-(max z - z_j)), S = s
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +37,7 @@ from ..ir import (
     radix,
     unsigned,
 )
-from ..net import VALUE, I64, Net, Value
+from ..net import VALUE, Net, Value
 from ..wide import Domain, Limbs, assert_zero, limb_forms
 from ..witness import Witness
 from .constants import HEAD_BITS, ONE, ln_scaled
@@ -106,9 +108,7 @@ class Softmax:
         self.true_delta = full.wire(circuit, "softmax/true-delta", PROBABILITY)
         for d in range(3):
             con.add(f"wrong{d}", expr(self.p.digit(d) - self.wrong.digit(d)) - product(o, self.p.digit(d)))
-            con.add(
-                f"true{d}", product(o, self.missing.digit(d)) - self.true_delta.digit(d)
-            )
+            con.add(f"true{d}", product(o, self.missing.digit(d)) - self.true_delta.digit(d))
         limbs = Limbs().add_value(self._over_classes(self.wrong)).add_value(self.missing, -1)
         self.missing_carries = assert_zero(circuit, row, rows, "missing", limbs)
 
@@ -173,8 +173,7 @@ class Softmax:
         self.loss_carries = assert_zero(circuit, con, per_step, "sum", limbs)
         limbs = Limbs().add_value(self.loss).add_value(self.loss_slack, -1).add_const(-batch * MIN_LOSS)
         self.minimum_carries = assert_zero(circuit, con, per_step, "minimum", limbs)
-        self.results: list[dict[str, Ints]] = []
-
+        self.results: list[dict[str, Any]] = []
 
     def _over_classes(self, wire: View) -> View:
         return View(wire.tensor, (*wire.sources[:-1], Sum(self.classes)))
@@ -202,7 +201,7 @@ class Softmax:
             if k > MAX_SCALE:
                 raise GradientTooSmall(
                     f"step {p // 2}: every sample of the batch has its true class at probability above 1 - 2^-{k - 1};"
-                    f" at most 2^-{MAX_SCALE} can be resolved: use another seed, a larger batch, or a less saturated model"
+                    f" at most 2^-{MAX_SCALE} can be resolved: use a larger batch or a less saturated model"
                 )
         true_delta = onehot * missing[:, None]
         scaled = ((wrong - true_delta) << k) + (1 << 23)
@@ -221,7 +220,7 @@ class Softmax:
         loss = int((ln - HEAD_BITS * ln_scaled(2) + (x_true << (HEAD_BITS - 32))).sum())
         if loss < self.net.batch * MIN_LOSS:
             raise GradientTooSmall(
-                f"step {t}: mean loss {loss / self.net.batch / ONE:.3g} is below 2^-24: use another seed or a larger batch"
+                f"step {t}: mean loss {loss / self.net.batch / ONE:.3g} is below 2^-24: use a larger batch"
             )
         if loss >= 1 << 82:
             raise RangeOverflow("loss", loss / ONE, 2.0**26)
@@ -229,8 +228,13 @@ class Softmax:
 
     def finish(self, w: Witness, losses: list[int]) -> None:
         """Fill all wires once every pass is done."""
-        all_of = lambda key: np.stack([r[key] for r in self.results])  # noqa: E731
-        put = lambda view, value: w.put(view.tensor, value)  # noqa: E731
+
+        def all_of(key: str) -> Ints:
+            return np.stack([r[key] for r in self.results])
+
+        def put(view: View, value: NDArray[Any]) -> None:
+            w.put(view.tensor, value)
+
         firsts = self.results[::2]
         for view, key in (
             (self.top, "top"), (self.x, "x"), (self.is_top, "is_top"), (self.total, "total"), (self.p, "p"),
@@ -266,4 +270,3 @@ class Softmax:
 
     def scale_of(self, t: int) -> int:
         return int(self.results[2 * t]["k"])
-

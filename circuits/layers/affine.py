@@ -10,10 +10,10 @@ import numpy as np
 from ..ir import DomainAxis, Form, Same, Source, Sum, View
 from ..net import (
     FRACTION_BITS,
+    I64,
     VALUE,
     Contraction,
     Gradient,
-    I64,
     Net,
     Value,
     digit_view,
@@ -64,7 +64,8 @@ class Affine(Layer):
         summed = self.weight_axes[1:]
         con = net.circuit.constraint(f"{self.name}/forward", (p, b, *self.out_axes), summed)
         limbs = product_limbs(
-            View(x.tensor, (net.over_passes(x), Same("b", net.batch), *self.input_sources())), self._weight_view()
+            View(x.tensor, (net.over_passes(x), Same("b", net.batch), *self.input_sources())),
+            self._weight_view(),
         )
         if self.bias_name:
             self.bias = net.weight(self.bias_name, (self.out_axes[0].size,))
@@ -109,9 +110,7 @@ class Affine(Layer):
                 total = total + view.digit(i, 1 << digit.shift)
             return Limbs().add(total)
 
-        net.gradients.append(
-            Gradient(self.weight_name, self.weight_axes, (b, *self.position_axes), weight_limbs, True)
-        )
+        net.gradients.append(Gradient(self.weight_name, self.weight_axes, (b, *self.position_axes), weight_limbs, True))
         if self.bias_name:
             net.gradients.append(Gradient(self.bias_name, self.out_axes[:1], (), bias_limbs, False))
 
@@ -152,11 +151,7 @@ class Affine(Layer):
             self.run_input.fill(w, limbs, rem, "pass", p)
         cols = self.columns(digit_view(w, self.x, p))
         shape = self.weight.shape
-        out = {
-            self.weight_name: [
-                x.reshape(shape) for x in exact_matmul(np.swapaxes(rows, 1, 2), cols)
-            ]
-        }
+        out = {self.weight_name: [x.reshape(shape) for x in exact_matmul(np.swapaxes(rows, 1, 2), cols)]}
         if self.bias_name:
             whole = sum(rows[i].sum(axis=0) << d.shift for i, d in enumerate(VALUE))
             out[self.bias_name] = [np.asarray(whole)]

@@ -42,9 +42,7 @@ class MaxPool2d(Pool):
         con.add("one", expr(self._choices(self.choice, total).whole()) - 1)
 
     def _choices(self, t: Any, last: Any) -> View:
-        return View(
-            t, (Same("pass", self.net.passes), Same("b", self.b.size), Same("c", self.c.size), last)
-        )
+        return View(t, (Same("pass", self.net.passes), Same("b", self.b.size), Same("c", self.c.size), last))
 
     def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
         if not need_input:

@@ -26,6 +26,4 @@ class Pool(Layer):
         self.y = net.activation(f"{self.name}/y", (net.batch, channels, self.s.size))
 
     def view(self, v: Value, last: Source) -> View:
-        return View(
-            v.tensor, (self.net.over_passes(v), Same("b", self.b.size), Same("c", self.c.size), last)
-        )
+        return View(v.tensor, (self.net.over_passes(v), Same("b", self.b.size), Same("c", self.c.size), last))
