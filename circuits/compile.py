@@ -26,6 +26,10 @@ from .witness import Witness
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
 
+# What a verifier is willing to build a circuit for; also keeps T^2 tau^2 within its limbs.
+MAX_STEPS = 1 << 10
+MAX_SAMPLES = 1 << 16
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -75,6 +79,8 @@ class Certificate:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         net = self.net = Net(plan.steps, plan.batch)
+        if plan.steps > MAX_STEPS or plan.steps * plan.batch > MAX_SAMPLES:
+            raise UnusableInput(f"at most {MAX_STEPS} steps and {MAX_SAMPLES} samples in all can be proved")
         if not 2 <= plan.classes <= MAX_CLASSES:
             raise UnusableInput(f"{plan.classes} classes: between 2 and {MAX_CLASSES} are supported")
         self.samples = Samples(net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)

@@ -95,7 +95,7 @@ class Witness:
         order = [names.index(a.name) for a in axes if a.name in names]
         arr = arr.transpose(order)
         shape = [a.size if a.name in names else 1 for a in axes]
-        return arr.reshape(shape)
+        return np.asarray(arr.reshape(shape), np.int64)
 
     def form(self, f: Form, axes: Sequence[DomainAxis], at: At = None) -> I64:
         out = np.zeros([1] * len(axes), np.int64)

@@ -36,12 +36,17 @@ class Products:
         self.levels = kernels.eq_levels(job.eq_point, 1 << len(job.eq_point))
 
     def total(self) -> F:
-        """sum_s e(s) sum_k A_k(s) B_k(s)."""
-        eq = self.levels[-1]
+        """sum_s e(s) sum_k A_k(s) B_k(s): t(0) of the round kernel over even, then over odd entries."""
+        if self.left == 0:
+            return sum((ff.f_item(a, 0) * ff.f_item(b, 0) for a, b in self.pairs), F.ZERO)
+        eq, plain = self.levels[-1], self.left - len(self.job.eq_point)
+        even, odd = (eq, eq) if plain else kernels.split_children(eq, F.ZERO)
+        shift = max(plain - 1, 0)
         out = F.ZERO
         for a, b in self.pairs:
-            rows = ff.f_sum(ff.f_mul(a, b).reshape(2, eq.shape[1], -1))
-            out = out + ff.f_dot(rows, eq)
+            out = out + kernels.product_round(even, shift, a, b)[0]
+            a, b = np.roll(a, -1, axis=1), np.roll(b, -1, axis=1)
+            out = out + kernels.product_round(odd, shift, a, b)[0]
         return out
 
     def round(self, eq_point: Sequence[F] | None) -> tuple[F, F]:

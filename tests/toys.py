@@ -37,10 +37,33 @@ from prover.argument import prove_circuit
 from prover.prove import Proved, prove_statement
 from tests.builders import Graph
 from zkcert.config import ProbeConfig
+from zkcert.core.field import F, P, U64Array
 from zkcert.core.transcript import Transcript
 from zkcert.data import CommittedDataset, commit
 from zkcert.model import Model
 from zkcert.statement import Statement
+
+
+
+def random_fs(rng: np.random.Generator, count: int) -> list[F]:
+    """Uniform elements of F."""
+    return [F(int(a), int(b)) for a, b in rng.integers(0, P, (count, 2))]
+
+
+def random_f_array(rng: np.random.Generator, *shape: int) -> U64Array:
+    """A uniform F array (2, *shape)."""
+    return rng.integers(0, P, (2, *shape), np.uint64)
+
+
+def multilinear(values: U64Array | list[F], point: list[F]) -> F:
+    """The multilinear extension of a table, zero beyond its end, most significant variable first; by halving."""
+    table = values if isinstance(values, list) else [F(int(a), int(b)) for a, b in values.T]
+    table = table + [F.ZERO] * ((1 << len(point)) - len(table))
+    for r in point:
+        half = len(table) // 2
+        table = [a + r * (b - a) for a, b in zip(table[:half], table[half:], strict=True)]
+    return table[0]
+
 
 STEPS, BATCH, OUTPUTS, INPUTS, TARGET = 2, 3, 3, 5, 560
 SMALL = (Digit(unsigned(4), 0), Digit(balanced(3), 4))

@@ -278,9 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("proof", help="proof.bin, from the prover")
     parser.add_argument("model", help="the model, model.pt or .safetensors")
     parser.add_argument("--tau", required=True, help="accept only if the proven threshold is at most this")
-    parser.add_argument(
-        "--data-root", metavar="FILE|HEX", help="data.root, or its root: the dataset insisted on"
-    )
+    parser.add_argument("--data-root", metavar="FILE|HEX", help="data.root, or its root: the dataset insisted on")
     parser.add_argument("--announcement", metavar="FILE|HEX", help="announce.json, or the digest published")
     parser.add_argument("--beacon", metavar="HEX", help="the beacon given after the announcement")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -178,12 +178,13 @@ class ProofResult:
         return max(phase.peak_rss_bytes for phase in self.phases)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        from verifier.__main__ import statement_dict
+        """JSON values; the statement's own score is null unless the proof reveals it."""
+        from verifier.__main__ import decimal_text, statement_dict
 
         return {
             "proof": str(self.path),
-            "private_score": self.score,
+            "score": self.score,
+            "tau": decimal_text(self.tau),
             "bytes": self.size,
             "seconds": round(self.seconds, 3),
             "peak_rss_bytes": self.peak_rss_bytes,
@@ -192,6 +193,7 @@ class ProofResult:
                 for p in self.phases
             ],
             "cross_check": self.cross_check,
+            "announcement": self.statement.announcement_digest.hex(),
             "statement": statement_dict(self.statement),
         }
 
@@ -251,9 +253,7 @@ def prove(
             )
 
     try:
-        proved = prove_statement(
-            statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases
-        )
+        proved = prove_statement(statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases)
     except ThresholdExceeded as error:
         raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
     with phases("self-check"):
@@ -268,9 +268,7 @@ def prove(
     with replacing(path, 0o666) as file:
         file.write(proved.data)
     seconds = time.perf_counter() - start
-    return ProofResult(
-        own, path, proved.trace.score, difference, len(proved.data), seconds, tuple(phases.done)
-    )
+    return ProofResult(own, path, proved.trace.score, difference, len(proved.data), seconds, tuple(phases.done))
 
 
 def _statement(
@@ -281,9 +279,7 @@ def _statement(
         if tau is None:
             raise UnusableInput("a threshold is needed: --tau, or an --announcement that holds one")
         return Statement.of(model, root, config or ProbeConfig(), check_tau(tau))
-    statement = Statement.of(
-        model, root, config or announced.config, announced.tau if tau is None else check_tau(tau)
-    )
+    statement = Statement.of(model, root, config or announced.config, announced.tau if tau is None else check_tau(tau))
     for field, name in (
         ("circuit_digest", "the model's layers"),
         ("weights_digest", "the model's weights"),
@@ -462,8 +458,7 @@ def measure(
         plain = load_dataset(data)
         if list(plain.x.shape[1:]) != loaded.input["shape"]:
             raise UnusableInput(
-                f"the model takes samples of shape {loaded.input['shape']}, "
-                f"the dataset has {list(plain.x.shape[1:])}"
+                f"the model takes samples of shape {loaded.input['shape']}, the dataset has {list(plain.x.shape[1:])}"
             )
         key = blake3((seed or "").encode()).digest()
         indices = sample_indices(key, len(plain), config.steps * config.batch_size)
@@ -473,8 +468,8 @@ def measure(
     _check_device(device)
     found = directional_sharpness(loaded, *_batches(config, images, labels), config, device)
     rows = np.reshape(indices, (config.steps, config.batch_size)).tolist()
-    series = (tuple(map(float, v)) for v in (found.sharpness, found.loss, found.log_ratio))
-    return Measurement(config, tuple(map(tuple, rows)), *series, found.score)
+    sharpness, loss, log_ratio = (tuple(v.tolist()) for v in (found.sharpness, found.loss, found.log_ratio))
+    return Measurement(config, tuple(map(tuple, rows)), sharpness, loss, log_ratio, found.score)
 
 
 def _is_committed(path: File) -> bool:
@@ -541,9 +536,8 @@ def demo(
             f"    {result.size:,} bytes in {result.seconds:.1f} s; the score {result.score:.6f} stays private; "
             f"float64 reference within {result.cross_check:.1e}"
         )
-        pins = {"data_root": root, "announcement": announcement, "beacon": beacon}
         say("Verifier: check the proof. Only proof, model, data.root and announcement are needed.")
-        verdict = verify(proof, model, tau=tau, **pins)
+        verdict = verify(proof, model, tau=tau, data_root=root, announcement=announcement, beacon=beacon)
         for line in verdict.lines():
             say(f"    {line}")
         say("Three forgeries:")

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
@@ -38,19 +37,13 @@ _PROBE = "Probe (defaults are the paper's)"
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="model.pt or .safetensors; see README, Files.")]
 ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="proof.bin.")]
 Steps = Annotated[int | None, typer.Option(help="T, mini-batches probed. [default: 10]", rich_help_panel=_PROBE)]
-BatchSize = Annotated[
-    int | None, typer.Option(help="B, samples per mini-batch. [default: 16]", rich_help_panel=_PROBE)
-]
-Rho = Annotated[
-    str | None, typer.Option(help="Radius of the perturbation. [default: 0.05]", rich_help_panel=_PROBE)
-]
+BatchSize = Annotated[int | None, typer.Option(help="B, samples per mini-batch. [default: 16]", rich_help_panel=_PROBE)]
+Rho = Annotated[str | None, typer.Option(help="Radius of the perturbation. [default: 0.05]", rich_help_panel=_PROBE)]
 Rate = Annotated[
     str | None,
     typer.Option("--lr", help="Learning rate; B/lr must be an integer. [default: 1e-4]", rich_help_panel=_PROBE),
 ]
-Epsilon = Annotated[
-    str | None, typer.Option("--eps", help="Added to s^2/L. [default: 1e-8]", rich_help_panel=_PROBE)
-]
+Epsilon = Annotated[str | None, typer.Option("--eps", help="Added to s^2/L. [default: 1e-8]", rich_help_panel=_PROBE)]
 Variant = Annotated[
     str | None, typer.Option(help=f"{' or '.join(VARIANTS)}. [default: asam-all]", rich_help_panel=_PROBE)
 ]
@@ -260,16 +253,12 @@ def verify(
     announcement: Annotated[
         str | None, typer.Option(metavar="FILE|HEX", help="announce.json, or the digest published.")
     ] = None,
-    beacon: Annotated[
-        str | None, typer.Option(metavar="HEX", help="The beacon given after the announcement.")
-    ] = None,
+    beacon: Annotated[str | None, typer.Option(metavar="HEX", help="The beacon given after the announcement.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a proof and print what it proves."""
     try:
-        verdict = api.verify(
-            proof, model, tau=tau, data_root=data_root, announcement=announcement, beacon=beacon
-        )
+        verdict = api.verify(proof, model, tau=tau, data_root=data_root, announcement=announcement, beacon=beacon)
     except (ZkcertError, OSError, MemoryError) as error:
         if as_json:
             _json(failure_dict(error))
@@ -347,7 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = getattr(error, "format_message", None)  # typer's usage errors, whichever click it brings
         if message is None:
             raise
-        code, line = failure(UnusableInput(f"{message()} (see --help)"))
+        code, line = failure(UnusableInput(f"{message().rstrip('.')} (see --help)"))
     err.print(line, style="bold red")
     return code
 

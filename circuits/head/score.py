@@ -53,7 +53,6 @@ LOG_RATIO = radix(B22, balanced(18))  # |y| < 2^39 / 2^32 = 128 nats
 NORM_LIMBS = 5
 SCALED_LOSS_LIMBS = 6
 SLACK_LIMBS = 5
-MAX_STEPS = 1 << 12
 
 
 def charged_error(classes: int) -> int:

@@ -1,0 +1,652 @@
+"""The parts of the argument one by one, each against a plain definition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from blake3 import blake3
+
+from circuits.channel import Blind, PadForm, Tape
+from circuits.ir import Circuit, Digit, DomainAxis, Range, Same, View, ceil_log2, product, unsigned
+from circuits.layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
+from circuits.protocol import (
+    Claim,
+    Functional,
+    ProductJob,
+    Span,
+    Term,
+    fraction_tree,
+    message_counts,
+    product_sumcheck,
+    run,
+    span_at,
+    weight_at,
+)
+from circuits.witness import Witness
+from prover.channel import Pads, ProverChannel
+from prover.commit import MatrixCommitment
+from prover.oracle import Tree, place_digits
+from prover.pads import PadCommitment
+from tests.builders import tiny_cnn, tiny_mlp
+from tests.toys import (
+    multilinear,
+    prove_toy,
+    random_f_array,
+    random_fs,
+    toy_layout,
+    toy_proof,
+    toy_transcript,
+    toy_witness,
+)
+from verifier.argument import verify_circuit
+from verifier.channel import VerifierChannel
+from verifier.opening import verify_opening
+from verifier.pads import verify_pads
+from verifier.soundness import soundness
+from verifier.verify import REQUIRED_BITS
+from zkcert.core import code as codes
+from zkcert.core import field as ff
+from zkcert.core.code import MatrixCode, PadCode, matrix_code, pad_code, queries_for
+from zkcert.core.field import F, P
+from zkcert.core.opening import packed_evaluation
+from zkcert.core.proof import Reader
+from zkcert.core.transcript import Transcript, xof_field
+from zkcert.errors import ProofRejected
+
+SEED = np.random.default_rng(2026)
+
+
+def total(values):
+    return sum(values, F.ZERO)
+
+
+def eq(point, index):
+    """eq(point, bits of index), most significant first."""
+    out = F.ONE
+    for j, r in enumerate(point):
+        out = out * (r if (index >> (len(point) - 1 - j)) & 1 else 1 - r)
+    return out
+
+
+# ------------------------------------------------------------------------------------------------ sums over prefixes
+
+
+@pytest.mark.parametrize("bits", range(6))
+def test_prefix_sums_equal_the_sums_they_stand_for(bits):
+    r, z = random_fs(SEED, bits), random_fs(SEED, bits)
+    for length in range((1 << bits) + 1):
+        assert prefix_eq(r, length) == total(eq(r, i) for i in range(length))
+        assert prefix_eq2(r, z, length) == total(eq(r, i) * eq(z, i) for i in range(length))
+        assert prefix_index(r, length) == total(eq(r, i) * i for i in range(length))
+
+
+def test_prefixes_longer_than_the_table_are_the_whole_table():
+    r, z = random_fs(SEED, 3), random_fs(SEED, 3)
+    for length in (9, 100):
+        assert prefix_eq(r, length) == F.ONE
+        assert prefix_eq2(r, z, length) == ff.eq_eval(r, z)
+        assert prefix_index(r, length) == prefix_index(r, 8)
+
+
+@pytest.mark.parametrize("bits", range(7))
+def test_eq_at_agrees_with_the_product_formula(bits):
+    point = random_fs(SEED, bits)
+    index = np.arange(1 << bits)[::-1].copy()
+    assert ff.f_list(eq_at(point, index)) == [eq(point, int(i)) for i in index]
+
+
+# ------------------------------------------------------------------------------------------------ the combined weight
+
+
+def position_of_every_digit(layout):
+    """Where X holds each digit: per tensor an int64 array (n_digits, unroll, *shape); the columns do not overlap."""
+    w, label, start = Witness(layout.circuit), 1, {}
+    for t in layout.circuit.tensors:
+        size = w.array(t).size
+        w.array(t)[...] = np.arange(label, label + size).reshape(w.array(t).shape)
+        start[t], label = label, label + size
+    x = place_digits(layout, w)[: layout.digit_count]
+    where = np.full(label, -1)
+    where[x] = np.arange(len(x))
+    assert np.count_nonzero(x) == label - 1 and (where[1:] >= 0).all()
+    return {t: where[w.array(t)] for t in layout.circuit.tensors}
+
+
+def dense_weights(layout, claims, weights, bits):
+    """The combined weight vector entry by entry."""
+    out = [F.ZERO] * (1 << bits)
+    positions = position_of_every_digit(layout)
+    for claim, c in zip(claims, weights, strict=True):
+        for span in claim.functional.spans:
+            for i in range(span.count):
+                out[span.start + i] = out[span.start + i] + c * eq(span.point, i)
+        for term in claim.functional.terms:
+            vectors = [ff.f_list(v) for v in term.vecs]
+            for d, coef in term.coefs.items():
+                for index in np.ndindex(*term.tensor.sizes):
+                    value = c * coef
+                    for vec, i in zip(vectors, index, strict=True):
+                        value = value * vec[i]
+                    at = positions[term.tensor][(d, *index)]
+                    out[at] = out[at] + value
+    return out
+
+
+def test_weight_at_is_the_extension_of_the_combined_weight_vector():
+    layout, rng = toy_layout(), np.random.default_rng(3)
+    bits = matrix_code(layout.data_end).variables
+    claims = []
+    for t in layout.circuit.tensors:
+        digits = list(range(len(t.digits)))[::-1]
+        coefs = dict(zip(digits, random_fs(rng, len(digits)), strict=True))
+        vecs = tuple(random_f_array(rng, size) for size in t.sizes)
+        claims.append(Claim(t.name, Functional((Term(t, coefs, vecs), Term(t, {0: F(3)}, vecs))), 0))
+    spans = (
+        Span(0, layout.digit_count, tuple(random_fs(rng, ceil_log2(layout.digit_count)))),
+        Span(
+            layout.multiplicity_start,
+            layout.table_entries,
+            tuple(random_fs(rng, ceil_log2(layout.table_entries))),
+        ),
+    )
+    claims += [Claim("spans", Functional(spans=spans), 0), Claim("digits", Functional(spans=spans[:1]), 0)]
+    weights = random_fs(rng, len(claims))
+    z = random_fs(rng, bits)
+    assert weight_at(layout, claims, weights, z) == multilinear(
+        dense_weights(layout, claims, weights, bits), z
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 11, 12])
+def test_a_span_that_does_not_start_at_zero_is_weighed_block_by_block(count):
+    layout = SimpleNamespace(multiplicity_bits=2)
+    rng = np.random.default_rng(count)
+    z, point = random_fs(rng, 6), random_fs(rng, ceil_log2(count))
+    for start in (4, 16, 40):
+        want = total(eq(point, i) * eq(z, start + i) for i in range(count))
+        assert span_at(layout, Span(start, count, tuple(point)), z) == want
+
+
+def test_column_heads_are_eq_at_the_columns_positions():
+    layout, rng = toy_layout(), np.random.default_rng(4)
+    z = random_fs(rng, matrix_code(layout.data_end).variables)
+    for (t, b), head in column_heads(layout, z).items():
+        place = layout.places[t]
+        bits = sum(place.axis_bits[b])
+        for d, u in np.ndindex(*place.positions[b].shape):
+            at = int(place.positions[b][d, u])
+            assert at % (1 << bits) == 0
+            assert ff.f_item(head, (d, u)) == eq(z[: len(z) - bits], at >> bits)
+
+
+def test_padding_of_a_column_lies_in_the_range_of_its_digit():
+    for case in (tiny_cnn(steps=3, batch=3), tiny_mlp(kind="q32", batch=3, variant="sam")):
+        circuit = case.run()[0].circuit
+        assert [t.name for t in circuit.tensors for d in t.digits if not d.range.lo <= 0 <= d.range.hi] == []
+
+
+# ------------------------------------------------------------------------------------------------ sum-checks
+
+
+def strict_channel(singles, triples, seed=0):
+    """A prover's channel that checks itself, with random pads."""
+    pads = Pads.draw(bytes([seed]) * 32, singles, triples)
+    return ProverChannel(Transcript("unit"), pads, strict=True)
+
+
+class PlainProducts:
+    """A ProductOracle on lists of scalars: sum over the table of e * sum_k A_k B_k."""
+
+    def __init__(self, pairs, bits):
+        self.pairs, self.bits = pairs, bits
+
+    def round(self, eq_point):
+        half = 1 << (self.bits - 1)
+        if eq_point is None:
+            shift = self.bits - 1 - self.eq_bits
+            weight = [eq(self.eq_point, i >> shift) for i in range(half)]
+        else:
+            weight = [eq(eq_point, i) for i in range(half)]
+        t0 = tinf = F.ZERO
+        for a, b in self.pairs:
+            for i in range(half):
+                t0 = t0 + weight[i] * a[2 * i] * b[2 * i]
+                tinf = tinf + weight[i] * (a[2 * i + 1] - a[2 * i]) * (b[2 * i + 1] - b[2 * i])
+        return t0, tinf
+
+    def bind(self, r):
+        fold = lambda v: [v[i] + r * (v[i + 1] - v[i]) for i in range(0, len(v), 2)]  # noqa: E731
+        self.pairs = [(fold(a), fold(b)) for a, b in self.pairs]
+        self.bits -= 1
+
+
+@pytest.mark.parametrize(
+    ("eq_sizes", "plain_sizes", "count"),
+    [((), (), 1), ((3,), (), 2), ((), (5,), 1), ((3, 2), (5, 1), 3), ((1,), (2,), 1), ((8,), (4,), 2)],
+)
+def test_product_sumcheck_ends_at_the_products_of_the_tables(eq_sizes, plain_sizes, count):
+    rng = np.random.default_rng(len(eq_sizes) * 10 + count)
+    eq_axes = tuple(DomainAxis(f"e{i}", n) for i, n in enumerate(eq_sizes))
+    plain = tuple(DomainAxis(f"s{i}", n) for i, n in enumerate(plain_sizes))
+    eq_bits, bits = sum(a.bits for a in eq_axes), sum(a.bits for a in eq_axes + plain)
+    pairs = [(random_fs(rng, 1 << bits), random_fs(rng, 1 << bits)) for _ in range(count)]
+    job = ProductJob("unit", eq_axes, plain, random_fs(rng, eq_bits), {}, [])
+    oracle = PlainProducts(pairs, bits)
+    oracle.eq_point, oracle.eq_bits = job.eq_point, eq_bits
+    weight = [eq(job.eq_point, i >> (bits - eq_bits)) for i in range(1 << bits)]
+    claimed = total(w * a[i] * b[i] for a, b in pairs for i, w in enumerate(weight))
+
+    ch = strict_channel(2 * bits, 0)
+    claim, point = product_sumcheck(ch, oracle, ch.tape.known(claimed), job)
+    assert len(point) == bits and ch.tape.singles == 2 * bits
+    want = total(multilinear(list(a), point) * multilinear(list(b), point) for a, b in pairs)
+    assert ch.value(claim) == want
+
+    wrong = strict_channel(2 * bits, 0)
+    oracle = PlainProducts(pairs, bits)
+    oracle.eq_point, oracle.eq_bits = job.eq_point, eq_bits
+    claim, point = product_sumcheck(wrong, oracle, wrong.tape.known(claimed + 1), job)
+    want = total(multilinear(list(a), point) * multilinear(list(b), point) for a, b in pairs)
+    assert wrong.value(claim) != want
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 8, 13])
+def test_fraction_tree_ends_at_its_leaves_and_its_root_is_the_rational_sum(count):
+    rng = np.random.default_rng(count)
+    tops, bottoms = rng.integers(-9, 10, count).tolist(), rng.integers(1, 12, count).tolist()
+    p = ff.f_from_fp(ff.fp_from_int(np.array(tops)))
+    q = ff.f_from_fp(ff.fp_from_int(np.array(bottoms)))
+    depth = ceil_log2(count)
+    ch = strict_channel(depth * (depth - 1), 2 * depth)
+    tree = Tree(lambda: (p.copy(), q.copy()))
+    top, bottom = tree.root()
+    exact = sum((Fraction(a, b) for a, b in zip(tops, bottoms, strict=True)), Fraction(0))
+    assert top * exact.denominator == bottom * exact.numerator
+    assert bottom == int(np.prod(np.array(bottoms, object)))
+
+    point, pn, qn = fraction_tree(ch, tree, "unit", depth, (ch.tape.known(top), ch.tape.known(bottom)))
+    assert (ch.tape.singles, ch.tape.triples) == (depth * (depth - 1), 2 * depth)
+    assert ch.value(pn) == multilinear(p, point)
+    padded = ff.f_list(q) + [F.ONE] * ((1 << depth) - count)
+    assert ch.value(qn) == multilinear(padded, point)
+
+
+@pytest.mark.parametrize("change", ["numerator", "denominator"])
+def test_fraction_tree_refuses_another_root(change):
+    q = random_f_array(np.random.default_rng(1), 6)
+    tree = Tree(lambda: (None, q.copy()))
+    top, bottom = tree.root()
+    if change == "numerator":
+        top = top + 1
+    else:
+        bottom = bottom + 1
+    ch = strict_channel(6, 6)
+    with pytest.raises(ProofRejected) as caught:
+        fraction_tree(ch, tree, "unit", 3, (ch.tape.known(top), ch.tape.known(bottom)))
+    assert caught.value.check == "range-check/unit"
+
+
+def test_unit_numerators_are_those_written_out():
+    q = random_f_array(np.random.default_rng(2), 11)
+    ones = np.zeros_like(q)
+    ones[0] = 1
+    assert Tree(lambda: (None, q.copy())).root() == Tree(lambda: (ones.copy(), q.copy())).root()
+
+
+# ------------------------------------------------------------------------------------------------ matrix opening
+
+
+def small_code(data_rows, row_bits=3, queries=4):
+    return MatrixCode(row_bits, data_rows, row_bits + 2, queries)
+
+
+def open_matrix(code, entries, secret=bytes(32)):
+    rng = np.random.default_rng(entries)
+    x = rng.integers(-(1 << 21), 1 << 22, entries).astype(np.int32)
+    matrix = MatrixCommitment(x, code, secret)
+    z = random_fs(rng, code.variables)
+    opening = matrix.open(Transcript("open"), z)
+    return x, matrix, z, opening
+
+
+def whole_vector(x, matrix):
+    """X with its masking rows, as integers and residues."""
+    code = matrix.code
+    full = np.zeros((code.rows, code.width, 2), object)
+    full[: code.mask_row].reshape(-1)[: len(x)] = x.tolist()
+    full[code.mask_row :] = np.moveaxis(matrix.masks, 0, -1).astype(object)
+    return [F(int(v)) for v in full.ravel()]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 9, 60, 61, 63, 65])
+def test_matrix_opening_is_complete_for_every_number_of_rows(rows):
+    code = small_code(rows)
+    entries = 2 * code.width * rows - 3
+    x, matrix, z, opening = open_matrix(code, entries)
+    value = multilinear(whole_vector(x, matrix), z)
+    verify_opening(Reader(opening), Transcript("open"), code, matrix.root, z, value)
+    with pytest.raises(ProofRejected, match="opening/value"):
+        verify_opening(Reader(opening), Transcript("open"), code, matrix.root, z, value + 1)
+
+
+@pytest.mark.parametrize("row_bits", [0, 1, 5])
+def test_matrix_opening_is_complete_for_every_row_length(row_bits):
+    code = MatrixCode(row_bits, 3, row_bits + 5, 3)
+    x, matrix, z, opening = open_matrix(code, 6 << row_bits)
+    value = multilinear(whole_vector(x, matrix), z)
+    verify_opening(Reader(opening), Transcript("open"), code, matrix.root, z, value)
+
+
+def test_another_root_or_point_is_refused():
+    code = small_code(5)
+    x, matrix, z, opening = open_matrix(code, 70)
+    value = multilinear(whole_vector(x, matrix), z)
+    with pytest.raises(ProofRejected, match="opening/merkle"):
+        verify_opening(Reader(opening), Transcript("open"), code, bytes(32), z, value)
+    moved = [z[0] + 1, *z[1:]]
+    with pytest.raises(ProofRejected, match="opening/"):
+        verify_opening(Reader(opening), Transcript("open"), code, matrix.root, moved, value)
+
+
+def test_packed_evaluation_is_the_extension_of_both_halves():
+    rng, code = np.random.default_rng(8), small_code(6)
+    packed = random_f_array(rng, code.rows, code.length)
+    z = random_fs(rng, code.variables)
+    row = ff.eq_table(z[: code.row_variables])[:, : code.rows]
+    combine = lambda w: ff.f_sum(ff.f_mul(packed, w[:, :, None]), axis=1)  # noqa: E731
+    rows = np.stack([random_f_array(rng, code.length), combine(row), combine(ff.f_conj(row))], axis=1)
+    real_and_imaginary = np.moveaxis(packed[:, :, : code.width], 0, -1).ravel()
+    want = multilinear([F(int(v)) for v in real_and_imaginary], z)
+    assert packed_evaluation(code, rows, z) == want
+
+
+def test_matrix_code_fits_its_entries_and_meets_its_own_query_count():
+    for entries in (1, 100, 4_200_000, 5_000_000, 60_000_000, 10**9):
+        code = matrix_code(entries)
+        assert 2 * code.width * code.data_rows >= entries
+        assert code.mask_row % codes.MASK_ROWS == 0 and code.mask_row >= code.data_rows
+        assert code.rows <= 1 << code.row_variables
+        assert code.rate <= codes.MAX_RATE and code.tail <= codes.MAX_TAIL
+        assert code.queries >= queries_for(code.rate)
+        assert code.tail >= code.queries + codes.SPARE_TAIL
+
+
+# ------------------------------------------------------------------------------------------------ pad proof
+
+
+def affine_form(pads, rng, wrong=0):
+    parts = [random_f_array(rng, v.shape[1]) for v in (pads.singles, pads.x, pads.y, pads.z)]
+    value = total(
+        ff.f_dot(c, v) for c, v in zip(parts, (pads.singles, pads.x, pads.y, pads.z), strict=True)
+    )
+    return PadForm(*parts, const=wrong - value)
+
+
+def pad_proof(pads, form, secret=bytes(32)):
+    commitment = PadCommitment(pads, secret)
+    return commitment, commitment.prove(Transcript("pads"), form)
+
+
+def check_pads(commitment, proof, form, counts):
+    code = pad_code(*counts)
+    assert code == commitment.code
+    verify_pads(Reader(proof), Transcript("pads"), code, commitment.root, form)
+
+
+MESSAGE = pad_code(1, 0).message
+
+
+@pytest.mark.parametrize(
+    ("singles", "triples"),
+    [(1, 0), (1, 1), (MESSAGE, 0), (MESSAGE + 1, 1), (5, MESSAGE), (0, MESSAGE + 1), (0, 2), (700, 40)],
+)
+def test_pad_proof_is_complete_at_the_edges_of_its_blocks(singles, triples):
+    pads = Pads.draw(b"s" * 32, singles, triples)
+    form = affine_form(pads, np.random.default_rng(singles))
+    check_pads(*pad_proof(pads, form), form, (singles, triples))
+
+
+def test_pad_proof_refuses_a_false_equation_and_a_false_triple():
+    pads = Pads.draw(b"s" * 32, 9, 4)
+    form = affine_form(pads, np.random.default_rng(1), wrong=1)
+    commitment, proof = pad_proof(pads, form)
+    with pytest.raises(ProofRejected, match="hidden-equations"):
+        check_pads(commitment, proof, form, (9, 4))
+
+    z = pads.z.copy()
+    z[0, 2] ^= np.uint64(1)
+    lying = replace(pads, z=z)
+    form = affine_form(lying, np.random.default_rng(1))
+    commitment, proof = pad_proof(lying, form)
+    with pytest.raises(ProofRejected, match="pads/products"):
+        check_pads(commitment, proof, form, (9, 4))
+
+
+def test_collapsed_equations_are_their_random_combination():
+    rng = np.random.default_rng(6)
+    tape = Tape()
+    nodes = [tape.receive(m) for m in random_fs(rng, 4)]
+    for a, b in zip(random_fs(rng, 3), random_fs(rng, 3), strict=True):
+        nodes += tape.receive_pair(a, b)
+    nodes.append(tape.known(F(5)))
+    for _ in range(6):
+        chosen = rng.choice(len(nodes), 3)
+        coefs = random_fs(rng, 3)
+        nodes.append(
+            tape.linear([(c, nodes[i]) for c, i in zip(coefs, chosen, strict=True)], random_fs(rng, 1)[0])
+        )
+    for i in (0, 5, 9, len(nodes) - 1, len(nodes) - 2):
+        tape.assert_zero(nodes[i], f"equation {i}")
+    pads = Pads.draw(b"t" * 32, tape.singles, tape.triples)
+    ch = ProverChannel(Transcript("unit"), pads)
+    ch.tape = tape
+    weights = random_fs(rng, 5)
+    want = total(w * ch.value(n) for w, (n, _) in zip(weights, tape.equations, strict=True))
+    form = tape.collapse(weights)
+    got = form.const + total(
+        ff.f_dot(c, v)
+        for c, v in zip(
+            (form.singles, form.x, form.y, form.z), (pads.singles, pads.x, pads.y, pads.z), strict=True
+        )
+    )
+    assert got == want
+
+
+def test_pad_code_keeps_a_random_evaluation_for_every_query():
+    for singles, triples in ((1, 0), (300, 60), (20_000, 400), (10**6, 10**5)):
+        code = pad_code(singles, triples)
+        assert (1 << code.block_bits) - code.message >= code.queries
+        assert code.single_rows * code.message >= singles and code.triple_rows * code.message >= triples
+        assert code.queries * -np.log2((1 + 2 / 16) / 2) >= codes.QUERY_BITS
+
+
+# ------------------------------------------------------------------------------------------------ whole arguments
+
+
+def test_toy_argument_is_complete_for_several_witnesses():
+    for seed in (0, 3):
+        verify_circuit(toy_layout(), toy_transcript(), prove_toy(toy_witness(seed), strict=True))
+
+
+def test_message_counts_are_those_of_the_conversation():
+    layout = toy_layout()
+    reader = Reader(toy_proof())
+    transcript = toy_transcript()
+    transcript.absorb("roots", reader.section(64))
+    messages = Reader(reader.section(1 << 28))
+    ch = VerifierChannel(transcript, messages)
+    n = matrix_code(layout.data_end).variables
+    assert len(run(ch, Blind(), layout, n)) == n
+    messages.end()
+    assert message_counts(layout, n) == (ch.tape.singles, ch.tape.triples)
+    assert len(messages.data) == 16 * (ch.tape.singles + 2 * ch.tape.triples + 1) + 8
+
+
+def test_an_axis_of_one_and_products_without_a_sum_are_proved():
+    c = Circuit()
+    axis = DomainAxis("i", 1)
+    a, b = (c.tensor(n, 1, (1,), (Digit(unsigned(3)),)) for n in "ab")
+    y = c.tensor("y", 1, (1,), (Digit(Range(64)),))
+    from circuits.ir import ONCE
+
+    on = lambda t: View(t, (ONCE, Same("i", 1))).whole()  # noqa: E731
+    c.constraint("product", (axis,)).add("y", product(on(a), on(b)) - on(y))
+    w = Witness(c)
+    for t, v in ((a, 3), (b, 7), (y, 21)):
+        w.put(t, np.array([[v]]))
+    layout = Layout(c)
+    from prover.argument import prove_circuit
+
+    verify_circuit(
+        layout, Transcript("one"), prove_circuit(layout, w, Transcript("one"), strict=True)
+    )
+
+
+# ------------------------------------------------------------------------------------------------ transcript
+
+
+def test_transcript_follows_its_description():
+    def frame(label, data=b""):
+        name = label.encode()
+        return len(name).to_bytes(4, "little") + name + len(data).to_bytes(8, "little") + data
+
+    state = blake3(b"zkcert/transcript" + frame("kat")).digest()
+    state = blake3(b"zkcert/absorb" + state + frame("label", b"data")).digest()
+    stream = blake3(b"zkcert/challenge" + state + frame("c")).digest(length=64)
+    words = blake3(stream[32:]).digest(length=32)
+    lanes = [int.from_bytes(words[8 * i : 8 * i + 8], "little") & P for i in range(4)]
+
+    t = Transcript("kat")
+    t.absorb("label", b"data")
+    assert t.challenges("c", 2) == [F(*lanes[:2]), F(*lanes[2:])]
+    assert t.state == stream[:32]
+
+
+KNOWN_ONE = (1002479058261730249, 1247160189485141024)
+KNOWN_ARRAY = [
+    [1802487424677775852, 843328685326197563, 929989170261915420],
+    [1523910323085567538, 159618233711824207, 145751650851980110],
+]
+KNOWN_INDICES, KNOWN_NONCE = [1, 7, 10, 11, 15], 23
+KNOWN_STATE = "b19409a48bbb3a714939ccff0f54018bf2aa6c6581aeb715f5a27b1e912e949b"
+
+
+def test_transcript_known_answers():
+    t = Transcript("known answers")
+    t.absorb("a", b"")
+    t.absorb("b", b"\x01" * 40)
+    one = t.challenge("one")
+    many = t.challenge_array("array", 3)
+    indices = t.distinct_indices("indices", 5, 4)
+    nonce = t.grind(6)
+    assert (one.re, one.im) == KNOWN_ONE
+    assert many.tolist() == KNOWN_ARRAY
+    assert (indices, nonce) == (KNOWN_INDICES, KNOWN_NONCE)
+    assert t.state.hex() == KNOWN_STATE
+
+
+def test_equal_histories_give_equal_challenges_and_others_do_not():
+    def history(*items):
+        t = Transcript("p")
+        for label, data in items:
+            t.absorb(label, data)
+        return t.challenge("c")
+
+    assert history(("a", b"1"), ("b", b"2")) == history(("a", b"1"), ("b", b"2"))
+    distinct = [
+        history(("a", b"1"), ("b", b"2")),
+        history(("b", b"2"), ("a", b"1")),
+        history(("a", b"1b2")),
+        history(("a", b"12")),
+        history(("a1", b""), ("b", b"2")),
+        history(("a", b"1"), ("b", b"2"), ("", b"")),
+        Transcript("p").challenge("c"),
+        Transcript("p").challenge("d"),
+        Transcript("q").challenge("c"),
+    ]
+    assert len(set(distinct)) == len(distinct)
+
+
+def test_challenges_advance_the_state_even_if_none_is_drawn():
+    t = Transcript("p")
+    before = t.state
+    assert t.challenges("none", 0) == []
+    assert t.state != before
+
+
+def test_field_elements_of_a_stream_skip_p_and_keep_the_low_bits():
+    class Stream:
+        def __init__(self, words):
+            self.data = b"".join(w.to_bytes(8, "little") for w in words)
+
+        def digest(self, length, seek):
+            return self.data[seek : seek + length]
+
+    words = [P, (1 << 64) - 1, 5, (7 << 61) | 9, 0, P - 1, *range(20)]
+    from unittest import mock
+
+    with mock.patch("zkcert.core.transcript.blake3", lambda seed: Stream(words)):
+        assert xof_field(b"", 4).tolist() == [5, 9, 0, P - 1]
+
+
+@pytest.mark.parametrize("bits", [0, 1, 5, 10])
+def test_grinding_finds_what_the_check_accepts(bits):
+    a, b, c = (Transcript("grind") for _ in range(3))
+    nonce = a.grind(bits)
+    assert b.check_grind(nonce, bits)
+    assert a.state == b.state
+    failing = next(n for n in range(1 << 12) if not c._grind_ok(n, 10))
+    assert not c.check_grind(failing, 10)
+    assert c.state != Transcript("grind").state  # a bad nonce is absorbed all the same
+
+
+def test_query_indices_are_distinct_sorted_and_below_the_length():
+    t = Transcript("indices")
+    for log_n, count in ((3, 8), (12, 120), (20, 135)):
+        found = t.distinct_indices("q", count, log_n)
+        assert all(a < b for a, b in pairwise(found)) and len(found) == count
+        assert 0 <= found[0] and found[-1] < 1 << log_n
+
+
+# ------------------------------------------------------------------------------------------------ soundness
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.25, 0.3, 0.5])
+@pytest.mark.parametrize("bits", [1, 40, 87])
+def test_queries_for_is_the_smallest_sufficient_number(rate, bits):
+    t = queries_for(rate, bits)
+    assert ((1 + rate) / 2) ** t <= 2.0**-bits < ((1 + rate) / 2) ** (t - 1)
+
+
+def test_representative_circuits_have_a_hundred_bits():
+    for layout in (
+        toy_layout(),
+        tiny_mlp().execute()[0].close(Fraction(3)),
+        tiny_cnn(steps=3, batch=5).execute()[0].close(Fraction(3)),
+    ):
+        assert soundness(layout).bits >= REQUIRED_BITS
+
+
+def test_every_term_of_the_soundness_table_counts_and_fewer_queries_lower_it(monkeypatch):
+    table = soundness(toy_layout())
+    assert all(value < -REQUIRED_BITS for _, value in table.terms)
+    for name, value in table.terms:
+        worse = tuple((n, -50.0 if n == name else v) for n, v in table.terms)
+        assert replace(table, terms=worse).bits < 50.1, (name, value)
+    monkeypatch.setattr("zkcert.core.code.queries_for", lambda rate, bits=60: queries_for(rate, bits))
+    assert soundness(toy_layout()).bits < table.bits - 20
+    monkeypatch.undo()
+    monkeypatch.setattr(PadCode, "queries", 70)
+    assert soundness(toy_layout()).bits < table.bits - 20
+
+
+def test_soundness_of_a_large_layout_stays_above_the_bar():
+    layout = toy_layout()
+    entries = {"digit_count": 1 << 31, "data_end": (1 << 31) + (1 << 22), "table_entries": 1 << 22}
+    large = SimpleNamespace(**{**layout.__dict__, **entries})
+    assert soundness(large).bits >= REQUIRED_BITS

@@ -1,0 +1,362 @@
+"""The executor against the big-integer reference: every tensor of the probe, bit for bit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import factorial, floor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circuits import reference
+from circuits.head import constants, exponential, logarithm
+from circuits.head.softmax import GradientTooSmall
+from circuits.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
+from zkcert.errors import RangeOverflow
+from zkcert.model import input_integers
+
+from .builders import BATCHES, EPS, KINDS, STEPS, VARIANTS, Case, Graph, random_case, tiny_cnn
+
+SEEDS = range(24)
+REFUSED = {16}  # its gradient vanishes
+
+
+def reference_run(case: Case) -> Result:
+    """The reference on the committed bytes."""
+    p = case.plan
+    decoded = [
+        [decode(bytes(row.tolist()), p.input["shape"], p.kind, p.label_bytes) for row in batch]
+        for batch in case.samples
+    ]
+    samples = [[image for image, _ in batch] for batch in decoded]
+    labels = [[label for _, label in batch] for batch in decoded]
+    weights = {name: w.tolist() for name, w in p.weights.items()}
+    shape = p.steps, p.batch
+    return reference.run_probe(
+        p.graph, p.input, weights, samples, labels, *shape, p.rho, p.divisor, p.eps, p.variant, p.kind
+    )
+
+
+def assert_equal(case: Case, expected: Result | None = None) -> Result:
+    """Executor and reference agree on scalars, weights and every network tensor of every pass."""
+    certificate, w, trace = case.execute()
+    expected = expected or reference_run(case)
+    net, plan = certificate.net, case.plan
+
+    def same(tensor, index, nested, what):
+        assert w.value(tensor, index).ravel().tolist() == list(entries(nested)), what
+
+    assert trace.ys == expected.ys
+    assert trace.scales == expected.scales
+    assert trace.losses == expected.losses
+    assert trace.norms == expected.norms
+    assert w.value(certificate.size.q.tensor).ravel().tolist() == expected.qs
+    assert len(expected.passes) == net.passes == 2 * plan.steps - 1
+    for p, found in enumerate(expected.passes):
+        for name, tensor in net.weights.items():
+            same(tensor, p, found.weights[name], f"{name} of pass {p}")
+        for node, layer in zip(plan.graph, certificate.layers, strict=True):
+            same(layer.y.tensor, layer.y.index(p), found.outputs[node["name"]], f"{node['name']}, pass {p}")
+            if layer.dx is not None:
+                delta = found.deltas[node["name"]]
+                same(layer.dx.tensor, layer.dx.index(p), delta, f"gradient at {node['name']}, pass {p}")
+        same(certificate.head.logits.tensor, p, found.logits, f"logits of pass {p}")
+        same(certificate.head.dz.tensor, p, found.dz, f"dz of pass {p}")
+    for t in range(plan.steps):
+        for parameter in certificate.parameters:
+            name = parameter.g.name
+            same(parameter.grad, t, expected.gradients[t][name], f"G of {name}, step {t}")
+            same(parameter.e, t, expected.es[t][name], f"E of {name}, step {t}")
+            if t + 1 < plan.steps:
+                same(parameter.v, t, expected.vs[t][name], f"V of {name}, step {t}")
+    return expected
+
+
+def refusals(case: Case) -> tuple[str, str]:
+    """How executor and reference refuse a case."""
+    with pytest.raises((RangeOverflow, GradientTooSmall)) as executed:
+        case.execute()
+    with pytest.raises(Refusal) as expected:
+        reference_run(case)
+    return executed.typename, str(expected.value)
+
+
+# ------------------------------------------------------------------------------------------------ random networks
+
+
+def options_of(seed: int) -> dict:
+    """Every batch size with every variant and kind of data; eps and the number of steps alternate."""
+    return {
+        "batch": BATCHES[seed % 4],
+        "variant": VARIANTS[seed // 4 % 2],
+        "kind": KINDS[seed // 8 % 2],
+        "eps": (Fraction(0), EPS)[seed % 3 > 0],
+        "steps": STEPS[seed % 5 == 0],
+    }
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_networks_execute_exactly_as_the_reference(seed):
+    case = random_case(seed, **options_of(seed))
+    try:
+        expected = reference_run(case)
+    except Refusal:
+        assert seed in REFUSED
+        refusals(case)
+        return
+    assert_equal(case, expected)
+
+
+def test_the_random_networks_cover_what_they_should():
+    nodes, cases = [], [random_case(seed, **options_of(seed)) for seed in SEEDS]
+    for case in cases:
+        nodes += case.model.graph
+    assert {node["op"] for node in nodes} == {"conv2d", "linear", "relu", "maxpool2d", "avgpool2d", "flatten"}
+    assert any(node.get("bias", "") is None for node in nodes)
+    convolutions = [node for node in nodes if node["op"] == "conv2d"]
+    assert any(node["padding"] != [0, 0] for node in convolutions)
+    assert any(node["stride"][0] != node["stride"][1] for node in convolutions)
+    for op in ("maxpool2d", "avgpool2d"):
+        pools = [node for node in nodes if node["op"] == op]
+        assert any(k > s for node in pools for k, s in zip(node["kernel"], node["stride"], strict=True))
+        assert any(k < s for node in pools for k, s in zip(node["kernel"], node["stride"], strict=True))
+    assert any(case.model.input["pad"] for case in cases)
+    assert {(c.plan.batch, c.plan.variant, c.plan.kind) for c in cases} >= {
+        (b, v, k) for b in BATCHES for v, k in zip(VARIANTS, KINDS, strict=True)
+    }
+
+
+# ------------------------------------------------------------------------------------------------ chosen networks
+
+
+def test_ties_in_overlapping_maxima_go_to_the_first():
+    rng = np.random.default_rng(1)
+    g = Graph(rng, [1, 6, 7], pad=1).conv(2, (1, 1), bias=False).pool("maxpool2d", (3, 2), (1, 1))
+    g.relu().pool("maxpool2d", (2, 3), (2, 1)).flatten().linear(3)
+    pixels = rng.choice(np.array([0, 255], np.uint8), (2, 2, 1, 6, 7))
+    expected = assert_equal(g.case(pixels=pixels, batch=2))
+    windows = np.array(expected.passes[0].outputs["conv2d0"])[..., :3, :2]
+    assert np.any((windows == windows.max(axis=(-2, -1), keepdims=True)).sum(axis=(-2, -1)) > 1)
+
+
+def test_zero_pre_activations_have_gradient_zero():
+    rng = np.random.default_rng(2)
+    g = Graph(rng, [1, 4, 4]).conv(3).relu().flatten().linear(4).relu().linear(3)
+    for name, rows in (("conv2d0", [0]), ("linear3", [1, 2])):
+        g.params[f"{name}.weight"][rows] = 0
+        g.params[f"{name}.bias"][rows] = 0
+    expected = assert_equal(g.case(variant="sam", steps=3))
+    first = expected.passes[0]
+    assert {z for sample in first.outputs["conv2d0"] for z in entries(sample[0])} == {0}
+    assert {d for sample in first.deltas["relu1"] for d in entries(sample[0])} == {0}
+    assert any(d for sample in first.deltas["relu1"] for d in entries(sample[1:]))
+
+
+def test_zero_inputs_leave_only_the_biases():
+    g = Graph(np.random.default_rng(3), [1, 3, 3], pad=1)
+    g.spec["mean"] = [0.0]
+    g.conv(2, pad=(1, 1)).relu().flatten().linear(3)
+    expected = assert_equal(g.case(pixels=np.zeros((2, 2, 1, 3, 3), np.uint8), batch=2))
+    assert set(entries(expected.gradients[0]["conv2d0.weight"])) == {0}
+    assert any(expected.gradients[0]["linear3.bias"])
+
+
+def classifier(weights: list[list[float]], pixels: list[list[int]], labels: list[int], **options) -> Case:
+    """One linear layer without bias on bytes (0 to 255 as 0 to 255/4): the logits are what one says."""
+    w, x = np.array(weights, np.float64), np.array(pixels, np.uint8)
+    spec = {"shape": [1, 1, x.shape[1]], "pad": 0, "mean": [0.0], "std": [float(4 / 255)]}
+    g = Graph(np.random.default_rng(0), spec["shape"]).flatten().linear(len(w), bias=False)
+    options = {"steps": 2, "divisor": 1 << 22, "rho": Fraction(1, 10**5), **options}
+    batches = np.broadcast_to(x[None, :, None, None], (options["steps"], len(x), 1, 1, x.shape[1]))
+    labels = np.broadcast_to(labels, (options["steps"], len(x)))
+    g.params = {"linear1.weight": w}
+    g.spec = spec
+    return g.case(pixels=np.ascontiguousarray(batches), labels=labels.copy(), batch=len(x), **options)
+
+
+@pytest.mark.parametrize("margin", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_saturated_logits_are_scaled_up_and_their_exponentials_underflow(margin, variant):
+    """Classes 16 margin and 16 nats behind, one 240 nats behind: k grows with the margin, exp is 0 at the last."""
+    weights = [[0.0, 0.25], [-margin, 0.0], [-15.0, 0.25], [-1.0, 0.5]]
+    expected = assert_equal(classifier(weights, [[64, 0], [56, 8]], [0, 0], variant=variant))
+    assert all(k == floor(14 * margin / 0.6931) for k in expected.scales) or all(k > 0 for k in expected.scales)
+    logits = expected.passes[0].logits[0]
+    assert exp_minus(max(logits) - logits[2]) == 0
+    if margin == 1.0:
+        assert min(expected.scales) > 15
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_confident_errors_cost_their_distance(variant):
+    weights = [[1.5, 0.25], [-1.5, 0.125], [0.5, -0.5]]
+    expected = assert_equal(classifier(weights, [[255, 3], [200, 255]], [1, 1], variant=variant))
+    assert expected.scales == [0, 0]
+    assert expected.losses[0] > 300 * ONE
+
+
+def test_magnitudes_close_to_their_limits_are_exact():
+    """Inputs, logits, gradients of almost 2048 and a loss of almost 4096 nats."""
+    x = np.array([(1 << 43) - (1 << 23), 5, -(1 << 43) + (1 << 23)]).reshape(1, 1, 1, 1, 3)
+    g = Graph(np.random.default_rng(4), [1, 1, 3]).flatten().linear(2, bias=False)
+    g.spec.update(mean=[0.0], std=[1.0])
+    g.params["linear1.weight"] = np.array([[0.5, 0.9, -0.49], [-0.5, -15.9, 0.49]])
+    pixels = np.repeat(x, 2, axis=0)
+    for variant in VARIANTS:
+        case = g.case(
+            pixels=pixels, labels=np.array([[1], [1]]), batch=1, divisor=1 << 22, variant=variant, rho=Fraction(1, 1000)
+        )
+        expected = assert_equal(case)
+        assert expected.losses[0] > 4000 * ONE
+        assert max(entries(expected.gradients[0]["linear1.weight"])) > 0.99 * 2**43
+    assert expected.passes[0].logits[0][0] > 0.98 * 2**43
+
+
+def test_weights_close_to_their_limit_are_exact():
+    weights = [[15.99, -15.99, 3.0], [-15.99, 15.99, -15.99]]
+    expected = assert_equal(classifier(weights, [[230, 20, 3]], [1], variant="sam", steps=3))
+    assert min(expected.qs) > 0
+    assert max(entries(expected.passes[2].weights["linear1.weight"])) > 15 << 32
+
+
+def test_divisor_one_is_the_plainest_update():
+    g = Graph(np.random.default_rng(5), [1, 2, 3], scale=0.3).conv(2, (2, 2)).relu().flatten().linear(3)
+    assert_equal(g.case(divisor=1, batch=1, steps=3))
+
+
+def test_labels_of_two_bytes_are_read():
+    g = Graph(np.random.default_rng(6), [1, 1, 2]).flatten().linear(300)
+    labels = np.array([[299, 256], [255, 0]])
+    expected = assert_equal(g.case(labels=labels, batch=2, label_bytes=2, rho=Fraction(1, 1000)))
+    assert all(expected.passes[0].dz[b][label] < 0 for b, label in enumerate([299, 256]))
+
+
+def test_layers_before_the_first_weight_and_after_the_last_are_exact():
+    g = Graph(np.random.default_rng(7), [2, 5, 6], pad=1).pool("avgpool2d", (2, 2), (1, 2)).relu()
+    g.pool("maxpool2d", (2, 1), (1, 1)).conv(2, (2, 2), bias=False).flatten().relu().linear(3).flatten().relu()
+    assert_equal(g.case(rho=Fraction(1, 1000)))
+
+
+def test_windows_that_skip_positions_give_them_no_gradient():
+    g = Graph(np.random.default_rng(8), [1, 7, 7]).conv(2, (1, 1), bias=False).pool("avgpool2d", (1, 2), (3, 3))
+    case = g.flatten().linear(3).case(rho=Fraction(1, 1000))
+    delta = assert_equal(case).passes[0].deltas["avgpool2d1"][0]
+    assert set(entries([channel[1] for channel in delta])) == {0}
+
+
+def test_ys_follow_eps_over_its_whole_range():
+    results = [assert_equal(tiny_cnn(eps=eps)).ys for eps in (Fraction(0), EPS, Fraction(2**40 - 2, 2**40 - 1))]
+    assert results[0] != results[1] != results[2]
+    assert abs(results[2][0]) < 1 << 32  # the logarithm of a little more than one
+
+
+# ------------------------------------------------------------------------------------------------ refusals
+
+
+def test_saturated_batches_are_refused_by_both():
+    case = classifier([[0.0], [-2.0]], [[64]], [0])
+    assert refusals(case) == ("GradientTooSmall", "every sample has its true class at a probability too close to 1")
+    case = classifier([[0.0], [-1.02]], [[64]], [0])  # 16.3 nats: k = 23, but the loss is below 2^-24
+    certificate_error, reason = refusals(classifier([[0.0], [-1.045]], [[64]], [0]))
+    assert certificate_error == "GradientTooSmall" and "loss" in reason
+    assert_equal(case)
+
+
+def test_vanishing_gradients_are_refused_by_both():
+    g = Graph(np.random.default_rng(9), [1, 2, 2]).flatten().linear(3, bias=False)
+    g.params["linear1.weight"][:] = 0
+    assert refusals(g.case())[0] == "GradientTooSmall"  # w g = 0
+    assert refusals(tiny_cnn(rho=Fraction(7)))[0] == "GradientTooSmall"  # q would be 2^39 or more
+    assert_equal(g.case(variant="sam"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "pixels", "what"),
+    [
+        ([[15.9] * 3, [0.0] * 3], [[255, 255, 1]], "linear1"),  # logits
+        ([[0.3, 0.0], [9.0, 0.0]], [[255, 1], [255, 1], [255, 1]], "w * g"),  # E and V
+    ],
+)
+def test_values_out_of_range_are_refused_by_both(weights, pixels, what):
+    assert refusals(classifier(weights, pixels, [0] * len(pixels))) == ("RangeOverflow", f"{what} is out of range")
+
+
+def test_weights_that_drift_out_of_range_are_refused_by_both():
+    weights = [[15.9, 0.0], [-15.9, 0.0]]
+    refused = refusals(classifier(weights, [[255, 0]], [1], variant="sam", divisor=1))
+    assert refused == ("RangeOverflow", "new w is out of range")
+    refused = refusals(classifier(weights, [[1, 0]], [1], variant="sam", rho=Fraction(1, 7)))
+    assert refused == ("RangeOverflow", "w + d is out of range")
+
+
+# ------------------------------------------------------------------------------------------------ parts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_are_the_models(kind):
+    g = Graph(np.random.default_rng(10), [3, 2, 3], pad=2)
+    g.spec.update(mean=[0.1, -0.3, 1e-3], std=[0.25, 1 / 3, 7.1])
+    case = g.flatten().linear(2).case(kind=kind)
+    found = [[reference.normalise(x, g.spec, kind) for x in batch] for batch in case.pixels.tolist()]
+    assert found == input_integers(g.spec, case.pixels).tolist()
+
+
+def nearest(x: Fraction) -> int:
+    return floor(x + Fraction(1, 2))
+
+
+def series_exp(x: Fraction) -> Fraction:
+    """exp(-x) by halving the argument and the exponential series, to about 2^-150."""
+    halvings = max(0, (x.numerator // x.denominator).bit_length())
+    small = x / 2**halvings
+    y = sum((-small) ** i / factorial(i) for i in range(45))
+    for _ in range(halvings):
+        y = Fraction(floor(y * y * 2**300), 2**300)
+    return y
+
+
+def series_ln(x: Fraction) -> Fraction:
+    """ln x for x in [1/2, 1] by 2 artanh((x - 1) / (x + 1)), to about 2^-150."""
+    z = (x - 1) / (x + 1)
+    return 2 * sum(z ** (2 * i + 1) / (2 * i + 1) for i in range(50))
+
+
+def test_tables_are_the_nearest_integers_to_their_definitions():
+    for chunk in range(5):
+        expected = [nearest(ONE * series_exp(Fraction(v << (18 + 4 * chunk), 1 << 32))) for v in range(16)]
+        assert expected == [exp_factor(chunk, v) for v in range(16)] == list(constants.exp_table(chunk))
+    for stage in range(4):
+        base, unit = (2 if stage == 0 else 1) * ONE, 16 ** (stage + 1)
+        factors = [-(-base * unit // (unit + c)) for c in range(16 if stage == 0 else 17)]
+        assert factors == list(constants.log_factors(stage))
+        logs = [nearest(-ONE * series_ln(Fraction(f, base))) for f in factors]
+        assert logs == list(constants.log_table(stage)) == [-ln_constant(Fraction(f, base)) for f in factors]
+    assert -nearest(ONE * series_ln(Fraction(1, 2))) == ln_constant(Fraction(2)) == constants.ln_scaled(2)
+
+
+def as_array(values: list[int]) -> np.ndarray:
+    return np.array(values, object)
+
+
+def test_exponentials_equal_the_reference_at_the_edges_of_every_chunk():
+    points = {v << (18 + 4 * i) for i in range(6) for v in range(17)}
+    points |= {((1 << 38) - 1) - (15 << (18 + 4 * i)) for i in range(5)} | {(1 << 44) - 1, (1 << 38) + 1}
+    points = sorted({x + d for x in points for d in (-1, 0, 1)} - {-1})
+    assert exponential.evaluate(as_array(points))["y"].tolist() == [exp_minus(x) for x in points]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 44).flatmap(lambda b: st.integers(0, (1 << b) - 1)), min_size=1, max_size=40))
+def test_exponentials_equal_the_reference(points):
+    assert exponential.evaluate(as_array(points))["y"].tolist() == [exp_minus(x) for x in points]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 154).flatmap(lambda b: st.integers(1, (1 << b) - 1)), min_size=1, max_size=40))
+def test_logarithms_equal_the_reference_whatever_the_number_of_limbs(points):
+    expected = [ln(v) for v in points]
+    limbs = max(3, -(-max(points).bit_length() // 22))
+    for count in (limbs, limbs + 2):
+        assert logarithm.evaluate(as_array(points), count)["ln"].tolist() == expected
