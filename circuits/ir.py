@@ -6,7 +6,7 @@ through public index maps, one *source* per tensor axis. A *form* is a linear co
 
     sum over summed axes of sum_k A_k * B_k  +  linear  +  constant  =  0        (over the integers)
 
-where A_k, B_k and `linear` are forms. `check_bounds` proves from the digit ranges that the left side is smaller
+where A_k, B_k and `linear` are forms. `Constraint.add` proves from the digit ranges that the left side is smaller
 than p in magnitude, so that the identity modulo p, which is what is proved, is the identity over the integers.
 """
 
@@ -224,17 +224,21 @@ class SuffixGather(Source):
 
 @dataclass(frozen=True)
 class Sum(Source):
-    """Sums the tensor axis with public integer weights (default: ones over all `size` entries)."""
+    """Sums the tensor axis with public non-negative weights (default: ones over all `size` entries)."""
 
     size: int
     weights: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and (len(self.weights) != self.size or min(self.weights) < 0):
+            raise ValueError(f"a Sum over {self.size} entries needs as many non-negative weights")
 
     def vector(self, vecs: Vectors) -> U64:
         w = np.ones(self.size, np.int64) if self.weights is None else np.array(self.weights, np.int64)
         return ff.f_from_fp(ff.fp_from_int(w))
 
     def terms(self) -> int:
-        return self.size if self.weights is None else sum(abs(w) for w in self.weights)
+        return self.size if self.weights is None else sum(self.weights)
 
 
 @dataclass(frozen=True)

@@ -302,6 +302,9 @@ def public_claim(ch: Channel, p: PublicTensor) -> Claim:
     value = F.ZERO
     for d, w in enumerate(weights):
         acc = p.values[d]
+        if not vecs:  # a single number
+            value = value + w * F(int(acc))
+            continue
         rows = ff.f_dot_int(acc.reshape(-1, acc.shape[-1]), vecs[-1])
         rows = rows.reshape(2, *acc.shape[:-1])
         for v in reversed(vecs[:-1]):

@@ -4,6 +4,7 @@
     random_case(7, kind="q32", batch=1)  ... but for what is given; some are refused (GradientTooSmall)
     tiny_cnn(), tiny_mlp()               small circuits; the first has every layer type
     Graph(rng, [1, 4, 4]).flatten().linear(3).case(batch=2)
+    classifier(weights, pixels, labels)  one linear layer with the logits one wants
     build(graph, params, spec, pixels=..., labels=...)
 
 Each is a `Case`: ``certificate, witness, trace = case.run(tau=Fraction(3))``. `violations` checks a witness.
@@ -54,9 +55,7 @@ class Case:
         certificate = Certificate(self.plan)
         return certificate, *certificate.execute(self.samples, self.randomness)
 
-    def run(
-        self, tau: Fraction = Fraction(30), revealed: int | None = None
-    ) -> tuple[Certificate, Witness, Trace]:
+    def run(self, tau: Fraction = Fraction(30), revealed: int | None = None) -> tuple[Certificate, Witness, Trace]:
         """The same with the threshold."""
         certificate, witness, trace = self.execute()
         certificate.close(tau, revealed)
@@ -129,9 +128,7 @@ def build(
 class Graph:
     """A graph under construction, its weights drawn as it grows: ``Graph(rng, [2, 5, 6]).conv(3).relu()``."""
 
-    def __init__(
-        self, rng: np.random.Generator, shape: Sequence[int], pad: int = 0, scale: float = 1.0
-    ) -> None:
+    def __init__(self, rng: np.random.Generator, shape: Sequence[int], pad: int = 0, scale: float = 1.0) -> None:
         """shape: [C, H, W] of the samples; scale: of the weights, relative to 1/sqrt(fan-in)."""
         self.rng, self.scale = rng, scale
         self.spec = {"shape": list(shape), "pad": pad, "mean": [0.3] * shape[0], "std": [0.4] * shape[0]}
@@ -153,9 +150,7 @@ class Graph:
         if bias:
             self.params[names[1]] = (0.3 * self.rng.standard_normal(shape[0])).astype(np.float32)
 
-    def _shrink(
-        self, channels: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
-    ) -> None:
+    def _shrink(self, channels: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> None:
         sizes = zip(self.shape[1:], kernel, stride, pad, strict=True)
         self.shape = [channels, *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)]
 
@@ -249,6 +244,31 @@ def random_case(seed: int, *, scale: float | None = None, **options: Any) -> Cas
     drawn = pick((0.5, 1.0, 1.0, 2.0))
     g = random_graph(rng, drawn if scale is None else scale)
     return g.case(seed=seed, **{**chosen, **options})
+
+
+def grid_case(seed: int) -> Case:
+    """`random_case` with every batch size with every variant and kind of data; eps and steps alternate too."""
+    return random_case(
+        seed,
+        batch=BATCHES[seed % 4],
+        variant=VARIANTS[seed // 4 % 2],
+        kind=KINDS[seed // 8 % 2],
+        eps=(Fraction(0), EPS)[seed % 3 > 0],
+        steps=STEPS[seed % 5 == 0],
+    )
+
+
+def classifier(
+    weights: Sequence[Sequence[float]], pixels: Sequence[Sequence[int]], labels: Sequence[int], **options: Any
+) -> Case:
+    """One linear layer without bias on bytes, which count as byte / 4; the same batch at every step."""
+    steps, x = options.setdefault("steps", 2), np.array(pixels, np.uint8)
+    g = Graph(np.random.default_rng(0), [1, 1, x.shape[1]]).flatten().linear(len(weights), bias=False)
+    g.params["linear1.weight"][:] = weights
+    g.spec.update(mean=[0.0], std=[4 / 255])
+    options = {"divisor": 1 << 22, "rho": Fraction(1, 10**5), **options}
+    every = np.stack([x[:, None, None]] * steps)
+    return g.case(pixels=every, labels=np.array([labels] * steps), batch=len(x), **options)
 
 
 # ------------------------------------------------------------------------------------------------ checks

@@ -17,10 +17,10 @@ from circuits.reference import ONE, Refusal, Result, decode, entries, exp_factor
 from zkcert.errors import RangeOverflow
 from zkcert.model import input_integers
 
-from .builders import BATCHES, EPS, KINDS, STEPS, VARIANTS, Case, Graph, random_case, tiny_cnn
+from .builders import BATCHES, EPS, KINDS, VARIANTS, Case, Graph, classifier, grid_case, tiny_cnn
 
 SEEDS = range(24)
-REFUSED = {16}  # its gradient vanishes
+REFUSED = {9, 16}  # their gradients vanish
 
 
 def reference_run(case: Case) -> Result:
@@ -86,20 +86,9 @@ def refusals(case: Case) -> tuple[str, str]:
 # ------------------------------------------------------------------------------------------------ random networks
 
 
-def options_of(seed: int) -> dict:
-    """Every batch size with every variant and kind of data; eps and the number of steps alternate."""
-    return {
-        "batch": BATCHES[seed % 4],
-        "variant": VARIANTS[seed // 4 % 2],
-        "kind": KINDS[seed // 8 % 2],
-        "eps": (Fraction(0), EPS)[seed % 3 > 0],
-        "steps": STEPS[seed % 5 == 0],
-    }
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_networks_execute_exactly_as_the_reference(seed):
-    case = random_case(seed, **options_of(seed))
+    case = grid_case(seed)
     try:
         expected = reference_run(case)
     except Refusal:
@@ -110,7 +99,7 @@ def test_random_networks_execute_exactly_as_the_reference(seed):
 
 
 def test_the_random_networks_cover_what_they_should():
-    nodes, cases = [], [random_case(seed, **options_of(seed)) for seed in SEEDS]
+    nodes, cases = [], [grid_case(seed) for seed in SEEDS]
     for case in cases:
         nodes += case.model.graph
     assert {node["op"] for node in nodes} == {"conv2d", "linear", "relu", "maxpool2d", "avgpool2d", "flatten"}
@@ -163,30 +152,15 @@ def test_zero_inputs_leave_only_the_biases():
     assert any(expected.gradients[0]["linear3.bias"])
 
 
-def classifier(weights: list[list[float]], pixels: list[list[int]], labels: list[int], **options) -> Case:
-    """One linear layer without bias on bytes (0 to 255 as 0 to 255/4): the logits are what one says."""
-    w, x = np.array(weights, np.float64), np.array(pixels, np.uint8)
-    spec = {"shape": [1, 1, x.shape[1]], "pad": 0, "mean": [0.0], "std": [float(4 / 255)]}
-    g = Graph(np.random.default_rng(0), spec["shape"]).flatten().linear(len(w), bias=False)
-    options = {"steps": 2, "divisor": 1 << 22, "rho": Fraction(1, 10**5), **options}
-    batches = np.broadcast_to(x[None, :, None, None], (options["steps"], len(x), 1, 1, x.shape[1]))
-    labels = np.broadcast_to(labels, (options["steps"], len(x)))
-    g.params = {"linear1.weight": w}
-    g.spec = spec
-    return g.case(pixels=np.ascontiguousarray(batches), labels=labels.copy(), batch=len(x), **options)
-
-
-@pytest.mark.parametrize("margin", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize(("margin", "scale"), [(0.2, 4), (0.5, 10), (1.0, 19)])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_saturated_logits_are_scaled_up_and_their_exponentials_underflow(margin, variant):
-    """Classes 16 margin and 16 nats behind, one 240 nats behind: k grows with the margin, exp is 0 at the last."""
+def test_saturated_logits_are_scaled_up_and_their_exponentials_underflow(margin, scale, variant):
+    """Classes 16 margin and 16 nats behind, one 240 nats: k grows with the margin, exp is 0 at the last."""
     weights = [[0.0, 0.25], [-margin, 0.0], [-15.0, 0.25], [-1.0, 0.5]]
     expected = assert_equal(classifier(weights, [[64, 0], [56, 8]], [0, 0], variant=variant))
-    assert all(k == floor(14 * margin / 0.6931) for k in expected.scales) or all(k > 0 for k in expected.scales)
+    assert expected.scales == [scale, scale]
     logits = expected.passes[0].logits[0]
     assert exp_minus(max(logits) - logits[2]) == 0
-    if margin == 1.0:
-        assert min(expected.scales) > 15
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -258,10 +232,9 @@ def test_ys_follow_eps_over_its_whole_range():
 def test_saturated_batches_are_refused_by_both():
     case = classifier([[0.0], [-2.0]], [[64]], [0])
     assert refusals(case) == ("GradientTooSmall", "every sample has its true class at a probability too close to 1")
-    case = classifier([[0.0], [-1.02]], [[64]], [0])  # 16.3 nats: k = 23, but the loss is below 2^-24
-    certificate_error, reason = refusals(classifier([[0.0], [-1.045]], [[64]], [0]))
-    assert certificate_error == "GradientTooSmall" and "loss" in reason
-    assert_equal(case)
+    assert_equal(classifier([[0.0], [-1.02]], [[64]], [0]))  # 16.3 nats: k = 23
+    refused = refusals(classifier([[0.0], [-1.041]], [[64]], [0]))  # k = 24, but a loss below 2^-24
+    assert refused == ("GradientTooSmall", "the loss is below 2^-24 or diverges")
 
 
 def test_vanishing_gradients_are_refused_by_both():
@@ -275,7 +248,7 @@ def test_vanishing_gradients_are_refused_by_both():
 @pytest.mark.parametrize(
     ("weights", "pixels", "what"),
     [
-        ([[15.9] * 3, [0.0] * 3], [[255, 255, 1]], "linear1"),  # logits
+        ([[15.9] * 3, [0.0] * 3], [[255, 255, 200]], "linear1"),  # logits
         ([[0.3, 0.0], [9.0, 0.0]], [[255, 1], [255, 1], [255, 1]], "w * g"),  # E and V
     ],
 )

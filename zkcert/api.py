@@ -261,7 +261,7 @@ def prove(
         expected = Expectations(own.tau, dataset.root.root, own.announcement_digest, nonce)
         try:
             verify_proof(proved.data, loaded, expected)
-        except ProofRejected as error:
+        except (ProofRejected, MalformedProof) as error:
             raise CrossCheckFailed(
                 f"the new proof fails its own verification ({error}), so it is not written"
             ) from error

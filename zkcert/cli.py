@@ -33,20 +33,17 @@ app = typer.Typer(
 
 # ------------------------------------------------------------------------------------------------ options
 
-_PROBE = "Probe (defaults are the paper's)"
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="model.pt or .safetensors; see README, Files.")]
 ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="proof.bin.")]
-Steps = Annotated[int | None, typer.Option(help="T, mini-batches probed. [default: 10]", rich_help_panel=_PROBE)]
-BatchSize = Annotated[int | None, typer.Option(help="B, samples per mini-batch. [default: 16]", rich_help_panel=_PROBE)]
-Rho = Annotated[str | None, typer.Option(help="Radius of the perturbation. [default: 0.05]", rich_help_panel=_PROBE)]
+Steps = Annotated[int | None, typer.Option(help="T, mini-batches probed. [default: 10]")]
+BatchSize = Annotated[int | None, typer.Option(help="B, samples per mini-batch. [default: 16]")]
+Rho = Annotated[str | None, typer.Option(help="Radius of the perturbation. [default: 0.05]")]
 Rate = Annotated[
     str | None,
-    typer.Option("--lr", help="Learning rate; B/lr must be an integer. [default: 1e-4]", rich_help_panel=_PROBE),
+    typer.Option("--lr", help="Learning rate; B/lr must be an integer. [default: 1e-4]"),
 ]
-Epsilon = Annotated[str | None, typer.Option("--eps", help="Added to s^2/L. [default: 1e-8]", rich_help_panel=_PROBE)]
-Variant = Annotated[
-    str | None, typer.Option(help=f"{' or '.join(VARIANTS)}. [default: asam-all]", rich_help_panel=_PROBE)
-]
+Epsilon = Annotated[str | None, typer.Option("--eps", help="Added to s^2/L. [default: 1e-8]")]
+Variant = Annotated[str | None, typer.Option(help=f"{' or '.join(VARIANTS)}. [default: asam-all]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Device = Annotated[str, typer.Option(help="Of the float64 reference: cpu or cuda.")]
 
@@ -72,18 +69,18 @@ class PhaseDisplay:
     """Phases with time and memory on stderr: live on a terminal, elsewhere a line for each that is done."""
 
     def __init__(self) -> None:
-        memory = TextColumn("{task.fields[memory]}")
-        self._bars = Progress(
-            SpinnerColumn(), TextColumn("{task.description:<14}"), TimeElapsedColumn(), memory, console=err
-        )
+        columns = (SpinnerColumn(), TextColumn("{task.description:<14}"), TimeElapsedColumn())
+        self._bars = Progress(*columns, TextColumn("{task.fields[memory]}"), console=err)
         self._live = err.is_terminal
 
     def __enter__(self) -> PhaseDisplay:
-        if self._live:
-            self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the display as it is; what is printed from here on comes below it."""
         if self._live:
             self._bars.stop()
 
@@ -92,6 +89,7 @@ class PhaseDisplay:
             if done:
                 err.print(f"{name:<14}{done.seconds:8.2f} s  {_gigabytes(done.peak_rss_bytes)}")
         elif done is None:
+            self._bars.start()
             self._bars.add_task(name, total=None, memory="")
         else:
             task = self._bars.task_ids[-1]
@@ -123,10 +121,15 @@ def commit(
     ],
     file: Annotated[str, typer.Option("--out", "-o", help="The secret file, *.zkd.")] = "data.zkd",
     classes: Annotated[int | None, typer.Option(help="Number of classes. [default: largest label + 1]")] = None,
-    force: Annotated[bool, typer.Option(help="Replace an existing commitment; its root becomes useless.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing commitment; its root becomes useless.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Commit to a dataset: write the secret data.zkd and the public data.root, print the root."""
+    """Commit to a dataset.
+
+    Writes the secret data.zkd and, beside it, the public data.root, and prints the root.
+    """
     columns = (TextColumn("hashing samples"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
         task = bars.add_task("", total=None)
@@ -147,7 +150,10 @@ def commit(
     out.print(f"public  {result.public}")
 
 
-@app.command(help=f"Fix model, dataset, configuration and tau before the beacon exists. {BEACON_ORDER}")
+@app.command(
+    short_help="Fix everything but the beacon.",
+    help=f"Fix model, dataset, configuration and tau, and print the digest to publish. {BEACON_ORDER}",
+)
 def announce(
     model: ModelFile,
     data_root: Annotated[str, typer.Argument(metavar="DATA.ROOT", help="The public file of the commitment.")],
@@ -180,7 +186,9 @@ def prove(
     beacon: Annotated[
         str | None, typer.Option(metavar="HEX", help="Public randomness from after the announcement.")
     ] = None,
-    reveal_score: Annotated[bool, typer.Option(help="Put the exact score into the public statement.")] = False,
+    reveal_score: Annotated[
+        bool, typer.Option("--reveal-score", help="Put the exact score into the public statement.")
+    ] = False,
     steps: Steps = None,
     batch_size: BatchSize = None,
     rho: Rho = None,
@@ -190,9 +198,9 @@ def prove(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Prove that the score is at most tau. Nothing is written unless the proof holds.
+    """Prove that the score is at most tau.
 
-    Exit code 1 if the score is above tau.
+    Nothing is written unless the proof holds; exit code 1 if the score is above tau.
     """
     given = _given(steps=steps, batch_size=batch_size, rho=rho, lr=lr, eps=eps, variant=variant)
     config = None
@@ -242,7 +250,10 @@ def _summary(result: api.ProofResult) -> None:
     )
 
 
-@app.command(help=f"Check a proof and print what it proves. {BEACON_ORDER} {EXIT_CODES.capitalize()}.")
+@app.command(
+    short_help="Check a proof.",
+    help=f"Check a proof and print what it proves. {BEACON_ORDER} {EXIT_CODES.capitalize()}.",
+)
 def verify(
     proof: ProofFile,
     model: ModelFile,
@@ -271,7 +282,7 @@ def verify(
 
 @app.command()
 def inspect(proof: ProofFile, as_json: AsJson = False) -> None:
-    """Print what a proof says about itself, without the model and without checking anything."""
+    """Show a proof's statement, unchecked."""
     found = api.inspect(proof)
     if as_json:
         _json(found.to_dict())
@@ -297,7 +308,10 @@ def measure(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """The score in float64, on the samples a proof would use; proves nothing."""
+    """Compute the score in float64.
+
+    Uses the samples a proof would use, and proves nothing.
+    """
     given = _given(steps=steps, batch_size=batch_size, rho=rho, lr=lr, eps=eps, variant=variant)
     found = api.measure(model, data, config=ProbeConfig(**given), beacon=beacon, seed=seed, device=device)
     if as_json:
@@ -318,9 +332,17 @@ def demo(
         str | None, typer.Option("--out", metavar="DIR", help="Keep model, data, announcement and proof there.")
     ] = None,
 ) -> None:
-    """Train, commit, announce, prove, verify and reject forgeries: LeNet-5 on shipped Fashion-MNIST images."""
+    """Show the whole path on LeNet-5.
+
+    Trains on shipped Fashion-MNIST images, commits, announces, proves, verifies, and rejects forgeries.
+    """
     with PhaseDisplay() as display:
-        api.demo(directory, say=out.print, progress=display)
+
+        def say(text: str) -> None:
+            display.stop()
+            out.print(text)
+
+        api.demo(directory, say=say, progress=display)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -102,7 +102,9 @@ class PadCode:
 
     @property
     def message(self) -> int:
-        return (1 << self.block_bits) - self.queries
+        """Pads per row; the rest is random: one value per query, and spare ones so that no unqueried column is a
+        function of the pads and the queried columns (or its leaf would confirm a guess of the witness)."""
+        return (1 << self.block_bits) - self.queries - SPARE_TAIL
 
     @property
     def log_n(self) -> int:

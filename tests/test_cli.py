@@ -1,0 +1,495 @@
+"""The commands end to end on a tiny model, and what they say to bad input: one line, an exit code, no files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import verifier.__main__ as standalone
+from tests.conftest import TINY_CLASSES, TINY_INPUT, tiny_samples
+from zkcert import cli
+from zkcert.convert import from_sequential
+from zkcert.core.container import ProofFile
+from zkcert.data import DatasetRoot
+from zkcert.model import Model
+from zkcert.statement import Statement
+from zkcert.zoo import mlp
+
+PROBE = ("--steps", 2, "--batch-size", 2)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run `zkcert ...` (or `verify ...` of python -m verifier) in an empty directory of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        argv = [str(argument) for argument in arguments]
+        capsys.readouterr()
+        code = standalone.main(argv[1:]) if argv[0] == "python -m verifier" else cli.main(argv)
+        return Outcome(code, *capsys.readouterr())
+
+    return call
+
+
+def refused(outcome: Outcome, code: int, *words: str, line: str = "error: ") -> None:
+    """The error is the last line on stderr, without a traceback, and says what it should."""
+    last = outcome.err.splitlines()[-1]
+    assert (outcome.code, last.startswith(line)) == (code, True), outcome
+    assert "Traceback" not in outcome.err + outcome.out
+    assert all(word in last for word in words), last
+
+
+def files() -> set[str]:
+    return {path.name for path in Path().iterdir()}
+
+
+# ------------------------------------------------------------------------------------------ the whole path
+
+
+def test_commit_announce_prove_verify_through_the_command_line(run, tiny):
+    """Float samples, the sam variant and a revealed score: what the shared certificate does not have."""
+    x, y = tiny_samples(1)
+    np.savez("floats.npz", x=(x / np.float32(255)).astype(np.float32), y=y)
+    done = run("commit", "floats.npz", "-o", "mine.zkd", "--json")
+    assert done.code == 0
+    assert done.json["N"] == len(x)
+    assert done.json["schema"]["kind"] == "q32"
+    assert DatasetRoot.load("mine.root").root.hex() == done.json["root"]
+
+    options = ("--tau", "9/2", *PROBE, "--rho", "0.1", "--lr", "1e-3", "--variant", "sam")
+    announced = run("announce", tiny.model, "mine.root", *options)
+    assert announced.code == 0
+    digest = json.loads(Path("announce.json").read_text())["digest"]
+    assert f"digest  {digest}" in announced.out
+
+    done = run("prove", tiny.model, "mine.zkd", "--announcement", "announce.json", "--beacon", "c0ffee",
+               "--rho", "1/10", "--reveal-score", "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    proved = done.json
+    assert proved["announcement"] == digest
+    assert proved["bytes"] == Path("proof.bin").stat().st_size
+    assert proved["cross_check"] < 1e-7
+    assert proved["statement"]["score"] == pytest.approx(proved["score"])
+    assert {"load", "witness", "reference", "self-check"} <= {phase["name"] for phase in proved["phases"]}
+    assert [line.split()[0] for line in done.err.splitlines()][:3] == ["load", "witness", "reference"]
+
+    pins = ("--announcement", digest, "--data-root", "mine.root", "--beacon", "C0FFEE")
+    for command in ("verify", "python -m verifier"):
+        checked = run(command, "proof.bin", tiny.model, "--tau", 5, *pins, "--json")
+        assert (checked.code, checked.err) == (0, "")
+        assert checked.json["accepted"] is True
+        assert checked.json["score"] == pytest.approx(proved["score"])
+        assert checked.json["tau"] == "4.5"
+        assert checked.json["warnings"] == []
+
+    measured = run("measure", tiny.model, "mine.zkd", "--beacon", "c0ffee", *options[2:], "--json").json
+    assert measured["score"] == pytest.approx(proved["score"], abs=1e-7)
+    assert np.shape(measured["indices"]) == (2, 2)
+    assert files() == {"floats.npz", "mine.zkd", "mine.root", "announce.json", "proof.bin"}
+
+
+@pytest.mark.parametrize("command", ["verify", "python -m verifier"])
+def test_verify_prints_what_was_proved(run, tiny, command):
+    done = run(command, tiny.proof, tiny.model, "--tau", "2.5")
+    statement = tiny.result.statement
+    assert (done.code, done.err) == (0, "")
+    for text in (
+        statement.circuit_digest.hex(),
+        f"{statement.weights_digest.hex()} (99 parameters)",
+        statement.dataset.root.hex(),
+        "N = 40 samples, u8 1x3x4, 3 classes",
+        "T = 2 batches of B = 2, rho 0.05, lr 0.0001, eps 0.00000001, asam-all, ddof 0",
+        f"{statement.seed.hex()} from the beacon {tiny.beacon}",
+        "<= tau = 2.5",
+        "score         private",
+        " bits\n",
+        "WARNING: BEACON NOT CHECKED",
+        "WARNING: NOT COMPARED WITH AN ANNOUNCEMENT",
+        "WARNING: DATASET NOT CHECKED",
+    ):
+        assert text in done.out
+    assert done.out.splitlines()[-1].startswith("ACCEPTED: the score is at most 2.5 (asked: 2.5)")
+
+
+def test_verify_without_a_beacon_warns_loudly(run, tiny):
+    statement = replace(tiny.result.statement, beacon=None)
+    verdict = standalone.Verdict(
+        standalone.Report(statement, standalone_table(), 99, 1, False),
+        standalone.Expectations(statement.tau),
+        None,
+        0.0,
+    )
+    assert verdict.warnings[0].startswith("NO BEACON")
+    assert any("from the statement alone: NO BEACON" in line for line in verdict.lines())
+
+
+def standalone_table():
+    from verifier.soundness import SoundnessTable
+
+    return SoundnessTable((("all", -100.0),))
+
+
+def test_console_scripts_and_modules_are_the_same_programs(tiny):
+    arguments = [str(tiny.proof), str(tiny.model), "--tau", "2.4"]
+    scripts = Path(sys.executable).parent
+    for command in (
+        [scripts / "verify"],
+        [sys.executable, "-m", "verifier"],
+        [scripts / "zkcert", "verify"],
+        [sys.executable, "-m", "zkcert", "verify"],
+    ):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith("REJECTED tau: ")
+        assert done.stdout == ""
+
+
+def test_inspect_reads_the_statement_without_the_model(run, tiny):
+    done = run("inspect", tiny.proof)
+    assert done.code == 0
+    assert tiny.result.statement.dataset.root.hex() in done.out
+    assert "Nothing of this has been checked" in done.out
+    found = run("inspect", tiny.proof, "--json").json
+    assert found["bytes"] == tiny.result.size
+    assert found["announcement"] == tiny.result.statement.announcement_digest.hex()
+
+
+def test_help_explains_why_the_announcement_comes_first(run):
+    for command in (["--help"], ["announce", "--help"], ["verify", "--help"], []):
+        done = run(*command or ["--help"])
+        assert (done.code, done.err) == (0, "")
+        if command[1:]:
+            assert "before the beacon exists" in " ".join(done.out.split())
+
+
+def test_commit_refuses_to_replace_a_secret(run, tiny):
+    assert run("commit", tiny.dataset).code == 0
+    before = Path("data.zkd").read_bytes(), Path("data.root").read_bytes()
+    refused(run("commit", tiny.dataset), 2, "data.zkd exists", "--force")
+    Path("data.zkd").rename("kept.zkd")
+    refused(run("commit", tiny.dataset), 2, "data.root exists")
+    Path("kept.zkd").rename("data.zkd")
+    assert (Path("data.zkd").read_bytes(), Path("data.root").read_bytes()) == before
+    assert run("commit", tiny.dataset, "--force").code == 0
+    assert Path("data.root").read_bytes() != before[1]
+
+
+# ------------------------------------------------------------------------------------------ rejected proofs
+
+
+def flipped(data: bytes, position: int) -> bytes:
+    out = bytearray(data)
+    out[position] ^= 1 << (position % 8)
+    return bytes(out)
+
+
+def forgeries(data: bytes) -> dict[str, bytes]:
+    """Damaged proofs by name: of every section, its framing, and the whole."""
+    parts = ProofFile.parse(data)
+    header = 16 + 8
+    hashes = header + len(parts.header) + 8
+    multiproof = hashes + parts.hashes.nbytes + 8
+    argument = multiproof + len(parts.multiproof) + 8
+    rng = np.random.default_rng(3)
+    lower = replace(Statement.parse_header(parts.header), tau=parts_tau(parts) / 2)
+    flips = {
+        "magic": 3,
+        "length": 16,
+        "header": header + 20,
+        "hashes": hashes + 8,
+        "multiproof": multiproof + 5,
+        "roots": argument + 8 + 1,
+        "messages": argument + 8 + 64 + 8 + 40,
+        "last byte": len(data) - 1,
+    } | {f"random {i}": int(rng.integers(argument, len(data))) for i in range(3)}
+    return {f"flipped {name}": flipped(data, position) for name, position in flips.items()} | {
+        "empty": b"",
+        "cut short": data[:-1],
+        "cut in half": data[: len(data) // 2],
+        "extended": data + b"\0",
+        "random": rng.bytes(5000),
+        "magic and random": data[:16] + rng.bytes(5000),
+        "another threshold": replace(parts, header=lower.header()).to_bytes(),
+        "header of no JSON": replace(parts, header=b"{" * 2000).to_bytes(),
+        "one hash fewer": replace(parts, hashes=parts.hashes[1:]).to_bytes(),
+        "hashes swapped": replace(parts, hashes=parts.hashes[[1, 0, 2, 3]]).to_bytes(),
+        "empty argument": replace(parts, argument=b"").to_bytes(),
+    }
+
+
+def parts_tau(parts: ProofFile):
+    return Statement.parse_header(parts.header).tau
+
+
+def test_damaged_proofs_are_rejected(run, tiny):
+    for name, data in forgeries(tiny.proof.read_bytes()).items():
+        Path("forged.bin").write_bytes(data)
+        done = run("verify", "forged.bin", tiny.model, "--tau", 128, "--json")
+        refused(done, 1, line="REJECTED ")
+        assert len(done.err.splitlines()) == 1, name
+        assert done.json["accepted"] is False
+        assert done.json["check"], name
+        assert done.err.strip() == f"REJECTED {done.json['reason']}"
+
+
+@pytest.mark.parametrize("command", ["verify", "python -m verifier"])
+def test_proof_of_something_else_is_rejected_by_name(run, tiny, tmp_path, command):
+    params = {name: array.copy() for name, array in Model.load(tiny.model).params.items()}
+    next(iter(params.values())).flat[0] += 2.0**-16
+    genuine = Model.load(tiny.model)
+    Model(genuine.graph, genuine.input, params).save("changed.safetensors")
+    from_sequential(mlp(12, [5], TINY_CLASSES), input=TINY_INPUT).save("other.pt")
+    root = DatasetRoot.load(tiny.root)
+    replace(root, n=root.n - 1).save("fewer.root")
+    run("announce", tiny.model, tiny.root, "--tau", "2.5", *PROBE, "--eps", "1e-7", "-o", "other.json")
+    for check, model, *options in (
+        ("model", "changed.safetensors"),
+        ("model", "other.pt"),
+        ("tau", tiny.model, "--tau", "2.4999"),
+        ("data-root", tiny.model, "--data-root", "00" * 32),
+        ("data-root", tiny.model, "--data-root", "fewer.root"),
+        ("announcement", tiny.model, "--announcement", "11" * 32),
+        ("announcement", tiny.model, "--announcement", "other.json"),
+        ("beacon", tiny.model, "--beacon", tiny.beacon + "00"),
+    ):
+        tau = () if "--tau" in options else ("--tau", 3)
+        done = run(command, tiny.proof, model, *tau, *options)
+        refused(done, 1, line=f"REJECTED {check}: ")
+        assert (done.out, len(done.err.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize("command", ["verify", "python -m verifier"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing.bin", "MODEL", "--tau", 1], ["missing.bin"]),
+        (["PROOF", "missing.pt", "--tau", 1], ["missing.pt"]),
+        (["PROOF", ".", "--tau", 1], []),
+        (["PROOF", "PROOF", "--tau", 1], ["model file"]),
+        (["PROOF", "MODEL"], ["--tau"]),
+        (["PROOF", "MODEL", "--tau", "x"], ["tau must be a number"]),
+        (["PROOF", "MODEL", "--tau", "-1"], ["tau"]),
+        (["PROOF", "MODEL", "--tau", "nan"], ["tau must be a number"]),
+        (["PROOF", "MODEL", "--tau", 1, "--beacon", "xyz"], ["hexadecimal"]),
+        (["PROOF", "MODEL", "--tau", 1, "--beacon", ""], ["beacon"]),
+        (["PROOF", "MODEL", "--tau", 1, "--data-root", "abcd"], ["abcd"]),
+        (["PROOF", "MODEL", "--tau", 1, "--data-root", "MODEL"], ["root"]),
+        (["PROOF", "MODEL", "--tau", 1, "--announcement", "MODEL"], ["announcement"]),
+        (["PROOF", "MODEL", "--tau", 1, "--nonsense"], ["--nonsense"]),
+        (["PROOF", "MODEL", "more", "--tau", 1], ["more"]),
+    ],
+)
+def test_verifiers_own_bad_input_is_unusable(run, tiny, command, arguments, words):
+    names = {"PROOF": tiny.proof, "MODEL": tiny.model}
+    done = run(command, *(names.get(argument, argument) for argument in arguments))
+    refused(done, 2, *words)
+    assert len(done.err.splitlines()) == 1
+    assert done.out == ""
+
+
+# ---------------------------------------------------------------------------------- the prover's bad input
+
+
+def save_raw(path: str, graph: list[dict], state: dict[str, np.ndarray], spec: dict = TINY_INPUT) -> None:
+    """A model file that Model itself would refuse to write."""
+    tensors = {name: torch.tensor(array) for name, array in state.items()}
+    torch.save({"graph": graph, "input": spec, "state_dict": tensors}, path)
+
+
+def tiny_parts(tiny) -> tuple[list[dict], dict[str, np.ndarray]]:
+    model = Model.load(tiny.model)
+    return model.graph, {name: array.copy() for name, array in model.params.items()}
+
+
+def write_model(tiny, change: str) -> None:
+    """bad.pt: the tiny model with one thing wrong."""
+    graph, state = tiny_parts(tiny)
+    spec, first = dict(TINY_INPUT), next(iter(state))
+    match change:
+        case "NaN":
+            state[first].flat[3] = np.nan
+        case "infinity":
+            state[first].flat[3] = np.inf
+        case "too large":
+            state[first].flat[3] = 16.0
+        case "activations":
+            state = {name: np.full_like(array, 15.5) for name, array in state.items()}
+        case "shape":
+            spec["shape"] = [1, 4, 3]
+        case "layer":
+            graph.insert(2, {"op": "gelu", "name": "odd-one"})
+        case "code":
+            torch.save(mlp(12, [6], TINY_CLASSES), "bad.pt")
+            return
+        case "no weights":
+            graph, state = [{"op": "flatten", "name": "flatten"}], {}
+    save_raw("bad.pt", graph, state, spec)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("NaN", ["fc1.weight", "NaN"]),
+        ("infinity", ["fc1.weight", "NaN or infinity"]),
+        ("too large", ["fc1.weight", "16", "weight decay"]),
+        ("activations", ["exceeds the limit"]),
+        ("shape", ["samples of shape [1, 4, 3], the dataset has [1, 3, 4]"]),
+        ("layer", ["odd-one", "gelu", "has no circuit"]),
+        ("code", ["refused"]),
+        ("no weights", ["no weights"]),
+    ],
+)
+def test_prove_refuses_a_bad_model(run, tiny, change, words):
+    write_model(tiny, change)
+    done = run("prove", "bad.pt", tiny.data, "--tau", 3, *PROBE, "--beacon", "00")
+    refused(done, 2, *words)
+    assert files() == {"bad.pt"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--steps", 20, "--batch-size", 3], ["need 60", "has 40"]),
+        (["--steps", 1], ["steps"]),
+        (["--steps", "two"], ["steps"]),
+        (["--batch-size", 3, "--steps", 2, "--lr", "0.7"], ["batch_size/lr", "change lr"]),
+        (["--rho", "9"], ["rho"]),
+        (["--eps", "-1"], ["eps"]),
+        (["--variant", "sgd"], ["variant", "asam-all"]),
+        ([*PROBE, "--device", "abacus"], ["abacus"]),
+        ([*PROBE, "--beacon", "0"], ["hexadecimal"]),
+        ([*PROBE, "-o", "nowhere/proof.bin"], ["nowhere"]),
+        ([*PROBE, "-o", "."], ["not a file"]),
+        (["--announcement", "missing.json"], ["missing.json"]),
+        (["--nonsense"], ["--nonsense"]),
+    ],
+)
+def test_prove_refuses_bad_options(run, tiny, options, words):
+    refused(run("prove", tiny.model, tiny.data, "--tau", 3, *options), 2, *words)
+    assert not files()
+
+
+def test_prove_needs_a_threshold(run, tiny):
+    refused(run("prove", tiny.model, tiny.data, *PROBE), 2, "--tau", "--announcement")
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "foreign", "missing", "directory", "empty"])
+def test_prove_refuses_damaged_data(run, tiny, damage):
+    data = tiny.data.read_bytes()
+    content = {
+        "flip": flipped(data, len(data) // 2),
+        "cut": data[:-40],
+        "foreign": tiny.proof.read_bytes(),
+        "empty": b"",
+    }
+    if damage in content:
+        Path("bad.zkd").write_bytes(content[damage])
+    elif damage == "directory":
+        Path("bad.zkd").mkdir()
+    before = files()
+    refused(run("prove", tiny.model, "bad.zkd", "--tau", 3, *PROBE, "--beacon", "00"), 2, "bad.zkd")
+    refused(run("measure", tiny.model, "bad.zkd", *PROBE), 2, "bad.zkd")
+    assert files() == before
+
+
+def test_prove_refuses_labels_beyond_the_models_classes(run, tiny):
+    x, y = tiny_samples()
+    np.savez("labels.npz", x=x, y=y + 2)
+    assert run("commit", "labels.npz").code == 0
+    done = run("prove", tiny.model, "data.zkd", "--tau", 3, *PROBE, "--beacon", "00")
+    refused(done, 2, "3 classes", "the dataset 5")
+    refused(run("commit", "labels.npz", "--classes", 3, "-o", "few.zkd"), 2, "labels up to 4")
+    assert files() == {"labels.npz", "data.zkd", "data.root"}
+
+
+def test_prove_refuses_data_and_model_that_were_not_announced(run, tiny):
+    assert run("commit", tiny.dataset).code == 0
+    from_sequential(mlp(12, [6], TINY_CLASSES, seed=9), input=TINY_INPUT).save("other.pt")
+    options = ("--announcement", tiny.announcement, "--beacon", "00")
+    before = files()
+    refused(run("prove", tiny.model, "data.zkd", *options), 2, "announcement", "dataset differs")
+    refused(run("prove", "other.pt", tiny.data, *options), 2, "announcement", "weights differs")
+    refused(run("prove", tiny.model, tiny.data, *options, "--steps", 3), 2, "configuration differs")
+    assert files() == before
+
+
+def test_score_above_tau_writes_no_proof_and_exits_with_one(run, tiny):
+    tau = f"{tiny.result.score / 2:.6f}"
+    done = run("prove", tiny.model, tiny.data, "--tau", tau, *PROBE, "--beacon", tiny.beacon)
+    refused(done, 1, "score", "above tau", "no proof is written")
+    assert not files()
+
+
+def test_proving_without_beacon_or_announcement_warns(run, tiny):
+    options = ("prove", tiny.model, tiny.data, "--tau", "0.000001", *PROBE)
+    assert "WARNING: no --beacon" in run(*options).err
+    assert "WARNING: no --announcement" in run(*options, "--beacon", "00").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["commit", "missing.npz"],
+        ["commit", "DATA", "-o", "data.bin"],
+        ["commit", "DATA", "-o", "nowhere/data.zkd"],
+        ["commit", "MODEL"],
+        ["announce", "MODEL", "DATA", "--tau", 1],
+        ["announce", "MODEL", "missing.root", "--tau", 1],
+        ["announce", "MODEL", "ROOT", "--tau", 200],
+        ["announce", "MODEL", "ROOT"],
+        ["inspect", "missing.bin"],
+        ["measure", "MODEL", "missing.npz"],
+        ["measure", "missing.pt", "DATA"],
+        ["nonsense"],
+    ],
+)
+def test_other_commands_refuse_bad_input(run, tiny, arguments: Sequence[object]):
+    names = {"MODEL": tiny.model, "DATA": tiny.dataset, "ROOT": tiny.root}
+    done = run(*(names.get(argument, argument) for argument in arguments))
+    refused(done, 2)
+    assert len(done.err.splitlines()) == 1
+    assert not files()
+
+
+def test_inspecting_what_is_no_proof_is_a_rejection(run, tiny):
+    refused(run("inspect", tiny.model), 1, "not a zkcert proof", line="REJECTED format: ")
+
+
+def test_unexpected_system_errors_are_one_line(run, tiny, monkeypatch):
+    for error, words in (
+        (MemoryError(), ["out of memory"]),
+        (PermissionError(13, "Permission denied", "somewhere"), ["somewhere: Permission denied"]),
+    ):
+
+        def fail(*_args, error=error, **_options):
+            raise error
+
+        monkeypatch.setattr(cli.api, "inspect", fail)
+        refused(run("inspect", tiny.proof), 2, *words)
+        monkeypatch.setattr(standalone, "verify_files", fail)
+        refused(run("python -m verifier", tiny.proof, tiny.model, "--tau", 1), 2, *words)
+
+
+def test_messages_hold_no_control_characters(run, tiny):
+    refused(run("inspect", "no\x1b[31m\nsuch.bin"), 2, r"no\x1b[31m such.bin")

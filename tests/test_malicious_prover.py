@@ -1,0 +1,998 @@
+"""Provers that lie about one thing and are honest about the rest: each is rejected, and the check is named.
+
+A strict prover compares every hidden equation and every claim with its witness, in the circuit's order, so a lie is
+named after the first constraint it breaks. `strict_name` skips the commitments and the range checks, which say nothing
+about identities; `full_name` runs everything.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from circuits.compile import Certificate, Trace
+from circuits.head.score import StepSize
+from circuits.head.softmax import Softmax
+from circuits.ir import PublicTensor
+from circuits.layers.maxpool2d import MaxPool2d
+from circuits.layers.relu import ReLU
+from circuits.layout import Layout
+from circuits.probe import Parameter
+from circuits.protocol import constraint_claims
+from circuits.witness import Witness
+from prover import argument
+from prover.argument import prove_circuit
+from prover.channel import Pads, ProverChannel
+from prover.commit import MatrixCommitment
+from prover.oracle import ProverOracle
+from prover.pads import PadCommitment
+from tests.builders import Case, link_values, tiny_cnn, tiny_mlp, violations
+from tests.toys import certified, prove_toy, toy_layout, toy_transcript, toy_witness
+from verifier.argument import verify_circuit
+from verifier.verify import Expectations, verify_proof
+from zkcert.core import field as ff
+from zkcert.core.container import ProofFile
+from zkcert.core.field import F, P
+from zkcert.core.transcript import Transcript
+from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, ThresholdExceeded
+
+TAU = Fraction(3)
+
+
+@dataclass
+class Honest:
+    """A circuit with its honest witness."""
+
+    case: Case
+    certificate: Certificate
+    layout: Layout
+    witness: Witness
+    trace: Trace
+
+    def tensor(self, name, which=0):
+        return [t for t in self.certificate.circuit.tensors if t.name == name][which]
+
+
+def honest(case: Case) -> Honest:
+    certificate, witness, trace = case.execute()
+    layout = certificate.close(TAU)
+    certificate.threshold(witness, trace)
+    return Honest(case, certificate, layout, witness, trace)
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    return honest(tiny_cnn())
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    return honest(tiny_mlp())
+
+
+class NoCommitment:
+    """A commitment nobody opens: strict proofs that fail early do not get that far."""
+
+    root = bytes(32)
+    masks = np.zeros((2, 4, 1), np.uint64)
+
+    def __init__(self, *args):
+        pass
+
+
+def transcript():
+    t = Transcript("malicious")
+    t.absorb("statement", b"")
+    return t
+
+
+def checked_claims(ch, oracle, con):
+    """`constraint_claims` of a prover who compares each constraint with the witness at once."""
+    claims = constraint_claims(ch, oracle, con)
+    oracle.check(claims, ch)
+    return claims
+
+
+def strict_name(layout, witness):
+    """The first false constraint of a witness, by a strict proof without commitments and range checks."""
+    with (
+        mock.patch("circuits.protocol.constraint_claims", checked_claims),
+        mock.patch.object(argument, "MatrixCommitment", NoCommitment),
+        mock.patch.object(argument, "PadCommitment", NoCommitment),
+        mock.patch.object(argument, "place_digits", lambda *args: np.zeros(1, np.int32)),
+        mock.patch("circuits.protocol.range_check", lambda *args: []),
+        pytest.raises(ProofRejected) as caught,
+    ):
+        prove_circuit(layout, witness, transcript(), strict=True)
+    return caught.value.check
+
+
+def full_name(layout, witness):
+    """The first check a complete strict proof fails."""
+    with pytest.raises(ProofRejected) as caught:
+        prove_circuit(layout, witness, transcript(), strict=True)
+    return caught.value.check
+
+
+def verdict(layout, witness):
+    """The check by which the verifier rejects the proof of a prover who does not look."""
+    proof = prove_circuit(layout, witness, transcript())
+    with pytest.raises(ProofRejected) as caught:
+        verify_circuit(layout, transcript(), proof)
+    return caught.value.check
+
+
+@contextmanager
+def altered(witness, *tensors):
+    """The witness, whose given tensors may be changed inside the block."""
+    saved = [witness.array(t).copy() for t in tensors]
+    try:
+        yield [witness.array(t) for t in tensors]
+    finally:
+        for t, old in zip(tensors, saved, strict=True):
+            witness.array(t)[...] = old
+
+
+def other_digit(value, rng):
+    """The neighbour of a digit within its range."""
+    return value + 1 if value < rng.hi else value - 1
+
+
+# ------------------------------------------------------------------------------------------------ one digit at a time
+
+# (tensor, which of that name, digit): the constraint that must be named
+DIGITS = {
+    ("sample/bytes", 0, 0): "input/channel0",
+    ("sample/randomness", 0, 0): "link/sample",
+    ("input", 0, 0): "input/channel0",
+    ("input", 0, 1): "input/channel0",
+    ("label", 0, 0): "label",
+    ("weight/conv2d0.weight", 0, 0): "conv2d0/forward",
+    ("weight/conv2d0.weight", 0, 1): "conv2d0/forward",
+    ("weight/conv2d0.bias", 0, 0): "conv2d0/forward",
+    ("weight/linear7.weight", 0, 0): "linear7/forward",
+    ("conv2d0/z", 0, 0): "conv2d0/forward",
+    ("conv2d0/z", 0, 1): "conv2d0/forward",
+    ("z.remainder", 0, 0): "conv2d0/forward",
+    ("z.remainder", 1, 1): "conv2d3/forward",
+    ("conv2d3/forward/z.carry1", 0, 0): "conv2d3/forward",
+    ("linear7/forward/z.carry2", 0, 1): "linear7/forward",
+    ("relu1/y", 0, 0): "relu1/forward",
+    ("relu1/sign", 0, 0): "relu1/forward",
+    ("relu4/magnitude", 0, 0): "relu4/forward",
+    ("relu4/magnitude", 0, 1): "relu4/forward",
+    ("maxpool2d2/y", 0, 0): "maxpool2d2/forward",
+    ("maxpool2d2/choice", 0, 0): "maxpool2d2/forward",
+    ("maxpool2d2/slack", 0, 0): "maxpool2d2/forward",
+    ("avgpool2d5/y", 0, 0): "avgpool2d5/forward",
+    ("avgpool2d5/forward.remainder", 0, 0): "avgpool2d5/forward",
+    ("softmax/max", 0, 0): "softmax",
+    ("softmax/is-max", 0, 0): "softmax",
+    ("softmax/x", 0, 0): "softmax",
+    ("softmax/exp/low", 0, 0): "softmax",
+    ("softmax/exp/chunks", 0, 0): "softmax",
+    ("softmax/exp/far", 0, 0): "softmax",
+    ("softmax/exp/far-rest", 0, 0): "softmax",
+    ("softmax/exp/square.remainder", 0, 0): "softmax",
+    ("softmax/exp/y2", 0, 1): "softmax",
+    ("softmax/y3.carry2", 0, 0): "softmax",
+    ("softmax/exp/value", 0, 2): "softmax",
+    ("softmax/total", 0, 0): "softmax",
+    ("softmax/p", 0, 0): "softmax",
+    ("softmax/p.slack", 0, 0): "softmax",
+    ("softmax/wrong", 0, 0): "softmax",
+    ("softmax/missing", 0, 0): "softmax",
+    ("softmax/true-delta", 0, 0): "softmax",
+    ("softmax/dz", 0, 0): "softmax",
+    ("softmax/dz.remainder", 0, 1): "softmax",
+    ("scale/k", 0, 0): "softmax",
+    ("scale/below", 0, 0): "scale/samples",
+    ("scale/largest", 0, 0): "scale/samples",
+    ("scale/is-largest", 0, 0): "scale/samples",
+    ("scale/upper", 0, 0): "scale",
+    ("scale/lower", 0, 0): "scale",
+    ("loss/ln/bit-shift", 0, 0): "loss/samples",
+    ("loss/ln/c0", 0, 0): "loss/samples",
+    ("loss/ln/w3", 0, 0): "loss/samples",
+    ("loss/ln/a3.remainder", 0, 2): "loss/samples",
+    ("loss/x-true", 0, 0): "loss/true-logit",
+    ("loss/total", 0, 0): "loss",
+    ("loss/above-minimum", 0, 0): "loss",
+    ("linear7/dx", 0, 0): "linear7/input-gradient",
+    ("avgpool2d5/dx", 0, 0): "avgpool2d5/backward",
+    ("avgpool2d5/backward.remainder", 0, 0): "avgpool2d5/backward",
+    ("relu4/dx", 0, 0): "relu4/backward",
+    ("conv2d3/dx", 0, 0): "conv2d3/input-gradient",
+    ("dx.remainder", 1, 0): "conv2d3/input-gradient",
+    ("maxpool2d2/dx", 0, 0): "maxpool2d2/backward",
+    ("relu1/dx", 0, 0): "relu1/backward",
+    ("gradient/conv2d0.weight", 0, 0): "gradient/conv2d0.weight",
+    ("g.remainder", 1, 0): "gradient/conv2d3.weight",
+    ("gradient/linear7.bias", 0, 0): "gradient/linear7.bias",
+    ("E/conv2d0.weight", 0, 0): "E/conv2d0.weight",
+    ("V/conv2d3.weight", 0, 1): "V/conv2d3.weight",
+    ("squares/linear7.weight.00", 0, 0): "squares/linear7.weight",
+    ("squares/linear7.weight.01", 0, 1): "squares/linear7.weight",
+    ("squares/conv2d0.bias.11", 0, 0): "squares/conv2d0.bias",
+    ("perturbation/linear7.weight.remainder", 0, 0): "perturbation/linear7.weight",
+    ("update/conv2d3.weight.remainder", 0, 2): "update/conv2d3.weight",
+    ("update/linear7.bias.remainder", 0, 0): "update/linear7.bias",
+    ("step-size/q", 0, 0): "perturbation/linear7.weight",
+    ("step-size/n", 0, 0): "step-size",
+    ("step-size/q2n", 0, 3): "step-size",
+    ("step-size/low", 0, 4): "step-size",
+    ("step-size/high", 0, 4): "step-size",
+    ("score/scaled-loss", 0, 0): "score/ratios",
+    ("score/numerator", 0, 1): "score/ratios",
+    ("score/ln-numerator/limb-shift", 0, 0): "score/ratios",
+    ("score/ln-loss/moved", 0, 0): "score/ratios",
+    ("score/ln-loss/c2", 0, 0): "score/ratios",
+    ("score/y", 0, 0): "score/ratios",
+    ("score/y.remainder", 0, 0): "score/ratios",
+    ("score/squares", 0, 0): "score/squares",
+    ("score/sum", 0, 0): "score/threshold",
+    ("score/slack", 0, 0): "score/threshold",
+    ("score/threshold/threshold.carry1", 0, 0): "score/threshold",
+}
+# Named only once all that precede them hold: lies that are consistent up to there, below.
+LATER = {"maxpool2d2/choice", "softmax/rows", "scale/one", "scale/second-passes"}
+LAYERS = ("gradient", "E", "V", "squares", "perturbation", "update")
+
+
+def kind(name):
+    """The kind of a constraint: parameters of one layer stand for all."""
+    head = name.split("/")[0]
+    return head if head in LAYERS else name
+
+
+@pytest.mark.parametrize(("where", "name"), DIGITS.items(), ids=lambda v: "-".join(map(str, v)) if len(v) == 3 else "")
+def test_one_altered_digit_is_named_by_its_constraint(cnn, where, name):
+    tensor, which, digit = where
+    t = cnn.tensor(tensor, which)
+    with altered(cnn.witness, t) as (digits,):
+        at = np.unravel_index(digits[digit].argmin(), t.sizes)  # of bits, one that is not set
+        digits[digit][at] = other_digit(digits[digit][at], t.digits[digit].range)
+        assert strict_name(cnn.layout, cnn.witness) == f"constraint/{name}"
+
+
+def test_every_kind_of_constraint_is_named_by_a_test(cnn):
+    kinds = {kind(con.name) for con in cnn.certificate.circuit.constraints}
+    kinds |= {f"link/{link.name}" for link in cnn.certificate.circuit.links}
+    assert kinds == {kind(name) for name in DIGITS.values()} | LATER
+
+
+def test_honest_witness_breaks_nothing(cnn, mlp):
+    assert violations(cnn.certificate.circuit, cnn.witness) == []
+    proof = prove_circuit(mlp.layout, mlp.witness, transcript(), strict=True)
+    verify_circuit(mlp.layout, transcript(), proof)
+
+
+def reads(e):
+    """The tensors an expression reads."""
+    forms = [e.linear, *(f for pair in e.products for f in pair)]
+    return {v.tensor for f in forms for v, _, _ in f.terms}
+
+
+@pytest.mark.parametrize("case", ["cnn", "q32"])
+def test_no_digit_of_the_witness_is_free(cnn, case):
+    """Over the integers: some identity, public value or hash breaks whichever digit moves within its range."""
+    h = cnn if case == "cnn" else honest(tiny_mlp(kind="q32", variant="sam", batch=2))
+    circuit, w, rng = h.certificate.circuit, h.witness, np.random.default_rng(1)
+    readers = {t: [] for t in circuit.tensors}
+    for con in circuit.constraints:
+        for label, e in con.members:
+            for t in reads(e):
+                readers[t].append((con, label, e))
+    linked = {t for link in circuit.links for t, _ in link.parts}
+    free = []
+    for t in circuit.tensors:
+        for d, digit in enumerate(t.digits):
+            with altered(w, t) as (digits,):
+                at = (d, *(int(rng.integers(s)) for s in t.sizes))
+                digits[at] = other_digit(digits[at], digit.range)
+                if any(np.any(w.expression(e, con.out, con.summed)) for con, _, e in readers[t]):
+                    continue
+                if t in linked and any(np.any(link_values(k, w) != k.target) for k in circuit.links):
+                    continue
+                free.append((t.name, at))
+    assert free == []
+
+
+# ------------------------------------------------------------------------------------------------ consistent lies
+
+
+def test_a_window_without_a_choice_is_named(cnn):
+    """y one above the maximum, no choice bit: slacks and products are as they must be, only the sum of bits is not."""
+    pool = next(layer for layer in cnn.certificate.layers if isinstance(layer, MaxPool2d))
+    w, windows = cnn.witness, pool.s.size
+    with altered(w, pool.y.tensor, pool.choice, pool.slack):
+        y, slack = w.value(pool.y.tensor), w.value(pool.slack)
+        own = w.array(pool.choice)[0, 0, 0, 0, ::windows]
+        before = np.arange(len(own)) < int(own.argmax())
+        y[0, 0, 0, 0] += 1
+        slack[0, 0, 0, ::windows] += before  # y - x_k - 1 for every k, with y one more
+        own[:] = 0
+        w.put(pool.y.tensor, y)
+        w.put(pool.slack, slack)
+        assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/choice"
+
+
+def test_an_unattained_maximum_is_named(cnn):
+    head, w = cnn.certificate.head, cnn.witness
+    with altered(w, head.is_top.tensor) as (bits,):
+        bits[...] = 0
+        assert strict_name(cnn.layout, w) == "constraint/softmax/rows"
+
+
+def scaled_deltas(head, w, p, bits, power):
+    """Set the scale bits of pass p and follow with everything the softmax constraint holds together."""
+    w.array(head.scale.tensor)[0, 0, p] = 0
+    w.array(head.scale.tensor)[0, 0, p, bits] = 1
+    r = head.results[p]
+    scaled = (r["wrong"] - r["true"]) * power + (1 << 23)
+    w.put(head.dz.tensor, (scaled >> 24).astype(np.int64), p)
+    rem = w.value(head.dz_rem.tensor).astype(object)
+    rem[0, p] = scaled & ((1 << 24) - 1)
+    w.put(head.dz_rem.tensor, rem)
+    w.fill_carries(head.dz_carries, head.full.axes)
+
+
+def delta_tensors(head):
+    return head.scale.tensor, head.dz.tensor, head.dz_rem.tensor, *(s.carry.tensor for s in head.dz_carries if s.carry)
+
+
+def test_two_scales_at_once_are_named(cnn):
+    head = cnn.certificate.head
+    with altered(cnn.witness, *delta_tensors(head)):
+        scaled_deltas(head, cnn.witness, 1, [0, 1], 3)
+        assert strict_name(cnn.layout, cnn.witness) == "constraint/scale/one"
+
+
+def test_a_scaled_second_gradient_is_named(cnn):
+    head = cnn.certificate.head
+    with altered(cnn.witness, *delta_tensors(head)):
+        scaled_deltas(head, cnn.witness, 1, [3], 8)
+        assert strict_name(cnn.layout, cnn.witness) == "constraint/scale/second-passes"
+
+
+# -- executions with another rule, honest ever after
+
+
+def wrapping_put(self, t, values, index=None):
+    """`Witness.put` of a prover who squeezes what does not fit into the range."""
+    target = self.array(t) if index is None else self.array(t)[:, index]
+    rest = np.asarray(values).reshape(target.shape[1:]).astype(object)
+    for i, d in enumerate(t.digits):
+        width = t.digits[i + 1].shift - d.shift if i + 1 < len(t.digits) else None
+        size = d.range.size if width is None else 1 << width
+        digit = ((rest - d.range.lo) % size) + d.range.lo
+        if width is not None:
+            rest = (rest - digit) >> width
+        target[i] = digit.astype(np.int64)
+
+
+def lying_name(case, *patches, plan=None):
+    """The constraint named when the executor follows patched rules (and squeezes what no longer fits)."""
+    certificate = Certificate(case.plan)
+    if plan:
+        certificate.plan = plan
+    with mock.patch.object(Witness, "put", wrapping_put):
+        for p in patches:
+            p.start()
+        try:
+            witness, trace = certificate.execute(case.samples, case.randomness)
+        finally:
+            for p in patches:
+                p.stop()
+        layout = certificate.close(TAU)
+        certificate.threshold(witness, trace)
+    return strict_name(layout, witness)
+
+
+def after(cls, method, change):
+    """Patch a method: `change(self, result, *args)` gives the new result."""
+    original = getattr(cls, method)
+
+    def changed(self, *args):
+        return change(self, original(self, *args), *args)
+
+    return mock.patch.object(cls, method, changed)
+
+
+@pytest.mark.parametrize("lie", [-1, 1])
+def test_another_step_size_is_named(cnn, lie):
+    assert lying_name(cnn.case, after(StepSize, "solve", lambda self, q, *_: q + lie)) == "constraint/step-size"
+
+
+def nudge(passes):
+    """Moves one weight by one unit in the last place."""
+
+    def change(self, result, w, t, *_):
+        if self.g.name == "conv2d3.weight":
+            value = w.value(self.weight, 2 * t + passes)
+            value.flat[4] += 1
+            w.put(self.weight, value, 2 * t + passes)
+        return result
+
+    return change
+
+
+def test_a_later_weight_off_by_one_unit_is_named(cnn):
+    lie = after(Parameter, "second_pass", nudge(2))
+    assert lying_name(cnn.case, lie) == "constraint/update/conv2d3.weight"
+
+
+def test_a_perturbed_weight_off_by_one_unit_is_named(cnn):
+    lie = after(Parameter, "perturb", nudge(1))
+    assert lying_name(cnn.case, lie) == "constraint/perturbation/conv2d3.weight"
+
+
+def test_other_public_weights_are_named(cnn):
+    weights = {**cnn.case.plan.weights}
+    weights["conv2d0.bias"] = weights["conv2d0.bias"] + np.array([0, 1, 0])
+    plan = replace(cnn.case.plan, weights=weights)
+    assert lying_name(cnn.case, plan=plan) == "constraint/public/weight/conv2d0.bias"
+
+
+def test_a_gradient_through_a_negative_pre_activation_is_named(cnn):
+    def leak(self, result, w, p):
+        if self.dx is not None:
+            dx = w.value(self.dx.tensor, p)
+            closed = np.argwhere(w.value(self.bit, p) == 0)[0]
+            dx[tuple(closed)] += 5
+            w.put(self.dx.tensor, dx, p)
+        return result
+
+    assert lying_name(cnn.case, after(ReLU, "backward", leak)) == "constraint/relu4/backward"
+
+
+@pytest.mark.parametrize("rule", ["last of equals", "smallest"])
+def test_another_pooling_choice_is_named(cnn, rule):
+    def choose(self, w, p):
+        x = w.value(self.x.tensor, self.x.index(p))[:, :, self.index]
+        if rule == "smallest":
+            pick = x.argmin(axis=2)
+        else:
+            pick = x.shape[2] - 1 - x[:, :, ::-1].argmax(axis=2)
+            assert np.any(pick != x.argmax(axis=2))  # zeros after a ReLU: there are ties
+        y = np.take_along_axis(x, pick[:, :, None], axis=2)
+        order = np.arange(self.k.size)[:, None]
+        w.put(self.y.tensor, y[:, :, 0], p)
+        w.put(self.choice, (order == pick[:, :, None]).astype(np.int64).reshape(self.choice.shape), p)
+        w.put(self.slack, (y - x - (order < pick[:, :, None])).reshape(self.choice.shape), p)
+
+    lie = mock.patch.object(MaxPool2d, "forward", choose)
+    assert lying_name(cnn.case, lie) == "constraint/maxpool2d2/forward"
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_another_loss_scale_is_named(cnn, shift):
+    original = Softmax.forward
+
+    def forward(self, w, p):
+        original(self, w, p)
+        r = self.results[p]
+        if p % 2 == 0 and r["k"] + shift >= 0:
+            r["k"] += shift
+            scaled = ((r["wrong"] - r["true"]) << r["k"]) + (1 << 23)
+            w.put(self.dz.tensor, (scaled >> 24).astype(np.int64), p)
+            r["dz_rem"] = scaled & ((1 << 24) - 1)
+
+    lie = mock.patch.object(Softmax, "forward", forward)
+    assert lying_name(cnn.case, lie) == "constraint/scale"
+
+
+def test_a_log_ratio_off_by_one_unit_is_named(cnn):
+    original = Certificate.execute
+
+    class Ratio:
+        def log_ratio(self, *args):
+            return original_ratio(self, *args) + 1
+
+    from circuits.head.score import Score
+
+    original_ratio = Score.log_ratio
+    assert original is Certificate.execute
+    lie = mock.patch.object(Score, "log_ratio", Ratio.log_ratio)
+    assert lying_name(cnn.case, lie) == "constraint/score/ratios"
+
+
+# -- other data
+
+
+def retold(case, samples=None, randomness=None):
+    """The witness of other private data under the same public hashes."""
+    certificate = Certificate(case.plan)
+    chosen = case.samples if samples is None else samples
+    witness, trace = certificate.execute(chosen, case.randomness if randomness is None else randomness)
+    layout = certificate.close(TAU)
+    certificate.threshold(witness, trace)
+    return strict_name(layout, witness)
+
+
+def test_another_pixel_is_named_by_the_hash(cnn):
+    samples = cnn.case.samples.copy()
+    samples[1, 2, 7] ^= 1
+    assert retold(cnn.case, samples) == "constraint/link/sample"
+
+
+def test_another_label_is_named_by_the_hash(cnn):
+    samples = cnn.case.samples.copy()
+    samples[0, 1, -1] = (samples[0, 1, -1] + 1) % cnn.case.plan.classes
+    assert retold(cnn.case, samples) == "constraint/link/sample"
+
+
+def test_samples_in_another_order_are_named_by_the_hash(cnn):
+    samples, randomness = cnn.case.samples[::-1].copy(), cnn.case.randomness[::-1].copy()
+    assert retold(cnn.case, samples, randomness) == "constraint/link/sample"
+
+
+def test_a_label_that_is_not_the_committed_byte_is_named(cnn):
+    onehot = cnn.certificate.samples.onehot
+    with altered(cnn.witness, onehot) as (bits,):
+        bits[0, 0, 0] = np.roll(bits[0, 0, 0], 1)
+        assert strict_name(cnn.layout, cnn.witness) == "constraint/label"
+    with altered(cnn.witness, onehot) as (bits,):
+        bits[0, 0, 0] = 0
+        assert strict_name(cnn.layout, cnn.witness) == "constraint/label"
+
+
+# ------------------------------------------------------------------------------------------------ the threshold
+
+
+def lying_threshold(case):
+    """A circuit whose tau lies below the score, with the slack a prover might invent."""
+    certificate, witness, trace = case.execute()
+    tau = Fraction(trace.score) / 2
+    layout = certificate.close(tau)
+    with pytest.raises(ThresholdExceeded):
+        certificate.threshold(witness, trace)
+    return certificate, layout, witness, trace
+
+
+def test_a_threshold_below_the_score_is_named(mlp):
+    certificate, layout, w, trace = lying_threshold(mlp.case)
+    score = certificate.score
+    slack = (certificate.net.steps * score.tau) ** 2 - trace.variance
+    assert slack < 0
+    for invented in (0, -slack, slack % (1 << 110)):
+        w.put(score.slack.tensor, np.array([invented], object))
+        with mock.patch.object(Witness, "put", wrapping_put):
+            w.fill_carries(score.slack_carries, ())
+        assert strict_name(layout, w) == "constraint/score/threshold"
+
+
+def test_a_negative_slack_fits_no_digits_and_the_proof_falls_to_the_range_check(mlp):
+    certificate, layout, w, trace = lying_threshold(mlp.case)
+    score = certificate.score
+    slack = (certificate.net.steps * score.tau) ** 2 - trace.variance
+    with pytest.raises(RangeOverflow):
+        w.put(score.slack.tensor, np.array([slack], object))
+    digits = [(slack >> (22 * i)) & ((1 << 22) - 1) for i in range(4)]
+    w.array(score.slack.tensor)[:, 0] = [*digits, slack >> 88]
+    w.fill_carries(score.slack_carries, ())
+    assert np.all(w.expression(certificate.circuit.constraints[-1].members[-1][1], ()) == 0)
+    assert full_name(layout, w) == "range-check/roots"
+
+
+# ------------------------------------------------------------------------------------------------ range checks
+
+
+def test_a_carry_beyond_its_table_is_caught_by_the_range_check(cnn):
+    """All identities hold: the low digit gives 2^22 less and the high digit one more."""
+    carry = cnn.tensor("conv2d0/forward/z.carry1")
+    with altered(cnn.witness, carry) as (digits,):
+        at = (0, 0, 0, 0)
+        digits[(0, *at)] += 1 << 22
+        digits[(1, *at)] -= 1
+        assert digits[(1, *at)] >= carry.digits[1].range.lo
+        broken = [v for v in violations(cnn.certificate.circuit, cnn.witness) if not v.startswith("range of")]
+        assert broken == []
+        assert full_name(cnn.layout, cnn.witness) == "range-check/roots"
+
+
+@pytest.mark.parametrize(("name", "digit", "change"), [("x", 0, 16), ("y", 1, -64), ("sign", 0, 2), ("r", 0, 256)])
+def test_digits_outside_their_tables_are_caught(name, digit, change):
+    w = toy_witness()
+    t = next(t for t in toy_layout().circuit.tensors if t.name == name)
+    w.array(t)[digit].flat[3] += change
+    with pytest.raises(ProofRejected, match="range-check/roots"):
+        prove_toy(w, strict=True)
+    with pytest.raises(ProofRejected, match="hidden-equations"):
+        verify_circuit(toy_layout(), toy_transcript(), prove_toy(w))
+
+
+def test_a_digit_of_one_table_does_not_pass_in_another():
+    """Nine is a digit of the table of sixteen, not of that of eight: classes keep tables apart."""
+    w = toy_witness()
+    t = next(t for t in toy_layout().circuit.tensors if t.name == "x")
+    assert {d.range.size for d in t.digits} == {16, 8}
+    w.array(t)[1].flat[0] = 5  # balanced(3) ends at 3
+    with pytest.raises(ProofRejected, match="range-check/roots"):
+        prove_toy(w, strict=True)
+
+
+def test_no_residue_that_wraps_around_p_is_made_of_digits(cnn):
+    """Adding one to an output and fixing the equation modulo p needs a carry that no digits denote."""
+    con = next(c for c in cnn.certificate.circuit.constraints if c.name == "conv2d0/forward")
+    run = cnn.certificate.layers[0].run
+    count = int(np.prod([ax.size for ax in con.summed]))
+    for (_, e), step in zip(con.members, run.steps, strict=True):
+        low, high = e.bounds(count)
+        assert -P < low <= 0 <= high < P
+        if step.carry is None:
+            continue
+        # value + 1 - 2^width carry = 0 modulo p: the carry moves by 2^-width, a residue far from small integers
+        lo, hi = step.carry.tensor.bounds()
+        move = pow(1 << (22 * (step.last - step.first)), -1, P)
+        reach = hi - lo
+        assert reach < move < P - reach
+
+
+def test_every_identity_stays_below_p_at_the_extremes_of_its_digits(cnn, mlp):
+    for h in (cnn, mlp):
+        for con in h.certificate.circuit.constraints:
+            count = int(np.prod([ax.size for ax in con.summed], dtype=object)) if con.summed else 1
+            for label, e in con.members:
+                low, high = e.bounds(count)
+                assert max(-low, high) < P, (con.name, label)
+
+
+# ------------------------------------------------------------------------------------------------ LogUp
+
+
+def toy_verdict(*patches, strict=False, witness=None):
+    """The check a toy proof made under patches falls to: the prover's own if strict, else the verifier's."""
+    for p in patches:
+        p.start()
+    try:
+        with pytest.raises(ProofRejected) as caught:
+            proof = prove_toy(witness, strict=strict)
+            for p in patches:
+                p.stop()
+            verify_circuit(toy_layout(), toy_transcript(), proof)
+    finally:
+        mock.patch.stopall()
+    return caught.value.check
+
+
+def test_honest_toy_proof_passes_the_same_harness():
+    verify_circuit(toy_layout(), toy_transcript(), prove_toy(strict=True))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("entry", [0, 100, -1])
+def test_multiplicities_that_do_not_count_are_caught(strict, entry):
+    original = argument.place_digits
+
+    def miscounted(layout, witness):
+        x = original(layout, witness)
+        x[layout.multiplicity_start :][entry] += 1
+        return x
+
+    check = toy_verdict(mock.patch.object(argument, "place_digits", miscounted), strict=strict)
+    assert check == ("range-check/roots" if strict else "hidden-equations")
+
+
+def forged_roots(kind_of_lie):
+    """Root fractions that add up to zero though a digit is out of range."""
+    original = ProverOracle.trees
+
+    def trees(self, alpha):
+        digits, table = original(self, alpha)
+        (pw, qw), (_, qt) = digits.root(), table.root()
+        if kind_of_lie == "zero":
+            digits.root = lambda: (F.ZERO, F.ZERO)
+        elif kind_of_lie == "table numerator":
+            table.root = lambda: (-(pw * qt) / qw, qt)
+        else:
+            digits.root = lambda: (pw + 1, qw)
+        return digits, table
+
+    return mock.patch.object(ProverOracle, "trees", trees)
+
+
+@pytest.mark.parametrize(
+    ("lie", "name"), [("zero", "range-check/digits"), ("table numerator", "range-check/table"), ("one more", "range-check/roots")]
+)
+def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
+    w = toy_witness()
+    t = next(t for t in toy_layout().circuit.tensors if t.name == "x")
+    w.array(t)[1].flat[0] = 5
+    assert toy_verdict(forged_roots(lie), strict=True, witness=w) == name
+    assert toy_verdict(forged_roots(lie), witness=w) == "hidden-equations"
+
+
+# ------------------------------------------------------------------------------------------------ messages
+
+MESSAGES = {
+    "linear/matmul": "sumcheck/matmul",
+    "round/matmul": "sumcheck/matmul",
+    "ends/matmul": "sumcheck/matmul",
+    "linear/relu": "sumcheck/relu",
+    "roots": "range-check/roots",
+    "tree/digits": "range-check/digits",
+    "tree-ends/digits": "range-check/digits",
+    "tree/table": "range-check/table",
+    "tree-ends/table": "range-check/table",
+    "batch": "batch",
+}
+
+
+def one_wrong_message(label):
+    """Add one to the first value sent under a label."""
+    state = {"done": False}
+
+    def wrap(original, paired):
+        def send(self, name, values, count):
+            if name == label and not state["done"]:
+                state["done"] = True
+                values = list(values)
+                values[0] = (values[0][0] + 1, values[0][1]) if paired else values[0] + 1
+            return original(self, name, values, count)
+
+        return send
+
+    return (
+        mock.patch.object(ProverChannel, "send", wrap(ProverChannel.send, False)),
+        mock.patch.object(ProverChannel, "send_pairs", wrap(ProverChannel.send_pairs, True)),
+    )
+
+
+@pytest.mark.parametrize(("label", "name"), MESSAGES.items())
+def test_an_inconsistent_message_is_named_and_rejected(label, name):
+    assert toy_verdict(*one_wrong_message(label), strict=True) == name
+    assert toy_verdict(*one_wrong_message(label)) == "hidden-equations"
+
+
+def test_every_kind_of_message_has_a_lie():
+    labels = set()
+    original = ProverChannel._write
+
+    def write(self, label, values):
+        labels.add(label)
+        original(self, label, values)
+
+    with mock.patch.object(ProverChannel, "_write", write):
+        prove_toy()
+    expected = {*MESSAGES, "round/relu", "ends/relu", "opened"}
+    assert labels == expected
+
+
+def test_a_wrong_opened_value_is_caught_by_the_equations_or_the_opening():
+    original = ProverChannel.reveal
+    lie = mock.patch.object(ProverChannel, "reveal", lambda self, label, v: original(self, label, v + 1))
+    assert toy_verdict(lie, strict=True) == "batch"
+    lie = mock.patch.object(ProverChannel, "reveal", lambda self, label, v: original(self, label, v + 1))
+    assert toy_verdict(lie) == "opening/value"
+
+
+# ------------------------------------------------------------------------------------------------ commitments
+
+
+def changed_rows(change):
+    original = MatrixCommitment.combine
+    return mock.patch.object(MatrixCommitment, "combine", lambda self, w: change(original(self, w)))
+
+
+@pytest.mark.parametrize(("row", "name"), [(0, "proximity"), (1, "value"), (2, "value")])
+def test_combined_rows_that_are_not_the_committed_ones_are_caught(row, name):
+    def change(rows):
+        rows[0, row, 0] = (int(rows[0, row, 0]) + 1) % P
+        return rows
+
+    assert toy_verdict(changed_rows(change)) == f"opening/{name}"
+
+
+@pytest.mark.parametrize(("row", "name"), [(1, "row"), (2, "conjugate-row")])
+def test_combined_rows_changed_where_the_value_does_not_look_are_caught(row, name):
+    def change(rows):
+        rows[0, row, -1] = (int(rows[0, row, -1]) + 1) % P  # in the tail
+        return rows
+
+    assert toy_verdict(changed_rows(change)) == f"opening/{name}"
+
+
+def test_other_columns_than_the_committed_ones_are_caught():
+    original = MatrixCommitment.open
+
+    def open_with_other_columns(self, t, z):
+        self.blocks = [b.copy() for b in self.blocks]
+        self.blocks[0][:, 0, 0] ^= np.uint64(1)
+        return original(self, t, z)
+
+    assert toy_verdict(mock.patch.object(MatrixCommitment, "open", open_with_other_columns)) == "opening/merkle"
+
+
+def test_a_triple_that_is_no_product_is_caught():
+    original = Pads.draw
+
+    def draw(*args):
+        pads = original(*args)
+        pads.z[0, 3] = (int(pads.z[0, 3]) + 1) % P
+        return pads
+
+    assert toy_verdict(mock.patch.object(Pads, "draw", draw)) == "pads/products"
+
+
+def pad_prover(**changes):
+    """A pad prover that alters a test polynomial before it is sent; see PadCommitment.prove."""
+    original = PadCommitment.__init__
+
+    def init(self, pads, secret):
+        original(self, pads, secret)
+        for name, change in changes.items():
+            setattr(self, name, change(self, getattr(self, name).copy()))
+
+    return mock.patch.object(PadCommitment, "__init__", init)
+
+
+def add_one(self, q):
+    q[0, 0] = (int(q[0, 0]) + 1) % P
+    return q
+
+
+def test_a_linear_test_forged_to_the_right_sum_is_caught_by_its_columns():
+    """An equation is false by some amount; the prover shifts the polynomial so that its sum fits."""
+    w = toy_witness()
+    t = next(t for t in toy_layout().circuit.tensors if t.name == "total")
+    w.array(t)[0].flat[0] ^= 1
+    original = PadCommitment.prove
+
+    def prove(self, transcript, form):
+        block = 1 << self.code.block_bits
+        q = np.zeros((2, 2 * block), np.uint64)
+        error = form.const + sum(
+            (ff.f_dot(c, v) for c, v in zip((form.singles, form.x, form.y, form.z), self.all_pads, strict=True)), F.ZERO
+        )
+        assert error != 0
+        shift = -(error / block)
+        q[:, 0] = shift.re, shift.im
+        self.blind_linear = ff.f_add(self.blind_linear, q)
+        return original(self, transcript, form)
+
+    init = PadCommitment.__init__
+
+    def remember(self, pads, secret):
+        init(self, pads, secret)
+        self.all_pads = (pads.singles, pads.x, pads.y, pads.z)
+
+    patches = (
+        mock.patch.object(PadCommitment, "__init__", remember),
+        mock.patch.object(PadCommitment, "prove", prove),
+    )
+    assert toy_verdict(*patches, witness=w) == "pads/linear"
+
+
+@pytest.mark.parametrize(
+    ("polynomial", "name"),
+    [("blind_proximity", "pads/proximity"), ("blind_linear", "hidden-equations"), ("blind_product", "pads/products")],
+)
+def test_test_polynomials_with_another_blinding_than_committed_are_caught(polynomial, name):
+    assert toy_verdict(pad_prover(**{polynomial: add_one})) == name
+
+
+def test_a_product_test_forged_to_vanish_is_caught_by_its_columns():
+    """z != x y in one triple; the prover replaces the product polynomial by one that vanishes on the messages."""
+    original = Pads.draw
+
+    def draw(*args):
+        pads = original(*args)
+        pads.z[0, 3] = (int(pads.z[0, 3]) + 1) % P
+        return pads
+
+    prove = PadCommitment.prove
+
+    def forge(self, transcript, form):
+        block, code = 1 << self.code.block_bits, self.code
+        fft = ff.f_ifft
+
+        def vanishing(values):
+            # the last polynomial interpolated from 2|H| values is the product test
+            coefs = fft(values)
+            on = ff.f_fft(ff.f_add(coefs, self.blind_product), code.block_bits + 1)
+            on[:, 0 : 2 * code.message : 2] = 0
+            return ff.f_sub(fft(on), self.blind_product)
+
+        calls = []
+
+        def ifft(values):
+            calls.append(values.shape)
+            if values.shape == (2, 2 * block) and sum(s == values.shape for s in calls) == 2:
+                return vanishing(values)
+            return fft(values)
+
+        with mock.patch.object(ff, "f_ifft", ifft):
+            return prove(self, transcript, form)
+
+    patches = (mock.patch.object(Pads, "draw", draw), mock.patch.object(PadCommitment, "prove", forge))
+    assert toy_verdict(*patches) == "pads/product-columns"
+
+
+# ------------------------------------------------------------------------------------------------ whole proofs
+
+
+@pytest.mark.parametrize("name", ["x", "w", "y", "a", "sign", "magnitude", "total", "r"])
+def test_proof_of_a_toy_witness_with_one_altered_digit_is_rejected(name):
+    w = toy_witness(2)
+    t = next(t for t in toy_layout().circuit.tensors if t.name == name)
+    digits = w.array(t)
+    at = tuple(0 for _ in digits.shape)
+    digits[at] = other_digit(digits[at], t.digits[0].range)
+    with pytest.raises(ProofRejected) as caught:
+        verify_circuit(toy_layout(), toy_transcript(), prove_toy(w))
+    assert caught.value.check == "hidden-equations"
+
+
+def test_proof_of_a_toy_circuit_with_other_public_values_is_rejected():
+    layout = toy_layout()
+    public = layout.circuit.publics[0]
+    values = public.values.copy()
+    values.flat[2] = other_digit(values.flat[2], public.tensor.digits[0].range)
+    proof = prove_toy()
+    with (
+        mock.patch.object(layout.circuit, "publics", [PublicTensor(public.tensor, 0, values)]),
+        pytest.raises(ProofRejected, match="hidden-equations"),
+    ):
+        verify_circuit(layout, toy_transcript(), proof)
+
+
+@pytest.mark.parametrize("lie", ["remainder", "weight", "threshold"])
+def test_full_proof_of_a_false_witness_is_rejected(mlp, lie):
+    if lie == "threshold":
+        certificate, layout, w, _ = lying_threshold(mlp.case)
+        w.put(certificate.score.slack.tensor, np.array([0], object))
+        w.fill_carries(certificate.score.slack_carries, ())
+        assert verdict(layout, w) == "hidden-equations"
+        return
+    t = mlp.tensor({"remainder": "z.remainder", "weight": "weight/linear1.weight"}[lie])
+    with altered(mlp.witness, t) as (digits,):
+        at = (0, t.unroll - 1, *(0 for _ in t.shape))
+        digits[at] = other_digit(digits[at], t.digits[0].range)
+        assert verdict(mlp.layout, mlp.witness) == "hidden-equations"
+
+
+# ------------------------------------------------------------------------------------------------ statements
+
+
+def judged(hashes=None, multiproof=None):
+    """How the verifier judges the tiny statement's proof with other public data."""
+    c = certified()
+    file = ProofFile.parse(c.proved.data)
+    file = replace(
+        file,
+        hashes=file.hashes if hashes is None else hashes,
+        multiproof=file.multiproof if multiproof is None else multiproof,
+    )
+    with pytest.raises((ProofRejected, MalformedProof)) as caught:
+        verify_proof(file.to_bytes(), c.model, Expectations(Fraction(30)))
+    return getattr(caught.value, "check", "malformed")
+
+
+def test_hashes_of_samples_that_were_not_drawn_are_rejected():
+    c = certified()
+    drawn = c.statement.indices()
+    others = [i for i in range(c.dataset.n) if i not in drawn][: len(drawn)]
+    assert judged(c.dataset.sample_hashes(others), c.dataset.multiproof(others)) == "dataset"
+    one_other = [others[0], *drawn[1:]]
+    assert judged(c.dataset.sample_hashes(one_other), c.dataset.multiproof(one_other)) == "dataset"
+
+
+def test_hashes_in_another_order_are_rejected():
+    c = certified()
+    drawn = c.statement.indices()
+    assert judged(c.dataset.sample_hashes(sorted(drawn, reverse=True))) == "dataset"
+    assert judged(c.dataset.sample_hashes([drawn[1], drawn[0], *drawn[2:]])) == "dataset"
+
+
+def test_too_few_or_repeated_hashes_are_rejected():
+    c = certified()
+    hashes = c.dataset.sample_hashes(c.statement.indices())
+    assert judged(hashes[:-1]) == "malformed"
+    assert judged(np.concatenate([hashes, hashes[:1]])) == "malformed"
+    assert judged(np.concatenate([hashes[:-1], hashes[:1]])) == "dataset"
