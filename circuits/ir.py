@@ -16,10 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from zkcert.core import field as ff
 from zkcert.core.field import F, P
+from zkcert.errors import UnusableInput
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
@@ -130,6 +132,10 @@ class Source:
         """Largest number of tensor entries one domain index reads (for bounds)."""
         return 1
 
+    def extents(self) -> dict[str, int]:
+        """The number of indices of each domain axis."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Same(Source):
@@ -144,6 +150,9 @@ class Same(Source):
 
     def vector(self, vecs: Vectors) -> U64:
         return vecs[self.axis][:, : self.size]
+
+    def extents(self) -> dict[str, int]:
+        return {self.axis: self.size}
 
 
 @dataclass(frozen=True)
@@ -161,13 +170,21 @@ class Map(Source):
     def vector(self, vecs: Vectors) -> U64:
         return scatter(vecs[self.axis][:, : len(self.table)], np.array(self.table), self.size)
 
+    def extents(self) -> dict[str, int]:
+        return {self.axis: len(self.table)}
+
 
 @dataclass(frozen=True)
 class Table:
-    """A public index table (k, s) -> tensor index or -1, with identity semantics so that views can be compared."""
+    """A public index table (k, s) -> tensor index or -1; equal to another by name and content."""
 
     name: str
     index: I64 = field(compare=False, hash=False)
+    digest: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shape = repr(self.index.shape).encode()
+        object.__setattr__(self, "digest", blake3(shape + self.index.astype("<i8").tobytes()).digest())
 
 
 @dataclass(frozen=True)
@@ -185,6 +202,9 @@ class Gather(Source):
 
     def vector(self, vecs: Vectors) -> U64:
         return self.weigh(vecs[self.k], vecs[self.s])
+
+    def extents(self) -> dict[str, int]:
+        return {self.k: self.table.index.shape[0], self.s: self.table.index.shape[1]}
 
     def weigh(self, vk: U64, vs: U64) -> U64:
         """sum_{k,s} vk[k] vs[s] e_{table[k,s]}, shape (2, size)."""
@@ -217,6 +237,9 @@ class SuffixGather(Source):
             running = ff.f_add(running, vecs[self.k][:, k])
             suffix[:, k] = running
         return Gather(self.k, self.s, self.table, self.size).weigh(suffix, vecs[self.s])
+
+    def extents(self) -> dict[str, int]:
+        return {self.k: self.table.index.shape[0], self.s: self.table.index.shape[1]}
 
     def terms(self) -> int:
         return len(self.table.index)
@@ -257,6 +280,9 @@ class GatherSum(Source):
         ones = ff.f_from_fp(np.ones(len(self.table.index), np.uint64))
         return Gather("", self.s, self.table, self.size).weigh(ones, vecs[self.s])
 
+    def extents(self) -> dict[str, int]:
+        return {self.s: self.table.index.shape[1]}
+
     def terms(self) -> int:
         return len(self.table.index)
 
@@ -296,6 +322,13 @@ class View:
         for s in self.sources:
             out *= s.terms()
         return out
+
+    def check(self, sizes: Mapping[str, int]) -> None:
+        """Raise ValueError unless every source covers its domain axes exactly."""
+        for source in self.sources:
+            for axis, size in source.extents().items():
+                if sizes.get(axis) != size:
+                    raise ValueError(f"{self.tensor.name}: {axis} has {sizes.get(axis)} indices, its source {size}")
 
     def digit(self, d: int, coef: int = 1) -> Form:
         return Form(((self, d, coef),))
@@ -424,8 +457,8 @@ class DomainAxis:
         return ceil_log2(self.size)
 
 
-class BoundError(Exception):
-    """An identity could wrap around p: the circuit does not close and is refused."""
+class BoundError(UnusableInput):
+    """An identity could wrap around p: the circuit does not close and is refused (smaller layers or batches do)."""
 
 
 @dataclass
@@ -436,6 +469,7 @@ class Constraint:
     out: tuple[DomainAxis, ...]
     summed: tuple[DomainAxis, ...] = ()
     members: list[tuple[str, Expr]] = field(default_factory=list)
+    _checked: dict[int, View] = field(default_factory=dict, repr=False)
 
     def add(self, label: str, e: Expr | Form) -> None:
         e = expr(e)
@@ -449,6 +483,15 @@ class Constraint:
         used = set(e.linear.axes) | {a for c in e.constants for a, _ in c.weights}
         if not used <= names:
             raise ValueError(f"{self.name}/{label}: linear part uses axes {used - names}")
+        sizes = {a.name: a.size for a in (*self.out, *self.summed)}
+        for form in (e.linear, *(f for pair in e.products for f in pair)):
+            for view, _, _ in form.terms:
+                if id(view) not in self._checked:
+                    view.check(sizes)
+                    self._checked[id(view)] = view
+        for form in (f for pair in e.products for f in pair):
+            if len({v.axes for v, _, _ in form.terms}) > 1:
+                raise ValueError(f"{self.name}/{label}: the views of an operand read different axes")
         self.members.append((label, e))
 
 

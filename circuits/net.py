@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from zkcert.errors import RangeOverflow
+from zkcert.errors import RangeOverflow, UnusableInput
 
 from .ir import (
     B22,
@@ -41,6 +41,7 @@ FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
 WEIGHT = radix(B22, balanced(15))  # |w| < 2^36
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
+MAX_TABLE = 1 << 22  # entries of a public index table
 MATMUL_TERMS = 1 << 10  # digits below 2^21 in magnitude: 2^42 * 2^10 stays exact in float64
 
 
@@ -210,6 +211,8 @@ def gather_table(height: int, width: int, kernel: Sequence[int], stride: Sequenc
     """index[k, s] = input position read by kernel position k at output position s, or -1 outside (row-major)."""
     oh = (height + 2 * pad[0] - kernel[0]) // stride[0] + 1
     ow = (width + 2 * pad[1] - kernel[1]) // stride[1] + 1
+    if kernel[0] * kernel[1] * max(oh * ow, height * width) > MAX_TABLE:
+        raise UnusableInput(f"a {kernel[0]}x{kernel[1]} window over {height}x{width} positions is too large to prove")
     ky, kx, y, x = np.meshgrid(np.arange(kernel[0]), np.arange(kernel[1]), np.arange(oh), np.arange(ow), indexing="ij")
     row, col = y * stride[0] + ky - pad[0], x * stride[1] + kx - pad[1]
     inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from zkcert.errors import UnusableInput
+
 from .ir import (
     ONCE,
     U22,
@@ -103,7 +105,7 @@ class Parameter:
         out, summed = (axes[:1], axes[1:]) if len(axes) > 1 else ((), axes)
         terms = int(np.prod([a.size for a in summed]))
         if terms > MAX_TERMS:
-            raise ValueError(f"{self.g.name}: {terms} squares in one sum, at most {MAX_TERMS}")
+            raise UnusableInput(f"{self.g.name}: {terms} squares in one sum, at most {MAX_TERMS}")
         domain = Domain((DomainAxis("step", steps), *out), unrolled=True)
         con = self.net.circuit.constraint(f"squares/{self.g.name}", domain.axes, summed)
         e0, e1 = limb_forms(self._on(self.e, steps))

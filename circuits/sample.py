@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from zkcert.core import sis
 from zkcert.core.field import U64Array
+from zkcert.errors import UnusableInput
 
 from .ir import (
     BIT,
@@ -23,7 +24,7 @@ from .ir import (
     radix,
     unsigned,
 )
-from .net import VALUE, Net, Value
+from .net import MAX_TABLE, VALUE, Net, Value
 from .wide import CarryStep, Domain, Limbs, assert_zero
 from .witness import Witness
 
@@ -58,6 +59,8 @@ class Samples:
         parts = [(self.bytes, sis.matrix(b"A", self.count)), (self.rho, sis.matrix(b"S", sis.RHO))]
         circuit.links.append(ModularLink("sample", parts, hashes))
 
+        if channels * (height + 2 * pad) * (width + 2 * pad) > MAX_TABLE:
+            raise UnusableInput(f"inputs of shape {spec['shape']} with padding {pad} are too large to prove")
         step, batch = DomainAxis("step", t), net.batch_axis()
         padded = (height + 2 * pad) * (width + 2 * pad)
         s = DomainAxis("s", padded)

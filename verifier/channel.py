@@ -33,9 +33,7 @@ class VerifierChannel:
     def send(self, label: str, values: Sequence[F] | None, count: int) -> list[Node]:
         return [self.tape.receive(m) for m in self._read(label, count)]
 
-    def send_pairs(
-        self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int
-    ) -> list[tuple[Node, Node, Node]]:
+    def send_pairs(self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int) -> list[tuple[Node, Node, Node]]:
         m = self._read(label, 2 * count)
         return [self.tape.receive_pair(m[2 * i], m[2 * i + 1]) for i in range(count)]
 

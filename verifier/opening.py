@@ -14,9 +14,7 @@ from zkcert.core.transcript import Transcript
 from zkcert.errors import ProofRejected
 
 
-def verify_opening(
-    reader: Reader, transcript: Transcript, code: MatrixCode, root: bytes, z: list[F], value: F
-) -> None:
+def verify_opening(reader: Reader, transcript: Transcript, code: MatrixCode, root: bytes, z: list[F], value: F) -> None:
     """Check an opening of X~(z) = value under `root`. Raises ProofRejected naming the failing check."""
     if not transcript.check_grind(reader.u64(), PROXIMITY_GRIND):
         raise ProofRejected("opening/proximity-nonce")

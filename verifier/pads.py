@@ -61,9 +61,7 @@ def verify_pads(reader: Reader, transcript: Transcript, code: PadCode, root: byt
     combined = ff.f_matvec(np.ascontiguousarray(rows), proximity)
     if mismatch(ff.f_add(blind[:, :, 0], combined), q_proximity, low):
         raise ProofRejected("pads/proximity")
-    weights = np.stack(
-        [ff.f_matvec(low, np.ascontiguousarray(constraint[:, i])) for i in range(code.rows)], axis=2
-    )
+    weights = np.stack([ff.f_matvec(low, np.ascontiguousarray(constraint[:, i])) for i in range(code.rows)], axis=2)
     combined = ff.f_sum(ff.f_mul(rows, weights))
     if mismatch(ff.f_add(blind[:, :, 1], combined), q_linear, vander):
         raise ProofRejected("pads/linear")

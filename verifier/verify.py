@@ -12,8 +12,9 @@ from math import isqrt
 from circuits.statement import certificate, start_transcript
 from zkcert.core.container import ProofFile
 from zkcert.core.merkle import verify_multiproof
-from zkcert.data import TREE_NAME, leaf_digests
-from zkcert.errors import MalformedProof, ProofRejected, UnusableInput
+from zkcert.config import ProbeConfig
+from zkcert.data import TREE_NAME, DatasetRoot, leaf_digests
+from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
 from zkcert.model import Model
 from zkcert.statement import Statement, circuit_digest
 
@@ -32,6 +33,7 @@ class Report:
     parameters: int
     proof_bytes: int
     announced: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def score(self) -> float | None:
@@ -47,9 +49,28 @@ class Expectations:
     """What the verifier insists on; None leaves a point open (and the report says so)."""
 
     tau: Fraction
-    root: bytes | None = None
+    root: bytes | DatasetRoot | None = None
     announcement: bytes | None = None
     beacon: bytes | None = None
+    config: ProbeConfig | None = None
+
+
+def warnings(statement: Statement, expected: Expectations) -> list[str]:
+    """What an accepted proof leaves open, and what is unusual about it: for the reader to judge."""
+    config, out = statement.config, []
+    if config.eps > Fraction(1, 10**4):
+        out.append(f"eps = {float(config.eps):g} is large: it hides the differences the score measures")
+    if not Fraction(1, 1000) <= config.rho <= 1:
+        out.append(f"rho = {float(config.rho):g} is far from the usual 0.05")
+    if config.divisor == 1 or config.lr > 1 or config.lr < Fraction(1, 10**6):
+        out.append(f"lr = {float(config.lr):g} is far from the usual 1e-4")
+    if config.steps * config.batch_size < 10:
+        out.append(f"only {config.steps * config.batch_size} samples were probed")
+    if expected.root is None:
+        out.append("the dataset root is not pinned: the proof may be about any data")
+    elif not isinstance(expected.root, DatasetRoot) and expected.announcement is None:
+        out.append("only the 32-byte root is pinned: the provider chose N and the schema (give the data.root file)")
+    return out
 
 
 def check_statement(statement: Statement, model: Model, expected: Expectations) -> None:
@@ -60,8 +81,12 @@ def check_statement(statement: Statement, model: Model, expected: Expectations) 
         raise ProofRejected(
             "tau", f"the proof shows a score of at most {float(statement.tau)}, not {float(expected.tau)}"
         )
-    if expected.root is not None and expected.root != statement.dataset.root:
+    pinned = expected.root
+    proved = statement.dataset if isinstance(pinned, DatasetRoot) else statement.dataset.root
+    if pinned is not None and pinned != proved:
         raise ProofRejected("data-root", "the proof is about another dataset")
+    if expected.config is not None and expected.config != statement.config:
+        raise ProofRejected("config", "the proof is about another configuration of the probe")
     if expected.announcement is not None and expected.announcement != statement.announcement_digest:
         raise ProofRejected("announcement", "the proof is about another announcement")
     if expected.beacon is not None and expected.beacon != statement.beacon:
@@ -90,11 +115,18 @@ def verify_proof(data: bytes, model: Model, expected: Expectations) -> Report:
             raise ProofRejected("dataset", "the sample hashes do not belong to the dataset root")
         cert = certificate(statement, model, proof.hashes)
         layout = cert.close(statement.tau, statement.variance)
-    except UnusableInput as error:
+    except (UnusableInput, RangeOverflow) as error:
         raise ProofRejected("statement", str(error)) from error
     table = soundness(layout)
     if table.bits < REQUIRED_BITS:
         raise ProofRejected("soundness", f"{table.bits:.1f} bits, {REQUIRED_BITS} required")
     transcript = start_transcript(statement, model, proof.hashes, proof.multiproof, layout)
     verify_circuit(layout, transcript, proof.argument)
-    return Report(statement, table, model.param_count, len(data), expected.announcement is not None)
+    return Report(
+        statement,
+        table,
+        model.param_count,
+        len(data),
+        expected.announcement is not None,
+        tuple(warnings(statement, expected)),
+    )

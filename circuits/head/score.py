@@ -17,7 +17,7 @@ from math import gcd, isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from zkcert.errors import RangeOverflow, ThresholdExceeded
+from zkcert.errors import RangeOverflow, ThresholdExceeded, UnusableInput
 
 from ..ir import (
     B22,
@@ -224,6 +224,9 @@ class Score:
         self.tau, self.revealed = tau, revealed
         if revealed is not None:
             value = (steps * tau) ** 2 - revealed
+            if revealed < 0 or not 0 <= value < 1 << (DIGIT_BITS * SLACK_LIMBS):
+                # Its digits would be those of another number.
+                raise UnusableInput("the revealed variance does not lie between 0 and T^2 tau^2")
             digits = np.array([(value >> (DIGIT_BITS * i)) & ((1 << DIGIT_BITS) - 1) for i in range(SLACK_LIMBS)])
             circuit.publics.append(PublicTensor(self.slack.tensor, 0, digits.astype(np.int64)))
 
