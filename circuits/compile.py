@@ -95,7 +95,9 @@ class Certificate:
             raise UnusableInput(f"the model has {shape} outputs, the dataset {plan.classes} classes")
         self.head = Softmax(net, x, self.samples.onehot)
         dy = self.head.dz
-        first = next(i for i, node in enumerate(plan.graph) if node.get("weight"))
+        first = next((i for i, node in enumerate(plan.graph) if node.get("weight")), None)
+        if first is None:
+            raise UnusableInput("the model has no weights to perturb")
         for i in reversed(range(len(self.layers))):
             self.layers[i].declare_backward(net, dy, need_input=i > first)
             dx = self.layers[i].dx

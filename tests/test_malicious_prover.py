@@ -32,7 +32,7 @@ from prover.commit import MatrixCommitment
 from prover.oracle import ProverOracle
 from prover.pads import PadCommitment
 from tests.builders import Case, Graph, link_values, tiny_cnn, tiny_mlp, violations
-from tests.toys import certified, prove_toy, toy_layout, toy_transcript, toy_witness
+from tests.toys import certified, prove_toy, toy_layout, toy_witness, verify_toy
 from verifier.argument import verify_circuit
 from verifier.verify import Expectations, verify_proof
 from zkcert.core import field as ff
@@ -607,7 +607,7 @@ def test_digits_outside_their_tables_are_caught(name, digit, change):
     with pytest.raises(ProofRejected, match="range-check/roots"):
         prove_toy(w, strict=True)
     with pytest.raises(ProofRejected, match="hidden-equations"):
-        verify_circuit(toy_layout(), toy_transcript(), prove_toy(w))
+        verify_toy(prove_toy(w))
 
 
 def test_a_digit_of_one_table_does_not_pass_in_another():
@@ -658,14 +658,14 @@ def toy_verdict(*patches, strict=False, witness=None):
             proof = prove_toy(witness, strict=strict)
             for p in patches:
                 p.stop()
-            verify_circuit(toy_layout(), toy_transcript(), proof)
+            verify_toy(proof)
     finally:
         mock.patch.stopall()
     return caught.value.check
 
 
 def test_honest_toy_proof_passes_the_same_harness():
-    verify_circuit(toy_layout(), toy_transcript(), prove_toy(strict=True))
+    verify_toy(prove_toy(strict=True))
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -930,7 +930,7 @@ def test_proof_of_a_toy_witness_with_one_altered_digit_is_rejected(name):
     at = tuple(0 for _ in digits.shape)
     digits[at] = other_digit(digits[at], t.digits[0].range)
     with pytest.raises(ProofRejected) as caught:
-        verify_circuit(toy_layout(), toy_transcript(), prove_toy(w))
+        verify_toy(prove_toy(w))
     assert caught.value.check == "hidden-equations"
 
 
@@ -944,7 +944,7 @@ def test_proof_of_a_toy_circuit_with_other_public_values_is_rejected():
         mock.patch.object(layout.circuit, "publics", [PublicTensor(public.tensor, 0, values)]),
         pytest.raises(ProofRejected, match="hidden-equations"),
     ):
-        verify_circuit(layout, toy_transcript(), proof)
+        verify_toy(proof)
 
 
 @pytest.mark.parametrize("lie", ["weight", "threshold"])

@@ -6,13 +6,14 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 from blake3 import blake3
 
 from circuits.channel import Blind, PadForm, Tape
-from circuits.ir import Circuit, Digit, DomainAxis, Range, Same, View, ceil_log2, product, unsigned
+from circuits.ir import ONCE, Circuit, Digit, DomainAxis, Range, Same, View, ceil_log2, product, unsigned
 from circuits.layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
 from circuits.protocol import (
     Claim,
@@ -28,12 +29,14 @@ from circuits.protocol import (
     weight_at,
 )
 from circuits.witness import Witness
+from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
 from prover.oracle import Tree, place_digits
 from prover.pads import PadCommitment
 from tests.builders import tiny_cnn, tiny_mlp
 from tests.toys import (
+    light_grinding,
     multilinear,
     prove_toy,
     random_f_array,
@@ -42,6 +45,7 @@ from tests.toys import (
     toy_proof,
     toy_transcript,
     toy_witness,
+    verify_toy,
 )
 from verifier.argument import verify_circuit
 from verifier.channel import VerifierChannel
@@ -469,8 +473,13 @@ def test_pad_code_keeps_a_random_evaluation_for_every_query():
 
 
 def test_toy_argument_is_complete_for_several_witnesses():
-    for seed in (0, 3):
-        verify_circuit(toy_layout(), toy_transcript(), prove_toy(toy_witness(seed), strict=True))
+    for seed in range(4):
+        verify_toy(prove_toy(toy_witness(seed), strict=True))
+
+
+def test_toy_argument_is_complete_with_all_its_grinding():
+    proof = prove_circuit(toy_layout(), toy_witness(), toy_transcript())
+    verify_circuit(toy_layout(), toy_transcript(), proof)
 
 
 def test_message_counts_are_those_of_the_conversation():
@@ -481,7 +490,8 @@ def test_message_counts_are_those_of_the_conversation():
     messages = Reader(reader.section(1 << 28))
     ch = VerifierChannel(transcript, messages)
     n = matrix_code(layout.data_end).variables
-    assert len(run(ch, Blind(), layout, n)) == n
+    with light_grinding():
+        assert len(run(ch, Blind(), layout, n)) == n
     messages.end()
     assert message_counts(layout, n) == (ch.tape.singles, ch.tape.triples)
     assert len(messages.data) == 16 * (ch.tape.singles + 2 * ch.tape.triples + 1) + 8
@@ -492,19 +502,15 @@ def test_an_axis_of_one_and_products_without_a_sum_are_proved():
     axis = DomainAxis("i", 1)
     a, b = (c.tensor(n, 1, (1,), (Digit(unsigned(3)),)) for n in "ab")
     y = c.tensor("y", 1, (1,), (Digit(Range(64)),))
-    from circuits.ir import ONCE
-
     on = lambda t: View(t, (ONCE, Same("i", 1))).whole()  # noqa: E731
     c.constraint("product", (axis,)).add("y", product(on(a), on(b)) - on(y))
     w = Witness(c)
     for t, v in ((a, 3), (b, 7), (y, 21)):
         w.put(t, np.array([[v]]))
     layout = Layout(c)
-    from prover.argument import prove_circuit
-
-    verify_circuit(
-        layout, Transcript("one"), prove_circuit(layout, w, Transcript("one"), strict=True)
-    )
+    with light_grinding():
+        proof = prove_circuit(layout, w, Transcript("one"), strict=True)
+        verify_circuit(layout, Transcript("one"), proof)
 
 
 # ------------------------------------------------------------------------------------------------ transcript
@@ -588,8 +594,6 @@ def test_field_elements_of_a_stream_skip_p_and_keep_the_low_bits():
             return self.data[seek : seek + length]
 
     words = [P, (1 << 64) - 1, 5, (7 << 61) | 9, 0, P - 1, *range(20)]
-    from unittest import mock
-
     with mock.patch("zkcert.core.transcript.blake3", lambda seed: Stream(words)):
         assert xof_field(b"", 4).tolist() == [5, 9, 0, P - 1]
 

@@ -1,0 +1,136 @@
+"""What adversarial readers of the specification and the code found, one test each, so that it stays mended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from circuits.compile import Certificate
+from circuits.ir import Circuit, DomainAxis, Same, Sum, Table, View, expr, product, radix, unsigned
+from circuits.net import gather_table
+from tests.builders import tiny_mlp
+from tests.toys import certified
+from verifier.verify import Expectations, verify_proof, warnings
+from zkcert.config import ProbeConfig
+from zkcert.core import field as ff
+from zkcert.core.code import SPARE_TAIL, pad_code
+from zkcert.core.container import ProofFile
+from zkcert.core.padcode import powers, query_points
+from zkcert.core.transcript import Transcript
+from zkcert.errors import ProofRejected, UnusableInput
+from zkcert.model import Model
+from zkcert.statement import Statement
+
+
+def rank(m: np.ndarray) -> int:
+    """Rank of (2, rows, columns) over F."""
+    rows = [ff.f_list(np.ascontiguousarray(m[:, i])) for i in range(m.shape[1])]
+    done = 0
+    for c in range(m.shape[2]):
+        pivot = next((i for i in range(done, len(rows)) if rows[i][c]), None)
+        if pivot is None:
+            continue
+        rows[done], rows[pivot] = rows[pivot], rows[done]
+        inverse = rows[done][c].inv()
+        for i in range(done + 1, len(rows)):
+            if rows[i][c]:
+                k = rows[i][c] * inverse
+                rows[i] = [x - k * y for x, y in zip(rows[i], rows[done], strict=True)]
+        done += 1
+    return done
+
+
+def test_an_unqueried_pad_column_keeps_entropy_given_all_pads_and_the_queried_columns() -> None:
+    code = pad_code(100, 20)
+    block, tails = 1 << code.block_bits, (1 << code.block_bits) - code.message
+    assert tails == code.queries + SPARE_TAIL
+    queries = Transcript("rank").distinct_indices("q", code.queries + SPARE_TAIL, code.log_n)
+    unit = np.zeros((2, tails, block), np.uint64)
+    unit[0, np.arange(tails), code.message + np.arange(tails)] = 1
+    coefficients = ff.f_ifft(unit)
+    points = np.stack([powers(x, block) for x in query_points(code, queries)], axis=1)
+    m = np.stack([ff.f_matvec(points, np.ascontiguousarray(coefficients[:, i])) for i in range(tails)], axis=2)
+    assert rank(m) == code.queries + SPARE_TAIL
+
+
+def test_a_revealed_variance_beyond_its_limbs_is_refused_rather_than_reduced() -> None:
+    case = tiny_mlp()
+    for wrong in (-1, 1 << 110, 1 << 130):
+        with pytest.raises(UnusableInput, match="revealed variance"):
+            Certificate(case.plan).close(Fraction(3), wrong)
+
+
+def test_a_proof_under_another_revealed_variance_with_the_same_digits_is_rejected() -> None:
+    proved = certified(reveal_score=True)
+    parts = ProofFile.parse(proved.proved.data)
+    statement = Statement.parse_header(parts.header)
+    assert statement.variance is not None
+    forged = replace(statement, variance=statement.variance + (1 << 110))
+    data = ProofFile(forged.header(), parts.hashes, parts.multiproof, parts.argument).to_bytes()
+    with pytest.raises(ProofRejected):
+        verify_proof(data, proved.model, Expectations(statement.tau))
+
+
+def test_windows_over_huge_padded_inputs_are_refused_before_their_tables_are_built() -> None:
+    with pytest.raises(UnusableInput, match="too large to prove"):
+        gather_table(801, 801, (800, 800), (1, 1), (0, 0))
+
+
+def test_a_circuit_that_cannot_close_is_unusable_input_and_not_a_crash() -> None:
+    case = tiny_mlp()
+    with pytest.raises(UnusableInput):
+        Certificate(replace(case.plan, steps=1 << 20))
+
+
+def test_a_model_without_weights_is_refused() -> None:
+    graph = [{"op": "flatten", "name": "f"}]
+    model = Model(graph, {"shape": [1, 1, 4], "pad": 0, "mean": [0.0], "std": [1.0]}, {})
+    plan = replace(tiny_mlp().plan, graph=model.graph, weights={}, input=model.input, affine=([1], [0]))
+    with pytest.raises(UnusableInput):
+        Certificate(plan)
+
+
+def test_pinning_the_dataset_pins_its_size_and_schema_too() -> None:
+    proved = certified()
+    statement = Statement.parse_header(ProofFile.parse(proved.proved.data).header)
+    smaller = replace(statement.dataset, n=statement.dataset.n - 1)
+    with pytest.raises(ProofRejected, match="data-root"):
+        verify_proof(proved.proved.data, proved.model, Expectations(statement.tau, smaller))
+
+
+def test_a_configuration_that_hides_the_score_is_pointed_out() -> None:
+    statement = Statement.parse_header(ProofFile.parse(certified().proved.data).header)
+    odd = replace(statement, config=ProbeConfig(steps=2, batch_size=1, eps=Fraction(1, 2), rho=Fraction(1, 5000)))
+    text = " ".join(warnings(odd, Expectations(Fraction(1))))
+    for word in ("eps", "rho", "samples", "root"):
+        assert word in text
+
+
+def test_sums_with_negative_weights_and_sources_of_the_wrong_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="non-negative"):
+        Sum(2, (1, -1))
+    circuit = Circuit()
+    t = circuit.tensor("t", 1, (3,), radix(unsigned(4)))
+    con = circuit.constraint("c", (DomainAxis("a", 4),))
+    with pytest.raises(ValueError, match="indices"):
+        con.add("short", View(t, (Sum(1), Same("a", 3))).whole())
+
+
+def test_operands_mixing_axes_are_refused() -> None:
+    circuit = Circuit()
+    wide = circuit.tensor("wide", 1, (3, 2), radix(unsigned(4)))
+    narrow = circuit.tensor("narrow", 1, (3,), radix(unsigned(4)))
+    con = circuit.constraint("c", (DomainAxis("a", 3), DomainAxis("b", 2)))
+    x = View(wide, (Sum(1), Same("a", 3), Same("b", 2))).whole()
+    y = View(narrow, (Sum(1), Same("a", 3))).whole()
+    with pytest.raises(ValueError, match="different axes"):
+        con.add("mixed", product(x + y, x))
+    con.add("apart", product(x, x) + expr(y))
+
+
+def test_tables_of_equal_name_and_other_content_differ() -> None:
+    assert Table("t", np.zeros((1, 2), np.int64)) != Table("t", np.ones((1, 2), np.int64))
+    assert Table("t", np.zeros((1, 2), np.int64)) == Table("t", np.zeros((1, 2), np.int64))
