@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -845,3 +846,38 @@ def combine_rows(coefs: U64Array, x: IntArray) -> U64Array:
         offset = f_mul_scalar(f_sum(coefs), F(1 << 31, 1 << 31))
         _spread(_combine_int, tasks, grain, limbs, flat, offset, out)
     return out
+
+
+# ------------------------------------------------------------------------------------------- first run
+
+
+def compiled() -> bool:
+    """Whether numba's cache beside this file holds kernels; if not, the first proof compiles for up to a minute."""
+    return any(Path(__file__).parent.glob("__pycache__/kernels.*.nbi"))
+
+
+def warm_up() -> None:
+    """Call every kernel on tiny arrays, so that all are compiled (and cached)."""
+    r, one = F(3, 5), F.ONE
+    x = np.arange(128, dtype=np.uint64).reshape(2, 64)
+    ints = np.arange(64, dtype=np.int32)
+    (e,) = eq_levels([r] * 5, 32)[-1:]
+    bind(x, r, one)
+    bind_int(ints, r)
+    product_round(None, 0, x, x)
+    product_round(e, 0, x, x)
+    product_round(e, 2, x, x)
+    product_round_int(ints, x)
+    zero = np.zeros(1, np.int64)
+    fraction_layer(x, leaf_denominators(ints, zero, zero, zero, r))
+    fraction_round((x, x), split_children(np.repeat(x, 2, axis=1), one), e, r)
+    encode_rows(np.ascontiguousarray(x.reshape(32, 4)), np.ascontiguousarray(x.reshape(32, 4)), 4)
+    for inner in (1, 32):
+        rows = ints.reshape(-1, 64 // (2 * inner), inner)
+        v = x[:, None, : rows.shape[1]].copy()
+        fold_matrix(rows, v)
+        fold_matrix(rows.astype(np.int64), v)
+        fold_matrix_f(x.reshape(2, *rows.shape).copy(), v)
+    axpy_outer(np.zeros((2, 64), np.uint64), 0, r, x)
+    combine_rows(x[:, None, :4].copy(), ints.reshape(4, 8, 2))
+    combine_rows(x[:, None, :4].copy(), x[0].reshape(4, 8, 2).copy())

@@ -16,6 +16,7 @@ from zkcert.errors import UnusableInput
 from zkcert.model import Model
 from zkcert.statement import Statement
 
+from . import kernels
 from .argument import prove_circuit
 
 Check = Callable[[Trace, np.ndarray, np.ndarray], None]
@@ -46,6 +47,9 @@ def prove_statement(
     """
     if statement.dataset != dataset.root:
         raise UnusableInput("the dataset is not the one of the statement (another root)")
+    if not kernels.compiled():
+        with phase("compiling (first run only)"):
+            kernels.warm_up()
     config = statement.config
     indices = statement.indices()
     shape = (config.steps, config.batch_size)
