@@ -58,7 +58,7 @@ def weight(x: int, what: str) -> int:
 def each(f: Callable[..., int], *xs: Nested) -> Nested:
     """f applied entry by entry."""
     if isinstance(xs[0], list):
-        return [each(f, *entries) for entries in zip(*xs, strict=True)]
+        return [each(f, *parts) for parts in zip(*xs, strict=True)]
     return f(*xs)
 
 
@@ -129,13 +129,16 @@ def forward(node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
     if op in ("linear", "conv2d"):
         w = weights[node["weight"]]
         bias = weights[node["bias"]] if node["bias"] else [0] * len(w)
-        scaled = lambda total, o: value(rescale(total + (bias[o] << 32)), node["name"])  # noqa: E731
-        if op == "linear":
-            return [scaled(sum(a * b for a, b in zip(row, x, strict=True)), o) for o, row in enumerate(w)]
 
-    def pixel(o: int, reads: Reads) -> int:
+        def affine(total: int, o: int) -> int:
+            return value(rescale(total + (bias[o] << 32)), node["name"])
+
+        if op == "linear":
+            return [affine(sum(a * b for a, b in zip(row, x, strict=True)), o) for o, row in enumerate(w)]
+
+    def pixel(o: int, reads: Reads) -> Nested:
         if op == "conv2d":
-            return scaled(sum(w[o][k][i][j] * x[k][r][c] for k in range(len(x)) for i, j, r, c in reads), o)
+            return affine(sum(w[o][k][i][j] * x[k][r][c] for k in range(len(x)) for i, j, r, c in reads), o)
         if op == "maxpool2d":
             r, c = first_maximum(x[o], reads)
             return x[o][r][c]
@@ -310,11 +313,7 @@ class Result:
 
 
 def run_pass(
-    graph: Sequence[Node],
-    weights: dict[str, Nested],
-    inputs: list[Nested],
-    labels: Sequence[int],
-    first: bool,
+    graph: Sequence[Node], weights: dict[str, Nested], inputs: list[Nested], labels: Sequence[int], first: bool
 ) -> tuple[Pass, int, int]:
     """One gradient over a batch, with its loss scale k (0 unless it is a `first` pass) and loss."""
     out = Pass(weights, sums={name: each(lambda _: 0, w) for name, w in weights.items()})
@@ -350,10 +349,7 @@ def run_probe(
     variant: str,
     kind: str = "u8",
 ) -> Result:
-    """Algorithm 1 of arXiv 2606.25004. samples[t][b]: raw [C][H][W]; weights: Q31.32; divisor: batch / lr.
-
-    Raises Refusal.
-    """
+    """Algorithm 1 of arXiv 2606.25004, or a Refusal. samples[t][b]: raw [C][H][W]; divisor: batch / lr."""
     out = Result()
     biases = {node.get("bias") for node in graph}  # their sums have 32 fractional bits, all others 64
     multiply = lambda a, b: value(rescale(a * b), "w * g")  # noqa: E731
@@ -379,7 +375,9 @@ def run_probe(
         move = lambda a, b, q=q: weight(a + rescale(q * b, 40), "w + d")  # noqa: E731
         second, _, _ = run_pass(graph, {x: each(move, w[x], v[x]) for x in w}, inputs, labels[t], first=False)
         out.add(passes=second)
+        new = {}
         for name, total in second.sums.items():
             d = divisor if name in biases else divisor << 32
-            w = {**w, name: each(lambda a, s, d=d: weight(a - (s + d // 2) // d, "new w"), w[name], total)}
+            new[name] = each(lambda a, s, d=d: weight(a - (s + d // 2) // d, "new w"), w[name], total)
+        w = new
     return out

@@ -29,9 +29,7 @@ class Pads:
     def draw(secret: bytes, singles: int, triples: int) -> Pads:
         from zkcert.core.field import f_mul
 
-        a = np.ascontiguousarray(
-            xof_field(b"zkcert/pads" + secret, 2 * (singles + 2 * triples)).reshape(2, -1)
-        )
+        a = np.ascontiguousarray(xof_field(b"zkcert/pads" + secret, 2 * (singles + 2 * triples)).reshape(2, -1))
         s, x, y = np.split(a, [singles, singles + triples], axis=1)
         return Pads(s, x, y, f_mul(x, y))
 
@@ -69,9 +67,7 @@ class ProverChannel:
         self._write(label, masked)
         return [self.tape.receive(m) for m in masked]
 
-    def send_pairs(
-        self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int
-    ) -> list[tuple[Node, Node, Node]]:
+    def send_pairs(self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int) -> list[tuple[Node, Node, Node]]:
         assert pairs is not None and len(pairs) == count
         first = self.tape.triples
         masked = [(a + self._x[first + i], b + self._y[first + i]) for i, (a, b) in enumerate(pairs)]

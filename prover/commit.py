@@ -81,9 +81,7 @@ class MatrixCommitment:
             self.masks.reshape(2, 1, MASK_ROWS, code.width),
             np.ascontiguousarray(weights[:, :, code.mask_row :]),
         )
-        tails = kernels.fold_matrix_f(
-            self.tails.reshape(2, 1, code.rows, code.tail), np.ascontiguousarray(weights)
-        )
+        tails = kernels.fold_matrix_f(self.tails.reshape(2, 1, code.rows, code.tail), np.ascontiguousarray(weights))
         k = weights.shape[1]
         head = ff.f_add(head, masks.reshape(2, k, code.width))
         return np.concatenate([head, tails.reshape(2, k, code.tail)], axis=2)

@@ -450,9 +450,7 @@ def _fraction_sums(p0_r, p0_i, p1_r, p1_i, q0_r, q0_i, q1_r, q1_i, e_r, e_i, lr,
     return s0, s1, s2, s3, t0, t1, t2, t3, z0, z1, z2, z3
 
 
-def fraction_round(
-    p: tuple[U64Array, U64Array], q: tuple[U64Array, U64Array], e: U64Array, lam: F
-) -> tuple[F, F]:
+def fraction_round(p: tuple[U64Array, U64Array], q: tuple[U64Array, U64Array], e: U64Array, lam: F) -> tuple[F, F]:
     """Values at 0 and infinity of a round polynomial of sum eq * (p0 q1 + p1 q0 + lam q0 q1).
 
     p = (p0, p1) and q = (q0, q1), each (2, m), are followed by zeros and ones; e (2, ceil(m/2)) is a prefix

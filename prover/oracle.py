@@ -228,9 +228,7 @@ class ProverOracle:
             return
         assert isinstance(ch, ProverChannel)
         for claim in claims:
-            if claim.functional.terms and functional_value(self.witness, claim.functional) != ch.value(
-                claim.node
-            ):
+            if claim.functional.terms and functional_value(self.witness, claim.functional) != ch.value(claim.node):
                 raise ProofRejected(f"constraint/{claim.name}")
 
     def products(self, job: ProductJob) -> Products:
@@ -294,9 +292,7 @@ def place_digits(layout: Layout, witness: Witness) -> NDArray[np.int32]:
             bits = place.axis_bits[b]
             part = arr
             if t.split:
-                part = np.take(
-                    arr, np.arange(start, min(start + (1 << length), t.sizes[t.split])), t.split + 1
-                )
+                part = np.take(arr, np.arange(start, min(start + (1 << length), t.sizes[t.split])), t.split + 1)
             column = np.zeros([1 << k for k in bits], np.int32)
             window = tuple(slice(n) for n in part.shape[2:])
             for d in range(len(t.digits)):

@@ -81,9 +81,7 @@ class PadCommitment:
         linear = ff.f_sum(ff.f_mul(wide, ff.f_fft(constraint, code.block_bits + 1)), axis=1)
         q_linear = ff.f_add(self.blind_linear, ff.f_ifft(linear))
 
-        x, y, z = (
-            wide[:, first + i * code.triple_rows : first + (i + 1) * code.triple_rows] for i in range(3)
-        )
+        x, y, z = (wide[:, first + i * code.triple_rows : first + (i + 1) * code.triple_rows] for i in range(3))
         defect = ff.f_mul(ff.f_sub(ff.f_mul(x, y), z), products[:, :, None])
         q_product = self.blind_product
         if code.triple_rows:

@@ -101,7 +101,7 @@ def test_commit_announce_prove_verify_through_the_command_line(run, tiny):
         assert checked.json["accepted"] is True
         assert checked.json["score"] == pytest.approx(proved["score"])
         assert checked.json["tau"] == "4.5"
-        assert checked.json["warnings"] == []
+        assert checked.json["warnings"] == ["only 4 samples were probed"]
 
     measured = run("measure", tiny.model, "mine.zkd", "--beacon", "c0ffee", *options[2:], "--json").json
     assert measured["score"] == pytest.approx(proved["score"], abs=1e-7)
@@ -126,7 +126,7 @@ def test_verify_prints_what_was_proved(run, tiny, command):
         " bits\n",
         "WARNING: BEACON NOT CHECKED",
         "WARNING: NOT COMPARED WITH AN ANNOUNCEMENT",
-        "WARNING: DATASET NOT CHECKED",
+        "WARNING: the dataset root is not pinned",
     ):
         assert text in done.out
     assert done.out.splitlines()[-1].startswith("ACCEPTED: the score is at most 2.5 (asked: 2.5)")
@@ -137,7 +137,6 @@ def test_verify_without_a_beacon_warns_loudly(run, tiny):
     verdict = standalone.Verdict(
         standalone.Report(statement, standalone_table(), 99, 1, False),
         standalone.Expectations(statement.tau),
-        None,
         0.0,
     )
     assert verdict.warnings[0].startswith("NO BEACON")

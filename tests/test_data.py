@@ -268,9 +268,7 @@ def test_damaged_pickles_never_crash(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 3))):
         where = st.integers(1, 300) | st.integers(len(content) - 80, len(content) - 1)
         opcode = st.integers(0, 255) | st.sampled_from(b"R.btc0}s")
-        content[data.draw(where)] = data.draw(
-            opcode.filter(lambda b: b != ord("r"))
-        )  # r can take up gigabytes
+        content[data.draw(where)] = data.draw(opcode.filter(lambda b: b != ord("r")))  # r can take up gigabytes
     path = tmp_path_factory.getbasetemp() / "batch"
     path.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(1, len(content)))])
     with contextlib.suppress(UnusableInput):

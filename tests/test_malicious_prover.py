@@ -701,7 +701,8 @@ def forged_roots(kind_of_lie):
 
 
 @pytest.mark.parametrize(
-    ("lie", "name"), [("zero", "range-check/digits"), ("table numerator", "range-check/table"), ("one more", "range-check/roots")]
+    ("lie", "name"),
+    [("zero", "range-check/digits"), ("table numerator", "range-check/table"), ("one more", "range-check/roots")],
 )
 def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
     w = toy_witness()

@@ -39,9 +39,7 @@ def file_bytes(model: Model, tmp_path, suffix: str = ".pt") -> bytes:
     return path.read_bytes()
 
 
-def pack(
-    pickled: bytes, members: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED
-) -> bytes:
+def pack(pickled: bytes, members: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         archive.writestr("model/data.pkl", pickled)
@@ -114,9 +112,7 @@ def test_views_of_one_storage_are_read():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_float_types_are_read_exactly(dtype, tmp_path):
     state = {name: tensor.to(dtype) for name, tensor in mlp(16, [6], 3).state_dict().items()}
-    model = Model.parse(
-        torch_bytes({"graph": small_model().graph, "input": SMALL_INPUT, "state_dict": state})
-    )
+    model = Model.parse(torch_bytes({"graph": small_model().graph, "input": SMALL_INPUT, "state_dict": state}))
     for name, tensor in state.items():
         assert model.params[name].dtype == (np.float64 if dtype == torch.float64 else np.float32)
         np.testing.assert_array_equal(model.params[name], tensor.double().numpy())
@@ -346,9 +342,7 @@ def test_a_flipped_bit_is_refused_or_harmless(small_pt, data):
     assert model.circuit_digest_json() == small_model().circuit_digest_json()
 
 
-_EDITS = st.lists(
-    st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 3), st.binary(max_size=4)), max_size=4
-)
+_EDITS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 3), st.binary(max_size=4)), max_size=4)
 
 
 def edited(data: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
@@ -382,11 +376,7 @@ def test_a_damaged_safetensors_header_raises_nothing_else(small_safetensors, edi
 
 @settings(deadline=None, max_examples=200)
 @given(
-    st.lists(
-        st.sampled_from(
-            [bytes([b]) for b in b"\x80\x02}]()qXKJNMGctRQbseauth.\x85\x86\x87\x88\x89\x8a\x00\x01"]
-        )
-    )
+    st.lists(st.sampled_from([bytes([b]) for b in b"\x80\x02}]()qXKJNMGctRQbseauth.\x85\x86\x87\x88\x89\x8a\x00\x01"]))
 )
 def test_random_opcodes_raise_nothing_else(opcodes):
     with pytest.raises(UnusableInput):
@@ -549,10 +539,7 @@ def test_normalisation_follows_its_definition(byte, q, mean, std):
     shift = math.floor(-mean / std * 2**32 + half)
     got = input_integers(spec, np.array([[[byte, 0]]], np.uint8))
     expected = math.floor(Fraction(2**32) / (255 * std) + half) * byte + shift
-    assert (
-        got.tolist() == [[[shift] * 4, [shift, expected, shift, shift], [shift] * 4]]
-        and got.dtype == np.int64
-    )
+    assert got.tolist() == [[[shift] * 4, [shift, expected, shift, shift], [shift] * 4]] and got.dtype == np.int64
     slope = math.floor(2**16 / std + half)
     expected = math.floor(Fraction(slope * q, 2**16) + half) + shift
     samples = np.array([[[q, 0]]], np.int64)
@@ -594,9 +581,7 @@ class Functional(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=False), nn.ReLU(inplace=True)
-        )
+        self.features = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=False), nn.ReLU(inplace=True))
         self.conv = nn.Conv2d(4, 6, (3, 2), padding=(1, 0))
         self.pool = nn.AvgPool2d(2, 1)
         self.relu = nn.ReLU()

@@ -77,9 +77,7 @@ def test_more_draws_than_samples_raise():
         sample_indices(KEY, 10, 11)
 
 
-@pytest.mark.parametrize(
-    ("key", "n", "count"), [(KEY[1:], 5, 1), (KEY, 0, 0), (KEY, MAX_DOMAIN + 1, 1), (KEY, 5, -1)]
-)
+@pytest.mark.parametrize(("key", "n", "count"), [(KEY[1:], 5, 1), (KEY, 0, 0), (KEY, MAX_DOMAIN + 1, 1), (KEY, 5, -1)])
 def test_other_arguments_raise(key, n, count):
     with pytest.raises(ValueError, match="expected"):
         sample_indices(key, n, count)

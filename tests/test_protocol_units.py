@@ -161,9 +161,7 @@ def test_weight_at_is_the_extension_of_the_combined_weight_vector():
     claims += [Claim("spans", Functional(spans=spans), 0), Claim("digits", Functional(spans=spans[:1]), 0)]
     weights = random_fs(rng, len(claims))
     z = random_fs(rng, bits)
-    assert weight_at(layout, claims, weights, z) == multilinear(
-        dense_weights(layout, claims, weights, bits), z
-    )
+    assert weight_at(layout, claims, weights, z) == multilinear(dense_weights(layout, claims, weights, bits), z)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 11, 12])
@@ -385,9 +383,7 @@ def test_matrix_code_fits_its_entries_and_meets_its_own_query_count():
 
 def affine_form(pads, rng, wrong=0):
     parts = [random_f_array(rng, v.shape[1]) for v in (pads.singles, pads.x, pads.y, pads.z)]
-    value = total(
-        ff.f_dot(c, v) for c, v in zip(parts, (pads.singles, pads.x, pads.y, pads.z), strict=True)
-    )
+    value = total(ff.f_dot(c, v) for c, v in zip(parts, (pads.singles, pads.x, pads.y, pads.z), strict=True))
     return PadForm(*parts, const=wrong - value)
 
 
@@ -441,9 +437,7 @@ def test_collapsed_equations_are_their_random_combination():
     for _ in range(6):
         chosen = rng.choice(len(nodes), 3)
         coefs = random_fs(rng, 3)
-        nodes.append(
-            tape.linear([(c, nodes[i]) for c, i in zip(coefs, chosen, strict=True)], random_fs(rng, 1)[0])
-        )
+        nodes.append(tape.linear([(c, nodes[i]) for c, i in zip(coefs, chosen, strict=True)], random_fs(rng, 1)[0]))
     for i in (0, 5, 9, len(nodes) - 1, len(nodes) - 2):
         tape.assert_zero(nodes[i], f"equation {i}")
     pads = Pads.draw(b"t" * 32, tape.singles, tape.triples)
@@ -454,9 +448,7 @@ def test_collapsed_equations_are_their_random_combination():
     form = tape.collapse(weights)
     got = form.const + total(
         ff.f_dot(c, v)
-        for c, v in zip(
-            (form.singles, form.x, form.y, form.z), (pads.singles, pads.x, pads.y, pads.z), strict=True
-        )
+        for c, v in zip((form.singles, form.x, form.y, form.z), (pads.singles, pads.x, pads.y, pads.z), strict=True)
     )
     assert got == want
 
@@ -614,7 +606,7 @@ def test_query_indices_are_distinct_sorted_and_below_the_length():
     for log_n, count in ((3, 8), (12, 120), (20, 135)):
         found = t.distinct_indices("q", count, log_n)
         assert all(a < b for a, b in pairwise(found)) and len(found) == count
-        assert 0 <= found[0] and found[-1] < 1 << log_n
+        assert found[0] >= 0 and found[-1] < 1 << log_n
 
 
 # ------------------------------------------------------------------------------------------------ soundness

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from circuits import reference
 from circuits.head import constants, exponential, logarithm
 from circuits.head.softmax import GradientTooSmall
+from circuits.net import exact_matmul
 from circuits.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
 from zkcert.errors import RangeOverflow
 from zkcert.model import input_integers
@@ -274,6 +275,19 @@ def test_inputs_are_the_models(kind):
     case = g.flatten().linear(2).case(kind=kind)
     found = [[reference.normalise(x, g.spec, kind) for x in batch] for batch in case.pixels.tolist()]
     assert found == input_integers(g.spec, case.pixels).tolist()
+
+
+@pytest.mark.parametrize("terms", [1, 1024, 1025, 3000])
+def test_matrix_products_of_extreme_digits_are_exact(terms):
+    """Sums of odd numbers around 2^42, which binary64 rounds from 2^11 terms on."""
+    rng = np.random.default_rng(11)
+    for sign in (1, -1):
+        a = (1 << 21) - 1 - 2 * rng.integers(0, 2, (2, 3, terms))
+        b = sign * (1 << 21) - sign - 2 * rng.integers(0, 2, (2, terms, 2))
+        x, y = a.astype(object), b.astype(object)
+        limbs = exact_matmul(a, b)
+        assert limbs[0].tolist() == (x[0] @ y[0]).tolist() and limbs[2].tolist() == (x[1] @ y[1]).tolist()
+        assert limbs[1].tolist() == (x[0] @ y[1] + x[1] @ y[0]).tolist()
 
 
 def nearest(x: Fraction) -> int:

@@ -48,7 +48,6 @@ from zkcert.model import Model
 from zkcert.statement import Statement
 
 
-
 def random_fs(rng: np.random.Generator, count: int) -> list[F]:
     """Uniform elements of F."""
     return [F(int(a), int(b)) for a, b in rng.integers(0, P, (count, 2))]

@@ -18,6 +18,7 @@ from math import isqrt
 from pathlib import Path
 from typing import Any, NoReturn
 
+from zkcert.config import ProbeConfig
 from zkcert.data import DatasetRoot
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.model import Model
@@ -44,11 +45,6 @@ _BEACON_NOT_PINNED = (
 _NOT_ANNOUNCED = (
     "NOT COMPARED WITH AN ANNOUNCEMENT: the prover may have chosen model, dataset or configuration after seeing "
     "the beacon; pass --announcement with the one published before it."
-)
-_ROOT_NOT_PINNED = "DATASET NOT CHECKED: it may be any dataset; compare root and N, or pass --data-root."
-_N_NOT_PINNED = (
-    "N NOT CHECKED: a root fixes the number of samples only up to a power of two, and a prover who understates it "
-    "leaves samples out; compare N and schema, or pass the data.root file."
 )
 
 
@@ -116,33 +112,28 @@ def statement_lines(statement: Statement, parameters: int | None = None) -> list
 
 @dataclass(frozen=True)
 class Verdict:
-    """An accepted proof, and what it was compared with. `dataset`: the data.root file insisted on, if any."""
+    """An accepted proof, and what it was compared with."""
 
     report: Report
     expected: Expectations
-    dataset: DatasetRoot | None
     seconds: float
 
     @property
     def warnings(self) -> list[str]:
-        """What the proof leaves open because nobody insisted on it; most important first."""
-        statement, expected = self.report.statement, self.expected
+        """What nobody insisted on, and what is unusual about the proof; most important first."""
         out = []
-        if statement.beacon is None:
+        if self.report.statement.beacon is None:
             out.append(_NO_BEACON)
-        elif expected.beacon is None:
+        elif self.expected.beacon is None:
             out.append(_BEACON_NOT_PINNED)
-        if expected.announcement is None:
+        if self.expected.announcement is None:
             out.append(_NOT_ANNOUNCED)
-            if expected.root is None:
-                out.append(_ROOT_NOT_PINNED)
-            elif self.dataset is None:
-                out.append(_N_NOT_PINNED)
-        return out
+        return [*out, *self.report.warnings]
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON values."""
         report, expected = self.report, self.expected
+        root = expected.root.root if isinstance(expected.root, DatasetRoot) else expected.root
         return {
             "accepted": True,
             **statement_dict(report.statement),
@@ -151,7 +142,7 @@ class Verdict:
             "soundness_bits": round(report.soundness.bits, 2),
             "checked": {
                 "tau": decimal_text(expected.tau),
-                "data_root": None if expected.root is None else expected.root.hex(),
+                "data_root": None if root is None else root.hex(),
                 "announcement": None if expected.announcement is None else expected.announcement.hex(),
                 "beacon": None if expected.beacon is None else expected.beacon.hex(),
             },
@@ -199,6 +190,7 @@ def verify_files(
     data_root: str | Path | None = None,
     announcement: str | Path | None = None,
     beacon: str | None = None,
+    config: ProbeConfig | None = None,
 ) -> Verdict:
     """Accept a proof file, or raise ProofRejected or MalformedProof; UnusableInput for the verifier's own input.
 
@@ -206,22 +198,15 @@ def verify_files(
     root, `announcement` an announce.json or its digest, `beacon` hexadecimal; None leaves the point open, and the
     verdict's warnings say what that means.
     """
-    dataset, root = None, None
-    if data_root is not None:
-        root = _digest(data_root)
-        if root is None:
-            dataset = DatasetRoot.load(data_root)
-            root = dataset.root
+    root = None if data_root is None else _digest(data_root) or DatasetRoot.load(data_root)
     announced = None
     if announcement is not None:
         announced = _digest(announcement) or load_announcement(announcement).announcement_digest
-    expected = Expectations(check_tau(tau), root, announced, parse_beacon(beacon))
+    expected = Expectations(check_tau(tau), root, announced, parse_beacon(beacon), config)
     loaded, data = load_model(model), read_proof(proof)
     start = time.perf_counter()
     report = verify_proof(data, loaded, expected)
-    if dataset is not None and dataset != report.statement.dataset:
-        raise ProofRejected("data-root", "the proof states another number of samples or another schema")
-    return Verdict(report, expected, dataset, time.perf_counter() - start)
+    return Verdict(report, expected, time.perf_counter() - start)
 
 
 def _digest(value: str | Path) -> bytes | None:

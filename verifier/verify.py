@@ -10,9 +10,9 @@ from fractions import Fraction
 from math import isqrt
 
 from circuits.statement import certificate, start_transcript
+from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
 from zkcert.core.merkle import verify_multiproof
-from zkcert.config import ProbeConfig
 from zkcert.data import TREE_NAME, DatasetRoot, leaf_digests
 from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
 from zkcert.model import Model

@@ -258,7 +258,7 @@ def prove(
         raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
     with phases("self-check"):
         own = proved.statement
-        expected = Expectations(own.tau, dataset.root.root, own.announcement_digest, nonce)
+        expected = Expectations(own.tau, dataset.root, own.announcement_digest, nonce, own.config)
         try:
             verify_proof(proved.data, loaded, expected)
         except (ProofRejected, MalformedProof) as error:
@@ -359,13 +359,20 @@ def verify(
     data_root: File | None = None,
     announcement: File | None = None,
     beacon: str | None = None,
+    config: ProbeConfig | None = None,
 ) -> Verdict:
     """Accept a proof file or raise; see `verifier.__main__.verify_files`. Imports neither PyTorch nor numba."""
     from verifier.__main__ import verify_files
 
     pins = [None if pin is None else os.fspath(pin) for pin in (data_root, announcement)]
     return verify_files(
-        os.fspath(proof), os.fspath(model), tau=tau, data_root=pins[0], announcement=pins[1], beacon=beacon
+        os.fspath(proof),
+        os.fspath(model),
+        tau=tau,
+        data_root=pins[0],
+        announcement=pins[1],
+        beacon=beacon,
+        config=config,
     )
 
 
@@ -578,7 +585,7 @@ def _forgeries(proof: Path, model: Path, scratch: Path) -> Iterator[tuple[str, P
     argument[8 + 64 + 8 + 16] ^= 1  # past the roots: a byte of the second message
     forged = scratch / "forged.bin"
     forged.write_bytes(replace(honest, argument=bytes(argument)).to_bytes())
-    yield "one bit of a message flipped", forged, model
+    yield "one bit of a message flipped (which changes all later challenges)", forged, model
 
     statement = Statement.parse_header(honest.header)
     lower = replace(statement, tau=statement.tau / 2)

@@ -120,9 +120,7 @@ def run_graph(graph: Sequence[Mapping[str, Any]], params: Mapping[str, Tensor], 
                 bias = None if node["bias"] is None else params[node["bias"]]
                 x = F.conv2d(x, params[node["weight"]], bias, node["stride"], node["padding"])
             case "linear":
-                x = F.linear(
-                    x, params[node["weight"]], None if node["bias"] is None else params[node["bias"]]
-                )
+                x = F.linear(x, params[node["weight"]], None if node["bias"] is None else params[node["bias"]])
             case "relu":
                 x = F.relu(x)
             case "maxpool2d":

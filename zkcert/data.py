@@ -408,9 +408,7 @@ def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
 
 def _rho(seed: bytes, indices: Iterable[int]) -> U8Array:
     """The commitment randomness (k, RHO) of samples."""
-    rows = [
-        blake3(b"zkcert/data/rho/1" + int(i).to_bytes(8, "little"), key=seed).digest(RHO) for i in indices
-    ]
+    rows = [blake3(b"zkcert/data/rho/1" + int(i).to_bytes(8, "little"), key=seed).digest(RHO) for i in indices]
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, RHO)
 
 

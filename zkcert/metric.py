@@ -70,9 +70,7 @@ def directional_sharpness(
             scaled = [s * g for s, g in zip(transform, gradient, strict=True)]
             norm = float(torch.cat([v.flatten() for v in scaled]).norm())
         if not 0 < norm < np.inf or not 0 < loss < np.inf:
-            raise UnusableInput(
-                f"step {t}: the gradient norm {norm:g} or the loss {loss:g} vanishes or diverges"
-            )
+            raise UnusableInput(f"step {t}: the gradient norm {norm:g} or the loss {loss:g} vanishes or diverges")
         sharpness[t], losses[t] = rho * norm, loss
         if t + 1 == config.steps:
             break  # the last step's update is not looked at
@@ -87,9 +85,7 @@ def _leaf(weight: Tensor) -> Tensor:
     return weight.detach().requires_grad_()
 
 
-def _loss_and_gradient(
-    model: Model, weights: list[Tensor], x: Tensor, y: Tensor
-) -> tuple[float, list[Tensor]]:
+def _loss_and_gradient(model: Model, weights: list[Tensor], x: Tensor, y: Tensor) -> tuple[float, list[Tensor]]:
     """Mean cross-entropy of the batch and its gradient with respect to each of `weights`."""
     logits = run_graph(model.graph, dict(zip(model.params, weights, strict=True)), x)
     loss = F.cross_entropy(logits, y)

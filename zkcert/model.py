@@ -373,9 +373,7 @@ def _check_node(node: object, position: int) -> dict[str, Any]:
     if "inputs" in node:
         raise UnsupportedLayer(f"layer {name}: explicit inputs; only feed-forward stacks are supported")
     if set(node) != {"op", "name", *LAYER_KEYS[op]}:
-        raise UnusableInput(
-            f"layer {name}: {op} has exactly the fields {', '.join(LAYER_KEYS[op])}, op, name"
-        )
+        raise UnusableInput(f"layer {name}: {op} has exactly the fields {', '.join(LAYER_KEYS[op])}, op, name")
     checked: dict[str, Any] = {"op": op, "name": name}
     for key in LAYER_KEYS[op]:
         if key == "bias" and node[key] is None:

@@ -27,9 +27,7 @@ def check_tau(value: object) -> Fraction:
     """tau as an exact rational; UnusableInput outside [0, 128] or with a denominator of 2^40 or more."""
     tau = parse_fraction(value, "tau")
     if not 0 <= tau <= MAX_TAU or tau.denominator >= 1 << 40:
-        raise UnusableInput(
-            f"tau must lie between 0 and {MAX_TAU}, with a denominator below 2^40, not {value}"
-        )
+        raise UnusableInput(f"tau must lie between 0 and {MAX_TAU}, with a denominator below 2^40, not {value}")
     return tau
 
 
@@ -148,9 +146,7 @@ class Statement:
         if type(n) is not int or not 1 <= n < 1 << 40 or len(root) != 32:
             raise ValueError("bad dataset")
         variance = value.get("variance")
-        if variance is not None and (
-            not isinstance(variance, str) or not variance.isdigit() or len(variance) > 40
-        ):
+        if variance is not None and (not isinstance(variance, str) or not variance.isdigit() or len(variance) > 40):
             raise ValueError("bad variance")
         circuit, weights = bytes.fromhex(value["circuit"]), bytes.fromhex(value["weights"])
         if len(circuit) != 32 or len(weights) != 32:

@@ -69,10 +69,7 @@ class MerkleTree:
         self._levels = [bottom.tobytes()]
         for level in range(1, self.depth + 1):
             below, step = self._levels[-1], 2 * DIGEST_BYTES
-            nodes = [
-                _node(prefix, level, i, below[i * step : (i + 1) * step])
-                for i in range(1 << self.depth - level)
-            ]
+            nodes = [_node(prefix, level, i, below[i * step : (i + 1) * step]) for i in range(1 << self.depth - level)]
             self._levels.append(b"".join(nodes))
 
     @property

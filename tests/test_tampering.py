@@ -1,0 +1,604 @@
+"""Every field of proof.bin, changed, cut, extended or swapped: rejected with a typed error, quickly.
+
+`MANIFEST` lists the fields. The verifier's reads of an accepted proof are recorded with their labels, so that a field
+without an entry, or a byte nobody reads, fails a test.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import struct
+import tracemalloc
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from tests.toys import (
+    certified,
+    light_grinding,
+    prove_toy,
+    tiny_dataset,
+    tiny_model,
+    toy_layout,
+    toy_proof,
+    toy_transcript,
+    toy_witness,
+    verify_toy,
+)
+from verifier.argument import verify_circuit
+from verifier.channel import VerifierChannel
+from verifier.verify import Expectations, verify_proof
+from zkcert.config import canonical_json
+from zkcert.core.container import HEADER_LIMIT, MAGIC, ProofFile
+from zkcert.core.field import P
+from zkcert.core.proof import Reader, section
+from zkcert.errors import MalformedProof, ProofRejected
+from zkcert.statement import Statement
+
+REJECTED = (ProofRejected, MalformedProof)
+OPEN = Expectations(Fraction(128))
+
+
+def check_of(verify, *args):
+    """The name of the check that rejects, "malformed" if the bytes do not parse."""
+    with pytest.raises(REJECTED) as caught:
+        verify(*args)
+    return getattr(caught.value, "check", "malformed")
+
+
+def judge(data, model=None, expected=OPEN):
+    return check_of(verify_proof, data, model or certified().model, expected)
+
+
+# ------------------------------------------------------------------------------------------------ recording the format
+
+
+@dataclass(frozen=True)
+class Field:
+    """A run of bytes of a proof that the verifier reads at once."""
+
+    name: str
+    start: int
+    stop: int
+
+
+ORDER = {
+    "proof": ["roots", "messages", "opening", "pad proof"],
+    "roots": ["matrix root", "pad root"],
+    "opening": ["proximity nonce", "combined rows", "query nonce", "columns", "merkle"],
+    "pad proof": ["proximity test", "linear test", "product test", "nonce", "columns", "merkle"],
+}
+CONTAINER = ["header", "sample hashes", "dataset multiproof", "argument"]
+
+
+def message_kind(label):
+    """Messages of all constraints are alike."""
+    head = label.split("/")[0]
+    return head if head in ("linear", "round", "ends") else label
+
+
+@contextmanager
+def recorded_reads(data, container):
+    """Collects the fields of `data` while the verifier reads it; `container`: it starts with the magic."""
+    fields, homes, labels, alive = [], {}, [], []
+    take, init, read, grind = Reader.take, Reader.__init__, VerifierChannel._read, VerifierChannel.grind
+    outer = CONTAINER if container else ORDER["proof"]
+
+    def new_init(self, content, what="proof"):
+        init(self, content, what)
+        alive.append(content)
+        self.base = homes.get(id(content), 0)
+        self.top = self.base == 0 and id(content) not in homes
+        self.names = iter(ORDER.get(what, []))
+        if what == "proof":
+            names = ["magic"] * (container and self.top)
+            for name in outer if self.top else ORDER["proof"]:
+                names += [f"length of {name}", name]
+            self.names = iter(names)
+
+    def new_take(self, count):
+        start = self.at
+        out = take(self, count)
+        alive.append(out)
+        homes[id(out)] = self.base + start
+        name = labels[-1] if self.what == "messages" else f"{self.what}: {next(self.names)}"
+        fields.append(Field(name, self.base + start, self.base + self.at))
+        return out
+
+    def labelled(original, name):
+        def call(self, label, *args):
+            labels.append(name(label))
+            return original(self, label, *args)
+
+        return call
+
+    with (
+        mock.patch.object(Reader, "__init__", new_init),
+        mock.patch.object(Reader, "take", new_take),
+        mock.patch.object(VerifierChannel, "_read", labelled(read, lambda l: f"message: {message_kind(l)}")),
+        mock.patch.object(VerifierChannel, "grind", labelled(grind, lambda l: f"nonce: {l}")),
+    ):
+        yield fields
+
+
+def leaves(fields):
+    """The fields that hold no others, in order of place."""
+    inner = [f for f in fields if f.stop > f.start]
+    starts = sorted(inner, key=lambda f: (f.start, -f.stop))
+    out = []
+    for f, following in zip(starts, [*starts[1:], None], strict=True):
+        if following is None or following.start >= f.stop or following == f:
+            out.append(f)
+    return out
+
+
+@cache
+def certified_fields():
+    data = certified().proved.data
+    with recorded_reads(data, True) as fields:
+        verify_proof(data, certified().model, OPEN)
+    return leaves(fields)
+
+
+@cache
+def toy_fields():
+    with recorded_reads(toy_proof(), False) as fields:
+        verify_toy(toy_proof())
+    return leaves(fields)
+
+
+# ------------------------------------------------------------------------------------------------ manifest
+
+# What a changed field of the container falls to.
+OUTER = {
+    "proof: magic": {"malformed"},
+    "proof: length of header": {"malformed"},
+    "proof: header": {"malformed", "dataset", "model"},  # its entries one by one: HEADER
+    "proof: length of sample hashes": {"malformed"},
+    "proof: sample hashes": {"dataset"},
+    "proof: length of dataset multiproof": {"malformed"},
+    "proof: dataset multiproof": {"dataset"},
+    "proof: length of argument": {"malformed"},
+}
+WORK = {"proof-of-work", "opening/proximity-nonce", "opening/query-nonce", "pads/nonce"}
+CHAIN = WORK | {"opening/value", "opening/merkle"}
+# What a changed field of the argument may fall to: messages move every later challenge, so the first check that
+# depends on a challenge fails; later fields are checked directly.
+INNER = {
+    "proof: length of roots": {"malformed"},
+    "roots: matrix root": CHAIN,
+    "roots: pad root": CHAIN,
+    "proof: length of messages": {"malformed"},
+    "message: linear": CHAIN,
+    "message: round": CHAIN,
+    "message: ends": CHAIN,
+    "nonce: alpha": CHAIN,
+    "message: roots": CHAIN,
+    "message: tree/digits": CHAIN,
+    "message: tree-ends/digits": CHAIN,
+    "message: tree/table": CHAIN,
+    "message: tree-ends/table": CHAIN,
+    "message: batch": CHAIN,
+    "message: opened": {"opening/value", "opening/proximity-nonce"},
+    "proof: length of opening": {"malformed"},
+    "opening: proximity nonce": {"opening/proximity-nonce", "opening/query-nonce", "opening/merkle"},
+    "opening: combined rows": {"opening/value", "opening/query-nonce", "opening/merkle"},
+    "opening: query nonce": {"opening/query-nonce", "opening/merkle"},
+    "opening: columns": {"opening/merkle"},
+    "opening: merkle": {"opening/merkle"},
+    "proof: length of pad proof": {"malformed"},
+    "pad proof: proximity test": {"pads/nonce", "pads/merkle"},
+    "pad proof: linear test": {"hidden-equations", "pads/nonce", "pads/merkle"},
+    "pad proof: product test": {"pads/products", "pads/nonce", "pads/merkle"},
+    "pad proof: nonce": {"pads/nonce", "pads/merkle"},
+    "pad proof: columns": {"pads/merkle"},
+    "pad proof: merkle": {"pads/merkle"},
+}
+MANIFEST = {**OUTER, **INNER}
+
+
+def test_every_byte_of_a_proof_belongs_to_a_listed_field():
+    data, fields = certified().proved.data, certified_fields()
+    assert sum(f.stop - f.start for f in fields) == len(data)
+    assert [f.start for f in fields] == [0, *(f.stop for f in fields[:-1])]
+    assert {f.name for f in fields} == set(MANIFEST)
+
+
+def test_toy_proofs_have_the_fields_of_an_argument():
+    fields = toy_fields()
+    assert sum(f.stop - f.start for f in fields) == len(toy_proof())
+    assert {f.name for f in fields} == set(INNER)
+
+
+def flipped(data, at):
+    """Lowest bit of one byte flipped; at the low end of a word this keeps a field element canonical."""
+    out = bytearray(data)
+    out[at] ^= 1
+    return bytes(out)
+
+
+def places(field):
+    """First, middle and last eight-byte word of a field."""
+    words = max(1, (field.stop - field.start) // 8)
+    return sorted({field.start + 8 * i for i in (0, words // 2, words - 1)})
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_a_changed_field_of_the_argument_is_rejected(name):
+    fields = [f for f in toy_fields() if f.name == name]
+    chosen = {fields[0], fields[len(fields) // 2], fields[-1]}
+    for at in sorted({p for f in chosen for p in places(f)}):
+        assert check_of(verify_toy, flipped(toy_proof(), at)) in INNER[name]
+
+
+@pytest.mark.parametrize("name", OUTER)
+def test_a_changed_field_of_the_container_is_rejected(name):
+    (field,) = [f for f in certified_fields() if f.name == name]
+    for at in places(field):
+        assert judge(flipped(certified().proved.data, at)) in OUTER[name]
+
+
+@pytest.mark.parametrize("name", ["roots: pad root", "message: ends", "opening: merkle", "pad proof: columns"])
+def test_a_changed_field_of_a_certificate_is_rejected(name):
+    field = [f for f in certified_fields() if f.name == name][-1]
+    assert judge(flipped(certified().proved.data, places(field)[-1])) in INNER[name]
+
+
+def test_each_combined_row_is_checked():
+    (field,) = [f for f in toy_fields() if f.name == "opening: combined rows"]
+    length = (field.stop - field.start) // 3
+    for row in range(3):
+        for at in (field.start + row * length, field.start + (row + 1) * length - 16):
+            assert check_of(verify_toy, flipped(toy_proof(), at)) in INNER[field.name]
+
+
+def test_residues_that_are_not_canonical_are_malformed():
+    for name in ("message: batch", "opening: combined rows", "opening: columns", "pad proof: linear test"):
+        field = next(f for f in toy_fields() if f.name == name)
+        for value in (P, (1 << 64) - 1):
+            data = bytearray(toy_proof())
+            data[field.start : field.start + 8] = value.to_bytes(8, "little")
+            assert check_of(verify_toy, bytes(data)) == "malformed"
+    data = bytearray(certified().proved.data)
+    field = next(f for f in certified_fields() if f.name == "proof: sample hashes")
+    data[field.start : field.start + 8] = P.to_bytes(8, "little")
+    assert judge(bytes(data)) == "malformed"
+
+
+def test_random_changes_anywhere_are_rejected():
+    rng = np.random.default_rng(5)
+    for _ in range(25):
+        data = bytearray(toy_proof())
+        for at in rng.integers(0, len(data), int(rng.integers(1, 4))):
+            data[at] ^= int(rng.integers(1, 256))
+        check_of(verify_toy, bytes(data))
+
+
+# ------------------------------------------------------------------------------------------------ lengths
+
+ARGUMENT = ["roots", "messages", "opening", "pad proof"]
+
+
+def split_argument(data):
+    reader = Reader(data)
+    return [reader.section(1 << 28) for _ in ARGUMENT]
+
+
+def join(parts):
+    return b"".join(map(section, parts))
+
+
+def test_truncated_certificates_are_malformed():
+    data = certified().proved.data
+    ends = {f.stop for f in certified_fields()[:10]} | {f.start for f in certified_fields()[-10:]}
+    cuts = {0, 1, 15, 16, 20, *ends, *range(0, len(data), len(data) // 150)}
+    for cut in sorted(c for c in cuts if c < len(data)):
+        assert judge(data[:cut]) == "malformed"
+
+
+def test_extended_certificates_are_malformed():
+    data = certified().proved.data
+    for tail in (b"\0", b"\0" * 8, section(b""), data):
+        assert judge(data + tail) == "malformed"
+
+
+@pytest.mark.parametrize("which", range(4), ids=ARGUMENT)
+def test_sections_of_another_length_are_rejected(which):
+    parts = split_argument(toy_proof())
+    full = parts[which]
+    fine = range(0, len(full), max(1, len(full) // 12))
+    for cut in sorted({*fine, len(full) - 1, len(full) - 16, len(full) - 32} - {len(full)}):
+        changed = [*parts]
+        changed[which] = full[:cut]
+        assert check_of(verify_toy, join(changed)) in {"malformed", "opening/merkle", "pads/merkle"}
+    for tail in (b"\0", bytes(16), bytes(32)):
+        changed = [*parts]
+        changed[which] = full + tail
+        assert check_of(verify_toy, join(changed)) in {"malformed", *WORK, "opening/merkle", "pads/merkle"}
+    changed = [*parts]
+    changed[which] = b""
+    check_of(verify_toy, join(changed))
+
+
+def test_trailing_sections_are_malformed():
+    assert check_of(verify_toy, toy_proof() + section(b"")) == "malformed"
+    assert check_of(verify_toy, toy_proof() + b"\0") == "malformed"
+
+
+@pytest.mark.parametrize("size", [1 << 16, 1 << 31, 1 << 62, (1 << 64) - 1])
+def test_lengths_beyond_the_data_are_malformed_before_anything_is_allocated(size):
+    data = certified().proved.data
+    parts = [f for f in certified_fields() if f.name.startswith("proof: length of")][:4]
+    tracemalloc.start()
+    try:
+        for field in parts:
+            changed = data[: field.start] + struct.pack("<Q", size) + data[field.stop : field.stop + 100]
+            assert judge(changed) == "malformed"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def test_random_bytes_are_malformed():
+    rng = np.random.default_rng(6)
+    for size in (0, 1, 15, 16, 17, 100, 5000):
+        noise = rng.bytes(size)
+        assert judge(noise) == "malformed"
+        assert judge(MAGIC + noise) == "malformed"
+        check_of(verify_toy, noise)
+    file = ProofFile.parse(certified().proved.data)
+    assert judge(replace(file, argument=rng.bytes(1000)).to_bytes()) == "malformed"
+    assert judge(replace(file, argument=b"").to_bytes()) == "malformed"
+    assert judge(replace(file, multiproof=rng.bytes(len(file.multiproof))).to_bytes()) == "dataset"
+    assert judge(replace(file, header=rng.bytes(300)).to_bytes()) == "malformed"
+
+
+# ------------------------------------------------------------------------------------------------ the statement
+
+# Every entry of the header, another value of the same kind, and what a verifier without expectations says.
+HEADER = {
+    ("beacon",): ("00ff", "dataset"),
+    ("circuit",): ("00" * 32, "model"),
+    ("config", "batch_size"): (2, "malformed"),
+    ("config", "ddof"): (1, "malformed"),
+    ("config", "eps"): ("1/1000", "dataset"),
+    ("config", "lr"): ("1/81", "dataset"),
+    ("config", "rho"): ("1/21", "dataset"),
+    ("config", "steps"): (3, "malformed"),
+    ("config", "variant"): ("sam", "dataset"),
+    ("dataset", "N"): (41, "dataset"),
+    ("dataset", "root"): ("11" * 32, "dataset"),
+    ("dataset", "schema", "classes"): (5, "statement"),
+    ("dataset", "schema", "kind"): ("q32", "dataset"),
+    ("dataset", "schema", "label_bytes"): (2, "malformed"),
+    ("dataset", "schema", "shape"): ([1, 4, 3], "statement"),
+    ("format",): ("zkcert-announcement-2", "malformed"),
+    ("tau",): ("29", "proof-of-work"),
+    ("variance",): ("5", "proof-of-work"),
+    ("weights",): ("22" * 32, "model"),
+}
+
+
+def paths(value, at=()):
+    """The paths of all leaves of a JSON object."""
+    if isinstance(value, dict):
+        return [p for k, v in value.items() for p in paths(v, (*at, k))]
+    return [at]
+
+
+def with_entry(path, value):
+    """The certificate with one entry of its header changed."""
+    file = ProofFile.parse(certified().proved.data)
+    content = json.loads(file.header)
+    at = content
+    for key in path[:-1]:
+        at = at[key]
+    assert at[path[-1]] != value
+    at[path[-1]] = value
+    return replace(file, header=canonical_json(content).encode()).to_bytes()
+
+
+def test_every_entry_of_the_header_is_listed():
+    assert set(paths(json.loads(certified().statement.header()))) == set(HEADER)
+
+
+@pytest.mark.parametrize("path", HEADER, ids="-".join)
+def test_a_changed_entry_of_the_header_is_rejected(path):
+    value, check = HEADER[path]
+    assert judge(with_entry(path, value)) == check
+
+
+def test_expectations_are_compared_with_the_statement():
+    c = certified()
+    data, statement = c.proved.data, c.statement
+    exact = Expectations(statement.tau, c.dataset.root.root, statement.announcement_digest, statement.beacon)
+    assert verify_proof(data, c.model, exact).announced
+    assert judge(data, expected=replace(exact, tau=statement.tau - Fraction(1, 1 << 40))) == "tau"
+    assert judge(data, expected=replace(exact, root=bytes(32))) == "data-root"
+    assert judge(data, expected=replace(exact, announcement=bytes(32))) == "announcement"
+    for beacon in (b"", b"another beacon", statement.beacon + b"\0"):
+        assert judge(data, expected=replace(exact, beacon=beacon)) == "beacon"
+
+
+def test_another_model_is_rejected():
+    model = certified().model
+    params = {k: v.copy() for k, v in model.params.items()}
+    weights = next(iter(params.values()))
+    weights.flat[0] = np.nextafter(weights.flat[0], np.float32(1))
+    assert judge(certified().proved.data, replace(model, params=params)) == "model"
+    assert judge(certified().proved.data, tiny_model(1)) == "model"
+    spec = {**model.input, "std": [0.5]}
+    assert judge(certified().proved.data, replace(model, input=spec)) == "model"
+
+
+@pytest.mark.parametrize("part", ["header", "argument"])
+def test_sections_of_another_statements_proof_are_rejected(part):
+    """The same model, data and samples; the second statement reveals its score."""
+    a, b = (ProofFile.parse(c.proved.data) for c in (certified(), certified(reveal_score=True)))
+    verify_proof(b.to_bytes(), certified().model, OPEN)
+    assert np.array_equal(a.hashes, b.hashes) and a.multiproof == b.multiproof
+    mixed = replace(a, **{part: getattr(b, part)})
+    assert judge(mixed.to_bytes()) in CHAIN
+
+
+def test_hashes_of_another_dataset_are_rejected():
+    file = ProofFile.parse(certified().proved.data)
+    other = tiny_dataset(1)
+    indices = certified().statement.indices()
+    changed = replace(file, hashes=other.sample_hashes(indices), multiproof=other.multiproof(indices))
+    assert judge(changed.to_bytes()) == "dataset"
+    assert other.root != certified().dataset.root
+
+
+@pytest.mark.parametrize("which", range(4), ids=ARGUMENT)
+@pytest.mark.parametrize("witness", [0, 1], ids=["same witness", "another witness"])
+def test_sections_of_another_proof_of_the_same_statement_are_rejected(which, witness):
+    parts, other = split_argument(toy_proof()), split_argument(prove_toy(toy_witness(witness)))
+    verify_toy(join(other))
+    parts[which] = other[which]
+    assert check_of(verify_toy, join(parts)) in CHAIN | {"pads/merkle", "hidden-equations", "malformed"}
+
+
+def test_an_argument_replayed_under_another_transcript_is_rejected():
+    t = toy_transcript()
+    t.absorb("more", b"")
+    with light_grinding():
+        assert check_of(verify_circuit, toy_layout(), t, toy_proof()) in CHAIN
+
+
+# ------------------------------------------------------------------------------------------------ hostile headers
+
+
+def edits():
+    """Headers that are wrong in one entry, by name."""
+    content = json.loads(certified().statement.header())
+    values = [
+        None,
+        True,
+        False,
+        -1,
+        0,
+        1.5,
+        1e308,
+        1 << 70,
+        10**3000,
+        "",
+        "x",
+        "-1",
+        "\u00b2",
+        "\ud800",
+        [],
+        {},
+        [[]] * 50,
+    ]
+    for path in paths(content):
+        for i, value in enumerate(values):
+            changed = copy.deepcopy(content)
+            at = changed
+            for key in path[:-1]:
+                at = at[key]
+            if at[path[-1]] == value and type(at[path[-1]]) is type(value):
+                continue
+            at[path[-1]] = value
+            yield f"{'-'.join(path)} {i}", json.dumps(changed, sort_keys=True, separators=(",", ":")).encode()
+    for path in paths(content):
+        changed = copy.deepcopy(content)
+        at = changed
+        for key in path[:-1]:
+            at = at[key]
+        del at[path[-1]]
+        yield f"without {'-'.join(path)}", canonical_json(changed).encode()
+
+
+RAW = {
+    "empty": b"",
+    "null": b"null",
+    "number": b"1e999",
+    "text": b'"text"',
+    "list": b"[]",
+    "object": b"{}",
+    "deep lists": b"[" * 60_000,
+    "deep objects": b'{"config":' * 6000 + b"1" + b"}" * 6000,
+    "not utf-8": b"\xff\xfe{}",
+    "nul": b"\0" * 100,
+    "NaN": b'{"tau":NaN}',
+    "huge integer": b'{"tau":' + b"9" * 60_000 + b"}",
+    "bom": b"\xef\xbb\xbf{}",
+}
+
+
+def judge_header(header):
+    """How the verifier judges a certificate with this header and an empty argument."""
+    file = ProofFile.parse(certified().proved.data)
+    return judge(replace(file, header=header, argument=b"").to_bytes())
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_headers_that_are_no_statement_are_malformed(name):
+    assert judge_header(RAW[name]) == "malformed"
+
+
+def test_headers_with_an_impossible_entry_are_rejected_without_effort():
+    certified()
+    tracemalloc.start()
+    try:
+        for name, header in edits():
+            assert judge_header(header) in {"malformed", "statement", "model", "tau", "dataset"}, name
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_that_are_not_canonical_are_malformed():
+    header = certified().statement.header()
+    content = json.loads(header)
+    text = header.decode()
+    for changed in (
+        header + b" ",
+        b" " + header,
+        json.dumps(content).encode(),
+        json.dumps({**content, "extra": 1}, sort_keys=True, separators=(",", ":")).encode(),
+        canonical_json(dict(content, tau="60/2")).encode(),
+        canonical_json(dict(content, tau="30.0")).encode(),
+        canonical_json(dict(content, tau=30)).encode(),
+        canonical_json(dict(content, beacon=content["beacon"].upper())).encode(),
+        canonical_json(dict(content, beacon="0x" + content["beacon"])).encode(),
+        canonical_json(dict(content, circuit=content["circuit"].upper())).encode(),
+        canonical_json(dict(content, weights=" " + content["weights"])).encode(),
+        text.replace('"tau":"30"', '"tau":"30","tau":"30"').encode(),
+        text.replace('"tau"', '"\\u0074au"').encode(),
+    ):
+        assert judge_header(changed) == "malformed"
+
+
+def test_a_header_beyond_its_limit_is_malformed():
+    assert judge_header(b" " * (HEADER_LIMIT + 1)) == "malformed"
+
+
+@pytest.mark.parametrize(("steps", "batch"), [(65536, 65536), (65536, 1), (1 << 16, 3), (2, 65536), (7, 1)])
+def test_more_samples_than_hashes_are_malformed_at_once(steps, batch):
+    file = ProofFile.parse(certified().proved.data)
+    content = json.loads(file.header)
+    content["config"] |= {"steps": steps, "batch_size": batch, "lr": str(Fraction(batch, 80))}
+    content["dataset"]["N"] = (1 << 40) - 1
+    assert judge_header(canonical_json(content).encode()) == "malformed"
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 1 << 20, (1 << 40) - 1])
+def test_another_dataset_size_is_rejected(n):
+    file = ProofFile.parse(certified().proved.data)
+    content = json.loads(file.header)
+    content["dataset"]["N"] = n
+    changed = replace(file, header=canonical_json(content).encode()).to_bytes()
+    assert judge(changed) in {"dataset", "statement"}
+
+
+def test_a_parsed_header_is_the_statement_it_came_from():
+    statement = certified().statement
+    assert Statement.parse_header(statement.header()) == statement
