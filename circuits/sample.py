@@ -125,7 +125,7 @@ class Samples:
             for c, (rem, _) in enumerate(self.rounding):
                 w.put(rem.tensor, (low & 0xFFFF)[:, :, c])
         w.put(self.x.tensor, x)
-        for rem, steps in self.rounding:
+        for _, steps in self.rounding:
             axes = (DomainAxis("step", t), DomainAxis("b", b), DomainAxis("s", len(self.source)))
             w.fill_carries(steps, axes)
         label = sum(samples[..., self.pixels * per + i].astype(np.int64) << (8 * i) for i in range(self.label_bytes))

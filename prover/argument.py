@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from copy import copy
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from zkcert.core.proof import section
 from zkcert.core.transcript import Transcript
 
 from .channel import Pads, ProverChannel
-from .commit import MatrixCommitment
+from .commit import MatrixCommitment, UnluckyMasks
 from .oracle import ProverOracle, place_digits
 from .pads import PadCommitment
 
@@ -32,6 +33,15 @@ def prove_circuit(
     `transcript` must have absorbed the whole statement. Fresh randomness is drawn for every call. With `strict`, a
     witness that breaks a constraint raises ProofRejected naming it instead of giving a proof that will be rejected.
     """
+    while True:
+        try:
+            return attempt(layout, witness, copy(transcript), phase, strict)
+        except UnluckyMasks:  # about once in 2^120: all randomness is drawn afresh
+            continue
+
+
+def attempt(layout: Layout, witness: Witness, transcript: Transcript, phase: Phase, strict: bool) -> bytes:
+    """One run with randomness of its own; raises UnluckyMasks if the masking rows' weights are dependent."""
     code = matrix_code(layout.data_end)
     secret = secrets.token_bytes(32)
     with phase("layout"):
