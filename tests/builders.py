@@ -101,7 +101,7 @@ def build(
         labels = rng.integers(0, model.classes, (steps, batch))
     kind = "u8" if pixels.dtype == np.uint8 else "q32"
     samples = sample_bytes(pixels, labels, label_bytes)
-    randomness = rng.integers(0, 256, (steps, batch, sis.RHO), np.uint8)
+    randomness = np.random.default_rng([seed, 5]).integers(0, 256, (steps, batch, sis.RHO), np.uint8)
     hashes = sis.hash_samples(samples.reshape(steps * batch, -1), randomness.reshape(steps * batch, -1))
     plan = Plan(
         graph=model.graph,

@@ -42,7 +42,18 @@ from circuits.witness import Witness
 from zkcert.core.field import P, f_from_fp
 from zkcert.errors import RangeOverflow
 
-from .builders import Case, Graph, classifier, grid_case, link_values, random_case, tiny_cnn, tiny_mlp, violations
+from .builders import (
+    Case,
+    Graph,
+    build,
+    classifier,
+    grid_case,
+    link_values,
+    random_case,
+    tiny_cnn,
+    tiny_mlp,
+    violations,
+)
 
 GRID = (1, 4, 5, 10, 14, 15, 17, 23)
 
@@ -793,6 +804,33 @@ def rejected(w: Witness, changes: dict[Tensor, np.ndarray]) -> bool:
     except RangeOverflow:
         return True
     return bool(violations(w.circuit, w))
+
+
+def transplanted(w: Witness, circuit: Circuit) -> Witness:
+    """The digits of a witness of a circuit with the same tensors."""
+    out = Witness(circuit)
+    out.digits = {t: w.array(source) for source, t in zip(w.circuit.tensors, circuit.tensors, strict=True)}
+    return out
+
+
+def test_witnesses_of_another_model_or_other_samples_break_what_is_public_and_nothing_else():
+    case = tiny_mlp()
+    certificate, _, _ = case.run()
+    assert [(p.tensor, p.index) for p in certificate.circuit.publics] == [
+        (certificate.net.weights[name], 0) for name in case.plan.weights
+    ]
+    for name in case.model.params:
+        params = {k: v.copy() for k, v in case.model.params.items()}
+        params[name].ravel()[-1] += 2.0**-20
+        options = {"pixels": case.pixels, "labels": case.labels}
+        _, w, _ = build(case.model.graph, params, case.model.input, **options).run()
+        assert violations(certificate.circuit, transplanted(w, certificate.circuit)) == [f"public weight/{name}"]
+    pixels, labels = case.pixels.copy(), case.labels.copy()
+    pixels[1, 2, 0, 0, 0] ^= 1
+    labels[0, 0] = (labels[0, 0] + 1) % 4
+    for changed in ({"pixels": pixels, "labels": case.labels}, {"pixels": case.pixels, "labels": labels}):
+        _, w, _ = build(case.model.graph, case.model.params, case.model.input, **changed).run()
+        assert violations(certificate.circuit, transplanted(w, certificate.circuit)) == ["link sample"]
 
 
 def test_the_relu_bit_can_only_be_the_sign():

@@ -184,6 +184,7 @@ def tiny_model(seed: int = 0) -> Model:
     return Model(g.nodes, g.spec, g.params)
 
 
+@cache
 def tiny_dataset(seed: int = 0, count: int = 40) -> CommittedDataset:
     rng = np.random.default_rng([seed, 12])
     with tempfile.TemporaryDirectory() as folder:
