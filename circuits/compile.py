@@ -93,6 +93,8 @@ class Certificate:
             x, shape = layer.y, layer.shape
         if x.per != "pass" or shape != (plan.classes,):
             raise UnusableInput(f"the model has {shape} outputs, the dataset {plan.classes} classes")
+        if len(x.shape) != 2:
+            raise UnusableInput("the model must end in a linear layer (convolutions flattened to logits are not read)")
         self.head = Softmax(net, x, self.samples.onehot)
         dy = self.head.dz
         first = next((i for i, node in enumerate(plan.graph) if node.get("weight")), None)

@@ -11,7 +11,7 @@ import pytest
 from circuits.compile import Certificate
 from circuits.ir import Circuit, DomainAxis, Same, Sum, Table, View, expr, product, radix, unsigned
 from circuits.net import gather_table
-from tests.builders import tiny_mlp
+from tests.builders import Graph, tiny_mlp
 from tests.toys import certified
 from verifier.verify import Expectations, verify_proof, warnings
 from zkcert.config import ProbeConfig
@@ -91,6 +91,13 @@ def test_a_model_without_weights_is_refused() -> None:
     plan = replace(tiny_mlp().plan, graph=model.graph, weights={}, input=model.input, affine=([1], [0]))
     with pytest.raises(UnusableInput):
         Certificate(plan)
+
+
+def test_a_model_that_ends_in_a_flattened_convolution_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    case = Graph(rng, [1, 3, 4]).conv(4, (3, 4)).flatten().case()
+    with pytest.raises(UnusableInput, match="linear layer"):
+        Certificate(case.plan)
 
 
 def test_pinning_the_dataset_pins_its_size_and_schema_too() -> None:
