@@ -123,7 +123,7 @@ def test_threshold_below_the_charged_error_is_refused_before_the_beacon(tiny, tm
     ],
 )
 def test_prove_keeps_to_its_announcement(tiny, tmp_path, options, what):
-    with pytest.raises(UnusableInput, match=f"announcement does not fit: {what} differs"):
+    with pytest.raises(UnusableInput, match=f"announcement does not fit: {what} changed"):
         prove(tiny, tmp_path / "proof.bin", **options)
     assert not list(tmp_path.iterdir())
 

@@ -18,7 +18,17 @@ import pytest
 from circuits.compile import Certificate, Trace
 from circuits.head.score import Score, StepSize
 from circuits.head.softmax import Softmax
-from circuits.ir import BIT, PublicTensor
+from circuits.ir import (
+    BIT,
+    Circuit,
+    Digit,
+    DomainAxis,
+    ModularLink,
+    PublicTensor,
+    Same,
+    View,
+    balanced,
+)
 from circuits.layers.maxpool2d import MaxPool2d
 from circuits.layers.relu import ReLU
 from circuits.layout import Layout
@@ -29,10 +39,10 @@ from prover import argument
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
-from prover.oracle import ProverOracle
+from prover.oracle import ProverOracle, Tree, place_digits
 from prover.pads import PadCommitment
 from tests.builders import Case, Graph, link_values, tiny_cnn, tiny_mlp, violations
-from tests.toys import certified, prove_toy, toy_layout, toy_witness, verify_toy
+from tests.toys import certified, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy
 from verifier.argument import verify_circuit
 from verifier.verify import Expectations, verify_proof
 from zkcert.core import field as ff
@@ -712,6 +722,67 @@ def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
     assert toy_verdict(forged_roots(lie), witness=w) == "hidden-equations"
 
 
+def out_of_range():
+    """A witness with a digit beyond its table, and where it lies in X."""
+    w = toy_witness()
+    honest = place_digits(toy_layout(), w)[: toy_layout().digit_count]
+    t = next(t for t in toy_layout().circuit.tensors if t.name == "x")
+    w.array(t)[1].flat[0] = t.digits[1].range.hi + 2
+    changed = place_digits(toy_layout(), w)[: toy_layout().digit_count]
+    (at,) = np.flatnonzero(honest != changed)
+    return w, int(at)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_digit_left_out_of_the_sum_is_caught_by_the_numerators(strict):
+    """The tree counts the digit beyond its table zero times."""
+    w, at = out_of_range()
+    original = ProverOracle.trees
+
+    def trees(self, alpha):
+        digits, table = original(self, alpha)
+        _, q = digits.leaves()
+        p = np.zeros_like(q)
+        p[0] = 1
+        p[0, at] = 0
+        return Tree(lambda: (p.copy(), q.copy())), table
+
+    check = toy_verdict(mock.patch.object(ProverOracle, "trees", trees), strict=strict, witness=w)
+    assert check == ("range-check/digit-numerators" if strict else "hidden-equations")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
+    """An unused entry of the table gives way to the digit that is none, with its multiplicity committed."""
+    w, at = out_of_range()
+    layout, original, place = toy_layout(), ProverOracle.trees, argument.place_digits
+    segment = next(s for s in layout.segments if s.start <= at < s.stop)
+
+    def unused(x):
+        return int(np.flatnonzero(x[layout.multiplicity_start :] == 0)[0])
+
+    slot = unused(place(layout, w))
+
+    def placed(layout, witness):
+        x = place(layout, witness)
+        x[layout.multiplicity_start + slot] = 1
+        return x
+
+    def trees(self, alpha):
+        digits, table = original(self, alpha)
+        p, q = table.leaves()
+        other = alpha - F(int(self.x[at]) + segment.shift, segment.cls)
+        q[:, slot] = other.re, other.im
+        return digits, Tree(lambda: (p.copy(), q.copy()))
+
+    patches = (
+        mock.patch.object(argument, "place_digits", placed),
+        mock.patch.object(ProverOracle, "trees", trees),
+    )
+    check = toy_verdict(*patches, strict=strict, witness=w)
+    assert check == ("range-check/table-denominators" if strict else "hidden-equations")
+
+
 # ------------------------------------------------------------------------------------------------ messages
 
 MESSAGES = {
@@ -918,6 +989,82 @@ def test_a_product_test_forged_to_vanish_is_caught_by_its_columns():
 
     patches = (false_triples(1, -1), mock.patch.object(PadCommitment, "prove", forge))
     assert toy_verdict(*patches) == "pads/product-columns"
+
+
+@pytest.mark.parametrize(
+    ("which", "name"),
+    list(enumerate(["proof-of-work", "opening/proximity-nonce", "opening/query-nonce", "pads/nonce"])),
+)
+def test_work_that_was_not_done_is_caught(which, name):
+    """The prover goes on with a nonce of no worth and is consistent with it ever after."""
+    grind, calls = Transcript.grind, []
+
+    def lazy(self, bits):
+        calls.append(bits)
+        if len(calls) != which + 1:
+            return grind(self, bits)
+        nonce = next(n for n in range(1 << 20) if not self._grind_ok(n, 1))
+        self.absorb("grind", nonce.to_bytes(8, "little"))
+        return nonce
+
+    assert toy_verdict(mock.patch.object(Transcript, "grind", lazy)) == name
+    assert len(calls) >= 4
+
+
+# ------------------------------------------------------------------------------------------------ random combinations
+
+
+def cancelling_circuit():
+    """Small equations between zeros: with the witnesses below, two errors add up to zero."""
+    c = Circuit()
+    u, i = DomainAxis("u", 2), DomainAxis("i", 3)
+    digits = (Digit(balanced(4), 0), Digit(balanced(4), 4))
+    a, b, x, p = (c.tensor(n, 2, (3,), digits) for n in "abxp")
+    h = c.tensor("h", 2, (2, 3), digits[:1])
+    on = lambda t: View(t, (Same("u", 2), Same("i", 3))).whole()  # noqa: E731
+    con = c.constraint("members", (u, i))
+    con.add("one way", on(a) - on(b))
+    con.add("other way", on(b) - on(a))
+    c.constraint("entries", (u, i)).add("zero", on(x))
+    for index in range(2):
+        c.publics.append(PublicTensor(p, index, np.zeros((2, 3), np.int64)))
+    rows = np.array([[1, 1, 2], [P - 1, 3, 1]], np.uint64)
+    c.links.append(ModularLink("rows", [(h, rows)], np.zeros((2, 2, 2), np.uint64)))
+    w = Witness(c)
+    for t in c.tensors:
+        w.array(t)[...] = 0
+    return Layout(c), w, {t.name: t for t in c.tensors}
+
+
+# Name of the constraint, tensor, digits (digit, u, ...) set to one, digits set to minus one.
+CANCELLING = {
+    "two members": ("members", "a", [(0, 0, 0)], []),
+    "two entries": ("entries", "x", [(0, 0, 0)], [(0, 0, 1)]),
+    "two steps": ("entries", "x", [(0, 0, 2)], [(0, 1, 2)]),
+    "two public entries": ("public/p", "p", [(0, 0, 1)], [(0, 0, 2)]),
+    "two public digits": ("public/p", "p", [(0, 1, 1)], [(1, 1, 1)]),
+    "two rows of a hash": ("link/rows", "h", [(0, 0, 0, 0)], []),
+    "two hashes of a step": ("link/rows", "h", [(0, 0, 0, 1)], [(0, 0, 1, 1)]),
+    "hashes of two steps": ("link/rows", "h", [(0, 0, 0, 1)], [(0, 1, 0, 1)]),
+}
+
+
+@pytest.mark.parametrize("lie", CANCELLING)
+def test_errors_of_several_equations_do_not_cancel(lie):
+    layout, w, tensors = cancelling_circuit()
+    name, tensor, up, down = CANCELLING[lie]
+    for value, places in ((1, up), (-1, down)):
+        for at in places:
+            w.array(tensors[tensor])[at] = value
+    with light_grinding():
+        assert full_name(layout, w) == f"constraint/{name}"
+        assert verdict(layout, w) == "hidden-equations"
+
+
+def test_zeros_are_a_witness_of_the_cancelling_circuit():
+    layout, w, _ = cancelling_circuit()
+    with light_grinding():
+        verify_circuit(layout, transcript(), prove_circuit(layout, w, transcript(), strict=True))
 
 
 # ------------------------------------------------------------------------------------------------ whole proofs

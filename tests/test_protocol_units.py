@@ -293,6 +293,22 @@ def test_fraction_tree_refuses_another_root(change):
     assert caught.value.check == "range-check/unit"
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 8, 13, 16, 17])
+@pytest.mark.parametrize("block", [4, 1 << 20])
+def test_fraction_tree_of_unit_numerators_is_the_same_in_blocks(count, block, monkeypatch):
+    monkeypatch.setattr("prover.oracle.LEAF_BLOCK", block)
+    q = random_f_array(np.random.default_rng(count), count)
+    depth = ceil_log2(count)
+    ch = strict_channel(depth * (depth - 1), 2 * depth)
+    tree = Tree(lambda: (None, q.copy()))
+    root = tuple(ch.tape.known(v) for v in tree.root())
+    assert tree.root()[0] / tree.root()[1] == total(v.inv() for v in ff.f_list(q))
+    point, pn, qn = fraction_tree(ch, tree, "unit", depth, root)
+    padding = [F.ONE] * ((1 << depth) - count)
+    assert ch.value(pn) == multilinear([F.ONE] * count, point) == prefix_eq(point, count)
+    assert ch.value(qn) == multilinear(ff.f_list(q) + padding, point)
+
+
 def test_unit_numerators_are_those_written_out():
     q = random_f_array(np.random.default_rng(2), 11)
     ones = np.zeros_like(q)

@@ -66,9 +66,11 @@ def warnings(statement: Statement, expected: Expectations) -> list[str]:
         out.append(f"lr = {float(config.lr):g} is far from the usual 1e-4")
     if config.steps * config.batch_size < 10:
         out.append(f"only {config.steps * config.batch_size} samples were probed")
+    if expected.announcement is not None:
+        return out  # it fixes root, N and schema
     if expected.root is None:
-        out.append("the dataset root is not pinned: the proof may be about any data")
-    elif not isinstance(expected.root, DatasetRoot) and expected.announcement is None:
+        out.append("DATASET NOT CHECKED: the proof may be about any data; pass --data-root")
+    elif not isinstance(expected.root, DatasetRoot):
         out.append("only the 32-byte root is pinned: the provider chose N and the schema (give the data.root file)")
     return out
 

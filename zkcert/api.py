@@ -288,7 +288,7 @@ def _statement(
         ("tau", "tau"),
     ):
         if getattr(statement, field) != getattr(announced, field):
-            raise UnusableInput(f"the announcement does not fit: {name} differs")
+            raise UnusableInput(f"the announcement does not fit: {name} changed")
     return statement
 
 
@@ -324,7 +324,7 @@ def _needs_extras(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UnusableInput(f"{what} needs {error.name}: pip install 'zkcert[prove]'") from error
+        raise UnusableInput(f"{what} needs {error.name}: pip install -e '.[prove]' in the checkout") from error
 
 
 def _check_device(device: str) -> None:

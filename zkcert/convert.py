@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from zkcert.errors import UnsupportedLayer, ZkcertError
+from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
 from zkcert.model import Model
 
 _IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
@@ -46,13 +46,16 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
     """The `Model` of a feed-forward module in evaluation mode, traced with torch.fx.
 
     input  {"shape": [C, H, W], "pad": p, "mean": [...], "std": [...]}, see `Model`; the module is taken
-           to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already.
+           to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already: the raw
+           image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
     Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, MaxPool2d and AvgPool2d (no padding, dilation or
     ceil_mode), Flatten, Identity, Dropout, and their functional forms; weights keep their names. Raises
     UnsupportedLayer naming the layer, and what `Model` raises. The result is compared with the module on an
     example, so a reshape that mixes samples or axes is refused.
     """
+    if not isinstance(module, nn.Module):
+        raise UnusableInput(f"from_module needs an nn.Module, not {type(module).__name__}")
     module = copy.deepcopy(module).cpu().eval()
     try:
         traced = fx.symbolic_trace(module)

@@ -348,8 +348,14 @@ def _name(value: object, what: str) -> str:
 
 
 def _check_input(spec: object) -> dict[str, Any]:
-    if not isinstance(spec, dict) or set(spec) != {"shape", "pad", "mean", "std"}:
-        raise UnusableInput("the model's input must have exactly the keys shape, pad, mean, std")
+    if not isinstance(spec, dict):
+        raise UnusableInput("the model's input must be a dictionary with the keys shape, pad, mean, std")
+    spec = {"pad": 0, **spec}
+    keys = {"shape", "pad", "mean", "std"}
+    if lacking := sorted(keys - set(spec)):
+        raise UnusableInput(f"the model's input lacks {', '.join(lacking)}; it has shape, pad, mean, std")
+    if unknown := sorted(ascii(k)[:40] for k in set(spec) - keys):
+        raise UnusableInput(f"the model's input has an unknown key {unknown[0]}; it has shape, pad, mean, std")
     shape = _integers(spec["shape"], 3, 1, "input shape [C, H, W]")
     (pad,) = _integers([spec["pad"]], 1, 0, "input pad")
     checked = {"shape": shape, "pad": pad}

@@ -38,7 +38,7 @@ def parse_beacon(text: str | None) -> bytes | None:
     try:
         beacon = bytes.fromhex(text.removeprefix("0x"))
     except ValueError as error:
-        raise UnusableInput(f"the beacon must be hexadecimal, not {text[:40]!r}") from error
+        raise UnusableInput(f"the beacon must be an even number of hexadecimal digits, not {text[:40]!r}") from error
     if not 1 <= len(beacon) <= MAX_BEACON_BYTES:
         raise UnusableInput(f"the beacon must have 1 to {MAX_BEACON_BYTES} bytes")
     return beacon
