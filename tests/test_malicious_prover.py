@@ -723,14 +723,21 @@ def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
 
 
 def out_of_range():
-    """A witness with a digit beyond its table, and where it lies in X."""
-    w = toy_witness()
-    honest = place_digits(toy_layout(), w)[: toy_layout().digit_count]
-    t = next(t for t in toy_layout().circuit.tensors if t.name == "x")
-    w.array(t)[1].flat[0] = t.digits[1].range.hi + 2
-    changed = place_digits(toy_layout(), w)[: toy_layout().digit_count]
-    (at,) = np.flatnonzero(honest != changed)
-    return w, int(at)
+    """A witness that breaks no identity, with one digit beyond its table, and where it lies in X."""
+    w, layout = toy_witness(), toy_layout()
+    t = next(t for t in layout.circuit.tensors if t.name == "y")
+    low, high = w.array(t)[0].reshape(-1), w.array(t)[1].reshape(-1)
+    index = int(high.argmax())  # far from the lower end of its range
+    low[index] += 1 << 8
+    high[index] -= 1
+    x = place_digits(layout, w)
+    (at,) = [
+        i
+        for seg in layout.segments
+        for i in range(seg.start, seg.stop)
+        if not 0 <= x[i] + seg.shift < layout.tables[seg.cls]
+    ]
+    return w, at
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -781,6 +788,38 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
     )
     check = toy_verdict(*patches, strict=strict, witness=w)
     assert check == ("range-check/table-denominators" if strict else "hidden-equations")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("part", ["digits", "multiplicities"])
+def test_trees_over_other_values_than_the_committed_ones_are_caught(part, strict):
+    """The range check succeeds, on a vector that is not X: only the last sum-check compares the two."""
+    layout, trees = toy_layout(), ProverOracle.trees
+    honest = place_digits(layout, toy_witness())
+    committed, place = toy_witness(), argument.place_digits
+    if part == "digits":
+        committed, _ = out_of_range()
+
+    def placed(layout, witness):
+        x = place(layout, witness)
+        x[layout.multiplicity_start :] = honest[layout.multiplicity_start :] if part == "digits" else 0
+        return x
+
+    def elsewhere(self, alpha):
+        own, self.x = self.x, honest
+        out = trees(self, alpha)
+        for tree in out:
+            leaves = tree.leaves()
+            tree.leaves = lambda leaves=leaves: leaves
+        self.x = own
+        return out
+
+    patches = (
+        mock.patch.object(argument, "place_digits", placed),
+        mock.patch.object(ProverOracle, "trees", elsewhere),
+    )
+    check = toy_verdict(*patches, strict=strict, witness=committed)
+    assert check == ("batch" if strict else "hidden-equations")
 
 
 # ------------------------------------------------------------------------------------------------ messages
