@@ -143,5 +143,5 @@ def test_base_install_says_which_package_is_missing(tiny, tmp_path, command):
     done = run_without(HEAVY, "zkcert.cli", *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "pip install 'zkcert[prove]'" in done.stderr.splitlines()[-1]
+    assert "pip install -e '.[prove]'" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
