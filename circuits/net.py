@@ -41,6 +41,7 @@ FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
 WEIGHT = radix(B22, balanced(15))  # |w| < 2^36
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
+MAX_INPUT = 1 << 18  # values of one padded sample
 MAX_TABLE = 1 << 22  # entries of a public index table
 MATMUL_TERMS = 1 << 10  # digits below 2^21 in magnitude: 2^42 * 2^10 stays exact in float64
 

@@ -24,7 +24,7 @@ from .ir import (
     radix,
     unsigned,
 )
-from .net import MAX_TABLE, VALUE, Net, Value
+from .net import MAX_INPUT, VALUE, Net, Value
 from .wide import CarryStep, Domain, Limbs, assert_zero
 from .witness import Witness
 
@@ -53,14 +53,14 @@ class Samples:
         self.slope, self.offset = affine
         per = 1 if kind == "u8" else Q32_BYTES
         self.count = self.pixels * per + label_bytes
+        if channels * (height + 2 * pad) * (width + 2 * pad) > MAX_INPUT:
+            raise UnusableInput(f"inputs of shape {spec['shape']} with padding {pad} are too large to prove")
         circuit, t, b = net.circuit, net.steps, net.batch
         self.bytes = circuit.tensor("sample/bytes", t, (b, self.count), radix(BYTE))
         self.rho = circuit.tensor("sample/randomness", t, (b, sis.RHO), radix(BYTE))
         parts = [(self.bytes, sis.matrix(b"A", self.count)), (self.rho, sis.matrix(b"S", sis.RHO))]
         circuit.links.append(ModularLink("sample", parts, hashes))
 
-        if channels * (height + 2 * pad) * (width + 2 * pad) > MAX_TABLE:
-            raise UnusableInput(f"inputs of shape {spec['shape']} with padding {pad} are too large to prove")
         step, batch = DomainAxis("step", t), net.batch_axis()
         padded = (height + 2 * pad) * (width + 2 * pad)
         s = DomainAxis("s", padded)

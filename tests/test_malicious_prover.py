@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from circuits.compile import Certificate, Trace
-from circuits.head.score import Score, StepSize
+from circuits.head import exponential, logarithm, score, softmax
+from circuits.head.score import SCALED_LOSS_LIMBS, Score, StepSize
 from circuits.head.softmax import Softmax
 from circuits.ir import (
     BIT,
@@ -335,6 +336,19 @@ def test_a_window_without_a_choice_is_named(cnn):
         assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/choice"
 
 
+def test_a_pooled_value_above_its_window_is_named(cnn):
+    """y and all slacks one more: only the chosen position's slack should have been zero."""
+    pool = next(layer for layer in cnn.certificate.layers if isinstance(layer, MaxPool2d))
+    w, windows = cnn.witness, pool.s.size
+    with altered(w, pool.y.tensor, pool.slack):
+        y, slack = w.value(pool.y.tensor), w.value(pool.slack)
+        y[0, 0, 0, 0] += 1
+        slack[0, 0, 0, ::windows] += 1
+        w.put(pool.y.tensor, y)
+        w.put(pool.slack, slack)
+        assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/forward"
+
+
 def test_an_unattained_maximum_is_named(cnn):
     head, w = cnn.certificate.head, cnn.witness
     with altered(w, head.is_top.tensor) as (bits,):
@@ -513,6 +527,36 @@ def test_another_loss_scale_is_named(shift):
 def test_a_log_ratio_off_by_one_unit_is_named(cnn):
     lie = after(Score, "log_ratio", lambda self, y, *_: y + 1)
     assert lying_name(cnn.case, lie) == "constraint/score/ratios"
+
+
+def test_an_exponential_beyond_64_nats_that_is_not_zero_is_named():
+    """The prover calls the excess over 64 nats a remainder and keeps exp of the rest."""
+    graph = Graph(np.random.default_rng(7), [1, 3, 4]).flatten().linear(4)
+    weights = graph.params["linear1.weight"]
+    weights[0], weights[1:] = 14, -14  # about 170 nats between the first class and the others
+    case = graph.case(labels=np.ones((2, 3), np.int64))
+    honest_evaluate = exponential.evaluate
+    far = []
+
+    def evaluate(x):
+        out = honest_evaluate(x)
+        far.append(np.any(out["far"]))
+        return {**out, "far": out["far"] * 0, "y": out["ys"][-1]}
+
+    patches = (mock.patch.object(exponential, "evaluate", evaluate), mock.patch.object(softmax, "evaluate", evaluate))
+    assert lying_name(case, *patches) == "constraint/softmax"
+    assert any(far)
+
+
+def test_a_logarithm_that_loses_the_top_of_its_argument_is_named(cnn):
+    """The scaled loss is shifted past its last limb, and the logarithm of what remains is taken."""
+    honest_evaluate = logarithm.evaluate
+
+    def evaluate(v, limbs):
+        return honest_evaluate(v & ((1 << 44) - 1) if limbs == SCALED_LOSS_LIMBS else v, limbs)
+
+    patches = (mock.patch.object(logarithm, "evaluate", evaluate), mock.patch.object(score, "evaluate_ln", evaluate))
+    assert lying_name(cnn.case, *patches) == "constraint/score/ratios"
 
 
 # -- other data
