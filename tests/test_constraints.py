@@ -774,7 +774,8 @@ def ranges(case: Case) -> list[tuple[str, int, int]]:
         ("squares/.*[.]01", -1 << 59, 1 << 60),
         ("score/y", -(1 << 39) - (1 << 21), 1 << 40),
         ("weight/.*", -(1 << 36) - (1 << 21), 1 << 37),
-        ("input|softmax/max|score/sum|gradient/.*|[EV]/.*|.*/(z|y|dx|dz)", -(1 << 43) - (1 << 21), 1 << 44),
+        ("input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|dx|dz)", -(1 << 43) - (1 << 21), 1 << 44),
+        ("score/sum", -(1 << 51) - (1 << 43) - (1 << 21), 1 << 52),
     ]
 
 

@@ -93,6 +93,18 @@ def test_a_model_without_weights_is_refused() -> None:
         Certificate(plan)
 
 
+def test_hundreds_of_steps_with_log_ratios_of_one_sign_fit() -> None:
+    case = Graph(np.random.default_rng(0), [1, 3, 4]).flatten().linear(4)
+    certificate = Certificate(case.case(steps=400, batch=1, rho=Fraction(1, 1000)).plan)
+    assert certificate.score.sum_y.tensor.bounds()[1] > 1024 << 39
+
+
+def test_inputs_too_large_to_hash_are_refused_before_the_hash_matrix_is_built() -> None:
+    plan = tiny_mlp().plan
+    with pytest.raises(UnusableInput, match="too large to prove"):
+        Certificate(replace(plan, input={**plan.input, "shape": [1, 4096, 4096]}))
+
+
 def test_a_model_that_ends_in_a_flattened_convolution_is_refused() -> None:
     rng = np.random.default_rng(0)
     case = Graph(rng, [1, 3, 4]).conv(4, (3, 4)).flatten().case()

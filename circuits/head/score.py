@@ -201,7 +201,7 @@ class Score:
 
         # -- deviation
         self.whole = Domain(())
-        self.sum_y = self.whole.wire(circuit, "score/sum", radix(B22, B22))
+        self.sum_y = self.whole.wire(circuit, "score/sum", radix(B22, B22, balanced(8)))
         self.sum_yy = self.whole.wire(circuit, "score/squares", radix(*[U22] * SLACK_LIMBS))
         self.slack = self.whole.wire(circuit, "score/slack", radix(*[U22] * SLACK_LIMBS))
         con = circuit.constraint("score/squares", (), (step,))
