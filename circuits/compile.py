@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -36,7 +36,7 @@ class Plan:
     """The public inputs that determine the circuit.
 
     graph, input, affine: the model's structure (see zkcert.model); weights: name -> int64 Q31.32, in graph order;
-    kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160); revealed: T^2 Var or None.
+    kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160).
     """
 
     graph: Sequence[Mapping[str, Any]]
@@ -136,9 +136,7 @@ class Certificate:
     def circuit(self) -> Circuit:
         return self.net.circuit
 
-    def execute(
-        self, samples: U8, rho: U8, progress: Callable[[int, int], None] | None = None
-    ) -> tuple[Witness, Trace]:
+    def execute(self, samples: U8, rho: U8) -> tuple[Witness, Trace]:
         """Run the probe in exact integers and fill the witness (all but the threshold).
 
         samples: uint8 (T, B, bytes), rho: uint8 (T, B, 1280). Raises RangeOverflow, GradientTooSmall.
@@ -175,8 +173,6 @@ class Certificate:
             else:
                 for param in self.parameters:
                     param.second_pass(w, t, acc[param.g.name])
-            if progress:
-                progress(p + 1, self.net.passes)
         self.head.finish(w, trace.losses)
         self.size.finish(w, trace.norms, steps_q)
         self.score.finish(w, trace.norms, trace.losses, trace.scales, trace.ys)

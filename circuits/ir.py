@@ -12,6 +12,7 @@ than p in magnitude, so that the identity modulo p, which is what is proved, is 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -118,15 +119,19 @@ def axis_blocks(size: int) -> list[tuple[int, int]]:
 # ------------------------------------------------------------------------------------------------ sources, views
 
 
-class Source:
+class Source(ABC):
     """How a tensor axis of length `size` is indexed from domain axes `axes`: a public linear map."""
 
-    axes: tuple[str, ...] = ()
     size: int
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The domain axes it reads."""
+        return ()
+
+    @abstractmethod
     def vector(self, vecs: Vectors) -> U64:
         """Weights (2, size) of the tensor axis induced by weights `vecs[axis]` of the domain axes."""
-        raise NotImplementedError
 
     def terms(self) -> int:
         """Largest number of tensor entries one domain index reads (for bounds)."""
@@ -145,7 +150,7 @@ class Same(Source):
     size: int
 
     @property
-    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+    def axes(self) -> tuple[str, ...]:
         return (self.axis,)
 
     def vector(self, vecs: Vectors) -> U64:
@@ -164,7 +169,7 @@ class Map(Source):
     size: int
 
     @property
-    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+    def axes(self) -> tuple[str, ...]:
         return (self.axis,)
 
     def vector(self, vecs: Vectors) -> U64:
@@ -197,7 +202,7 @@ class Gather(Source):
     size: int
 
     @property
-    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+    def axes(self) -> tuple[str, ...]:
         return (self.k, self.s)
 
     def vector(self, vecs: Vectors) -> U64:
@@ -226,7 +231,7 @@ class SuffixGather(Source):
     size: int
 
     @property
-    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+    def axes(self) -> tuple[str, ...]:
         return (self.k, self.s)
 
     def vector(self, vecs: Vectors) -> U64:
@@ -273,7 +278,7 @@ class GatherSum(Source):
     size: int
 
     @property
-    def axes(self) -> tuple[str, ...]:  # type: ignore[override]
+    def axes(self) -> tuple[str, ...]:
         return (self.s,)
 
     def vector(self, vecs: Vectors) -> U64:

@@ -19,7 +19,6 @@ from .ir import Circuit, Tensor, ceil_log2
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
-MASK_ROWS = 4
 MULTIPLICITY_BLOCK = 16
 
 

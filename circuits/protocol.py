@@ -456,7 +456,7 @@ def span_at(layout: Layout, span: Span, z: list[F]) -> F:
     if span.start == 0:
         return prefix_eq2(point, z, span.count)
     bits = layout.multiplicity_bits
-    value, full, cut = F.ZERO, ff.eq_eval(point[n - bits :], z[n - bits :]), n - bits
+    full, cut = ff.eq_eval(point[n - bits :], z[n - bits :]), n - bits
     blocks = np.arange(-(-span.count >> bits))
     heads = ff.f_mul(eq_at(point[:cut], blocks), eq_at(z[:cut], blocks + (span.start >> bits)))
     rest = span.count & ((1 << bits) - 1)

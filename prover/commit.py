@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
@@ -27,13 +25,7 @@ class UnluckyMasks(Exception):
 class MatrixCommitment:
     """Encodes and hashes X block by block; keeps the codewords for the opening."""
 
-    def __init__(
-        self,
-        x: NDArray[np.int32],
-        code: MatrixCode,
-        secret: bytes,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
+    def __init__(self, x: NDArray[np.int32], code: MatrixCode, secret: bytes) -> None:
         """x: int32 (entries,), at most ``2 * code.width * code.data_rows`` of them."""
         self.code = code
         data = np.zeros(2 * code.width * code.mask_row, np.int32)
@@ -52,8 +44,6 @@ class MatrixCommitment:
             for h, column in zip(hashers, flat, strict=True):
                 h.update(column.data)
             self.blocks.append(block)
-            if progress:
-                progress(stop, code.rows)
         leaves = np.frombuffer(b"".join(h.digest() for h in hashers), np.uint8).reshape(-1, 32)
         self.tree = MerkleTree(leaves, b"matrix")
 

@@ -62,12 +62,6 @@ def _reduce(x):
 
 
 @_inline
-def _add(x, y):
-    s = x + y
-    return min(s, s - _P)
-
-
-@_inline
 def _sub(x, y):
     s = x - y
     return min(s, s + _P)

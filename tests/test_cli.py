@@ -423,6 +423,17 @@ def test_prove_refuses_labels_beyond_the_models_classes(run, tiny):
     assert files() == {"labels.npz", "data.zkd", "data.root"}
 
 
+def test_announce_replaces_another_announcement_only_when_forced(run, tiny):
+    options = ("announce", tiny.model, tiny.root, *PROBE, "--tau")
+    assert run(*options, 3).code == 0
+    first = Path("announce.json").read_bytes()
+    assert run(*options, 3).code == 0
+    refused(run(*options, 4), 2, "announce.json", "--force")
+    assert Path("announce.json").read_bytes() == first
+    assert run(*options, 4, "--force").code == 0
+    assert Path("announce.json").read_bytes() != first
+
+
 def test_prove_refuses_data_and_model_that_were_not_announced(run, tiny):
     assert run("commit", tiny.dataset).code == 0
     from_sequential(mlp(12, [6], TINY_CLASSES, seed=9), input=TINY_INPUT).save("other.pt")

@@ -140,6 +140,7 @@ class Verdict:
             "parameters": report.parameters,
             "proof_bytes": report.proof_bytes,
             "soundness_bits": round(report.soundness.bits, 2),
+            "soundness_terms": {name: round(term, 1) for name, term in report.soundness.terms},
             "checked": {
                 "tau": decimal_text(expected.tau),
                 "data_root": None if root is None else root.hex(),

@@ -129,6 +129,13 @@ class Announcement:
         return self.statement.announcement_digest
 
 
+def _announces(path: File, statement: Statement) -> bool:
+    try:
+        return load_announcement(os.fspath(path)).announcement_digest == statement.announcement_digest
+    except UnusableInput:
+        return False
+
+
 def announce(
     model: File,
     data_root: File,
@@ -136,11 +143,13 @@ def announce(
     *,
     tau: object,
     config: ProbeConfig | None = None,
+    force: bool = False,
 ) -> Announcement:
     """Fix circuit, weights, dataset, configuration and threshold, so that a beacon can be drawn afterwards.
 
     The beacon decides which samples are drawn. Whoever knows it before the model is fixed can try tiny changes of
     the model until good samples come up; therefore announce first. Statements without a circuit are refused here.
+    Another file of that name is replaced only with `force`: its digest may have been published.
     """
     from circuits.statement import certificate
 
@@ -148,6 +157,8 @@ def announce(
     statement = Statement.of(loaded, root, config or ProbeConfig(), check_tau(tau))
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
+    if not force and Path(out).exists() and not _announces(out, statement):
+        raise UnusableInput(f"{out} exists and says something else: choose another name, or --force")
     save_announcement(statement, os.fspath(out))
     return Announcement(statement, Path(out))
 

@@ -165,10 +165,11 @@ def announce(
     lr: Rate = None,
     eps: Epsilon = None,
     variant: Variant = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace another announcement of that name.")] = False,
 ) -> None:
     """Fix everything but the beacon and print the digest to publish."""
     given = _given(steps=steps, batch_size=batch_size, rho=rho, lr=lr, eps=eps, variant=variant)
-    result = api.announce(model, data_root, file, tau=tau, config=ProbeConfig(**given))
+    result = api.announce(model, data_root, file, tau=tau, config=ProbeConfig(**given), force=force)
     out.print(f"digest  {result.digest.hex()}")
     out.print(f"file    {result.path}")
     err.print("Publish the digest first; only then let the verifier, or public randomness, give the beacon.")

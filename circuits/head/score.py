@@ -48,7 +48,6 @@ from .softmax import MAX_SCALE, GradientTooSmall, Softmax
 
 Ints = NDArray[np.object_]
 Q_DIGITS = radix(U22, unsigned(17))
-Q_BITS = 40
 LOG_RATIO = radix(B22, balanced(18))  # |y| < 2^39 / 2^32 = 128 nats
 NORM_LIMBS = 5
 SCALED_LOSS_LIMBS = 6
@@ -221,7 +220,7 @@ class Score:
         limbs = Limbs().add_const((steps * tau) ** 2).add_value(self.slack, -1)
         limbs.add_value(self.sum_yy, -steps).add_product(s, s)
         self.slack_carries = assert_zero(circuit, self.deviation, self.whole, "threshold", limbs)
-        self.tau, self.revealed = tau, revealed
+        self.tau = tau
         if revealed is not None:
             value = (steps * tau) ** 2 - revealed
             if revealed < 0 or not 0 <= value < 1 << (DIGIT_BITS * SLACK_LIMBS):

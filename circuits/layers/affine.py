@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -39,21 +40,21 @@ class Affine(Layer):
     position_axes: tuple[DomainAxis, ...]
     input_axes: tuple[DomainAxis, ...]
 
+    @abstractmethod
     def input_sources(self) -> tuple[Source, ...]:
         """Sources of the input's inner axes in terms of output and kernel axes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def output_sources(self) -> tuple[Source, ...]:
         """Sources of the output's inner axes in terms of input and kernel axes (for the input gradient)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def columns(self, x: I64) -> I64:
         """Input digits (d, B, ...) as (d, B * positions, summed)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scatter_columns(self, limbs: list[I64], batch: int) -> list[I64]:
         """Transpose of `columns`: (B * positions, summed) limbs to (B, ...) input positions."""
-        raise NotImplementedError
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, weight_shape: tuple[int, ...]) -> None:
         self.name, self.x, self.net = node["name"], x, net

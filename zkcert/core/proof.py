@@ -26,9 +26,6 @@ class Reader:
         self.at += count
         return self.data[self.at - count : self.at]
 
-    def u32(self) -> int:
-        return int(struct.unpack("<I", self.take(4))[0])
-
     def u64(self) -> int:
         return int(struct.unpack("<Q", self.take(8))[0])
 
