@@ -89,8 +89,8 @@ def test_commit_announce_prove_verify_through_the_command_line(run, tiny):
     proved = done.json
     assert proved["announcement"] == digest
     assert proved["bytes"] == Path("proof.bin").stat().st_size
-    assert proved["cross_check"] < 1e-7
-    assert proved["statement"]["score"] == pytest.approx(proved["score"])
+    assert proved["private"]["cross_check"] < 1e-7
+    assert proved["statement"]["score"] == pytest.approx(proved["private"]["score"])
     assert {"load", "witness", "reference", "self-check"} <= {phase["name"] for phase in proved["phases"]}
     assert [line.split()[0] for line in done.err.splitlines()][:3] == ["load", "witness", "reference"]
 
@@ -99,12 +99,12 @@ def test_commit_announce_prove_verify_through_the_command_line(run, tiny):
         checked = run(command, "proof.bin", tiny.model, "--tau", 5, *pins, "--json")
         assert (checked.code, checked.err) == (0, "")
         assert checked.json["accepted"] is True
-        assert checked.json["score"] == pytest.approx(proved["score"])
+        assert checked.json["score"] == pytest.approx(proved["private"]["score"])
         assert checked.json["tau"] == "4.5"
         assert checked.json["warnings"] == ["only 4 samples were probed"]
 
     measured = run("measure", tiny.model, "mine.zkd", "--beacon", "c0ffee", *options[2:], "--json").json
-    assert measured["score"] == pytest.approx(proved["score"], abs=1e-7)
+    assert measured["score"] == pytest.approx(proved["private"]["score"], abs=1e-7)
     assert np.shape(measured["indices"]) == (2, 2)
     assert files() == {"floats.npz", "mine.zkd", "mine.root", "announce.json", "proof.bin"}
 

@@ -189,12 +189,12 @@ class ProofResult:
         return max(phase.peak_rss_bytes for phase in self.phases)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values; the statement's own score is null unless the proof reveals it."""
+        """JSON values. What stands under "private" is not in the proof: keep it out of public logs."""
         from verifier.__main__ import decimal_text, statement_dict
 
         return {
             "proof": str(self.path),
-            "score": self.score,
+            "private": {"score": self.score, "cross_check": self.cross_check},
             "tau": decimal_text(self.tau),
             "bytes": self.size,
             "seconds": round(self.seconds, 3),
@@ -203,7 +203,6 @@ class ProofResult:
                 {"name": p.name, "seconds": round(p.seconds, 3), "peak_rss_bytes": p.peak_rss_bytes}
                 for p in self.phases
             ],
-            "cross_check": self.cross_check,
             "announcement": self.statement.announcement_digest.hex(),
             "statement": statement_dict(self.statement),
         }
