@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from prover import kernels
+from prover.kernels import arith
 from tests import twins
 from zkcert.core.field import F, P, eq_table, f_fft, f_list
 
@@ -17,11 +18,10 @@ LENGTHS = [1, 2, 3, 4, 7, 16, 33, 64, 95, 130]
 def cut(request, monkeypatch):
     """Run each test as one piece, and as many pieces as the number of units allows."""
     if request.param == "whole":
-        monkeypatch.setattr(kernels, "THREADS", 1)
+        monkeypatch.setattr(arith, "THREADS", 1)
         return
-    spread = kernels._spread
-    monkeypatch.setattr(kernels, "THREADS", 3)
-    monkeypatch.setattr(kernels, "_spread", lambda kernel, size, grain, *args: spread(kernel, size, 1, *args))
+    monkeypatch.setattr(arith, "THREADS", 3)
+    monkeypatch.setattr(arith, "MAX_GRAIN", 1)
 
 
 @pytest.fixture

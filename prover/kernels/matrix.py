@@ -1,0 +1,276 @@
+"""Linear combinations of rows of digits and field elements."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import overload
+
+from zkcert.core.field import F, U64Array, f_mul_scalar, f_neg, f_sum
+
+from .arith import (
+    M31,
+    M32,
+    S2,
+    S31,
+    S32,
+    WIDTH,
+    ZERO,
+    IntArray,
+    flat,
+    fold,
+    inline,
+    kernel,
+    mul,
+    reduce,
+    rotate,
+    scalar,
+    spread,
+    sub,
+    total,
+)
+
+
+def _biased(x):
+    """x + 2^31 of an int32, x + 2^45 of an int64 |x| < 2^45, as u64."""
+
+
+@overload(_biased)
+def _biased_overload(x):
+    if x.bitwidth == 32:
+        return lambda x: np.uint64(np.uint32(x)) ^ np.uint64(1 << 31)
+    return lambda x: np.uint64(x + (1 << 45))
+
+
+@inline
+def _join(a, b, c, d, g):
+    """Canonical residue of a + 2^32 b + 2^31 (c + 2^32 d) + 4 g."""
+    return reduce(fold(a) + rotate(b, S32) + fold(rotate(c, S31) + rotate(d, S2) + rotate(g, S2)))
+
+
+@inline
+def _pair(x, y, a0, a1, b0, b1):
+    """Terms of the accumulators of `_join` for x*a + y*b: x, y < 2^46; a = (a1 << 31) + a0 <= p, b alike."""
+    x0, x1, y0, y1 = x & M32, x >> S32, y & M32, y >> S32
+    a0, a1, b0, b1 = a0 & M31, a1 & M31, b0 & M31, b1 & M31
+    low, mid = x0 * a0 + y0 * b0, x0 * a1 + y0 * b1
+    top = x1 * a0 + y1 * b0  # of weight 2^32
+    return (
+        low & M32,
+        (low >> S32) + (top & M32),
+        mid & M32,
+        mid >> S32,
+        x1 * a1 + y1 * b1 + ((top >> S32) << np.uint64(1)),
+    )
+
+
+def _limbs(v: U64Array) -> U64Array:
+    """Limbs (4, ...) of 31 bits of the lanes of v (2, ...): re low, re high, im low, im high."""
+    return np.stack((v[0] & M31, v[0] >> S31, v[1] & M31, v[1] >> S31))
+
+
+@kernel
+def _fold_int(x, v, offset, out, start, stop):
+    _, n, inner = x.shape
+    rows, tiles = v.shape[1], -(-inner // WIDTH)
+    acc = np.empty((10, WIDTH), np.uint64)
+    a, b, c, d, g, p, q, s, t, h = acc
+    for task in range(start, stop):
+        o, first, row = task // (rows * tiles), task // rows % tiles * WIDTH, task % rows
+        width = min(WIDTH, inner - first)
+        acc[:] = ZERO
+        for k in range(0, n, 2):
+            xs, ys = x[o, k, first : first + width], x[o, min(k + 1, n - 1), first : first + width]
+            a0, a1, c0, c1 = v[0, row, k], v[1, row, k], v[2, row, k], v[3, row, k]
+            b0 = b1 = d0 = d1 = ZERO
+            if k + 1 < n:
+                b0, b1, d0, d1 = v[0, row, k + 1], v[1, row, k + 1], v[2, row, k + 1], v[3, row, k + 1]
+            for j in range(width):
+                xj, yj = _biased(xs[j]), _biased(ys[j])
+                z0, z1, z2, z3, z4 = _pair(xj, yj, a0, a1, b0, b1)
+                a[j], b[j], c[j], d[j], g[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3, g[j] + z4
+                z0, z1, z2, z3, z4 = _pair(xj, yj, c0, c1, d0, d1)
+                p[j], q[j], s[j], t[j], h[j] = p[j] + z0, q[j] + z1, s[j] + z2, t[j] + z3, h[j] + z4
+        yr, yi = out[0, o, row, first : first + width], out[1, o, row, first : first + width]
+        for j in range(width):
+            yr[j] = sub(_join(a[j], b[j], c[j], d[j], g[j]), offset[0, row])
+            yi[j] = sub(_join(p[j], q[j], s[j], t[j], h[j]), offset[1, row])
+
+
+@kernel
+def _fold_int_dot(x, v, offset, out, start, stop):
+    n, rows = x.shape[1], v.shape[1]
+    half = n // 2
+    for task in range(start, stop):
+        i, row = task // rows, task % rows
+        xs, ys = x[i, :half], x[i, half : 2 * half]
+        a0, a1, c0, c1 = v[0, row, :half], v[1, row, :half], v[2, row, :half], v[3, row, :half]
+        b0, b1 = v[0, row, half : 2 * half], v[1, row, half : 2 * half]
+        d0, d1 = v[2, row, half : 2 * half], v[3, row, half : 2 * half]
+        a = b = c = d = g = p = q = s = t = h = ZERO
+        for j in range(half):
+            xj, yj = _biased(xs[j]), _biased(ys[j])
+            z0, z1, z2, z3, z4 = _pair(xj, yj, a0[j], a1[j], b0[j], b1[j])
+            a, b, c, d, g = a + z0, b + z1, c + z2, d + z3, g + z4
+            z0, z1, z2, z3, z4 = _pair(xj, yj, c0[j], c1[j], d0[j], d1[j])
+            p, q, s, t, h = p + z0, q + z1, s + z2, t + z3, h + z4
+        if n % 2:
+            xj, j = _biased(x[i, n - 1]), n - 1
+            z0, z1, z2, z3, z4 = _pair(xj, ZERO, v[0, row, j], v[1, row, j], ZERO, ZERO)
+            a, b, c, d, g = a + z0, b + z1, c + z2, d + z3, g + z4
+            z0, z1, z2, z3, z4 = _pair(xj, ZERO, v[2, row, j], v[3, row, j], ZERO, ZERO)
+            p, q, s, t, h = p + z0, q + z1, s + z2, t + z3, h + z4
+        out[0, i, row] = sub(_join(a, b, c, d, g), offset[0, row])
+        out[1, i, row] = sub(_join(p, q, s, t, h), offset[1, row])
+
+
+def fold_matrix(x: IntArray, v: U64Array) -> U64Array:
+    """sum_n v[row, n] x[outer, n, inner], shape (2, outer, rows, inner).
+
+    x int32 or int64 (outer, n, inner), |x| < 2^45, n < 2^18; v (2, rows, n).
+    """
+    outer, n, inner = x.shape
+    rows = v.shape[1]
+    offset = f_mul_scalar(f_sum(v), F(1 << (31 if x.dtype == np.int32 else 45)))
+    if inner >= 16:
+        out = np.empty((2, outer, rows, inner), np.uint64)
+        tasks, grain = outer * -(-inner // WIDTH) * rows, 1 + (1 << 17) // (n * min(inner, WIDTH))
+        spread(_fold_int, tasks, grain, flat(x), _limbs(v), offset, out)
+        return out
+    x = flat(x.transpose(0, 2, 1)).reshape(-1, n)
+    out = np.empty((2, outer * inner, rows), np.uint64)
+    spread(_fold_int_dot, outer * inner * rows, 1 + (1 << 17) // n, x, _limbs(v), offset, out)
+    return np.ascontiguousarray(out.reshape(2, outer, inner, rows).swapaxes(2, 3))
+
+
+@kernel
+def _fold_f(x, v, out, start, stop):
+    n, inner = x.shape[2:]
+    rows, tiles = v.shape[1], -(-inner // WIDTH)
+    acc = np.empty((4, WIDTH), np.uint64)
+    a, b, c, d = acc
+    for task in range(start, stop):
+        o, first, row = task // (rows * tiles), task // rows % tiles * WIDTH, task % rows
+        width = min(WIDTH, inner - first)
+        acc[:] = ZERO
+        for k in range(n):
+            xr, xi = x[0, o, k, first : first + width], x[1, o, k, first : first + width]
+            vr, vi = v[0, row, k], v[1, row, k]
+            for j in range(width):
+                zr, zi = mul(xr[j], xi[j], vr, vi)
+                a[j], b[j] = a[j] + (zr & M32), b[j] + (zr >> S32)
+                c[j], d[j] = c[j] + (zi & M32), d[j] + (zi >> S32)
+        yr, yi = out[0, o, row, first : first + width], out[1, o, row, first : first + width]
+        for j in range(width):
+            yr[j], yi[j] = total(a[j], b[j]), total(c[j], d[j])
+
+
+@kernel
+def _fold_f_dot(x, v, out, start, stop):
+    rows = v.shape[1]
+    for task in range(start, stop):
+        i, row = task // rows, task % rows
+        xr, xi, vr, vi = x[0, i], x[1, i], v[0, row], v[1, row]
+        a = b = c = d = ZERO
+        for j in range(len(xr)):
+            zr, zi = mul(xr[j], xi[j], vr[j], vi[j])
+            a, b, c, d = a + (zr & M32), b + (zr >> S32), c + (zi & M32), d + (zi >> S32)
+        out[0, i, row], out[1, i, row] = total(a, b), total(c, d)
+
+
+def fold_matrix_f(x: U64Array, v: U64Array) -> U64Array:
+    """fold_matrix for an F array x (2, outer, n, inner)."""
+    _, outer, n, inner = x.shape
+    rows = v.shape[1]
+    if inner >= 16:
+        out = np.empty((2, outer, rows, inner), np.uint64)
+        tasks, grain = outer * -(-inner // WIDTH) * rows, 1 + (1 << 16) // (n * min(inner, WIDTH))
+        spread(_fold_f, tasks, grain, flat(x), flat(v), out)
+        return out
+    x = flat(x.swapaxes(2, 3)).reshape(2, -1, n)
+    out = np.empty((2, outer * inner, rows), np.uint64)
+    spread(_fold_f_dot, outer * inner * rows, 1 + (1 << 16) // n, x, flat(v), out)
+    return np.ascontiguousarray(out.reshape(2, outer, inner, rows).swapaxes(2, 3))
+
+
+@kernel
+def _axpy(w_r, w_i, cr, ci, x_r, x_i, start, stop):
+    wr, wi, xr, xi = w_r[start:stop], w_i[start:stop], x_r[start:stop], x_i[start:stop]
+    for i in range(stop - start):
+        zr, zi = mul(xr[i], xi[i], cr, ci)
+        wr[i], wi[i] = reduce(wr[i] + fold(zr)), reduce(wi[i] + fold(zi))
+
+
+def axpy_outer(w: U64Array, pos: int, coef: F, base: U64Array) -> None:
+    """w[:, pos : pos + m] += coef * base in place: w (2, n) with contiguous lanes, base (2, m)."""
+    m = base.shape[1]
+    if not (w.flags.writeable and w.strides[1] == 8 and 0 <= pos <= w.shape[1] - m):
+        raise ValueError("w must have writeable contiguous lanes that hold the range")
+    target = w[0, pos : pos + m], w[1, pos : pos + m]
+    spread(_axpy, m, 1 << 16, *target, *scalar(coef), *lanes(base))
+
+
+@kernel
+def _combine_int(coefs, x, offset, out, start, stop):
+    """coefs (6, k, R): limbs of re, im and -im; x (R, 2C)."""
+    count, columns = coefs.shape[1], x.shape[1] // 2
+    acc = np.empty((8, WIDTH), np.uint64)
+    a, b, c, d, p, q, s, t = acc
+    for task in range(start, stop):
+        first, k = task // count * WIDTH, task % count
+        width = min(WIDTH, columns - first)
+        acc[:] = ZERO
+        for r in range(len(x)):
+            y = x[r, 2 * first : 2 * (first + width)]
+            r0, r1, i0, i1 = coefs[0, k, r], coefs[1, k, r], coefs[2, k, r], coefs[3, k, r]
+            n0, n1 = coefs[4, k, r], coefs[5, k, r]
+            for j in range(width):
+                xj, yj = _biased(y[2 * j]), _biased(y[2 * j + 1])
+                z0, z1, z2, z3, _ = _pair(xj, yj, r0, r1, n0, n1)
+                a[j], b[j], c[j], d[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3
+                z0, z1, z2, z3, _ = _pair(xj, yj, i0, i1, r0, r1)
+                p[j], q[j], s[j], t[j] = p[j] + z0, q[j] + z1, s[j] + z2, t[j] + z3
+        yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
+        for j in range(width):
+            yr[j] = sub(_join(a[j], b[j], c[j], d[j], ZERO), offset[0, k])
+            yi[j] = sub(_join(p[j], q[j], s[j], t[j], ZERO), offset[1, k])
+
+
+@kernel
+def _combine_f(coefs, x, out, start, stop):
+    """coefs (2, k, R), x (R, 2C)."""
+    count, columns = coefs.shape[1], x.shape[1] // 2
+    acc = np.empty((4, WIDTH), np.uint64)
+    a, b, c, d = acc
+    for task in range(start, stop):
+        first, k = task // count * WIDTH, task % count
+        width = min(WIDTH, columns - first)
+        acc[:] = ZERO
+        for r in range(len(x)):
+            y = x[r, 2 * first : 2 * (first + width)]
+            cr, ci = coefs[0, k, r], coefs[1, k, r]
+            for j in range(width):
+                zr, zi = mul(y[2 * j], y[2 * j + 1], cr, ci)
+                a[j], b[j] = a[j] + (zr & M32), b[j] + (zr >> S32)
+                c[j], d[j] = c[j] + (zi & M32), d[j] + (zi >> S32)
+        yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
+        for j in range(width):
+            yr[j], yi[j] = total(a[j], b[j]), total(c[j], d[j])
+
+
+def combine_rows(coefs: U64Array, x: IntArray) -> U64Array:
+    """sum_r coefs[k, r] (x[r, c, 0] + i_unit x[r, c, 1]), shape (2, k, C).
+
+    coefs (2, k, R); x (R, C, 2) of signed int32 or of canonical uint64 lanes.
+    """
+    rows, columns, _ = x.shape
+    count = coefs.shape[1]
+    out = np.empty((2, count, columns), np.uint64)
+    tasks, grain = count * -(-columns // WIDTH), 1 + (1 << 16) // (rows * min(columns, WIDTH))
+    joined = flat(x).reshape(rows, 2 * columns)
+    if x.dtype == np.uint64:
+        spread(_combine_f, tasks, grain, flat(coefs), joined, out)
+    else:
+        limbs = np.concatenate((_limbs(coefs), _limbs(f_neg(coefs))[2:]))
+        offset = f_mul_scalar(f_sum(coefs), F(1 << 31, 1 << 31))
+        spread(_combine_int, tasks, grain, limbs, joined, offset, out)
+    return out
