@@ -40,8 +40,9 @@ from prover import argument
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
-from prover.oracle import ProverOracle, Tree, place_digits
+from prover.oracle import ProverOracle, place_digits
 from prover.pads import PadCommitment
+from prover.trees import Tree
 from tests.builders import Case, Graph, link_values, tiny_cnn, tiny_mlp, violations
 from tests.toys import certified, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy
 from verifier.argument import verify_circuit

@@ -32,8 +32,9 @@ from circuits.witness import Witness
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
-from prover.oracle import Tree, place_digits
+from prover.oracle import place_digits
 from prover.pads import PadCommitment
+from prover.trees import Tree
 from tests.builders import tiny_cnn, tiny_mlp
 from tests.toys import (
     light_grinding,
@@ -296,7 +297,7 @@ def test_fraction_tree_refuses_another_root(change):
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 8, 13, 16, 17])
 @pytest.mark.parametrize("block", [4, 1 << 20])
 def test_fraction_tree_of_unit_numerators_is_the_same_in_blocks(count, block, monkeypatch):
-    monkeypatch.setattr("prover.oracle.LEAF_BLOCK", block)
+    monkeypatch.setattr("prover.trees.LEAF_BLOCK", block)
     q = random_f_array(np.random.default_rng(count), count)
     depth = ceil_log2(count)
     ch = strict_channel(depth * (depth - 1), 2 * depth)

@@ -20,6 +20,7 @@ from .arith import (
     fold,
     inline,
     kernel,
+    lanes,
     mul,
     reduce,
     rotate,
