@@ -43,6 +43,10 @@ class Witness:
             self.digits[t] = np.zeros((len(t.digits), *t.sizes), np.int32)
         return self.digits[t]
 
+    def digit(self, t: Tensor, d: int, index: int | None = None) -> NDArray[np.int32]:
+        """Digit d, int32 `t.sizes`, or `t.shape` for one unrolled index; not to be written to."""
+        return self.array(t)[d] if index is None else self.array(t)[d, index]
+
     def put(self, t: Tensor, values: NDArray[np.generic], index: int | None = None) -> None:
         """Decompose integer `values` (shape `t.sizes`, or `t.shape` for one unrolled index) into digits.
 

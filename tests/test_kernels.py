@@ -279,7 +279,7 @@ def test_long_ranges_are_cut(rng, monkeypatch):
     x, y, r = field(rng, 1 << 18), field(rng, 1 << 18), scalar(rng)
     results = []
     for threads in (1, 2):
-        monkeypatch.setattr(kernels, "THREADS", threads)
+        monkeypatch.setattr(arith, "THREADS", threads)
         results.append((kernels.bind(x, r, F.ZERO), kernels.product_round(y, 0, x, y)))
     (table, sums), (other_table, other_sums) = results
     equal(table, other_table)
