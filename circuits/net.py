@@ -119,7 +119,7 @@ class Net:
     def rescaled(self, con: Constraint, out: View, limbs: Limbs, name: str, scale: int = FRACTION_BITS) -> Contraction:
         """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40)."""
         digits = (Digit(U22, 0), Digit(unsigned(scale - 22), 22))
-        domain = Domain(con.out, unrolled=True)
+        domain = Domain(con.out, unrolled=True, split=out.tensor.split)
         rem = domain.wire(self.circuit, f"{name}.remainder", digits)
         limbs.add_const(1 << (scale - 1)).add_value(out, -1, scale).add_value(rem, -1)
         steps = assert_zero(self.circuit, con, domain, name, limbs)

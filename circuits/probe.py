@@ -123,7 +123,7 @@ class Parameter:
     def _declare_perturbation(self, q: Tensor) -> None:
         count = self.net.steps - 1
         con = self.net.circuit.constraint(f"perturbation/{self.g.name}", self._axes(count))
-        domain = Domain(con.out, unrolled=True)
+        domain = Domain(con.out, unrolled=True, split=self.weight.split)
         # q is a head tensor: one column holding all steps
         qv = View(q, (ONCE, Map("step", tuple(range(count)), q.shape[0])))
         limbs = Limbs().add_product(limb_forms(qv), limb_forms(self._on(self.v, count)))
@@ -140,7 +140,7 @@ class Parameter:
     def _declare_update(self) -> None:
         net, g, count, d = self.net, self.g, self.net.steps - 1, self.divisor
         con = net.circuit.constraint(f"update/{g.name}", self._axes(count), g.summed)
-        domain = Domain(con.out, unrolled=True)
+        domain = Domain(con.out, unrolled=True, split=self.weight.split)
         limbs = g.limbs(lambda per: net.over_steps(per, 1))
         rest = Range(d)
         bits = 32 if g.scaled else 0
