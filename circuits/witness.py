@@ -110,9 +110,7 @@ class Witness:
         for window, view in self._pieces(t, d, index, rows):
             view[...] = values[window]
 
-    def put(
-        self, t: Tensor, values: NDArray[np.generic], index: int | None = None, rows: slice | None = None
-    ) -> None:
+    def put(self, t: Tensor, values: NDArray[np.generic], index: int | None = None, rows: slice | None = None) -> None:
         """Decompose integer `values` (of the shape `digit` has) into digits.
 
         Raises RangeOverflow when a value has no such digits.

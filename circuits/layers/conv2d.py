@@ -60,7 +60,7 @@ class Conv2d(Affine):
 
 
 def gathered(x: I32, index: I64) -> F64:
-    """(B, C, I) and index (K, S) to (B * S, K * C): entry (b, s, k, c) is x[b, c, index[k, s]], zero where that is -1."""
+    """(B, C, I) and index (K, S) to (B * S, K * C): entry (b, s, k, c) is x[b, c, index[k, s]], or zero for -1."""
     batch, channels, size = x.shape
     count, positions = index.shape
     out = np.empty((batch, positions, count, channels))
