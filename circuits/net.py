@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from .ir import (
     Constraint,
     Digit,
     DomainAxis,
+    Form,
     Map,
     Same,
     Source,
@@ -32,8 +34,12 @@ from .ir import (
     radix,
     unsigned,
 )
+from .value import Value
 from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from .witness import Witness
+
+if TYPE_CHECKING:
+    from .layers.relu import Rectifier
 
 I64 = NDArray[np.int64]
 
@@ -46,19 +52,24 @@ MAX_TABLE = 1 << 22  # entries of a public index table
 MATMUL_TERMS = 1 << 10  # digits below 2^21 in magnitude: 2^42 * 2^10 stays exact in float64
 
 
-@dataclass
-class Value:
-    """A network tensor and how it is indexed: unrolled over "pass" or "step", inner axes (batch, ...)."""
-
-    tensor: Tensor
-    per: str
+class Output(Protocol):
+    """Where a layer writes its output."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.tensor.shape
+    def value(self) -> Value: ...
 
-    def index(self, p: int) -> int:
-        return p if self.per == "pass" else p // 2
+    def put(self, w: Witness, values: I64, p: int) -> None:
+        """Store the values (`value.shape`) of pass p; raises RangeOverflow."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """An output with a tensor of its own."""
+
+    value: Value
+
+    def put(self, w: Witness, values: I64, p: int) -> None:
+        w.put(self.value.tensor, values, p)
 
 
 @dataclass
@@ -77,13 +88,19 @@ class Contraction:
 
 @dataclass
 class Net:
-    """Shared state of circuit construction."""
+    """Shared state of circuit construction.
+
+    outputs: by layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU, the tensors it
+    shares with the layer before it.
+    """
 
     steps: int
     batch: int
     circuit: Circuit = field(default_factory=Circuit)
     weights: dict[str, Tensor] = field(default_factory=dict)
     gradients: list[Gradient] = field(default_factory=list)
+    outputs: dict[str, Callable[[Sequence[int]], Output]] = field(default_factory=dict)
+    rectifiers: dict[str, Rectifier] = field(default_factory=dict)
 
     @property
     def passes(self) -> int:
@@ -101,11 +118,17 @@ class Net:
         return t
 
     def activation(self, name: str, shape: Sequence[int]) -> Value:
-        return Value(self.circuit.tensor(name, self.passes, shape, VALUE), "pass")
+        return Value.of(self.circuit.tensor(name, self.passes, shape, VALUE))
 
-    def over_passes(self, v: Value) -> Source:
-        """Source of the unrolled axis for the domain axis "pass"."""
-        if v.per == "pass":
+    def output(self, layer: str, label: str, shape: Sequence[int]) -> Output:
+        """What `outputs` foresees for the layer; otherwise a new tensor."""
+        if layer in self.outputs:
+            return self.outputs[layer](shape)
+        return Committed(self.activation(f"{layer}/{label}", shape))
+
+    def over_passes(self, per: str) -> Source:
+        """Source of an unrolled axis for the domain axis "pass"."""
+        if per == "pass":
             return Same("pass", self.passes)
         return Map("pass", tuple(p // 2 for p in range(self.passes)), self.steps)
 
@@ -116,12 +139,21 @@ class Net:
             return Map("step", tuple(2 * t + parity for t in range(count)), self.passes)
         return Map("step", tuple(range(count)), self.steps)
 
-    def rescaled(self, con: Constraint, out: View, limbs: Limbs, name: str, scale: int = FRACTION_BITS) -> Contraction:
-        """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40)."""
+    def rescaled(
+        self,
+        con: Constraint,
+        out: View | list[Form],
+        limbs: Limbs,
+        name: str,
+        scale: int = FRACTION_BITS,
+    ) -> Contraction:
+        """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40); `out` may be given as limbs."""
         digits = (Digit(U22, 0), Digit(unsigned(scale - 22), 22))
-        domain = Domain(con.out, unrolled=True, split=out.tensor.split)
+        domain = Domain(con.out, unrolled=True, split=out.tensor.split if isinstance(out, View) else None)
         rem = domain.wire(self.circuit, f"{name}.remainder", digits)
-        limbs.add_const(1 << (scale - 1)).add_value(out, -1, scale).add_value(rem, -1)
+        limbs.add_const(1 << (scale - 1)).add_value(rem, -1)
+        for k, form in enumerate(limb_forms(out) if isinstance(out, View) else out):
+            limbs.add(-form, scale + DIGIT_BITS * k)
         steps = assert_zero(self.circuit, con, domain, name, limbs)
         return Contraction(con, steps, rem.tensor)
 
@@ -149,15 +181,22 @@ def product_limbs(a: View, b: View) -> Limbs:
 # ------------------------------------------------------------------------------------------------ exact execution
 
 
-def exact_matmul(a: I64, b: I64) -> list[I64]:
+def exact_terms(a: int, b: int) -> int:
+    """How many products of limbs up to a and b in magnitude `exact_matmul` may add up in float64."""
+    if a * b > 1 << 52:
+        raise UnusableInput("too many branches are added up before a layer with weights: their sum is too large")
+    return min(MATMUL_TERMS, (1 << 52) // (a * b))
+
+
+def exact_matmul(a: I64, b: I64, terms: int = MATMUL_TERMS) -> list[I64]:
     """Limbs 2^(22 k) of a @ b for digit arrays a (da, m, k), b (db, k, n): int64 (m, n) each, exact."""
     af, bf = a.astype(np.float64), b.astype(np.float64)
     k = a.shape[2]
     out = [np.zeros((a.shape[1], b.shape[2]), np.int64) for _ in range(len(a) + len(b) - 1)]
     for i in range(len(a)):
         for j in range(len(b)):
-            for s in range(0, k, MATMUL_TERMS):
-                out[i + j] += (af[i, :, s : s + MATMUL_TERMS] @ bf[j, s : s + MATMUL_TERMS]).astype(np.int64)
+            for s in range(0, k, terms):
+                out[i + j] += (af[i, :, s : s + terms] @ bf[j, s : s + terms]).astype(np.int64)
     return out
 
 
@@ -201,11 +240,6 @@ def floor_limbs(limbs: Sequence[I64], const: int, bits: int, where: str, limit: 
         low += (total & mask) << done
         carry, done = total >> DIGIT_BITS, done + DIGIT_BITS
     raise AssertionError("no limbs")
-
-
-def digit_view(w: Witness, v: Value, p: int) -> I64:
-    """Digits (n_digits, *shape) int64 of a value on pass p."""
-    return w.array(v.tensor)[:, v.index(p)].astype(np.int64)
 
 
 def gather_table(height: int, width: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> I64:

@@ -176,6 +176,21 @@ class Graph:
         self._node("relu")
         return self
 
+    @property
+    def last(self) -> str:
+        """The name of what the next node reads."""
+        return self.nodes[-1]["name"] if self.nodes else "@input"
+
+    def read(self, name: str) -> Graph:
+        """Let the node just added read another one; for layers that keep the shape."""
+        self.nodes[-1]["inputs"] = [name]
+        return self
+
+    def add(self, other: str) -> Graph:
+        """Add the output of an earlier node, of the same shape."""
+        self._node("add", inputs=[self.last, other])
+        return self
+
     def flatten(self) -> Graph:
         self._node("flatten")
         self.shape = [int(np.prod(self.shape))]
@@ -203,6 +218,23 @@ def tiny_cnn(seed: int = 0, **options: Any) -> Case:
     g = Graph(rng, [2, 5, 6], pad=1).conv(3, pad=(1, 1)).relu().pool("maxpool2d")
     g.conv(4, (2, 3), (1, 1), (0, 1), bias=False).relu().pool("avgpool2d", (2, 2), (1, 1))
     return g.flatten().linear(3).case(seed=seed, **options)
+
+
+def residual(seed: int = 0, **options: Any) -> Case:
+    """Residual blocks: a shortcut around convolutions, one through a convolution, one of the samples, and sums that
+    nothing rectifies, read by a convolution, a pool and the head."""
+    rng = np.random.default_rng([seed, 6])
+    g = Graph(rng, [2, 4, 4], scale=0.7).conv(2, pad=(1, 1)).add("@input").relu()
+    stem = g.last
+    g.conv(2, pad=(1, 1)).relu().conv(2, pad=(1, 1), bias=False).add(stem).relu()
+    block = g.last
+    g.conv(2, (1, 1)).read(stem).add(block)
+    mixed = g.last
+    g.conv(2, (1, 1)).add(mixed).conv(3, (1, 1), bias=False)
+    g.add(g.last).pool("maxpool2d").pool("avgpool2d").flatten().linear(3)
+    wide = g.last
+    g.relu().linear(3).add(wide)
+    return g.case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:

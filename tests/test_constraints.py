@@ -223,9 +223,9 @@ def contractions(certificate: Certificate) -> dict[str, tuple[Contraction, Tenso
     out = {}
     for layer in certificate.layers:
         if hasattr(layer, "run"):
-            out[f"{layer.name}/z"] = layer.run, layer.y.tensor, 32
+            out[f"{layer.name}/z"] = layer.run, layer.y, 32
             if layer.dx is not None:
-                out[f"{layer.name}/dx"] = layer.run_input, layer.dx.tensor, 32
+                out[f"{layer.name}/dx"] = layer.run_input, layer.dx, 32
     for p in certificate.parameters:
         for name, run, result in (("G", p.run_gradient, p.grad), ("E", getattr(p, "run_e", None), p.e)):
             if run is not None:

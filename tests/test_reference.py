@@ -49,6 +49,9 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
     def same(tensor, index, nested, what):
         assert w.value(tensor, index).ravel().tolist() == list(entries(nested)), what
 
+    def same_value(v, p, nested, what):
+        assert v.read(w, p).ravel().tolist() == list(entries(nested)), what
+
     assert trace.ys == expected.ys
     assert trace.scales == expected.scales
     assert trace.losses == expected.losses
@@ -59,11 +62,11 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
         for name, tensor in net.weights.items():
             same(tensor, p, found.weights[name], f"{name} of pass {p}")
         for node, layer in zip(plan.graph, certificate.layers, strict=True):
-            same(layer.y.tensor, layer.y.index(p), found.outputs[node["name"]], f"{node['name']}, pass {p}")
+            same_value(layer.y, p, found.outputs[node["name"]], f"{node['name']}, pass {p}")
             if layer.dx is not None:
                 delta = found.deltas[node["name"]]
-                same(layer.dx.tensor, layer.dx.index(p), delta, f"gradient at {node['name']}, pass {p}")
-        same(certificate.head.logits.tensor, p, found.logits, f"logits of pass {p}")
+                same_value(layer.dx, p, delta, f"gradient at {node['name']}, pass {p}")
+        same_value(certificate.head.logits, p, found.logits, f"logits of pass {p}")
         same(certificate.head.dz.tensor, p, found.dz, f"dz of pass {p}")
     for t in range(plan.steps):
         for parameter in certificate.parameters:

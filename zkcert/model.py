@@ -42,8 +42,12 @@ LAYER_KEYS = {
     "maxpool2d": ("kernel", "stride"),
     "avgpool2d": ("kernel", "stride"),
     "flatten": (),
+    "add": (),
 }
-"""The fields of a node of each kind, besides "op" and "name"."""
+"""The fields of a node of each kind, besides "op", "name" and "inputs"."""
+
+SAMPLES = "@input"
+"""What "inputs" call the samples; no name of a node."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 _SIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
@@ -376,11 +380,14 @@ def _check_node(node: object, position: int) -> dict[str, Any]:
     name = _name(node.get("name"), f"name of graph node {position}")
     if op not in LAYER_KEYS:
         raise UnsupportedLayer(f"layer {name}: {ascii(op)[:60]} has no circuit; use {', '.join(LAYER_KEYS)}")
-    if "inputs" in node:
-        raise UnsupportedLayer(f"layer {name}: explicit inputs; only feed-forward stacks are supported")
-    if set(node) != {"op", "name", *LAYER_KEYS[op]}:
-        raise UnusableInput(f"layer {name}: {op} has exactly the fields {', '.join(LAYER_KEYS[op])}, op, name")
+    if set(node) - {"inputs"} != {"op", "name", *LAYER_KEYS[op]}:
+        raise UnusableInput(f"layer {name}: {op} has exactly the fields {', '.join((*LAYER_KEYS[op], 'op', 'name'))}")
     checked: dict[str, Any] = {"op": op, "name": name}
+    if op == "add" or "inputs" in node:
+        count, given = 2 if op == "add" else 1, node.get("inputs")
+        if not isinstance(given, list | tuple) or len(given) != count:
+            raise UnusableInput(f"layer {name}: {op} has {count} inputs")
+        checked["inputs"] = [v if v == SAMPLES else _name(v, f"layer {name}: input") for v in given]
     for key in LAYER_KEYS[op]:
         if key == "bias" and node[key] is None:
             checked[key] = None
@@ -391,10 +398,27 @@ def _check_node(node: object, position: int) -> dict[str, Any]:
     return checked
 
 
+def _check_inputs(graph: list[dict[str, Any]]) -> list[list[str]]:
+    """What each node reads: the previous node, or earlier ones by name; every output but the last is read."""
+    known, reads = [SAMPLES], []
+    for node in graph:
+        if node.get("inputs") == known[-1:]:
+            del node["inputs"]
+        reads.append(node.get("inputs", known[-1:]))
+        for name in reads[-1]:
+            if name not in known:
+                raise UnusableInput(f"layer {node['name']}: its input {name} is no earlier layer")
+        known.append(node["name"])
+    read = {name for names in reads for name in names}
+    if unread := [name for name in known[1:-1] if name not in read]:
+        raise UnusableInput(f"the output of layer {unread[0]} is read by no layer")
+    return reads
+
+
 def _output_shape(node: dict[str, Any], shape: list[int], params: Mapping[str, np.ndarray]) -> list[int]:
     """Shape of the node's output for one sample; raises UnusableInput naming the layer."""
     op, where, received = node["op"], f"layer {node['name']} ({node['op']})", f"an input of shape {shape}"
-    if op == "relu":
+    if op in ("relu", "add"):
         return shape
     if op == "flatten":
         return [math.prod(shape)]
@@ -428,7 +452,8 @@ def _output_shape(node: dict[str, Any], shape: list[int], params: Mapping[str, n
 class Model:
     """A validated feed-forward model: public input of the statement.
 
-    graph   nodes in order; each {"op", "name", fields of LAYER_KEYS}; a node's input is the previous node.
+    graph   nodes in order; each {"op", "name", fields of LAYER_KEYS}; a node reads the previous one, or the
+            earlier nodes that "inputs" names ("@input" being the samples): two for an add, otherwise one.
     input   {"shape": [C, H, W], "pad": p, "mean": [C floats], "std": [C floats]}: raw samples, zero padding
             on each side, normalisation; see `input_integers`.
     params  name -> float32 or float64 array, C-contiguous, read-only, in graph order (weight, then bias).
@@ -458,14 +483,18 @@ class Model:
         object.__setattr__(self, "graph", graph)
         object.__setattr__(self, "input", spec)
         object.__setattr__(self, "params", {name: _check_param(name, self.params[name]) for name in order})
-        shapes = [self.input_shape]
-        for node in graph:
-            if math.prod(shapes[-1]) > MAX_ACTIVATION:
-                raise UnusableInput(f"layer {node['name']}: its input of shape {shapes[-1]} is too large")
-            shapes.append(_output_shape(node, shapes[-1], self.params))
-        if len(shapes[-1]) != 1 or not 2 <= shapes[-1][0] <= MAX_EXTENT:
-            raise UnusableInput(f"the last layer must output [classes], two or more, not {shapes[-1]}")
-        object.__setattr__(self, "shapes", shapes[1:])
+        shapes = {SAMPLES: self.input_shape}
+        for node, reads in zip(graph, _check_inputs(graph), strict=True):
+            received, *others = [shapes[name] for name in reads]
+            if math.prod(received) > MAX_ACTIVATION:
+                raise UnusableInput(f"layer {node['name']}: its input of shape {received} is too large")
+            if any(other != received for other in others):
+                raise UnusableInput(f"layer {node['name']}: its inputs have shapes {received} and {others[0]}")
+            shapes[node["name"]] = _output_shape(node, received, self.params)
+        last = shapes[graph[-1]["name"]]
+        if len(last) != 1 or not 2 <= last[0] <= MAX_EXTENT:
+            raise UnusableInput(f"the last layer must output [classes], two or more, not {last}")
+        object.__setattr__(self, "shapes", [shapes[node["name"]] for node in graph])
 
     @property
     def input_shape(self) -> list[int]:

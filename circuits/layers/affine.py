@@ -8,21 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import DomainAxis, Form, Same, Source, Sum, View
+from ..ir import DIGIT_BITS, DomainAxis, Form, Same, Source, Sum, View
 from ..net import (
     FRACTION_BITS,
     I64,
-    VALUE,
     Contraction,
     Gradient,
     Net,
-    Value,
-    digit_view,
     exact_matmul,
+    exact_terms,
     floor_limbs,
-    product_limbs,
 )
-from ..wide import Limbs
+from ..value import Value
+from ..wide import Limbs, limb_forms
 from ..witness import Witness
 from .base import Accumulators, Layer
 
@@ -64,52 +62,48 @@ class Affine(Layer):
         b, p = net.batch_axis(), net.pass_axis()
         summed = self.weight_axes[1:]
         con = net.circuit.constraint(f"{self.name}/forward", (p, b, *self.out_axes), summed)
-        limbs = product_limbs(
-            View(x.tensor, (net.over_passes(x), Same("b", net.batch), *self.input_sources())),
-            self._weight_view(),
-        )
+        inputs = x.limbs(net.over_passes, Same("b", net.batch), *self.input_sources())
+        limbs = Limbs().add_product(inputs, limb_forms(self._weight_view()))
         if self.bias_name:
             self.bias = net.weight(self.bias_name, (self.out_axes[0].size,))
             bias = View(self.bias, (Same("pass", net.passes), Same("o", self.out_axes[0].size)))
             limbs.add_value(bias, 1, FRACTION_BITS)
-        self.y = net.activation(f"{self.name}/z", (net.batch, *(a.size for a in self.out_axes)))
-        self.run = net.rescaled(con, self._output_view("pass"), limbs, "z")
+        self.out = net.output(self.name, "z", (net.batch, *(a.size for a in self.out_axes)))
+        self.y = self.out.value
+        self.terms = exact_terms(x.peak(), 1 << 21)
+        self.run = net.rescaled(con, self._outputs(self.y, net.over_passes), limbs, "z")
 
     def _weight_view(self) -> View:
         axes = (Same(a.name, a.size) for a in self.weight_axes)
         return View(self.weight, (Same("pass", self.net.passes), *axes))
 
-    def _output_view(self, first: str) -> View:
-        inner = (Same(a.name, a.size) for a in self.out_axes)
-        return View(self.y.tensor, (Same(first, self.net.passes), Same("b", self.net.batch), *inner))
+    def _outputs(self, v: Value, first: Callable[[str], Source]) -> list[Form]:
+        """Limbs of a value with the output's axes."""
+        return v.limbs(first, Same("b", self.net.batch), *(Same(a.name, a.size) for a in self.out_axes))
 
     def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
         self.dy = dy
+        self.terms_back = exact_terms(dy.peak(), max(1 << 21, self.x.peak()))
         b, p = net.batch_axis(), net.pass_axis()
         if need_input:
             o = self.out_axes[0]
             kernel = tuple(a for a in self.weight_axes[1:] if a not in self.input_axes)
             con = net.circuit.constraint(f"{self.name}/input-gradient", (p, b, *self.input_axes), (o, *kernel))
-            view = View(dy.tensor, (net.over_passes(dy), Same("b", net.batch), *self.output_sources()))
+            deltas = dy.limbs(net.over_passes, Same("b", net.batch), *self.output_sources())
             shape = (net.batch, *(a.size for a in self.input_axes))
             self.dx = net.activation(f"{self.name}/dx", shape)
             inner = (Same(a.name, a.size) for a in self.input_axes)
             out = View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner))
-            self.run_input: Contraction = net.rescaled(con, out, product_limbs(view, self._weight_view()), "dx")
+            limbs = Limbs().add_product(deltas, limb_forms(self._weight_view()))
+            self.run_input: Contraction = net.rescaled(con, out, limbs, "dx")
 
         def weight_limbs(source: Callable[[str], Source]) -> Limbs:
-            inner = (Same(a.name, a.size) for a in self.out_axes)
-            d = View(dy.tensor, (source(dy.per), Same("b", net.batch), *inner))
-            x = View(self.x.tensor, (source(self.x.per), Same("b", net.batch), *self.input_sources()))
-            return product_limbs(d, x)
+            inputs = self.x.limbs(source, Same("b", net.batch), *self.input_sources())
+            return Limbs().add_product(self._outputs(dy, source), inputs)
 
         def bias_limbs(source: Callable[[str], Source]) -> Limbs:
             inner = (Same("o", self.out_axes[0].size), *(Sum(a.size) for a in self.position_axes))
-            view = View(dy.tensor, (source(dy.per), Sum(net.batch), *inner))
-            total = Form()
-            for i, digit in enumerate(VALUE):
-                total = total + view.digit(i, 1 << digit.shift)
-            return Limbs().add(total)
+            return Limbs().add(dy.whole(source, Sum(net.batch), *inner))
 
         net.gradients.append(Gradient(self.weight_name, self.weight_axes, (b, *self.position_axes), weight_limbs, True))
         if self.bias_name:
@@ -127,33 +121,35 @@ class Affine(Layer):
 
     def _delta_rows(self, w: Witness, p: int) -> I64:
         """Output gradient digits (d, B * positions, O)."""
-        d = digit_view(w, self.dy, p)
+        d = self.dy.digits(w, p)
         return np.moveaxis(d.reshape(*d.shape[:3], -1), 2, 3).reshape(len(d), -1, d.shape[2])
 
     def forward(self, w: Witness, p: int) -> None:
-        cols = self.columns(digit_view(w, self.x, p))
-        products = exact_matmul(cols, np.swapaxes(self._weight_matrix(w, p), 1, 2))
+        cols = self.columns(self.x.digits(w, p))
+        products = exact_matmul(cols, np.swapaxes(self._weight_matrix(w, p), 1, 2), self.terms)
         limbs = products = [self._to_output(x) for x in products]
         if self.bias_name:
             bias = w.array(self.bias)[:, p].astype(np.int64)
             column = [bias[i].reshape(1, -1, *[1] * (limbs[0].ndim - 2)) << 10 for i in range(2)]
             limbs = [products[0], products[1] + column[0], products[2] + column[1]]
         z, rem = floor_limbs(limbs, 1 << 31, FRACTION_BITS, f"{self.name} output")
-        w.put(self.y.tensor, z, p)
+        self.out.put(w, z, p)
         self.run.fill(w, products, rem, "pass", p)
 
     def backward(self, w: Witness, p: int) -> Accumulators:
         rows = self._delta_rows(w, p)
         if self.dx is not None:
-            flat = exact_matmul(rows, self._weight_matrix(w, p))
+            flat = exact_matmul(rows, self._weight_matrix(w, p), self.terms_back)
             limbs = [x.reshape(self.dx.shape) for x in self.scatter_columns(flat, self.net.batch)]
             dx, rem = floor_limbs(limbs, 1 << 31, FRACTION_BITS, f"{self.name} input gradient")
             w.put(self.dx.tensor, dx, p)
             self.run_input.fill(w, limbs, rem, "pass", p)
-        cols = self.columns(digit_view(w, self.x, p))
+        cols = self.columns(self.x.digits(w, p))
         shape = self.weight.shape
-        out = {self.weight_name: [x.reshape(shape) for x in exact_matmul(np.swapaxes(rows, 1, 2), cols)]}
+        out = {
+            self.weight_name: [x.reshape(shape) for x in exact_matmul(np.swapaxes(rows, 1, 2), cols, self.terms_back)]
+        }
         if self.bias_name:
-            whole = sum(rows[i].sum(axis=0) << d.shift for i, d in enumerate(VALUE))
+            whole = sum(row.sum(axis=0) << (DIGIT_BITS * i) for i, row in enumerate(rows))
             out[self.bias_name] = [np.asarray(whole)]
         return out

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..ir import DomainAxis, Gather, Same, Source, Table
-from ..net import I64, Net, Value, gather_table, inverse_table
+from ..net import I64, Net, gather_table, inverse_table
+from ..value import Value
 from .affine import Affine
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..ir import DomainAxis, Same, Source
-from ..net import I64, Net, Value
+from ..net import I64, Net
+from ..value import Value
 from .affine import Affine
 
 
