@@ -18,7 +18,7 @@ from circuits.reference import ONE, Refusal, Result, decode, entries, exp_factor
 from zkcert.errors import RangeOverflow
 from zkcert.model import input_integers
 
-from .builders import BATCHES, EPS, KINDS, VARIANTS, Case, Graph, classifier, grid_case, tiny_cnn
+from .builders import BATCHES, EPS, KINDS, VARIANTS, Case, Graph, classifier, grid_case, residual, tiny_cnn
 
 SEEDS = range(24)
 REFUSED = {9, 16}  # their gradients vanish
@@ -217,6 +217,11 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
     assert_equal(g.case(rho=Fraction(1, 1000)))
 
 
+@pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
+def test_branches_equal_the_reference(seed, options):
+    assert_equal(residual(seed, **options))
+
+
 def test_windows_that_skip_positions_give_them_no_gradient():
     g = Graph(np.random.default_rng(8), [1, 7, 7]).conv(2, (1, 1), bias=False).pool("avgpool2d", (1, 2), (3, 3))
     case = g.flatten().linear(3).case(rho=Fraction(1, 1000))
@@ -258,6 +263,25 @@ def test_vanishing_gradients_are_refused_by_both():
 )
 def test_values_out_of_range_are_refused_by_both(weights, pixels, what):
     assert refusals(classifier(weights, pixels, [0] * len(pixels))) == ("RangeOverflow", f"{what} is out of range")
+
+
+@pytest.mark.parametrize(("weight", "count", "refused"), [(11, 2, 0), (11, 3, 1), (-15, 4, 0), (-15, 5, 1)])
+def test_sums_are_refused_by_both_where_a_relu_cannot_hold_them(weight, count, refused):
+    """A sum has no limit of its own; the ReLU's output has, 2048, and its magnitude, 4096."""
+    g = Graph(np.random.default_rng(12), [1, 1, 1]).flatten().linear(1, bias=False)
+    once = g.last
+    for _ in range(count - 1):
+        g.add(once)
+    g.relu().linear(2)
+    g.spec.update(mean=[0.0], std=[4 / 255])
+    g.params["linear1.weight"][:] = weight  # times 63.75
+    g.params[g.nodes[-1]["weight"]] *= 2.0**-10
+    pixels = np.full((2, 1, 1, 1, 1), 255, np.uint8)
+    case = g.case(batch=1, pixels=pixels, variant="sam", rho=Fraction(1, 1000), divisor=1 << 22)
+    if refused:
+        assert refusals(case) == ("RangeOverflow", f"relu{count + 1} is out of range")
+    else:
+        assert_equal(case)
 
 
 def test_weights_that_drift_out_of_range_are_refused_by_both():
