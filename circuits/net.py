@@ -36,12 +36,15 @@ from .ir import (
 )
 from .value import Value
 from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
-from .witness import Witness
+from .witness import Part, Witness
+from .workers import by_rows
 
 if TYPE_CHECKING:
     from .layers.relu import Rectifier
 
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
 
 FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
@@ -49,7 +52,7 @@ WEIGHT = radix(B22, balanced(15))  # |w| < 2^36
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
 MAX_INPUT = 1 << 18  # values of one padded sample
 MAX_TABLE = 1 << 22  # entries of a public index table
-MATMUL_TERMS = 1 << 10  # digits below 2^21 in magnitude: 2^42 * 2^10 stays exact in float64
+MATMUL_TERMS = 1 << 11  # digits of at most 2^21 in magnitude: sums up to 2^53 are exact in float64
 
 
 class Output(Protocol):
@@ -58,8 +61,8 @@ class Output(Protocol):
     @property
     def value(self) -> Value: ...
 
-    def put(self, w: Witness, values: I64, p: int) -> None:
-        """Store the values (`value.shape`) of pass p; raises RangeOverflow."""
+    def put(self, w: Witness, values: I64, p: int, rows: slice | None = None) -> None:
+        """Store the values (`value.shape`, or `rows` of it) of pass p; raises RangeOverflow."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Committed:
 
     value: Value
 
-    def put(self, w: Witness, values: I64, p: int) -> None:
-        w.put(self.value.tensor, values, p)
+    def put(self, w: Witness, values: I64, p: int, rows: slice | None = None) -> None:
+        w.put(self.value.tensor, values, p, rows)
 
 
 @dataclass
@@ -80,10 +83,11 @@ class Contraction:
     steps: list[CarryStep]
     remainder: Tensor
 
-    def fill(self, w: Witness, products: Sequence[I64], remainder: I64, axis: str, index: int) -> None:
-        """Put the remainder of one unrolled index and fill its carries."""
-        w.put(self.remainder, remainder, index)
-        w.fill_carries(self.steps, self.con.out, products, at=(axis, index))
+    def fill(self, w: Witness, products: Sequence[I64], remainder: I64, index: int, rows: slice) -> None:
+        """Put the remainder of some rows of one unrolled index and fill their carries."""
+        first, second = self.con.out[:2]
+        w.put(self.remainder, remainder, index, rows)
+        w.fill_carries_of(self.steps, self.con.out, products, Part((first.name, second.name), index, rows))
 
 
 @dataclass
@@ -112,8 +116,8 @@ class Net:
     def batch_axis(self) -> DomainAxis:
         return DomainAxis("b", self.batch)
 
-    def weight(self, name: str, shape: Sequence[int], split: int | None = None) -> Tensor:
-        t = self.circuit.tensor(f"weight/{name}", self.passes, shape, WEIGHT, split)
+    def weight(self, name: str, shape: Sequence[int]) -> Tensor:
+        t = self.circuit.tensor(f"weight/{name}", self.passes, shape, WEIGHT)
         self.weights[name] = t
         return t
 
@@ -149,7 +153,7 @@ class Net:
     ) -> Contraction:
         """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40); `out` may be given as limbs."""
         digits = (Digit(U22, 0), Digit(unsigned(scale - 22), 22))
-        domain = Domain(con.out, unrolled=True, split=out.tensor.split if isinstance(out, View) else None)
+        domain = Domain(con.out, unrolled=True)
         rem = domain.wire(self.circuit, f"{name}.remainder", digits)
         limbs.add_const(1 << (scale - 1)).add_value(rem, -1)
         for k, form in enumerate(limb_forms(out) if isinstance(out, View) else out):
@@ -183,29 +187,43 @@ def product_limbs(a: View, b: View) -> Limbs:
 
 def exact_terms(a: int, b: int) -> int:
     """How many products of limbs up to a and b in magnitude `exact_matmul` may add up in float64."""
-    if a * b > 1 << 52:
+    if a * b > 1 << 53:
         raise UnusableInput("too many branches are added up before a layer with weights: their sum is too large")
-    return min(MATMUL_TERMS, (1 << 52) // (a * b))
+    return (1 << 53) // (a * b)
 
 
-def exact_matmul(a: I64, b: I64, terms: int = MATMUL_TERMS) -> list[I64]:
-    """Limbs 2^(22 k) of a @ b for digit arrays a (da, m, k), b (db, k, n): int64 (m, n) each, exact."""
-    af, bf = a.astype(np.float64), b.astype(np.float64)
-    k = a.shape[2]
-    out = [np.zeros((a.shape[1], b.shape[2]), np.int64) for _ in range(len(a) + len(b) - 1)]
-    for i in range(len(a)):
-        for j in range(len(b)):
-            for s in range(0, k, terms):
-                out[i + j] += (af[i, :, s : s + terms] @ bf[j, s : s + terms]).astype(np.int64)
+def exact_matmul(a: Sequence[F64], b: Sequence[F64], terms: int = MATMUL_TERMS) -> list[I64]:
+    """Limbs 2^(22 k) of a @ b for digits a (m, k) and b (k, n), as floats: int64 (m, n) each, exact.
+
+    `terms`: how many products float64 holds; the default is right for balanced digits.
+    """
+    out: list[I64] = []
+    for limb in range(len(a) + len(b) - 1):
+        total = np.zeros((a[0].shape[0], b[0].shape[1]), np.int64)
+        for i in range(max(0, limb + 1 - len(b)), min(limb + 1, len(a))):
+            for s in range(0, a[0].shape[1], terms):
+                add_integers(total, a[i][:, s : s + terms] @ b[limb - i][s : s + terms])
+        out.append(total)
     return out
 
 
-def limb_products(a: I64, b: I64) -> list[I64]:
-    """Limbs of the element-wise product of digit arrays a (da, ...), b (db, ...), broadcasting."""
-    out: list[I64] = [np.zeros(1, np.int64)] * (len(a) + len(b) - 1)
-    for i in range(len(a)):
-        for j in range(len(b)):
-            out[i + j] = out[i + j] + a[i] * b[j]
+def add_integers(total: I64, part: F64) -> None:
+    """total += part, both (m, n); the floats are integers."""
+
+    def add(rows: slice) -> None:
+        total[rows] += part[rows].astype(np.int64)
+
+    by_rows(total.shape, add)
+
+
+def limb_products(a: Sequence[I64], b: Sequence[I64]) -> list[I64]:
+    """Limbs of the element-wise product of digit arrays, broadcasting."""
+    out: list[I64] = []
+    for limb in range(len(a) + len(b) - 1):
+        terms = [a[i] * b[limb - i] for i in range(max(0, limb + 1 - len(b)), min(limb + 1, len(a)))]
+        for more in terms[1:]:
+            terms[0] += more
+        out.append(terms[0])
     return out
 
 

@@ -13,10 +13,11 @@ from .wide import limb_forms
 from .witness import Witness
 
 I64 = NDArray[np.int64]
+Ints = NDArray[np.int32] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Part:
+class Multiple:
     """`coef` times a tensor in radix 2^22 whose unrolled axis is "pass" or "step"."""
 
     tensor: Tensor
@@ -31,12 +32,12 @@ class Part:
 class Value:
     """A sum of parts with the same inner axes `shape`: (batch, ...)."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Multiple, ...]
     shape: tuple[int, ...]
 
     @classmethod
     def of(cls, tensor: Tensor, per: str = "pass", coef: int = 1) -> Value:
-        return cls((Part(tensor, per, coef),), tensor.shape)
+        return cls((Multiple(tensor, per, coef),), tensor.shape)
 
     @property
     def tensor(self) -> Tensor:
@@ -53,10 +54,10 @@ class Value:
         for part in self.parts + other.parts:
             key = part.tensor, part.per
             coefs[key] = coefs.get(key, 0) + part.coef
-        return Value(tuple(Part(*key, c) for key, c in coefs.items() if c), self.shape)
+        return Value(tuple(Multiple(*key, c) for key, c in coefs.items() if c), self.shape)
 
     def __mul__(self, k: int) -> Value:
-        return Value(tuple(Part(part.tensor, part.per, part.coef * k) for part in self.parts), self.shape)
+        return Value(tuple(Multiple(part.tensor, part.per, part.coef * k) for part in self.parts), self.shape)
 
     __rmul__ = __mul__
 
@@ -92,21 +93,24 @@ class Value:
 
     # -- in the executor
 
-    def digits(self, w: Witness, p: int) -> I64:
-        """Limbs (n, *shape) int64 on pass p."""
-        out = np.zeros((max(len(part.tensor.digits) for part in self.parts), *self.shape), np.int64)
+    def digits(self, w: Witness, p: int) -> list[Ints]:
+        """Limbs of pass p, integers of `shape`; not to be written to."""
+        if len(self.parts) == 1 and self.parts[0].coef == 1:
+            (part,) = self.parts
+            return [w.digit(part.tensor, k, part.index(p)) for k in range(len(part.tensor.digits))]
+        out: list[Ints] = []
         for part in self.parts:
             for k in range(len(part.tensor.digits)):
-                digit = w.digit(part.tensor, k, part.index(p))
-                if part.coef == 1:
-                    out[k] += digit
+                digit = w.digit(part.tensor, k, part.index(p)).astype(np.int64) * part.coef
+                if k == len(out):
+                    out.append(digit)
                 else:
-                    out[k] += digit.astype(np.int64) * part.coef
+                    out[k] += digit
         return out
 
-    def read(self, w: Witness, p: int) -> I64:
-        """Whole values int64 `shape` on pass p."""
-        out = np.zeros(self.shape, np.int64)
-        for part in self.parts:
-            out += w.value(part.tensor, part.index(p)) * part.coef
-        return out
+    def read(self, w: Witness, p: int, rows: slice | None = None) -> I64:
+        """Whole values int64 `shape` of pass p, or some `rows` of their first axis."""
+        out = w.value(self.parts[0].tensor, self.parts[0].index(p), rows) * self.parts[0].coef
+        for part in self.parts[1:]:
+            out += w.value(part.tensor, part.index(p), rows) * part.coef
+        return np.asarray(out, np.int64)

@@ -50,15 +50,17 @@ class Case:
         p = self.plan
         return ProbeConfig(p.steps, p.batch, p.rho, Fraction(p.batch, p.divisor), p.eps, p.variant)
 
-    def execute(self) -> tuple[Certificate, Witness, Trace]:
-        """The circuit without its threshold, and its honest execution."""
+    def execute(
+        self, tau: Fraction = Fraction(30), revealed: int | None = None
+    ) -> tuple[Certificate, Witness, Trace]:
+        """The circuit and its honest execution, whose threshold is not filled in yet."""
         certificate = Certificate(self.plan)
+        certificate.close(tau, revealed)
         return certificate, *certificate.execute(self.samples, self.randomness)
 
     def run(self, tau: Fraction = Fraction(30), revealed: int | None = None) -> tuple[Certificate, Witness, Trace]:
         """The same with the threshold."""
-        certificate, witness, trace = self.execute()
-        certificate.close(tau, revealed)
+        certificate, witness, trace = self.execute(tau, revealed)
         certificate.threshold(witness, trace)
         return certificate, witness, trace
 

@@ -180,7 +180,7 @@ def test_column_heads_are_eq_at_the_columns_positions():
     z = random_fs(rng, matrix_code(layout.data_end).variables)
     for (t, b), head in column_heads(layout, z).items():
         place = layout.places[t]
-        bits = sum(place.axis_bits[b])
+        bits = place.blocks[b].bits
         for d, u in np.ndindex(*place.positions[b].shape):
             at = int(place.positions[b][d, u])
             assert at % (1 << bits) == 0

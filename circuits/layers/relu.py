@@ -13,6 +13,7 @@ from ..ir import BIT, U22, DomainAxis, Form, Same, Tensor, product, radix
 from ..net import I64, Net
 from ..value import Value
 from ..witness import Witness
+from ..workers import by_rows
 from .base import Accumulators, Layer
 
 
@@ -30,13 +31,13 @@ class Rectifier:
     def value(self) -> Value:
         return self.z if self.rest is None else self.z - self.rest
 
-    def put(self, w: Witness, values: I64, p: int) -> None:
-        """Fill the tensors of pass p; raises RangeOverflow."""
-        z = values if self.rest is None else values + self.rest.read(w, p)
+    def put(self, w: Witness, values: I64, p: int, rows: slice | None = None) -> None:
+        """Fill the tensors of pass p, or some rows of them; raises RangeOverflow."""
+        z = values if self.rest is None else values + self.rest.read(w, p, rows)
         b = z > 0
-        w.put(self.bit, b.astype("int64"), p)
-        w.put(self.magnitude, abs(z) - b, p)
-        w.put(self.a.tensor, z * b, p)
+        w.put(self.bit, b.astype("int64"), p, rows)
+        w.put(self.magnitude, abs(z) - b, p, rows)
+        w.put(self.a.tensor, z * b, p, rows)
 
 
 class ReLU(Layer):
@@ -71,9 +72,13 @@ class ReLU(Layer):
 
     def forward(self, w: Witness, p: int) -> None:
         if not self.fused:
-            self.rectifier.put(w, self.x.read(w, p), p)
+            by_rows(self.x.shape, lambda part: self.rectifier.put(w, self.x.read(w, p, part), p, part))
 
     def backward(self, w: Witness, p: int) -> Accumulators:
-        if self.dx is not None:
-            w.put(self.dx.tensor, self.dy.read(w, p) * w.value(self.bit, p), p)
+        if (dx := self.dx) is not None:
+
+            def run(part: slice) -> None:
+                w.put(dx.tensor, self.dy.read(w, p, part) * w.value(self.bit, p, part), p, part)
+
+            by_rows(dx.shape, run)
         return {}
