@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial, reduce
 from operator import add
@@ -41,7 +41,8 @@ class Plan:
     """The public inputs that determine the circuit.
 
     graph, input, affine: the model's structure (see zkcert.model); weights: name -> int64 Q31.32, in graph order;
-    kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160).
+    kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160); norms: by batch-norm, its public
+    factors and means (`Model.norms`).
     """
 
     graph: Sequence[Mapping[str, Any]]
@@ -58,6 +59,7 @@ class Plan:
     eps: Fraction
     variant: str
     hashes: U64Array
+    norms: Mapping[str, tuple[Sequence[int], Sequence[int]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -152,6 +154,8 @@ class Certificate:
             shape = self.plan.weights[node["weight"]].shape
             out["out_features"] = out["out_channels"] = shape[0]
             out["kernel"] = shape[2:]
+        if node["op"] == "batchnorm2d":
+            out["factors"], out["means"] = self.plan.norms[node["name"]]
         return out
 
     def close(self, tau: Fraction, revealed: int | None = None) -> Layout:

@@ -167,7 +167,7 @@ class Gradient:
     """The exact gradient accumulator of one parameter, summed over the batch.
 
     `limbs(source)` builds it over the domain ("step", *axes) with `source(per)` the source of an unrolled axis.
-    `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias).
+    `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias). `linear`: it holds no products.
     """
 
     name: str
@@ -175,6 +175,11 @@ class Gradient:
     summed: tuple[DomainAxis, ...]
     limbs: Callable[[Callable[[str], Source]], Limbs]
     scaled: bool
+    linear: bool = False
+
+    def products(self, accumulator: list[I64]) -> list[I64]:
+        """The bilinear part of the limbs of an accumulator."""
+        return [] if self.linear else accumulator
 
 
 def product_limbs(a: View, b: View) -> Limbs:

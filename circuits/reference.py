@@ -124,6 +124,25 @@ def first_maximum(channel: Nested, reads: Reads) -> tuple[int, int]:
     return next((r, c) for _, _, r, c in reads if channel[r][c] == largest)
 
 
+def norm_constants(node: Node, buffers: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """A batch-norm node with the nearest integers to 2^32 / sqrt(var + eps) and 2^32 mean, halves up."""
+    factors, eps = [], Fraction(repr(node["eps"]))
+    for var in buffers[node["var"]]:
+        v = Fraction(var) + eps
+        a = isqrt(floor(Fraction(1 << 64) / v))
+        while (2 * a + 1) ** 2 * v <= 1 << 66:
+            a += 1
+        factors.append(a)
+    means = [floor(Fraction(mean) * (1 << 32) + HALF) for mean in buffers[node["mean"]]]
+    return {**node, "factors": factors, "means": means}
+
+
+def norm_scales(node: Node, weights: Mapping[str, Nested]) -> list[int]:
+    """gamma / sqrt(var + eps) per channel."""
+    pairs = zip(weights[node["weight"]], node["factors"], strict=True)
+    return [value(rescale(gamma * a), f"scale of {node['name']}") for gamma, a in pairs]
+
+
 def rectify(z: int, name: str) -> int:
     """max(z, 0); a sum of branches may be out of range."""
     if z <= -(1 << 44):
@@ -138,6 +157,12 @@ def forward(node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
         return list(entries(x))
     if op == "add":
         return x
+    if op == "batchnorm2d":
+        out = []
+        for channel, u, m, c in zip(x, norm_scales(node, weights), node["means"], range(len(x)), strict=True):
+            beta = weights[node["bias"]][c] << 32
+            out.append(each(lambda z, u=u, m=m, b=beta: value(rescale(u * (z - m) + b), node["name"]), channel))
+        return out
     if op == "relu":
         return each(lambda z: rectify(z, node["name"]), x)
     if op in ("linear", "conv2d"):
@@ -171,6 +196,13 @@ def backward(
     op, dx = node["op"], each(lambda _: 0, x)
     if op == "add":
         return dy
+    if op == "batchnorm2d":
+        what, scales = f"{node['name']} input gradient", norm_scales(node, weights)
+        for c, m in enumerate(node["means"]):
+            pairs = zip(entries(dy[c]), entries(x[c]), strict=True)
+            sums[node["weight"]][c] += sum(d * (z - m) for d, z in pairs)
+            sums[node["bias"]][c] += sum(entries(dy[c]))
+        return [each(lambda d, u=u: value(rescale(u * d), what), row) for u, row in zip(scales, dy, strict=True)]
     if op == "flatten":
         take = iter(dy)
         return each(lambda _: next(take), x)
@@ -362,6 +394,9 @@ def run_pass(
         out.deltas[name] = found
         for source in reads[name]:
             grads.setdefault(source, []).append(found)
+        if node["op"] == "batchnorm2d":
+            h = [value(rescale(s), f"gradient of {name}") for s in out.sums[node["weight"]]]
+            out.sums[node["weight"]] = [a * x for a, x in zip(node["factors"], h, strict=True)]
     return out, k, sum(loss for _, loss in heads)
 
 
@@ -378,9 +413,12 @@ def run_probe(
     eps: Fraction,
     variant: str,
     kind: str = "u8",
+    buffers: Mapping[str, Sequence[float]] | None = None,
 ) -> Result:
-    """Algorithm 1 of arXiv 2606.25004, or a Refusal. samples[t][b]: raw [C][H][W]; divisor: batch / lr."""
+    """Algorithm 1 of arXiv 2606.25004, or a Refusal. samples[t][b]: raw [C][H][W]; divisor: batch / lr; buffers: the
+    means and variances of batch-norms."""
     out = Result()
+    graph = [norm_constants(node, buffers or {}) if node["op"] == "batchnorm2d" else node for node in graph]
     biases = {node.get("bias") for node in graph}  # their sums have 32 fractional bits, all others 64
     multiply = lambda a, b: value(rescale(a * b), "w * g")  # noqa: E731
     w = {name: each(lambda a: weight(a, "weight"), x) for name, x in weights.items()}

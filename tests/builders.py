@@ -50,9 +50,7 @@ class Case:
         p = self.plan
         return ProbeConfig(p.steps, p.batch, p.rho, Fraction(p.batch, p.divisor), p.eps, p.variant)
 
-    def execute(
-        self, tau: Fraction = Fraction(30), revealed: int | None = None
-    ) -> tuple[Certificate, Witness, Trace]:
+    def execute(self, tau: Fraction = Fraction(30), revealed: int | None = None) -> tuple[Certificate, Witness, Trace]:
         """The circuit and its honest execution, whose threshold is not filled in yet."""
         certificate = Certificate(self.plan)
         certificate.close(tau, revealed)
@@ -120,6 +118,7 @@ def build(
         eps=eps,
         variant=variant,
         hashes=hashes.reshape(steps, batch, sis.ROWS),
+        norms=model.norms,
     )
     return Case(model, plan, pixels, labels, samples, randomness)
 
@@ -176,6 +175,19 @@ class Graph:
 
     def relu(self) -> Graph:
         self._node("relu")
+        return self
+
+    def norm(self) -> Graph:
+        """Batch-norm with statistics of a trained network's kind: variances that differ, means of both signs."""
+        name, count = f"batchnorm2d{len(self.nodes)}", self.shape[0]
+        drawn = {
+            "weight": 1 + 0.3 * self.rng.standard_normal(count),
+            "bias": 0.3 * self.rng.standard_normal(count),
+            "mean": self.rng.standard_normal(count),
+            "var": np.exp(self.rng.uniform(-3, 3, count)),
+        }
+        self._node("batchnorm2d", eps=1e-5, **{key: f"{name}.{key}" for key in drawn})
+        self.params.update({f"{name}.{key}": x.astype(np.float32) for key, x in drawn.items()})
         return self
 
     @property
@@ -237,6 +249,16 @@ def residual(seed: int = 0, **options: Any) -> Case:
     wide = g.last
     g.relu().linear(3).add(wide)
     return g.case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def normalised(seed: int = 0, **options: Any) -> Case:
+    """Batch-norms of the samples, before a ReLU, before a shortcut and its ReLU, of a sum, and before a pool."""
+    rng = np.random.default_rng([seed, 7])
+    g = Graph(rng, [2, 4, 3]).norm().conv(3, pad=(1, 1), bias=False).norm().relu()
+    stem = g.last
+    g.conv(3, pad=(1, 1), bias=False).norm().add(stem).relu()
+    g.conv(3, (1, 1)).add(stem).norm().pool("avgpool2d", (4, 3), (4, 3))
+    return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:

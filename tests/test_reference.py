@@ -18,7 +18,7 @@ from circuits.reference import ONE, Refusal, Result, decode, entries, exp_factor
 from zkcert.errors import RangeOverflow
 from zkcert.model import input_integers
 
-from .builders import BATCHES, EPS, KINDS, VARIANTS, Case, Graph, classifier, grid_case, residual, tiny_cnn
+from .builders import BATCHES, EPS, KINDS, VARIANTS, Case, Graph, classifier, grid_case, normalised, residual, tiny_cnn
 
 SEEDS = range(24)
 REFUSED = {9, 16}  # their gradients vanish
@@ -35,8 +35,9 @@ def reference_run(case: Case) -> Result:
     labels = [[label for _, label in batch] for batch in decoded]
     weights = {name: w.tolist() for name, w in p.weights.items()}
     shape = p.steps, p.batch
+    buffers = {name: array.tolist() for name, array in case.model.buffers.items()}
     return reference.run_probe(
-        p.graph, p.input, weights, samples, labels, *shape, p.rho, p.divisor, p.eps, p.variant, p.kind
+        p.graph, p.input, weights, samples, labels, *shape, p.rho, p.divisor, p.eps, p.variant, p.kind, buffers
     )
 
 
@@ -220,6 +221,11 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
 def test_branches_equal_the_reference(seed, options):
     assert_equal(residual(seed, **options))
+
+
+@pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
+def test_batch_norms_equal_the_reference(seed, options):
+    assert_equal(normalised(seed, **options))
 
 
 def test_windows_that_skip_positions_give_them_no_gradient():

@@ -55,11 +55,11 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
            to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already: the raw
            image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
-    Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, MaxPool2d and AvgPool2d (no padding, dilation or
-    ceil_mode), AdaptiveAvgPool2d (to sizes that divide), means over both image axes, Flatten, Identity, Dropout,
-    their functional forms, and sums of two branches; weights keep their names. Raises UnsupportedLayer naming
-    the layer, and what `Model` raises. The result is compared with the module on an example, so a reshape that
-    mixes samples or axes is refused.
+    Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, BatchNorm2d with running statistics, MaxPool2d and
+    AvgPool2d (no padding, dilation or ceil_mode), AdaptiveAvgPool2d (to sizes that divide), means over both image
+    axes, Flatten, Identity, Dropout, their functional forms, and sums of two branches; weights keep their names.
+    Raises UnsupportedLayer naming the layer, and what `Model` raises. The result is compared with the module on
+    an example, so a reshape that mixes samples or axes is refused.
     """
     if not isinstance(module, nn.Module):
         raise UnusableInput(f"from_module needs an nn.Module, not {type(module).__name__}")
@@ -94,6 +94,9 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
                 if (owner := owners.setdefault(id(parameter), name)) != name:
                     _refuse(name, f"shares its {key} with layer {owner}; tied weights are not supported")
                 params[f"{node.target}.{key}"] = _array(parameter)
+            if type(submodule) is nn.BatchNorm2d:
+                for key in ("running_mean", "running_var"):
+                    params[f"{node.target}.{key}"] = _array(getattr(submodule, key))
             if all(entry["name"] != node.target for entry in graph):
                 name = node.target
         else:
@@ -123,14 +126,15 @@ class GraphModule(nn.Module):
         self.names = list(model.params)
         arrays = (torch.tensor(array, dtype=torch.float64) for array in model.params.values())
         self.weights = nn.ParameterList(nn.Parameter(array) for array in arrays)
+        self.statistics = {name: torch.tensor(array, dtype=torch.float64) for name, array in model.buffers.items()}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [batch, classes] of inputs [batch, C, H + 2p, W + 2p], float64."""
-        return run_graph(self.graph, dict(zip(self.names, self.weights, strict=True)), x)
+        return run_graph(self.graph, {**dict(zip(self.names, self.weights, strict=True)), **self.statistics}, x)
 
 
 def run_graph(graph: Sequence[Mapping[str, Any]], params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Logits [batch, classes] of the graph with the given parameters, in the dtype of its arguments."""
+    """Logits [batch, classes] of the graph with the given tensors, in the dtype of its arguments."""
     values = {SAMPLES: x}
     for node in graph:
         if "inputs" in node:
@@ -141,6 +145,9 @@ def run_graph(graph: Sequence[Mapping[str, Any]], params: Mapping[str, Tensor], 
                 x = F.conv2d(x, params[node["weight"]], bias, node["stride"], node["padding"])
             case "linear":
                 x = F.linear(x, params[node["weight"]], None if node["bias"] is None else params[node["bias"]])
+            case "batchnorm2d":
+                mean, var, weight, bias = (params[node[key]] for key in ("mean", "var", "weight", "bias"))
+                x = F.batch_norm(x, mean, var, weight, bias, training=False, eps=node["eps"])
             case "relu":
                 x = F.relu(x)
             case "maxpool2d":
@@ -182,6 +189,11 @@ def _module_layers(name: str, m: Any, source: fx.Node) -> list[dict[str, Any]]:
         return [_pool(name, _POOLS[type(m)], m.kernel_size, m.stride, **options)]
     if type(m) is nn.AdaptiveAvgPool2d:
         return [_adaptive_pool(name, source, m.output_size)]
+    if type(m) is nn.BatchNorm2d:
+        if not m.affine or m.running_mean is None:
+            _refuse(name, "a batch-norm needs running statistics, weight and bias")
+        tensors = {"weight": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+        return [{"op": "batchnorm2d", "eps": m.eps, **{key: f"{name}.{own}" for key, own in tensors.items()}}]
     if type(m) not in (nn.Linear, nn.Conv2d):
         _refuse(name, f"{type(m).__name__} has no circuit")
     layer = {"op": "linear", "weight": f"{name}.weight", "bias": None if m.bias is None else f"{name}.bias"}

@@ -120,7 +120,7 @@ class Affine(Layer):
 
         net.gradients.append(Gradient(self.weight_name, self.weight_axes, (b, *self.position_axes), weight_limbs, True))
         if self.bias_name:
-            net.gradients.append(Gradient(self.bias_name, self.out_axes[:1], (), bias_limbs, False))
+            net.gradients.append(Gradient(self.bias_name, self.out_axes[:1], (), bias_limbs, False, linear=True))
 
     # -- execution
 
