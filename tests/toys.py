@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from circuits.ir import (
     BIT,
@@ -37,6 +38,7 @@ from circuits.ir import (
 from circuits.layout import Layout
 from circuits.witness import Witness
 from prover.argument import prove_circuit
+from prover.oracle import count_multiplicities
 from prover.prove import Proved, prove_statement
 from tests.builders import Graph
 from verifier.argument import verify_circuit
@@ -130,6 +132,13 @@ def toy_witness(seed: int = 0) -> Witness:
     for name, value in {**values, "total": a.sum(axis=(1, 2)) + 7}.items():
         w.put(named[name], value)
     return w
+
+
+def committed_vector(layout: Layout, witness: Witness) -> NDArray[np.int32]:
+    """The data part of X for a witness, int32 (data_end,): a copy."""
+    x = witness.x.copy()
+    count_multiplicities(layout, x)
+    return x
 
 
 def toy_transcript() -> Transcript:
