@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,17 @@ from numpy.typing import NDArray
 from zkcert.core.field import U64Array
 from zkcert.errors import RangeOverflow, UnusableInput
 
+from .graph import Connections
 from .head.score import Score, StepSize, score_of, tau_units, variance
 from .head.softmax import MAX_CLASSES, Softmax
 from .ir import Circuit, PublicTensor
 from .layers import Layer
+from .layers.relu import Rectifier
 from .layout import Layout
 from .net import Net
 from .probe import Parameter
 from .sample import Samples
+from .value import Value
 from .witness import Witness
 
 I64 = NDArray[np.int64]
@@ -36,7 +41,8 @@ class Plan:
     """The public inputs that determine the circuit.
 
     graph, input, affine: the model's structure (see zkcert.model); weights: name -> int64 Q31.32, in graph order;
-    kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160).
+    kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160); norms: by batch-norm, its public
+    factors and means (`Model.norms`).
     """
 
     graph: Sequence[Mapping[str, Any]]
@@ -53,6 +59,7 @@ class Plan:
     eps: Fraction
     variant: str
     hashes: U64Array
+    norms: Mapping[str, tuple[Sequence[int], Sequence[int]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,36 +91,61 @@ class Certificate:
         if not 2 <= plan.classes <= MAX_CLASSES:
             raise UnusableInput(f"{plan.classes} classes: between 2 and {MAX_CLASSES} are supported")
         self.samples = Samples(net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)
-        x = self.samples.x
-        shape: tuple[int, ...] = self.samples.input_shape
+        self.connections = Connections(plan.graph)
         self.layers: list[Layer] = []
-        for node in plan.graph:
-            layer = Layer.registry[node["op"]](net, self._described(node), x, shape)
-            self.layers.append(layer)
-            x, shape = layer.y, layer.shape
-        if x.per != "pass" or shape != (plan.classes,):
+        values, shapes = self._declare_layers()
+        x, shape = values[len(plan.graph) - 1], shapes[len(plan.graph) - 1]
+        if shape != (plan.classes,):
             raise UnusableInput(f"the model has {shape} outputs, the dataset {plan.classes} classes")
         if len(x.shape) != 2:
             raise UnusableInput("the model must end in a linear layer (convolutions flattened to logits are not read)")
         self.head = Softmax(net, x, self.samples.onehot)
-        dy = self.head.dz
-        first = next((i for i, node in enumerate(plan.graph) if node.get("weight")), None)
-        if first is None:
+        if not self.connections.reaches[-1]:
             raise UnusableInput("the model has no weights to perturb")
-        for i in reversed(range(len(self.layers))):
-            self.layers[i].declare_backward(net, dy, need_input=i > first)
-            dx = self.layers[i].dx
-            if i == first:
-                break
-            assert dx is not None
-            dy = dx
-        self.first = first
+        self._declare_gradients()
         self.size = StepSize(net, plan.rho)
         self.parameters = [Parameter(net, g, plan.divisor, self.size.q.tensor, plan.variant) for g in net.gradients]
         self.size.declare(self.parameters)
         self.score = Score(net, self.head, self.size, plan.eps)
         for name, t in net.weights.items():
             net.circuit.publics.append(PublicTensor(t, 0, weight_digits(plan.weights[name].reshape(t.shape))))
+
+    def _declare_layers(self) -> tuple[dict[int, Value], dict[int, tuple[int, ...]]]:
+        """Declare all forward passes; outputs and shapes by node, -1 being the samples."""
+        graph, inputs = self.plan.graph, self.connections.inputs
+        values, shapes = {-1: self.samples.x}, {-1: tuple(self.samples.input_shape)}
+
+        def add_up(nodes: Sequence[int]) -> Value:
+            try:
+                return reduce(add, (values[j] for j in nodes))
+            except ValueError as error:
+                raise UnusableInput(f"layer {graph[i]['name']}: one branch is flattened, the other is not") from error
+
+        def rectifier(relu: str, rest: Sequence[int], shape: Sequence[int]) -> Rectifier:
+            made = Rectifier(self.net, relu, shape, add_up(rest) if rest else None)
+            return self.net.rectifiers.setdefault(relu, made)
+
+        for i, node in enumerate(graph):
+            if found := self.connections.rectified(graph, i):
+                self.net.outputs[node["name"]] = partial(rectifier, graph[found[0]]["name"], found[1])
+            layer_type = Layer.registry[node["op"]]
+            layer = layer_type(self.net, self._described(node), add_up(inputs[i]), shapes[inputs[i][0]])
+            self.layers.append(layer)
+            values[i], shapes[i] = layer.y, layer.shape
+        return values, shapes
+
+    def _declare_gradients(self) -> None:
+        """Declare the backward passes that some parameter needs; a node's gradient is the sum of its readers'."""
+        deltas = {len(self.layers) - 1: self.head.dz}
+        for i in reversed(range(len(self.layers))):
+            if not self.connections.reaches[i]:
+                continue
+            sources = [j for j in self.connections.inputs[i] if self.connections.reached(j)]
+            self.layers[i].declare_backward(self.net, deltas[i], bool(sources))
+            for j in sources:
+                dx = self.layers[i].dx
+                assert dx is not None
+                deltas[j] = deltas[j] + dx if j in deltas else dx
 
     def _described(self, node: Mapping[str, Any]) -> dict[str, Any]:
         """The node with the sizes its weight implies."""
@@ -122,6 +154,8 @@ class Certificate:
             shape = self.plan.weights[node["weight"]].shape
             out["out_features"] = out["out_channels"] = shape[0]
             out["kernel"] = shape[2:]
+        if node["op"] == "batchnorm2d":
+            out["factors"], out["means"] = self.plan.norms[node["name"]]
         return out
 
     def close(self, tau: Fraction, revealed: int | None = None) -> Layout:
@@ -163,8 +197,8 @@ class Certificate:
             if p % 2 == 0:
                 trace.losses.append(self.head.batch_loss(w, t))
                 trace.scales.append(self.head.scale_of(t))
-            for layer in reversed(self.layers[self.first :]):
-                for name, acc in layer.backward(w, p).items():
+            for layer, reaches in zip(self.layers[::-1], self.connections.reaches[::-1], strict=True):
+                for name, acc in (layer.backward(w, p) if reaches else {}).items():
                     if p % 2 == 0:
                         parameters[name].first_pass(w, t, acc)
                     else:

@@ -249,6 +249,32 @@ class Sum(Source):
 
 
 @dataclass(frozen=True)
+class Scaled(Source):
+    """Tensor index = domain index, the entry times a public non-negative weight of the index (linear terms only)."""
+
+    axis: str
+    weights: tuple[int, ...]
+    size: int
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != self.size or min(self.weights) < 0:
+            raise ValueError(f"scaling {self.size} entries needs as many non-negative weights")
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (self.axis,)
+
+    def vector(self, vecs: Vectors) -> U64:
+        return ff.f_scale(vecs[self.axis][:, : self.size], ff.fp_from_int(np.array(self.weights, np.int64)))
+
+    def terms(self) -> int:
+        return max(self.weights)
+
+    def extents(self) -> dict[str, int]:
+        return {self.axis: self.size}
+
+
+@dataclass(frozen=True)
 class GatherSum(Source):
     """Reads sum_k tensor[table[k, s]] for the domain axis s (linear terms only)."""
 

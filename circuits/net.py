@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from .ir import (
     Constraint,
     Digit,
     DomainAxis,
+    Form,
     Map,
     Same,
     Source,
@@ -32,9 +34,13 @@ from .ir import (
     radix,
     unsigned,
 )
+from .value import Value
 from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from .witness import Part, Witness
 from .workers import by_rows
+
+if TYPE_CHECKING:
+    from .layers.relu import Rectifier
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -49,19 +55,24 @@ MAX_TABLE = 1 << 22  # entries of a public index table
 MATMUL_TERMS = 1 << 11  # digits of at most 2^21 in magnitude: sums up to 2^53 are exact in float64
 
 
-@dataclass
-class Value:
-    """A network tensor and how it is indexed: unrolled over "pass" or "step", inner axes (batch, ...)."""
-
-    tensor: Tensor
-    per: str
+class Output(Protocol):
+    """Where a layer writes its output."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.tensor.shape
+    def value(self) -> Value: ...
 
-    def index(self, p: int) -> int:
-        return p if self.per == "pass" else p // 2
+    def put(self, w: Witness, values: I64, p: int, rows: slice | None = None) -> None:
+        """Store the values (`value.shape`, or `rows` of it) of pass p; raises RangeOverflow."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """An output with a tensor of its own."""
+
+    value: Value
+
+    def put(self, w: Witness, values: I64, p: int, rows: slice | None = None) -> None:
+        w.put(self.value.tensor, values, p, rows)
 
 
 @dataclass
@@ -81,13 +92,19 @@ class Contraction:
 
 @dataclass
 class Net:
-    """Shared state of circuit construction."""
+    """Shared state of circuit construction.
+
+    outputs: by layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU, the tensors it
+    shares with the layer before it.
+    """
 
     steps: int
     batch: int
     circuit: Circuit = field(default_factory=Circuit)
     weights: dict[str, Tensor] = field(default_factory=dict)
     gradients: list[Gradient] = field(default_factory=list)
+    outputs: dict[str, Callable[[Sequence[int]], Output]] = field(default_factory=dict)
+    rectifiers: dict[str, Rectifier] = field(default_factory=dict)
 
     @property
     def passes(self) -> int:
@@ -105,11 +122,17 @@ class Net:
         return t
 
     def activation(self, name: str, shape: Sequence[int]) -> Value:
-        return Value(self.circuit.tensor(name, self.passes, shape, VALUE), "pass")
+        return Value.of(self.circuit.tensor(name, self.passes, shape, VALUE))
 
-    def over_passes(self, v: Value) -> Source:
-        """Source of the unrolled axis for the domain axis "pass"."""
-        if v.per == "pass":
+    def output(self, layer: str, label: str, shape: Sequence[int]) -> Output:
+        """What `outputs` foresees for the layer; otherwise a new tensor."""
+        if layer in self.outputs:
+            return self.outputs[layer](shape)
+        return Committed(self.activation(f"{layer}/{label}", shape))
+
+    def over_passes(self, per: str) -> Source:
+        """Source of an unrolled axis for the domain axis "pass"."""
+        if per == "pass":
             return Same("pass", self.passes)
         return Map("pass", tuple(p // 2 for p in range(self.passes)), self.steps)
 
@@ -120,12 +143,21 @@ class Net:
             return Map("step", tuple(2 * t + parity for t in range(count)), self.passes)
         return Map("step", tuple(range(count)), self.steps)
 
-    def rescaled(self, con: Constraint, out: View, limbs: Limbs, name: str, scale: int = FRACTION_BITS) -> Contraction:
-        """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40)."""
+    def rescaled(
+        self,
+        con: Constraint,
+        out: View | list[Form],
+        limbs: Limbs,
+        name: str,
+        scale: int = FRACTION_BITS,
+    ) -> Contraction:
+        """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40); `out` may be given as limbs."""
         digits = (Digit(U22, 0), Digit(unsigned(scale - 22), 22))
         domain = Domain(con.out, unrolled=True)
         rem = domain.wire(self.circuit, f"{name}.remainder", digits)
-        limbs.add_const(1 << (scale - 1)).add_value(out, -1, scale).add_value(rem, -1)
+        limbs.add_const(1 << (scale - 1)).add_value(rem, -1)
+        for k, form in enumerate(limb_forms(out) if isinstance(out, View) else out):
+            limbs.add(-form, scale + DIGIT_BITS * k)
         steps = assert_zero(self.circuit, con, domain, name, limbs)
         return Contraction(con, steps, rem.tensor)
 
@@ -135,7 +167,7 @@ class Gradient:
     """The exact gradient accumulator of one parameter, summed over the batch.
 
     `limbs(source)` builds it over the domain ("step", *axes) with `source(per)` the source of an unrolled axis.
-    `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias).
+    `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias). `linear`: it holds no products.
     """
 
     name: str
@@ -143,6 +175,11 @@ class Gradient:
     summed: tuple[DomainAxis, ...]
     limbs: Callable[[Callable[[str], Source]], Limbs]
     scaled: bool
+    linear: bool = False
+
+    def products(self, accumulator: list[I64]) -> list[I64]:
+        """The bilinear part of the limbs of an accumulator."""
+        return [] if self.linear else accumulator
 
 
 def product_limbs(a: View, b: View) -> Limbs:
@@ -153,14 +190,24 @@ def product_limbs(a: View, b: View) -> Limbs:
 # ------------------------------------------------------------------------------------------------ exact execution
 
 
-def exact_matmul(a: Sequence[F64], b: Sequence[F64]) -> list[I64]:
-    """Limbs 2^(22 k) of a @ b for balanced digits a (m, k) and b (k, n), as floats: int64 (m, n) each, exact."""
+def exact_terms(a: int, b: int) -> int:
+    """How many products of limbs up to a and b in magnitude `exact_matmul` may add up in float64."""
+    if a * b > 1 << 53:
+        raise UnusableInput("too many branches are added up before a layer with weights: their sum is too large")
+    return (1 << 53) // (a * b)
+
+
+def exact_matmul(a: Sequence[F64], b: Sequence[F64], terms: int = MATMUL_TERMS) -> list[I64]:
+    """Limbs 2^(22 k) of a @ b for digits a (m, k) and b (k, n), as floats: int64 (m, n) each, exact.
+
+    `terms`: how many products float64 holds; the default is right for balanced digits.
+    """
     out: list[I64] = []
     for limb in range(len(a) + len(b) - 1):
         total = np.zeros((a[0].shape[0], b[0].shape[1]), np.int64)
         for i in range(max(0, limb + 1 - len(b)), min(limb + 1, len(a))):
-            for s in range(0, a[0].shape[1], MATMUL_TERMS):
-                add_integers(total, a[i][:, s : s + MATMUL_TERMS] @ b[limb - i][s : s + MATMUL_TERMS])
+            for s in range(0, a[0].shape[1], terms):
+                add_integers(total, a[i][:, s : s + terms] @ b[limb - i][s : s + terms])
         out.append(total)
     return out
 

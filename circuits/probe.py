@@ -170,7 +170,7 @@ class Parameter:
             else:
                 g, rem = floor_limbs(own, 1 << 31, 32, f"gradient of {name}")
                 w.put(self.grad, g, t, rows)
-                self.run_gradient.fill(w, own, rem, t, rows)
+                self.run_gradient.fill(w, self.g.products(own), rem, t, rows)
             weights = w.digits(self.weight, 2 * t, rows)
             for source, out, contraction, what in jobs:
                 products = limb_products(weights, w.digits(source, t, rows))
@@ -222,6 +222,6 @@ class Parameter:
             else:
                 u, rest = np.divmod(own[0] + d // 2, d)
             w.put(self.weight, w.value(self.weight, 2 * t, rows) - u, 2 * t + 2, rows)
-            self.run_update.fill(w, own, rest, t, rows)
+            self.run_update.fill(w, self.g.products(own), rest, t, rows)
 
         by_rows(self.shape, run)

@@ -62,6 +62,11 @@ def each(f: Callable[..., int], *xs: Nested) -> Nested:
     return f(*xs)
 
 
+def add_up(xs: list[Nested]) -> Nested:
+    """The sum of equally nested integers."""
+    return each(lambda *parts: sum(parts), *xs)
+
+
 def entries(x: Nested) -> Iterator[int]:
     if isinstance(x, list):
         for part in x:
@@ -119,13 +124,47 @@ def first_maximum(channel: Nested, reads: Reads) -> tuple[int, int]:
     return next((r, c) for _, _, r, c in reads if channel[r][c] == largest)
 
 
+def norm_constants(node: Node, buffers: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """A batch-norm node with the nearest integers to 2^32 / sqrt(var + eps) and 2^32 mean, halves up."""
+    factors, eps = [], Fraction(repr(node["eps"]))
+    for var in buffers[node["var"]]:
+        v = Fraction(var) + eps
+        a = isqrt(floor(Fraction(1 << 64) / v))
+        while (2 * a + 1) ** 2 * v <= 1 << 66:
+            a += 1
+        factors.append(a)
+    means = [floor(Fraction(mean) * (1 << 32) + HALF) for mean in buffers[node["mean"]]]
+    return {**node, "factors": factors, "means": means}
+
+
+def norm_scales(node: Node, weights: Mapping[str, Nested]) -> list[int]:
+    """gamma / sqrt(var + eps) per channel."""
+    pairs = zip(weights[node["weight"]], node["factors"], strict=True)
+    return [value(rescale(gamma * a), f"scale of {node['name']}") for gamma, a in pairs]
+
+
+def rectify(z: int, name: str) -> int:
+    """max(z, 0); a sum of branches may be out of range."""
+    if z <= -(1 << 44):
+        raise Refusal(f"{name} is out of range")
+    return value(max(z, 0), name)
+
+
 def forward(node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
     """The output of one layer for one sample."""
     op = node["op"]
     if op == "flatten":
         return list(entries(x))
+    if op == "add":
+        return x
+    if op == "batchnorm2d":
+        out = []
+        for channel, u, m, c in zip(x, norm_scales(node, weights), node["means"], range(len(x)), strict=True):
+            beta = weights[node["bias"]][c] << 32
+            out.append(each(lambda z, u=u, m=m, b=beta: value(rescale(u * (z - m) + b), node["name"]), channel))
+        return out
     if op == "relu":
-        return each(lambda z: max(z, 0), x)
+        return each(lambda z: rectify(z, node["name"]), x)
     if op in ("linear", "conv2d"):
         w = weights[node["weight"]]
         bias = weights[node["bias"]] if node["bias"] else [0] * len(w)
@@ -141,8 +180,10 @@ def forward(node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
             return affine(sum(w[o][k][i][j] * x[k][r][c] for k in range(len(x)) for i, j, r, c in reads), o)
         if op == "maxpool2d":
             r, c = first_maximum(x[o], reads)
-            return x[o][r][c]
-        return (sum(x[o][r][c] for _, _, r, c in reads) + len(reads) // 2) // len(reads)
+            if x[o][r][c] - min(x[o][r][c] for _, _, r, c in reads) >= 1 << 44:
+                raise Refusal(f"a window of {node['name']} is out of range")
+            return value(x[o][r][c], node["name"])
+        return value((sum(x[o][r][c] for _, _, r, c in reads) + len(reads) // 2) // len(reads), node["name"])
 
     places = windows(node, weights, x)
     return [[[pixel(o, reads) for reads in row] for row in places] for o in range(len(w if op == "conv2d" else x))]
@@ -153,11 +194,20 @@ def backward(
 ) -> Nested:
     """One sample's input gradient, if needed; adds the sample's part of the parameters' exact sums."""
     op, dx = node["op"], each(lambda _: 0, x)
+    if op == "add":
+        return dy
+    if op == "batchnorm2d":
+        what, scales = f"{node['name']} input gradient", norm_scales(node, weights)
+        for c, m in enumerate(node["means"]):
+            pairs = zip(entries(dy[c]), entries(x[c]), strict=True)
+            sums[node["weight"]][c] += sum(d * (z - m) for d, z in pairs)
+            sums[node["bias"]][c] += sum(entries(dy[c]))
+        return [each(lambda d, u=u: value(rescale(u * d), what), row) for u, row in zip(scales, dy, strict=True)]
     if op == "flatten":
         take = iter(dy)
         return each(lambda _: next(take), x)
     if op == "relu":
-        return each(lambda z, d: d if z > 0 else 0, x, dy)
+        return each(lambda z, d: value(d if z > 0 else 0, f"{node['name']} input gradient"), x, dy)
     if op in ("linear", "conv2d"):
         w, gw = weights[node["weight"]], sums[node["weight"]]
         if node["bias"]:
@@ -317,21 +367,36 @@ def run_pass(
 ) -> tuple[Pass, int, int]:
     """One gradient over a batch, with its loss scale k (0 unless it is a `first` pass) and loss."""
     out = Pass(weights, sums={name: each(lambda _: 0, w) for name, w in weights.items()})
-    layers = [[x] for x in inputs]  # per sample: the input, then every layer's output
+    outputs = {"@input": inputs}  # by node, per sample
+    reads, previous = {}, "@input"
     for node in graph:
-        for xs in layers:
-            xs.append(forward(node, weights, xs[-1]))
-        out.outputs[node["name"]] = [xs[-1] for xs in layers]
-    out.logits = [xs[-1] for xs in layers]
+        reads[node["name"]] = node.get("inputs", [previous])
+        previous = node["name"]
+        xs = add_up([outputs[name] for name in reads[previous]])
+        outputs[previous] = [forward(node, weights, x) for x in xs]
+    out.outputs = {name: x for name, x in outputs.items() if name != "@input"}
+    out.logits = outputs[previous]
     heads = [softmax(z, label) for z, label in zip(out.logits, labels, strict=True)]
     k = loss_scale(max(-d[label] for (d, _), label in zip(heads, labels, strict=True))) if first else 0
     out.dz = [[rescale(d << k, 24) for d in deltas] for deltas, _ in heads]
-    grads: list[Nested] = out.dz
-    last = next(i for i, node in enumerate(graph) if node.get("weight"))
-    for i in range(len(graph) - 1, last - 1, -1):
-        pairs = zip(layers, grads, strict=True)
-        grads = [backward(graph[i], weights, xs[i], dy, out.sums, i > last) for xs, dy in pairs]
-        out.deltas[graph[i]["name"]] = grads
+    needed: set[str] = set()  # nodes with weights at or before them
+    for node in graph:
+        if node.get("weight") or needed & set(reads[node["name"]]):
+            needed.add(node["name"])
+    grads: dict[str, list[list[Nested]]] = {previous: [out.dz]}  # by node, one entry per reader
+    for node in reversed(graph):
+        name = node["name"]
+        if name not in needed:
+            continue
+        xs, dys = add_up([outputs[source] for source in reads[name]]), add_up(grads[name])
+        need = bool(needed & set(reads[name]))
+        found = [backward(node, weights, x, dy, out.sums, need) for x, dy in zip(xs, dys, strict=True)]
+        out.deltas[name] = found
+        for source in reads[name]:
+            grads.setdefault(source, []).append(found)
+        if node["op"] == "batchnorm2d":
+            h = [value(rescale(s), f"gradient of {name}") for s in out.sums[node["weight"]]]
+            out.sums[node["weight"]] = [a * x for a, x in zip(node["factors"], h, strict=True)]
     return out, k, sum(loss for _, loss in heads)
 
 
@@ -348,9 +413,12 @@ def run_probe(
     eps: Fraction,
     variant: str,
     kind: str = "u8",
+    buffers: Mapping[str, Sequence[float]] | None = None,
 ) -> Result:
-    """Algorithm 1 of arXiv 2606.25004, or a Refusal. samples[t][b]: raw [C][H][W]; divisor: batch / lr."""
+    """Algorithm 1 of arXiv 2606.25004, or a Refusal. samples[t][b]: raw [C][H][W]; divisor: batch / lr; buffers: the
+    means and variances of batch-norms."""
     out = Result()
+    graph = [norm_constants(node, buffers or {}) if node["op"] == "batchnorm2d" else node for node in graph]
     biases = {node.get("bias") for node in graph}  # their sums have 32 fractional bits, all others 64
     multiply = lambda a, b: value(rescale(a * b), "w * g")  # noqa: E731
     w = {name: each(lambda a: weight(a, "weight"), x) for name, x in weights.items()}

@@ -24,7 +24,8 @@ from .ir import (
     radix,
     unsigned,
 )
-from .net import MAX_INPUT, VALUE, Net, Value
+from .net import MAX_INPUT, VALUE, Net
+from .value import Value
 from .wide import CarryStep, Domain, Limbs, assert_zero
 from .witness import Witness
 
@@ -65,7 +66,7 @@ class Samples:
         padded = (height + 2 * pad) * (width + 2 * pad)
         s = DomainAxis("s", padded)
         self.input_shape = (channels, height + 2 * pad, width + 2 * pad)
-        self.x = Value(circuit.tensor("input", t, (b, channels, padded), VALUE), "step")
+        self.x = Value.of(circuit.tensor("input", t, (b, channels, padded), VALUE), "step")
         # position in the padded image -> position in the sample, -1 in the border
         image = np.full((height + 2 * pad, width + 2 * pad), -1, np.int64)
         image[pad : pad + height, pad : pad + width] = np.arange(height * width).reshape(height, width)

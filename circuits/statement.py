@@ -35,6 +35,7 @@ def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
         eps=config.eps,
         variant=config.variant,
         hashes=hashes.reshape(config.steps, config.batch_size, sis.ROWS),
+        norms=model.norms,
     )
 
 

@@ -20,6 +20,7 @@ from .ir import (
     GatherSum,
     Map,
     Same,
+    Scaled,
     Source,
     SuffixGather,
     Sum,
@@ -250,6 +251,8 @@ def _read_axis(arr: I64, axis: int, src: Source) -> tuple[I64, list[str]]:
     """Replace tensor axis `axis` by the domain axes of its source."""
     if isinstance(src, Same):
         return arr, [src.axis]
+    if isinstance(src, Scaled):
+        return arr * np.array(src.weights, np.int64).reshape([-1] + [1] * (arr.ndim - axis - 1)), [src.axis]
     if isinstance(src, Map):
         return _take(arr, np.array(src.table), axis), [src.axis]
     if isinstance(src, Gather):

@@ -118,6 +118,7 @@ def build(
         eps=eps,
         variant=variant,
         hashes=hashes.reshape(steps, batch, sis.ROWS),
+        norms=model.norms,
     )
     return Case(model, plan, pixels, labels, samples, randomness)
 
@@ -176,6 +177,34 @@ class Graph:
         self._node("relu")
         return self
 
+    def norm(self) -> Graph:
+        """Batch-norm with statistics of a trained network's kind: variances that differ, means of both signs."""
+        name, count = f"batchnorm2d{len(self.nodes)}", self.shape[0]
+        drawn = {
+            "weight": 1 + 0.3 * self.rng.standard_normal(count),
+            "bias": 0.3 * self.rng.standard_normal(count),
+            "mean": self.rng.standard_normal(count),
+            "var": np.exp(self.rng.uniform(-3, 3, count)),
+        }
+        self._node("batchnorm2d", eps=1e-5, **{key: f"{name}.{key}" for key in drawn})
+        self.params.update({f"{name}.{key}": x.astype(np.float32) for key, x in drawn.items()})
+        return self
+
+    @property
+    def last(self) -> str:
+        """The name of what the next node reads."""
+        return self.nodes[-1]["name"] if self.nodes else "@input"
+
+    def read(self, name: str) -> Graph:
+        """Let the node just added read another one; for layers that keep the shape."""
+        self.nodes[-1]["inputs"] = [name]
+        return self
+
+    def add(self, other: str) -> Graph:
+        """Add the output of an earlier node, of the same shape."""
+        self._node("add", inputs=[self.last, other])
+        return self
+
     def flatten(self) -> Graph:
         self._node("flatten")
         self.shape = [int(np.prod(self.shape))]
@@ -203,6 +232,33 @@ def tiny_cnn(seed: int = 0, **options: Any) -> Case:
     g = Graph(rng, [2, 5, 6], pad=1).conv(3, pad=(1, 1)).relu().pool("maxpool2d")
     g.conv(4, (2, 3), (1, 1), (0, 1), bias=False).relu().pool("avgpool2d", (2, 2), (1, 1))
     return g.flatten().linear(3).case(seed=seed, **options)
+
+
+def residual(seed: int = 0, **options: Any) -> Case:
+    """Residual blocks: a shortcut around convolutions, one through a convolution, one of the samples, and sums that
+    nothing rectifies, read by a convolution, a pool and the head."""
+    rng = np.random.default_rng([seed, 6])
+    g = Graph(rng, [2, 4, 4], scale=0.7).conv(2, pad=(1, 1)).add("@input").relu()
+    stem = g.last
+    g.conv(2, pad=(1, 1)).relu().conv(2, pad=(1, 1), bias=False).add(stem).relu()
+    block = g.last
+    g.conv(2, (1, 1)).read(stem).add(block)
+    mixed = g.last
+    g.conv(2, (1, 1)).add(mixed).conv(3, (1, 1), bias=False)
+    g.add(g.last).pool("maxpool2d").pool("avgpool2d").flatten().linear(3)
+    wide = g.last
+    g.relu().linear(3).add(wide)
+    return g.case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def normalised(seed: int = 0, **options: Any) -> Case:
+    """Batch-norms of the samples, before a ReLU, before a shortcut and its ReLU, of a sum, and before a pool."""
+    rng = np.random.default_rng([seed, 7])
+    g = Graph(rng, [2, 4, 3]).norm().conv(3, pad=(1, 1), bias=False).norm().relu()
+    stem = g.last
+    g.conv(3, pad=(1, 1), bias=False).norm().add(stem).relu()
+    g.conv(3, (1, 1)).add(stem).norm().pool("avgpool2d", (4, 3), (4, 3))
+    return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:

@@ -36,8 +36,9 @@ from circuits.ir import (
     radix,
 )
 from circuits.layout import Layout
-from circuits.net import VALUE, WEIGHT, Contraction, Net, product_limbs
+from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output, product_limbs
 from circuits.reference import exp_factor, ln_constant
+from circuits.value import Value
 from circuits.wide import Domain, digits_for, limb_forms
 from circuits.witness import Witness
 from zkcert.core.field import P, f_from_fp
@@ -52,6 +53,7 @@ from .builders import (
     grid_case,
     link_values,
     random_case,
+    residual,
     tiny_cnn,
     tiny_mlp,
     violations,
@@ -92,6 +94,7 @@ CASES = {
     "two-byte labels": lambda: tiny_mlp(label_bytes=2),
     "strides": strides,
     "minute": minute,
+    "residual": residual,
 }
 
 
@@ -220,20 +223,20 @@ def test_sums_with_negative_weights_are_refused():
         Sum(2, (1, -1))
 
 
-def contractions(certificate: Certificate) -> dict[str, tuple[Contraction, Tensor, int]]:
-    """Rescaled contractions by name, with their quotient's tensor and scale."""
-    out = {}
+def contractions(certificate: Certificate) -> dict[str, tuple[Contraction, Output]]:
+    """Rescaled contractions by name, with what holds their quotient."""
+    out: dict[str, tuple[Contraction, Output]] = {}
     for layer in certificate.layers:
         if hasattr(layer, "run"):
-            out[f"{layer.name}/z"] = layer.run, layer.y.tensor, 32
+            out[f"{layer.name}/z"] = layer.run, layer.out
             if layer.dx is not None:
-                out[f"{layer.name}/dx"] = layer.run_input, layer.dx.tensor, 32
+                out[f"{layer.name}/dx"] = layer.run_input, Committed(layer.dx)
     for p in certificate.parameters:
         for name, run, result in (("G", p.run_gradient, p.grad), ("E", getattr(p, "run_e", None), p.e)):
             if run is not None:
-                out[f"{name}/{p.g.name}"] = run, result, 32
+                out[f"{name}/{p.g.name}"] = run, Committed(Value.of(result))
         if hasattr(p, "run_v"):
-            out[f"V/{p.g.name}"] = p.run_v, p.v, 32
+            out[f"V/{p.g.name}"] = p.run_v, Committed(Value.of(p.v))
     return out
 
 
@@ -262,19 +265,21 @@ def test_adding_multiples_of_p_to_an_accumulator_is_caught(name):
     found = contractions(certificate)
     assert len(found) == (3 + 2 + 3 + 5 + 5 if name == "cnn" else 3 + 2 + 3)
     rng, tried = np.random.default_rng(1), 0
-    for what, (run, quotient, scale) in found.items():
-        axes = run.con.out
-        index = tuple(int(rng.integers(a.size)) for a in axes)
-        z, r = int(w.value(quotient)[index]), int(w.value(run.remainder)[index])
+    for what, (run, output) in found.items():
+        index = tuple(int(rng.integers(a.size)) for a in run.con.out)
+        remainder = Committed(Value.of(run.remainder))
+        z, r = (int(out.value.read(w, index[0])[index[1:]]) for out in (output, remainder))
         assert carries_modulo_p(w, run, index), what
-        digits = {t: w.array(t)[(slice(None), *index)].copy() for t in (quotient, run.remainder)}
+        tensors = {part.tensor for out in (output, remainder) for part in out.value.parts}
+        digits = {t: w.array(t)[(slice(None), *index)].copy() for t in tensors}
         for j in (*range(-40, 0), *range(1, 41)):
-            forged = (z << scale) + r + j * P
-            for t, value in ((quotient, forged >> scale), (run.remainder, forged % (1 << scale))):
-                single = Witness(w.layout)
-                single.put(t, np.full(t.sizes, value))
+            forged = (z << 32) + r + j * P
+            single = Witness(w.layout)
+            for out, value in ((output, forged >> 32), (remainder, forged % (1 << 32))):
+                out.put(single, np.full(out.value.shape, value), index[0])
+            for t in tensors:
                 Digits(w, t)[(slice(None), *index)] = single.array(t)[(slice(None), *index)]
-            assert ((forged >> scale << scale) + forged % (1 << scale) - (z << scale) - r) % P == 0
+            assert ((forged >> 32 << 32) + forged % (1 << 32) - (z << 32) - r) % P == 0
             assert not carries_modulo_p(w, run, index), (what, j)
             tried += 1
         for t, old in digits.items():
@@ -338,7 +343,8 @@ class Specification:
 
     def on_passes(self, v) -> np.ndarray:
         """A network value with one entry per pass."""
-        return self.value(v.tensor)[[v.index(p) for p in range(self.passes)]]
+        every = range(self.passes)
+        return sum(part.coef * self.value(part.tensor)[[part.index(p) for p in every]] for part in v.parts)
 
     def inputs(self) -> None:
         plan, samples = self.plan, self.certificate.samples
@@ -362,10 +368,12 @@ class Specification:
 
     def windows(self, node) -> np.ndarray:
         """index[k, s]: the position that output position s reads through kernel position k, or -1."""
-        place = [other["name"] for other in self.plan.graph].index(node["name"])
-        size = (self.model.shapes[place - 1] if place else self.model.input_shape)[1:]
+        names = ["@input", *(other["name"] for other in self.plan.graph)]
+        place = names.index(node["name"])
+        shapes = dict(zip(names, [self.model.input_shape, *self.model.shapes], strict=True))
+        size = shapes[node.get("inputs", [names[place - 1]])[0]][1:]
         kernel = node.get("kernel") or self.plan.weights[node["weight"]].shape[2:]
-        pad, out = node.get("padding", (0, 0)), self.model.shapes[place][1:]
+        pad, out = node.get("padding", (0, 0)), shapes[node["name"]][1:]
         index = np.full((*kernel, *out), -1)
         for i, j, y, x in np.ndindex(index.shape):
             r, c = y * node["stride"][0] + i - pad[0], x * node["stride"][1] + j - pad[1]
@@ -389,9 +397,8 @@ class Specification:
         total = w[:, None] @ columns
         if node["bias"]:
             total = total + (self.value(layer.bias)[:, None, :, None] << 32)
-        z, rem = (self.value(t).reshape(total.shape) for t in (layer.y.tensor, layer.run.remainder))
-        shape = self.value(layer.y.tensor).shape
-        self.state(f"{name}/forward/z", (total + half - (z << 32) - rem).reshape(shape))
+        rem = self.value(layer.run.remainder)
+        self.state(f"{name}/forward/z", total.reshape(rem.shape) + half - (self.on_passes(layer.y) << 32) - rem)
         if not hasattr(layer, "dy"):
             return
         dy = self.on_passes(layer.dy).reshape(total.shape)
@@ -413,11 +420,16 @@ class Specification:
     def flatten(self, node, layer) -> None:
         pass
 
+    add = flatten
+
     def relu(self, node, layer) -> None:
         name, z, y = layer.name, self.on_passes(layer.x), self.value(layer.y.tensor)
         bit, magnitude = self.value(layer.bit), self.value(layer.magnitude)
         self.state(f"{name}/forward/output", bit * magnitude + bit - y)
-        self.state(f"{name}/forward/sign", 2 * y - magnitude - bit - z)
+        if name not in self.certificate.net.rectifiers:
+            self.state(f"{name}/forward/sign", 2 * y - magnitude - bit - z)
+        else:
+            assert np.array_equal(z, 2 * y - magnitude - bit)
         if layer.dx is not None:
             dy = self.on_passes(layer.dy).reshape(bit.shape)
             self.state(f"{name}/backward/gradient", bit * dy - self.value(layer.dx.tensor))
@@ -454,7 +466,8 @@ class Specification:
 
     def softmax(self) -> None:
         head, plan = self.certificate.head, self.plan
-        z, top, is_top, x = (self.value(t) for t in (head.logits.tensor, head.top, head.is_top, head.x))
+        z = self.on_passes(head.logits)
+        top, is_top, x = (self.value(t) for t in (head.top, head.is_top, head.x))
         o = self.value(head.labels)[[p // 2 for p in range(self.passes)]]
         self.state("softmax/shift", x + z - top[..., None])
         self.state("softmax/attained", is_top * x)
@@ -625,7 +638,7 @@ class Specification:
         self.state("score/threshold/threshold", (plan.steps * score.tau) ** 2 - plan.steps * squares + total**2 - slack)
 
 
-@pytest.mark.parametrize("name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides"])
+@pytest.mark.parametrize("name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual"])
 def test_every_identity_says_what_the_specification_says(name):
     """On random digits, which satisfy nothing: no identity is missing, none is there that is not stated here."""
     certificate, _ = honest(name)
@@ -638,7 +651,7 @@ def test_every_identity_says_what_the_specification_says(name):
             assert np.array_equal(value, other), key
 
 
-@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides"])
+@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual"])
 def test_views_are_weighed_as_they_are_read(name):
     """The verifier weighs a tensor's entries by `Source.vector`; that is the transpose of `Witness.read`."""
     certificate, _ = honest(name)
@@ -844,7 +857,8 @@ def test_the_relu_bit_can_only_be_the_sign():
     g.params["conv2d0.bias"][:] = [3, -3, 0]
     certificate, w, _ = g.relu().flatten().linear(2).case(batch=1, rho=Fraction(1, 1000)).run()
     relu = certificate.layers[1]
-    z, bit, y = (w.value(t) for t in (relu.x.tensor, relu.bit, relu.y.tensor))
+    bit, y = (w.value(t) for t in (relu.bit, relu.y.tensor))
+    z = np.stack([relu.x.read(w, p) for p in range(3)])
     assert (z[0, 0, 0] > 0).all() and (z[0, 0, 1] < 0).all() and not z[0, 0, 2].any()
     for at in ((0, 0, c, 2 * c) for c in range(3)):
         flipped, magnitude, output = bit.copy(), np.abs(z) - bit, y.copy()

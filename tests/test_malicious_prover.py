@@ -31,7 +31,7 @@ from circuits.ir import (
     balanced,
 )
 from circuits.layers.maxpool2d import MaxPool2d
-from circuits.layers.relu import ReLU
+from circuits.layers.relu import Rectifier, ReLU
 from circuits.layout import Layout
 from circuits.probe import Parameter
 from circuits.protocol import constraint_claims
@@ -43,7 +43,7 @@ from prover.commit import MatrixCommitment
 from prover.oracle import ProverOracle
 from prover.pads import PadCommitment
 from prover.trees import Tree
-from tests.builders import Case, Digits, Graph, link_values, tiny_cnn, tiny_mlp, violations
+from tests.builders import Case, Digits, Graph, link_values, residual, tiny_cnn, tiny_mlp, violations
 from tests.toys import certified, committed_vector, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy
 from verifier.argument import verify_circuit
 from verifier.verify import Expectations, verify_proof
@@ -83,6 +83,11 @@ def cnn():
 @pytest.fixture(scope="module")
 def mlp():
     return honest(tiny_mlp())
+
+
+@pytest.fixture(scope="module")
+def branches():
+    return honest(residual())
 
 
 class NoCommitment:
@@ -176,16 +181,16 @@ DIGITS = {
     ("weight/conv2d0.weight", 0, 1): "conv2d0/forward",
     ("weight/conv2d0.bias", 0, 0): "conv2d0/forward",
     ("weight/linear7.weight", 0, 0): "linear7/forward",
-    ("conv2d0/z", 0, 0): "conv2d0/forward",
-    ("conv2d0/z", 0, 1): "conv2d0/forward",
+    ("linear7/z", 0, 0): "linear7/forward",
+    ("linear7/z", 0, 1): "linear7/forward",
     ("z.remainder", 0, 0): "conv2d0/forward",
     ("z.remainder", 1, 1): "conv2d3/forward",
     ("conv2d3/forward/z.carry1", 0, 0): "conv2d3/forward",
     ("linear7/forward/z.carry2", 0, 1): "linear7/forward",
-    ("relu1/y", 0, 0): "relu1/forward",
-    ("relu1/sign", 0, 0): "relu1/forward",
-    ("relu4/magnitude", 0, 0): "relu4/forward",
-    ("relu4/magnitude", 0, 1): "relu4/forward",
+    ("relu1/y", 0, 0): "conv2d0/forward",
+    ("relu1/sign", 0, 0): "conv2d0/forward",
+    ("relu4/magnitude", 0, 0): "conv2d3/forward",
+    ("relu4/magnitude", 0, 1): "conv2d3/forward",
     ("maxpool2d2/y", 0, 0): "maxpool2d2/forward",
     ("maxpool2d2/choice", 0, 0): "maxpool2d2/forward",
     ("maxpool2d2/slack", 0, 0): "maxpool2d2/forward",
@@ -260,7 +265,7 @@ DIGITS = {
     ("score/threshold/threshold.carry1", 0, 0): "score/threshold",
 }
 # Named only once all that precede them hold: lies that are consistent up to there, below.
-LATER = {"maxpool2d2/choice", "softmax/rows", "scale/one", "scale/second-passes"}
+LATER = {"relu1/forward", "relu4/forward", "maxpool2d2/choice", "softmax/rows", "scale/one", "scale/second-passes"}
 LAYERS = ("gradient", "E", "V", "squares", "perturbation", "update")
 
 
@@ -317,6 +322,70 @@ def test_no_digit_of_the_witness_is_free(cnn, case):
 
 
 # ------------------------------------------------------------------------------------------------ consistent lies
+
+
+@pytest.mark.parametrize("name", ["relu1", "relu4"])
+def test_an_output_that_is_not_the_positive_part_is_named(cnn, name):
+    """Output one more, magnitude two more: the pre-activation they stand for is the same."""
+    relu = next(layer for layer in cnn.certificate.layers if isinstance(layer, ReLU) and layer.name == name)
+    w = cnn.witness
+    with altered(w, relu.y.tensor, relu.magnitude):
+        for t, change in ((relu.y.tensor, 1), (relu.magnitude, 2)):
+            values = w.value(t)
+            values[0, 0, 0, 0] += change
+            w.put(t, values)
+        assert strict_name(cnn.layout, w) == f"constraint/{name}/forward"
+
+
+BRANCHES = {
+    ("relu2/y", 0): "conv2d0/forward",  # read by the samples' sum, two convolutions and a shortcut
+    ("relu7/y", 1): "conv2d5/forward",
+    ("relu7/magnitude", 0): "conv2d5/forward",
+    ("conv2d8/z", 0): "conv2d8/forward",
+    ("conv2d12/z", 1): "conv2d12/forward",
+    ("linear17/z", 0): "linear17/forward",
+    ("relu18/sign", 0): "relu18/forward",
+    ("relu18/magnitude", 1): "relu18/forward",
+    ("linear19/z", 0): "linear19/forward",
+    ("softmax/dz", 0): "softmax",
+    ("relu18/dx", 0): "relu18/backward",
+    ("conv2d10/dx", 0): "conv2d10/input-gradient",
+    ("conv2d8/dx", 0): "conv2d8/input-gradient",
+    ("relu7/dx", 1): "relu7/backward",
+}
+
+
+@pytest.mark.parametrize(("where", "name"), BRANCHES.items(), ids=lambda v: "-".join(map(str, v)))
+def test_one_altered_digit_of_a_branch_is_named(branches, where, name):
+    t = branches.tensor(where[0])
+    with altered(branches.witness, t) as (digits,):
+        column = digits[where[1]]
+        column.flat[0] = other_digit(column.flat[0], t.digits[where[1]].range)
+        assert strict_name(branches.layout, branches.witness, t) == f"constraint/{name}"
+
+
+def test_a_forgotten_shortcut_is_named(branches):
+    def alone(self, w, values, p):
+        z = values
+        w.put(self.bit, (z > 0).astype(np.int64), p)
+        w.put(self.magnitude, abs(z) - (z > 0), p)
+        w.put(self.a.tensor, z * (z > 0), p)
+
+    lie = mock.patch.object(Rectifier, "put", alone)
+    assert lying_name(branches.case, lie) == "constraint/conv2d0/forward"
+
+
+def test_a_gradient_that_forgets_a_branch_is_named(branches):
+    def first_reader(self, result, w, p):
+        dy = w.value(self.dy.parts[0].tensor, p)
+        w.put(self.dx.tensor, dy * w.value(self.bit, p), p)
+        return result
+
+    assert lying_name(branches.case, after(ReLU, "backward", first_reader)) == "constraint/relu7/backward"
+
+
+def test_a_network_with_branches_is_proved(branches):
+    verify_circuit(branches.layout, transcript(), prove_circuit(branches.layout, branches.witness, transcript()))
 
 
 def test_a_window_without_a_choice_is_named(cnn):
@@ -481,7 +550,7 @@ def test_a_gradient_through_a_negative_pre_activation_is_named(cnn):
 @pytest.mark.parametrize("rule", ["last of equals", "smallest"])
 def test_another_pooling_choice_is_named(cnn, rule):
     def choose(self, w, p):
-        x = w.value(self.x.tensor, self.x.index(p))[:, :, self.index]
+        x = self.x.read(w, p)[:, :, self.index]
         if rule == "smallest":
             pick = x.argmin(axis=2)
         else:

@@ -455,7 +455,16 @@ STACK = [CONV, POOL, FLATTEN, LINEAR]
         ([{**CONV, "name": None}, *STACK[1:]], UnusableInput, "name of graph node 0"),
         ([{**CONV, "name": "a b"}, *STACK[1:]], UnusableInput, "name of graph node 0"),
         ([CONV, {"op": "gelu", "name": "g"}, *STACK[1:]], UnsupportedLayer, "layer g: 'gelu' has no circuit"),
-        ([CONV, {**POOL, "inputs": ["c"]}, *STACK[2:]], UnsupportedLayer, "layer p"),
+        ([CONV, {**POOL, "inputs": ["f"]}, *STACK[2:]], UnusableInput, "layer p: its input f is no earlier layer"),
+        ([CONV, {**POOL, "inputs": ["p"]}, *STACK[2:]], UnusableInput, "layer p: its input p is no earlier layer"),
+        ([CONV, {**POOL, "inputs": ["c", "c"]}, *STACK[2:]], UnusableInput, "layer p: maxpool2d has 1 inputs"),
+        ([CONV, {**POOL, "inputs": "c"}, *STACK[2:]], UnusableInput, "layer p: maxpool2d has 1 inputs"),
+        ([CONV, {**POOL, "inputs": [1]}, *STACK[2:]], UnusableInput, "layer p: input"),
+        ([CONV, {**POOL, "inputs": ["@input"]}, *STACK[2:]], UnusableInput, "layer c is read by no layer"),
+        ([*STACK, {"op": "add", "name": "a"}], UnusableInput, "layer a: add has 2 inputs"),
+        ([*STACK, {"op": "add", "name": "a", "inputs": ["l"]}], UnusableInput, "layer a: add has 2 inputs"),
+        ([*STACK, {"op": "add", "name": "a", "inputs": ["l", "c"]}], UnusableInput, "layer a: its inputs have shapes"),
+        ([*STACK, {"op": "relu", "name": "r", "inputs": ["f"]}], UnusableInput, "layer l is read by no layer"),
         ([CONV, {**POOL, "padding": [1, 1]}, *STACK[2:]], UnusableInput, "layer p"),
         ([CONV, {**POOL, "stride": [0, 1]}, *STACK[2:]], UnusableInput, "layer p: stride"),
         ([CONV, {**POOL, "kernel": [2]}, *STACK[2:]], UnusableInput, "layer p: kernel"),
@@ -476,6 +485,19 @@ def test_inconsistent_graphs_are_refused(graph, error, message):
     with pytest.raises(error, match=message):
         Model(graph, SMALL_INPUT, PARAMS)
     assert Model(STACK, SMALL_INPUT, PARAMS).shapes == [[2, 2, 2], [2, 1, 1], [2], [3]]
+
+
+def test_inputs_that_are_the_previous_layer_are_left_out():
+    """So that one network has one digest."""
+    named = [{**CONV, "inputs": ["@input"]}, {**POOL, "inputs": ["c"]}, *STACK[2:]]
+    assert Model(named, SMALL_INPUT, PARAMS).graph == Model(STACK, SMALL_INPUT, PARAMS).graph == STACK
+
+
+def test_branches_are_part_of_the_circuit_digest():
+    double = Model([*STACK, {"op": "add", "name": "a", "inputs": ["l", "l"]}], SMALL_INPUT, PARAMS)
+    assert double.graph[-1]["inputs"] == ["l", "l"] and '"inputs":["l","l"]' in double.circuit_digest_json()
+    again = Model(double.graph, SMALL_INPUT, PARAMS)
+    assert again.circuit_digest_json() == double.circuit_digest_json()
 
 
 def test_a_model_must_output_classes():
@@ -680,7 +702,11 @@ class _Body(nn.Module):
     ("body", "message"),
     [
         (lambda m, x: m.fc(m.fc(x.flatten(1))), "layer fc_1: shares its weight"),
-        (lambda m, x: m.fc2(y := m.fc(x.flatten(1))) + y, "layer add"),
+        (lambda m, x: m.fc2(m.fc(x.flatten(1))) + 1, "layer add"),
+        (lambda m, x: torch.add(m.fc(y := x.flatten(1)), y, alpha=2), "layer add"),
+        (lambda m, x: F.dropout(m.fc(x.flatten(1))), "layer dropout"),
+        (lambda m, x: m.fc(x.mean((1, 2))), "layer mean"),
+        (lambda m, x: m.fc(F.adaptive_avg_pool2d(x, (3, 1)).flatten(1)), "layer adaptive_avg_pool2d.*must divide"),
         (lambda m, x: F.log_softmax(m.fc(x.flatten(1)), 1), "layer log_softmax"),
         (lambda m, x: m.fc(x.view(2, -1)) if x.sum() > 0 else x, "traced"),
         (lambda m, x: m.fc(x.view(1, -1)), "batch of two"),
@@ -694,6 +720,44 @@ class _Body(nn.Module):
 def test_modules_that_are_no_stack_are_refused(body, message):
     with pytest.raises((UnsupportedLayer, UnusableInput), match=message):
         from_module(_Body(body), input={"shape": [2, 2, 2], "pad": 0, "mean": [0, 0], "std": [1, 1]})
+
+
+def _unary(body):
+    """Two convolution-like maps and a head around what is tested; images of 2x4x4."""
+
+    class Unary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(5)
+            self.conv, self.conv2, self.fc = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 1), nn.Linear(2, 3)
+            self.pool, self.drop = nn.AdaptiveAvgPool2d((None, 2)), nn.Dropout1d(0.3)
+
+        def forward(self, x):
+            return body(self, x)
+
+    return Unary()
+
+
+@pytest.mark.parametrize(
+    ("body", "ops"),
+    [
+        (lambda m, x: m.fc(F.relu(m.conv(x) + x).mean((2, 3))), "conv2d add relu avgpool2d flatten linear"),
+        (lambda m, x: m.fc(m.conv(y := F.relu(m.conv2(x))).add(y).mean((-1, -2), keepdim=True).flatten(1)),
+         "conv2d relu conv2d add avgpool2d flatten linear"),
+        (lambda m, x: m.fc(F.adaptive_avg_pool2d(m.conv(x), 1).flatten(1)), "conv2d avgpool2d flatten linear"),
+        (lambda m, x: m.fc(F.avg_pool2d(m.pool(x), (4, 2)).flatten(1)), "avgpool2d avgpool2d flatten linear"),
+        (lambda m, x: m.drop(F.dropout(m.fc(torch.mean(x, dim=[2, 3])), training=m.training)),
+         "avgpool2d flatten linear"),
+        (lambda m, x: m.fc((y := x.mean((2, 3))) + F.dropout(y, 0.2, m.training)), "avgpool2d flatten add linear"),
+    ],
+)  # fmt: skip
+def test_branches_global_pools_and_dropouts_convert(body, ops):
+    module = _unary(body).double()
+    spec = {"shape": [2, 4, 4], "pad": 0, "mean": [0, 0], "std": [1, 1]}
+    model = from_module(module, input=spec)
+    assert [node["op"] for node in model.graph] == ops.split()
+    x = torch.randn(3, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(to_module(model)(x), module.eval()(x), rtol=1e-12)
 
 
 def test_conversion_leaves_the_module_alone():

@@ -18,7 +18,7 @@ from circuits.reference import ONE, Refusal, Result, decode, entries, exp_factor
 from zkcert.errors import RangeOverflow
 from zkcert.model import input_integers
 
-from .builders import BATCHES, EPS, KINDS, VARIANTS, Case, Graph, classifier, grid_case, tiny_cnn
+from .builders import BATCHES, EPS, KINDS, VARIANTS, Case, Graph, classifier, grid_case, normalised, residual, tiny_cnn
 
 SEEDS = range(24)
 REFUSED = {9, 16}  # their gradients vanish
@@ -35,8 +35,9 @@ def reference_run(case: Case) -> Result:
     labels = [[label for _, label in batch] for batch in decoded]
     weights = {name: w.tolist() for name, w in p.weights.items()}
     shape = p.steps, p.batch
+    buffers = {name: array.tolist() for name, array in case.model.buffers.items()}
     return reference.run_probe(
-        p.graph, p.input, weights, samples, labels, *shape, p.rho, p.divisor, p.eps, p.variant, p.kind
+        p.graph, p.input, weights, samples, labels, *shape, p.rho, p.divisor, p.eps, p.variant, p.kind, buffers
     )
 
 
@@ -49,6 +50,9 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
     def same(tensor, index, nested, what):
         assert w.value(tensor, index).ravel().tolist() == list(entries(nested)), what
 
+    def same_value(v, p, nested, what):
+        assert v.read(w, p).ravel().tolist() == list(entries(nested)), what
+
     assert trace.ys == expected.ys
     assert trace.scales == expected.scales
     assert trace.losses == expected.losses
@@ -59,11 +63,11 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
         for name, tensor in net.weights.items():
             same(tensor, p, found.weights[name], f"{name} of pass {p}")
         for node, layer in zip(plan.graph, certificate.layers, strict=True):
-            same(layer.y.tensor, layer.y.index(p), found.outputs[node["name"]], f"{node['name']}, pass {p}")
+            same_value(layer.y, p, found.outputs[node["name"]], f"{node['name']}, pass {p}")
             if layer.dx is not None:
                 delta = found.deltas[node["name"]]
-                same(layer.dx.tensor, layer.dx.index(p), delta, f"gradient at {node['name']}, pass {p}")
-        same(certificate.head.logits.tensor, p, found.logits, f"logits of pass {p}")
+                same_value(layer.dx, p, delta, f"gradient at {node['name']}, pass {p}")
+        same_value(certificate.head.logits, p, found.logits, f"logits of pass {p}")
         same(certificate.head.dz.tensor, p, found.dz, f"dz of pass {p}")
     for t in range(plan.steps):
         for parameter in certificate.parameters:
@@ -214,6 +218,16 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
     assert_equal(g.case(rho=Fraction(1, 1000)))
 
 
+@pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
+def test_branches_equal_the_reference(seed, options):
+    assert_equal(residual(seed, **options))
+
+
+@pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
+def test_batch_norms_equal_the_reference(seed, options):
+    assert_equal(normalised(seed, **options))
+
+
 def test_windows_that_skip_positions_give_them_no_gradient():
     g = Graph(np.random.default_rng(8), [1, 7, 7]).conv(2, (1, 1), bias=False).pool("avgpool2d", (1, 2), (3, 3))
     case = g.flatten().linear(3).case(rho=Fraction(1, 1000))
@@ -255,6 +269,25 @@ def test_vanishing_gradients_are_refused_by_both():
 )
 def test_values_out_of_range_are_refused_by_both(weights, pixels, what):
     assert refusals(classifier(weights, pixels, [0] * len(pixels))) == ("RangeOverflow", f"{what} is out of range")
+
+
+@pytest.mark.parametrize(("weight", "count", "refused"), [(11, 2, 0), (11, 3, 1), (-15, 4, 0), (-15, 5, 1)])
+def test_sums_are_refused_by_both_where_a_relu_cannot_hold_them(weight, count, refused):
+    """A sum has no limit of its own; the ReLU's output has, 2048, and its magnitude, 4096."""
+    g = Graph(np.random.default_rng(12), [1, 1, 1]).flatten().linear(1, bias=False)
+    once = g.last
+    for _ in range(count - 1):
+        g.add(once)
+    g.relu().linear(2)
+    g.spec.update(mean=[0.0], std=[4 / 255])
+    g.params["linear1.weight"][:] = weight  # times 63.75
+    g.params[g.nodes[-1]["weight"]] *= 2.0**-10
+    pixels = np.full((2, 1, 1, 1, 1), 255, np.uint8)
+    case = g.case(batch=1, pixels=pixels, variant="sam", rho=Fraction(1, 1000), divisor=1 << 22)
+    if refused:
+        assert refusals(case) == ("RangeOverflow", f"relu{count + 1} is out of range")
+    else:
+        assert_equal(case)
 
 
 def test_weights_that_drift_out_of_range_are_refused_by_both():

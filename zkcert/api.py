@@ -603,7 +603,7 @@ def _forgeries(proof: Path, model: Path, scratch: Path) -> Iterator[tuple[str, P
     yield "tau halved in the statement, the argument kept", forged, model
 
     genuine = Model.load(model)
-    params = {name: array.copy() for name, array in genuine.params.items()}
+    params = {name: array.copy() for name, array in genuine.tensors.items()}
     next(iter(params.values())).flat[0] += 2.0**-20
     changed = scratch / "changed.safetensors"
     Model(genuine.graph, genuine.input, params).save(changed)

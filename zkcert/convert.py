@@ -5,17 +5,23 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
 
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
-from zkcert.model import Model
+from zkcert.model import SAMPLES, Model
 
-_IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_IDENTITIES = (nn.Identity, *_DROPOUTS)
+_DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+_ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
+_MEAN = (torch.mean, "mean")
 _POOLS = {
     nn.MaxPool2d: "maxpool2d",
     nn.AvgPool2d: "avgpool2d",
@@ -49,10 +55,11 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
            to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already: the raw
            image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
-    Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, MaxPool2d and AvgPool2d (no padding, dilation or
-    ceil_mode), Flatten, Identity, Dropout, and their functional forms; weights keep their names. Raises
-    UnsupportedLayer naming the layer, and what `Model` raises. The result is compared with the module on an
-    example, so a reshape that mixes samples or axes is refused.
+    Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, BatchNorm2d with running statistics, MaxPool2d and
+    AvgPool2d (no padding, dilation or ceil_mode), AdaptiveAvgPool2d (to sizes that divide), means over both image
+    axes, Flatten, Identity, Dropout, their functional forms, and sums of two branches; weights keep their names.
+    Raises UnsupportedLayer naming the layer, and what `Model` raises. The result is compared with the module on
+    an example, so a reshape that mixes samples or axes is refused.
     """
     if not isinstance(module, nn.Module):
         raise UnusableInput(f"from_module needs an nn.Module, not {type(module).__name__}")
@@ -61,46 +68,56 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
         traced = fx.symbolic_trace(module)
     except Exception as error:
         raise UnsupportedLayer(f"the module cannot be traced: {_first_line(error)}") from error
+    traced.graph.eliminate_dead_code()
+    _measure(traced, input)
     graph: list[dict[str, Any]] = []
     params: dict[str, np.ndarray] = {}
     owners: dict[int, str] = {}
-    previous: fx.Node | None = None
+    values: dict[fx.Node, str] = {}  # the graph's node that stands for a traced one
     for node in traced.graph.nodes:
-        if node.op == "placeholder" and previous is None:
-            previous = node
-            continue
         if node.op.startswith("call_") and node.target in _SIZES:
             continue  # the batch size, for a reshape
+        if node.op == "placeholder" and not values:
+            values[node] = SAMPLES
+            continue
         name = str(node)
-        if node.args[:1] != (previous,):
-            _refuse(name, "does not read the layer before it; only feed-forward stacks are supported")
-        previous = node
+        reads = node.args[: 2 if node.target in _ADD else 1]
+        if not reads or any(not isinstance(arg, fx.Node) or arg not in values for arg in reads):
+            _refuse(name, "does not read the output of earlier layers alone")
+        inputs = [values[arg] for arg in reads]
         if node.op == "output":
             break
         if node.op == "call_module":
             submodule = module.get_submodule(node.target)
-            if type(submodule) in _IDENTITIES:
-                continue
-            layer = _module_layer(node.target, submodule)
+            layers = _module_layers(node.target, submodule, reads[0])
             for key, parameter in submodule.named_parameters():
                 if (owner := owners.setdefault(id(parameter), name)) != name:
                     _refuse(name, f"shares its {key} with layer {owner}; tied weights are not supported")
                 params[f"{node.target}.{key}"] = _array(parameter)
-            name = name if any(entry["name"] == node.target for entry in graph) else node.target
+            if type(submodule) is nn.BatchNorm2d:
+                for key in ("running_mean", "running_var"):
+                    params[f"{node.target}.{key}"] = _array(getattr(submodule, key))
+            if all(entry["name"] != node.target for entry in graph):
+                name = node.target
         else:
-            layer = _function_layer(node)
-        graph.append({**layer, "name": name})
+            layers = _function_layers(node)
+        for layer in layers:
+            unique = name if all(entry["name"] != name for entry in graph) else f"{name}.{layer['op']}"
+            default = [graph[-1]["name"] if graph else SAMPLES]
+            graph.append({**layer, "name": unique, **({} if inputs == default else {"inputs": inputs})})
+            inputs = [unique]
+        values[node] = inputs[0]
     model = Model(graph, dict(input), params)
     _compare(model, module.double())
     return model
 
 
-def to_module(model: Model) -> StackModule:
+def to_module(model: Model) -> GraphModule:
     """The model as an nn.Module in float64, with the file's weights, not quantised."""
-    return StackModule(model)
+    return GraphModule(model)
 
 
-class StackModule(nn.Module):
+class GraphModule(nn.Module):
     """Float64 rebuild of a `Model`; reads padded, normalised inputs. `weights` follow model.params' order."""
 
     def __init__(self, model: Model) -> None:
@@ -109,21 +126,28 @@ class StackModule(nn.Module):
         self.names = list(model.params)
         arrays = (torch.tensor(array, dtype=torch.float64) for array in model.params.values())
         self.weights = nn.ParameterList(nn.Parameter(array) for array in arrays)
+        self.statistics = {name: torch.tensor(array, dtype=torch.float64) for name, array in model.buffers.items()}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [batch, classes] of inputs [batch, C, H + 2p, W + 2p], float64."""
-        return run_graph(self.graph, dict(zip(self.names, self.weights, strict=True)), x)
+        return run_graph(self.graph, {**dict(zip(self.names, self.weights, strict=True)), **self.statistics}, x)
 
 
 def run_graph(graph: Sequence[Mapping[str, Any]], params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Logits [batch, classes] of the graph with the given parameters, in the dtype of its arguments."""
+    """Logits [batch, classes] of the graph with the given tensors, in the dtype of its arguments."""
+    values = {SAMPLES: x}
     for node in graph:
+        if "inputs" in node:
+            x, *others = [values[name] for name in node["inputs"]]
         match node["op"]:
             case "conv2d":
                 bias = None if node["bias"] is None else params[node["bias"]]
                 x = F.conv2d(x, params[node["weight"]], bias, node["stride"], node["padding"])
             case "linear":
                 x = F.linear(x, params[node["weight"]], None if node["bias"] is None else params[node["bias"]])
+            case "batchnorm2d":
+                mean, var, weight, bias = (params[node[key]] for key in ("mean", "var", "weight", "bias"))
+                x = F.batch_norm(x, mean, var, weight, bias, training=False, eps=node["eps"])
             case "relu":
                 x = F.relu(x)
             case "maxpool2d":
@@ -132,8 +156,11 @@ def run_graph(graph: Sequence[Mapping[str, Any]], params: Mapping[str, Tensor], 
                 x = F.avg_pool2d(x, node["kernel"], node["stride"])
             case "flatten":
                 x = x.flatten(1)
+            case "add":
+                x = x + others[0]
             case op:
                 _refuse(node["name"], f"{op} has no float64 definition")
+        values[node["name"]] = x
     return x
 
 
@@ -145,45 +172,99 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
-def _pair(value: int | Sequence[int]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
+def _pair(value: int | Sequence[int | None] | None) -> list[Any]:
+    return list(value) if isinstance(value, tuple | list) else [value, value]
 
 
-def _module_layer(name: str, m: Any) -> dict[str, Any]:
-    """The node, without its name, of a module of exactly a supported type."""
+def _module_layers(name: str, m: Any, source: fx.Node) -> list[dict[str, Any]]:
+    """The nodes, without names, of a module of exactly a supported type that reads `source`."""
+    if type(m) in _IDENTITIES:
+        return []
     if type(m) is nn.ReLU:
-        return {"op": "relu"}
+        return [{"op": "relu"}]
     if type(m) is nn.Flatten:
-        return _flatten(name, m.start_dim, m.end_dim)
+        return [_flatten(name, m.start_dim, m.end_dim)]
     if type(m) in (nn.MaxPool2d, nn.AvgPool2d):
         options = {key: getattr(m, key) for key in _POOL_OPTIONS if hasattr(m, key)}
-        return _pool(name, _POOLS[type(m)], m.kernel_size, m.stride, **options)
+        return [_pool(name, _POOLS[type(m)], m.kernel_size, m.stride, **options)]
+    if type(m) is nn.AdaptiveAvgPool2d:
+        return [_adaptive_pool(name, source, m.output_size)]
+    if type(m) is nn.BatchNorm2d:
+        if not m.affine or m.running_mean is None:
+            _refuse(name, "a batch-norm needs running statistics, weight and bias")
+        tensors = {"weight": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+        return [{"op": "batchnorm2d", "eps": m.eps, **{key: f"{name}.{own}" for key, own in tensors.items()}}]
     if type(m) not in (nn.Linear, nn.Conv2d):
         _refuse(name, f"{type(m).__name__} has no circuit")
     layer = {"op": "linear", "weight": f"{name}.weight", "bias": None if m.bias is None else f"{name}.bias"}
     if type(m) is nn.Linear:
-        return layer
+        return [layer]
     padding = 0 if m.padding == "valid" else m.padding
     if m.groups != 1 or m.dilation != (1, 1) or m.padding_mode != "zeros" or isinstance(padding, str):
         _refuse(name, f"{m}: only groups=1, dilation=1 and numeric zero padding are supported")
-    return {**layer, "op": "conv2d", "stride": _pair(m.stride), "padding": _pair(padding)}
+    return [{**layer, "op": "conv2d", "stride": _pair(m.stride), "padding": _pair(padding)}]
 
 
-def _function_layer(node: fx.Node) -> dict[str, Any]:
-    """The node, without its name, of a functional call or tensor method."""
-    name, target, args = str(node), node.target, node.args[1:]
-    if target in _RELU and not args and set(node.kwargs) <= {"inplace"}:
-        return {"op": "relu"}
-    if target in _FLATTEN and set(node.kwargs) <= {"start_dim", "end_dim"}:
-        return _flatten(name, *args, **node.kwargs)
-    if target in _RESHAPE and not node.kwargs:
+def _function_layers(node: fx.Node) -> list[dict[str, Any]]:
+    """The nodes, without names, of a functional call or tensor method."""
+    name, target, args, options = str(node), node.target, node.args[1:], dict(node.kwargs)
+    if target in _RELU and not args and set(options) <= {"inplace"}:
+        return [{"op": "relu"}]
+    if target in _FLATTEN and set(options) <= {"start_dim", "end_dim"}:
+        return [_flatten(name, *args, **options)]
+    if target in _RESHAPE and not options:
         shape = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
         if len(shape) == 2:  # [batch, features]; that it is so is checked on the example
-            return {"op": "flatten"}
-    if target in _POOLS and len(args) <= 2 and (args or "kernel_size" in node.kwargs):
-        return _pool(name, _POOLS[target], *args, **node.kwargs)
+            return [{"op": "flatten"}]
+    if target in _POOLS and len(args) <= 2 and (args or "kernel_size" in options):
+        return [_pool(name, _POOLS[target], *args, **options)]
+    if target is F.adaptive_avg_pool2d and len(args) + len(options) == 1:
+        return [_adaptive_pool(name, node.args[0], *args, **options)]
+    if target in _MEAN and set(options) <= {"dim", "keepdim"}:
+        return _mean(node, *args, **options)
+    if target in _ADD and len(args) == 1 and not options:
+        return [{"op": "add"}]
+    if target in _DROPOUT and (args[1:2] or (options.get("training", True),)) == (False,):
+        return []
     called = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     _refuse(name, f"{called} with these arguments has no circuit")
+
+
+def _measure(traced: fx.GraphModule, spec: Mapping[str, Any]) -> None:
+    """Note the shape of every node's output, as far as an example runs."""
+    dtype = next((parameter.dtype for parameter in traced.parameters()), torch.float32)
+    with suppress(Exception), torch.no_grad():  # what cannot run is refused later, by name
+        extents = [n + 2 * spec.get("pad", 0) for n in spec["shape"][1:]]
+        ShapeProp(traced).propagate(torch.zeros(2, spec["shape"][0], *extents, dtype=dtype))
+
+
+def _extent(node: fx.Node) -> list[int]:
+    """Height and width of what a traced node computes."""
+    meta = node.meta.get("tensor_meta")
+    if meta is None or len(meta.shape) != 4:
+        _refuse(str(node), "its output is not [batch, C, H, W], which pooling reads")
+    return list(meta.shape[2:])
+
+
+def _adaptive_pool(name: str, source: fx.Node, output_size: Any) -> dict[str, Any]:
+    """Average pooling with the windows of an adaptive one; sizes must divide."""
+    extent = _extent(source)
+    size = [extent[i] if n is None else n for i, n in enumerate(_pair(output_size))]
+    if any(n < 1 or e % n for e, n in zip(extent, size, strict=True)):
+        _refuse(name, f"adaptive pooling from {extent} to {size}: sizes must divide")
+    kernel = [e // n for e, n in zip(extent, size, strict=True)]
+    return {"op": "avgpool2d", "kernel": kernel, "stride": kernel}
+
+
+def _mean(node: fx.Node, dim: Any = None, keepdim: Any = False) -> list[dict[str, Any]]:
+    """The mean over both image axes."""
+    axes = {d % 4 for d in dim} if isinstance(dim, tuple | list) else {dim}
+    if axes != {2, 3}:
+        _refuse(str(node), f"mean over axes {dim}: only the mean over both image axes is supported")
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    pool = _adaptive_pool(str(node), source, 1)
+    return [pool] if keepdim else [pool, {"op": "flatten"}]
 
 
 def _flatten(name: str, start_dim: Any = 0, end_dim: Any = -1) -> dict[str, Any]:
@@ -221,4 +302,4 @@ def _compare(model: Model, module: nn.Module) -> None:
     except Exception as error:
         raise UnsupportedLayer(f"the module does not run on a batch of two: {_first_line(error)}") from error
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-9, atol=1e-9):
-        raise UnsupportedLayer("the module computes something else than the stack of its layers does")
+        raise UnsupportedLayer("the module computes something else than the graph of its layers does")

@@ -87,6 +87,7 @@ def _leaf(weight: Tensor) -> Tensor:
 
 def _loss_and_gradient(model: Model, weights: list[Tensor], x: Tensor, y: Tensor) -> tuple[float, list[Tensor]]:
     """Mean cross-entropy of the batch and its gradient with respect to each of `weights`."""
-    logits = run_graph(model.graph, dict(zip(model.params, weights, strict=True)), x)
+    statistics = {name: torch.tensor(array, dtype=x.dtype, device=x.device) for name, array in model.buffers.items()}
+    logits = run_graph(model.graph, {**dict(zip(model.params, weights, strict=True)), **statistics}, x)
     loss = F.cross_entropy(logits, y)
     return float(loss.detach()), list(torch.autograd.grad(loss, weights))

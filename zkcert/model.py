@@ -42,8 +42,13 @@ LAYER_KEYS = {
     "maxpool2d": ("kernel", "stride"),
     "avgpool2d": ("kernel", "stride"),
     "flatten": (),
+    "add": (),
+    "batchnorm2d": ("weight", "bias", "mean", "var", "eps"),
 }
-"""The fields of a node of each kind, besides "op" and "name"."""
+"""The fields of a node of each kind, besides "op", "name" and "inputs"."""
+
+SAMPLES = "@input"
+"""What "inputs" call the samples; no name of a node."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 _SIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
@@ -376,25 +381,57 @@ def _check_node(node: object, position: int) -> dict[str, Any]:
     name = _name(node.get("name"), f"name of graph node {position}")
     if op not in LAYER_KEYS:
         raise UnsupportedLayer(f"layer {name}: {ascii(op)[:60]} has no circuit; use {', '.join(LAYER_KEYS)}")
-    if "inputs" in node:
-        raise UnsupportedLayer(f"layer {name}: explicit inputs; only feed-forward stacks are supported")
-    if set(node) != {"op", "name", *LAYER_KEYS[op]}:
-        raise UnusableInput(f"layer {name}: {op} has exactly the fields {', '.join(LAYER_KEYS[op])}, op, name")
+    if set(node) - {"inputs"} != {"op", "name", *LAYER_KEYS[op]}:
+        raise UnusableInput(f"layer {name}: {op} has exactly the fields {', '.join((*LAYER_KEYS[op], 'op', 'name'))}")
     checked: dict[str, Any] = {"op": op, "name": name}
+    if op == "add" or "inputs" in node:
+        count, given = 2 if op == "add" else 1, node.get("inputs")
+        if not isinstance(given, list | tuple) or len(given) != count:
+            raise UnusableInput(f"layer {name}: {op} has {count} inputs")
+        checked["inputs"] = [v if v == SAMPLES else _name(v, f"layer {name}: input") for v in given]
     for key in LAYER_KEYS[op]:
-        if key == "bias" and node[key] is None:
+        if key == "bias" and node[key] is None and op != "batchnorm2d":
             checked[key] = None
-        elif key in ("weight", "bias"):
+        elif key == "eps":
+            checked[key] = _check_eps(node[key], f"layer {name}: eps")
+        elif key in ("weight", "bias", "mean", "var"):
             checked[key] = _name(node[key], f"layer {name}: {key}")
         else:
             checked[key] = _integers(node[key], 2, 0 if key == "padding" else 1, f"layer {name}: {key}")
     return checked
 
 
+def _check_eps(value: object, what: str) -> float:
+    if type(value) in (int, float) and 2.0**-40 <= value <= 1:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise UnusableInput(f"{what} must lie between 2^-40 and 1")
+
+
+def _check_inputs(graph: list[dict[str, Any]]) -> list[list[str]]:
+    """What each node reads: the previous node, or earlier ones by name; every output but the last is read."""
+    known, reads = [SAMPLES], []
+    for node in graph:
+        if node.get("inputs") == known[-1:]:
+            del node["inputs"]
+        reads.append(node.get("inputs", known[-1:]))
+        for name in reads[-1]:
+            if name not in known:
+                raise UnusableInput(f"layer {node['name']}: its input {name} is no earlier layer")
+        known.append(node["name"])
+    read = {name for names in reads for name in names}
+    if unread := [name for name in known[1:-1] if name not in read]:
+        raise UnusableInput(f"the output of layer {unread[0]} is read by no layer")
+    return reads
+
+
 def _output_shape(node: dict[str, Any], shape: list[int], params: Mapping[str, np.ndarray]) -> list[int]:
     """Shape of the node's output for one sample; raises UnusableInput naming the layer."""
     op, where, received = node["op"], f"layer {node['name']} ({node['op']})", f"an input of shape {shape}"
-    if op == "relu":
+    if op in ("relu", "add"):
+        return shape
+    if op == "batchnorm2d":
+        if len(shape) != 3 or any(params[node[key]].shape != (shape[0],) for key in ("weight", "bias", "mean", "var")):
+            raise UnusableInput(f"{where}: its tensors must have shape [C] for {received} of shape [C, H, W]")
         return shape
     if op == "flatten":
         return [math.prod(shape)]
@@ -428,10 +465,13 @@ def _output_shape(node: dict[str, Any], shape: list[int], params: Mapping[str, n
 class Model:
     """A validated feed-forward model: public input of the statement.
 
-    graph   nodes in order; each {"op", "name", fields of LAYER_KEYS}; a node's input is the previous node.
+    graph   nodes in order; each {"op", "name", fields of LAYER_KEYS}; a node reads the previous one, or the
+            earlier nodes that "inputs" names ("@input" being the samples): two for an add, otherwise one.
     input   {"shape": [C, H, W], "pad": p, "mean": [C floats], "std": [C floats]}: raw samples, zero padding
             on each side, normalisation; see `input_integers`.
-    params  name -> float32 or float64 array, C-contiguous, read-only, in graph order (weight, then bias).
+    params  name -> float32 or float64 array, C-contiguous, read-only, in graph order (weight, then bias); to
+            the constructor the buffers as well.
+    buffers the means and variances of batch-norms, likewise; no parameters (computed).
     shapes  output shape of every node for one sample (computed).
 
     Raises UnusableInput, UnsupportedLayer (an op without circuit), RangeOverflow (|w| >= 16).
@@ -440,6 +480,7 @@ class Model:
     graph: list[dict[str, Any]]
     input: dict[str, Any]
     params: dict[str, np.ndarray]
+    buffers: dict[str, np.ndarray] = field(init=False)
     shapes: list[list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -448,24 +489,35 @@ class Model:
         graph = [_check_node(node, i) for i, node in enumerate(self.graph)]
         if len({node["name"] for node in graph}) != len(graph):
             raise UnusableInput("two layers have the same name")
-        order = [node[k] for node in graph for k in ("weight", "bias") if node.get(k) is not None]
+        trained, fixed = (
+            [node[k] for node in graph for k in keys if node.get(k) is not None]
+            for keys in (("weight", "bias"), ("mean", "var"))
+        )
+        order = trained + fixed
         for name in order:
             if name not in self.params or order.count(name) > 1:
                 raise UnusableInput(f"tensor {name} is {'used twice' if name in self.params else 'missing'}")
         if unused := sorted(set(self.params) - set(order)):
             raise UnusableInput(f"tensor {unused[0]} is used by no layer")
         spec = _check_input(self.input)
+        given = self.params
         object.__setattr__(self, "graph", graph)
         object.__setattr__(self, "input", spec)
-        object.__setattr__(self, "params", {name: _check_param(name, self.params[name]) for name in order})
-        shapes = [self.input_shape]
-        for node in graph:
-            if math.prod(shapes[-1]) > MAX_ACTIVATION:
-                raise UnusableInput(f"layer {node['name']}: its input of shape {shapes[-1]} is too large")
-            shapes.append(_output_shape(node, shapes[-1], self.params))
-        if len(shapes[-1]) != 1 or not 2 <= shapes[-1][0] <= MAX_EXTENT:
-            raise UnusableInput(f"the last layer must output [classes], two or more, not {shapes[-1]}")
-        object.__setattr__(self, "shapes", shapes[1:])
+        object.__setattr__(self, "params", {name: _check_param(name, given[name]) for name in trained})
+        object.__setattr__(self, "buffers", {name: _check_array(name, given[name]) for name in fixed})
+        shapes = {SAMPLES: self.input_shape}
+        for node, reads in zip(graph, _check_inputs(graph), strict=True):
+            received, *others = [shapes[name] for name in reads]
+            if math.prod(received) > MAX_ACTIVATION:
+                raise UnusableInput(f"layer {node['name']}: its input of shape {received} is too large")
+            if any(other != received for other in others):
+                raise UnusableInput(f"layer {node['name']}: its inputs have shapes {received} and {others[0]}")
+            shapes[node["name"]] = _output_shape(node, received, self.tensors)
+        last = shapes[graph[-1]["name"]]
+        if len(last) != 1 or not 2 <= last[0] <= MAX_EXTENT:
+            raise UnusableInput(f"the last layer must output [classes], two or more, not {last}")
+        object.__setattr__(self, "shapes", [shapes[node["name"]] for node in graph])
+        _ = self.norms  # raises where they are out of range
 
     @property
     def input_shape(self) -> list[int]:
@@ -477,6 +529,17 @@ class Model:
     def classes(self) -> int:
         """Number of outputs."""
         return self.shapes[-1][0]
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Parameters, then buffers."""
+        return {**self.params, **self.buffers}
+
+    @property
+    def norms(self) -> dict[str, tuple[list[int], list[int]]]:
+        """By batch-norm the integers (A, m), one each per channel, that stand for 1/sqrt(var + eps) and the mean."""
+        batch_norms = (node for node in self.graph if node["op"] == "batchnorm2d")
+        return {node["name"]: _norm(node, self.buffers) for node in batch_norms}
 
     @property
     def param_count(self) -> int:
@@ -491,9 +554,10 @@ class Model:
 
     @property
     def weights_digest(self) -> bytes:
-        """BLAKE3 (32 bytes) of the tensors in graph order: name, dtype, shape, little-endian bytes."""
-        hasher = blake3(b"zkcert weights v1\0" + struct.pack("<Q", len(self.params)))
-        for name, array in self.params.items():
+        """BLAKE3 (32 bytes) of the parameters in graph order, then the buffers: name, dtype, shape, little-endian
+        bytes."""
+        hasher = blake3(b"zkcert weights v1\0" + struct.pack("<Q", len(self.tensors)))
+        for name, array in self.tensors.items():
             text = name.encode()
             hasher.update(struct.pack("<QQQ", len(text), array.itemsize, array.ndim) + text)
             hasher.update(struct.pack(f"<{array.ndim}Q", *array.shape))
@@ -528,34 +592,57 @@ class Model:
             return
         import torch
 
-        state = {name: torch.tensor(array) for name, array in self.params.items()}
+        state = {name: torch.tensor(array) for name, array in self.tensors.items()}
         torch.save({"graph": self.graph, "input": self.input, "state_dict": state}, path)
 
     def _safetensors(self) -> Iterable[bytes]:
         metadata = {"zkcert.graph": canonical_json(self.graph), "zkcert.input": canonical_json(self.input)}
         header: dict[str, Any] = {"__metadata__": metadata}
         end = 0
-        for name, array in self.params.items():
+        for name, array in self.tensors.items():
             begin, end = end, end + array.nbytes
             dtype = f"F{8 * array.itemsize}"
             header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [begin, end]}
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         yield struct.pack("<Q", len(text)) + text
-        yield from (array.astype(array.dtype.newbyteorder("<")).tobytes() for array in self.params.values())
+        yield from (array.astype(array.dtype.newbyteorder("<")).tobytes() for array in self.tensors.values())
 
 
-def _check_param(name: str, array: object) -> np.ndarray:
+def _check_array(name: str, array: object) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64) or not array.size:
         raise UnusableInput(f"tensor {name} must be a float32 or float64 array, not empty")
     if not np.isfinite(array).all():
         raise UnusableInput(f"tensor {name} holds NaN or infinity")
-    largest = float(np.abs(array).max())
-    if largest >= WEIGHT_LIMIT - 2.0**-33:  # the quantised weight would be 2^36
-        raise RangeOverflow(f"tensor {name}", largest, WEIGHT_LIMIT, "use weight decay")
     checked = np.array(array, order="C")
     checked.setflags(write=False)
     return checked
+
+
+def _check_param(name: str, array: object) -> np.ndarray:
+    checked = _check_array(name, array)
+    largest = float(np.abs(checked).max())
+    if largest >= WEIGHT_LIMIT - 2.0**-33:  # the quantised weight would be 2^36
+        raise RangeOverflow(f"tensor {name}", largest, WEIGHT_LIMIT, "use weight decay")
+    return checked
+
+
+def _norm(node: Mapping[str, Any], buffers: Mapping[str, np.ndarray]) -> tuple[list[int], list[int]]:
+    """A = floor(2^32 / sqrt(var + eps) + 1/2) and m = floor(mean 2^32 + 1/2), from the exact values of the floats and
+    the shortest decimal of eps. Raises RangeOverflow from A = 2^43 or |m| = 2^43 on."""
+    eps, half = Fraction(repr(node["eps"])), Fraction(1, 2)
+    variances = [Fraction(float(v)) + eps for v in buffers[node["var"]]]
+    if min(buffers[node["var"]]) < 0 or max(variances) >= 1 << 64:
+        raise UnusableInput(f"layer {node['name']}: variances must be from 0 to 2^64")
+    # floor(x + 1/2) = floor((floor(2 x) + 1) / 2), and 2 x = sqrt(2^66 / (var + eps))
+    factors = [(math.isqrt(math.floor(Fraction(1 << 66) / v)) + 1) // 2 for v in variances]
+    means = [math.floor(Fraction(float(v)) * (1 << 32) + half) for v in buffers[node["mean"]]]
+    largest = max(*factors, *map(abs, means)) / 2.0**32
+    if largest >= VALUE_LIMIT:
+        raise RangeOverflow(
+            f"layer {node['name']}", largest, VALUE_LIMIT, "its mean or 1 / sqrt(var + eps) is too large"
+        )
+    return factors, means
 
 
 # --- From samples to integers ---

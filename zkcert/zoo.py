@@ -1,7 +1,8 @@
-"""Small models, a slice of Fashion-MNIST, and training, for demonstration and tests. Needs PyTorch."""
+"""Models for 28x28 and 32x32 images, a slice of Fashion-MNIST, and training. Needs PyTorch."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,19 @@ from zkcert.errors import UnusableInput
 
 LENET5_INPUT: dict[str, Any] = {"shape": [1, 28, 28], "pad": 2, "mean": [0.2860], "std": [0.3530]}
 """Fashion-MNIST bytes, padded to 32x32, normalised with the training set's mean and deviation."""
+
+CIFAR10_INPUT: dict[str, Any] = {
+    "shape": [3, 32, 32],
+    "pad": 0,
+    "mean": [0.4914, 0.4822, 0.4465],
+    "std": [0.2470, 0.2435, 0.2616],
+}
+"""CIFAR-10 bytes, normalised with the training set's means and deviations."""
+
+_VGG: dict[int, list[list[int]]] = {  # widths of the convolutions before each max-pool
+    11: [[64], [128], [256, 256], [512, 512], [512, 512]],
+    16: [[64, 64], [128, 128], [256, 256, 256], [512, 512, 512], [512, 512, 512]],
+}
 
 
 def fashion_mnist_small() -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +76,102 @@ def mlp(features: int, hidden: Sequence[int], classes: int, *, seed: int = 0) ->
     return nn.Sequential(layers)
 
 
+def alexnet(classes: int = 10, *, dropout: float = 0.5, seed: int = 0) -> nn.Sequential:
+    """AlexNet for 3x32x32 inputs: five convolutions, three linear layers; 4,361,034 parameters for 10 classes."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = 3
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for i, width in enumerate((64, 192, 384, 256, 256), 1):
+            layers[f"conv{i}"] = nn.Conv2d(channels, width, 3, stride=2 if i == 1 else 1, padding=1)
+            layers[f"relu{i}"] = nn.ReLU()
+            if i in (1, 2, 5):
+                layers[f"pool{i}"] = nn.MaxPool2d(2)
+            channels = width
+        layers["flatten"] = nn.Flatten()
+        for i, (inputs, outputs) in enumerate(((1024, 1024), (1024, 1024), (1024, classes)), 1):
+            if i < 3:
+                layers[f"drop{i}"] = nn.Dropout(dropout)
+            layers[f"fc{i}"] = nn.Linear(inputs, outputs)
+            if i < 3:
+                layers[f"relu{i + 5}"] = nn.ReLU()
+        return _initialised(nn.Sequential(layers))
+
+
+def vgg11(batch_norm: bool = False, *, classes: int = 10, seed: int = 0) -> nn.Sequential:
+    """VGG-11 for 3x32x32 inputs with one linear layer; 9,225,610 parameters for 10 classes without batch-norm."""
+    return _vgg(11, batch_norm, classes, seed)
+
+
+def vgg16_bn(*, classes: int = 10, seed: int = 0) -> nn.Sequential:
+    """VGG-16 with batch-norm for 3x32x32 inputs and one linear layer; 14,728,266 parameters for 10 classes."""
+    return _vgg(16, True, classes, seed)
+
+
+def _vgg(depth: int, batch_norm: bool, classes: int, seed: int) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = 3
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for i, block in enumerate(_VGG[depth], 1):
+            for j, width in enumerate(block, 1):
+                layers[f"conv{i}_{j}"] = nn.Conv2d(channels, width, 3, padding=1)
+                if batch_norm:
+                    layers[f"norm{i}_{j}"] = nn.BatchNorm2d(width)
+                layers[f"relu{i}_{j}"] = nn.ReLU()
+                channels = width
+            layers[f"pool{i}"] = nn.MaxPool2d(2)
+        layers["flatten"] = nn.Flatten()
+        layers["fc"] = nn.Linear(channels, classes)
+        return _initialised(nn.Sequential(layers))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch-norm around a shortcut, which is a 1x1 convolution where sizes change."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(OrderedDict(conv=convolution, norm=nn.BatchNorm2d(outputs)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, inputs, H, W] to [batch, outputs, H / stride, W / stride]."""
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+def resnet18(*, classes: int = 10, seed: int = 0) -> nn.Sequential:
+    """ResNet-18 for 3x32x32 inputs: a 3x3 stem without pooling; 11,173,962 parameters for 10 classes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            conv=nn.Conv2d(3, 64, 3, padding=1, bias=False), norm=nn.BatchNorm2d(64), relu=nn.ReLU()
+        )
+        channels = 64
+        for i, width in enumerate((64, 128, 256, 512), 1):
+            for j in (1, 2):
+                layers[f"block{i}_{j}"] = ResidualBlock(channels, width, 2 if i > 1 and j == 1 else 1)
+                channels = width
+        layers.update(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(channels, classes))
+        return _initialised(nn.Sequential(layers))
+
+
+def _initialised(module: nn.Sequential) -> nn.Sequential:
+    """He initialisation of all convolutions and linear layers but the last, which no ReLU follows."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer is not module[-1]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return module
+
+
 def train(
     module: nn.Module,
     x: Tensor,
@@ -70,29 +180,78 @@ def train(
     epochs: int,
     lr: float = 1e-3,
     batch_size: int = 64,
+    momentum: float | None = None,
+    weight_decay: float = 0.0,
+    warmup: float | None = None,
+    augment: bool = False,
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> list[float]:
-    """Train in place with Adam on the mean cross-entropy; returns each epoch's mean loss.
+    """Train in place on the mean cross-entropy; returns each epoch's mean loss.
 
-    x  inputs [N, C, H, W] as the module reads them (see `input_values`), in the module's dtype.
-    y  labels [N], int64.
-    The order of samples follows from `seed`. `progress(epoch, loss)` is called after every epoch.
+    x             inputs [N, C, H, W] as the module reads them (see `input_values`), in the module's dtype.
+    y             labels [N], int64.
+    momentum      Nesterov SGD with this momentum instead of Adam.
+    warmup        fraction of all steps over which the rate rises to `lr`, to fall as a cosine afterwards; None: the
+                  rate is constant.
+    augment       flip images horizontally and shift them by up to an eighth, at random.
+
+    Order, augmentation and dropout follow from `seed`. `progress(epoch, loss)` is called after every epoch.
     """
-    order = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(module.parameters(), lr=lr)
+    draw = torch.Generator().manual_seed(seed)
+    parameters = module.parameters()
+    optimizer: torch.optim.Optimizer
+    if momentum is None:
+        optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    else:
+        optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)
+    count = epochs * -(-len(x) // batch_size)
+
+    def rate(step: int) -> float:
+        if warmup is None:
+            return 1.0
+        rise = max(1.0, warmup * count)
+        return min((step + 1) / rise, 0.5 * (1 + math.cos(math.pi * max(0.0, step - rise) / max(1.0, count - rise))))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     history: list[float] = []
     module.train()
-    for epoch in range(epochs):
-        total = 0.0
-        for index in torch.randperm(len(x), generator=order).split(batch_size):
-            loss = F.cross_entropy(module(x[index]), y[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += float(loss.detach()) * len(index)
-        history.append(total / len(x))
-        if progress is not None:
-            progress(epoch, history[-1])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for epoch in range(epochs):
+            total = 0.0
+            for index in torch.randperm(len(x), generator=draw).split(batch_size):
+                images = _augmented(x[index], draw) if augment else x[index]
+                loss = F.cross_entropy(module(images), y[index])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += float(loss.detach()) * len(index)
+            history.append(total / len(x))
+            if progress is not None:
+                progress(epoch, history[-1])
     module.eval()
     return history
+
+
+def _augmented(x: Tensor, draw: torch.Generator) -> Tensor:
+    """Random horizontal flips and shifts of images [n, C, H, W], zeros coming in."""
+    count, _, height, width = x.shape
+    flips = torch.rand(count, generator=draw) < 0.5
+    x = torch.where(flips[:, None, None, None], x.flip(3), x)
+    reach = max(1, height // 8)
+    padded = F.pad(x, [reach] * 4)
+    down, right = torch.randint(0, 2 * reach + 1, (2, count), generator=draw)
+    rows = down[:, None] + torch.arange(height)
+    columns = right[:, None] + torch.arange(width)
+    every = torch.arange(count)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def accuracy(module: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 256) -> float:
+    """The fraction of inputs [N, C, H, W] that the module, in evaluation mode, gives their label [N]."""
+    module.eval()
+    with torch.no_grad():
+        batches = zip(x.split(batch_size), y.split(batch_size), strict=True)
+        return sum(int((module(a).argmax(1) == b).sum()) for a, b in batches) / len(x)

@@ -37,7 +37,8 @@ from ..ir import (
     radix,
     unsigned,
 )
-from ..net import VALUE, Net, Value
+from ..net import VALUE, Net
+from ..value import Value
 from ..wide import Domain, Limbs, assert_zero, limb_forms
 from ..witness import Witness
 from .constants import HEAD_BITS, ONE, ln_scaled
@@ -75,11 +76,11 @@ class Softmax:
         total_bits = min(DIGIT_BITS, 13 + ceil_log2(classes))  # of the top digit of S
 
         # -- shift by the maximum
-        z = View(logits.tensor, (*same, Same("j", classes)))
+        z = logits.whole(net.over_passes, Same("b", batch), Same("j", classes))
         self.top = rows.wire(circuit, "softmax/max", VALUE)
         self.is_top = full.wire(circuit, "softmax/is-max", radix(BIT))
         self.x = full.wire(circuit, "softmax/x", radix(U22, U22))
-        con.add("shift", self.x.whole() + z.whole() - self.top.whole())
+        con.add("shift", self.x.whole() + z - self.top.whole())
         con.add("attained", product(self.is_top.whole(), self.x.whole()))
         row.add("one-max", expr(self._over_classes(self.is_top).whole()) - 1)
         self.exp = Exponential(circuit, con, full, self.x, "softmax/exp")
@@ -185,7 +186,7 @@ class Softmax:
 
     def forward(self, w: Witness, p: int) -> None:
         """Deltas of pass p from its logits."""
-        z = w.value(self.logits.tensor, p).astype(object)
+        z = self.logits.read(w, p).astype(object)
         onehot = w.value(self.labels, p // 2).astype(object)
         top = z.max(axis=1)
         x = top[:, None] - z

@@ -1,6 +1,6 @@
 """Layer types, one file each; importing the package registers them."""
 
-from . import avgpool2d, conv2d, flatten, linear, maxpool2d, relu  # noqa: F401
+from . import add, avgpool2d, batchnorm2d, conv2d, flatten, linear, maxpool2d, relu  # noqa: F401
 from .base import Layer
 
 __all__ = ["Layer"]

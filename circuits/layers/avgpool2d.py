@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..ir import GatherSum, Range, Same, View, expr, radix
-from ..net import Net, Value
+from ..net import Net
+from ..value import Value
 from ..witness import Witness
 from .base import Accumulators
 from .pool import Pool
@@ -27,8 +28,8 @@ class AvgPool2d(Pool):
         domain = (net.pass_axis(), self.b, self.c, self.s if axis == "s" else self.i)
         con = net.circuit.constraint(f"{self.name}/{label}", domain)
         r = View(rem, tuple(Same(a.name, a.size) for a in domain)).whole()
-        total = self.view(source, GatherSum(axis, table, size)).whole()
-        con.add("mean", expr(self.view(out, place).whole(count) + r - total) - count // 2)
+        total = self.form(source, GatherSum(axis, table, size))
+        con.add("mean", expr(self.form(out, place) * count + r - total) - count // 2)
         return rem
 
     def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
@@ -40,14 +41,14 @@ class AvgPool2d(Pool):
         self.rem_back = self._divide("backward", self.dx, place, dy, "i", self.inverse, self.s.size)
 
     def forward(self, w: Witness, p: int) -> None:
-        x = w.value(self.x.tensor, self.x.index(p))[:, :, self.index]
+        x = self.x.read(w, p)[:, :, self.index]
         total, count = x.sum(axis=2) + self.k.size // 2, self.k.size
         w.put(self.y.tensor, total // count, p)
         w.put(self.rem, total % count, p)
 
     def backward(self, w: Witness, p: int) -> Accumulators:
         if self.dx is not None:
-            dy = w.value(self.dy.tensor, self.dy.index(p))
+            dy = self.dy.read(w, p)
             total = np.full(self.dx.shape, self.k.size // 2, np.int64)
             for row in self.index:
                 total[:, :, row] += dy

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..net import Net, Value
+from ..net import Net
+from ..value import Value
 from ..witness import Witness
 
 I64 = NDArray[np.int64]
@@ -34,13 +35,19 @@ class Layer(ABC):
 
     @abstractmethod
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        """Declare the forward pass from `x` (whose samples have the given shape); set `self.y`, `self.shape`."""
+        """Declare the forward pass from `x` (whose samples have the given shape); set `self.y`, `self.shape`.
+
+        `x` is the sum of what the node reads, and may be any combination of committed tensors.
+        """
 
     shape: tuple[int, ...]
 
     @abstractmethod
     def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        """Declare the gradient with respect to the input (`self.dx`) and add the parameters' to `net.gradients`."""
+        """Declare the gradient with respect to the input (`self.dx`) and add the parameters' to `net.gradients`.
+
+        `dy` is the sum of the gradients of all readers of `self.y`.
+        """
 
     @abstractmethod
     def forward(self, w: Witness, p: int) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..ir import DomainAxis, Gather, Same, Source, Table
-from ..net import F64, I32, I64, Net, Value, gather_table, inverse_table
+from ..net import F64, I64, Net, gather_table, inverse_table
+from ..value import Ints, Value
 from ..workers import by_rows
 from .affine import Affine
 
@@ -43,24 +44,24 @@ class Conv2d(Affine):
         o, s = self.out_axes
         return Same("o", o.size), Gather("k", "i", self.inverse, s.size)
 
-    def input_columns(self, x: I32) -> F64:
+    def input_columns(self, x: Ints) -> F64:
         return gathered(x, self.table.index)
 
-    def forward_matrix(self, weight: I32) -> F64:
+    def forward_matrix(self, weight: Ints) -> F64:
         return weight.transpose(2, 1, 0).reshape(-1, len(weight)).astype(np.float64)
 
-    def output_columns(self, dy: I32) -> F64:
+    def output_columns(self, dy: Ints) -> F64:
         return gathered(dy, self.inverse.index)
 
-    def backward_matrix(self, weight: I32) -> F64:
+    def backward_matrix(self, weight: Ints) -> F64:
         return weight.transpose(2, 0, 1).reshape(-1, weight.shape[1]).astype(np.float64)
 
     def weight_order(self, flat: I64) -> I64:
         return flat.reshape(len(flat), len(self.table.index), -1).swapaxes(1, 2)
 
 
-def gathered(x: I32, index: I64) -> F64:
-    """(B, C, I) and index (K, S) to (B * S, K * C): entry (b, s, k, c) is x[b, c, index[k, s]], or zero for -1."""
+def gathered(x: Ints, index: I64) -> F64:
+    """(B, C, I) and index (K, S) to (B * S, K * C): entry (b, s, k, c) is x[b, c, index[k, s]], zero for -1."""
     batch, channels, size = x.shape
     count, positions = index.shape
     out = np.empty((batch, positions, count, channels))

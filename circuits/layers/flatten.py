@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from ..net import Net, Value
+from ..net import Net
+from ..value import Value
 from ..witness import Witness
 from .base import Accumulators, Layer
 

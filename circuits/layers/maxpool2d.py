@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..ir import BIT, U22, Gather, GatherSum, Same, SuffixGather, Table, View, expr, product, radix
-from ..net import Net, Value
+from ..net import Net
+from ..value import Value
 from ..witness import Witness
 from .base import Accumulators
 from .pool import Pool
@@ -33,8 +34,8 @@ class MaxPool2d(Pool):
         at = Gather("k", "s", self.joint, count * outputs)
         so_far = SuffixGather("k", "s", self.joint, count * outputs)
         slack = self._choices(self.slack, at).whole()
-        y = self.view(self.y, Same("s", outputs)).whole()
-        xk = self.view(x, Gather("k", "s", self.windows, self.i.size)).whole()
+        y = self.form(self.y, Same("s", outputs))
+        xk = self.form(x, Gather("k", "s", self.windows, self.i.size))
         con.add("slack", expr(slack - y + xk - self._choices(self.choice, so_far).whole()) + 1)
         con.add("maximum", product(self._choices(self.choice, at).whole(), slack))
         con = net.circuit.constraint(f"{self.name}/choice", (*out, self.s))
@@ -54,12 +55,12 @@ class MaxPool2d(Pool):
         count, outputs = self.k.size, self.s.size
         chosen = np.where(self.back >= 0, np.arange(count)[:, None] * outputs + self.back, -1)
         back = Gather("k", "i", Table(f"{self.name}/chosen", chosen), count * outputs)
-        d = self.view(dy, Gather("k", "i", self.inverse, outputs)).whole()
-        dx = self.view(self.dx, Same("i", self.i.size)).whole()
+        d = self.form(dy, Gather("k", "i", self.inverse, outputs))
+        dx = self.form(self.dx, Same("i", self.i.size))
         con.add("gradient", product(self._choices(self.choice, back).whole(), d) - dx)
 
     def forward(self, w: Witness, p: int) -> None:
-        x = w.value(self.x.tensor, self.x.index(p))[:, :, self.index]  # (B, C, K, S)
+        x = self.x.read(w, p)[:, :, self.index]  # (B, C, K, S)
         first = x.argmax(axis=2)
         y = np.take_along_axis(x, first[:, :, None], axis=2)
         order = np.arange(self.k.size)[:, None]
@@ -70,7 +71,7 @@ class MaxPool2d(Pool):
 
     def backward(self, w: Witness, p: int) -> Accumulators:
         if self.dx is not None:
-            dy = w.value(self.dy.tensor, self.dy.index(p))
+            dy = self.dy.read(w, p)
             chosen = w.value(self.choice, p).reshape(*dy.shape[:2], self.k.size, -1)
             dx = np.zeros(self.dx.shape, np.int64)
             for k, row in enumerate(self.index):

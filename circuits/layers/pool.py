@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ir import DomainAxis, Same, Source, Table, View
-from ..net import Net, Value, gather_table, inverse_table
+from ..ir import DomainAxis, Form, Same, Source, Table
+from ..net import Net, gather_table, inverse_table
+from ..value import Value
 from .base import Layer
 
 
@@ -25,5 +26,6 @@ class Pool(Layer):
         self.i = DomainAxis("i", height * width)
         self.y = net.activation(f"{self.name}/y", (net.batch, channels, self.s.size))
 
-    def view(self, v: Value, last: Source) -> View:
-        return View(v.tensor, (self.net.over_passes(v), Same("b", self.b.size), Same("c", self.c.size), last))
+    def form(self, v: Value, last: Source) -> Form:
+        """The value as one form, its positions read through `last`."""
+        return v.whole(self.net.over_passes, Same("b", self.b.size), Same("c", self.c.size), last)

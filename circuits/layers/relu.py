@@ -1,42 +1,66 @@
 """ReLU with PyTorch's gradient at zero: a = max(z, 0), dz = dy where z > 0, else 0.
 
 A bit b and a magnitude m in [0, 2^44) with z = m + 1 if b = 1 and z = -m if b = 0: one encoding per value, zero
-included. Then a = b (m + 1) and z = 2 a - m - b.
+included. Then a = b (m + 1) and z = 2 a - m - b. Where nothing else reads z, that combination of digits *is* z.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ..ir import BIT, U22, DomainAxis, Same, View, product, radix
-from ..net import Net, Value
+from ..ir import BIT, U22, DomainAxis, Form, Same, Tensor, product, radix
+from ..net import I64, Net
+from ..value import Value
 from ..witness import Witness
+from ..workers import by_rows
 from .base import Accumulators, Layer
+
+
+class Rectifier:
+    """The tensors of one ReLU. As the output of the layer before it: ``z - rest`` for known earlier values `rest`."""
+
+    def __init__(self, net: Net, name: str, shape: Sequence[int], rest: Value | None = None) -> None:
+        self.a = net.activation(f"{name}/y", shape)
+        self.bit = net.circuit.tensor(f"{name}/sign", net.passes, shape, radix(BIT))
+        self.magnitude = net.circuit.tensor(f"{name}/magnitude", net.passes, shape, radix(U22, U22))
+        self.z = 2 * self.a - Value.of(self.magnitude) - Value.of(self.bit)
+        self.rest = rest
+
+    @property
+    def value(self) -> Value:
+        return self.z if self.rest is None else self.z - self.rest
+
+    def put(self, w: Witness, values: I64, p: int, rows: slice | None = None) -> None:
+        """Fill the tensors of pass p, or some rows of them; raises RangeOverflow."""
+        z = values if self.rest is None else values + self.rest.read(w, p, rows)
+        b = z > 0
+        w.put(self.bit, b.astype("int64"), p, rows)
+        w.put(self.magnitude, abs(z) - b, p, rows)
+        w.put(self.a.tensor, z * b, p, rows)
 
 
 class ReLU(Layer):
     op = "relu"
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        name = node["name"]
+        self.name, self.net = node["name"], net
         self.x, self.shape = x, shape
         self.axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
-        self.y = net.activation(f"{name}/y", x.shape)
-        self.bit = net.circuit.tensor(f"{name}/sign", net.passes, x.shape, radix(BIT))
-        self.magnitude = net.circuit.tensor(f"{name}/magnitude", net.passes, x.shape, radix(U22, U22))
-        con = net.circuit.constraint(f"{name}/forward", self.axes)
-        a, b = self._view(self.y, net).whole(), self._plain(self.bit).whole()
-        m, z = self._plain(self.magnitude).whole(), self._view(x, net).whole()
+        self.rectifier = net.rectifiers.get(self.name) or Rectifier(net, self.name, x.shape)
+        self.y, self.bit, self.magnitude = self.rectifier.a, self.rectifier.bit, self.rectifier.magnitude
+        con = net.circuit.constraint(f"{self.name}/forward", self.axes)
+        a, b, m = self._form(self.y), self._plain(self.bit), self._plain(self.magnitude)
         con.add("output", product(b, m) + b - a)
-        con.add("sign", 2 * a - m - b - z)
-        self.name = name
+        self.fused = not (x - self.rectifier.z).parts
+        if not self.fused:
+            con.add("sign", 2 * a - m - b - self._form(x))
 
-    def _plain(self, t: Any) -> View:
-        return View(t, tuple(Same(a.name, a.size) for a in self.axes))
+    def _plain(self, t: Tensor) -> Form:
+        return self._form(Value.of(t))
 
-    def _view(self, v: Value, net: Net) -> View:
-        inner = tuple(Same(a.name, a.size) for a in self.axes[1:])
-        return View(v.tensor, (net.over_passes(v), *inner))
+    def _form(self, v: Value) -> Form:
+        return v.whole(self.net.over_passes, *(Same(a.name, a.size) for a in self.axes[1:]))
 
     def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
         if not need_input:
@@ -44,18 +68,17 @@ class ReLU(Layer):
         self.dy = dy
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
         con = net.circuit.constraint(f"{self.name}/backward", self.axes)
-        dx, dz = self._view(dy, net).whole(), self._view(self.dx, net).whole()
-        con.add("gradient", product(self._plain(self.bit).whole(), dx) - dz)
+        con.add("gradient", product(self._plain(self.bit), self._form(dy)) - self._form(self.dx))
 
     def forward(self, w: Witness, p: int) -> None:
-        z = w.value(self.x.tensor, self.x.index(p))
-        b = z > 0
-        w.put(self.bit, b.astype("int64"), p)
-        w.put(self.magnitude, abs(z) - b, p)
-        w.put(self.y.tensor, z * b, p)
+        if not self.fused:
+            by_rows(self.x.shape, lambda part: self.rectifier.put(w, self.x.read(w, p, part), p, part))
 
     def backward(self, w: Witness, p: int) -> Accumulators:
-        if self.dx is not None:
-            dy = w.value(self.dy.tensor, self.dy.index(p))
-            w.put(self.dx.tensor, dy * w.value(self.bit, p), p)
+        if (dx := self.dx) is not None:
+
+            def run(part: slice) -> None:
+                w.put(dx.tensor, self.dy.read(w, p, part) * w.value(self.bit, p, part), p, part)
+
+            by_rows(dx.shape, run)
         return {}

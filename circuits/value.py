@@ -1,0 +1,116 @@
+"""Network values: linear combinations of committed tensors, so that sums and known multiples cost no digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .ir import ZERO, Form, Source, Tensor, View
+from .wide import limb_forms
+from .witness import Witness
+
+I64 = NDArray[np.int64]
+Ints = NDArray[np.int32] | NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """`coef` times a tensor in radix 2^22 whose unrolled axis is "pass" or "step"."""
+
+    tensor: Tensor
+    per: str
+    coef: int = 1
+
+    def index(self, p: int) -> int:
+        return p if self.per == "pass" else p // 2
+
+
+@dataclass(frozen=True)
+class Value:
+    """A sum of parts with the same inner axes `shape`: (batch, ...)."""
+
+    parts: tuple[Multiple, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: Tensor, per: str = "pass", coef: int = 1) -> Value:
+        return cls((Multiple(tensor, per, coef),), tensor.shape)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor of a value that is one, as it is committed; ValueError for any other."""
+        if len(self.parts) != 1 or self.parts[0].coef != 1:
+            raise ValueError("a combination of tensors is not one tensor")
+        return self.parts[0].tensor
+
+    def __add__(self, other: Value) -> Value:
+        """ValueError unless the shapes are equal."""
+        if self.shape != other.shape:
+            raise ValueError(f"values of shapes {self.shape} and {other.shape} have no sum")
+        coefs: dict[tuple[Tensor, str], int] = {}
+        for part in self.parts + other.parts:
+            key = part.tensor, part.per
+            coefs[key] = coefs.get(key, 0) + part.coef
+        return Value(tuple(Multiple(*key, c) for key, c in coefs.items() if c), self.shape)
+
+    def __mul__(self, k: int) -> Value:
+        return Value(tuple(Multiple(part.tensor, part.per, part.coef * k) for part in self.parts), self.shape)
+
+    __rmul__ = __mul__
+
+    def __sub__(self, other: Value) -> Value:
+        return self + other * -1
+
+    # -- in constraints
+
+    def limbs(self, first: Callable[[str], Source], *inner: Source) -> list[Form]:
+        """Forms worth 2^(22 k), over the axes of the sources; `first(per)` is the source of an unrolled axis."""
+        out: list[Form] = []
+        for part in self.parts:
+            forms = limb_forms(View(part.tensor, (first(part.per), *inner)))
+            out += [ZERO] * (len(forms) - len(out))
+            for k, form in enumerate(forms):
+                out[k] = out[k] + form * part.coef
+        return out
+
+    def whole(self, first: Callable[[str], Source], *inner: Source) -> Form:
+        """The value as one form."""
+        out = ZERO
+        for part in self.parts:
+            out = out + View(part.tensor, (first(part.per), *inner)).whole(part.coef)
+        return out
+
+    def peak(self) -> int:
+        """Largest magnitude of a limb, from the digit ranges."""
+        top = [0] * max(len(part.tensor.digits) for part in self.parts)
+        for part in self.parts:
+            for k, d in enumerate(part.tensor.digits):
+                top[k] += abs(part.coef) * max(-d.range.lo, d.range.hi)
+        return max(top)
+
+    # -- in the executor
+
+    def digits(self, w: Witness, p: int) -> list[Ints]:
+        """Limbs of pass p, integers of `shape`; not to be written to."""
+        if len(self.parts) == 1 and self.parts[0].coef == 1:
+            (part,) = self.parts
+            return [w.digit(part.tensor, k, part.index(p)) for k in range(len(part.tensor.digits))]
+        out: list[Ints] = []
+        for part in self.parts:
+            for k in range(len(part.tensor.digits)):
+                digit = w.digit(part.tensor, k, part.index(p)).astype(np.int64) * part.coef
+                if k == len(out):
+                    out.append(digit)
+                else:
+                    out[k] += digit
+        return out
+
+    def read(self, w: Witness, p: int, rows: slice | None = None) -> I64:
+        """Whole values int64 `shape` of pass p, or some `rows` of their first axis."""
+        out = w.value(self.parts[0].tensor, self.parts[0].index(p), rows) * self.parts[0].coef
+        for part in self.parts[1:]:
+            out += w.value(part.tensor, part.index(p), rows) * part.coef
+        return np.asarray(out, np.int64)
