@@ -140,8 +140,17 @@ class Blind:
     def products(self, job: object) -> Any:
         return self
 
-    def trees(self, alpha: F) -> Any:
-        return self, self
+    def digit_tree(self, alpha: F, start: int, count: int) -> Any:
+        return self
+
+    def table_tree(self, alpha: F) -> Any:
+        return self
+
+    def layer(self, point: object, lam: F) -> Any:
+        return self
+
+    def leaves(self, point: object, lam: F) -> Any:
+        return self
 
     def batch(self, claims: object, weights: object) -> Any:
         return self

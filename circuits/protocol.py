@@ -42,6 +42,7 @@ Vectors = Mapping[str, U64]
 Phase = Callable[[str], AbstractContextManager[object]]
 
 ALPHA_GRIND = 16
+TREE_BITS = 26  # log2 of the most digits of one fraction tree
 
 
 # ------------------------------------------------------------------------------------------------ functionals
@@ -58,7 +59,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Span:
-    """sum_{i < count} eq(point, i) * X[start + i]; `start` is 0 or the start of the multiplicities."""
+    """sum_{i < count} eq(point, i) * X[start + i]; `start` is that of a tree of digits or of the multiplicities."""
 
     start: int
     count: int
@@ -92,16 +93,22 @@ class ProductOracle(Protocol):
     def finals(self) -> list[tuple[F, F]] | None: ...
 
 
-class TreeOracle(Protocol):
-    def root(self) -> tuple[F, F] | None: ...
-
-    def start_layer(self, depth: int, point: Sequence[F], lam: F) -> None: ...
-
-    def round(self, eq_rest: int) -> tuple[F, F] | None: ...
+class LayerOracle(Protocol):
+    def round(self) -> tuple[F, F] | None: ...
 
     def bind(self, r: F) -> None: ...
 
-    def finals(self) -> tuple[F, F, F, F] | None: ...
+    def finals(self) -> list[F] | None: ...
+
+
+class TreeOracle(Protocol):
+    def root(self) -> tuple[F, F] | None: ...
+
+    def layer(self, point: Sequence[F], lam: F) -> LayerOracle: ...
+
+
+class DigitTreeOracle(TreeOracle, Protocol):
+    def leaves(self, point: Sequence[F], lam: F) -> LayerOracle: ...
 
 
 class BatchOracle(Protocol):
@@ -117,7 +124,9 @@ class Oracle(Protocol):
 
     def products(self, job: ProductJob) -> ProductOracle: ...
 
-    def trees(self, alpha: F) -> tuple[TreeOracle, TreeOracle]: ...
+    def digit_tree(self, alpha: F, start: int, count: int) -> DigitTreeOracle: ...
+
+    def table_tree(self, alpha: F) -> TreeOracle: ...
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> BatchOracle: ...
 
@@ -335,65 +344,151 @@ def link_claim(ch: Channel, link: ModularLink) -> Claim:
 # ------------------------------------------------------------------------------------------------ range checks
 
 
-def fraction_tree(
-    ch: Channel, prover: TreeOracle, name: str, depth: int, root: tuple[Node, Node]
-) -> tuple[list[F], Node, Node]:
-    """LogUp-GKR: from the root fraction (p, q) to p~(r), q~(r) on `2^depth` leaves. Returns r, p, q."""
-    p, q = root
-    point: list[F] = []
-    for layer in range(depth):
-        lam = ch.challenge(f"lambda/{name}")
-        prover.start_layer(layer, point, lam)
-        claim = ch.tape.linear([(F.ONE, p), (lam, q)])
-        bound: list[F] = []
-        for j in range(layer):
-            left = layer - j
-            t0, tinf = ch.send(f"tree/{name}", prover.round(left - 1), 2)
-            rho = ch.challenge(f"rho/{name}")
-            prover.bind(rho)
-            claim = next_claim(ch, claim, t0, tinf, rho, point[left - 1])
-            bound.insert(0, rho)
-        ends = prover.finals()
-        if ends is None:
-            pairs = None
-        else:
-            p0, p1, q0, q1 = ends
-            pairs = [(p0, q1), (p1 + lam * q1, q0)]
-        # p0 q1 + p1 q0 + lam q0 q1 = p0 q1 + (p1 + lam q1) q0
-        (n_p0, n_q1, first), (n_m, n_q0, second) = ch.send_pairs(f"tree-ends/{name}", pairs, 2)
-        ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), first), (F(-1), second)]), f"range-check/{name}")
+def digit_trees(layout: Layout) -> list[tuple[int, int]]:
+    """Start and number of the digits of each fraction tree."""
+    size = 1 << TREE_BITS
+    return [(start, min(size, layout.digit_count - start)) for start in range(0, layout.digit_count, size)]
+
+
+def layer_sumcheck(
+    ch: Channel, prover: LayerOracle, name: str, claim: Node, point: Sequence[F]
+) -> tuple[Node, list[F]]:
+    """Sum-check of sum_x eq(point, x) g(x), g of degree 2, most significant variable first: end claim and its point.
+
+    With t the round polynomial without its eq factor, a message is t(1) - t(0) and the leading coefficient of t; t(0)
+    follows from ``claim = (1 - r) t(0) + r t(1)``, r being the variable's coordinate of the point.
+    """
+    bound: list[F] = []
+    for r in point:
+        slope, top = ch.send(f"tree/{name}", prover.round(), 2)
         rho = ch.challenge(f"rho/{name}")
-        p = ch.tape.linear([(1 - rho, n_p0), (rho, n_m), (-rho * lam, n_q1)])
-        q = ch.tape.linear([(1 - rho, n_q0), (rho, n_q1)])
-        point = [*bound, rho]
-    return point, p, q
+        prover.bind(rho)
+        claim = ch.tape.linear([(F.ONE, claim), (rho - r, slope), (rho * (rho - 1), top)])
+        bound.append(rho)
+    return claim, bound
+
+
+def fraction_layer(
+    ch: Channel, tree: TreeOracle, name: str, point: list[F], p: Node, q: Node
+) -> tuple[list[F], Node, Node]:
+    """From p~, q~ at a point of one level to the level below, whose first coordinate says which child."""
+    lam = ch.challenge(f"lambda/{name}")
+    prover = tree.layer(point, lam)
+    claim = ch.tape.linear([(F.ONE, p), (lam, q)])
+    claim, bound = layer_sumcheck(ch, prover, name, claim, point)
+    ends = prover.finals()
+    pairs = None if ends is None else [(ends[0], ends[1]), (ends[2], ends[3])]
+    # p0 q1 + p1 q0 + lam q0 q1 = p0 q1 + u q0 with u = p1 + lam q1
+    (p0, q1, first), (u, q0, second) = ch.send_pairs(f"tree-ends/{name}", pairs, 2)
+    ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), first), (F(-1), second)]), f"range-check/{name}")
+    rho = ch.challenge(f"rho/{name}")
+    p = ch.tape.linear([(1 - rho, p0), (rho, u), (-rho * lam, q1)])
+    q = ch.tape.linear([(1 - rho, q0), (rho, q1)])
+    return [rho, *bound], p, q
+
+
+def unit_leaves(
+    ch: Channel, tree: DigitTreeOracle, name: str, count: int, point: list[F], p: Node, q: Node
+) -> tuple[list[F], Node]:
+    """From p~, q~ above 2^(n+1) leaves to q~ of the leaves: `count` > 2^n of them are 1/q, the others 0/1.
+
+    With b = p + lam q of the leaves and p known, lam (p0 q1 + p1 q0 + lam q0 q1) = b0 b1 - p0 p1.
+    """
+    lam = ch.challenge(f"lambda/{name}")
+    prover = tree.leaves(point, lam)
+    pairs = count - (1 << len(point))  # these have two leaves
+    claim = ch.tape.linear([(lam, p), (lam * lam, q)], prefix_eq(point, pairs))
+    claim, bound = layer_sumcheck(ch, prover, name, claim, point)
+    ends = prover.finals()
+    ((b0, b1, product),) = ch.send_pairs(f"leaves/{name}", None if ends is None else [(ends[0], ends[1])], 1)
+    ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), product)]), f"range-check/{name}")
+    rho = ch.challenge(f"rho/{name}")
+    inv = lam.inv()
+    known = -inv * ((1 - rho) + rho * prefix_eq(bound, pairs))
+    return [rho, *bound], ch.tape.linear([(inv * (1 - rho), b0), (inv * rho, b1)], known)
+
+
+class FractionSum:
+    """The sum P/Q of the roots of all trees, none of which is sent in clear."""
+
+    def __init__(self, ch: Channel) -> None:
+        self.ch = ch
+        self.sum: tuple[Node, Node] | None = None
+        self.values: tuple[F, F] | None = None
+
+    def _same(self, a: Node, b: Node) -> None:
+        self.ch.assert_zero(self.ch.tape.linear([(F.ONE, a), (F(-1), b)]), "range-check/roots")
+
+    def add(self, root: tuple[F, F] | None) -> tuple[Node, Node]:
+        """Send a root p/q and add it: P q + p Q over Q q. Returns p and q."""
+        if self.sum is None:
+            p, q = self.ch.send("roots", root, 2)
+            self.sum, self.values = (p, q), root
+            return p, q
+        pairs = None
+        if root is not None and self.values is not None:
+            (vp, vq), (tp, tq) = root, self.values
+            pairs = [(tp, vq), (vp, tq), (tq, vq)]
+            self.values = tp * vq + vp * tq, tq * vq
+        (top, q, first), (p, bottom, second), (again, other, product) = self.ch.send_pairs("roots", pairs, 3)
+        for a, b in ((top, self.sum[0]), (bottom, self.sum[1]), (again, self.sum[1]), (other, q)):
+            self._same(a, b)
+        self.sum = self.ch.tape.linear([(F.ONE, first), (F.ONE, second)]), product
+        return p, q
+
+    def finish(self, root: tuple[F, F] | None) -> tuple[Node, Node]:
+        """Send the last root p/q, for which P q + p Q = 0. Returns p and q."""
+        assert self.sum is not None
+        pairs = None
+        if root is not None and self.values is not None:
+            pairs = [(self.values[0], root[1]), (root[0], self.values[1])]
+        (top, q, first), (p, bottom, second) = self.ch.send_pairs("roots", pairs, 2)
+        self._same(top, self.sum[0])
+        self._same(bottom, self.sum[1])
+        self.ch.assert_zero(self.ch.tape.linear([(F.ONE, first), (F.ONE, second)]), "range-check/roots")
+        return p, q
 
 
 def range_check(ch: Channel, oracle: Oracle, layout: Layout) -> list[Claim]:
     """Every digit lies in its table: sum_i 1/(alpha - leaf_i) = sum_j m_j/(alpha - t_j), leaf = entry + i * class."""
     ch.grind("alpha", ALPHA_GRIND)
     alpha = ch.challenge("alpha")
-    digits, table = oracle.trees(alpha)
-    roots_w, roots_t = digits.root(), table.root()
-    pairs = None
-    if roots_w is not None and roots_t is not None:
-        pairs = [(roots_w[0], roots_t[1]), (roots_t[0], roots_w[1])]
-    (pw, qt, first), (pt, qw, second) = ch.send_pairs("roots", pairs, 2)
-    ch.assert_zero(ch.tape.linear([(F.ONE, first), (F.ONE, second)]), "range-check/roots")
+    roots = FractionSum(ch)
+    claims = [digit_claim(ch, oracle, layout, alpha, roots, *block) for block in digit_trees(layout)]
+    return [*claims, table_claim(ch, oracle, layout, alpha, roots)]
 
-    count = layout.digit_count
-    point, p, q = fraction_tree(ch, digits, "digits", ceil_log2(count), (pw, qw))
-    ch.assert_zero(ch.tape.linear([(F.ONE, p)], -prefix_eq(point, count)), "range-check/digit-numerators")
+
+def digit_claim(
+    ch: Channel, oracle: Oracle, layout: Layout, alpha: F, roots: FractionSum, start: int, count: int
+) -> Claim:
+    """Reduce the root of one tree of digits to a claim on them."""
+    tree = oracle.digit_tree(alpha, start, count)
+    p, q = roots.add(tree.root())
+    point: list[F] = []
+    if count == 1:
+        ch.assert_zero(ch.tape.linear([(F.ONE, p)], F(-1)), "range-check/digits")
+    else:
+        for _ in range(ceil_log2(count) - 1):
+            point, p, q = fraction_layer(ch, tree, "digits", point, p, q)
+        point, q = unit_leaves(ch, tree, "digits", count, point, p, q)
     public, previous = F.ONE - prefix_eq(point, count), F.ZERO
     for seg in layout.segments:
-        here = prefix_eq(point, seg.stop)
-        public = public + (here - previous) * (alpha - F(seg.shift, seg.cls))
-        previous = here
+        if start < seg.stop and seg.start < start + count:
+            here = prefix_eq(point, min(seg.stop - start, count))
+            public = public + (here - previous) * (alpha - F(seg.shift, seg.cls))
+            previous = here
     # q = public - sum eq(point, i) X_i
     node = ch.tape.linear([(F(-1), q)], public)
-    claims = [Claim("range-check/digits", Functional(spans=(Span(0, count, tuple(point)),)), node)]
+    return Claim("range-check/digits", Functional(spans=(Span(start, count, tuple(point)),)), node)
 
-    point, p, q = fraction_tree(ch, table, "table", ceil_log2(layout.table_entries), (pt, qt))
+
+def table_claim(ch: Channel, oracle: Oracle, layout: Layout, alpha: F, roots: FractionSum) -> Claim:
+    """Reduce the root of the tables to a claim on the multiplicities."""
+    tree = oracle.table_tree(alpha)
+    p, q = roots.finish(tree.root())
+    point: list[F] = []
+    for _ in range(ceil_log2(layout.table_entries)):
+        point, p, q = fraction_layer(ch, tree, "table", point, p, q)
     public = F.ONE - prefix_eq(point, layout.table_entries)
     start = 0
     for cls, size in enumerate(layout.tables):
@@ -405,8 +500,7 @@ def range_check(ch: Channel, oracle: Oracle, layout: Layout) -> list[Claim]:
     ch.assert_zero(ch.tape.linear([(F(-1), q)], public), "range-check/table-denominators")
     node = ch.tape.linear([(F(-1), p)])
     span = Span(layout.multiplicity_start, layout.table_entries, tuple(point))
-    claims.append(Claim("range-check/multiplicities", Functional(spans=(span,)), node))
-    return claims
+    return Claim("range-check/multiplicities", Functional(spans=(span,)), node)
 
 
 # ------------------------------------------------------------------------------------------------ batching
@@ -452,10 +546,14 @@ def weight_at(layout: Layout, claims: Sequence[Claim], weights: Sequence[F], z: 
 def span_at(layout: Layout, span: Span, z: list[F]) -> F:
     """sum_{i < count} eq(point, i) eq(z, start + i)."""
     n = len(z)
-    point = [F.ZERO] * (n - len(span.point)) + list(span.point)
-    if span.start == 0:
-        return prefix_eq2(point, z, span.count)
-    bits = layout.multiplicity_bits
+    bits = len(span.point)
+    if span.start % (1 << bits) == 0:
+        bit = [(span.start >> (n - 1 - j)) & 1 for j in range(n - bits)]
+        head = F.ONE
+        for b, r in zip(bit, z, strict=False):
+            head = head * (r if b else 1 - r)
+        return head * prefix_eq2(list(span.point), z[n - bits :], span.count)
+    point, bits = [F.ZERO] * (n - bits) + list(span.point), layout.multiplicity_bits
     full, cut = ff.eq_eval(point[n - bits :], z[n - bits :]), n - bits
     blocks = np.arange(-(-span.count >> bits))
     heads = ff.f_mul(eq_at(point[:cut], blocks), eq_at(z[:cut], blocks + (span.start >> bits)))
@@ -496,10 +594,13 @@ def message_counts(layout: Layout, n: int) -> tuple[int, int]:
             _, kept = split_axes(con)
             singles += 1 + 2 * sum(ax.bits for ax in kept)
             triples += pairs
-    for depth in (ceil_log2(layout.digit_count), ceil_log2(layout.table_entries)):
+    depths = [ceil_log2(count) for _, count in digit_trees(layout)]
+    table = ceil_log2(layout.table_entries)
+    for depth in (*depths, table):
         singles += depth * (depth - 1)  # two per round, d rounds in layer d
         triples += 2 * depth
-    return singles + 2 * n, triples + 2
+    triples -= sum(d > 0 for d in depths)  # one product where the leaves are reached
+    return singles + 2 + 2 * n, triples + 3 * (len(depths) - 1) + 2
 
 
 def no_phase(name: str) -> AbstractContextManager[object]:

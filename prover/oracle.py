@@ -20,7 +20,7 @@ from .batch import Batch, combined_weights
 from .channel import ProverChannel
 from .products import Products
 from .tables import functional_value
-from .trees import Tree, range_check_trees
+from .trees import DigitTree, Tree, digit_tree, table_tree
 
 U64 = NDArray[np.uint64]
 
@@ -53,8 +53,11 @@ class ProverOracle:
     def products(self, job: ProductJob) -> Products:
         return Products(job, self.witness)
 
-    def trees(self, alpha: F) -> tuple[Tree, Tree]:
-        return range_check_trees(self.layout, self.x, alpha)
+    def digit_tree(self, alpha: F, start: int, count: int) -> DigitTree:
+        return digit_tree(self.layout, self.x, alpha, start, count)
+
+    def table_tree(self, alpha: F) -> Tree:
+        return table_tree(self.layout, self.x, alpha)
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Batch:
         return Batch(self.x, self.masks, combined_weights(self.layout, claims, weights), self.code)

@@ -2,132 +2,236 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuits.ir import ceil_log2
-from circuits.layout import Layout
+from circuits.layout import Layout, prefix_eq
 from zkcert.core import field as ff
 from zkcert.core.field import F
 
 from . import kernels
 
 U64 = NDArray[np.uint64]
-LEAF_BLOCK = 1 << 20
+I64 = NDArray[np.int64]
+INNER_BITS = 12  # log2 of the part of an eq table that stays in the cache
+INTEGER_ROUNDS = 3  # last round of the leaves' sum-check computed from the digits themselves
+
+
+class FactoredEq:
+    """eq(point[k:], .) for every k, as pairs of tables (outer, inner) whose product it is."""
+
+    def __init__(self, point: Sequence[F]) -> None:
+        cut = max(0, len(point) - INNER_BITS)
+        self.inner, self.outer = suffix_tables(point[cut:]), suffix_tables(point[:cut])
+
+    def last(self, count: int) -> tuple[U64, U64]:
+        """The pair for the last `count` coordinates."""
+        bits = min(count, len(self.inner) - 1)
+        return self.outer[count - bits], self.inner[bits]
+
+
+def suffix_tables(point: Sequence[F]) -> list[U64]:
+    """eq_table(point[n - k:]) for k = 0, ..., n."""
+    tables = [ff.f_array([F.ONE])]
+    for r in reversed(point):
+        high = ff.f_mul_scalar(tables[-1], r)
+        tables.append(np.concatenate([ff.f_sub(tables[-1], high), high], axis=1))
+    return tables
+
+
+class Rounds:
+    """The part of a sum-check that does not depend on its summand.
+
+    A round polynomial without its eq factor is t(X) = t(0) + (slope - tinf) X + tinf X^2 with slope = t(1) - t(0);
+    `claim` = (1 - r) t(0) + r t(1) for the variable's coordinate r of `point`.
+    """
+
+    def __init__(self, point: Sequence[F], claim: F) -> None:
+        self.point, self.claim, self.eq = point, claim, FactoredEq(point[1:])
+        self.number, self.r = 0, F.ZERO
+
+    @property
+    def half(self) -> int:
+        """How many pairs of entries are left."""
+        return 1 << (len(self.point) - self.number - 1)
+
+    def weights(self) -> tuple[U64, U64]:
+        return self.eq.last(len(self.point) - self.number - 1)
+
+    def message(self, t0: F, tinf: F) -> tuple[F, F]:
+        self.sent = (self.claim - t0) / self.point[self.number], tinf
+        self.t0 = t0
+        return self.sent
+
+    def bind(self, r: F) -> None:
+        slope, tinf = self.sent
+        self.claim, self.r = self.t0 + r * (slope + (r - 1) * tinf), r
+        self.number += 1
+
+
+class Layer(Rounds):
+    """The sum-check for p + lam q at a point of one level, over the level (4, stride) below, which it overwrites."""
+
+    def __init__(self, level: U64, point: Sequence[F], lam: F, claim: F) -> None:
+        super().__init__(point, claim)
+        self.level, self.lam, self.gap = level, lam, 1 << len(point)
+
+    def round(self) -> tuple[F, F]:
+        args = self.half, self.number, self.lam, self.r, self.weights()
+        return self.message(*kernels.fraction_round(self.level, self.gap, *args))
+
+    def _end(self, start: int) -> tuple[F, F]:
+        """The two tables of a child, bound to the last challenge; the numerators of child 1 become p + lam q."""
+        entries = [(ff.f_item(self.level[:2], i), ff.f_item(self.level[2:], i)) for i in (start, start + 1)]
+        if start and self.number < 2:  # the kernel does it in its second round
+            entries = [(p + self.lam * q, q) for p, q in entries]
+        (p, q), (u, v) = entries
+        return p + self.r * (u - p), q + self.r * (v - q)
+
+    def finals(self) -> list[F]:
+        """p0, q1, p1 + lam q1, q0."""
+        if self.number == 0:  # a single pair: entry 1 is child 1 and not read as child 0's
+            self.level = np.repeat(self.level[:, :2], 2, axis=1)
+            self.gap = 2
+        (p0, q0), (u, q1) = self._end(0), self._end(self.gap)
+        self.children = (p0, q0), (u - self.lam * q1, q1)
+        return [p0, q1, u, q0]
 
 
 class Tree:
-    """A LogUp fraction tree: levels[d] holds p, q (2, ceil(count / 2^(depth-d))).
+    """A tree over a level (4, >= 2^depth) of fractions, rows Re p, Im p, Re q, Im q.
 
-    The leaves are computed twice rather than kept, and levels are dropped as the reduction passes them.
+    `layer` goes down one level at a time and drops it.
     """
 
-    def __init__(self, leaves: Callable[[], tuple[U64 | None, U64]]) -> None:
-        """leaves() gives p, q; p = None stands for ones."""
-        self.leaves = leaves
-        p, q = leaves()
-        self.depth = ceil_log2(q.shape[1])
-        levels: list[tuple[U64, U64]] = []
-        for _ in range(self.depth):
-            p, q = unit_fractions(q) if p is None else kernels.fraction_layer(p, q)
-            levels.append((p, q))
-        self.levels = levels[::-1]
+    def __init__(self, bottom: U64, depth: int) -> None:
+        self.levels = [bottom]
+        for d in range(depth, 0, -1):
+            self.levels.append(kernels.parents(self.levels[-1], 1 << d))
+        top = self.levels.pop()
+        self.fraction = ff.f_item(top[:2], 0), ff.f_item(top[2:], 0)
+        self.last: Layer | None = None
 
     def root(self) -> tuple[F, F]:
-        p, q = self.levels[0]
-        return ff.f_item(p, 0), ff.f_item(q, 0)
+        return self.fraction
 
-    def start_layer(self, depth: int, point: Sequence[F], lam: F) -> None:
-        p: U64 | None
-        if depth + 1 == self.depth:
-            p, q = self.leaves()
-        else:
-            p, q = self.levels[depth + 1]
-            self.levels[depth + 1] = (q[:, :0], q[:, :0])
-        self.lam = lam
-        self.q = kernels.split_children(q, F.ONE)
-        self.p: tuple[U64, U64] | None = None
-        if p is not None:
-            self.p = kernels.split_children(p, F.ZERO)
-        else:
-            self.unit_odd = int(q.shape[1] % 2)
-        del p, q  # the split copies replace them
-        self.eq = kernels.eq_levels(list(point[:-1]), -(-self.q[0].shape[1] // 2)) if point else []
+    def claim(self, point: Sequence[F], lam: F) -> F:
+        """p + lam q at the point: the line through the children of the last layer, or the root."""
+        p, q = self.fraction
+        if self.last is not None:
+            (p, q), (u, v) = self.last.children
+            p, q = p + point[0] * (u - p), q + point[0] * (v - q)
+        return p + lam * q
 
-    def _unit_numerators(self, start: int, stop: int) -> tuple[U64, U64]:
-        """p0, p1 of a range of leaf pairs whose numerators are ones (zero where there is no leaf)."""
-        p0 = np.zeros((2, stop - start), np.uint64)
-        p0[0] = 1
-        p1 = p0.copy()
-        if self.unit_odd and stop == self.q[0].shape[1]:
-            p1[0, -1] = 0
-        return p0, p1
+    def layer(self, point: Sequence[F], lam: F) -> Layer:
+        self.last = Layer(self.levels.pop(), point, lam, self.claim(point, lam))
+        return self.last
 
-    def round(self, eq_rest: int) -> tuple[F, F]:
-        e = self.eq[eq_rest]
-        if self.p is not None:
-            return kernels.fraction_round(self.p, self.q, e, self.lam)
-        t0 = tinf = F.ZERO
-        m = self.q[0].shape[1]
-        for start in range(0, m, LEAF_BLOCK):
-            stop = min(start + LEAF_BLOCK, m)
-            q = tuple(np.ascontiguousarray(x[:, start:stop]) for x in self.q)
-            part = np.ascontiguousarray(e[:, start // 2 : -(-stop // 2)])
-            a, b = kernels.fraction_round(self._unit_numerators(start, stop), (q[0], q[1]), part, self.lam)
-            # every call adds lam for the entries it does not see; only one may
-            t0, tinf = t0 + a - (self.lam if start else 0), tinf + b
-        return t0, tinf
+
+class Leaves:
+    """Leaves n / (base - x) for integers x int32 (2^depth,): n = 1 for the first `count`, then base = 1 and n = 0.
+
+    `starts` sorted int64 (segments,) begins with 0; bases (2, segments).
+    """
+
+    def __init__(self, x: NDArray[np.int32], count: int, starts: I64, bases: U64) -> None:
+        size = 1 << ceil_log2(count)
+        self.count, self.x = count, x[:count]
+        if size > count:
+            self.x = np.zeros(size, np.int32)
+            self.x[:count] = x[:count]
+        self.starts = np.append(starts, count)
+        self.bases = np.concatenate([bases, ff.f_array([F.ONE])], axis=1)
+
+    def pieces(self, streams: int) -> tuple[I64, U64, U64]:
+        """Cuts of [0, size / streams) such that a piece of every stream, shifted by size/streams, has one base.
+
+        Returns cuts (pieces + 1,), bases (2, streams, pieces) and n as F elements (2, streams, pieces).
+        """
+        length = len(self.x) // streams
+        cuts = np.unique(np.append(self.starts % length, [0, length]))
+        where = length * np.arange(streams)[:, None] + cuts[:-1]
+        segment = np.searchsorted(self.starts, where, side="right") - 1
+        return cuts, self.bases[:, segment], ff.f_from_fp((where < self.count).astype(np.uint64))
+
+
+class LeafLayer(Rounds):
+    """The sum-check of the products b0 b1, b = p + lam q of leaves 0 and 1 of every pair."""
+
+    def __init__(self, leaves: Leaves, point: Sequence[F], lam: F, claim: F) -> None:
+        half = len(leaves.x) // 2
+        super().__init__(point, lam * claim + prefix_eq(list(point), leaves.count - half))
+        self.leaves, self.lam = leaves, lam
+        self.bound: list[F] = []
+        self.table: U64 | None = None
+
+    def _constants(self, odd: int) -> tuple[I64, U64, U64]:
+        """Cuts, constants (2, 2, odd, pieces) and weights of the b as functions of the integers."""
+        parts = 1 << len(self.bound)
+        cuts, bases, n = self.leaves.pieces(2 * parts * odd)
+        values = ff.f_add(ff.f_mul_scalar(bases, self.lam), n)
+        weights = ff.eq_table(self.bound)
+        values = ff.f_mul(values.reshape(2, 2, parts, odd, -1), weights[:, None, :, None, None])
+        return cuts, ff.f_sum(values, axis=2), ff.f_mul_scalar(weights, self.lam)
+
+    def round(self) -> tuple[F, F]:
+        if self.table is not None:
+            return self.message(*kernels.pair_round(self.table, self.half, self.r, self.weights()))
+        if self.number == min(INTEGER_ROUNDS, len(self.point) - 1):
+            self.table = kernels.new_level(2 * self.half)
+        return self.message(*kernels.leaf_round(self.leaves.x, *self._constants(2), self.weights(), self.table))
 
     def bind(self, r: F) -> None:
-        if self.p is None:
-            m = self.q[0].shape[1]
-            p0, p1 = (np.zeros((2, -(-m // 2)), np.uint64) for _ in range(2))
-            p0[0] = p1[0] = 1
-            last = self._unit_numerators(m - 2 + m % 2, m)
-            for p, tail in zip((p0, p1), last, strict=True):
-                p[:, -1:] = kernels.bind(tail, r, F.ZERO)
-            self.p = (p0, p1)
+        super().bind(r)
+        self.bound.append(r)
+
+    def finals(self) -> list[F]:
+        """b0, b1."""
+        if self.table is None:
+            _, consts, _ = self._constants(1)
+            return [ff.f_item(consts, (c, 0, 0)) - self.lam * int(self.leaves.x[c]) for c in range(2)]
+        ends = [[ff.f_item(self.table[2 * c : 2 * c + 2], i) for i in range(2)] for c in range(2)]
+        return [a + self.r * (b - a) for a, b in ends]
+
+
+class DigitTree(Tree):
+    """The tree over digits: numerators of the leaves are ones, and no leaf is written out."""
+
+    def __init__(self, leaves: Leaves) -> None:
+        self.below = leaves
+        if leaves.count > 1:
+            cuts, bases, n = leaves.pieces(2)
+            level = kernels.first_level(leaves.x, cuts, bases[:, 0], bases[:, 1], n[0, 1])
+            super().__init__(level, ceil_log2(leaves.count) - 1)
         else:
-            self.p = (kernels.bind(self.p[0], r, F.ZERO), kernels.bind(self.p[1], r, F.ZERO))
-        self.q = (kernels.bind(self.q[0], r, F.ONE), kernels.bind(self.q[1], r, F.ONE))
+            self.fraction = F.ONE, ff.f_item(leaves.bases, 0) - int(leaves.x[0])
 
-    def finals(self) -> tuple[F, F, F, F]:
-        p = self._unit_numerators(0, 1) if self.p is None else self.p
-        p0, p1, q0, q1 = (ff.f_item(x, 0) for x in (*p, *self.q))
-        return p0, p1, q0, q1
+    def leaves(self, point: Sequence[F], lam: F) -> LeafLayer:
+        return LeafLayer(self.below, point, lam, self.claim(point, lam))
 
 
-def unit_fractions(q: U64) -> tuple[U64, U64]:
-    """The level above leaves 1/q, block by block."""
-    half = -(-q.shape[1] // 2)
-    out_p, out_q = np.empty((2, half), np.uint64), np.empty((2, half), np.uint64)
-    for start in range(0, q.shape[1], LEAF_BLOCK):
-        part = np.ascontiguousarray(q[:, start : start + LEAF_BLOCK])
-        ones = np.zeros_like(part)
-        ones[0] = 1
-        at = slice(start // 2, start // 2 + -(-part.shape[1] // 2))
-        out_p[:, at], out_q[:, at] = kernels.fraction_layer(ones, part)
-    return out_p, out_q
+def digit_tree(layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count: int) -> DigitTree:
+    """The tree over the digits x[start:start + count]."""
+    segments = [s for s in layout.segments if s.start < start + count and s.stop > start]
+    starts = np.array([max(s.start - start, 0) for s in segments], np.int64)
+    bases = ff.f_array([alpha - F(s.shift, s.cls) for s in segments])
+    return DigitTree(Leaves(x[start : start + count], count, starts, bases))
 
 
-def range_check_trees(lay: Layout, x: NDArray[np.int32], alpha: F) -> tuple[Tree, Tree]:
-    """The trees over digits and tables; x int32 (data_end,)."""
-    seg = lay.segments
-    starts = np.array([s.start for s in seg], np.int64)
-    shifts = np.array([s.shift for s in seg], np.int64)
-    classes = np.array([s.cls for s in seg], np.int64)
-
-    def digits() -> tuple[U64 | None, U64]:
-        return None, kernels.leaf_denominators(x[: lay.digit_count], starts, shifts, classes, alpha)
-
-    def table() -> tuple[U64 | None, U64]:
-        entries = np.concatenate([np.arange(size, dtype=np.int32) for size in lay.tables])
-        firsts = np.cumsum([0, *lay.tables[:-1]])
-        zero, cls = np.zeros(len(lay.tables), np.int64), np.arange(len(lay.tables))
-        m = x[lay.multiplicity_start :].astype(np.int64)
-        q = kernels.leaf_denominators(entries, firsts, zero, cls, alpha)
-        return ff.f_from_fp(ff.fp_from_int(-m)), q
-
-    return Tree(digits), Tree(table)
+def table_tree(layout: Layout, x: NDArray[np.int32], alpha: F) -> Tree:
+    """The tree over the tables, with the multiplicities in X as negative numerators."""
+    entries = layout.table_entries
+    depth = ceil_log2(entries)
+    level = kernels.new_level(1 << depth)
+    level[:, entries:] = np.array([[0], [0], [1], [0]])
+    level[:2, :entries] = ff.f_from_fp(ff.fp_from_int(-x[layout.multiplicity_start :].astype(np.int64)))
+    start = 0
+    for cls, size in enumerate(layout.tables):
+        base = alpha - F(0, cls)
+        level[2, start : start + size] = ff.fp_sub(np.uint64(base.re), np.arange(size, dtype=np.uint64))
+        level[3, start : start + size] = base.im
+        start += size
+    return Tree(level, depth)

@@ -16,7 +16,8 @@ from .encode import encode_rows
 from .matrix import axpy_outer, combine_rows, fold_matrix, fold_matrix_f
 from .product import product_round, product_round_int
 from .tables import bind, bind_int, eq_levels
-from .tree import fraction_layer, fraction_round, leaf_denominators, split_children
+from .tables import split_children as split_children
+from .tree import first_level, fraction_round, leaf_round, new_level, pair_round, parents
 
 
 def compiled() -> bool:
@@ -38,8 +39,12 @@ def warm_up() -> None:
     product_round_int(ints, x)
     zero = np.zeros(1, np.int64)
     count_entries(ints, zero, zero, zero, zero + 64, 64)
-    fraction_layer(x, leaf_denominators(ints, zero, zero, zero, r))
-    fraction_round((x, x), split_children(np.repeat(x, 2, axis=1), one), e, r)
+    eq = x[:, :1].copy(), x[:, :2].copy()
+    cuts, level = np.array([0, 32]), first_level(ints, np.array([0, 32]), x[:, :1], x[:, :1], zero)
+    for number in range(2):
+        fraction_round(parents(level, 32), 8, 2, number, r, r, eq)
+    leaf_round(ints, cuts // 4, x[:, :4].reshape(2, 2, 2, 1), x[:, :2], eq, new_level(16))
+    pair_round(level, 2, r, eq)
     encode_rows(np.ascontiguousarray(x.reshape(32, 4)), np.ascontiguousarray(x.reshape(32, 4)), 4)
     for inner in (1, 32):
         rows = ints.reshape(-1, 64 // (2 * inner), inner)
