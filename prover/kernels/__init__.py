@@ -11,7 +11,9 @@ import numpy as np
 
 from zkcert.core.field import F
 
+from .arith import in_threads
 from .encode import encode_rows
+from .grid import BIAS_BITS, bind_forms, grid_sums, pair_sums
 from .matrix import axpy_outer, combine_rows, fold_matrix, fold_matrix_f
 from .product import product_round, product_round_int
 from .tables import bind, bind_int, eq_levels
@@ -28,6 +30,7 @@ def warm_up() -> None:
     r, one = F(3, 5), F.ONE
     x = np.arange(128, dtype=np.uint64).reshape(2, 64)
     ints = np.arange(64, dtype=np.int32)
+    zero = np.zeros(1, np.int64)
     (e,) = eq_levels([r] * 5, 32)[-1:]
     bind(x, r, one)
     bind_int(ints, r)
@@ -35,7 +38,11 @@ def warm_up() -> None:
     product_round(e, 0, x, x)
     product_round(e, 2, x, x)
     product_round_int(ints, x)
-    zero = np.zeros(1, np.int64)
+    pair_sums(x.reshape(2, 2, 32), e[:, :16].copy(), e[:, :0].copy(), 1)
+    products = zero, zero, zero + 1, zero + 1
+    for bits in (1, 2):
+        grid_sums(ints[None], bits, products, e[:, :1].copy(), e[:, :0].copy(), 64 >> bits)
+        bind_forms(ints[None], bits, x[:, None, None, : 1 << bits], np.empty((2, 1, 32), np.uint64), 0)
     fraction_layer(x, leaf_denominators(ints, zero, zero, zero, r))
     fraction_round((x, x), split_children(np.repeat(x, 2, axis=1), one), e, r)
     encode_rows(np.ascontiguousarray(x.reshape(32, 4)), np.ascontiguousarray(x.reshape(32, 4)), 4)
