@@ -52,12 +52,12 @@ class Products:
         self.digits = distinct_digits(job)
         forms = [form for k in (0, 1) for form in (pair[k] for pair in job.pairs)]
         self.coefs = coefficients(forms, self.digits)
-        self.prefixes = [ff.f_array([F.ONE])]  # eq weights of the first j axes
+        self.eq: list[U64] = []  # per axis with an eq factor
+        self.prefixes = [ff.f_array([F.ONE])]  # see `prefix`
         start = 0
         for ax in self.axes[: sum(ax.bits > 0 for ax in job.eq_axes)]:
-            eq = ff.eq_table(job.eq_point[start : start + ax.bits])[:, : ax.size]
+            self.eq.append(ff.eq_table(job.eq_point[start : start + ax.bits])[:, : ax.size])
             start += ax.bits
-            self.prefixes.append(ff.f_mul(self.prefixes[-1][:, :, None], eq[:, None, :]).reshape(2, -1))
         self.direct = Direct.of(self, witness)
         if self.direct is None:
             length = padded_groups(self.axes[-1].size, self.bits, 0) if self.axes else 1
@@ -70,7 +70,14 @@ class Products:
     @property
     def plain(self) -> bool:
         """Whether the variable bound next belongs to a summed axis."""
-        return len(self.axes) >= len(self.prefixes)
+        return len(self.axes) > len(self.eq)
+
+    def prefix(self, count: int) -> U64:
+        """The eq weights of the first `count` axes together."""
+        while len(self.prefixes) <= count:
+            eq = self.eq[len(self.prefixes) - 1]
+            self.prefixes.append(ff.f_mul(self.prefixes[-1][:, :, None], eq[:, None, :]).reshape(2, -1))
+        return self.prefixes[count]
 
     def last_weights(self, variables: int) -> list[tuple[F, F]]:
         """The weights at 0 and 1 of the next variables, the one bound next first."""
@@ -83,21 +90,20 @@ class Products:
 
         eq_point: the coordinates of the eq factor that are left; `length`: pairs (or groups) of the innermost axis.
         """
-        done = len(self.axes) - 1
+        done, eq = len(self.axes) - 1, len(self.eq)
         if self.plain:
-            eq = len(self.prefixes) - 1
             for ax in self.axes[eq:done]:
                 length *= ax.size
-            return self.prefixes[eq], np.empty((2, 0), np.uint64), length
-        offset = sum(ax.bits for ax in self.axes[:done])
-        inner = ff.eq_table(eq_point[offset:])[:, :length]
+            if length >= INNER_WEIGHTS:
+                return self.prefix(eq), np.empty((2, 0), np.uint64), length
+            done = eq
+            inner = ff.f_from_fp(np.ones(length, np.uint64))
+        else:
+            inner = ff.eq_table(eq_point[sum(ax.bits for ax in self.axes[:done]) :])[:, :length]
         while inner.shape[1] < INNER_WEIGHTS and done:
             done -= 1
-            start = sum(ax.bits for ax in self.axes[:done])
-            ax = self.axes[done]
-            eq = ff.eq_table(eq_point[start : start + ax.bits])[:, : ax.size]
-            inner = ff.f_mul(eq[:, :, None], inner[:, None, :]).reshape(2, -1)
-        return self.prefixes[done], np.ascontiguousarray(inner), inner.shape[1]
+            inner = ff.f_mul(self.eq[done][:, :, None], inner[:, None, :]).reshape(2, -1)
+        return self.prefix(done), np.ascontiguousarray(inner), inner.shape[1]
 
     def _sums(self, eq_point: Sequence[F], odd: int = 0) -> tuple[F, F]:
         ax = self.axes[-1]

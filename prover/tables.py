@@ -47,9 +47,9 @@ def _map_slice(table: NDArray[np.int64]) -> slice | None:
     return slice(first, first + step * (len(table) - 1) + 1, step)
 
 
-def _take(x: NDArray[np.int32], axis: int, index: NDArray[np.int64]) -> NDArray[np.int32]:
+def _take(x: NDArray[Any], axis: int, index: NDArray[np.int64]) -> NDArray[Any]:
     """Replace `axis` by the axes of `index`; -1 reads zero."""
-    out: NDArray[np.int32] = np.take(x, np.maximum(index, 0), axis=axis)
+    out: NDArray[Any] = np.take(x, np.maximum(index, 0), axis=axis)
     absent = index < 0
     if absent.any():
         out *= ~absent.reshape([1] * axis + list(index.shape) + [1] * (x.ndim - axis - 1))
@@ -149,6 +149,13 @@ class Folded:
             out = kernels.fold_matrix_f(self.data.reshape(2, outer, shape[axis], inner), matrix)
         self.data = out.reshape(2, *shape[:axis], rows, *shape[axis + 1 :])
 
+    def take(self, axis: int, index: NDArray[np.int64]) -> None:
+        """Replace `axis` by the axes of `index`; -1 reads zero."""
+        if self.ints is not None:
+            self.ints = _take(self.ints, axis, index)
+        else:
+            self.data = _take(self.data, axis + 1, index)
+
     def squeeze(self, axis: int) -> None:
         if self.ints is not None:
             self.ints = self.ints.squeeze(axis)
@@ -160,19 +167,12 @@ class Folded:
         return self.data if self.ints is None else ff.f_from_fp(ff.fp_from_int(self.ints.astype(np.int64)))
 
 
-def gather_matrix(src: Gather, kept: str, vecs: Mapping[str, U64]) -> U64:
-    """(2, kept length, size): the private one of the two axes is folded into the index table."""
-    table = src.table.index
-    if kept == src.s:
-        out = np.zeros((2, table.shape[1], src.size), np.uint64)
-        for k, row in enumerate(table):
-            s = np.flatnonzero(row >= 0)
-            out[:, s, row[s]] = ff.f_add(out[:, s, row[s]], vecs[src.k][:, k : k + 1])
-    else:
-        out = np.zeros((2, table.shape[0], src.size), np.uint64)
-        for k, row in enumerate(table):
-            s = np.flatnonzero(row >= 0)
-            out[:, k, row[s]] = vecs[src.s][:, s]
+def gather_matrix(src: Gather, vecs: Mapping[str, U64]) -> U64:
+    """(2, length of k, size): axis s is folded into the index table."""
+    out = np.zeros((2, src.table.index.shape[0], src.size), np.uint64)
+    for k, row in enumerate(src.table.index):
+        s = np.flatnonzero(row >= 0)
+        out[:, k, row[s]] = vecs[src.s][:, s]
     return out
 
 
@@ -194,9 +194,13 @@ def folded_digit(w: Witness, digit: Digit, job: ProductJob) -> tuple[U64, list[s
         if partial:
             src = sources[group]
             assert isinstance(src, Gather)
-            name = src.s if src.s in kept else src.k
-            t.fold(i, gather_matrix(src, name, job.vecs))
-            names[i] = (name,)
+            if src.k in kept:
+                t.fold(i, gather_matrix(src, job.vecs))
+            else:
+                t.take(i, src.table.index)
+                t.fold(i, job.vecs[src.k][:, None, :])
+                t.squeeze(i)
+            names[i] = (src.k,) if src.k in kept else (src.s,)
         else:
             src = sources[group] if group else plain[sum(not n for n in names[:i])]
             t.fold(i, src.vector(job.vecs)[:, None, :])
