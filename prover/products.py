@@ -26,7 +26,7 @@ I64 = NDArray[np.int64]
 T = TypeVar("T")
 
 DIRECT_SIZE = 1 << 13  # smaller tables are made of field elements at once
-BLOCK_ENTRIES = 1 << 16
+BLOCK_ENTRIES = 1 << 18  # of the digits of a job together
 INNER_WEIGHTS = 128
 
 
@@ -219,7 +219,7 @@ class Direct:
         else:
             fixed = len(axes) - 2 if len(axes) < 3 else 1
             inner = int(np.prod(sizes[fixed + 1 : -1], dtype=np.int64))
-            step = max(1, BLOCK_ENTRIES // (inner * length))
+            step = max(1, BLOCK_ENTRIES // (inner * length * len(self.products.digits)))
             for i in range(sizes[0] if fixed else 1):
                 for start in range(0, sizes[fixed], step):
                     window = {axes[fixed].name: slice(start, min(start + step, sizes[fixed]))}
@@ -261,14 +261,14 @@ class Direct:
         for rho in self.rho:
             lagrange = [x * y for y in (1 - rho, rho) for x in lagrange]
         coefs = self.products.coefs
-        coefs = ff.f_mul(coefs[:, :, :, None], ff.f_array(lagrange)[:, None, None, :])
+        binder = kernels.FormBinder(ff.f_mul(coefs[:, :, :, None], ff.f_array(lagrange)[:, None, None, :]))
         rows = 1
         for ax in self.products.axes[:-1]:
             rows *= ax.size
         out = np.empty((2, coefs.shape[1], rows * self.groups), np.uint64)
 
         def block_bind(row: int, x: NDArray[np.int32]) -> None:
-            kernels.bind_forms(x, self.variables, coefs, out, row * self.groups)
+            binder.bind(x, out, row * self.groups)
 
         self._blocks(block_bind)
         return out

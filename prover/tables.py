@@ -39,12 +39,13 @@ def readable(view: View, job: ProductJob) -> bool:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def _map_slice(table: NDArray[np.int64]) -> slice | None:
+def _map_slice(table: Sequence[int]) -> slice | None:
     """The slice with the same indices, if there is one."""
-    first, step = int(table[0]), int(table[1] - table[0]) if len(table) > 1 else 1
-    if first < 0 or step < 1 or np.any(np.diff(table) != step):
+    first, step = table[0], table[1] - table[0] if len(table) > 1 else 1
+    last = first + step * (len(table) - 1)
+    if first < 0 or step < 1 or tuple(range(first, last + 1, step)) != tuple(table):
         return None
-    return slice(first, first + step * (len(table) - 1) + 1, step)
+    return slice(first, last + 1, step)
 
 
 def _take(x: NDArray[Any], axis: int, index: NDArray[np.int64]) -> NDArray[Any]:
@@ -75,10 +76,10 @@ def read(
             basic.append(window.get(src.axis, WHOLE))
             names.append((src.axis,))
         elif isinstance(src, Map):
-            table = np.array(src.table)[window.get(src.axis, WHOLE)]
+            table = src.table[window.get(src.axis, WHOLE)]
             piece = _map_slice(table)
             if piece is None:
-                takes.append((len(names), table))
+                takes.append((len(names), np.array(table)))
             basic.append(piece or WHOLE)
             names.append((src.axis,))
         elif isinstance(src, Gather):

@@ -13,7 +13,7 @@ from zkcert.core.field import F
 
 from .arith import in_threads
 from .encode import encode_rows
-from .grid import BIAS_BITS, bind_forms, grid_sums, pair_sums
+from .grid import BIAS_BITS, FormBinder, grid_sums, pair_sums
 from .matrix import axpy_outer, combine_rows, fold_matrix, fold_matrix_f
 from .product import product_round, product_round_int
 from .tables import bind, bind_int, eq_levels
@@ -42,7 +42,7 @@ def warm_up() -> None:
     products = zero, zero, zero + 1, zero + 1
     for bits in (1, 2):
         grid_sums(ints[None], bits, products, e[:, :1].copy(), e[:, :0].copy(), 64 >> bits)
-        bind_forms(ints[None], bits, x[:, None, None, : 1 << bits], np.empty((2, 1, 32), np.uint64), 0)
+        FormBinder(x[:, None, None, : 1 << bits]).bind(ints[None], np.empty((2, 1, 32), np.uint64), 0)
     fraction_layer(x, leaf_denominators(ints, zero, zero, zero, r))
     fraction_round((x, x), split_children(np.repeat(x, 2, axis=1), one), e, r)
     encode_rows(np.ascontiguousarray(x.reshape(32, 4)), np.ascontiguousarray(x.reshape(32, 4)), 4)

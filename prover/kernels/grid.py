@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from zkcert.core.field import F, U64Array, f_item, f_mul_scalar, f_sum
+from zkcert.core.field import F, U64Array, f_mul_scalar, f_sum
 
 from .arith import (
     M31,
@@ -103,13 +103,19 @@ def pair_sums(tables: U64Array, outer: U64Array, inner: U64Array, length: int, o
 
 
 @kernel
-def _grid_sums(x, bits, left, right, coef, ends, outer, inner, length, bias_r, bias_i, out):
+def _grid_sums(x, bits, left, right, coef, ends, outer, inner, length, out):
     """x (n, groups * length << bits); product j of the members is coef[j] x[left[j]] x[right[j]]."""
     n, points, weighted = len(x), 3**bits, inner.shape[1] > 0
     members = len(ends)
     values = np.empty((n, points, BLOCK), np.int32)
     value = np.empty(BLOCK, np.int64)
     acc = np.empty((members, points, 8), np.uint64)
+    bias_r, bias_i = np.uint64(length), ZERO
+    if weighted:
+        bias_r = ZERO
+        for i in range(length):
+            bias_r, bias_i = reduce(bias_r + inner[0, i]), reduce(bias_i + inner[1, i])
+    bias_r, bias_i = reduce(rotate(bias_r, np.uint64(1))), reduce(rotate(bias_i, np.uint64(1)))  # 2^62 = 2
     for g in range(outer.shape[1]):
         acc[:] = ZERO
         for first in range(0, length, BLOCK):
@@ -190,10 +196,7 @@ def grid_sums(
     """
     left, right, coef, ends = members
     out = np.zeros((2, len(ends), 3**bits), np.uint64)
-    count = f_item(f_sum(inner)) if inner.shape[1] else F(length)
-    bias = count * (1 << BIAS_BITS)
-    last = np.uint64(bias.re), np.uint64(bias.im)
-    _grid_sums(x, bits, left, right, coef, ends, outer, inner, length, *last, out)
+    _grid_sums(x, bits, left, right, coef, ends, outer, inner, length, out)
     return out
 
 
@@ -203,35 +206,55 @@ def _join(a, b, c, d):
     return reduce(fold(a) + rotate(b, S32) + fold(rotate(c, S31) + rotate(d, np.uint64(2))))
 
 
+@inline
+def _biased(x):
+    """x + 2^31 of an int32."""
+    return np.uint64(np.uint32(x)) ^ np.uint64(1 << 31)
+
+
+@inline
+def _pair(u, v, x0, x1, y0, y1):
+    """u x + v y for u, v < 2^32 as four terms of `_join`; x = x0 + 2^31 x1 <= p, y alike."""
+    x0, x1, y0, y1 = x0 & M31, x1 & M31, y0 & M31, y1 & M31
+    low, mid = u * x0 + v * y0, u * x1 + v * y1
+    return low & M32, low >> S32, mid & M32, mid >> S32
+
+
 @kernel
-def _bind_forms(x, bits, coefs, used, offset, out, position):
-    """x (n, m << bits), coefs (4, forms, n, 2^bits): limbs of 31 bits; out (2, forms, ...)."""
+def _bind_forms(x, bits, limbs, used, offset, out, position):
+    """x (n, m << bits); limbs (4, forms, n, 2^bits): re low, re high, im low, im high, of 31 bits; out (2, forms, ...)."""
     m = x.shape[1] >> bits
-    bias = np.uint64(1 << 31)
-    acc = np.empty((8, WIDTH), np.uint64)
+    acc = np.empty((8, BLOCK), np.uint64)
     a, b, c, d, p, q, s, t = acc
-    for first in range(0, m, WIDTH):
-        width = min(WIDTH, m - first)
-        for k in range(coefs.shape[1]):
+    planes = np.empty((len(x), 1 << bits, BLOCK), np.uint64)
+    for first in range(0, m, BLOCK):
+        width = min(BLOCK, m - first)
+        for n in range(len(x)):
+            y, plane = x[n, first << bits : (first + width) << bits], planes[n]
+            if bits == 1:
+                u, v = plane[0], plane[1]
+                for i in range(width):
+                    u[i], v[i] = _biased(y[2 * i]), _biased(y[2 * i + 1])
+            else:
+                u, v, w, z = plane[0], plane[1], plane[2], plane[3]
+                for i in range(width):
+                    u[i], v[i], w[i] = _biased(y[4 * i]), _biased(y[4 * i + 1]), _biased(y[4 * i + 2])
+                    z[i] = _biased(y[4 * i + 3])
+        for k in range(out.shape[1]):
             acc[:] = ZERO
             for n in range(len(x)):
                 if not used[k, n]:
                     continue
-                y = x[n, first << bits : (first + width) << bits]
                 for h in range(0, 1 << bits, 2):
-                    z = y[h:]
-                    a0, a1, b0, b1 = coefs[0, k, n, h], coefs[1, k, n, h], coefs[2, k, n, h], coefs[3, k, n, h]
-                    c0, c1 = coefs[0, k, n, h + 1], coefs[1, k, n, h + 1]
-                    d0, d1 = coefs[2, k, n, h + 1], coefs[3, k, n, h + 1]
+                    u, v, f = planes[n, h], planes[n, h + 1], limbs[:, k, n]
+                    e0, e1, f0, f1 = f[0, h], f[1, h], f[2, h], f[3, h]
+                    g0, g1, h0, h1 = f[0, h + 1], f[1, h + 1], f[2, h + 1], f[3, h + 1]
                     for i in range(width):
-                        u = np.uint64(np.uint32(z[i << bits])) ^ bias
-                        v = np.uint64(np.uint32(z[(i << bits) + 1])) ^ bias
-                        low, mid = u * a0 + v * c0, u * a1 + v * c1
-                        a[i], b[i] = a[i] + (low & M32), b[i] + (low >> S32)
-                        c[i], d[i] = c[i] + (mid & M32), d[i] + (mid >> S32)
-                        low, mid = u * b0 + v * d0, u * b1 + v * d1
-                        p[i], q[i] = p[i] + (low & M32), q[i] + (low >> S32)
-                        s[i], t[i] = s[i] + (mid & M32), t[i] + (mid >> S32)
+                        ui, vi = u[i] & M32, v[i] & M32
+                        z0, z1, z2, z3 = _pair(ui, vi, e0, e1, g0, g1)
+                        a[i], b[i], c[i], d[i] = a[i] + z0, b[i] + z1, c[i] + z2, d[i] + z3
+                        z0, z1, z2, z3 = _pair(ui, vi, f0, f1, h0, h1)
+                        p[i], q[i], s[i], t[i] = p[i] + z0, q[i] + z1, s[i] + z2, t[i] + z3
             zr = out[0, k, position + first : position + first + width]
             zi = out[1, k, position + first : position + first + width]
             for i in range(width):
@@ -239,14 +262,17 @@ def _bind_forms(x, bits, coefs, used, offset, out, position):
                 zi[i] = sub(_join(p[i], q[i], s[i], t[i]), offset[1, k])
 
 
-def bind_forms(x: npt.NDArray[np.int32], bits: int, coefs: U64Array, out: U64Array, position: int) -> None:
-    """out[:, k, position + i] = sum_{n, j} coefs[k, n, j] x[n, (i << bits) + j].
+class FormBinder:
+    """Forms (2, forms, n, 2^bits) in groups of entries of n digits, bits 1 or 2, prepared for `bind`."""
 
-    x int32 (n, m << bits), bits at least 1; coefs (2, forms, n, 2^bits); out (2, forms, at least position + m).
-    """
-    if not (out.flags.carray and position + (x.shape[1] >> bits) <= out.shape[2]):
-        raise ValueError("out must be a writeable contiguous array that holds the range")
-    limbs = np.stack((coefs[0] & M31, coefs[0] >> S31, coefs[1] & M31, coefs[1] >> S31))
-    offset = f_mul_scalar(f_sum(coefs.reshape(2, coefs.shape[1], -1)), F(1 << 31))
-    used = coefs.any(axis=(0, 3))
-    _bind_forms(x, bits, limbs, used, offset, out, position)
+    def __init__(self, coefs: U64Array) -> None:
+        self.bits = coefs.shape[3].bit_length() - 1
+        self.limbs = np.stack((coefs[0] & M31, coefs[0] >> S31, coefs[1] & M31, coefs[1] >> S31))
+        self.offset = f_mul_scalar(f_sum(coefs.reshape(2, coefs.shape[1], -1)), F(1 << 31))
+        self.used = coefs.any(axis=(0, 3))
+
+    def bind(self, x: npt.NDArray[np.int32], out: U64Array, position: int) -> None:
+        """out[:, k, position + i] = sum_{n, j} coefs[k, n, j] x[n, (i << bits) + j] for x int32 (n, m << bits)."""
+        if not out.flags.carray or position + (x.shape[1] >> self.bits) > out.shape[2]:
+            raise ValueError("out must be a writeable contiguous array that holds the range")
+        _bind_forms(x, self.bits, self.limbs, self.used, self.offset, out, position)
