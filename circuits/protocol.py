@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import gcd
 from typing import Protocol
 
 import numpy as np
@@ -142,6 +143,7 @@ class ProductJob:
     """sum over kept axes of e * sum_k A_k * B_k, with private output axes folded by `vecs`.
 
     The table index runs over `eq_axes` (weighted by eq(eq_point, .)) then `plain_axes`, most significant first.
+    `members`: weight and products, with integer coefficients, of each member; their weighted sum is that of the pairs.
     """
 
     name: str
@@ -150,6 +152,7 @@ class ProductJob:
     eq_point: list[F]
     vecs: dict[str, U64]
     pairs: list[tuple[Form, Form]]
+    members: list[tuple[F, tuple[tuple[Form, Form], ...]]]
 
     @property
     def kept(self) -> tuple[DomainAxis, ...]:
@@ -194,14 +197,27 @@ def resolve(form: Form, vecs: Vectors, broadcast: frozenset[str]) -> Functional:
     return Functional(tuple(terms))
 
 
+def primitive(form: Form) -> tuple[int, Form]:
+    """A form with integer coefficients as an integer times a form that all its non-zero multiples share."""
+    coefs = [c for _, _, c in form.terms if isinstance(c, int)]
+    content = gcd(*coefs)
+    if not content:
+        return 1, form
+    if coefs[0] < 0:
+        content = -content
+    terms = zip(form.terms, coefs, strict=True)
+    return content, form if content == 1 else Form(tuple((v, d, c // content) for (v, d, _), c in terms))
+
+
 def group_pairs(con: Constraint, weights: Sequence[F]) -> list[tuple[Form, Form]]:
-    """The weighted products of all members, gathered by their left form."""
+    """The weighted products of all members, gathered by their left form up to an integer factor."""
     grouped: dict[Form, dict[tuple[View, int], Coef]] = {}
     for (_, e), w in zip(con.members, weights, strict=True):
         for a, b in e.products:
-            acc = grouped.setdefault(a, {})
+            content, left = primitive(a)
+            acc = grouped.setdefault(left, {})
             for v, d, c in b.terms:
-                acc[v, d] = acc.get((v, d), F.ZERO) + w * c
+                acc[v, d] = acc.get((v, d), F.ZERO) + w * (content * c)
     return [(a, Form(tuple((v, d, c) for (v, d), c in acc.items()))) for a, acc in grouped.items()]
 
 
@@ -246,6 +262,7 @@ def constraint_claims(ch: Channel, oracle: Oracle, con: Constraint) -> list[Clai
         [x for ax in eq_axes for x in points[ax.name]],
         {ax.name: vecs[ax.name] for ax in private},
         pairs,
+        [(w, e.products) for (_, e), w in zip(con.members, weights, strict=True) if e.products],
     )
     prover = oracle.products(job)
     total = prover.total()
@@ -589,7 +606,7 @@ def message_counts(layout: Layout, n: int) -> tuple[int, int]:
     """How many single pads and triples `run` uses."""
     singles = triples = 0
     for con in layout.circuit.constraints:
-        pairs = len({a for _, e in con.members for a, _ in e.products})
+        pairs = len({primitive(a)[1] for _, e in con.members for a, _ in e.products})
         if pairs:
             _, kept = split_axes(con)
             singles += 1 + 2 * sum(ax.bits for ax in kept)

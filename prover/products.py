@@ -1,10 +1,16 @@
-"""The prover's side of a product sum-check."""
+"""The prover's side of a product sum-check.
+
+Tables keep the natural sizes of the axes: an axis is bound innermost first, with zeros behind an odd end, which is what
+padding it to a power of two means. The first one or two variables of a large job are bound straight from the digits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from circuits.protocol import ProductJob
 from circuits.witness import Witness
@@ -12,47 +18,289 @@ from zkcert.core import field as ff
 from zkcert.core.field import F
 
 from . import kernels
-from .tables import form_table
+from .tables import Digit, Window, coefficients, digit_tables, distinct_digits, read_block, readable
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+T = TypeVar("T")
+
+DIRECT_SIZE = 1 << 13  # smaller tables are made of field elements at once
+BLOCK_ENTRIES = 1 << 18  # of the digits of a job together
+INNER_WEIGHTS = 128
+
+
+def at_point(values: Sequence[F], r: F) -> F:
+    """The value at r of the quadratic with given values at 0 and 1 and leading coefficient."""
+    zero, one, lead = values
+    return zero + r * (one - zero) + r * (r - 1) * lead
+
+
+def padded_groups(size: int, bits: int, bound: int) -> int:
+    """The length of an axis of 2^bits padded entries after `bound` variables: even if more are left."""
+    groups = -(-size >> bound)
+    return groups + groups % 2 if bits > bound else groups
 
 
 class Products:
-    """Tables of one product sum-check."""
+    """Tables of one product sum-check, or the digits they come from."""
 
     def __init__(self, job: ProductJob, witness: Witness) -> None:
         self.job = job
-        self.pairs = [(form_table(witness, a, job), form_table(witness, b, job)) for a, b in job.pairs]
-        self.left = sum(ax.bits for ax in job.kept)
-        self.levels = kernels.eq_levels(job.eq_point, 1 << len(job.eq_point))
+        self.axes = [ax for ax in job.kept if ax.bits]
+        self.bits = self.axes[-1].bits if self.axes else 0  # variables left of the innermost axis
+        self.digits = distinct_digits(job)
+        forms = [form for k in (0, 1) for form in (pair[k] for pair in job.pairs)]
+        self.coefs = coefficients(forms, self.digits)
+        self.eq: list[U64] = []  # per axis with an eq factor
+        self.prefixes = [ff.f_array([F.ONE])]  # see `prefix`
+        start = 0
+        for ax in self.axes[: sum(ax.bits > 0 for ax in job.eq_axes)]:
+            self.eq.append(ff.eq_table(job.eq_point[start : start + ax.bits])[:, : ax.size])
+            start += ax.bits
+        self.direct = Direct.of(self, witness)
+        if self.direct is None:
+            length = padded_groups(self.axes[-1].size, self.bits, 0) if self.axes else 1
+            x = digit_tables(witness, self.digits, job, self.axes, length)
+            if x.ndim == 3:
+                self.table = kernels.fold_matrix(x.reshape(1, len(self.digits), -1), self.coefs)[:, 0]
+            else:
+                self.table = kernels.fold_matrix_f(x.reshape(2, 1, len(self.digits), -1), self.coefs)[:, 0]
+
+    @property
+    def plain(self) -> bool:
+        """Whether the variable bound next belongs to a summed axis."""
+        return len(self.axes) > len(self.eq)
+
+    def prefix(self, count: int) -> U64:
+        """The eq weights of the first `count` axes together."""
+        while len(self.prefixes) <= count:
+            eq = self.eq[len(self.prefixes) - 1]
+            self.prefixes.append(ff.f_mul(self.prefixes[-1][:, :, None], eq[:, None, :]).reshape(2, -1))
+        return self.prefixes[count]
+
+    def last_weights(self, variables: int) -> list[tuple[F, F]]:
+        """The weights at 0 and 1 of the next variables, the one bound next first."""
+        if self.plain:
+            return [(F.ONE, F.ONE)] * variables
+        return [(1 - r, r) for r in reversed(self.job.eq_point[-variables:])]
+
+    def weights(self, eq_point: Sequence[F], length: int) -> tuple[U64, U64, int]:
+        """Weights of the pairs (or groups) of entries as outer (2, m), inner (2, n) and n, as in `pair_sums`.
+
+        eq_point: the coordinates of the eq factor that are left; `length`: pairs (or groups) of the innermost axis.
+        """
+        done, eq = len(self.axes) - 1, len(self.eq)
+        if self.plain:
+            for ax in self.axes[eq:done]:
+                length *= ax.size
+            if length >= INNER_WEIGHTS:
+                return self.prefix(eq), np.empty((2, 0), np.uint64), length
+            done = eq
+            inner = ff.f_from_fp(np.ones(length, np.uint64))
+        else:
+            inner = ff.eq_table(eq_point[sum(ax.bits for ax in self.axes[:done]) :])[:, :length]
+        while inner.shape[1] < INNER_WEIGHTS and done:
+            done -= 1
+            inner = ff.f_mul(self.eq[done][:, :, None], inner[:, None, :]).reshape(2, -1)
+        return self.prefix(done), np.ascontiguousarray(inner), inner.shape[1]
+
+    def _sums(self, eq_point: Sequence[F], odd: int = 0) -> tuple[F, F]:
+        ax = self.axes[-1]
+        length = padded_groups(ax.size, ax.bits, ax.bits - self.bits) // 2
+        return kernels.pair_sums(self.table, *self.weights(eq_point, length), odd)
 
     def total(self) -> F:
-        """sum_s e(s) sum_k A_k(s) B_k(s): t(0) of the round kernel over even, then over odd entries."""
-        if self.left == 0:
-            return sum((ff.f_item(a, 0) * ff.f_item(b, 0) for a, b in self.pairs), F.ZERO)
-        eq, plain = self.levels[-1], self.left - len(self.job.eq_point)
-        even, odd = (eq, eq) if plain else kernels.split_children(eq, F.ZERO)
-        shift = max(plain - 1, 0)
-        out = F.ZERO
-        for a, b in self.pairs:
-            out = out + kernels.product_round(even, shift, a, b)[0]
-            a, b = np.roll(a, -1, axis=1), np.roll(b, -1, axis=1)
-            out = out + kernels.product_round(odd, shift, a, b)[0]
-        return out
+        """sum_s e(s) sum_k A_k(s) B_k(s)."""
+        if not self.axes:
+            return sum((a * b for a, b in self.finals()), F.ZERO)
+        if self.direct:
+            return self.direct.total()
+        ((zero, one),) = self.last_weights(1)
+        point = self.job.eq_point if self.plain else self.job.eq_point[:-1]
+        return zero * self._sums(point)[0] + one * self._sums(point, odd=1)[0]
 
     def round(self, eq_point: Sequence[F] | None) -> tuple[F, F]:
-        if eq_point is None:
-            e = self.levels[-1]
-            shift = self.left - 1 - len(self.job.eq_point)
-        else:
-            e, shift = self.levels[len(eq_point)], 0
-        t0 = tinf = F.ZERO
-        for a, b in self.pairs:
-            x, y = kernels.product_round(e, shift, a, b)
-            t0, tinf = t0 + x, tinf + y
-        return t0, tinf
+        if self.direct:
+            return self.direct.round()
+        return self._sums(self.job.eq_point if eq_point is None else eq_point)
 
     def bind(self, r: F) -> None:
-        self.pairs = [(kernels.bind(a, r, F.ZERO), kernels.bind(b, r, F.ZERO)) for a, b in self.pairs]
-        self.left -= 1
+        self.bits -= 1
+        if self.direct:
+            table = self.direct.bind(r)
+            if table is None:
+                return
+            self.table, self.direct = table, None
+        else:
+            flat = kernels.bind(self.table.reshape(2, -1), r, F.ZERO)
+            self.table = flat.reshape(2, self.table.shape[1], -1)
+            ax = self.axes[-1]
+            before = padded_groups(ax.size, ax.bits, ax.bits - self.bits - 1) // 2
+            self._pad(before, padded_groups(ax.size, ax.bits, ax.bits - self.bits))
+        if self.bits == 0:
+            self.axes.pop()
+            if self.axes:
+                ax = self.axes[-1]
+                self.bits = ax.bits
+                self._pad(ax.size, padded_groups(ax.size, ax.bits, 0))
+
+    def _pad(self, length: int, padded: int) -> None:
+        """Rows of `length` entries to rows of `padded`."""
+        if length != padded:
+            count = self.table.shape[1]
+            out = np.zeros((2, count, self.table.shape[2] // length, padded), np.uint64)
+            out[..., :length] = self.table.reshape(2, count, -1, length)
+            self.table = out.reshape(2, count, -1)
 
     def finals(self) -> list[tuple[F, F]]:
-        return [(ff.f_item(a, 0), ff.f_item(b, 0)) for a, b in self.pairs]
+        values = ff.f_list(self.table[:, :, 0])
+        half = len(values) // 2
+        return list(zip(values[:half], values[half:], strict=True))
+
+
+class Direct:
+    """The first `variables` rounds (one or two) of a large job whose operands are digits over the kept axes.
+
+    The members are integers at every point of {0, 1, infinity}^variables; their weighted sums give all messages.
+    """
+
+    def __init__(self, products: Products, witness: Witness, members: Members, variables: int) -> None:
+        self.products, self.witness, self.variables = products, witness, variables
+        ax = products.axes[-1]
+        self.groups = padded_groups(ax.size, ax.bits, variables)
+        self.rho: list[F] = []
+        eq_point = products.job.eq_point
+        left = eq_point if products.plain else eq_point[: len(eq_point) - variables]
+        outer, inner, length = products.weights(left, self.groups)
+        terms = members.terms
+
+        def block_sums(row: int, x: NDArray[np.int32]) -> U64:
+            groups = x.shape[1] >> variables
+            # A block is a whole number of weight groups, or lies inside one.
+            start = row * self.groups
+            if groups % length:
+                first = start % length
+                here = np.ascontiguousarray(outer[:, start // length : start // length + 1])
+                part = np.ascontiguousarray(inner[:, first : first + groups])
+                return kernels.grid_sums(x, variables, terms, here, part, groups)
+            here = np.ascontiguousarray(outer[:, start // length : (start + groups) // length])
+            return kernels.grid_sums(x, variables, terms, here, inner, length)
+
+        sums = ff.f_sum(np.stack(self._blocks(block_sums), axis=-1))  # (2, members, 3^variables)
+        weights = ff.f_array(members.weights)
+        grid = ff.f_list(ff.f_sum(ff.f_mul(sums.swapaxes(1, 2), weights[:, None, :])))
+        self.grid = [grid[i : i + 3] for i in range(0, len(grid), 3)]  # [later variable][variable bound first]
+        self.factors = products.last_weights(variables)
+
+    @staticmethod
+    def of(products: Products, witness: Witness) -> Direct | None:
+        """The direct rounds of a job, or None where it must start from tables."""
+        size = 1
+        for ax in products.axes:
+            size *= ax.size
+        job = products.job
+        if size < DIRECT_SIZE or not all(readable(v, job) for v, _ in products.digits):
+            return None
+        members = Members(job, products.digits)
+        for variables in range(min(2, products.bits), 0, -1):
+            if members.fit(variables):
+                return Direct(products, witness, members, variables)
+        return None
+
+    def _blocks(self, task: Callable[[int, NDArray[np.int32]], T]) -> list[T]:
+        """task(first row, digits (n, entries)) for windows of the kept axes that tile them, in order."""
+        axes = self.products.axes
+        length = self.groups << self.variables
+        sizes = [ax.size for ax in axes]
+        windows: list[tuple[dict[str, slice], int]] = []
+        if len(axes) == 1:
+            windows.append(({}, 0))
+        else:
+            fixed = len(axes) - 2 if len(axes) < 3 else 1
+            inner = int(np.prod(sizes[fixed + 1 : -1], dtype=np.int64))
+            step = max(1, BLOCK_ENTRIES // (inner * length * len(self.products.digits)))
+            for i in range(sizes[0] if fixed else 1):
+                for start in range(0, sizes[fixed], step):
+                    window = {axes[fixed].name: slice(start, min(start + step, sizes[fixed]))}
+                    if fixed:
+                        window[axes[0].name] = slice(i, i + 1)
+                    windows.append((window, (i * sizes[fixed] + start) * inner))
+
+        def run(window: Window, row: int) -> T:
+            x = read_block(self.witness, self.products.digits, axes, window, length)
+            return task(row, x.reshape(len(x), -1))
+
+        results: list[T] = kernels.in_threads(run, windows)
+        return results
+
+    def _line(self) -> list[F]:
+        """Values at 0, 1, infinity of the variable bound next, its weight left out."""
+        if self.rho:
+            return [at_point(values, self.rho[0]) for values in self.grid]
+        if self.variables == 1:
+            return self.grid[0]
+        (_, (zero, one)) = self.factors
+        return [zero * a + one * b for a, b in zip(self.grid[0], self.grid[1], strict=True)]
+
+    def total(self) -> F:
+        zero, one = self.factors[0]
+        at0, at1, _ = self._line()
+        return zero * at0 + one * at1
+
+    def round(self) -> tuple[F, F]:
+        at0, _, lead = self._line()
+        return at0, lead
+
+    def bind(self, r: F) -> U64 | None:
+        """After the last of the direct rounds, the tables (2, forms, entries) bound so far."""
+        self.rho.append(r)
+        if len(self.rho) < self.variables:
+            return None
+        lagrange = [F.ONE]
+        for rho in self.rho:
+            lagrange = [x * y for y in (1 - rho, rho) for x in lagrange]
+        coefs = self.products.coefs
+        binder = kernels.FormBinder(ff.f_mul(coefs[:, :, :, None], ff.f_array(lagrange)[:, None, None, :]))
+        rows = 1
+        for ax in self.products.axes[:-1]:
+            rows *= ax.size
+        out = np.empty((2, coefs.shape[1], rows * self.groups), np.uint64)
+
+        def block_bind(row: int, x: NDArray[np.int32]) -> None:
+            binder.bind(x, out, row * self.groups)
+
+        self._blocks(block_bind)
+        return out
+
+
+class Members:
+    """The bilinear parts of a job's members over its digits, with integer coefficients."""
+
+    def __init__(self, job: ProductJob, digits: Sequence[Digit]) -> None:
+        position = {digit: i for i, digit in enumerate(digits)}
+        self.weights = [weight for weight, _ in job.members]
+        self.forms: list[dict[tuple[int, int], int]] = []
+        for _, products in job.members:
+            form: dict[tuple[int, int], int] = {}
+            for a, b in products:
+                for v, d, c in a.terms:
+                    for u, e, k in b.terms:
+                        assert isinstance(c, int) and isinstance(k, int)
+                        key = position[v, d], position[u, e]
+                        form[key] = form.get(key, 0) + c * k
+            self.forms.append(form)
+        ranges = [v.tensor.digits[d].range for v, d in digits]
+        largest = [max(-r.lo, r.hi) for r in ranges]
+        self.reach = max(sum(abs(c) * largest[i] * largest[j] for (i, j), c in form.items()) for form in self.forms)
+
+    def fit(self, variables: int) -> bool:
+        """Whether `grid_sums` can evaluate them: differences double the magnitude of each factor per variable."""
+        return self.reach << (2 * variables) < 1 << kernels.BIAS_BITS
+
+    @property
+    def terms(self) -> tuple[I64, I64, I64, I64]:
+        """As `grid_sums` takes them."""
+        flat = [(i, j, c) for form in self.forms for (i, j), c in form.items()]
+        left, right, coefs = np.array(flat, np.int64).reshape(-1, 3).T.copy()
+        return left, right, coefs, np.cumsum([len(form) for form in self.forms], dtype=np.int64)

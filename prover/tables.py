@@ -1,13 +1,14 @@
-"""Dense tables of forms over the kept axes of a product job, and values of functionals."""
+"""Digits read over the axes of a product job, tables of forms over its kept axes, and values of functionals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.ir import DomainAxis, Form, Gather, Map, Same, Source, Sum, View
+from circuits.ir import DomainAxis, Form, Gather, Map, Same, Sum, View
 from circuits.protocol import Functional, ProductJob
 from circuits.witness import Witness
 from zkcert.core import field as ff
@@ -16,13 +17,117 @@ from zkcert.core.field import F
 from . import kernels
 
 U64 = NDArray[np.uint64]
+Digit = tuple[View, int]
+Window = Mapping[str, slice]
+WHOLE = slice(None)
+
+
+def distinct_digits(job: ProductJob) -> list[Digit]:
+    """Every (view, digit) the operands of a job read, once."""
+    return list(dict.fromkeys((v, d) for pair in job.pairs for form in pair for v, d, _ in form.terms))
+
+
+def readable(view: View, job: ProductJob) -> bool:
+    """Whether the view reads single digits over the kept axes only."""
+    kept = {ax.name for ax in job.kept}
+    return view.axes <= kept and all(
+        isinstance(src, Same | Map | Gather) or (isinstance(src, Sum) and src.size == 1 and src.weights is None)
+        for src in view.sources
+    )
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def _map_slice(table: Sequence[int]) -> slice | None:
+    """The slice with the same indices, if there is one."""
+    first, step = table[0], table[1] - table[0] if len(table) > 1 else 1
+    last = first + step * (len(table) - 1)
+    if first < 0 or step < 1 or tuple(range(first, last + 1, step)) != tuple(table):
+        return None
+    return slice(first, last + 1, step)
+
+
+def _take(x: NDArray[Any], axis: int, index: NDArray[np.int64]) -> NDArray[Any]:
+    """Replace `axis` by the axes of `index`; -1 reads zero."""
+    out: NDArray[Any] = np.take(x, np.maximum(index, 0), axis=axis)
+    absent = index < 0
+    if absent.any():
+        out *= ~absent.reshape([1] * axis + list(index.shape) + [1] * (x.ndim - axis - 1))
+    return out
+
+
+def read(
+    w: Witness, digit: Digit, axes: Sequence[DomainAxis], window: Window, private: frozenset[str] = frozenset()
+) -> tuple[NDArray[np.int32], list[tuple[str, ...]]]:
+    """A digit over the window of its axes, and the axis names of its dimensions.
+
+    A source that reads an axis in `private` keeps the tensor's own axis (its names are then the source's).
+    """
+    view, d = digit
+    basic: list[slice | int] = []
+    takes: list[tuple[int, NDArray[np.int64]]] = []
+    names: list[tuple[str, ...]] = []
+    for src in view.sources:
+        if set(src.axes) & private or (isinstance(src, Sum) and not (src.size == 1 and src.weights is None)):
+            basic.append(WHOLE)
+            names.append(src.axes)
+        elif isinstance(src, Same):
+            basic.append(window.get(src.axis, WHOLE))
+            names.append((src.axis,))
+        elif isinstance(src, Map):
+            table = src.table[window.get(src.axis, WHOLE)]
+            piece = _map_slice(table)
+            if piece is None:
+                takes.append((len(names), np.array(table)))
+            basic.append(piece or WHOLE)
+            names.append((src.axis,))
+        elif isinstance(src, Gather):
+            index = src.table.index[window.get(src.k, WHOLE), window.get(src.s, WHOLE)]
+            takes.append((len(names), index))
+            basic.append(WHOLE)
+            names.append((src.k, src.s))
+        elif isinstance(src, Sum):
+            basic.append(0)
+        else:
+            raise TypeError(f"{view.tensor.name}: {src} cannot be an operand")
+    x = w.digit(view.tensor, d)[tuple(basic)]
+    for axis, index in reversed(takes):
+        x = _take(x, axis, index)
+        if index.ndim == 2:
+            names[axis : axis + 1] = [(name,) for name in names[axis]]
+    return x, names
+
+
+def aligned(x: NDArray[Any], names: Sequence[str], axes: Sequence[DomainAxis]) -> NDArray[Any]:
+    """x with its trailing dimensions in the order of `axes`, of length 1 where it lacks one; others have length 1."""
+    known = {ax.name for ax in axes}
+    x = x[(..., *(WHOLE if name in known else 0 for name in names))]
+    names = [name for name in names if name in known]
+    lead = x.ndim - len(names)
+    x = x.transpose(*range(lead), *(lead + names.index(ax.name) for ax in axes if ax.name in names))
+    return x[(..., *(WHOLE if ax.name in names else None for ax in axes))]
+
+
+def read_block(
+    w: Witness, digits: Sequence[Digit], axes: Sequence[DomainAxis], window: Window, length: int
+) -> NDArray[np.int32]:
+    """The digits over the window of the kept axes, int32 (n, rows, length): zero behind the end of the last axis."""
+    shape = [len(range(ax.size)[window.get(ax.name, WHOLE)]) for ax in axes]
+    last = shape.pop() if shape else 1
+    out = np.empty((len(digits), *shape, length), np.int32)
+    out[..., last:] = 0
+    for target, digit in zip(out, digits, strict=True):
+        x, names = read(w, digit, axes, window)
+        target[..., :last] = aligned(x, [n for group in names for n in group], axes)
+    return out.reshape(len(digits), -1, length)
+
+
+# ------------------------------------------------------------------------------------------------ folding
 
 
 class Folded:
-    """An array with named axes, integers until the first fold and field elements after it.
-
-    Axis 0 is the digit axis; the others are tensor axes, replaced one by one by domain axes.
-    """
+    """An array with named axes, integers until the first fold and field elements after it."""
 
     def __init__(self, data: NDArray[np.int32]) -> None:
         self.ints: NDArray[np.int32] | None = data
@@ -39,22 +144,18 @@ class Folded:
         rows = matrix.shape[1]
         matrix = np.ascontiguousarray(matrix)
         if self.ints is not None:
-            x = np.ascontiguousarray(self.ints).reshape(outer, shape[axis], inner)
-            out = kernels.fold_matrix(x, matrix)
+            out = kernels.fold_matrix(self.ints.reshape(outer, shape[axis], inner), matrix)
             self.ints = None
         else:
-            y = np.ascontiguousarray(self.data).reshape(2, outer, shape[axis], inner)
-            out = kernels.fold_matrix_f(y, matrix)
+            out = kernels.fold_matrix_f(self.data.reshape(2, outer, shape[axis], inner), matrix)
         self.data = out.reshape(2, *shape[:axis], rows, *shape[axis + 1 :])
 
     def take(self, axis: int, index: NDArray[np.int64]) -> None:
         """Replace `axis` by the axes of `index`; -1 reads zero."""
-        present = (index >= 0).reshape([1] * axis + list(index.shape) + [1] * (len(self.shape) - axis - 1))
-        safe = np.maximum(index, 0)
         if self.ints is not None:
-            self.ints = np.take(self.ints, safe, axis=axis) * present
+            self.ints = _take(self.ints, axis, index)
         else:
-            self.data = np.take(self.data, safe, axis=axis + 1) * present.astype(np.uint64)
+            self.data = _take(self.data, axis + 1, index)
 
     def squeeze(self, axis: int) -> None:
         if self.ints is not None:
@@ -62,110 +163,90 @@ class Folded:
         else:
             self.data = self.data.squeeze(axis + 1)
 
+    def elements(self) -> U64:
+        """The data as field elements."""
+        return self.data if self.ints is None else ff.f_from_fp(ff.fp_from_int(self.ints.astype(np.int64)))
 
-def gather_matrix(src: Gather, kept: str, vecs: Mapping[str, U64]) -> U64:
-    """(2, kept length, size): the private one of the two axes is folded into the index table."""
-    table = src.table.index
-    if kept == src.s:
-        out = np.zeros((2, table.shape[1], src.size), np.uint64)
-        for k, row in enumerate(table):
-            s = np.flatnonzero(row >= 0)
-            out[:, s, row[s]] = ff.f_add(out[:, s, row[s]], vecs[src.k][:, k : k + 1])
-    else:
-        out = np.zeros((2, table.shape[0], src.size), np.uint64)
-        for k, row in enumerate(table):
-            s = np.flatnonzero(row >= 0)
-            out[:, k, row[s]] = vecs[src.s][:, s]
+
+def gather_matrix(src: Gather, vecs: Mapping[str, U64]) -> U64:
+    """(2, length of k, size): axis s is folded into the index table."""
+    out = np.zeros((2, src.table.index.shape[0], src.size), np.uint64)
+    for k, row in enumerate(src.table.index):
+        s = np.flatnonzero(row >= 0)
+        out[:, k, row[s]] = vecs[src.s][:, s]
     return out
 
 
-def view_table(w: Witness, view: View, coefs: Mapping[int, F], job: ProductJob) -> tuple[U64, list[str]]:
-    """sum_d coefs[d] * digit_d with private axes folded: array (2, ...) and the names of its axes."""
+def folded_digit(w: Witness, digit: Digit, job: ProductJob) -> tuple[U64, list[str]]:
+    """A digit with private axes folded, (2, ...), and the names of the kept axes it reads."""
+    view = digit[0]
+    x, names = read(w, digit, job.kept, {}, frozenset(job.vecs))
+    t = Folded(x)
+    folds: list[tuple[bool, int, int]] = []  # whole folds first, the longest axis first
+    sources = {src.axes: src for src in view.sources}
+    plain = [src for src in view.sources if isinstance(src, Sum) and not (src.size == 1 and src.weights is None)]
     kept = {ax.name for ax in job.kept}
-    digits = sorted(coefs)
-    t = Folded(np.stack([w.digit(view.tensor, d) for d in digits]))
-    names: list[list[str]] = [[f"#{i}"] for i in range(len(view.sources))]
-
-    def axis_of(i: int) -> int:
-        return 1 + sum(len(n) for n in names[:i])
-
-    def apply(i: int, matrix: U64, new: list[str]) -> None:
-        axis = axis_of(i)
-        t.fold(axis, matrix)
-        if not new:
-            t.squeeze(axis)
-        names[i] = new
-
-    todo: list[tuple[int, Source]] = []
-    folds = []
-    for i, src in enumerate(view.sources):
-        if not set(src.axes) & kept:
-            folds.append((src.size, i, src))
+    for i, group in enumerate(names):
+        if not set(group) <= kept or not group:
+            folds.append((bool(set(group) & kept), -t.shape[i], i))
+    dropped = []
+    for partial, _, i in sorted(folds):
+        group = names[i]
+        if partial:
+            src = sources[group]
+            assert isinstance(src, Gather)
+            if src.k in kept:
+                t.fold(i, gather_matrix(src, job.vecs))
+            else:
+                t.take(i, src.table.index)
+                t.fold(i, job.vecs[src.k][:, None, :])
+                t.squeeze(i)
+            names[i] = (src.k,) if src.k in kept else (src.s,)
         else:
-            todo.append((i, src))
-    for size, i, src in sorted(folds, key=lambda f: -f[0]):
-        if size == 1 and isinstance(src, Sum) and src.weights is None:
-            t.squeeze(axis_of(i))
-            names[i] = []
-        else:
-            apply(i, src.vector(job.vecs)[:, None, :], [])
-    late = []
-    for i, src in todo:
-        if isinstance(src, Gather) and not set(src.axes) <= kept:
-            name = src.s if src.s in kept else src.k
-            apply(i, gather_matrix(src, name, job.vecs), [name])
-        else:
-            late.append((i, src))
-    # Combine the digits before the index maps below enlarge the array.
-    t.fold(0, ff.f_array([coefs[d] for d in digits]).reshape(2, 1, -1))
-    for i, src in late:
-        if isinstance(src, Same):
-            names[i] = [src.axis]
-        elif isinstance(src, Map):
-            t.take(axis_of(i), np.array(src.table))
-            names[i] = [src.axis]
-        elif isinstance(src, Gather):
-            t.take(axis_of(i), src.table.index)
-            names[i] = [src.k, src.s]
-        else:
-            raise TypeError(f"{view.tensor.name}: {src} cannot be an operand")
-    t.squeeze(0)
-    return t.data, [n for group in names for n in group]
+            src = sources[group] if group else plain[sum(not n for n in names[:i])]
+            t.fold(i, src.vector(job.vecs)[:, None, :])
+            dropped.append(i)
+    for i in sorted(dropped, reverse=True):
+        t.squeeze(i)
+        del names[i]
+    return t.elements(), [n for group in names for n in group]
 
 
-def form_table(w: Witness, form: Form, job: ProductJob) -> U64:
-    """Table (2, 2^bits) of a form over the kept axes of the job, zero outside their sizes."""
-    axes = job.kept
-    groups: dict[View, dict[int, F]] = {}
-    for v, d, c in form.terms:
-        coefs = groups.setdefault(v, {})
-        coefs[d] = coefs.get(d, F.ZERO) + c
-    total = np.zeros((2, *(ax.size for ax in axes)), np.uint64)
-    for v, coefs in groups.items():
-        data, names = view_table(w, v, coefs, job)
-        order = [names.index(ax.name) for ax in axes if ax.name in names]
-        data = data.transpose(0, *(1 + o for o in order))
-        data = data.reshape(2, *(ax.size if ax.name in names else 1 for ax in axes))
-        total = ff.f_add(total, data)
-    return pad_axes(total, axes)
+def digit_tables(
+    w: Witness, digits: Sequence[Digit], job: ProductJob, axes: Sequence[DomainAxis], length: int
+) -> NDArray[np.int32] | U64:
+    """The digits over `axes`, the kept axes longer than 1, private axes folded, the last axis padded to `length`.
+
+    int32 (n, rows, length) if nothing is folded, else (2, n, rows, length).
+    """
+    if all(readable(v, job) for v, _ in digits):
+        return read_block(w, digits, axes, {}, length)
+    sizes = [ax.size for ax in axes]
+    last = sizes.pop() if sizes else 1
+    out = np.zeros((2, len(digits), *sizes, length), np.uint64)
+    for i, digit in enumerate(digits):
+        x = aligned(*folded_digit(w, digit, job), axes)
+        out[:, i, ..., :last] = x if axes else x[:, None]
+    return out.reshape(2, len(digits), -1, length)
 
 
-def pad_axes(x: U64, axes: Sequence[DomainAxis]) -> U64:
-    if all(ax.size == 1 << ax.bits for ax in axes):
-        return np.ascontiguousarray(x).reshape(2, -1)
-    out = np.zeros((2, *(1 << ax.bits for ax in axes)), np.uint64)
-    out[(slice(None), *(slice(ax.size) for ax in axes))] = x
-    return out.reshape(2, -1)
+def coefficients(forms: Sequence[Form], digits: Sequence[Digit]) -> U64:
+    """(2, forms, digits): the forms in terms of the digits."""
+    position = {digit: i for i, digit in enumerate(digits)}
+    rows = [[F.ZERO] * len(digits) for _ in forms]
+    for row, form in zip(rows, forms, strict=True):
+        for v, d, c in form.terms:
+            row[position[v, d]] = row[position[v, d]] + c
+    return ff.f_array([c for row in rows for c in row]).reshape(2, len(forms), len(digits))
 
 
 def functional_value(w: Witness, f: Functional) -> F:
     """The value of the tensor terms of a functional on the witness (strict mode and tests)."""
     total = F.ZERO
     for term in f.terms:
-        digits = sorted(term.coefs)
-        t = Folded(np.stack([w.digit(term.tensor, d) for d in digits]))
-        for axis in sorted(range(len(term.vecs)), key=lambda i: -term.vecs[i].shape[1]):
-            t.fold(axis + 1, term.vecs[axis][:, None, :])
-        t.fold(0, ff.f_array([term.coefs[d] for d in digits]).reshape(2, 1, -1))
-        total = total + ff.f_item(t.data.reshape(2))
+        for d, coef in term.coefs.items():
+            t = Folded(w.digit(term.tensor, d))
+            for axis in sorted(range(len(term.vecs)), key=lambda i: -term.vecs[i].shape[1]):
+                t.fold(axis, term.vecs[axis][:, None, :])
+            total = total + coef * ff.f_item(t.data.reshape(2))
     return total

@@ -238,7 +238,7 @@ def test_product_sumcheck_ends_at_the_products_of_the_tables(eq_sizes, plain_siz
     plain = tuple(DomainAxis(f"s{i}", n) for i, n in enumerate(plain_sizes))
     eq_bits, bits = sum(a.bits for a in eq_axes), sum(a.bits for a in eq_axes + plain)
     pairs = [(random_fs(rng, 1 << bits), random_fs(rng, 1 << bits)) for _ in range(count)]
-    job = ProductJob("unit", eq_axes, plain, random_fs(rng, eq_bits), {}, [])
+    job = ProductJob("unit", eq_axes, plain, random_fs(rng, eq_bits), {}, [], [])
     oracle = PlainProducts(pairs, bits)
     oracle.eq_point, oracle.eq_bits = job.eq_point, eq_bits
     weight = [eq(job.eq_point, i >> (bits - eq_bits)) for i in range(1 << bits)]

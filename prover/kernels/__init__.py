@@ -11,8 +11,10 @@ import numpy as np
 
 from zkcert.core.field import F
 
+from .arith import in_threads
 from .count import count_entries
 from .encode import encode_rows
+from .grid import BIAS_BITS, FormBinder, grid_sums, pair_sums
 from .matrix import axpy_outer, combine_rows, fold_matrix, fold_matrix_f
 from .product import product_round, product_round_int
 from .tables import bind, bind_int, eq_levels
@@ -45,6 +47,11 @@ def warm_up() -> None:
         fraction_round(parents(level, 32), 8, 2, number, r, r, eq)
     leaf_round(ints, cuts // 4, x[:, :4].reshape(2, 2, 2, 1), x[:, :2], eq, new_level(16))
     pair_round(level, 2, r, eq)
+    pair_sums(x.reshape(2, 2, 32), e[:, :16].copy(), e[:, :0].copy(), 1)
+    products = zero, zero, zero + 1, zero + 1
+    for bits in (1, 2):
+        grid_sums(ints[None], bits, products, e[:, :1].copy(), e[:, :0].copy(), 64 >> bits)
+        FormBinder(x[:, None, None, : 1 << bits]).bind(ints[None], np.empty((2, 1, 32), np.uint64), 0)
     encode_rows(np.ascontiguousarray(x.reshape(32, 4)), np.ascontiguousarray(x.reshape(32, 4)), 4)
     for inner in (1, 32):
         rows = ints.reshape(-1, 64 // (2 * inner), inner)

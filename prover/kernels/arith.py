@@ -9,7 +9,7 @@ into pieces for a pool of THREADS threads.  Sums are accumulated as separate low
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -119,6 +119,13 @@ def spread(kernel: Callable[..., Any], size: int, grain: int, *args: Any) -> lis
         return [kernel(*args, 0, size)]
     cuts = [size * k // pieces for k in range(pieces + 1)]
     return list(pool().map(lambda start, stop: kernel(*args, start, stop), cuts[:-1], cuts[1:]))
+
+
+def in_threads(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The values of task(*arguments[i]), in order."""
+    if THREADS == 1 or len(arguments) < 2:
+        return [task(*args) for args in arguments]
+    return list(pool().map(lambda args: task(*args), arguments))
 
 
 def sums(results: list[tuple[int, ...]]) -> list[F]:
