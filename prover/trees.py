@@ -18,6 +18,7 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 INNER_BITS = 12  # log2 of the part of an eq table that stays in the cache
 INTEGER_ROUNDS = 3  # last round of the leaves' sum-check computed from the digits themselves
+SMALL_DEPTH = 12  # smaller trees of digits have their leaves written out
 
 
 class FactoredEq:
@@ -157,6 +158,18 @@ class Leaves:
         segment = np.searchsorted(self.starts, where, side="right") - 1
         return cuts, self.bases[:, segment], ff.f_from_fp((where < self.count).astype(np.uint64))
 
+    def nodes(self, streams: int) -> tuple[I64, U64]:
+        """Cuts and constants (streams, pieces, 9) of the first level above the leaves."""
+        cuts, bases, n = self.pieces(2 * streams)
+        return cuts, kernels.node_constants(bases[:, :streams], bases[:, streams:], n[0, streams:])
+
+    def level(self) -> U64:
+        """The leaves as fractions (4, 2^depth)."""
+        where = np.arange(len(self.x))
+        bases = self.bases[:, np.searchsorted(self.starts, where, side="right") - 1]
+        p = ff.f_from_fp((where < self.count).astype(np.uint64))
+        return np.concatenate([p, ff.f_sub(bases, ff.f_from_fp(ff.fp_from_int(self.x.astype(np.int64))))])
+
 
 class LeafLayer(Rounds):
     """The sum-check of the products b0 b1, b = p + lam q of leaves 0 and 1 of every pair."""
@@ -197,17 +210,41 @@ class LeafLayer(Rounds):
         return [a + self.r * (b - a) for a, b in ends]
 
 
+class NodeLayer(Layer):
+    """The layer whose level is the first above the leaves: computed anew in its first two rounds, stored halved."""
+
+    def __init__(self, leaves: Leaves, point: Sequence[F], lam: F, claim: F) -> None:
+        super().__init__(kernels.new_level(0), point, lam, claim)
+        self.leaves = leaves
+
+    def round(self) -> tuple[F, F]:
+        if self.number > 1:
+            return super().round()
+        level, self.gap = None, 2 * self.half
+        if self.number == 1:
+            level = self.level = kernels.new_level(4 * self.half)
+        cuts, consts = self.leaves.nodes(4 << self.number)
+        args = cuts, consts, self.lam, self.r, self.weights(), level
+        return self.message(*kernels.node_round(self.leaves.x, *args))
+
+
 class DigitTree(Tree):
-    """The tree over digits: numerators of the leaves are ones, and no leaf is written out."""
+    """The tree over digits. The numerators of the leaves are ones; of a large one, only levels from the second on
+    are stored."""
 
     def __init__(self, leaves: Leaves) -> None:
-        self.below = leaves
-        if leaves.count > 1:
-            cuts, bases, n = leaves.pieces(2)
-            level = kernels.first_level(leaves.x, cuts, bases[:, 0], bases[:, 1], n[0, 1])
-            super().__init__(level, ceil_log2(leaves.count) - 1)
+        self.below, depth = leaves, ceil_log2(leaves.count)
+        if depth > SMALL_DEPTH:
+            super().__init__(kernels.second_level(leaves.x, *leaves.nodes(2)), depth - 2)
         else:
-            self.fraction = F.ONE, ff.f_item(leaves.bases, 0) - int(leaves.x[0])
+            level = leaves.level()
+            super().__init__(kernels.parents(level, 1 << depth) if depth else level, max(depth - 1, 0))
+
+    def layer(self, point: Sequence[F], lam: F) -> Layer:
+        if self.levels:
+            return super().layer(point, lam)
+        self.last = NodeLayer(self.below, point, lam, self.claim(point, lam))
+        return self.last
 
     def leaves(self, point: Sequence[F], lam: F) -> LeafLayer:
         return LeafLayer(self.below, point, lam, self.claim(point, lam))

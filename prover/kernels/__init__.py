@@ -19,7 +19,8 @@ from .matrix import axpy_outer, combine_rows, fold_matrix, fold_matrix_f
 from .product import product_round, product_round_int
 from .tables import bind, bind_int, eq_levels
 from .tables import split_children as split_children
-from .tree import first_level, fraction_round, leaf_round, new_level, pair_round, parents
+from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, second_level
+from .tree import node_constants as node_constants
 
 
 def compiled() -> bool:
@@ -42,10 +43,11 @@ def warm_up() -> None:
     zero = np.zeros(1, np.int64)
     count_entries(ints, zero, zero, zero, zero + 64, 64)
     eq = x[:, :1].copy(), x[:, :2].copy()
-    cuts, level = np.array([0, 32]), first_level(ints, np.array([0, 32]), x[:, :1], x[:, :1], zero)
-    for number in range(2):
-        fraction_round(parents(level, 32), 8, 2, number, r, r, eq)
-    leaf_round(ints, cuts // 4, x[:, :4].reshape(2, 2, 2, 1), x[:, :2], eq, new_level(16))
+    cuts, level, consts = np.array([0, 4]), new_level(32), np.zeros((8, 1, 9), np.uint64)
+    second_level(ints, 4 * cuts, consts[:2])
+    node_round(ints, cuts, consts, r, r, eq, level)
+    fraction_round(parents(level, 32), 8, 2, 0, r, r, eq)
+    leaf_round(ints, cuts, x[:, :4].reshape(2, 2, 2, 1), x[:, :2], eq, level)
     pair_round(level, 2, r, eq)
     pair_sums(x.reshape(2, 2, 32), e[:, :16].copy(), e[:, :0].copy(), 1)
     products = zero, zero, zero + 1, zero + 1

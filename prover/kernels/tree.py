@@ -98,48 +98,81 @@ def new_level(n: int) -> U64Array:
     return np.empty((4, n + (BLOCK if n >= 32 * BLOCK else 0)), np.uint64)
 
 
-@kernel
-def _first_level(x, half, cuts, consts, out, start, stop):
-    for k in range(len(cuts) - 1):
-        first, last = max(start, cuts[k]), min(stop, cuts[k + 1])
-        if first >= last:
-            continue
-        ar, ai, br, bi, cr, ci = consts[k, 0], consts[k, 1], consts[k, 2], consts[k, 3], consts[k, 4], consts[k, 5]
-        sr, si, n = consts[k, 6] + P, consts[k, 7], np.int64(consts[k, 8])
-        ar0, ar1, ai0, ai1 = np.int64(ar & M31), np.int64(ar >> S31), np.int64(ai & M31), np.int64(ai >> S31)
-        br0, br1, bi0, bi1 = np.int64(br & M31), np.int64(br >> S31), np.int64(bi & M31), np.int64(bi >> S31)
-        y, z = x[first:last], x[half + first : half + last]
-        pr, pi, qr, qi = out[0, first:last], out[1, first:last], out[2, first:last], out[3, first:last]
-        for i in range(last - first):
-            a, b = np.int64(y[i]), np.int64(z[i])
-            pr[i], pi[i] = reduce(sr - np.uint64(b + n * a)), si
-            qr[i] = _minus(cr, b * ar0 + a * br0 - a * b, b * ar1 + a * br1)
-            qi[i] = _minus(ci, b * ai0 + a * bi0, b * ai1 + a * bi1)
+@inline
+def _nodes(x, at, half, consts, out, to, width):
+    """Fractions over the leaves `half` apart from x[at] on, of one piece with its constants; see node_constants."""
+    ar0, ar1 = np.int64(consts[0] & M31), np.int64(consts[0] >> S31)
+    ai0, ai1 = np.int64(consts[1] & M31), np.int64(consts[1] >> S31)
+    br0, br1 = np.int64(consts[2] & M31), np.int64(consts[2] >> S31)
+    bi0, bi1 = np.int64(consts[3] & M31), np.int64(consts[3] >> S31)
+    cr, ci, sr, si, n = consts[4], consts[5], consts[6] + P, consts[7], np.int64(consts[8])
+    y, z = x[at : at + width], x[half + at : half + at + width]
+    pr, pi, qr, qi = out[0, to : to + width], out[1, to : to + width], out[2, to : to + width], out[3, to : to + width]
+    for i in range(width):
+        a, b = np.int64(y[i]), np.int64(z[i])
+        pr[i], pi[i] = reduce(sr - np.uint64(b + n * a)), si
+        qr[i] = _minus(cr, b * ar0 + a * br0 - a * b, b * ar1 + a * br1)
+        qi[i] = _minus(ci, b * ai0 + a * bi0, b * ai1 + a * bi1)
 
 
-def first_level(x: IntArray, cuts: IntArray, left: U64Array, right: U64Array, paired: IntArray) -> U64Array:
-    """The level of m fractions above leaves made of integers x int32 (2m,), |x| < 2^28.
+def node_constants(left: U64Array, right: U64Array, paired: U64Array) -> U64Array:
+    """Constants (..., 9) of the fractions over two leaves 1/(left - x) and n/(right - y), n = paired in {0, 1}.
 
-    Node i of piece k, cuts[k] <= i < cuts[k+1], has the leaves 1/(left[k] - x[i]) and n/(right[k] - x[m + i]) with
-    n = paired[k] in {0, 1}; left, right (2, pieces), paired int64 (pieces,).
+    left, right (2, ...), paired (...); x and y are integers below 2^28 in magnitude.
     """
-    m, n = len(x) // 2, paired.astype(np.uint64)
-    consts = np.concatenate([left, right, f_mul(left, right), f_add(right, f_scale(left, n)), n[None]])
+    parts = [left, right, f_mul(left, right), f_add(right, f_scale(left, paired)), paired[None]]
+    return np.ascontiguousarray(np.moveaxis(np.concatenate(parts), 0, -1))
+
+
+@kernel
+def _second_level(x, half, cuts, consts, out, start, stop):
+    here = np.empty((4, 2 * BLOCK), np.uint64)
+    for k in range(len(cuts) - 1):
+        first, end = max(start, cuts[k]), min(stop, cuts[k + 1])
+        while first < end:
+            width = min(BLOCK, end - first)
+            for j in range(2):
+                _nodes(x, j * half + first, 2 * half, consts[j, k], here, j * BLOCK, width)
+            _join(here, 0, BLOCK, out, first, width)
+            first += width
+
+
+def second_level(x: IntArray, cuts: IntArray, consts: U64Array) -> U64Array:
+    """The second level (4, m) above leaves made of integers x int32 (4m,).
+
+    consts (2, pieces, 9): those of the nodes of the first level j m + [cuts[k], cuts[k+1]).
+    """
+    m = len(x) // 4
     out = new_level(m)
-    spread(_first_level, m, 1 << 14, flat(x), m, cuts, np.ascontiguousarray(consts.T), out)
+    spread(_second_level, m, GRAIN, flat(x), m, cuts, consts, out)
     return out
+
+
+@inline
+def _join(a, low, high, out, to, width):
+    """Parents of `width` fractions of a from `low` and from `high` on."""
+    ar, ai, br, bi = (
+        a[0, low : low + width],
+        a[1, low : low + width],
+        a[0, high : high + width],
+        a[1, high : high + width],
+    )
+    cr, ci, dr, di = (
+        a[2, low : low + width],
+        a[3, low : low + width],
+        a[2, high : high + width],
+        a[3, high : high + width],
+    )
+    pr, pi, qr, qi = out[0, to : to + width], out[1, to : to + width], out[2, to : to + width], out[3, to : to + width]
+    for i in range(width):
+        sr, si = _mul2(ar[i], ai[i], dr[i], di[i], br[i], bi[i], cr[i], ci[i])
+        tr, ti = mul(cr[i], ci[i], dr[i], di[i])
+        pr[i], pi[i], qr[i], qi[i] = reduce(sr), reduce(si), reduce(tr), reduce(ti)
 
 
 @kernel
 def _parents(a, half, out, start, stop):
-    low, high = half + start, half + stop
-    ar, ai, br, bi = a[0, start:stop], a[1, start:stop], a[0, low:high], a[1, low:high]
-    cr, ci, dr, di = a[2, start:stop], a[3, start:stop], a[2, low:high], a[3, low:high]
-    pr, pi, qr, qi = out[0, start:stop], out[1, start:stop], out[2, start:stop], out[3, start:stop]
-    for i in range(stop - start):
-        sr, si = _mul2(ar[i], ai[i], dr[i], di[i], br[i], bi[i], cr[i], ci[i])
-        tr, ti = mul(cr[i], ci[i], dr[i], di[i])
-        pr[i], pi[i], qr[i], qi[i] = reduce(sr), reduce(si), reduce(tr), reduce(ti)
+    _join(a, start, half + start, out, start, stop - start)
 
 
 def parents(level: U64Array, n: int) -> U64Array:
@@ -153,24 +186,41 @@ def parents(level: U64Array, n: int) -> U64Array:
 
 
 @inline
-def _bind(a, row, start, other, width, rr, ri):
-    """Bind `width` entries of the table in two rows of a: x += r (y - x), x from `start` and y from `other` on."""
-    x, y = a[row, start : start + width], a[row + 1, start : start + width]
-    u, v = a[row, other : other + width], a[row + 1, other : other + width]
+def _bind(a, row, at, gap, r, out, to, width):
+    """x + r (y - x) for `width` entries x, y of the table in two rows of a, from `at` and from `at` + gap on."""
+    x, y = a[row, at : at + width], a[row + 1, at : at + width]
+    u, v = a[row, at + gap : at + gap + width], a[row + 1, at + gap : at + gap + width]
+    f, g, rr, ri = out[row, to : to + width], out[row + 1, to : to + width], r[0], r[1]
     for i in range(width):
-        hr, hi = mul(u[i] - x[i] + P, v[i] - y[i] + P, rr, ri)
-        x[i], y[i] = reduce(fold(hr) + x[i]), reduce(fold(hi) + y[i])
+        hr, hi = mul(u[i] - x[i] + P, v[i] - y[i] + P, rr[i], ri[i])
+        f[i], g[i] = reduce(fold(hr) + x[i]), reduce(fold(hi) + y[i])
 
 
 @inline
-def _add_scaled(a, at, lr, li, out, to, width):
+def _add_scaled(a, at, lam, out, to, width):
     """p + lam q of `width` fractions from `at` on, into two rows of out."""
-    pr, pi = a[0, at : at + width], a[1, at : at + width]
-    qr, qi = a[2, at : at + width], a[3, at : at + width]
-    x, y = out[0, to : to + width], out[1, to : to + width]
+    pr, pi, qr, qi = a[0, at : at + width], a[1, at : at + width], a[2, at : at + width], a[3, at : at + width]
+    x, y, lr, li = out[0, to : to + width], out[1, to : to + width], lam[0], lam[1]
     for i in range(width):
-        hr, hi = mul(qr[i], qi[i], lr, li)
+        hr, hi = mul(qr[i], qi[i], lr[i], li[i])
         x[i], y[i] = reduce(fold(hr) + pr[i]), reduce(fold(hi) + pi[i])
+
+
+@inline
+def _store(out, rows, to, a, at, width):
+    for row in range(rows):
+        x, y = out[row, to : to + width], a[row, at : at + width]
+        for i in range(width):
+            x[i] = y[i]
+
+
+@inline
+def _broadcast(re, im):
+    """A scalar as vectors: the compiler loses sight of the size of the halves of a loop invariant."""
+    out = np.empty((2, BLOCK), np.uint64)
+    out[0] = re
+    out[1] = im
+    return out
 
 
 @inline
@@ -201,29 +251,27 @@ def _fraction_block(acc, a, p, q, half, us, u, gap, e, j, wr, wi, width):
 
 @kernel
 def _fraction_round(a, gap, half, step, lr, li, rr, ri, outer, inner, start, stop):
-    length = inner.shape[1]
-    us = np.empty((2, 2 * BLOCK), np.uint64)
+    length, lam, r = inner.shape[1], _broadcast(lr, li), _broadcast(rr, ri)
+    here, us = np.empty((4, 4 * BLOCK), np.uint64), np.empty((2, 2 * BLOCK), np.uint64)
     acc = (ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
     first = start
     while first < stop:
         last = min(stop, (first // BLOCK + 1) * BLOCK)
         width = last - first
+        j, wr, wi = first % length, outer[0, first // length], outer[1, first // length]
         if step:
-            for at in (first, first + half, gap + first, gap + first + half):
-                _bind(a, 0, at, at + 2 * half, width, rr, ri)
-                _bind(a, 2, at, at + 2 * half, width, rr, ri)
-        wr, wi = outer[0, first // length], outer[1, first // length]
-        j = first % length
-        if step < 2:
-            for k in range(2):
-                at = gap + first + k * half
-                if step:
-                    _add_scaled(a, at, lr, li, a, at, width)
-                else:
-                    _add_scaled(a, at, lr, li, us, k * BLOCK, width)
-        if step:
-            acc = _fraction_block(acc, a, first, gap + first, half, a, gap + first, half, inner, j, wr, wi, width)
+            for k in range(4):
+                at, to = (k >> 1) * gap + (k & 1) * half + first, k * BLOCK
+                _bind(a, 0, at, 2 * half, r, here, to, width)
+                _bind(a, 2, at, 2 * half, r, here, to, width)
+                if step == 1 and k >= 2:
+                    _add_scaled(here, to, lam, us, 0, width)
+                    _store(here, 2, to, us, 0, width)
+                _store(a, 4, at, here, to, width)
+            acc = _fraction_block(acc, here, 0, 2 * BLOCK, BLOCK, here, 2 * BLOCK, BLOCK, inner, j, wr, wi, width)
         else:
+            for k in range(2):
+                _add_scaled(a, gap + k * half + first, lam, us, k * BLOCK, width)
             acc = _fraction_block(acc, a, first, gap + first, half, us, 0, BLOCK, inner, j, wr, wi, width)
         first = last
     return acc
@@ -240,13 +288,64 @@ def fraction_round(level: U64Array, gap: int, half: int, number: int, lam: F, r:
     return pair(spread(_fraction_round, half, GRAIN, level, gap, half, step, *scalar(lam), *scalar(r), *eq))
 
 
+@kernel
+def _node_round(x, half, cuts, consts, lr, li, rr, ri, outer, inner, keep, out, start, stop):
+    length, lam, r = inner.shape[1], _broadcast(lr, li), _broadcast(rr, ri)
+    here, us = np.empty((4, 4 * BLOCK), np.uint64), np.empty((2, 2 * BLOCK), np.uint64)
+    both = np.empty((4, 2 * BLOCK), np.uint64)
+    leaves = len(x) // 2
+    acc = (ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
+    for piece in range(len(cuts) - 1):
+        first, end = max(start, cuts[piece]), min(stop, cuts[piece + 1])
+        while first < end:
+            last = min(end, (first // BLOCK + 1) * BLOCK)
+            width = last - first
+            for k in range(4):
+                to = k * BLOCK
+                if keep:
+                    for j in range(2):
+                        stream = (k >> 1) * 4 + j * 2 + (k & 1)
+                        _nodes(x, stream * half + first, leaves, consts[stream, piece], both, j * BLOCK, width)
+                    _bind(both, 0, 0, BLOCK, r, here, to, width)
+                    _bind(both, 2, 0, BLOCK, r, here, to, width)
+                else:
+                    _nodes(x, k * half + first, leaves, consts[k, piece], here, to, width)
+                if k >= 2:
+                    _add_scaled(here, to, lam, us, to - 2 * BLOCK, width)
+                if keep:
+                    at = k * half + first
+                    _store(out, 4, at, here, to, width)
+                    if k >= 2:
+                        _store(out, 2, at, us, to - 2 * BLOCK, width)
+            j, wr, wi = first % length, outer[0, first // length], outer[1, first // length]
+            acc = _fraction_block(acc, here, 0, 2 * BLOCK, BLOCK, us, 0, BLOCK, inner, j, wr, wi, width)
+            first = last
+    return acc
+
+
+def node_round(
+    x: IntArray, cuts: IntArray, consts: U64Array, lam: F, r: F, eq: Eq, level: U64Array | None
+) -> tuple[F, F]:
+    """The first two rounds of fraction_round over the first level above leaves made of integers x int32.
+
+    consts (4, pieces, 9) or, with a `level`, (8, pieces, 9): those of the nodes k half + [cuts[piece],
+    cuts[piece + 1]), cuts ending at half. With a level (4, 4 half) it is the second round, which writes p0, q0 there
+    from 0 and u, q1 from 2 half on.
+    """
+    keep = level is not None
+    out = level if keep else np.empty((4, 0), np.uint64)
+    half = len(x) // (2 * len(consts))
+    args = flat(x), half, cuts, consts, *scalar(lam), *scalar(r), *eq, keep, out
+    return pair(spread(_node_round, half, GRAIN, *args))
+
+
 def pair(results: list[tuple[int, ...]]) -> tuple[F, F]:
     t0, tinf = sums(results)
     return t0, tinf
 
 
 @inline
-def _product_block(acc, a, p, half, e, j, wr, wi, width):
+def _pair_block(acc, a, p, half, e, j, wr, wi, width):
     """The same for e b0 b1, the products of rows 0, 1 and rows 2, 3."""
     ar, ai, br, bi = a[0, p : p + width], a[1, p : p + width], a[2, p : p + width], a[3, p : p + width]
     p = p + half
@@ -264,19 +363,20 @@ def _product_block(acc, a, p, half, e, j, wr, wi, width):
 
 
 @kernel
-def _product_round(a, half, bind, rr, ri, outer, inner, start, stop):
-    length = inner.shape[1]
+def _pair_round(a, half, rr, ri, outer, inner, start, stop):
+    length, r, here = inner.shape[1], _broadcast(rr, ri), np.empty((4, 2 * BLOCK), np.uint64)
     acc = (ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
     first = start
     while first < stop:
         last = min(stop, (first // BLOCK + 1) * BLOCK)
         width = last - first
-        if bind:
-            for at in (first, first + half):
-                _bind(a, 0, at, at + 2 * half, width, rr, ri)
-                _bind(a, 2, at, at + 2 * half, width, rr, ri)
-        wr, wi = outer[0, first // length], outer[1, first // length]
-        acc = _product_block(acc, a, first, half, inner, first % length, wr, wi, width)
+        for k in range(2):
+            at, to = k * half + first, k * BLOCK
+            _bind(a, 0, at, 2 * half, r, here, to, width)
+            _bind(a, 2, at, 2 * half, r, here, to, width)
+            _store(a, 4, at, here, to, width)
+        j, wr, wi = first % length, outer[0, first // length], outer[1, first // length]
+        acc = _pair_block(acc, here, 0, BLOCK, inner, j, wr, wi, width)
         first = last
     return acc
 
@@ -286,14 +386,19 @@ def pair_round(table: U64Array, half: int, r: F, eq: Eq) -> tuple[F, F]:
 
     The table (4, stride) has the rows Re b0, Im b0, Re b1, Im b1; see fraction_round.
     """
-    return pair(spread(_product_round, half, GRAIN, table, half, True, *scalar(r), *eq))
+    return pair(spread(_pair_round, half, GRAIN, table, half, *scalar(r), *eq))
 
 
 @kernel
 def _leaf_round(x, half, cuts, consts, weights, outer, inner, keep, out, start, stop):
     length, parts = inner.shape[1], weights.shape[1]
-    low, high = np.empty((2, BLOCK), np.int64), np.empty((2, BLOCK), np.int64)
-    here = np.empty((4, 2 * BLOCK), np.uint64)
+    h = np.empty((parts, 4, BLOCK), np.int32)
+    for w in range(parts):
+        for lane in range(2):
+            h[w, 2 * lane] = weights[lane, w] & M31
+            h[w, 2 * lane + 1] = weights[lane, w] >> S31
+    sums_, here = np.empty((4, BLOCK), np.int64), np.empty((4, 2 * BLOCK), np.uint64)
+    r0, r1, i0, i1 = sums_[0], sums_[1], sums_[2], sums_[3]
     acc = (ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
     for k in range(len(cuts) - 1):
         first, end = max(start, cuts[k]), min(stop, cuts[k + 1])
@@ -302,40 +407,28 @@ def _leaf_round(x, half, cuts, consts, weights, outer, inner, keep, out, start, 
             width = last - first
             for child in range(2):
                 for odd in range(2):
-                    low[:, :width] = 0
-                    high[:, :width] = 0
-                    r0, r1, i0, i1 = low[0, :width], high[0, :width], low[1, :width], high[1, :width]
                     for w in range(parts):
-                        vr, vi = weights[0, w], weights[1, w]
-                        vr0, vr1, vi0, vi1 = (
-                            np.int64(vr & M31),
-                            np.int64(vr >> S31),
-                            np.int64(vi & M31),
-                            np.int64(vi >> S31),
-                        )
                         at = ((child * parts + w) * 2 + odd) * half + first
-                        y = x[at : at + width]
-                        for i in range(width):
-                            v = np.int64(y[i])
-                            r0[i] += v * vr0
-                            r1[i] += v * vr1
-                            i0[i] += v * vi0
-                            i1[i] += v * vi1
+                        y, a, b, c, d = x[at : at + width], h[w, 0], h[w, 1], h[w, 2], h[w, 3]
+                        if w == 0:
+                            for i in range(width):
+                                v = np.int64(y[i])
+                                r0[i], r1[i], i0[i], i1[i] = v * a[i], v * b[i], v * c[i], v * d[i]
+                        else:
+                            for i in range(width):
+                                v = np.int64(y[i])
+                                r0[i], r1[i] = r0[i] + v * a[i], r1[i] + v * b[i]
+                                i0[i], i1[i] = i0[i] + v * c[i], i1[i] + v * d[i]
                     br, bi = consts[0, child, odd, k], consts[1, child, odd, k]
-                    if keep:
-                        to = odd * half + first
-                        zr, zi = out[2 * child, to : to + width], out[2 * child + 1, to : to + width]
-                    else:
-                        to = odd * BLOCK
-                        zr, zi = here[2 * child, to : to + width], here[2 * child + 1, to : to + width]
+                    to = odd * BLOCK
+                    zr, zi = here[2 * child, to : to + width], here[2 * child + 1, to : to + width]
                     for i in range(width):
                         zr[i], zi[i] = _minus(br, r0[i], r1[i]), _minus(bi, i0[i], i1[i])
-            wr, wi = outer[0, first // length], outer[1, first // length]
-            j = first % length
             if keep:
-                acc = _product_block(acc, out, first, half, inner, j, wr, wi, width)
-            else:
-                acc = _product_block(acc, here, 0, BLOCK, inner, j, wr, wi, width)
+                _store(out, 4, first, here, 0, width)
+                _store(out, 4, half + first, here, BLOCK, width)
+            j, wr, wi = first % length, outer[0, first // length], outer[1, first // length]
+            acc = _pair_block(acc, here, 0, BLOCK, inner, j, wr, wi, width)
             first = last
     return acc
 
