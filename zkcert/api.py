@@ -12,7 +12,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -220,6 +220,7 @@ def prove(
     reveal_score: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
+    checkpoint: File | None = None,
 ) -> ProofResult:
     """Prove that the model's directional sharpness is at most tau on the samples the beacon draws; write `out`.
 
@@ -227,6 +228,8 @@ def prove(
     announcement  the announce.json of `announce`; what else is given must agree with it.
     beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
     device        of the float64 reference, "cpu" or "cuda".
+    checkpoint    a directory for the state of this proof: called again with the same arguments after an interruption,
+                  prove goes on after the last finished phase. As secret as the data; removed at the end.
 
     Before anything is written the execution is compared with the float64 reference (CrossCheckFailed above
     CROSS_CHECK_LIMIT) and the proof is verified. Raises ThresholdExceeded if the score is above tau, and
@@ -243,15 +246,13 @@ def prove(
         loaded, dataset = _load_model(model), CommittedDataset.open(os.fspath(data))
         statement = _statement(loaded, dataset.root, tau, config, announced).with_beacon(nonce)
         with _needs_extras("proving"):
+            from prover.checkpoint import Checkpoint
             from prover.prove import prove_statement
             from zkcert.metric import directional_sharpness
         _check_device(device)
     from verifier.verify import Expectations, verify_proof
 
-    difference = math.nan
-
-    def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> None:
-        nonlocal difference
+    def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> float:
         x, y = _batches(statement.config, images, labels)
         reference = directional_sharpness(loaded, x, y, statement.config, device)
         fixed = np.array([value / 2**32 for value in trace.ys])
@@ -261,24 +262,32 @@ def prove(
                 f"a log ratio differs from the float64 reference by {difference:.3g}, more than "
                 f"{CROSS_CHECK_LIMIT:g}: the model amplifies rounding, so no proof is written"
             )
+        return difference
 
-    try:
-        proved = prove_statement(statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases)
-    except ThresholdExceeded as error:
-        raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
-    with phases("self-check"):
-        own = proved.statement
-        expected = Expectations(own.tau, dataset.root, own.announcement_digest, nonce, own.config)
+    state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
+    with state as kept:
         try:
-            verify_proof(proved.data, loaded, expected)
-        except (ProofRejected, MalformedProof) as error:
-            raise CrossCheckFailed(
-                f"the new proof fails its own verification ({error}), so it is not written"
-            ) from error
-    with replacing(path, 0o666) as file:
-        file.write(proved.data)
+            proved = prove_statement(
+                statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases, checkpoint=kept
+            )
+        except ThresholdExceeded as error:
+            raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
+        with phases("self-check"):
+            own = proved.statement
+            expected = Expectations(own.tau, dataset.root, own.announcement_digest, nonce, own.config)
+            try:
+                verify_proof(proved.data, loaded, expected)
+            except (ProofRejected, MalformedProof) as error:
+                raise CrossCheckFailed(
+                    f"the new proof fails its own verification ({error}), so it is not written"
+                ) from error
+        with replacing(path, 0o666) as file:
+            file.write(proved.data)
+        if kept:
+            kept.remove()
     seconds = time.perf_counter() - start
-    return ProofResult(own, path, proved.trace.score, difference, len(proved.data), seconds, tuple(phases.done))
+    assert proved.difference is not None
+    return ProofResult(own, path, proved.trace.score, proved.difference, len(proved.data), seconds, tuple(phases.done))
 
 
 def _statement(
