@@ -293,9 +293,11 @@ def test_other_code_is_refused(interrupted):
 
 def test_attempt_is_bound_to_the_whole_transcript(interrupted):
     """Also to what the header does not say: sample hashes, multi-proof, derived parameters."""
-    with Checkpoint(interrupted.place, certified().statement, False) as kept:
-        with pytest.raises(UnusableInput, match="another statement"):
-            kept.attempt(toy_transcript())
+    with (
+        Checkpoint(interrupted.place, certified().statement, False) as kept,
+        pytest.raises(UnusableInput, match="another statement"),
+    ):
+        kept.attempt(toy_transcript())
 
 
 def test_one_process_at_a_time(interrupted):

@@ -12,7 +12,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +24,7 @@ from blake3 import blake3
 from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
 from zkcert.core.permutation import sample_indices
-from zkcert.data import CommittedDataset, DatasetRoot, load_dataset, replacing
+from zkcert.data import CommittedDataset, DatasetRoot, Schema, load_dataset, replacing
 from zkcert.data import commit as commit_dataset
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.model import Model
@@ -39,6 +39,7 @@ from zkcert.statement import (
 
 if TYPE_CHECKING:
     from circuits.compile import Trace
+    from prover.resources import Estimate
     from verifier.__main__ import Verdict
 
 File = str | os.PathLike[str]
@@ -52,7 +53,8 @@ class CrossCheckFailed(ZkcertError):
 
 @dataclass(frozen=True)
 class PhaseTime:
-    """A finished phase of proving; peak_rss_bytes is the process's high-water mark at its end."""
+    """A finished phase of proving; peak_rss_bytes is the most memory the process held during it (where the system does
+    not tell: since the process began)."""
 
     name: str
     seconds: float
@@ -163,6 +165,31 @@ def announce(
     return Announcement(statement, Path(out))
 
 
+# ------------------------------------------------------------------------------------------ estimate
+
+
+def estimate(
+    model: File, *, config: ProbeConfig | None = None, data_root: File | None = None, rates: File | None = None
+) -> Estimate:
+    """What a proof will take: exact sizes, and time and memory on this machine. Needs no data and computes no proof.
+
+    data_root  data.root, for the number and kind of samples; None: 50,000 samples of bytes.
+    rates      measured costs, of `python -m benchmarks.scaling`; None: the machine's own, or those shipped.
+    """
+    from prover.resources import Rates
+    from prover.resources import estimate as predict
+
+    loaded, config = _load_model(model), config or ProbeConfig()
+    if data_root is None:
+        channels, height, width = loaded.input["shape"]
+        schema = Schema(loaded.classes, "u8", (channels, height, width))
+        root = DatasetRoot(bytes(32), max(50_000, config.steps * config.batch_size), schema)
+    else:
+        root = DatasetRoot.load(data_root)
+    statement = Statement.of(loaded, root, config, Fraction(MAX_TAU))
+    return predict(statement, loaded, None if rates is None else Rates.load(Path(rates)))
+
+
 # --------------------------------------------------------------------------------------------- prove
 
 
@@ -185,7 +212,7 @@ class ProofResult:
 
     @property
     def peak_rss_bytes(self) -> int:
-        """The process's high-water mark at the end."""
+        """The most memory the process held."""
         return max(phase.peak_rss_bytes for phase in self.phases)
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,7 +247,9 @@ def prove(
     reveal_score: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
+    planned: Callable[[Estimate], None] | None = None,
     checkpoint: File | None = None,
+    force: bool = False,
 ) -> ProofResult:
     """Prove that the model's directional sharpness is at most tau on the samples the beacon draws; write `out`.
 
@@ -228,6 +257,8 @@ def prove(
     announcement  the announce.json of `announce`; what else is given must agree with it.
     beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
     device        of the float64 reference, "cpu" or "cuda".
+    planned       called with the estimate, before anything is computed.
+    force         go on although more memory seems to be needed than there is.
     checkpoint    a directory for the state of this proof: called again with the same arguments after an interruption,
                   prove goes on after the last finished phase. As secret as the data; removed at the end.
 
@@ -248,8 +279,14 @@ def prove(
         with _needs_extras("proving"):
             from prover.checkpoint import Checkpoint
             from prover.prove import prove_statement
+            from prover.resources import estimate as predict
             from zkcert.metric import directional_sharpness
         _check_device(device)
+        cost = predict(statement, loaded)
+        if not force:
+            cost.require_memory()
+    if planned:
+        planned(cost)
     from verifier.verify import Expectations, verify_proof
 
     def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> float:
@@ -323,10 +360,17 @@ class _Phases:
         if self._progress:
             self._progress(name, None)
         start = time.perf_counter()
+        reset_peak_rss()
         yield
         self.done.append(PhaseTime(name, time.perf_counter() - start, peak_rss()))
         if self._progress:
             self._progress(name, self.done[-1])
+
+
+def reset_peak_rss() -> None:
+    """Make `peak_rss` count from here on, where the system allows it."""
+    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
 
 
 def peak_rss() -> int:
@@ -334,6 +378,10 @@ def peak_rss() -> int:
     import resource
     import sys
 
+    with suppress(OSError), open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
@@ -524,6 +572,7 @@ def demo(
     *,
     say: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
+    planned: Callable[[Estimate], None] | None = None,
 ) -> DemoResult:
     """The whole path on a small LeNet-5 and a slice of Fashion-MNIST, then three forgeries; no downloads.
 
@@ -557,7 +606,9 @@ def demo(
         beacon = secrets.token_hex(32)
         say(f"Verifier: having seen the digest, choose a random beacon.\n    beacon {beacon}")
         say("Provider: prove. The beacon decides which 5 x 8 samples are drawn.")
-        result = prove(model, secret, proof, announcement=announcement, beacon=beacon, progress=progress)
+        result = prove(
+            model, secret, proof, announcement=announcement, beacon=beacon, progress=progress, planned=planned
+        )
         say(
             f"    {result.size:,} bytes in {result.seconds:.1f} s; the score {result.score:.6f} stays private; "
             f"float64 reference within {result.cross_check:.1e}"
