@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from math import exp, lgamma, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +153,13 @@ def proof_bytes(statement: Statement, layout: Layout) -> int:
 def multiproof_bytes(depth: int, leaves: int) -> float:
     """Expected size of the Merkle paths of random distinct leaves out of 2^depth: the siblings that are not known."""
 
+    others = 2.0**depth - np.arange(leaves)
+
     def untouched(size: int) -> float:
         """The probability that none of the leaves lies in a subtree of that many."""
-        rest = (1 << depth) - size
-        if rest < leaves:
+        if others[-1] <= size:
             return 0.0
-        return exp(lgamma(rest + 1) - lgamma(rest - leaves + 1) - lgamma(2**depth + 1) + lgamma(2**depth - leaves + 1))
+        return float(np.exp(np.log1p(-size / others).sum()))
 
     return 32 * sum((1 << depth - level) * (untouched(1 << level) - untouched(2 << level)) for level in range(depth))
 

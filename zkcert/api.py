@@ -12,7 +12,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +27,7 @@ from zkcert.core.permutation import sample_indices
 from zkcert.data import CommittedDataset, DatasetRoot, Schema, load_dataset, replacing
 from zkcert.data import commit as commit_dataset
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
+from zkcert.files import ANNOUNCEMENT, PROOF, SAMPLES, SECRET, expecting
 from zkcert.model import Model
 from zkcert.statement import (
     MAX_TAU,
@@ -114,7 +115,8 @@ def commit(
             )
     start = time.perf_counter()
     source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
-    root = commit_dataset(source, secret, classes=classes, progress=progress)
+    with _expecting_samples(data):
+        root = commit_dataset(source, secret, classes=classes, progress=progress)
     return Commitment(root, secret, public, time.perf_counter() - start)
 
 
@@ -155,7 +157,7 @@ def announce(
     """
     from circuits.statement import certificate
 
-    loaded, root = _load_model(model), DatasetRoot.load(data_root)
+    loaded, root = _load_model(model), _load_root(data_root)
     statement = Statement.of(loaded, root, config or ProbeConfig(), check_tau(tau))
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
@@ -163,6 +165,12 @@ def announce(
         raise UnusableInput(f"{out} exists and says something else: choose another name, or --force")
     save_announcement(statement, os.fspath(out))
     return Announcement(statement, Path(out))
+
+
+def announced(path: File) -> Statement:
+    """The statement that an announce.json fixes, without a beacon."""
+    with expecting(path, ANNOUNCEMENT):
+        return load_announcement(os.fspath(path))
 
 
 # ------------------------------------------------------------------------------------------ estimate
@@ -185,7 +193,7 @@ def estimate(
         schema = Schema(loaded.classes, "u8", (channels, height, width))
         root = DatasetRoot(bytes(32), max(50_000, config.steps * config.batch_size), schema)
     else:
-        root = DatasetRoot.load(data_root)
+        root = _load_root(data_root)
     statement = Statement.of(loaded, root, config, Fraction(MAX_TAU))
     return predict(statement, loaded, None if rates is None else Rates.load(Path(rates)))
 
@@ -273,9 +281,9 @@ def prove(
         raise UnusableInput(f"{path}: not a file in an existing directory")
     nonce = parse_beacon(beacon)
     with phases("load"):
-        announced = None if announcement is None else load_announcement(os.fspath(announcement))
-        loaded, dataset = _load_model(model), CommittedDataset.open(os.fspath(data))
-        statement = _statement(loaded, dataset.root, tau, config, announced).with_beacon(nonce)
+        before = None if announcement is None else announced(announcement)
+        loaded, dataset = _load_model(model), _open_dataset(data)
+        statement = _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce)
         with _needs_extras("proving"):
             from prover.checkpoint import Checkpoint
             from prover.prove import prove_statement
@@ -407,6 +415,21 @@ def _load_model(path: File) -> Model:
     return load_model(Path(path))
 
 
+def _load_root(path: File) -> DatasetRoot:
+    from verifier.__main__ import load_root
+
+    return load_root(Path(path))
+
+
+def _open_dataset(path: File) -> CommittedDataset:
+    with expecting(path, SECRET):
+        return CommittedDataset.open(os.fspath(path))
+
+
+def _expecting_samples(data: File | Sequence[File]) -> AbstractContextManager[None]:
+    return expecting(data, SAMPLES) if isinstance(data, str | os.PathLike) else nullcontext()
+
+
 def _batches(config: ProbeConfig, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Samples (T B, C, H, W) as the metric takes them: uint8, or int64 in Q31.32; labels (T, B)."""
     shape = (config.steps, config.batch_size)
@@ -463,7 +486,8 @@ def inspect(proof: File) -> Inspection:
     from verifier.__main__ import read_proof
 
     data = read_proof(os.fspath(proof))
-    parts = ProofFile.parse(data)
+    with expecting(proof, PROOF):
+        parts = ProofFile.parse(data)
     sections = {
         "header": len(parts.header),
         "sample hashes": parts.hashes.nbytes,
@@ -522,14 +546,15 @@ def measure(
     if isinstance(data, str | os.PathLike) and _is_committed(data):
         if seed is not None:
             raise UnusableInput("the samples of a committed dataset follow from the beacon: no --seed")
-        dataset = CommittedDataset.open(os.fspath(data))
+        dataset = _open_dataset(data)
         statement = Statement.of(loaded, dataset.root, config, Fraction(MAX_TAU))  # tau does not move the seed
         indices = statement.with_beacon(parse_beacon(beacon)).indices()
         images, labels = dataset.images(indices), dataset.labels(indices)
     else:
         if beacon is not None:
             raise UnusableInput("a beacon draws from a committed dataset (data.zkd); use --seed")
-        plain = load_dataset(data)
+        with _expecting_samples(data):
+            plain = load_dataset(data)
         if list(plain.x.shape[1:]) != loaded.input["shape"]:
             raise UnusableInput(
                 f"the model takes samples of shape {loaded.input['shape']}, the dataset has {list(plain.x.shape[1:])}"

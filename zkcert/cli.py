@@ -28,7 +28,6 @@ from zkcert import api
 from zkcert.config import VARIANTS, ProbeConfig, parse_fraction
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.progress import RemainingTime, duration
-from zkcert.statement import load_announcement
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -299,7 +298,7 @@ def prove(
     given = _given(steps=steps, batch_size=batch_size, rho=rho, lr=lr, eps=eps, variant=variant)
     config = None
     if given or announcement is None:
-        config = replace(ProbeConfig() if announcement is None else load_announcement(announcement).config, **given)
+        config = replace(ProbeConfig() if announcement is None else api.announced(announcement).config, **given)
     if beacon is None:
         _warn("no --beacon: verifiers will be told that you could have tried many seeds.")
     elif announcement is None:
