@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 
 import numpy as np
@@ -13,8 +14,10 @@ from circuits.witness import Witness
 from zkcert.core.code import matrix_code
 from zkcert.core.proof import section
 from zkcert.core.transcript import Transcript
+from zkcert.errors import UnusableInput
 
-from .channel import Pads, ProverChannel
+from .channel import Pads, ProverChannel, Resumed
+from .checkpoint import NoCheckpoint, saving
 from .commit import MatrixCommitment, UnluckyMasks
 from .oracle import ProverOracle, count_multiplicities
 from .pads import PadCommitment
@@ -27,35 +30,53 @@ def prove_circuit(
     *,
     phase: Phase = no_phase,
     strict: bool = False,
+    checkpoint: NoCheckpoint | None = None,
 ) -> bytes:
     """The argument as bytes: roots, messages, opening, pad proof, each a length-prefixed section.
 
     `transcript` must have absorbed the whole statement. Fresh randomness is drawn for every call. With `strict`, a
     witness that breaks a constraint raises ProofRejected naming it instead of giving a proof that will be rejected.
+    An interrupted attempt goes on where its checkpoint stands, with the randomness and the messages recorded there.
     """
+    checkpoint = checkpoint or NoCheckpoint()
     while True:
         try:
-            return attempt(layout, witness, copy(transcript), phase, strict)
+            return attempt(layout, witness, copy(transcript), phase, strict, checkpoint)
         except UnluckyMasks:  # about once in 2^120: all randomness is drawn afresh
-            continue
+            checkpoint.forget()
 
 
-def attempt(layout: Layout, witness: Witness, transcript: Transcript, phase: Phase, strict: bool) -> bytes:
+def attempt(
+    layout: Layout, witness: Witness, transcript: Transcript, phase: Phase, strict: bool, checkpoint: NoCheckpoint
+) -> bytes:
     """One run with randomness of its own; raises UnluckyMasks if the masking rows' weights are dependent."""
     code = matrix_code(layout.data_end)
-    secret = secrets.token_bytes(32)
-    x = witness.x
+    state = checkpoint.attempt(transcript)
+    secret, x = state.secret, witness.x
     with phase("multiplicities"):
         count_multiplicities(layout, x)
+        checkpoint.digits(x)
         pads = Pads.draw(secret, *message_counts(layout, code.variables))
     with phase("commit"):
         matrix = MatrixCommitment(x, code, secret)
         pad_commitment = PadCommitment(pads, secret)
-    roots = matrix.root + pad_commitment.root
+        roots = matrix.root + pad_commitment.root
+        if not state.roots:
+            state.roots = roots
+            checkpoint.record(state)
+        if state.roots != roots:
+            raise UnusableInput("the checkpoint holds the roots of another commitment; start again without it")
     transcript.absorb("roots", roots)
-    channel = ProverChannel(transcript, pads, strict)
-    oracle = ProverOracle(layout, witness, x, np.ascontiguousarray(matrix.masks), code, strict)
-    z = run(channel, oracle, layout, code.variables, phase=phase)
+    channel = ProverChannel(transcript, pads, strict, state.messages)
+
+    @contextmanager
+    def saved(name: str) -> Iterator[None]:
+        with phase(name), saving(checkpoint, state, name, channel.messages):
+            yield
+
+    masks = np.ascontiguousarray(matrix.masks)
+    oracle = Resumed(channel, lambda: ProverOracle(layout, witness, x, masks, code, strict))
+    z = run(channel, oracle, layout, code.variables, phase=saved)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
     with phase("open"):
         opening = matrix.open(transcript, z)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.channel import Node, Tape
+from circuits.channel import Blind, Node, Tape
+from circuits.protocol import Oracle
 from zkcert.core.field import F, f_list
 from zkcert.core.transcript import Transcript, xof_field
-from zkcert.errors import ProofRejected
+from zkcert.errors import ProofRejected, UnusableInput
 
 U64 = NDArray[np.uint64]
 
@@ -39,11 +41,15 @@ class ProverChannel:
 
     With `strict`, values are tracked and the first false equation raises ProofRejected naming it: the transparent
     twin, for tests and as a self-check. The messages are the same either way.
+
+    As long as there are `recorded` messages (of an interrupted attempt with the same pads), these are sent, and values
+    are neither needed nor looked at.
     """
 
-    def __init__(self, transcript: Transcript, pads: Pads, strict: bool = False) -> None:
+    def __init__(self, transcript: Transcript, pads: Pads, strict: bool = False, recorded: bytes = b"") -> None:
         self.transcript, self.tape, self.strict = transcript, Tape(), strict
         self.messages = bytearray()
+        self._recorded = recorded
         self._singles = f_list(pads.singles)
         self._x, self._y = f_list(pads.x), f_list(pads.y)
         self._pads = {"s": self._singles, "x": self._x, "y": self._y, "z": f_list(pads.z)}
@@ -55,32 +61,65 @@ class ProverChannel:
     def challenges(self, label: str, count: int) -> list[F]:
         return self.transcript.challenges(label, count)
 
+    @property
+    def replaying(self) -> bool:
+        """Whether the next message is a recorded one."""
+        return len(self.messages) < len(self._recorded)
+
+    def _next(self, size: int) -> bytes:
+        at = len(self.messages)
+        if at + size > len(self._recorded):
+            raise UnusableInput("the recorded messages end within a step of the protocol")
+        return self._recorded[at : at + size]
+
     def _write(self, label: str, values: list[F]) -> None:
         data = b"".join(v.to_bytes() for v in values)
         self.messages += data
         self.transcript.absorb(label, data)
 
+    def _replay(self, count: int) -> list[F]:
+        try:
+            data = self._next(16 * count)
+            return [F.from_bytes(data[16 * i : 16 * i + 16]) for i in range(count)]
+        except ValueError as error:
+            raise UnusableInput("the recorded messages are damaged") from error
+
     def send(self, label: str, values: Sequence[F] | None, count: int) -> list[Node]:
-        assert values is not None and len(values) == count
-        first = self.tape.singles
-        masked = [v + self._singles[first + i] for i, v in enumerate(values)]
+        if self.replaying:
+            masked = self._replay(count)
+        else:
+            assert values is not None and len(values) == count
+            first = self.tape.singles
+            masked = [v + self._singles[first + i] for i, v in enumerate(values)]
         self._write(label, masked)
         return [self.tape.receive(m) for m in masked]
 
     def send_pairs(self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int) -> list[tuple[Node, Node, Node]]:
-        assert pairs is not None and len(pairs) == count
-        first = self.tape.triples
-        masked = [(a + self._x[first + i], b + self._y[first + i]) for i, (a, b) in enumerate(pairs)]
+        if self.replaying:
+            sent = self._replay(2 * count)
+            masked = list(zip(sent[::2], sent[1::2], strict=True))
+        else:
+            assert pairs is not None and len(pairs) == count
+            first = self.tape.triples
+            masked = [(a + self._x[first + i], b + self._y[first + i]) for i, (a, b) in enumerate(pairs)]
         self._write(label, [m for pair in masked for m in pair])
         return [self.tape.receive_pair(*m) for m in masked]
 
     def reveal(self, label: str, value: F | None) -> F:
+        if self.replaying:
+            (value,) = self._replay(1)
         assert value is not None
         self._write(label, [value])
         return value
 
     def grind(self, label: str, bits: int) -> None:
-        self.messages += self.transcript.grind(bits).to_bytes(8, "little")
+        if self.replaying:
+            nonce = self._next(8)
+            if not self.transcript.check_grind(int.from_bytes(nonce, "little"), bits):
+                raise UnusableInput("the recorded messages are damaged")
+        else:
+            nonce = self.transcript.grind(bits).to_bytes(8, "little")
+        self.messages += nonce
 
     def value(self, node: Node) -> F:
         """The value behind a node (strict mode and tests)."""
@@ -99,3 +138,18 @@ class ProverChannel:
         self.tape.assert_zero(node, name)
         if self.strict and self.value(node) != 0:
             raise ProofRejected(name)
+
+
+class Resumed:
+    """Implements `circuits.protocol.Oracle`: blind while the channel replays, then the oracle that `live` makes."""
+
+    def __init__(self, channel: ProverChannel, live: Callable[[], Oracle]) -> None:
+        self._channel, self._make = channel, live
+        self._live: Oracle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._channel.replaying:
+            return getattr(Blind(), name)
+        if self._live is None:
+            self._live = self._make()
+        return getattr(self._live, name)

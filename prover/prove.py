@@ -10,6 +10,7 @@ import numpy as np
 from circuits.compile import Trace
 from circuits.protocol import Phase, no_phase
 from circuits.statement import certificate, start_transcript
+from circuits.witness import Witness
 from zkcert.core.container import ProofFile
 from zkcert.data import CommittedDataset
 from zkcert.errors import UnusableInput
@@ -18,17 +19,20 @@ from zkcert.statement import Statement
 
 from . import kernels
 from .argument import prove_circuit
+from .checkpoint import Checkpoint
 
-Check = Callable[[Trace, np.ndarray, np.ndarray], None]
+Check = Callable[[Trace, np.ndarray, np.ndarray], float]
+"""Compares a trace with a reference on (images, labels): raises, or returns the difference."""
 
 
 @dataclass(frozen=True)
 class Proved:
-    """A finished proof: its bytes, the statement and the (private) trace of the execution."""
+    """A finished proof: its bytes, the statement, and (private) the trace and what `check` said of it."""
 
     data: bytes
     statement: Statement
     trace: Trace
+    difference: float | None = None
 
 
 def prove_statement(
@@ -39,8 +43,11 @@ def prove_statement(
     reveal_score: bool = False,
     check: Check | None = None,
     phase: Phase = no_phase,
+    checkpoint: Checkpoint | None = None,
 ) -> Proved:
     """Execute the probe, check it against `check` (the float reference), and prove it.
+
+    With a `checkpoint` that an earlier call left behind, finished phases are not repeated.
 
     Raises ThresholdExceeded if the score is above tau, RangeOverflow or GradientTooSmall if the probe leaves the
     fixed-point range, UnusableInput if dataset and statement differ. These errors depend on private data.
@@ -53,6 +60,7 @@ def prove_statement(
     config = statement.config
     indices = statement.indices()
     shape = (config.steps, config.batch_size)
+    difference: float | None = None
     with phase("witness"):
         samples = dataset.sample_bytes(indices).reshape(*shape, -1)
         if int(dataset.labels(indices).max()) >= dataset.schema.classes:
@@ -61,18 +69,25 @@ def prove_statement(
         hashes = dataset.sample_hashes(indices)
         cert = certificate(statement, model, hashes)
         layout = cert.close(statement.tau)
-        witness, trace = cert.execute(samples, rho)
-    if check is not None:
+        x = None if checkpoint is None else checkpoint.saved_digits()
+        if checkpoint is None or x is None or checkpoint.trace is None:
+            witness, trace = cert.execute(samples, rho)
+        else:
+            witness, trace, difference = Witness(layout, x), checkpoint.trace, checkpoint.difference
+    if check is not None and x is None:
         with phase("reference"):
-            check(trace, dataset.images(indices), dataset.labels(indices))
+            difference = check(trace, dataset.images(indices), dataset.labels(indices))
     if reveal_score:
         statement = replace(statement, variance=trace.variance)
-    cert.threshold(witness, trace)
+    if x is None:
+        cert.threshold(witness, trace)
     if statement.variance is not None:
         cert.reveal(statement.variance)
+    if checkpoint is not None:
+        checkpoint.executed(trace, difference)
     order = sorted(range(len(indices)), key=indices.__getitem__)
     multiproof = dataset.multiproof([indices[i] for i in order])
     transcript = start_transcript(statement, model, hashes, multiproof, layout)
-    argument = prove_circuit(layout, witness, transcript, phase=phase)
+    argument = prove_circuit(layout, witness, transcript, phase=phase, checkpoint=checkpoint)
     data = ProofFile(statement.header(), hashes, multiproof, argument).to_bytes()
-    return Proved(data, statement, trace)
+    return Proved(data, statement, trace, difference)

@@ -31,8 +31,8 @@ def test_proof_result_describes_the_written_proof(tiny):
     assert names[-1] == "self-check"
     assert 0 < sum(phase.seconds for phase in result.phases) <= result.seconds
     peaks = [phase.peak_rss_bytes for phase in result.phases]
-    assert peaks == sorted(peaks)
-    assert result.peak_rss_bytes == peaks[-1] > 1 << 20
+    assert all(peaks)
+    assert result.peak_rss_bytes == max(peaks) > 1 << 20
 
 
 def test_results_are_frozen(tiny):

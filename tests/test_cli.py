@@ -92,7 +92,7 @@ def test_commit_announce_prove_verify_through_the_command_line(run, tiny):
     assert proved["private"]["cross_check"] < 1e-7
     assert proved["statement"]["score"] == pytest.approx(proved["private"]["score"])
     assert {"load", "witness", "reference", "self-check"} <= {phase["name"] for phase in proved["phases"]}
-    assert [line.split()[0] for line in done.err.splitlines()][:3] == ["load", "witness", "reference"]
+    assert [line.split()[0] for line in done.err.splitlines() if " s  " in line][:3] == ["load", "witness", "reference"]
 
     pins = ("--announcement", digest, "--data-root", "mine.root", "--beacon", "C0FFEE")
     for command in ("verify", "python -m verifier"):
@@ -484,7 +484,63 @@ def test_other_commands_refuse_bad_input(run, tiny, arguments: Sequence[object])
 
 
 def test_inspecting_what_is_no_proof_is_a_rejection(run, tiny):
-    refused(run("inspect", tiny.model), 1, "not a zkcert proof", line="REJECTED format: ")
+    refused(run("inspect", __file__), 1, "not a zkcert proof", line="REJECTED format: ")
+    refused(run("inspect", tiny.model), 1, "is a model file, where a proof is expected", line="REJECTED format: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("verify", "MODEL", "PROOF", "--tau", 5), "proof.bin is a proof, where a model"),
+        (("verify", "PROOF", "MODEL", "--tau", 5, "--data-root", "ANNOUNCED"), "is an announcement, where the public"),
+        (("verify", "PROOF", "MODEL", "--tau", 5, "--announcement", "ROOT"), "(data.root), where an announcement"),
+        (("prove", "SECRET", "MODEL", "--tau", 5), "data.zkd is the secret file"),
+        (("prove", "MODEL", "DATA", "--tau", 5), "samples.npz is a dataset, where the secret file"),
+        (("prove", "MODEL", "ROOT", "--tau", 5), "data.root is the public file"),
+        (("prove", "MODEL", "SECRET", "--announcement", "MODEL"), "model.pt is a model file, where an announcement"),
+        (("prove", "MODEL", "SECRET", "--announcement", "ROOT", "--steps", 2), "where an announcement"),
+        (("announce", "ROOT", "MODEL", "--tau", 5), "data.root is the public file"),
+        (("announce", "MODEL", "SECRET", "--tau", 5), "data.zkd is the secret file"),
+        (("commit", "MODEL"), "model.pt is a model file, where a dataset"),
+        (("measure", "DATA", "MODEL"), "samples.npz is a dataset, where a model file"),
+        (("measure", "MODEL", "PROOF"), "proof.bin is a proof, where a dataset"),
+        (("estimate", "DATA"), "samples.npz is a dataset, where a model file"),
+    ],
+)
+def test_swapped_files_are_told_apart(run, tiny, arguments, words):
+    names = {"MODEL": tiny.model, "DATA": tiny.dataset, "ROOT": tiny.root, "SECRET": tiny.data, "PROOF": tiny.proof}
+    names["ANNOUNCED"] = tiny.announcement
+    done = run(*(names.get(argument, argument) for argument in arguments))
+    refused(done, 2, words)
+    assert not files()
+
+
+def test_estimate_prints_sizes_time_and_memory(run, tiny):
+    done = run("estimate", tiny.model, *PROBE, "--data-root", tiny.root)
+    assert done.code == 0
+    for text in ("99; T = 2, B = 2", "table entries", "range checks", "available)"):
+        assert text in done.out
+    figures = run("estimate", tiny.model, *PROBE, "--json").json
+    assert figures["proof_bytes"] == pytest.approx(tiny.result.size, rel=0.01)
+    assert figures["seconds"] == pytest.approx(sum(figures["phases"].values()), abs=0.1)
+
+
+def test_prove_resumes_from_its_checkpoint_and_says_what_it_costs(run, tiny, monkeypatch):
+    arguments = ("prove", tiny.model, tiny.data, "--announcement", tiny.announcement, "--beacon", tiny.beacon,
+                 "--checkpoint", "kept")  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("prover.commit.MatrixCommitment.open", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        done = run(*arguments)
+    assert done.code == 130
+    assert files() == {"kept"}
+    refused(run(*arguments[:6], "00", *arguments[7:]), 2, "the beacon differs")
+    done = run(*arguments)
+    assert done.code == 0, done.err
+    assert files() == {"proof.bin"}
+    assert " digits: about " in done.err
+    assert "of memory" in done.out
+    assert "range checks" not in done.out  # the phases are on stderr
+    assert run("verify", "proof.bin", tiny.model, "--tau", tiny.tau).code == 0
 
 
 def test_unexpected_system_errors_are_one_line(run, tiny, monkeypatch):

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from zkcert.config import ProbeConfig
 from zkcert.data import DatasetRoot
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
+from zkcert.files import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
 from zkcert.model import Model
 from zkcert.statement import Statement, check_tau, load_announcement, parse_beacon
 
@@ -177,10 +178,17 @@ def read_proof(path: str | Path) -> bytes:
 
 def load_model(path: str | Path) -> Model:
     """The model of a file; UnusableInput also for one without weights."""
-    model = Model.load(path)
+    with expecting(path, MODEL):
+        model = Model.load(path)
     if not model.params:
         raise UnusableInput(f"{path}: the model has no weights")
     return model
+
+
+def load_root(path: str | Path) -> DatasetRoot:
+    """The dataset root of a file."""
+    with expecting(path, ROOT):
+        return DatasetRoot.load(path)
 
 
 def verify_files(
@@ -199,14 +207,16 @@ def verify_files(
     root, `announcement` an announce.json or its digest, `beacon` hexadecimal; None leaves the point open, and the
     verdict's warnings say what that means.
     """
-    root = None if data_root is None else _digest(data_root) or DatasetRoot.load(data_root)
+    root = None if data_root is None else _digest(data_root) or load_root(data_root)
     announced = None
     if announcement is not None:
-        announced = _digest(announcement) or load_announcement(announcement).announcement_digest
+        with expecting(announcement, ANNOUNCEMENT):
+            announced = _digest(announcement) or load_announcement(announcement).announcement_digest
     expected = Expectations(check_tau(tau), root, announced, parse_beacon(beacon), config)
     loaded, data = load_model(model), read_proof(proof)
     start = time.perf_counter()
-    report = verify_proof(data, loaded, expected)
+    with expecting(proof, PROOF):
+        report = verify_proof(data, loaded, expected)
     return Verdict(report, expected, time.perf_counter() - start)
 
 

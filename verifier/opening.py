@@ -45,9 +45,7 @@ def verify_opening(reader: Reader, transcript: Transcript, code: MatrixCode, roo
     columns = read_columns(reader, transcript, "opened-columns", code, root, MATRIX_TREE, queries)
 
     points = query_points(code.log_n, queries)
-    values = np.stack(
-        [ff.f_matvec(columns, np.ascontiguousarray(weights[:, i])) for i in range(COMBINED_ROWS)], axis=1
-    )
+    values = np.stack([ff.f_matvec(columns, np.ascontiguousarray(weights[:, i])) for i in range(COMBINED_ROWS)], axis=1)
     claims = Claims.draw(transcript, code, z, points)
     claim = claims.total(ff.f_sub(values, tail_values(code, tails, points)), inner)
     s: list[F] = []

@@ -20,7 +20,7 @@ from zkcert.errors import (
 )
 
 if TYPE_CHECKING:
-    from zkcert.api import announce, commit, demo, inspect, measure, prove, verify
+    from zkcert.api import announce, commit, demo, estimate, inspect, measure, prove, verify
     from zkcert.config import ProbeConfig
     from zkcert.model import Model
 
@@ -37,6 +37,7 @@ __all__ = [
     "announce",
     "commit",
     "demo",
+    "estimate",
     "inspect",
     "measure",
     "prove",

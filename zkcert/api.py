@@ -12,7 +12,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,9 +24,10 @@ from blake3 import blake3
 from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
 from zkcert.core.permutation import sample_indices
-from zkcert.data import CommittedDataset, DatasetRoot, load_dataset, replacing
+from zkcert.data import CommittedDataset, DatasetRoot, Schema, load_dataset, replacing
 from zkcert.data import commit as commit_dataset
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
+from zkcert.files import ANNOUNCEMENT, PROOF, SAMPLES, SECRET, expecting
 from zkcert.model import Model
 from zkcert.statement import (
     MAX_TAU,
@@ -39,6 +40,7 @@ from zkcert.statement import (
 
 if TYPE_CHECKING:
     from circuits.compile import Trace
+    from prover.resources import Estimate
     from verifier.__main__ import Verdict
 
 File = str | os.PathLike[str]
@@ -52,7 +54,8 @@ class CrossCheckFailed(ZkcertError):
 
 @dataclass(frozen=True)
 class PhaseTime:
-    """A finished phase of proving; peak_rss_bytes is the process's high-water mark at its end."""
+    """A finished phase of proving; peak_rss_bytes is the most memory the process held during it (where the system does
+    not tell: since the process began)."""
 
     name: str
     seconds: float
@@ -112,7 +115,8 @@ def commit(
             )
     start = time.perf_counter()
     source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
-    root = commit_dataset(source, secret, classes=classes, progress=progress)
+    with _expecting_samples(data):
+        root = commit_dataset(source, secret, classes=classes, progress=progress)
     return Commitment(root, secret, public, time.perf_counter() - start)
 
 
@@ -153,7 +157,7 @@ def announce(
     """
     from circuits.statement import certificate
 
-    loaded, root = _load_model(model), DatasetRoot.load(data_root)
+    loaded, root = _load_model(model), _load_root(data_root)
     statement = Statement.of(loaded, root, config or ProbeConfig(), check_tau(tau))
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
@@ -161,6 +165,37 @@ def announce(
         raise UnusableInput(f"{out} exists and says something else: choose another name, or --force")
     save_announcement(statement, os.fspath(out))
     return Announcement(statement, Path(out))
+
+
+def announced(path: File) -> Statement:
+    """The statement that an announce.json fixes, without a beacon."""
+    with expecting(path, ANNOUNCEMENT):
+        return load_announcement(os.fspath(path))
+
+
+# ------------------------------------------------------------------------------------------ estimate
+
+
+def estimate(
+    model: File, *, config: ProbeConfig | None = None, data_root: File | None = None, rates: File | None = None
+) -> Estimate:
+    """What a proof will take: exact sizes, and time and memory on this machine. Needs no data and computes no proof.
+
+    data_root  data.root, for the number and kind of samples; None: 50,000 samples of bytes.
+    rates      measured costs, of `python -m benchmarks.scaling`; None: the machine's own, or those shipped.
+    """
+    from prover.resources import Rates
+    from prover.resources import estimate as predict
+
+    loaded, config = _load_model(model), config or ProbeConfig()
+    if data_root is None:
+        channels, height, width = loaded.input["shape"]
+        schema = Schema(loaded.classes, "u8", (channels, height, width))
+        root = DatasetRoot(bytes(32), max(50_000, config.steps * config.batch_size), schema)
+    else:
+        root = _load_root(data_root)
+    statement = Statement.of(loaded, root, config, Fraction(MAX_TAU))
+    return predict(statement, loaded, None if rates is None else Rates.load(Path(rates)))
 
 
 # --------------------------------------------------------------------------------------------- prove
@@ -185,7 +220,7 @@ class ProofResult:
 
     @property
     def peak_rss_bytes(self) -> int:
-        """The process's high-water mark at the end."""
+        """The most memory the process held."""
         return max(phase.peak_rss_bytes for phase in self.phases)
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,6 +255,9 @@ def prove(
     reveal_score: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
+    planned: Callable[[Estimate], None] | None = None,
+    checkpoint: File | None = None,
+    force: bool = False,
 ) -> ProofResult:
     """Prove that the model's directional sharpness is at most tau on the samples the beacon draws; write `out`.
 
@@ -227,6 +265,10 @@ def prove(
     announcement  the announce.json of `announce`; what else is given must agree with it.
     beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
     device        of the float64 reference, "cpu" or "cuda".
+    planned       called with the estimate, before anything is computed.
+    force         go on although more memory seems to be needed than there is.
+    checkpoint    a directory for the state of this proof: called again with the same arguments after an interruption,
+                  prove goes on after the last finished phase. As secret as the data; removed at the end.
 
     Before anything is written the execution is compared with the float64 reference (CrossCheckFailed above
     CROSS_CHECK_LIMIT) and the proof is verified. Raises ThresholdExceeded if the score is above tau, and
@@ -239,19 +281,23 @@ def prove(
         raise UnusableInput(f"{path}: not a file in an existing directory")
     nonce = parse_beacon(beacon)
     with phases("load"):
-        announced = None if announcement is None else load_announcement(os.fspath(announcement))
-        loaded, dataset = _load_model(model), CommittedDataset.open(os.fspath(data))
-        statement = _statement(loaded, dataset.root, tau, config, announced).with_beacon(nonce)
+        before = None if announcement is None else announced(announcement)
+        loaded, dataset = _load_model(model), _open_dataset(data)
+        statement = _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce)
         with _needs_extras("proving"):
+            from prover.checkpoint import Checkpoint
             from prover.prove import prove_statement
+            from prover.resources import estimate as predict
             from zkcert.metric import directional_sharpness
         _check_device(device)
+        cost = predict(statement, loaded)
+        if not force:
+            cost.require_memory()
+    if planned:
+        planned(cost)
     from verifier.verify import Expectations, verify_proof
 
-    difference = math.nan
-
-    def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> None:
-        nonlocal difference
+    def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> float:
         x, y = _batches(statement.config, images, labels)
         reference = directional_sharpness(loaded, x, y, statement.config, device)
         fixed = np.array([value / 2**32 for value in trace.ys])
@@ -261,24 +307,32 @@ def prove(
                 f"a log ratio differs from the float64 reference by {difference:.3g}, more than "
                 f"{CROSS_CHECK_LIMIT:g}: the model amplifies rounding, so no proof is written"
             )
+        return difference
 
-    try:
-        proved = prove_statement(statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases)
-    except ThresholdExceeded as error:
-        raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
-    with phases("self-check"):
-        own = proved.statement
-        expected = Expectations(own.tau, dataset.root, own.announcement_digest, nonce, own.config)
+    state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
+    with state as kept:
         try:
-            verify_proof(proved.data, loaded, expected)
-        except (ProofRejected, MalformedProof) as error:
-            raise CrossCheckFailed(
-                f"the new proof fails its own verification ({error}), so it is not written"
-            ) from error
-    with replacing(path, 0o666) as file:
-        file.write(proved.data)
+            proved = prove_statement(
+                statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases, checkpoint=kept
+            )
+        except ThresholdExceeded as error:
+            raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
+        with phases("self-check"):
+            own = proved.statement
+            expected = Expectations(own.tau, dataset.root, own.announcement_digest, nonce, own.config)
+            try:
+                verify_proof(proved.data, loaded, expected)
+            except (ProofRejected, MalformedProof) as error:
+                raise CrossCheckFailed(
+                    f"the new proof fails its own verification ({error}), so it is not written"
+                ) from error
+        with replacing(path, 0o666) as file:
+            file.write(proved.data)
+        if kept:
+            kept.remove()
     seconds = time.perf_counter() - start
-    return ProofResult(own, path, proved.trace.score, difference, len(proved.data), seconds, tuple(phases.done))
+    assert proved.difference is not None
+    return ProofResult(own, path, proved.trace.score, proved.difference, len(proved.data), seconds, tuple(phases.done))
 
 
 def _statement(
@@ -314,10 +368,17 @@ class _Phases:
         if self._progress:
             self._progress(name, None)
         start = time.perf_counter()
+        reset_peak_rss()
         yield
         self.done.append(PhaseTime(name, time.perf_counter() - start, peak_rss()))
         if self._progress:
             self._progress(name, self.done[-1])
+
+
+def reset_peak_rss() -> None:
+    """Make `peak_rss` count from here on, where the system allows it."""
+    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
 
 
 def peak_rss() -> int:
@@ -325,6 +386,10 @@ def peak_rss() -> int:
     import resource
     import sys
 
+    with suppress(OSError), open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
@@ -348,6 +413,21 @@ def _load_model(path: File) -> Model:
     from verifier.__main__ import load_model
 
     return load_model(Path(path))
+
+
+def _load_root(path: File) -> DatasetRoot:
+    from verifier.__main__ import load_root
+
+    return load_root(Path(path))
+
+
+def _open_dataset(path: File) -> CommittedDataset:
+    with expecting(path, SECRET):
+        return CommittedDataset.open(os.fspath(path))
+
+
+def _expecting_samples(data: File | Sequence[File]) -> AbstractContextManager[None]:
+    return expecting(data, SAMPLES) if isinstance(data, str | os.PathLike) else nullcontext()
 
 
 def _batches(config: ProbeConfig, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -406,7 +486,8 @@ def inspect(proof: File) -> Inspection:
     from verifier.__main__ import read_proof
 
     data = read_proof(os.fspath(proof))
-    parts = ProofFile.parse(data)
+    with expecting(proof, PROOF):
+        parts = ProofFile.parse(data)
     sections = {
         "header": len(parts.header),
         "sample hashes": parts.hashes.nbytes,
@@ -465,14 +546,15 @@ def measure(
     if isinstance(data, str | os.PathLike) and _is_committed(data):
         if seed is not None:
             raise UnusableInput("the samples of a committed dataset follow from the beacon: no --seed")
-        dataset = CommittedDataset.open(os.fspath(data))
+        dataset = _open_dataset(data)
         statement = Statement.of(loaded, dataset.root, config, Fraction(MAX_TAU))  # tau does not move the seed
         indices = statement.with_beacon(parse_beacon(beacon)).indices()
         images, labels = dataset.images(indices), dataset.labels(indices)
     else:
         if beacon is not None:
             raise UnusableInput("a beacon draws from a committed dataset (data.zkd); use --seed")
-        plain = load_dataset(data)
+        with _expecting_samples(data):
+            plain = load_dataset(data)
         if list(plain.x.shape[1:]) != loaded.input["shape"]:
             raise UnusableInput(
                 f"the model takes samples of shape {loaded.input['shape']}, the dataset has {list(plain.x.shape[1:])}"
@@ -515,6 +597,7 @@ def demo(
     *,
     say: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
+    planned: Callable[[Estimate], None] | None = None,
 ) -> DemoResult:
     """The whole path on a small LeNet-5 and a slice of Fashion-MNIST, then three forgeries; no downloads.
 
@@ -548,7 +631,9 @@ def demo(
         beacon = secrets.token_hex(32)
         say(f"Verifier: having seen the digest, choose a random beacon.\n    beacon {beacon}")
         say("Provider: prove. The beacon decides which 5 x 8 samples are drawn.")
-        result = prove(model, secret, proof, announcement=announcement, beacon=beacon, progress=progress)
+        result = prove(
+            model, secret, proof, announcement=announcement, beacon=beacon, progress=progress, planned=planned
+        )
         say(
             f"    {result.size:,} bytes in {result.seconds:.1f} s; the score {result.score:.6f} stays private; "
             f"float64 reference within {result.cross_check:.1e}"

@@ -6,18 +6,31 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from verifier.__main__ import BEACON_ORDER, EXIT_CODES, failure, failure_dict, statement_lines
 from zkcert import api
 from zkcert.config import VARIANTS, ProbeConfig, parse_fraction
 from zkcert.errors import UnusableInput, ZkcertError
-from zkcert.statement import load_announcement
+from zkcert.progress import RemainingTime, duration
+
+if TYPE_CHECKING:
+    from prover.resources import Estimate
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -66,12 +79,14 @@ def _json(value: Any) -> None:
 
 
 class PhaseDisplay:
-    """Phases with time and memory on stderr: live on a terminal, elsewhere a line for each that is done."""
+    """Phases with time and memory on stderr, and what is left: live on a terminal, elsewhere a line for each phase
+    that is done."""
 
     def __init__(self) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description:<14}"), TimeElapsedColumn())
-        self._bars = Progress(*columns, TextColumn("{task.fields[memory]}"), console=err)
+        self._bars = Progress(*columns, TextColumn("{task.fields[memory]}"), _Left(self), console=err)
         self._live = err.is_terminal
+        self._remaining = RemainingTime({})
 
     def __enter__(self) -> PhaseDisplay:
         return self
@@ -79,21 +94,50 @@ class PhaseDisplay:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def planned(self, estimate: Estimate) -> None:
+        """From here on, say how long it will take."""
+        self._remaining = RemainingTime(estimate.phases)
+        err.print(
+            f"{estimate.sizes.digits:,} digits: about {duration(estimate.seconds)}, {_gigabytes(estimate.peak_bytes)} "
+            f"of memory, a proof of {estimate.sizes.proof_bytes / 1e6:.2f} MB"
+        )
+
+    def left(self, elapsed: float = 0.0) -> str:
+        """What remains, for people; empty if nobody knows."""
+        seconds = self._remaining.seconds(elapsed)
+        return f"about {duration(seconds)} left" if seconds >= 1 else ""
+
     def stop(self) -> None:
         """Leave the display as it is; what is printed from here on comes below it."""
         if self._live:
             self._bars.stop()
 
     def __call__(self, name: str, done: api.PhaseTime | None) -> None:
+        if done is None:
+            self._remaining.start(name)
+        else:
+            self._remaining.finish(name, done.seconds)
         if not self._live:
             if done:
-                err.print(f"{name:<14}{done.seconds:8.2f} s  {_gigabytes(done.peak_rss_bytes)}")
+                figures = f"{name:<14}{done.seconds:8.2f} s  {_gigabytes(done.peak_rss_bytes):>9}  {self.left()}"
+                err.print(figures.rstrip())
         elif done is None:
             self._bars.start()
             self._bars.add_task(name, total=None, memory="")
         else:
             task = self._bars.task_ids[-1]
             self._bars.update(task, total=1, completed=1, memory=_gigabytes(done.peak_rss_bytes))
+
+
+class _Left(ProgressColumn):
+    """The remaining time, beside the phase that runs."""
+
+    def __init__(self, display: PhaseDisplay) -> None:
+        super().__init__()
+        self._display = display
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.finished else self._display.left(task.elapsed or 0.0))
 
 
 def _gigabytes(count: int) -> str:
@@ -176,6 +220,47 @@ def announce(
 
 
 @app.command()
+def estimate(
+    model: ModelFile,
+    data_root: Annotated[
+        str | None, typer.Option(metavar="FILE", help="data.root. [default: 50,000 samples of bytes]")
+    ] = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    rho: Rho = None,
+    lr: Rate = None,
+    eps: Epsilon = None,
+    variant: Variant = None,
+    rates: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Measured costs. [default: this machine's, or those shipped]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a proof will take.
+
+    Sizes are exact; time and memory follow from measured rates. Needs no data.
+    """
+    given = _given(steps=steps, batch_size=batch_size, rho=rho, lr=lr, eps=eps, variant=variant)
+    found = api.estimate(model, config=ProbeConfig(**given), data_root=data_root, rates=rates)
+    if as_json:
+        _json(found.to_dict())
+        return
+    sizes = found.sizes
+    for name, text in {
+        "parameters": f"{sizes.parameters:,}; T = {sizes.steps}, B = {sizes.batch_size}",
+        "digits": f"{sizes.digits:,} in {sizes.columns:,} columns, {sizes.table_entries:,} table entries",
+        "matrix": f"{sizes.rows:,} rows of 2^{sizes.row_bits} pairs, codewords of 2^{sizes.log_n}",
+        "proof": f"{sizes.proof_bytes:,} bytes",
+    }.items():
+        out.print(f"{name:<14}{text}")
+    for name, seconds in found.phases.items():
+        out.print(f"  {name:<12}{seconds:10.1f} s")
+    out.print(f"{'time':<14}{duration(found.seconds)}")
+    available = "" if found.available is None else f" ({_gigabytes(found.available)} available)"
+    out.print(f"{'memory':<14}{_gigabytes(found.peak_bytes)}{available}")
+
+
+@app.command()
 def prove(
     model: ModelFile,
     data: Annotated[str, typer.Argument(metavar="DATA.ZKD", help="The secret file of the commitment.")],
@@ -197,6 +282,13 @@ def prove(
     eps: Epsilon = None,
     variant: Variant = None,
     device: Device = "cpu",
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Keep the state there: after an interruption, go on. Secret."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although more memory seems to be needed than there is.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Prove that the score is at most tau.
@@ -206,7 +298,7 @@ def prove(
     given = _given(steps=steps, batch_size=batch_size, rho=rho, lr=lr, eps=eps, variant=variant)
     config = None
     if given or announcement is None:
-        config = replace(ProbeConfig() if announcement is None else load_announcement(announcement).config, **given)
+        config = replace(ProbeConfig() if announcement is None else api.announced(announcement).config, **given)
     if beacon is None:
         _warn("no --beacon: verifiers will be told that you could have tried many seeds.")
     elif announcement is None:
@@ -223,6 +315,9 @@ def prove(
             reveal_score=reveal_score,
             device=device,
             progress=display,
+            planned=display.planned,
+            checkpoint=checkpoint,
+            force=force,
         )
     if as_json:
         _json(result.to_dict())
@@ -231,14 +326,6 @@ def prove(
 
 
 def _summary(result: api.ProofResult) -> None:
-    table = Table("phase", title="proved", title_justify="left")
-    for heading in ("seconds", "peak memory"):
-        table.add_column(heading, justify="right")
-    for phase in result.phases:
-        table.add_row(phase.name, f"{phase.seconds:.2f}", _gigabytes(phase.peak_rss_bytes))
-    table.add_section()
-    table.add_row("total", f"{result.seconds:.2f}", _gigabytes(result.peak_rss_bytes))
-    out.print(table)
     privacy = "private" if result.statement.variance is None else "REVEALED in the proof"
     _lines(
         [
@@ -247,6 +334,7 @@ def _summary(result: api.ProofResult) -> None:
             f"{'cross-check':<14}log r_t within {result.cross_check:.2e} of PyTorch float64 "
             f"(limit {api.CROSS_CHECK_LIMIT:g})",
             f"{'proof':<14}{result.path}, {result.size:,} bytes, verified",
+            f"{'cost':<14}{duration(result.seconds)}, {_gigabytes(result.peak_rss_bytes)} of memory",
         ]
     )
 
@@ -343,7 +431,7 @@ def demo(
             display.stop()
             out.print(text)
 
-        api.demo(directory, say=say, progress=display)
+        api.demo(directory, say=say, progress=display, planned=display.planned)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,24 @@ import numpy.typing as npt
 from zkcert.core.field import F, U64Array, f_add, f_array, f_mul, f_mul_scalar, root_of_unity
 from zkcert.core.opening import powers, query_points
 
-from .arith import FOUR_P, M31, ROWS, S30, S31, S61, TWO_P, ZERO, IntArray, P, fold, inline, kernel, reduce, residue, spread
+from .arith import (
+    FOUR_P,
+    M31,
+    ROWS,
+    S30,
+    S31,
+    S61,
+    TWO_P,
+    ZERO,
+    IntArray,
+    P,
+    fold,
+    inline,
+    kernel,
+    reduce,
+    residue,
+    spread,
+)
 from .blake import GROUP, LANES, ColumnHasher, absorb
 
 M30 = np.uint64((1 << 30) - 1)

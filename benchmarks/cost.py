@@ -1,0 +1,261 @@
+"""The paper's cost table (arXiv 2606.25004, Table 6) beside measurements: `python -m benchmarks.cost --out DIR`.
+
+Per model, at B = 8 and T = 5: time, size and memory of a proof as made here; the paper's estimate for its proof; and
+its estimate for proving the whole sharpness-aware training (zkPoT of LATE-SAM), which goes per SGD iteration:
+
+    cost = iterations * cost per iteration,  iterations = 155 |D| / B = 155 * 50,000 / 16 = 484,375.
+
+What is timed, and how: benchmarks/measure.py. Results are saved after each model; a second run with the same DIR takes
+what is there. The cost of a proof depends on the model's shape only, so random weights measure the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import MODEL, measure, random_samples
+from benchmarks.plots import save_figure
+from zkcert.config import ProbeConfig
+from zkcert.data import load_dataset
+from zkcert.errors import UnusableInput
+
+CONFIG = ProbeConfig(steps=5, batch_size=8)
+TAU = "100"  # far above the score, which the benchmark is not about
+CLASSES = 10
+EPOCHS = 45_000_000
+"""A short training: as many epochs as give about so many parameter-samples, at least one."""
+
+SAM_EPOCHS, SAM_SAMPLES, SAM_BATCH = 155, 50_000, 16
+SAM_ITERATIONS = SAM_EPOCHS * SAM_SAMPLES // SAM_BATCH
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's estimates: for its proof, and for the proof of training."""
+
+    minutes: float
+    megabytes: float
+    training_hours: float
+    training_gigabytes: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model of the zoo: the name of its constructor, and the input it takes."""
+
+    title: str
+    constructor: str
+    input: dict[str, Any]
+    paper: Paper | None = None
+
+
+def _cifar() -> dict[str, Any]:
+    return {"shape": [3, 32, 32], "pad": 0, "mean": [0.4914, 0.4822, 0.4465], "std": [0.2470, 0.2435, 0.2616]}
+
+
+_FASHION = {"shape": [1, 28, 28], "pad": 2, "mean": [0.2860], "std": [0.3530]}
+SUBJECTS = {
+    "lenet": Subject("LeNet-5", "lenet5", _FASHION, Paper(23.63, 9.85, 26_016, 471.64)),
+    "alexnet": Subject("AlexNet", "alexnet", _cifar(), Paper(55.43, 11.59, 63_830, 579.72)),
+    "vgg11": Subject("VGG-11", "vgg11", _cifar(), Paper(88.87, 15.28, 118_671, 751.59)),
+    "resnet18": Subject("ResNet-18", "resnet18", _cifar()),
+    "vgg16bn": Subject("VGG-16 with batch-norm", "vgg16_bn", _cifar()),
+}
+
+
+# --------------------------------------------------------------------------------------------------- running
+
+
+def run(name: str, weights: Path | None, datasets: Sequence[str]) -> dict[str, Any]:
+    """Measure one model. weights: a directory that may hold NAME.pt; datasets: what `zkcert commit` reads; the first
+    with samples of the model's shape is used."""
+    subject = SUBJECTS[name]
+    shape = subject.input["shape"]
+    data = next((path for path in datasets if list(load_dataset(path).x.shape[1:]) == shape), None)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        trained = None if weights is None else next((p for p in candidates(weights, name) if p.exists()), None)
+        if trained is not None:
+            (place / MODEL).write_bytes(trained.read_bytes())
+            origin = f"trained ({trained.name})"
+        else:
+            origin = build(subject, place / MODEL, data)
+        samples: str | Path = data or random_samples(place / "noise.npz", shape, CLASSES)
+        figures = measure(place, CONFIG, TAU, samples, CLASSES)
+    return {"model": name, "title": subject.title, "weights": origin, **figures, **ratios(subject, figures)}
+
+
+def candidates(weights: Path, name: str) -> tuple[Path, ...]:
+    """Where a trained model may be."""
+    return weights / f"{name}.pt", weights / f"{name}.safetensors", weights / name / MODEL
+
+
+def build(subject: Subject, path: Path, data: str | None) -> str:
+    """Write the zoo's model, trained for a short while if there are data; says which."""
+    from zkcert import zoo
+    from zkcert.convert import from_module
+
+    constructor = getattr(zoo, subject.constructor, None)
+    if constructor is None:
+        raise UnusableInput(f"zkcert.zoo has no {subject.constructor}: {subject.title} cannot be measured")
+    module, origin = constructor(seed=0), "untrained (random)"
+    if data is not None:
+        import torch
+
+        from zkcert.model import input_values
+
+        found = load_dataset(data)
+        parameters = sum(p.numel() for p in module.parameters())
+        count = min(len(found), 10_000)
+        inputs = torch.tensor(input_values(subject.input, found.x[:count]), dtype=torch.float32)
+        labels = torch.tensor(found.y[:count].astype(np.int64))
+        epochs = max(1, min(8, EPOCHS // parameters))
+        zoo.train(module, inputs, labels, epochs=epochs)
+        origin = f"trained ({epochs} epochs on {count:,} samples)"
+    module.eval()
+    from_module(module, input=subject.input).save(path)
+    return origin
+
+
+def ratios(subject: Subject, figures: dict[str, Any]) -> dict[str, float]:
+    """Measured over estimated; keys as benchmarks.lenet has them."""
+    if subject.paper is None:
+        return {}
+    paper = subject.paper
+    return {
+        "prove_ratio_to_paper": figures["prove_seconds"] / (60 * paper.minutes),
+        "bytes_ratio_to_paper": figures["proof_bytes"] / (1e6 * paper.megabytes),
+        "speedup_to_paper": 60 * paper.minutes / figures["prove_seconds"],
+        "speedup_to_training_proof": 3600 * paper.training_hours / figures["prove_seconds"],
+        "shrink_to_training_proof": 1e9 * paper.training_gigabytes / figures["proof_bytes"],
+    }
+
+
+# -------------------------------------------------------------------------------------------------- reporting
+
+
+def markdown(found: Sequence[dict[str, Any]]) -> str:
+    """The tables."""
+    lines = [
+        f"Probe with B = {CONFIG.batch_size}, T = {CONFIG.steps}; measured: this implementation; the other columns "
+        "are the paper's estimates.",
+        "",
+        "| model | parameters | weights | prove | paper | speed-up | proof | paper | peak memory | verify |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for f in found:
+        paper, speed = SUBJECTS[f["model"]].paper, f.get("speedup_to_paper")
+        cells = [
+            f["title"],
+            f"{f['sizes']['parameters']:,}",
+            f["weights"],
+            f"{f['prove_seconds']:.1f} s",
+            f"{60 * paper.minutes:.0f} s" if paper else "",
+            f"{speed:.0f}" if speed else "",
+            f"{f['proof_bytes'] / 1e6:.2f} MB",
+            f"{paper.megabytes:.2f} MB" if paper else "",
+            f"{f['peak_rss_bytes'] / 1e9:.2f} GB",
+            f"{f['verify_seconds']:.1f} s",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"Against a proof of the whole training (zkPoT, LATE-SAM): {SAM_EPOCHS} |D| / B = {SAM_EPOCHS} * "
+        f"{SAM_SAMPLES:,} / {SAM_BATCH} = {SAM_ITERATIONS:,} SGD iterations.",
+        "",
+        "| model | training proof | per iteration | its size | per iteration | speed-up | size ratio |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for f in found:
+        if paper := SUBJECTS[f["model"]].paper:
+            cells = [
+                f["title"],
+                f"{paper.training_hours:,.0f} h",
+                f"{3600 * paper.training_hours / SAM_ITERATIONS:.1f} s",
+                f"{paper.training_gigabytes:.2f} GB",
+                f"{1e3 * paper.training_gigabytes / SAM_ITERATIONS:.3f} MB",
+                f"{f['speedup_to_training_proof']:,.0f}",
+                f"{f['shrink_to_training_proof']:,.0f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Seconds per phase:", ""]
+    names = list(dict.fromkeys(p["name"] for f in found for p in f["phases"]))
+    lines += [f"| model | {' | '.join(names)} |", "|" + " --- |" * (1 + len(names))]
+    for f in found:
+        seconds = {p["name"]: f"{p['seconds']:.1f}" for p in f["phases"]}
+        lines.append(f"| {f['title']} | {' | '.join(seconds.get(n, '') for n in names)} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(found: Sequence[dict[str, Any]], path: Path) -> None:
+    """Time and size, measured and estimated, on logarithmic axes."""
+
+    def draw(figure: Any) -> None:
+        both = [f for f in found if SUBJECTS[f["model"]].paper]
+        x = np.arange(len(both))
+        bars = {
+            "prove, seconds": ("prove_seconds", 1.0, lambda p: (60 * p.minutes, 3600 * p.training_hours)),
+            "proof, MB": ("proof_bytes", 1e6, lambda p: (p.megabytes, 1e3 * p.training_gigabytes)),
+        }
+        for ax, (label, (key, unit, paper)) in zip(figure.subplots(1, 2), bars.items(), strict=True):
+            theirs = [paper(SUBJECTS[f["model"]].paper) for f in both]
+            series = {
+                "measured": [f[key] / unit for f in both],
+                "paper's estimate": [t[0] for t in theirs],
+                "proof of training": [t[1] for t in theirs],
+            }
+            for i, (name, values) in enumerate(series.items()):
+                ax.bar(x + 0.27 * (i - 1), values, 0.25, label=name)
+            ax.set_yscale("log")
+            ax.set_xticks(x, [f["title"] for f in both])
+            ax.set_ylabel(label)
+            ax.legend()
+
+    save_figure(path, draw, (11, 4))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", default="lenet,alexnet,vgg11", help=f"of {', '.join(SUBJECTS)}")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="JSON, Markdown and PNG go there")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="trained models: NAME.pt or NAME/model.pt")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="datasets, as for zkcert commit: train for a while",
+    )
+    parser.add_argument("--again", action="store_true", help="measure also what DIR has already")
+    args = parser.parse_args()
+    names = args.models.split(",")
+    if unknown := set(names) - set(SUBJECTS):
+        parser.error(f"no model {', '.join(sorted(unknown))}: choose of {', '.join(SUBJECTS)}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    found = []
+    for name in names:
+        path = args.out / f"{name}.json"
+        if args.again or not path.exists():
+            try:
+                figures = run(name, args.weights, args.data)
+            except UnusableInput as error:
+                parser.exit(2, f"error: {error}\n")
+            path.write_text(json.dumps(figures, indent=1) + "\n")
+        found.append(json.loads(path.read_text()))
+        (args.out / "cost.md").write_text(markdown(found))
+        plot(found, args.out / "cost.png")
+    print(markdown(found), end="")
+
+
+if __name__ == "__main__":
+    main()

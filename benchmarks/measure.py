@@ -1,0 +1,124 @@
+"""Commit, prove and verify one model, each step as a user would see it; what the other benchmarks are made of.
+
+Proving runs in a process of its own, after a tiny proof that compiles the kernels; its time covers everything from
+reading the files to the finished, self-checked proof. Verifying runs as `python -m verifier`, a fresh process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zkcert import api
+from zkcert.config import ProbeConfig
+from zkcert.data import DatasetRoot
+from zkcert.model import Model
+from zkcert.statement import Statement, check_tau
+
+BEACON = "5a" * 32
+MODEL, DATA, ROOT, PROOF = "model.pt", "data.zkd", "data.root", "proof.bin"
+
+
+def measure(place: Path, config: ProbeConfig, tau: str, data: str | Path, classes: int | None = None) -> dict[str, Any]:
+    """The figures of model.pt in `place`, which also gets data.zkd, data.root and proof.bin.
+
+    tau should be far above the score, which a benchmark is not about; `data` is read as `zkcert commit` does.
+    """
+    committed = api.commit(data, place / DATA, classes=classes, force=True)
+    command = ["--prove-in", place, "--steps", config.steps, "--batch-size", config.batch_size, "--tau", tau]
+    proved = json.loads(_python("-m", "benchmarks.measure", *command))
+    start = time.perf_counter()
+    verdict = json.loads(_python("-m", "verifier", place / PROOF, place / MODEL, "--tau", tau, "--json"))
+    seconds = time.perf_counter() - start
+    return {
+        "prove_seconds": proved["seconds"],
+        "peak_rss_bytes": proved["peak_rss_bytes"],
+        "proof_bytes": proved["bytes"],
+        "verify_seconds": round(seconds, 3),
+        "verify_in_process_seconds": verdict["seconds"],
+        "soundness_bits": verdict["soundness_bits"],
+        "samples_committed": committed.root.n,
+        "commit_seconds": round(committed.seconds, 3),
+        "steps": config.steps,
+        "batch_size": config.batch_size,
+        "sizes": proved["sizes"],
+        "phases": proved["phases"],
+    }
+
+
+def _python(*arguments: object) -> str:
+    """Standard output of a Python process; its errors show, and end the benchmark."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def prove_in(place: Path, config: ProbeConfig, tau: str) -> dict[str, Any]:
+    """Warm the kernels up, then prove in this process."""
+    from prover.resources import sizes_of
+
+    _warm_up()
+    result = api.prove(
+        place / MODEL,
+        place / DATA,
+        place / PROOF,
+        tau=tau,
+        config=config,
+        beacon=BEACON,
+        progress=lambda name, done: _say(name) if done is None else None,
+    )
+    model = Model.load(place / MODEL)
+    statement = Statement.of(model, DatasetRoot.load(place / ROOT), config, check_tau(tau))
+    return {**result.to_dict(), "sizes": asdict(sizes_of(statement, model))}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _warm_up() -> None:
+    """A proof of a tiny network."""
+    from zkcert.convert import from_sequential
+    from zkcert.zoo import mlp
+
+    shape = {"shape": [1, 3, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        from_sequential(mlp(12, [4], 2), input=shape).save(place / "tiny.safetensors")
+        rng = np.random.default_rng(0)
+        x, y = rng.integers(0, 256, (8, 1, 3, 4), dtype=np.uint8), np.arange(8) % 2
+        np.savez(place / "tiny.npz", x=x, y=y)
+        api.commit(place / "tiny.npz", place / "tiny.zkd")
+        config = ProbeConfig(steps=2, batch_size=2)
+        api.prove(place / "tiny.safetensors", place / "tiny.zkd", place / "tiny.bin", tau="100", config=config)
+
+
+def random_samples(path: Path, shape: list[int], classes: int, count: int = 2000) -> Path:
+    """Write noise as a dataset, .npz: the cost of a proof does not depend on the samples."""
+    rng = np.random.default_rng(0)
+    np.savez(path, x=rng.integers(0, 256, (count, *shape), dtype=np.uint8), y=np.arange(count) % classes)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measure", description="Run by the other benchmarks.")
+    parser.add_argument("--prove-in", type=Path, required=True, help="a directory with model.pt and data.zkd")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--tau", type=Fraction, required=True)
+    args = parser.parse_args()
+    config = ProbeConfig(steps=args.steps, batch_size=args.batch_size)
+    print(json.dumps(prove_in(args.prove_in, config, str(args.tau))))
+
+
+if __name__ == "__main__":
+    main()

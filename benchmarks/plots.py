@@ -1,0 +1,22 @@
+"""Figures, where matplotlib is installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def save_figure(path: Path, draw: Callable[[Any], None], size: tuple[float, float]) -> None:
+    """Write what `draw` puts on a figure of `size` inches as PNG; without matplotlib, say so and go on."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        print(f"{path.name} needs matplotlib: pip install -e '.[bench]' in the checkout", file=sys.stderr)
+        return
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,170 @@
+"""How time, memory and proof size grow with the model, B and T: `python -m benchmarks.scaling --out DIR`.
+
+Proves a family of small convolutional networks (random weights, random samples) and fits slopes. The measurements also
+give the rates that `zkcert estimate` and the memory check use: `--calibrate` keeps them for this machine,
+`--rates FILE` writes them elsewhere, and `--with DIR ...` adds measurements of benchmarks.cost or earlier runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import MODEL, measure, random_samples
+from benchmarks.plots import save_figure
+from zkcert.config import ProbeConfig
+
+TAU = "100"
+CLASSES = 10
+INPUT = {"shape": [1, 16, 16], "pad": 0, "mean": [0.5], "std": [0.25]}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network of the family: `width` channels, then twice as many."""
+
+    width: int = 8
+    batch_size: int = 4
+    steps: int = 3
+
+    @property
+    def name(self) -> str:
+        return f"width{self.width}-B{self.batch_size}-T{self.steps}"
+
+
+SWEEPS: dict[str, tuple[Point, ...]] = {
+    "parameters": tuple(Point(width=w) for w in (4, 8, 16, 32)),
+    "batch_size": tuple(Point(batch_size=b) for b in (2, 4, 8, 16)),
+    "steps": tuple(Point(steps=t) for t in (2, 3, 6, 12)),
+}
+COLUMNS = {
+    "prove_seconds": "prove s",
+    "peak_rss_bytes": "memory GB",
+    "proof_bytes": "proof MB",
+    "verify_seconds": "verify s",
+}
+UNITS = {"prove_seconds": 1.0, "peak_rss_bytes": 1e9, "proof_bytes": 1e6, "verify_seconds": 1.0}
+
+
+def network(width: int) -> Any:
+    """Two convolutions with pooling and a linear layer, PyTorch."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * width, CLASSES),
+    )
+
+
+def run(point: Point) -> dict[str, Any]:
+    """Measure one network."""
+    from zkcert.convert import from_sequential
+
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        from_sequential(network(point.width), input=INPUT).save(place / MODEL)
+        data = random_samples(place / "noise.npz", [1, 16, 16], CLASSES)
+        config = ProbeConfig(steps=point.steps, batch_size=point.batch_size)
+        return {"name": point.name, **measure(place, config, TAU, data)}
+
+
+def slopes(sweep: str, figures: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Per column the least-squares line (intercept, slope) against the size the sweep varies."""
+    x = np.array([f["sizes"][sweep] for f in figures], float)
+    rows = np.stack([np.ones_like(x), x], axis=1)
+    return {c: np.linalg.lstsq(rows, np.array([f[c] for f in figures], float), rcond=None)[0].tolist() for c in COLUMNS}
+
+
+def table(sweep: str, figures: Sequence[dict[str, Any]]) -> str:
+    """One sweep as Markdown, with the slopes."""
+    lines = [
+        f"| {sweep.replace('_', ' ')} | digits | {' | '.join(COLUMNS.values())} |",
+        "|" + " --- |" * (2 + len(COLUMNS)),
+    ]
+    for f in figures:
+        values = [f"{f[c] / UNITS[c]:.3g}" for c in COLUMNS]
+        lines.append(f"| {f['sizes'][sweep]:,} | {f['sizes']['digits']:,} | {' | '.join(values)} |")
+    found = slopes(sweep, figures)
+    values = [f"{found[c][0] / UNITS[c]:.3g} + {found[c][1] / UNITS[c]:.3g} n" for c in COLUMNS]
+    lines.append(f"| fit | | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def plot(done: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """A row of axes per column, one per sweep, with the fitted lines."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(len(COLUMNS), len(done), squeeze=False)
+        for j, (sweep, figures) in enumerate(done.items()):
+            x = np.array([f["sizes"][sweep] for f in figures], float)
+            for i, (column, label) in enumerate(COLUMNS.items()):
+                ax, (a, b) = axes[i][j], slopes(sweep, figures)[column]
+                ax.plot(x, [f[column] / UNITS[column] for f in figures], "o")
+                ax.plot(x, (a + b * x) / UNITS[column], "-", alpha=0.5)
+                ax.set_ylim(bottom=0)
+                ax.set_xlabel(sweep.replace("_", " "))
+                ax.set_ylabel(label)
+
+    save_figure(path, draw, (4 * len(done), 3 * len(COLUMNS)))
+
+
+def measurements(places: Iterable[Path]) -> list[dict[str, Any]]:
+    """All measurements saved in directories by this benchmark and by benchmarks.cost."""
+    found = []
+    for place in places:
+        for path in sorted(place.glob("*.json")):
+            value = json.loads(path.read_text())
+            if isinstance(value, dict) and {"sizes", "phases"} <= set(value):
+                found.append(value)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="JSON, Markdown and PNG go there")
+    parser.add_argument("--sweeps", default=",".join(SWEEPS), help=f"which of {', '.join(SWEEPS)} [default: all]")
+    parser.add_argument("--with", dest="more", type=Path, nargs="*", default=[], metavar="DIR", help="fit these too")
+    parser.add_argument("--calibrate", action="store_true", help="keep the rates for zkcert estimate on this machine")
+    parser.add_argument("--rates", type=Path, metavar="FILE", help="write the rates there")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    done: dict[str, list[dict[str, Any]]] = {}
+    for sweep in filter(None, args.sweeps.split(",")):
+        done[sweep] = []
+        for point in SWEEPS[sweep]:
+            path = args.out / f"{point.name}.json"
+            if not path.exists():
+                path.write_text(json.dumps(run(point), indent=1) + "\n")
+            done[sweep].append(json.loads(path.read_text()))
+        print(table(sweep, done[sweep]), end="\n\n", flush=True)
+    if done:
+        (args.out / "scaling.md").write_text("\n\n".join(table(s, f) for s, f in done.items()) + "\n")
+        fits = {sweep: slopes(sweep, figures) for sweep, figures in done.items()}
+        (args.out / "slopes.json").write_text(json.dumps(fits, indent=1) + "\n")
+        plot(done, args.out / "scaling.png")
+    if args.calibrate or args.rates:
+        from prover.resources import Sizes, fit_rates, own_rates
+
+        runs = [(Sizes(**f["sizes"]), f["phases"]) for f in measurements([args.out, *args.more])]
+        path = args.rates or own_rates()
+        fit_rates(runs).save(path)
+        print(f"rates of {len(runs)} proofs in {path}")
+
+
+if __name__ == "__main__":
+    main()

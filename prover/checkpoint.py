@@ -1,0 +1,270 @@
+"""Checkpoints: what a long proof must not lose when it is interrupted.
+
+A directory holds the digits of X and a state file: the statement it is for, the attempt's secret, the (private) trace,
+and the channel messages of the finished phases. Everything else is a deterministic function of these, so a resumed
+prover replays the recorded messages as a verifier would, and goes on with the next phase.
+
+Pads, tails and masks may answer one set of challenges only. The state is therefore bound to the transcript at which the
+attempt began (statement, beacon, hashes, parameters), to the digits, to the roots and to the source code: with all
+of them equal, what follows is equal byte for byte, however often it is resumed. Anything else is refused.
+
+The files are as secret as the data: readable by their owner only, and removed when the proof is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from circuits.compile import Trace
+from zkcert.core.transcript import Transcript
+from zkcert.data import replacing
+from zkcert.errors import UnusableInput
+from zkcert.statement import Statement
+
+FORMAT = "zkcert-checkpoint-1"
+STATE, DIGITS, LOCK = "checkpoint.json", "digits.i32", "lock"
+CHUNK = 1 << 24
+
+
+@dataclass
+class Attempt:
+    """The state of one attempt: `start` is the transcript it is bound to, `roots` and `messages` what it has said,
+    `phases` those whose messages are complete."""
+
+    secret: bytes
+    start: bytes = b""
+    roots: bytes = b""
+    messages: bytes = b""
+    phases: tuple[str, ...] = ()
+
+
+class NoCheckpoint:
+    """Keeps nothing: every attempt is new."""
+
+    def attempt(self, transcript: Transcript) -> Attempt:
+        """The attempt to begin or to continue at this transcript, the statement absorbed."""
+        return Attempt(secrets.token_bytes(32), transcript.state)
+
+    def digits(self, x: NDArray[np.int32]) -> None:
+        """X is complete: int32 (data_end,)."""
+
+    def record(self, attempt: Attempt) -> None:
+        """The attempt has come further."""
+
+    def forget(self) -> None:
+        """The attempt is void: its secret must never be used again."""
+
+
+class Checkpoint(NoCheckpoint):
+    """A directory that outlives the process. Raises UnusableInput if what it holds does not belong to the statement."""
+
+    def __init__(self, place: Path, statement: Statement, reveal_score: bool) -> None:
+        """The statement with its beacon, before a score is revealed."""
+        self.place = place
+        try:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UnusableInput(f"{place} is the checkpoint of a proof that is being made right now") from error
+        except OSError as error:
+            raise UnusableInput(f"{place}: no checkpoint can be kept there ({error.strerror})") from error
+        self._binding = {
+            "statement": statement.header().decode(),
+            "reveal_score": reveal_score,
+            "code": code_digest(),
+        }
+        self.trace: Trace | None = None
+        self.difference: float | None = None
+        self._digits: dict[str, Any] | None = None
+        self._attempt: Attempt | None = None
+        try:
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- the state file
+
+    def _load(self) -> None:
+        path = self.place / STATE
+        if not path.exists():
+            self._only_ours()
+            return
+        damaged = f"{path} is damaged; remove {self.place} to start again"
+        try:
+            value = json.loads(path.read_bytes())
+            digest = value.pop("digest")
+            if value["format"] != FORMAT or digest != _digest(value):
+                raise ValueError("digest")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UnusableInput(damaged) from error
+        for key, wanted in self._binding.items():
+            if value["binding"][key] != wanted:
+                raise UnusableInput(f"{self.place} {_mismatch(key, value['binding'][key], wanted)}")
+        try:
+            self.trace = Trace(**value["trace"])
+            self.difference = value["difference"]
+            self._digits = value["digits"]
+            if value["attempt"] is not None:
+                texts = dict(value["attempt"])
+                phases = tuple(texts.pop("phases"))
+                self._attempt = Attempt(**{k: base64.b64decode(v) for k, v in texts.items()}, phases=phases)
+        except (TypeError, KeyError, ValueError) as error:
+            raise UnusableInput(damaged) from error
+
+    def _only_ours(self) -> None:
+        """A directory with anything else in it is somebody's, and would not be cleared away."""
+        if other := sorted(p.name for p in self.place.iterdir() if p.name not in (LOCK, DIGITS)):
+            raise UnusableInput(f"{self.place} holds {other[0]}: give a new or an empty directory for the checkpoint")
+
+    def _save(self) -> None:
+        assert self.trace is not None
+        attempt = None
+        if self._attempt is not None:
+            fields = asdict(self._attempt)
+            phases = fields.pop("phases")
+            attempt = {k: base64.b64encode(v).decode() for k, v in fields.items()} | {"phases": phases}
+        value = {
+            "format": FORMAT,
+            "binding": self._binding,
+            "trace": asdict(self.trace),
+            "difference": self.difference,
+            "digits": self._digits,
+            "attempt": attempt,
+        }
+        value = json.loads(json.dumps(value))  # tuples become lists, as on reading
+        with replacing(self.place / STATE, 0o600) as file:
+            file.write(json.dumps(value | {"digest": _digest(value)}).encode())
+
+    # -- execution
+
+    def executed(self, trace: Trace, difference: float | None) -> None:
+        """What the execution found, and how far it is from the reference. Written with the digits."""
+        self.trace, self.difference = trace, difference
+
+    def saved_digits(self) -> NDArray[np.int32] | None:
+        """X, int32 (data_end,), if it was saved."""
+        if self._digits is None:
+            return None
+        path = self.place / DIGITS
+        try:
+            x = np.fromfile(path, np.int32)
+        except OSError as error:
+            raise UnusableInput(f"{path}: {error.strerror}; remove {self.place} to start again") from error
+        if len(x) != self._digits["entries"] or _hash(x).hex() != self._digits["blake3"]:
+            raise UnusableInput(f"{path} is damaged; remove {self.place} to start again")
+        return x
+
+    def digits(self, x: NDArray[np.int32]) -> None:
+        if self._digits is not None:
+            return
+        if (free := shutil.disk_usage(self.place).free) < x.nbytes:
+            raise UnusableInput(f"{self.place}: a checkpoint takes {x.nbytes / 1e9:.1f} GB, {free / 1e9:.1f} are free")
+        h = blake3(max_threads=blake3.AUTO)
+        with replacing(self.place / DIGITS, 0o600) as file:
+            for start in range(0, len(x), CHUNK):
+                part = x[start : start + CHUNK].view(np.uint8)
+                h.update(part)
+                file.write(part.data)
+        self._digits = {"entries": len(x), "blake3": h.hexdigest()}
+        self._save()
+
+    # -- attempts
+
+    def attempt(self, transcript: Transcript) -> Attempt:
+        if self._attempt is None:
+            return super().attempt(transcript)
+        if self._attempt.start != transcript.state:
+            raise UnusableInput(f"{self.place} was made for another statement; remove it to start again")
+        return self._attempt
+
+    def record(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._save()
+
+    def forget(self) -> None:
+        self._attempt = None
+        self._save()
+
+    # -- the end
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the directory; what is in it stays, or nothing if there is no state worth keeping."""
+        if not (self.place / STATE).exists():
+            self._clear()
+        os.close(self._lock)
+
+    def remove(self) -> None:
+        """Wipe the secret and remove the files, after the proof has been written."""
+        state = self.place / STATE
+        if state.exists():
+            with open(state, "r+b") as file:
+                file.write(bytes(state.stat().st_size))
+                file.flush()
+                os.fsync(file.fileno())
+        self._clear()
+
+    def _clear(self) -> None:
+        for name in (STATE, DIGITS, LOCK):
+            (self.place / name).unlink(missing_ok=True)
+        if self.place.exists() and not any(self.place.iterdir()):
+            self.place.rmdir()
+
+
+@contextmanager
+def saving(checkpoint: NoCheckpoint, attempt: Attempt, name: str, messages: bytearray) -> Iterator[None]:
+    """Record the messages at the end of the block, unless it only replayed what is recorded."""
+    yield
+    if name not in attempt.phases:
+        attempt.messages, attempt.phases = bytes(messages), (*attempt.phases, name)
+        checkpoint.record(attempt)
+
+
+def code_digest() -> str:
+    """BLAKE3 of the source files a proof depends on, hexadecimal."""
+    root, h = Path(__file__).parent.parent, blake3()
+    for path in sorted(p for package in ("circuits", "prover", "zkcert") for p in (root / package).rglob("*.py")):
+        content = path.read_bytes()
+        h.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+    return h.hexdigest()
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return blake3(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _hash(x: NDArray[np.int32]) -> bytes:
+    return blake3(x.view(np.uint8), max_threads=blake3.AUTO).digest()
+
+
+def _mismatch(key: str, saved: Any, wanted: Any) -> str:
+    """What is wrong with a checkpoint whose binding differs, as the rest of a sentence."""
+    if key == "code":
+        return "was written by another version of zkcert; remove it to start again"
+    if key == "reveal_score":
+        return f"was begun {'with' if saved else 'without'} --reveal-score"
+    names = {"circuit": "model", "weights": "model", "config": "configuration"}
+    before, after = json.loads(saved), json.loads(wanted)
+    changed = next((names.get(k, k) for k in after if before.get(k) != after[k]), "statement")
+    return f"is the checkpoint of another statement: the {changed} differs"

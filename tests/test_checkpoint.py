@@ -1,0 +1,354 @@
+"""Checkpoints: an interrupted proof goes on with the same messages, and only for the same statement and code."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from circuits.protocol import Phase
+from prover import argument
+from prover.argument import prove_circuit
+from prover.checkpoint import DIGITS, LOCK, STATE, Attempt, Checkpoint, NoCheckpoint, restored
+from prover.commit import MatrixCommitment, UnluckyMasks
+from prover.oracle import place_digits
+from prover.prove import Proved, prove_statement
+from tests.toys import (
+    certified,
+    light_grinding,
+    tiny_dataset,
+    tiny_model,
+    toy_layout,
+    toy_transcript,
+    toy_witness,
+    verify_toy,
+)
+from verifier.verify import Expectations, verify_proof
+from zkcert import api
+from zkcert.errors import UnusableInput
+
+PHASES = ["witness", "reference", "layout", "commit", "constraints", "range checks", "batch", "open", "pads"]
+REPLAYED = ["constraints", "range checks", "batch"]
+
+
+class Interrupted(Exception):
+    """Stands for a power failure."""
+
+
+def stopping_after(name: str) -> Phase:
+    """A phase hook that ends the process, so to speak, when a phase is finished."""
+
+    @contextmanager
+    def hook(phase: str) -> Iterator[None]:
+        yield
+        if phase == name:
+            raise Interrupted
+
+    return hook
+
+
+# ------------------------------------------------------------------------------------ one attempt, a toy circuit
+
+
+class Kept(NoCheckpoint):
+    """A checkpoint in memory."""
+
+    def __init__(self) -> None:
+        self.saved: list[Attempt] = []
+        self.forgotten = 0
+
+    def attempt(self, transcript):
+        return replace(self.saved[-1]) if self.saved else super().attempt(transcript)
+
+    def record(self, attempt):
+        self.saved.append(replace(attempt))
+
+    def forget(self):
+        self.saved.clear()
+        self.forgotten += 1
+
+
+def prove_toy_with(kept: NoCheckpoint, stop: str = "") -> bytes:
+    with light_grinding():
+        return prove_circuit(toy_layout(), toy_witness(), toy_transcript(), phase=stopping_after(stop), checkpoint=kept)
+
+
+@pytest.mark.parametrize("stop", PHASES[2:])
+def test_resumed_attempt_gives_the_proof_it_would_have_given(stop):
+    whole, broken = Kept(), Kept()
+    with pytest.raises(Interrupted):
+        prove_toy_with(broken, stop)
+    if stop == "layout":
+        assert not broken.saved
+        broken.record(Attempt(bytes(range(32))))
+    whole.record(Attempt(broken.saved[-1].secret))
+    proof = prove_toy_with(broken)
+    assert proof == prove_toy_with(whole)
+    verify_toy(proof)
+
+
+def test_finished_phases_ask_nothing_of_the_witness():
+    """The recorded messages are enough: what replays never makes a table or a tree."""
+    kept = Kept()
+    with pytest.raises(Interrupted):
+        prove_toy_with(kept, "range checks")
+    names = []
+
+    class Watched(argument.ProverOracle):
+        def __getattribute__(self, name):
+            names.append(name)
+            return super().__getattribute__(name)
+
+    with mock.patch.object(argument, "ProverOracle", Watched):
+        verify_toy(prove_toy_with(kept))
+    assert "batch" in names
+    assert not {"products", "trees"} & set(names)
+
+
+def test_pads_are_never_used_under_other_messages():
+    """Resumed again and again, every finished phase keeps its messages byte for byte."""
+    kept = Kept()
+    for stop in REPLAYED:
+        with pytest.raises(Interrupted):
+            prove_toy_with(kept, stop)
+    prove_toy_with(kept)
+    last = kept.saved[-1]
+    assert last.phases == tuple(REPLAYED)
+    for earlier in kept.saved:
+        assert earlier.secret == last.secret
+        assert last.messages.startswith(earlier.messages)
+        assert earlier.roots == last.roots
+
+
+def test_unlucky_masks_take_a_new_secret():
+    kept, secrets = Kept(), []
+    honest = MatrixCommitment.open
+
+    def unlucky(self, transcript, z):
+        secrets.append(kept.saved[-1].secret)
+        if len(secrets) == 1:
+            raise UnluckyMasks
+        return honest(self, transcript, z)
+
+    with mock.patch.object(MatrixCommitment, "open", unlucky):
+        verify_toy(prove_toy_with(kept))
+    assert kept.forgotten == 1
+    assert secrets[0] != secrets[1]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "lane"])
+def test_damaged_messages_are_refused_or_rejected(damage):
+    kept = Kept()
+    with pytest.raises(Interrupted):
+        prove_toy_with(kept, "range checks")
+    messages = bytearray(kept.saved[-1].messages)
+    if damage == "flipped":
+        messages[3] ^= 1  # the proof of work of the range check no longer fits
+    elif damage == "cut":
+        del messages[-1]
+    else:
+        messages[:8] = b"\xff" * 8
+    kept.saved[-1].messages = bytes(messages)
+    with pytest.raises(UnusableInput, match="recorded messages"):
+        prove_toy_with(kept)
+
+
+def test_other_roots_are_refused():
+    kept = Kept()
+    with pytest.raises(Interrupted):
+        prove_toy_with(kept, "commit")
+    kept.saved[-1].secret = bytes(32)
+    with pytest.raises(UnusableInput, match="roots"):
+        prove_toy_with(kept)
+
+
+def test_restored_witness_is_the_one_whose_digits_were_saved():
+    witness = toy_witness(3)
+    again = restored(toy_layout(), place_digits(toy_layout(), witness))
+    for t in toy_layout().circuit.tensors:
+        assert np.array_equal(again.array(t), witness.array(t)), t.name
+
+
+# ----------------------------------------------------------------------------------------- statements, on disk
+
+
+@dataclass(frozen=True)
+class Run:
+    """A proof of the tiny statement, with a directory."""
+
+    place: Path
+    reveal_score: bool = False
+
+    def __call__(self, stop: str = "", seen: list[str] | None = None, **changes) -> Proved:
+        hook = stopping_after(stop)
+
+        @contextmanager
+        def phase(name: str) -> Iterator[None]:
+            if seen is not None:
+                seen.append(name)
+            with hook(name):
+                yield
+
+        statement = replace(certified().statement, **changes)
+        reveal = self.reveal_score
+        with Checkpoint(self.place, statement, reveal) as kept:
+            return prove_statement(
+                statement,
+                tiny_model(),
+                tiny_dataset(),
+                reveal_score=reveal,
+                check=lambda *_: 0.25,
+                phase=phase,
+                checkpoint=kept,
+            )
+
+    def state(self) -> dict:
+        return json.loads((self.place / STATE).read_text())
+
+
+def accepted(proved: Proved) -> None:
+    own = proved.statement
+    verify_proof(proved.data, tiny_model(), Expectations(own.tau, own.dataset, own.announcement_digest, own.beacon))
+
+
+@pytest.mark.parametrize("stop", ["witness", "reference", "layout", "range checks", "pads"])
+def test_interrupted_statement_is_still_proved(tmp_path, stop):
+    run, seen = Run(tmp_path / "kept"), []
+    with pytest.raises(Interrupted):
+        run(stop)
+    proved = run(seen=seen)
+    accepted(proved)
+    assert proved.difference == 0.25
+    assert proved.trace == certified().proved.trace
+    assert ("reference" in seen) == (stop in ("witness", "reference"))
+
+
+def test_revealed_score_survives_an_interruption(tmp_path):
+    run = Run(tmp_path / "kept", reveal_score=True)
+    with pytest.raises(Interrupted):
+        run("constraints")
+    proved = run()
+    assert proved.statement.variance == certified().proved.trace.variance
+    accepted(proved)
+
+
+def test_files_are_private_and_complete(tmp_path):
+    run = Run(tmp_path / "kept")
+    with pytest.raises(Interrupted):
+        run("constraints")
+    assert stat.S_IMODE(run.place.stat().st_mode) == 0o700
+    assert {p.name for p in run.place.iterdir()} == {STATE, DIGITS, LOCK}
+    for path in run.place.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> Run:
+    run = Run(tmp_path_factory.mktemp("interrupted") / "kept")
+    with pytest.raises(Interrupted):
+        run("constraints")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tau": Fraction(29)}, "the tau differs"),
+        ({"beacon": b"another"}, "the beacon differs"),
+        ({"weights_digest": bytes(32)}, "the model differs"),
+        ({"circuit_digest": bytes(32)}, "the model differs"),
+    ],
+)
+def test_other_statements_are_refused(interrupted, changes, words):
+    with pytest.raises(UnusableInput, match=words):
+        interrupted(**changes)
+
+
+def test_other_configuration_dataset_or_disclosure_is_refused(interrupted):
+    statement = certified().statement
+    config = replace(statement.config, rho=Fraction(1, 10))
+    with pytest.raises(UnusableInput, match="the configuration differs"):
+        interrupted(config=config)
+    with pytest.raises(UnusableInput, match="the dataset differs"):
+        interrupted(dataset=replace(statement.dataset, n=41))
+    with pytest.raises(UnusableInput, match="without --reveal-score"):
+        Run(interrupted.place, reveal_score=True)()
+
+
+def test_other_code_is_refused(interrupted):
+    with (
+        mock.patch("prover.checkpoint.code_digest", lambda: "other"),
+        pytest.raises(UnusableInput, match="another version"),
+    ):
+        interrupted()
+
+
+def test_attempt_is_bound_to_the_whole_transcript(interrupted):
+    """Also to what the header does not say: sample hashes, multi-proof, derived parameters."""
+    with (
+        Checkpoint(interrupted.place, certified().statement, False) as kept,
+        pytest.raises(UnusableInput, match="another statement"),
+    ):
+        kept.attempt(toy_transcript())
+
+
+def test_one_process_at_a_time(interrupted):
+    with (
+        Checkpoint(interrupted.place, certified().statement, False),
+        pytest.raises(UnusableInput, match="being made right now"),
+    ):
+        interrupted()
+
+
+def test_damaged_files_are_refused(interrupted):
+    for name in (STATE, DIGITS):
+        path = interrupted.place / name
+        content = path.read_bytes()
+        for bad in (content[:-4], content[:100] + bytes([content[100] ^ 1]) + content[101:], b""):
+            path.write_bytes(bad)
+            with pytest.raises(UnusableInput, match="damaged"):
+                interrupted()
+        path.write_bytes(content)
+
+
+def test_directory_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UnusableInput, match=r"thesis\.tex"):
+        Checkpoint(tmp_path, certified().statement, False)
+    assert [p.name for p in tmp_path.iterdir() if p.name != LOCK] == ["thesis.tex"]
+
+
+# -------------------------------------------------------------------------------------------------- the command
+
+
+def test_prove_removes_the_checkpoint_when_the_proof_is_written(tiny, tmp_path):
+    def interrupt(name: str, done: api.PhaseTime | None) -> None:
+        if (name, done) == ("range checks", None):
+            raise Interrupted
+
+    kept, out = tmp_path / "kept", tmp_path / "proof.bin"
+    options = {"announcement": tiny.announcement, "beacon": tiny.beacon, "checkpoint": kept}
+    with pytest.raises(Interrupted):
+        api.prove(tiny.model, tiny.data, out, **options, progress=interrupt)
+    assert kept.exists()
+    assert not out.exists()
+    result = api.prove(tiny.model, tiny.data, out, **options)
+    assert not kept.exists()
+    assert result.cross_check == tiny.result.cross_check
+    assert "reference" not in {phase.name for phase in result.phases}
+    api.verify(out, tiny.model, tau=tiny.tau)
+
+
+def test_refused_score_leaves_no_checkpoint(tiny, tmp_path):
+    kept = tmp_path / "kept"
+    with pytest.raises(api.ZkcertError, match="tau"):
+        api.prove(tiny.model, tiny.data, tmp_path / "proof.bin", tau="0.001", config=tiny.config, checkpoint=kept)
+    assert not kept.exists()

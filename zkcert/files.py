@@ -1,0 +1,67 @@
+"""Which of zkcert's files a file is, by its content: for telling somebody who mixed them up. Decides nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from zkcert.core.container import MAGIC
+from zkcert.errors import MalformedProof, UnusableInput
+
+MODEL = "a model file"
+PROOF = "a proof"
+SECRET = "the secret file of a commitment (data.zkd)"
+ROOT = "the public file of a commitment (data.root)"
+ANNOUNCEMENT = "an announcement"
+SAMPLES = "a dataset"
+
+_HEAD = 4096
+
+
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """One of the kinds above; None if the file is none of them, or cannot be read."""
+    try:
+        if os.path.isdir(path):
+            names = set(os.listdir(path))
+            return SAMPLES if any(n.startswith(("data_batch_", "train-images")) for n in names) else None
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+        if head.startswith(MAGIC[:12]):
+            return PROOF
+        if head.startswith(b"zkcert-d"):
+            return SECRET
+        if head.startswith(b"PK"):
+            with zipfile.ZipFile(path) as archive:
+                names = set(archive.namelist()[:1000])
+            return SAMPLES if any(n.endswith(".npy") for n in names) else MODEL
+        if b'"zkcert.graph"' in head:
+            return MODEL
+        if head.startswith(b"{"):
+            return _json_kind(path)
+        if head[:2] == b"\0\0" and head[3:4] in (b"\1", b"\3", b"\4"):
+            return SAMPLES
+    except (OSError, ValueError, RecursionError, zipfile.BadZipFile):
+        pass
+    return None
+
+
+def _json_kind(path: str | os.PathLike[str]) -> str | None:
+    with open(path, "rb") as file:
+        value = json.loads(file.read(1 << 20))
+    return {"zkcert-root-1": ROOT, "zkcert-announcement-1": ANNOUNCEMENT}.get(value.get("format"))
+
+
+@contextmanager
+def expecting(path: str | os.PathLike[str], wanted: str) -> Iterator[None]:
+    """If the block refuses a file that is recognisably of another kind, the error says so."""
+    try:
+        yield
+    except (UnusableInput, MalformedProof) as error:
+        found = kind_of(path)
+        if found is None or found == wanted:
+            raise
+        kind = MalformedProof if isinstance(error, MalformedProof) else UnusableInput
+        raise kind(f"{os.fspath(path)} is {found}, where {wanted} is expected: see --help for the order") from error
