@@ -431,7 +431,8 @@ def test_other_public_statistics_are_named(norms, change, name):
             if change == "factors":
                 other = [(own[0][0] + 1, *own[0][1:]), own[1]]
             else:
-                other = [(sign, k, (limb[0] + 1, *limb[1:])) for sign, k, limb in own]
+                (sign, k, limb), *rest = own
+                other = [(sign, k, (limb[0] + 1, *limb[1:])), *rest]
             setattr(self, change, other)
             try:
                 return original(self, *args)

@@ -757,7 +757,7 @@ def _trained_norms() -> nn.Sequential:
 def test_batch_norms_convert_and_survive_a_file(tmp_path, suffix):
     module = _trained_norms()
     model = from_module(module, input=INPUT_4)
-    assert [node["op"] for node in model.graph] == "batchnorm2d conv2d batchnorm2d relu flatten linear".split()
+    assert [node["op"] for node in model.graph] == ["batchnorm2d", "conv2d", "batchnorm2d", "relu", "flatten", "linear"]
     assert list(model.buffers) == [f"{i}.running_{kind}" for i in (0, 2) for kind in ("mean", "var")]
     assert not set(model.buffers) & set(model.params)
     assert model.param_count == sum(p.numel() for p in module.parameters())
