@@ -29,6 +29,7 @@ from circuits.ir import (
     DomainAxis,
     Expr,
     Same,
+    Scaled,
     Sum,
     Tensor,
     View,
@@ -37,7 +38,7 @@ from circuits.ir import (
 )
 from circuits.layout import Layout
 from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output, product_limbs
-from circuits.reference import exp_factor, ln_constant
+from circuits.reference import exp_factor, ln_constant, norm_constants
 from circuits.value import Value
 from circuits.wide import Domain, digits_for, limb_forms
 from circuits.witness import Witness
@@ -52,6 +53,7 @@ from .builders import (
     classifier,
     grid_case,
     link_values,
+    normalised,
     random_case,
     residual,
     tiny_cnn,
@@ -93,8 +95,9 @@ CASES = {
     "ties": lambda: classifier([[0.5, 1.0], [0.5, 1.0], [0.5, 1.0]], [[64, 0], [56, 8], [64, 0]], [0, 1, 2]),
     "two-byte labels": lambda: tiny_mlp(label_bytes=2),
     "strides": strides,
-    "minute": minute,
     "residual": residual,
+    "batch-norm": normalised,
+    "minute": minute,
 }
 
 
@@ -221,6 +224,8 @@ def test_sums_with_negative_weights_are_refused():
     """Their bounds would be wrong: the interval of a digit is not symmetric."""
     with pytest.raises(ValueError):
         Sum(2, (1, -1))
+    with pytest.raises(ValueError):
+        Scaled("i", (1, -1), 2)
 
 
 def contractions(certificate: Certificate) -> dict[str, tuple[Contraction, Output]]:
@@ -421,6 +426,26 @@ class Specification:
         pass
 
     add = flatten
+
+    def batchnorm2d(self, node, layer) -> None:
+        name, half = layer.name, 1 << 31
+        buffers = {key: array.tolist() for key, array in self.model.buffers.items()}
+        known = norm_constants(node, buffers)
+        factor, mean = np.array(known["factors"], object), np.array(known["means"], object)
+        gamma, beta, u, h = (self.value(t) for t in (layer.weight, layer.bias, layer.u.tensor, layer.h.tensor))
+        rem = self.value(layer.run_u.remainder)
+        self.state(f"{name}/scale/u", gamma * factor + half - (u << 32) - rem)
+        spread = lambda v: v[:, None, :, None]  # noqa: E731
+        centred = self.on_passes(layer.x) - mean[:, None]
+        total = spread(u) * centred + (spread(beta) << 32) + half
+        self.state(f"{name}/forward/y", total - (self.on_passes(layer.y) << 32) - self.value(layer.run.remainder))
+        dy = self.on_passes(layer.dy)
+        if layer.dx is not None:
+            dx, rem = self.value(layer.dx.tensor), self.value(layer.run_input.remainder)
+            self.state(f"{name}/input-gradient/dx", spread(u) * dy + half - (dx << 32) - rem)
+        rem = self.value(layer.run_h.remainder)
+        self.state(f"{name}/sums/h", (dy * centred).sum(axis=(1, 3)) + half - (h << 32) - rem)
+        self.sums[node["weight"]], self.sums[node["bias"]] = factor * h, dy.sum(axis=(1, 3))
 
     def relu(self, node, layer) -> None:
         name, z, y = layer.name, self.on_passes(layer.x), self.value(layer.y.tensor)
@@ -638,7 +663,9 @@ class Specification:
         self.state("score/threshold/threshold", (plan.steps * score.tau) ** 2 - plan.steps * squares + total**2 - slack)
 
 
-@pytest.mark.parametrize("name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual"])
+@pytest.mark.parametrize(
+    "name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm"]
+)
 def test_every_identity_says_what_the_specification_says(name):
     """On random digits, which satisfy nothing: no identity is missing, none is there that is not stated here."""
     certificate, _ = honest(name)
@@ -651,7 +678,7 @@ def test_every_identity_says_what_the_specification_says(name):
             assert np.array_equal(value, other), key
 
 
-@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual"])
+@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm"])
 def test_views_are_weighed_as_they_are_read(name):
     """The verifier weighs a tensor's entries by `Source.vector`; that is the transpose of `Witness.read`."""
     certificate, _ = honest(name)
@@ -752,7 +779,7 @@ def ranges(case: Case) -> list[tuple[str, int, int]]:
         "loss/(total|above-minimum)": 82,
         "step-size/(low|high)": 198,
         # remainders of a division by a power of two, and parts of a number
-        "(z|dx|g|e|v).remainder": 32,
+        "(z|y|u|h|dx|g|e|v).remainder": 32,
         "perturbation/.*.remainder": 40,
         "input/channel[0-9]+.remainder": 16,
         "(softmax/dz|score/y).remainder": 24,
@@ -790,12 +817,14 @@ def ranges(case: Case) -> list[tuple[str, int, int]]:
         ("squares/.*[.]01", -1 << 59, 1 << 60),
         ("score/y", -(1 << 39) - (1 << 21), 1 << 40),
         ("weight/.*", -(1 << 36) - (1 << 21), 1 << 37),
-        ("input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|dx|dz)", -(1 << 43) - (1 << 21), 1 << 44),
+        ("input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|u|h|dx|dz)", -(1 << 43) - (1 << 21), 1 << 44),
         ("score/sum", -(1 << 51) - (1 << 43) - (1 << 21), 1 << 52),
     ]
 
 
-@pytest.mark.parametrize("name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides"])
+@pytest.mark.parametrize(
+    "name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm"]
+)
 def test_values_range_over_exactly_what_they_should(name):
     """Remainders over their divisor, differences from zero on: then quotients, parts and signs are unique."""
     patterns, seen = ranges(CASES[name]()), set()

@@ -59,6 +59,19 @@ def test_npz_of_floats_loads(tmp_path, value_type):
     assert (loaded.x == FLOATS).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_npz_of_images_and_labels_loads(tmp_path, channels):
+    x = RANDOM.integers(0, 256, (7, channels, 4, 5), dtype=np.uint8)
+    shapes = [x, x.transpose(0, 2, 3, 1), *([x[:, 0]] if channels == 1 else [])]
+    for i, images in enumerate(shapes):
+        np.savez(path := tmp_path / f"{i}.npz", images=images, labels=Y.astype(np.uint8))
+        loaded = load_dataset(path)
+        assert loaded.kind == "u8" and (loaded.x == x).all() and (loaded.y == Y).all()
+    np.savez(path, images=x)
+    with pytest.raises(UnusableInput, match="or images and labels"):
+        load_dataset(path)
+
+
 def with_value(value: float) -> np.ndarray:
     x = FLOATS.copy()
     x[3, 0, 1, 1] = value

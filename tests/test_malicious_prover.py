@@ -30,6 +30,7 @@ from circuits.ir import (
     View,
     balanced,
 )
+from circuits.layers.batchnorm2d import BatchNorm2d
 from circuits.layers.maxpool2d import MaxPool2d
 from circuits.layers.relu import Rectifier, ReLU
 from circuits.layout import Layout
@@ -43,7 +44,7 @@ from prover.commit import MatrixCommitment
 from prover.oracle import ProverOracle
 from prover.pads import PadCommitment
 from prover.trees import Tree
-from tests.builders import Case, Digits, Graph, link_values, residual, tiny_cnn, tiny_mlp, violations
+from tests.builders import Case, Digits, Graph, link_values, normalised, residual, tiny_cnn, tiny_mlp, violations
 from tests.toys import certified, committed_vector, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy
 from verifier.argument import verify_circuit
 from verifier.verify import Expectations, verify_proof
@@ -88,6 +89,11 @@ def mlp():
 @pytest.fixture(scope="module")
 def branches():
     return honest(residual())
+
+
+@pytest.fixture(scope="module")
+def norms():
+    return honest(normalised())
 
 
 class NoCommitment:
@@ -359,17 +365,16 @@ BRANCHES = {
 def test_one_altered_digit_of_a_branch_is_named(branches, where, name):
     t = branches.tensor(where[0])
     with altered(branches.witness, t) as (digits,):
-        column = digits[where[1]]
-        column.flat[0] = other_digit(column.flat[0], t.digits[where[1]].range)
+        at = digits.at(where[1], 0)
+        digits[at] = other_digit(int(digits[at]), t.digits[where[1]].range)
         assert strict_name(branches.layout, branches.witness, t) == f"constraint/{name}"
 
 
 def test_a_forgotten_shortcut_is_named(branches):
-    def alone(self, w, values, p):
-        z = values
-        w.put(self.bit, (z > 0).astype(np.int64), p)
-        w.put(self.magnitude, abs(z) - (z > 0), p)
-        w.put(self.a.tensor, z * (z > 0), p)
+    def alone(self, w, z, p, rows=None):
+        w.put(self.bit, (z > 0).astype(np.int64), p, rows)
+        w.put(self.magnitude, abs(z) - (z > 0), p, rows)
+        w.put(self.a.tensor, z * (z > 0), p, rows)
 
     lie = mock.patch.object(Rectifier, "put", alone)
     assert lying_name(branches.case, lie) == "constraint/conv2d0/forward"
@@ -386,6 +391,63 @@ def test_a_gradient_that_forgets_a_branch_is_named(branches):
 
 def test_a_network_with_branches_is_proved(branches):
     verify_circuit(branches.layout, transcript(), prove_circuit(branches.layout, branches.witness, transcript()))
+
+
+NORMS = {
+    ("batchnorm2d0/u", 0): "batchnorm2d0/scale",
+    ("batchnorm2d0/u", 1): "batchnorm2d0/scale",
+    ("batchnorm2d0/y", 0): "batchnorm2d0/forward",
+    ("weight/batchnorm2d2.weight", 0): "batchnorm2d2/scale",
+    ("weight/batchnorm2d2.bias", 1): "batchnorm2d2/forward",
+    ("y.remainder", 0): "batchnorm2d0/forward",
+    ("relu3/magnitude", 1): "batchnorm2d2/forward",
+    ("relu7/sign", 0): "batchnorm2d5/forward",
+    ("batchnorm2d5/dx", 0): "batchnorm2d5/input-gradient",
+    ("batchnorm2d2/dx", 1): "batchnorm2d2/input-gradient",
+    ("batchnorm2d0/h", 0): "batchnorm2d0/sums",
+    ("h.remainder", 1): "batchnorm2d10/sums",
+    ("gradient/batchnorm2d2.weight", 0): "gradient/batchnorm2d2.weight",
+    ("gradient/batchnorm2d2.bias", 0): "gradient/batchnorm2d2.bias",
+    ("update/batchnorm2d2.weight.remainder", 2): "update/batchnorm2d2.weight",
+}
+
+
+@pytest.mark.parametrize(("where", "name"), NORMS.items(), ids=lambda v: "-".join(map(str, v)))
+def test_one_altered_digit_of_a_batch_norm_is_named(norms, where, name):
+    t = norms.tensor(where[0])
+    with altered(norms.witness, t) as (digits,):
+        at = digits.at(where[1], 0)
+        digits[at] = other_digit(int(digits[at]), t.digits[where[1]].range)
+        assert strict_name(norms.layout, norms.witness, t) == f"constraint/{name}"
+
+
+@pytest.mark.parametrize(("change", "name"), [("factors", "scale"), ("signed_means", "forward")])
+def test_other_public_statistics_are_named(norms, change, name):
+    """The executor believes in a factor, or a mean, one unit larger."""
+
+    def swapped(original):
+        def run(self, *args):
+            own = getattr(self, change)
+            if change == "factors":
+                other = [(own[0][0] + 1, *own[0][1:]), own[1]]
+            else:
+                (sign, k, limb), *rest = own
+                other = [(sign, k, (limb[0] + 1, *limb[1:])), *rest]
+            setattr(self, change, other)
+            try:
+                return original(self, *args)
+            finally:
+                setattr(self, change, own)
+
+        return run
+
+    method = "_times_factor" if change == "factors" else "_minus_mean"
+    lie = mock.patch.object(BatchNorm2d, method, swapped(getattr(BatchNorm2d, method)))
+    assert lying_name(norms.case, lie) == f"constraint/batchnorm2d0/{name}"
+
+
+def test_a_network_with_batch_norms_is_proved(norms):
+    verify_circuit(norms.layout, transcript(), prove_circuit(norms.layout, norms.witness, transcript()))
 
 
 def test_a_window_without_a_choice_is_named(cnn):

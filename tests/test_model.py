@@ -680,7 +680,9 @@ def test_reshapes_convert(reshape):
         (nn.AvgPool2d(2, divisor_override=3), "0: avgpool2d with divisor_override"),
         (nn.Flatten(0), "0: flatten"),
         (nn.GELU(), "0: GELU"),
-        (nn.BatchNorm2d(2), "0: BatchNorm2d"),
+        (nn.BatchNorm2d(2, affine=False), "0: a batch-norm"),
+        (nn.BatchNorm2d(2, track_running_stats=False), "0: a batch-norm"),
+        (nn.GroupNorm(1, 2), "0: GroupNorm"),
         (nn.Softmax(1), "0: Softmax"),
     ],
 )
@@ -736,6 +738,105 @@ def _unary(body):
             return body(self, x)
 
     return Unary()
+
+
+INPUT_4 = {**INPUT_2, "shape": [2, 4, 4]}
+
+
+def _trained_norms() -> nn.Sequential:
+    """A convolution and two batch-norms with statistics of images of 2x4x4."""
+    torch.manual_seed(6)
+    module = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, eps=1e-3), nn.ReLU())
+    module.append(nn.Flatten()).append(nn.Linear(12, 3))
+    for _ in range(20):
+        module(3 * torch.randn(8, 2, 4, 4) + 1)
+    return module
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_batch_norms_convert_and_survive_a_file(tmp_path, suffix):
+    module = _trained_norms()
+    model = from_module(module, input=INPUT_4)
+    assert [node["op"] for node in model.graph] == ["batchnorm2d", "conv2d", "batchnorm2d", "relu", "flatten", "linear"]
+    assert list(model.buffers) == [f"{i}.running_{kind}" for i in (0, 2) for kind in ("mean", "var")]
+    assert not set(model.buffers) & set(model.params)
+    assert model.param_count == sum(p.numel() for p in module.parameters())
+    model.save(tmp_path / f"model{suffix}")
+    again = Model.load(tmp_path / f"model{suffix}")
+    assert again.weights_digest == model.weights_digest
+    assert again.circuit_digest_json() == model.circuit_digest_json()
+    x = torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    assert torch.allclose(to_module(again)(x), module.double().eval()(x), rtol=1e-9)
+
+
+def test_statistics_are_part_of_the_weights_digest():
+    model = from_module(_trained_norms(), input=INPUT_4)
+    for name in model.buffers:
+        tensors = {key: array.copy() for key, array in model.tensors.items()}
+        tensors[name][-1] += 2.0**-10
+        assert Model(model.graph, model.input, tensors).weights_digest != model.weights_digest
+
+
+def test_statistics_become_the_nearest_integers():
+    model = from_module(_trained_norms(), input=INPUT_4)
+    for node in (model.graph[0], model.graph[2]):
+        factors, means = model.norms[node["name"]]
+        assert node["eps"] == (1e-5 if node["name"] == "0" else 1e-3)
+        for a, m, var, mean in zip(
+            factors, means, model.buffers[node["var"]], model.buffers[node["mean"]], strict=True
+        ):
+            v = Fraction(float(var)) + Fraction(repr(node["eps"]))
+            assert (2 * a - 1) ** 2 * v <= 1 << 66 < (2 * a + 1) ** 2 * v
+            assert abs(Fraction(float(mean)) * (1 << 32) - m) <= Fraction(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("0.running_var", -1e-9, UnusableInput),
+        ("0.running_var", np.inf, UnusableInput),
+        ("0.running_mean", 2048.0, RangeOverflow),
+        ("0.weight", 16.0, RangeOverflow),
+    ],
+)
+def test_statistics_out_of_range_are_refused(name, value, error):
+    model = from_module(_trained_norms(), input=INPUT_4)
+    tensors = {key: array.copy() for key, array in model.tensors.items()}
+    tensors[name][0] = value
+    with pytest.raises(error):
+        Model(model.graph, model.input, tensors)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("eps", 0.0, "eps must lie"),
+        ("eps", "1e-5", "eps must lie"),
+        ("eps", 2.0, "eps must lie"),
+        ("bias", None, "layer 0: bias"),
+        ("mean", "0.bias", "used twice"),
+        ("var", "2.running_var", "used twice"),
+        ("var", "1.bias", "used twice"),
+    ],
+)
+def test_inconsistent_batch_norms_are_refused(key, value, message):
+    model = from_module(_trained_norms(), input=INPUT_4)
+    graph = [{**model.graph[0], key: value}, *model.graph[1:]]
+    with pytest.raises(UnusableInput, match=message):
+        Model(graph, model.input, model.tensors)
+
+
+def test_factors_too_large_for_a_value_are_refused():
+    model = from_module(_trained_norms(), input=INPUT_4)
+    tensors = {key: array.copy() for key, array in model.tensors.items()}
+    tensors["0.running_var"][:] = 0
+    for eps, fits in ((2.0**-21, True), (2.0**-22, False)):
+        graph = [{**model.graph[0], "eps": eps}, *model.graph[1:]]
+        if fits:
+            assert Model(graph, model.input, tensors).norms["0"][0] == [(math.isqrt(1 << 87) + 1) // 2] * 2
+        else:
+            with pytest.raises(RangeOverflow, match="layer 0"):
+                Model(graph, model.input, tensors)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ class Dataset:
 def load_dataset(source: Source | Sequence[Source]) -> Dataset:
     """Read a dataset, recognised by content.
 
-    * ``.npz`` with `x` (uint8, or float32 with |x| < 2048; N, C, H, W) and `y` (integers; N);
+    * ``.npz`` with `x` (uint8, or float32 with |x| < 2048; N, C, H, W) and `y` (integers; N), or `images` and `labels`,
+      where images may also be (N, H, W) or (N, H, W, C) with C = 1 or 3;
     * an IDX pair, plain or gzipped: the images file (the labels file is found beside it by its name), two
       paths (or ``"images,labels"``), or a directory such as ``/usr/share/datasets/fashion-mnist`` holding
       ``train-images-idx3-ubyte``;
@@ -159,11 +160,22 @@ def _read_npz(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     with path.open("rb") as file:
         try:
             with np.load(file, allow_pickle=False) as arrays:
+                if "x" not in arrays and "images" in arrays:
+                    return _channels_first(np.asarray(arrays["images"])), np.asarray(arrays["labels"])
                 return np.asarray(arrays["x"]), np.asarray(arrays["y"])
         except KeyError:
-            raise UnusableInput(f"{path}: must hold the arrays x and y") from None
+            raise UnusableInput(f"{path}: must hold the arrays x and y, or images and labels") from None
         except Exception as error:  # numpy and zipfile have many ways to fail
             raise UnusableInput(f"{path}: damaged .npz file ({error})") from error
+
+
+def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(N, H, W) and (N, H, W, C), C = 1 or 3, to (N, C, H, W); other shapes as they are."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return images
 
 
 def _labels_beside(images: Path) -> Path:
