@@ -111,6 +111,9 @@ class BatchOracle(Protocol):
 
     def final(self) -> F | None: ...
 
+    def weight(self) -> F | None:
+        """`weight_at`, which a prover has at hand after the last round."""
+
 
 class Oracle(Protocol):
     """Everything a reduction asks of the prover."""
@@ -412,6 +415,15 @@ def range_check(ch: Channel, oracle: Oracle, layout: Layout) -> list[Claim]:
 # ------------------------------------------------------------------------------------------------ batching
 
 
+def block_vectors(layout: Layout, term: Term, block: int) -> list[U64]:
+    """The vectors of the inner axes restricted to a block of columns, each at most the padded length of its axis."""
+    place, out = layout.places[term.tensor], list(term.vecs[1:])
+    if term.tensor.split:
+        start, length = place.blocks[block]
+        out[term.tensor.split - 1] = out[term.tensor.split - 1][:, start : start + (1 << length)]
+    return out
+
+
 def weight_at(layout: Layout, claims: Sequence[Claim], weights: Sequence[F], z: list[F]) -> F:
     """The multilinear extension at z of the combined weight vector sum_j weights[j] * functional_j."""
     heads = column_heads(layout, z)
@@ -482,7 +494,9 @@ def batch(ch: Channel, oracle: Oracle, layout: Layout, claims: Sequence[Claim], 
         claim = next_claim(ch, claim, t0, tinf, rho, None)
         z.insert(0, rho)
     value = ch.reveal("opened", prover.final())
-    w = weight_at(layout, claims, weights, z)
+    w = prover.weight()
+    if w is None:
+        w = weight_at(layout, claims, weights, z)
     ch.assert_zero(ch.tape.linear([(F.ONE, claim)], -value * w), "batch")
     return z
 

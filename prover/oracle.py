@@ -15,7 +15,7 @@ from zkcert.core.code import MatrixCode
 from zkcert.core.field import F
 from zkcert.errors import ProofRejected
 
-from .batch import Batch, combined_weights
+from .batch import Batch
 from .channel import ProverChannel
 from .products import Products
 from .tables import functional_value
@@ -56,7 +56,7 @@ class ProverOracle:
         return range_check_trees(self.layout, self.x, alpha)
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Batch:
-        return Batch(self.x, self.masks, combined_weights(self.layout, claims, weights), self.code)
+        return Batch(self.layout, self.x, self.masks, claims, weights, self.code)
 
 
 def place_digits(layout: Layout, witness: Witness) -> NDArray[np.int32]:

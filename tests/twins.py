@@ -110,11 +110,22 @@ def fold_matrix_f(x, v):
     return _fold([_matrix(x[:, o]) for o in range(x.shape[1])], v)
 
 
-def axpy_outer(w, pos, coef, base):
-    out = f_list(w)
-    for i, b in enumerate(f_list(base)):
-        out[pos + i] += coef * b
-    return f_array(out)
+def outer(x, y, width):
+    padded = f_list(y) + [F.ZERO] * (width - y.shape[1])
+    return f_array([a * b for a in f_list(x) for b in padded])
+
+
+def fold_rows(x, starts, heads, outer, inner):
+    rows = []
+    for head, vec in zip(_matrix(heads), _matrix(outer), strict=True):
+        weights = [h * o for h in head for o in vec]
+        terms = list(zip(weights, starts.ravel().tolist(), strict=True))
+        rows.append(f_array([_sum(w * int(x[start + j]) for w, start in terms) for j in range(inner)]))
+    return np.stack(rows, axis=1)
+
+
+def dot_rows(x, starts, v):
+    return f_array([_sum(w * int(x[start + j]) for j, w in enumerate(f_list(v))) for start in starts.tolist()])
 
 
 def combine_rows(coefs, x):

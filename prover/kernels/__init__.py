@@ -12,7 +12,8 @@ import numpy as np
 from zkcert.core.field import F
 
 from .encode import encode_rows
-from .matrix import axpy_outer, combine_rows, fold_matrix, fold_matrix_f
+from .fold import dot_rows, fold_rows, outer
+from .matrix import combine_rows, fold_matrix, fold_matrix_f
 from .product import product_round, product_round_int
 from .tables import bind, bind_int, eq_levels
 from .tree import fraction_layer, fraction_round, leaf_denominators, split_children
@@ -45,6 +46,8 @@ def warm_up() -> None:
         fold_matrix(rows, v)
         fold_matrix(rows.astype(np.int64), v)
         fold_matrix_f(x.reshape(2, *rows.shape).copy(), v)
-    axpy_outer(np.zeros((2, 64), np.uint64), 0, r, x)
+    fold_rows(ints, zero[None], x[:, :1, None].copy(), x[:, :1, None].copy(), 16)
+    dot_rows(ints, zero, x)
+    outer(x, x, 64)
     combine_rows(x[:, None, :4].copy(), ints.reshape(4, 8, 2))
     combine_rows(x[:, None, :4].copy(), x[0].reshape(4, 8, 2).copy())

@@ -9,10 +9,10 @@ into pieces for a pool of THREADS threads.  Sums are accumulated as separate low
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from numba import config, njit
 from zkcert.core.field import F, U64Array
 
 IntArray = npt.NDArray[Any]
+T, R = TypeVar("T"), TypeVar("R")
 
 THREADS = len(os.sched_getaffinity(0))
 MAX_GRAIN = 1 << 62  # tests lower it to cut small inputs too
@@ -119,6 +120,15 @@ def spread(kernel: Callable[..., Any], size: int, grain: int, *args: Any) -> lis
         return [kernel(*args, 0, size)]
     cuts = [size * k // pieces for k in range(pieces + 1)]
     return list(pool().map(lambda start, stop: kernel(*args, start, stop), cuts[:-1], cuts[1:]))
+
+
+def parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The values of `work`, which must not use the pool itself, on all items."""
+    pieces = 4 * THREADS
+    out: list[R] = [None] * len(items)  # type: ignore[list-item]
+    for k, part in enumerate(pool().map(lambda k: [work(item) for item in items[k::pieces]], range(pieces))):
+        out[k::pieces] = part
+    return out
 
 
 def sums(results: list[tuple[int, ...]]) -> list[F]:
