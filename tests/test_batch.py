@@ -7,13 +7,13 @@ import pytest
 
 from circuits.ir import Circuit, Digit, balanced, ceil_log2, unsigned
 from circuits.layout import Layout
-from circuits.protocol import Claim, Functional, Span, Term, weight_at
+from circuits.protocol import Claim, Functional, Span, Term, run_sums, weight_at
 from prover import batch, weights
 from prover.batch import Batch, Entries
 from tests.toys import random_f_array, random_fs
 from zkcert.core import field as ff
 from zkcert.core.code import MASK_ROWS, MatrixCode
-from zkcert.core.field import F
+from zkcert.core.field import F, P
 
 
 class DenseBatch:
@@ -175,3 +175,12 @@ def test_entries_get_their_neighbours_and_keep_their_order():
     entries.bind(F(2))
     assert entries.index.tolist() == [2, 4]
     assert entries.x[0].tolist() == [4, 2]
+
+
+def test_run_sums_are_sums_of_runs():
+    rng = np.random.default_rng(2)
+    x = random_f_array(rng, 11)
+    x[:, 4:] = P - 1
+    values = ff.f_list(x)
+    want = [sum(run, F.ZERO) for run in (values[:1], values[1:4], values[4:])]
+    assert ff.f_list(run_sums(x, [1, 3, 7])) == want
