@@ -78,13 +78,6 @@ def test_bind(rng, m):
     equal(kernels.bind(x, F(P - 1, P - 1), F.ONE), twins.bind(x, F(P - 1, P - 1), F.ONE))
 
 
-@pytest.mark.parametrize("m", LENGTHS)
-@pytest.mark.parametrize("dtype, bits", [(np.int32, 31), (np.int64, 60)])
-def test_bind_int(rng, m, dtype, bits):
-    x, r = integers(rng, bits, m, dtype=dtype), scalar(rng)
-    equal(kernels.bind_int(x, r), twins.bind_int(x, r))
-
-
 @pytest.mark.parametrize("m", [2, 4, 34, 64, 130, 1026])
 @pytest.mark.parametrize("shift", [None, 0, 1, 2, 5, 7, 9, 20])
 def test_product_round(rng, m, shift):
@@ -103,20 +96,6 @@ def test_product_round_rejects_bad_lengths(rng):
     for m, n in ((3, 3), (4, 2)):
         with pytest.raises(ValueError, match="length"):
             kernels.product_round(None, 0, field(rng, m), field(rng, n))
-
-
-@pytest.mark.parametrize("m", LENGTHS)
-def test_product_round_int(rng, m):
-    x, w = integers(rng, 31, m, dtype=np.int32), field(rng, m, extreme=True)
-    assert kernels.product_round_int(x, w) == twins.product_round_int(x, w)
-
-
-def test_product_round_int_with_extreme_values():
-    x, w = np.full(1000, -(1 << 31), np.int32), np.full((2, 1000), P - 1, np.uint64)
-    w[:, ::2] = 0
-    x[1::2] = (1 << 31) - 1
-    for y in (x, x[::-1].copy()):
-        assert kernels.product_round_int(y, w) == twins.product_round_int(y, w)
 
 
 @pytest.mark.parametrize("starts", [[0], [0, 1], [0, 5, 6, 40], [0, 0, 7, 7, 99]])
@@ -306,7 +285,6 @@ def test_views_and_read_only_arrays(rng):
         assert kernels.product_round(view, 0, x, y) == twins.product_round(strided, 0, x, y)
         assert kernels.product_round(None, 0, view, reverse) == twins.product_round(None, 0, strided, reverse)
     digits = integers(rng, 31, 6, 20, dtype=np.int32)
-    equal(kernels.bind_int(digits[::2, 3], r), twins.bind_int(digits[::2, 3], r))
     for part in (digits.T[None], digits.T[:, :, None], digits[None, ::2, ::-1]):
         v = field(rng, 2, part.shape[1])
         equal(kernels.fold_matrix(part, v), twins.fold_matrix(part, v))

@@ -31,20 +31,12 @@ def bind(x, r, fill):
     return f_array([a + r * (b - a) for a, b in _pairs(f_list(x), fill)])
 
 
-def bind_int(x, r):
-    return bind(f_array([F(int(v)) for v in x]), r, F.ZERO)
-
-
 def product_round(e, shift, a, b):
     pairs = list(zip(_pairs(f_list(a), F.ZERO), _pairs(f_list(b), F.ZERO), strict=True))
     weights = [F.ONE] * len(pairs) if e is None else [f_list(e)[i >> shift] for i in range(len(pairs))]
     t0 = _sum(w * a0 * b0 for w, ((a0, _), (b0, _)) in zip(weights, pairs, strict=True))
     tinf = _sum(w * (a1 - a0) * (b1 - b0) for w, ((a0, a1), (b0, b1)) in zip(weights, pairs, strict=True))
     return t0, tinf
-
-
-def product_round_int(x, w):
-    return product_round(None, 0, f_array([F(int(v)) for v in x]), w)
 
 
 def leaf_denominators(x, seg_starts, seg_shift, seg_class, alpha):

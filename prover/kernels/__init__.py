@@ -14,8 +14,8 @@ from zkcert.core.field import F
 from .encode import encode_rows
 from .fold import dot_rows, fold_rows, outer
 from .matrix import combine_rows, fold_matrix, fold_matrix_f
-from .product import product_round, product_round_int
-from .tables import bind, bind_int, eq_levels
+from .product import product_round
+from .tables import bind, eq_levels
 from .tree import fraction_layer, fraction_round, leaf_denominators, split_children
 
 
@@ -31,11 +31,9 @@ def warm_up() -> None:
     ints = np.arange(64, dtype=np.int32)
     (e,) = eq_levels([r] * 5, 32)[-1:]
     bind(x, r, one)
-    bind_int(ints, r)
     product_round(None, 0, x, x)
     product_round(e, 0, x, x)
     product_round(e, 2, x, x)
-    product_round_int(ints, x)
     zero = np.zeros(1, np.int64)
     fraction_layer(x, leaf_denominators(ints, zero, zero, zero, r))
     fraction_round((x, x), split_children(np.repeat(x, 2, axis=1), one), e, r)
