@@ -35,7 +35,7 @@ from .ir import (
     View,
     ceil_log2,
 )
-from .layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
+from .layout import Block, Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
 
 U64 = NDArray[np.uint64]
 Vectors = Mapping[str, U64]
@@ -416,13 +416,9 @@ def range_check(ch: Channel, oracle: Oracle, layout: Layout) -> list[Claim]:
 # ------------------------------------------------------------------------------------------------ batching
 
 
-def block_vectors(layout: Layout, term: Term, block: int) -> list[U64]:
-    """The vectors of the inner axes restricted to a block of columns, each at most the padded length of its axis."""
-    place, out = layout.places[term.tensor], list(term.vecs[1:])
-    if term.tensor.split:
-        start, length = place.blocks[block]
-        out[term.tensor.split - 1] = out[term.tensor.split - 1][:, start : start + (1 << length)]
-    return out
+def block_vectors(term: Term, block: Block) -> list[U64]:
+    """The vectors of the inner axes restricted to a block; shorter than its axes where these are padded."""
+    return [v[:, start : start + (1 << bits)] for v, (start, bits) in zip(term.vecs[1:], block.axes, strict=True)]
 
 
 class AxisDots:
@@ -482,9 +478,9 @@ def weight_at(layout: Layout, claims: Sequence[Claim], weights: Sequence[F], z: 
             total = total + weight * span_at(layout, span, z)
         for term in claim.functional.terms:
             digits = len(term.tensor.digits)
-            for b, axis_bits in enumerate(layout.places[term.tensor].axis_bits):
-                position, numbers = len(z) - sum(axis_bits), []
-                for vec, bits in zip(block_vectors(layout, term, b), axis_bits, strict=True):
+            for b, block in enumerate(layout.places[term.tensor].blocks):
+                position, numbers = len(z) - block.bits, []
+                for vec, (_, bits) in zip(block_vectors(term, block), block.axes, strict=True):
                     numbers.append(dots.number(vec, position, bits))
                     position += bits
                 factors.append(numbers)
@@ -508,10 +504,14 @@ def weight_at(layout: Layout, claims: Sequence[Claim], weights: Sequence[F], z: 
 def span_at(layout: Layout, span: Span, z: list[F]) -> F:
     """sum_{i < count} eq(point, i) eq(z, start + i)."""
     n = len(z)
-    point = [F.ZERO] * (n - len(span.point)) + list(span.point)
-    if span.start == 0:
-        return prefix_eq2(point, z, span.count)
-    bits = layout.multiplicity_bits
+    bits = len(span.point)
+    if span.start % (1 << bits) == 0:
+        bit = [(span.start >> (n - 1 - j)) & 1 for j in range(n - bits)]
+        head = F.ONE
+        for b, r in zip(bit, z, strict=False):
+            head = head * (r if b else 1 - r)
+        return head * prefix_eq2(list(span.point), z[n - bits :], span.count)
+    point, bits = [F.ZERO] * (n - bits) + list(span.point), layout.multiplicity_bits
     full, cut = ff.eq_eval(point[n - bits :], z[n - bits :]), n - bits
     blocks = np.arange(-(-span.count >> bits))
     heads = ff.f_mul(eq_at(point[:cut], blocks), eq_at(z[:cut], blocks + (span.start >> bits)))

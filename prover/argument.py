@@ -16,7 +16,7 @@ from zkcert.core.transcript import Transcript
 
 from .channel import Pads, ProverChannel
 from .commit import MatrixCommitment, UnluckyMasks
-from .oracle import ProverOracle, place_digits
+from .oracle import ProverOracle, count_multiplicities
 from .pads import PadCommitment
 
 
@@ -44,8 +44,9 @@ def attempt(layout: Layout, witness: Witness, transcript: Transcript, phase: Pha
     """One run with randomness of its own; raises UnluckyMasks if the masking rows' weights are dependent."""
     code = matrix_code(layout.data_end)
     secret = secrets.token_bytes(32)
-    with phase("layout"):
-        x = place_digits(layout, witness)
+    x = witness.x
+    with phase("multiplicities"):
+        count_multiplicities(layout, x)
         pads = Pads.draw(secret, *message_counts(layout, code.variables))
     with phase("commit"):
         matrix = MatrixCommitment(x, code, secret)

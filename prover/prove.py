@@ -60,14 +60,16 @@ def prove_statement(
         rho = dataset.rho(indices).reshape(*shape, -1)
         hashes = dataset.sample_hashes(indices)
         cert = certificate(statement, model, hashes)
+        layout = cert.close(statement.tau)
         witness, trace = cert.execute(samples, rho)
     if check is not None:
         with phase("reference"):
             check(trace, dataset.images(indices), dataset.labels(indices))
     if reveal_score:
         statement = replace(statement, variance=trace.variance)
-    layout = cert.close(statement.tau, statement.variance)
     cert.threshold(witness, trace)
+    if statement.variance is not None:
+        cert.reveal(statement.variance)
     order = sorted(range(len(indices)), key=indices.__getitem__)
     multiproof = dataset.multiproof([indices[i] for i in order])
     transcript = start_transcript(statement, model, hashes, multiproof, layout)

@@ -79,11 +79,12 @@ class _Collector:
             spans += [(weight, span) for span in claim.functional.spans]
         self.groups: list[Group] = []
         for tensor, place in layout.places.items():
-            for b, axis_bits in enumerate(place.axis_bits):
-                group = Group(place.positions[b].ravel(), sum(axis_bits), inner_bits(axis_bits))
+            for block, positions in zip(place.blocks, place.positions, strict=True):
+                axis_bits = [bits for _, bits in block.axes]
+                group = Group(positions.ravel(), block.bits, inner_bits(axis_bits))
                 self.groups.append(group)
                 for weight, term in terms.get(tensor, ()):
-                    self._add_term(group, axis_bits, weight, term, block_vectors(layout, term, b))
+                    self._add_term(group, axis_bits, weight, term, block_vectors(term, block))
         self.groups += self._multiplicities()
         for number, (weight, span) in enumerate(spans):
             self._add_span(number, weight, span)

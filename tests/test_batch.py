@@ -47,12 +47,10 @@ def dense_weights(layout, claims, weights):
             part[...] = ff.f_add(part, ff.f_mul_scalar(eq, weight))
         for term in claim.functional.terms:
             place = layout.places[term.tensor]
-            for b, (start, length) in enumerate(place.blocks):
+            for b, block in enumerate(place.blocks):
                 base = ff.f_array([weight])
-                for axis, bits in enumerate(place.axis_bits[b], 1):
-                    vec = term.vecs[axis]
-                    if axis == term.tensor.split:
-                        vec = vec[:, start : start + (1 << length)]
+                for axis, (start, bits) in enumerate(block.axes, 1):
+                    vec = term.vecs[axis][:, start : start + (1 << bits)]
                     padded = np.zeros((2, 1 << bits), np.uint64)
                     padded[:, : vec.shape[1]] = vec
                     base = ff.f_mul(base[:, :, None], padded[:, None, :]).reshape(2, -1)
@@ -72,13 +70,12 @@ DIGITS = [
 
 
 def random_layout(rng):
-    """Tensors with and without inner axes, unrolled, split; long columns and single entries."""
+    """Tensors with and without inner axes, unrolled, cut into blocks or padded; long columns and single entries."""
     c = Circuit()
     for i in range(int(rng.integers(1, 9))):
         shape = [int(n) for n in rng.integers(1, 12, rng.integers(0, 4))]
-        split = int(rng.integers(1, len(shape) + 1)) if shape and rng.random() < 0.4 else None
-        c.tensor(f"t{i}", int(rng.integers(1, 5)), shape, DIGITS[int(rng.integers(3))], split=split)
-    return Layout(c)
+        c.tensor(f"t{i}", int(rng.integers(1, 5)), shape, DIGITS[int(rng.integers(3))])
+    return Layout(c, smallest_cut=int(rng.choice([2, 1 << 6, 1 << 12])))
 
 
 def random_claims(layout, rng):
@@ -90,7 +87,7 @@ def random_claims(layout, rng):
             vecs = tuple(v if rng.random() < 0.5 else random_f_array(rng, v.shape[1]) for v in shared)
             digits = rng.permutation(len(t.digits))[: int(rng.integers(1, len(t.digits) + 1))].tolist()
             claims.append(Functional((Term(t, dict(zip(digits, random_fs(rng, len(digits)), strict=True)), vecs),)))
-    longest = max(sum(bits) for place in layout.places.values() for bits in place.axis_bits)
+    longest = max(block.bits for place in layout.places.values() for block in place.blocks)
     step = 1 << longest + int(rng.integers(0, 3))
     starts = [0] if rng.random() < 0.3 else range(0, layout.digit_count, step)
     counts = [layout.digit_count] if len(starts) == 1 else [min(step, layout.digit_count - s) for s in starts]
