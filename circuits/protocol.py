@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import gcd
 from typing import Protocol
 
@@ -35,7 +36,7 @@ from .ir import (
     View,
     ceil_log2,
 )
-from .layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
+from .layout import Block, Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
 
 U64 = NDArray[np.uint64]
 Vectors = Mapping[str, U64]
@@ -118,6 +119,9 @@ class BatchOracle(Protocol):
     def bind(self, r: F) -> None: ...
 
     def final(self) -> F | None: ...
+
+    def weight(self) -> F | None:
+        """`weight_at`, which a prover has at hand after the last round."""
 
 
 class Oracle(Protocol):
@@ -523,41 +527,89 @@ def table_claim(ch: Channel, oracle: Oracle, layout: Layout, alpha: F, roots: Fr
 # ------------------------------------------------------------------------------------------------ batching
 
 
+def block_vectors(term: Term, block: Block) -> list[U64]:
+    """The vectors of the inner axes restricted to a block; shorter than its axes where these are padded."""
+    return [v[:, start : start + (1 << bits)] for v, (start, bits) in zip(term.vecs[1:], block.axes, strict=True)]
+
+
+class AxisDots:
+    """Inner products of vectors of tensor axes with eq(z[position:position + bits], .), all at once in the end."""
+
+    def __init__(self, z: list[F]) -> None:
+        self.z = z
+        self.known: dict[tuple[object, ...], int] = {}
+        self.parts: dict[tuple[int, int], list[tuple[int, U64]]] = {}
+
+    def number(self, vec: U64, position: int, bits: int) -> int:
+        """The number of <vec, eq>, vec (2, n <= 2^bits) alive until `values`; equal views of one array share it."""
+        memory = vec.__array_interface__["data"]
+        key = (memory, vec.strides, vec.shape[1], position, bits)
+        if key not in self.known:
+            self.known[key] = len(self.known)
+            self.parts.setdefault((position, bits), []).append((self.known[key], vec))
+        return self.known[key]
+
+    def values(self) -> U64:
+        """F array (2, count + 1): the inner products by number, and 1."""
+        out = np.zeros((2, len(self.known) + 1), np.uint64)
+        out[0, -1] = 1
+        for (position, bits), parts in self.parts.items():
+            eq = ff.eq_table(self.z[position : position + bits])
+            for k in range(0, len(parts), step := 1 + (1 << 20 >> bits)):
+                vecs = np.zeros((2, len(parts[k : k + step]), 1 << bits), np.uint64)
+                for row, (_, vec) in enumerate(parts[k : k + step]):
+                    vecs[:, row, : vec.shape[1]] = vec
+                out[:, [number for number, _ in parts[k : k + step]]] = ff.f_matvec(vecs, eq)
+        return out
+
+
+def run_sums(x: U64, lengths: Sequence[int]) -> U64:
+    """Sums (2, k) of consecutive runs of x (2, n) of the given positive lengths, which add up to n."""
+    first = np.cumsum([0, *lengths[:-1]])
+    low = np.add.reduceat(x & np.uint64((1 << 32) - 1), first, axis=1)
+    high = np.add.reduceat(x >> np.uint64(32), first, axis=1)
+    return ff.fp_add(ff.fp_mul(high, np.array(1 << 32, np.uint64)), low)
+
+
 def weight_at(layout: Layout, claims: Sequence[Claim], weights: Sequence[F], z: list[F]) -> F:
-    """The multilinear extension at z of the combined weight vector sum_j weights[j] * functional_j."""
-    heads = column_heads(layout, z)
-    tables: dict[tuple[int, int], U64] = {}
-    dots: dict[tuple[int, int, int, int], F] = {}
+    """The multilinear extension at z of the combined weight vector sum_j weights[j] * functional_j.
 
-    def dot(vec: U64, position: int, bits: int, start: int) -> F:
-        """<vec[start:], eq(z[position:position + bits], .)>, remembered: claims share their vectors."""
-        key = (id(vec), position, bits, start)
-        if key not in dots:
-            if (position, bits) not in tables:
-                tables[position, bits] = ff.eq_table(z[position : position + bits])
-            part = vec[:, start : start + (1 << bits)]
-            dots[key] = ff.f_dot(part, tables[position, bits][:, : part.shape[1]])
-        return dots[key]
-
+    A term contributes, per block of its tensor, <its heads, eq(z, .) of the columns> times one inner product per axis.
+    """
     total = F.ZERO
-    for claim, w in zip(claims, weights, strict=True):
-        value = F.ZERO
+    dots, columns = AxisDots(z), column_heads(layout, z)
+    coefs: list[F] = []  # of each term's digits, with the claim's weight
+    unrolls: list[U64] = []  # each term's first vector, once per digit
+    sizes: list[int] = []  # of each term's heads
+    eqs: list[U64] = []  # from here on one entry per term and block
+    owners: list[int] = []
+    factors: list[list[int]] = []
+    for claim, weight in zip(claims, weights, strict=True):
         for span in claim.functional.spans:
-            value = value + span_at(layout, span, z)
+            total = total + weight * span_at(layout, span, z)
         for term in claim.functional.terms:
-            place = layout.places[term.tensor]
-            digits = sorted(term.coefs)
-            coefs = ff.f_array([term.coefs[d] for d in digits])
-            for b, block in enumerate(place.blocks):
-                position, low = len(z) - block.bits, F.ONE
-                for axis, (start, bits) in enumerate(block.axes, 1):
-                    low = low * dot(term.vecs[axis], position, bits, start)
+            digits = len(term.tensor.digits)
+            for b, block in enumerate(layout.places[term.tensor].blocks):
+                position, numbers = len(z) - block.bits, []
+                for vec, (_, bits) in zip(block_vectors(term, block), block.axes, strict=True):
+                    numbers.append(dots.number(vec, position, bits))
                     position += bits
-                head = ff.f_mul(heads[term.tensor, b][:, digits], term.vecs[0][:, None, :])
-                head = ff.f_mul(head, coefs[:, :, None])
-                value = value + low * ff.f_item(ff.f_sum(head.reshape(2, -1)))
-        total = total + w * value
-    return total
+                factors.append(numbers)
+                eqs.append(columns[term.tensor, b].reshape(2, -1))
+                owners.append(len(sizes))
+            coefs += [weight * term.coefs[d] if d in term.coefs else F.ZERO for d in range(digits)]
+            unrolls += [term.vecs[0]] * digits
+            sizes.append(digits * term.tensor.unroll)
+    if not owners:
+        return total
+    repeats = [v.shape[1] for v in unrolls]
+    heads = ff.f_mul(np.repeat(ff.f_array(coefs), repeats, axis=1), np.concatenate(unrolls, axis=1))
+    parts = np.split(heads, np.cumsum(sizes), axis=1)
+    terms = ff.f_mul(np.concatenate([parts[i] for i in owners], axis=1), np.concatenate(eqs, axis=1))
+    sums, values = run_sums(terms, [v.shape[1] for v in eqs]), dots.values()
+    for column in zip_longest(*factors, fillvalue=-1):
+        sums = ff.f_mul(sums, values[:, list(column)])
+    return total + ff.f_item(ff.f_sum(sums))
 
 
 def span_at(layout: Layout, span: Span, z: list[F]) -> F:
@@ -597,7 +649,9 @@ def batch(ch: Channel, oracle: Oracle, layout: Layout, claims: Sequence[Claim], 
         claim = next_claim(ch, claim, t0, tinf, rho, None)
         z.insert(0, rho)
     value = ch.reveal("opened", prover.final())
-    w = weight_at(layout, claims, weights, z)
+    w = prover.weight()
+    if w is None:
+        w = weight_at(layout, claims, weights, z)
     ch.assert_zero(ch.tape.linear([(F.ONE, claim)], -value * w), "batch")
     return z
 

@@ -1,8 +1,15 @@
-"""The prover's side of the last sum-check, which joins all claims on X."""
+"""The prover's side of the last sum-check, which joins all claims on X.
+
+Neither the combined weight vector W nor folded copies of X are written down. While the inner variables of a group of
+columns are bound, its share of the round polynomials needs nothing of X but the contractions with heads and outer
+vectors: one pass over the digits. A second pass contracts the inner index with the challenges; what is left of X, one
+entry per column and outer index, is bound entry by entry.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,77 +21,129 @@ from zkcert.core.code import MatrixCode
 from zkcert.core.field import F
 
 from . import kernels
+from .kernels.arith import parallel
+from .kernels.fold import LONGEST_ROW_BITS
+from .weights import group_weights
 
 U64 = NDArray[np.uint64]
-SPAN_BLOCK_BITS = 16
+I64 = NDArray[np.int64]
+
+
+class Entries:
+    """Entries of X and W with their indices at the present level, in order; all others are zero in X or W."""
+
+    def __init__(self) -> None:
+        self.index: I64 = np.empty(0, np.int64)
+        self.x: U64 = np.empty((2, 0), np.uint64)
+        self.w: U64 = np.empty((2, 0), np.uint64)
+
+    def add(self, index: I64, x: U64, w: U64) -> None:
+        """More entries: index int64 (n,) in any order, not present yet; x, w (2, n)."""
+        index = np.concatenate((self.index, index))
+        order = np.argsort(index, kind="stable")
+        self.index = index[order]
+        self.x, self.w = (np.concatenate(pair, axis=1)[:, order] for pair in ((self.x, x), (self.w, w)))
+
+    def complete(self) -> None:
+        """Give every entry its neighbour: entries 2i and 2i + 1 then lie side by side."""
+        paired = self.index[:-1] ^ 1 == self.index[1:]
+        alone = np.ones(len(self.index), np.bool_)
+        alone[:-1] &= ~paired
+        alone[1:] &= ~paired
+        if alone.any():
+            zero = np.zeros((2, np.count_nonzero(alone)), np.uint64)
+            self.add(self.index[alone] ^ 1, zero, zero)
+
+    def bind(self, r: F) -> None:
+        self.index = self.index[::2] >> 1
+        self.x, self.w = kernels.bind(self.x, r, F.ZERO), kernels.bind(self.w, r, F.ZERO)
+
+
+class Waiting(NamedTuple):
+    """What a group needs once its inner variables are bound; see `Group`."""
+
+    inner_bits: int
+    rows: I64
+    heads: U64
+    outer: U64
 
 
 class Batch:
-    """The combined weight vector W and the sum-check of <X, W>; the masking rows join when rows are single entries."""
+    """The sum-check of <X, W>; the masking rows join when rows are single entries."""
 
-    def __init__(self, x: NDArray[np.int32], masks: U64, weights: U64, code: MatrixCode) -> None:
-        self.x, self.masks, self.w, self.code = x, masks, weights, code
-        self.table: U64 | None = None
-        self.round_number = 0
+    def __init__(
+        self,
+        layout: Layout,
+        x: NDArray[np.int32],
+        masks: U64,
+        claims: Sequence[Claim],
+        weights: Sequence[F],
+        code: MatrixCode,
+    ) -> None:
+        """x: int32 (data_end,) digits and multiplicities; masks: F rows (2, 4, width)."""
+        self.x, self.masks, self.code = x, masks, code
+        # Longest first: the groups that are bound to a single entry are always the last ones.
+        groups = sorted(group_weights(layout, claims, weights), key=lambda group: -group.inner_bits)
+        self.waiting = [Waiting(g.inner_bits, g.rows(), g.factor(0), g.factor(1)) for g in groups]
+        folds = parallel(self._fold, self.waiting)
+        inner = [g.factor(2).reshape(2, -1) for g in groups]
+        self.x_table, self.w_table = np.concatenate(folds, axis=1), np.concatenate(inner, axis=1)
+        self.entries = Entries()
+        self.point: list[F] = []
+        self._arrive()
+
+    def _fold(self, group: Waiting) -> U64:
+        """X contracted with heads and outer vectors, (2, m * 2^inner_bits); not needed if there is nothing to bind."""
+        if not group.inner_bits:
+            return np.zeros((2, group.heads.shape[1]), np.uint64)
+        table = kernels.fold_rows(self.x, group.rows, group.heads, group.outer, 1 << group.inner_bits)
+        return table.reshape(2, -1)
 
     def round(self) -> tuple[F, F]:
-        if self.table is None:
-            return kernels.product_round_int(self.x, self.w)
-        x, w = self.table, self.w
-        if x.shape[1] % 2:
-            x, w = (np.concatenate([v, np.zeros((2, 1), np.uint64)], axis=1) for v in (x, w))
-            self.table, self.w = x, w
-        return kernels.product_round(None, 0, x, w)
+        self.entries.complete()
+        t0, tinf = kernels.product_round(None, 0, self.x_table, self.w_table)
+        u0, uinf = kernels.product_round(None, 0, self.entries.x, self.entries.w)
+        return t0 + u0, tinf + uinf
 
     def bind(self, r: F) -> None:
-        if self.table is None:
-            self.table = kernels.bind_int(self.x, r)
+        self.x_table, self.w_table = (kernels.bind(v, r, F.ZERO) for v in (self.x_table, self.w_table))
+        self.entries.bind(r)
+        if not self.point:
             lanes = ff.f_sub(ff.f_from_fp(self.masks[1]), ff.f_from_fp(self.masks[0]))
             self.masks = ff.f_add(ff.f_from_fp(self.masks[0]), ff.f_mul_scalar(lanes, r))
-        else:
-            self.table = kernels.bind(self.table, r, F.ZERO)
-            if self.round_number <= self.code.row_bits:
-                flat = np.ascontiguousarray(self.masks).reshape(2, -1)
-                self.masks = kernels.bind(flat, r, F.ZERO).reshape(2, self.masks.shape[1], -1)
-        self.w = kernels.bind(self.w, r, F.ZERO)
-        self.round_number += 1
-        if self.round_number == self.code.row_bits + 1:
-            # One entry per row is left: put the masking rows in their place, with weight zero.
-            rows = np.zeros((2, self.code.rows), np.uint64)
-            rows[:, : self.table.shape[1]] = self.table
-            rows[:, self.code.mask_row :] = self.masks[:, :, 0]
-            w = np.zeros((2, self.code.rows), np.uint64)
-            w[:, : self.w.shape[1]] = self.w
-            self.table, self.w = rows, w
+        elif len(self.point) <= self.code.row_bits:
+            flat = np.ascontiguousarray(self.masks).reshape(2, -1)
+            self.masks = kernels.bind(flat, r, F.ZERO).reshape(2, self.masks.shape[1], -1)
+        self.point.insert(0, r)
+        self._arrive()
+
+    def _arrive(self) -> None:
+        """Groups whose inner variables are bound, and the masking rows when they are single entries, become entries."""
+        level, low = len(self.point), min(len(self.point), LONGEST_ROW_BITS)
+        high, eq = (ff.eq_table(part) for part in (self.point[: level - low], self.point[level - low :]))
+        arrived = []
+        while self.waiting and self.waiting[-1].inner_bits == level:
+            group = self.waiting.pop()
+            count, rows = group.heads.shape[1], group.rows.ravel()
+            bound = self.w_table[:, -count:, None]
+            self.x_table, self.w_table = self.x_table[:, :-count], self.w_table[:, :-count]
+            parts = rows[:, None] + (np.arange(1 << level - low) << low)
+            x = kernels.dot_rows(self.x, parts.ravel(), eq).reshape(2, len(rows), -1, 1)
+            heads = np.ascontiguousarray(ff.f_mul(group.heads, bound).swapaxes(1, 2))
+            w = kernels.fold_matrix_f(group.outer[:, None], heads)
+            arrived.append((rows >> level, kernels.fold_matrix_f(x, high[:, None]).reshape(2, -1), w.reshape(2, -1)))
+        if level == self.code.row_bits + 1:
+            index = np.arange(self.code.mask_row, self.code.rows)
+            masks = self.masks.reshape(2, -1)
+            arrived.append((index, masks, np.zeros_like(masks)))
+        if arrived:
+            index, x, w = zip(*arrived, strict=True)
+            self.entries.add(np.concatenate(index), np.concatenate(x, axis=1), np.concatenate(w, axis=1))
 
     def final(self) -> F:
-        assert self.table is not None
-        return ff.f_item(self.table, 0)
+        """X~ at the point of all challenges."""
+        return ff.f_item(self.entries.x, 0)
 
-
-def combined_weights(layout: Layout, claims: Sequence[Claim], weights: Sequence[F]) -> U64:
-    """sum_j weights[j] functional_j as a vector (2, data_end)."""
-    w = np.zeros((2, layout.data_end), np.uint64)
-    for claim, weight in zip(claims, weights, strict=True):
-        for span in claim.functional.spans:
-            low = min(SPAN_BLOCK_BITS, len(span.point))
-            head = ff.eq_table(span.point[: len(span.point) - low])
-            block = kernels.eq_levels(list(span.point[len(span.point) - low :]), 1 << low)[-1]
-            for i, start in enumerate(range(0, span.count, 1 << low)):
-                part = np.ascontiguousarray(block[:, : span.count - start])
-                kernels.axpy_outer(w, span.start + start, weight * ff.f_item(head, i), part)
-        for term in claim.functional.terms:
-            place = layout.places[term.tensor]
-            for b, block in enumerate(place.blocks):
-                base = np.array([[[1]], [[0]]], np.uint64).reshape(2, 1)
-                for axis, (start, bits) in enumerate(block.axes, 1):
-                    vec = term.vecs[axis][:, start : start + (1 << bits)]
-                    padded = np.zeros((2, 1 << bits), np.uint64)
-                    padded[:, : vec.shape[1]] = vec
-                    base = ff.f_mul(base[:, :, None], padded[:, None, :]).reshape(2, -1)
-                for d, coef in term.coefs.items():
-                    for u in range(term.tensor.unroll):
-                        c = weight * coef * ff.f_item(term.vecs[0], u)
-                        if c:
-                            kernels.axpy_outer(w, int(place.positions[b][d, u]), c, base)
-    return w
+    def weight(self) -> F:
+        """W~ at the same point."""
+        return ff.f_item(self.entries.w, 0)

@@ -16,7 +16,7 @@ from zkcert.core.field import F
 from zkcert.errors import ProofRejected, UnusableInput
 
 from . import kernels
-from .batch import Batch, combined_weights
+from .batch import Batch
 from .channel import ProverChannel
 from .products import Products
 from .tables import functional_value
@@ -60,7 +60,7 @@ class ProverOracle:
         return table_tree(self.layout, self.x, alpha)
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Batch:
-        return Batch(self.x, self.masks, combined_weights(self.layout, claims, weights), self.code)
+        return Batch(self.layout, self.x, self.masks, claims, weights, self.code)
 
 
 def count_multiplicities(layout: Layout, x: NDArray[np.int32]) -> None:

@@ -78,13 +78,6 @@ def test_bind(rng, m):
     equal(kernels.bind(x, F(P - 1, P - 1), F.ONE), twins.bind(x, F(P - 1, P - 1), F.ONE))
 
 
-@pytest.mark.parametrize("m", LENGTHS)
-@pytest.mark.parametrize("dtype, bits", [(np.int32, 31), (np.int64, 60)])
-def test_bind_int(rng, m, dtype, bits):
-    x, r = integers(rng, bits, m, dtype=dtype), scalar(rng)
-    equal(kernels.bind_int(x, r), twins.bind_int(x, r))
-
-
 @pytest.mark.parametrize("m", [2, 4, 34, 64, 130, 1026])
 @pytest.mark.parametrize("shift", [None, 0, 1, 2, 5, 7, 9, 20])
 def test_product_round(rng, m, shift):
@@ -103,20 +96,6 @@ def test_product_round_rejects_bad_lengths(rng):
     for m, n in ((3, 3), (4, 2)):
         with pytest.raises(ValueError, match="length"):
             kernels.product_round(None, 0, field(rng, m), field(rng, n))
-
-
-@pytest.mark.parametrize("m", LENGTHS)
-def test_product_round_int(rng, m):
-    x, w = integers(rng, 31, m, dtype=np.int32), field(rng, m, extreme=True)
-    assert kernels.product_round_int(x, w) == twins.product_round_int(x, w)
-
-
-def test_product_round_int_with_extreme_values():
-    x, w = np.full(1000, -(1 << 31), np.int32), np.full((2, 1000), P - 1, np.uint64)
-    w[:, ::2] = 0
-    x[1::2] = (1 << 31) - 1
-    for y in (x, x[::-1].copy()):
-        assert kernels.product_round_int(y, w) == twins.product_round_int(y, w)
 
 
 @pytest.mark.parametrize("starts", [[0], [0, 1], [0, 5, 6, 40], [0, 0, 7, 7, 99]])
@@ -239,22 +218,61 @@ def test_fold_matrix_beyond_one_tile(rng):
     equal(kernels.fold_matrix_f(y, v), twins.fold_matrix_f(y, v))
 
 
-@pytest.mark.parametrize("m", LENGTHS)
-def test_axpy_outer(rng, m):
-    w, base, coef = field(rng, m + 9, extreme=True), field(rng, m, extreme=True), scalar(rng)
-    for pos in (0, 4, 9):
-        expected = twins.axpy_outer(w, pos, coef, base)
-        kernels.axpy_outer(w, pos, coef, base)
-        equal(w, expected)
+@pytest.mark.parametrize("m, n, width", [(1, 1, 1), (3, 1, 4), (2, 5, 8), (1, 8, 8), (4, 3, 3), (5, 33, 64)])
+def test_outer(rng, m, n, width):
+    x, y = field(rng, m, extreme=True), field(rng, n, extreme=True)
+    equal(kernels.outer(x, y, width), twins.outer(x, y, width))
 
 
-def test_axpy_outer_rejects_a_range_outside(rng):
-    w, base = field(rng, 8), field(rng, 4)
-    for pos in (-1, 5):
-        with pytest.raises(ValueError, match="range"):
-            kernels.axpy_outer(w, pos, F.ONE, base)
-    with pytest.raises(ValueError, match="contiguous"):
-        kernels.axpy_outer(w[:, ::2], 0, F.ONE, base)
+def test_outer_rejects_a_long_vector(rng):
+    with pytest.raises(ValueError, match="longer"):
+        kernels.outer(field(rng, 2), field(rng, 5), 4)
+
+
+@pytest.mark.parametrize("bits", [1, 22, 24, 25, 31])
+@pytest.mark.parametrize(
+    "columns, o, rows, inner", [(1, 1, 1, 1), (2, 3, 2, 4), (5, 1, 3, 16), (3, 4, 1, 7), (2, 2, 2, 520)]
+)
+def test_fold_rows(rng, bits, columns, o, rows, inner):
+    x = integers(rng, bits, columns * o * inner + 9, dtype=np.int32)
+    starts = rng.permutation(columns * o).reshape(columns, o) * inner + 9
+    heads, vec = field(rng, rows, columns, extreme=True), field(rng, rows, o, extreme=True)
+    equal(kernels.fold_rows(x, starts, heads, vec, inner), twins.fold_rows(x, starts, heads, vec, inner))
+
+
+def test_fold_rows_of_many_equal_extremes():
+    """More rows than a tile holds, at the limits of the digits and of the limbs; one large digit among small ones."""
+    for value in (-(1 << 31), (1 << 31) - 1, 1 << 24, (1 << 24) - 1, -(1 << 24)):
+        for coef in (P - 1, (P - 1) // 2, (P + 1) // 2, (1 << 60) - 1, 1 << 59, (1 << 20) - 1, 1 << 19):
+            x = np.full(520 * 3, value, np.int32)
+            heads, one = np.full((2, 1, 520), coef, np.uint64), np.array([[[1]], [[0]]], np.uint64)
+            starts = np.arange(520)[:, None] * 3
+            assert kernels.fold_rows(x, starts, heads, one, 3).ravel().tolist() == [520 * value * coef % P] * 6
+            x[:-1] = 5
+            want = [2600 * coef % P] * 2 + [(519 * 5 + value) * coef % P]
+            assert kernels.fold_rows(x, starts, heads, one, 3).ravel().tolist() == want * 2
+            v = np.full((2, 512), coef, np.uint64)
+            x[:512] = value
+            assert kernels.dot_rows(x, np.zeros(2, np.int64), v).ravel().tolist() == [512 * value * coef % P] * 4
+
+
+@pytest.mark.parametrize("bits", [1, 22, 24, 25, 31])
+@pytest.mark.parametrize("count, n", [(1, 1), (3, 2), (2, 5), (7, 64), (2, 512)])
+def test_dot_rows(rng, bits, count, n):
+    x, v = integers(rng, bits, count * n + 5, dtype=np.int32), field(rng, n, extreme=True)
+    starts = rng.permutation(count) * n + 5
+    equal(kernels.dot_rows(x, starts, v), twins.dot_rows(x, starts, v))
+
+
+def test_rows_outside_the_digits_are_refused(rng):
+    x, v = np.zeros(16, np.int32), field(rng, 1, 4)
+    for start in (-1, 13):
+        with pytest.raises(ValueError, match="outside"):
+            kernels.dot_rows(x, np.array([0, start]), v[:, 0])
+        with pytest.raises(ValueError, match="outside"):
+            kernels.fold_rows(x, np.array([[0, start]]), v[:, :, :1], v[:, :, :2], 4)
+    with pytest.raises(ValueError, match="too long"):
+        kernels.dot_rows(np.zeros(2000, np.int32), np.zeros(1, np.int64), field(rng, 513))
 
 
 @pytest.mark.parametrize("rows, columns, count", [(1, 1, 1), (3, 5, 2), (20, 7, 3), (2, 520, 2)])
@@ -276,7 +294,6 @@ def test_views_and_read_only_arrays(rng):
         assert kernels.product_round(view, 0, x, y) == twins.product_round(strided, 0, x, y)
         assert kernels.product_round(None, 0, view, reverse) == twins.product_round(None, 0, strided, reverse)
     digits = integers(rng, 31, 6, 20, dtype=np.int32)
-    equal(kernels.bind_int(digits[::2, 3], r), twins.bind_int(digits[::2, 3], r))
     for part in (digits.T[None], digits.T[:, :, None], digits[None, ::2, ::-1]):
         v = field(rng, 2, part.shape[1])
         equal(kernels.fold_matrix(part, v), twins.fold_matrix(part, v))

@@ -31,10 +31,6 @@ def bind(x, r, fill):
     return f_array([a + r * (b - a) for a, b in _pairs(f_list(x), fill)])
 
 
-def bind_int(x, r):
-    return bind(f_array([F(int(v)) for v in x]), r, F.ZERO)
-
-
 def count_entries(x, starts, shift, first, size, entries):
     out = [0] * entries
     for i, value in enumerate(x.tolist()):
@@ -50,10 +46,6 @@ def product_round(e, shift, a, b):
     t0 = _sum(w * a0 * b0 for w, ((a0, _), (b0, _)) in zip(weights, pairs, strict=True))
     tinf = _sum(w * (a1 - a0) * (b1 - b0) for w, ((a0, a1), (b0, b1)) in zip(weights, pairs, strict=True))
     return t0, tinf
-
-
-def product_round_int(x, w):
-    return product_round(None, 0, f_array([F(int(v)) for v in x]), w)
 
 
 def leaf_denominators(x, seg_starts, seg_shift, seg_class, alpha):
@@ -119,11 +111,22 @@ def fold_matrix_f(x, v):
     return _fold([_matrix(x[:, o]) for o in range(x.shape[1])], v)
 
 
-def axpy_outer(w, pos, coef, base):
-    out = f_list(w)
-    for i, b in enumerate(f_list(base)):
-        out[pos + i] += coef * b
-    return f_array(out)
+def outer(x, y, width):
+    padded = f_list(y) + [F.ZERO] * (width - y.shape[1])
+    return f_array([a * b for a in f_list(x) for b in padded])
+
+
+def fold_rows(x, starts, heads, outer, inner):
+    rows = []
+    for head, vec in zip(_matrix(heads), _matrix(outer), strict=True):
+        weights = [h * o for h in head for o in vec]
+        terms = list(zip(weights, starts.ravel().tolist(), strict=True))
+        rows.append(f_array([_sum(w * int(x[start + j]) for w, start in terms) for j in range(inner)]))
+    return np.stack(rows, axis=1)
+
+
+def dot_rows(x, starts, v):
+    return f_array([_sum(w * int(x[start + j]) for j, w in enumerate(f_list(v))) for start in starts.tolist()])
 
 
 def combine_rows(coefs, x):

@@ -11,14 +11,17 @@ import numpy as np
 
 from zkcert.core.field import F
 
-from .arith import ROWS, in_threads
+from .arith import ROWS
+from .arith import in_threads as in_threads
 from .blake import ColumnHasher, hash_rows
 from .count import count_entries
 from .encode import RowEncoder
-from .grid import BIAS_BITS, FormBinder, grid_sums, pair_sums
-from .matrix import axpy_outer, combine_digits, fold_matrix, fold_matrix_f
-from .product import product_round, product_round_int
-from .tables import bind, bind_int, eq_levels
+from .fold import dot_rows, fold_rows, outer
+from .grid import BIAS_BITS as BIAS_BITS
+from .grid import FormBinder, grid_sums, pair_sums
+from .matrix import combine_digits, fold_matrix, fold_matrix_f
+from .product import product_round
+from .tables import bind, eq_levels
 from .tables import split_children as split_children
 from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, second_level
 from .tree import node_constants as node_constants
@@ -36,11 +39,9 @@ def warm_up() -> None:
     ints = np.arange(64, dtype=np.int32)
     (e,) = eq_levels([r] * 5, 32)[-1:]
     bind(x, r, one)
-    bind_int(ints, r)
     product_round(None, 0, x, x)
     product_round(e, 0, x, x)
     product_round(e, 2, x, x)
-    product_round_int(ints, x)
     zero = np.zeros(1, np.int64)
     count_entries(ints, zero, zero, zero, zero + 64, 64)
     eq = x[:, :1].copy(), x[:, :2].copy()
@@ -67,5 +68,7 @@ def warm_up() -> None:
         fold_matrix(rows, v)
         fold_matrix(rows.astype(np.int64), v)
         fold_matrix_f(x.reshape(2, *rows.shape).copy(), v)
-    axpy_outer(np.zeros((2, 64), np.uint64), 0, r, x)
     combine_digits(x[:, :4].reshape(2, 2, 2).copy(), ints, 16)
+    fold_rows(ints, zero[None], x[:, :1, None].copy(), x[:, :1, None].copy(), 16)
+    dot_rows(ints, zero, x)
+    outer(x, x, 64)

@@ -20,11 +20,9 @@ from .arith import (
     fold,
     inline,
     kernel,
-    lanes,
     mul,
     reduce,
     rotate,
-    scalar,
     spread,
     sub,
     total,
@@ -195,23 +193,6 @@ def fold_matrix_f(x: U64Array, v: U64Array) -> U64Array:
     out = np.empty((2, outer * inner, rows), np.uint64)
     spread(_fold_f_dot, outer * inner * rows, 1 + (1 << 16) // n, x, flat(v), out)
     return np.ascontiguousarray(out.reshape(2, outer, inner, rows).swapaxes(2, 3))
-
-
-@kernel
-def _axpy(w_r, w_i, cr, ci, x_r, x_i, start, stop):
-    wr, wi, xr, xi = w_r[start:stop], w_i[start:stop], x_r[start:stop], x_i[start:stop]
-    for i in range(stop - start):
-        zr, zi = mul(xr[i], xi[i], cr, ci)
-        wr[i], wi[i] = reduce(wr[i] + fold(zr)), reduce(wi[i] + fold(zi))
-
-
-def axpy_outer(w: U64Array, pos: int, coef: F, base: U64Array) -> None:
-    """w[:, pos : pos + m] += coef * base in place: w (2, n) with contiguous lanes, base (2, m)."""
-    m = base.shape[1]
-    if not (w.flags.writeable and w.strides[1] == 8 and 0 <= pos <= w.shape[1] - m):
-        raise ValueError("w must have writeable contiguous lanes that hold the range")
-    target = w[0, pos : pos + m], w[1, pos : pos + m]
-    spread(_axpy, m, 1 << 16, *target, *scalar(coef), *lanes(base))
 
 
 @kernel

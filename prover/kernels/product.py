@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from zkcert.core.field import F, U64Array, f_item
+from zkcert.core.field import F, U64Array
 
 from .arith import (
-    M31,
     M32,
-    S31,
     S32,
     WIDTH,
     ZERO,
-    IntArray,
     P,
-    flat,
     fold,
     inline,
     kernel,
@@ -94,34 +90,3 @@ def product_round(e: U64Array | None, shift: int, a: U64Array, b: U64Array) -> t
     else:
         t0, tinf = sums(spread(_product_sums_eq, half, 1 << 14, *lanes(e), shift, *lanes(a, b)))
     return t0, tinf
-
-
-@kernel
-def _product_sums_int(x, w_r, w_i, start, stop):
-    y, wr, wi = x[2 * start : 2 * stop], w_r[2 * start : 2 * stop], w_i[2 * start : 2 * stop]
-    # w = low + 2^31 high; all products are signed 32 x 32 bits, their sums of two stay within 63 bits
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = 0
-    for i in range(stop - start):
-        even, odd = np.int64(y[2 * i]), np.int64(y[2 * i + 1])
-        vr, vi = wr[2 * i], wi[2 * i]
-        dr, di = sub(wr[2 * i + 1], vr), sub(wi[2 * i + 1], vi)
-        a, b = even * np.int64(vr & M31), even * np.int64(vr >> S31)
-        c, d = even * np.int64(vi & M31), even * np.int64(vi >> S31)
-        s0, s1, s2, s3 = s0 + (a & 0xFFFFFFFF), s1 + (a >> 32), s2 + (b & 0xFFFFFFFF), s3 + (b >> 32)
-        s4, s5, s6, s7 = s4 + (c & 0xFFFFFFFF), s5 + (c >> 32), s6 + (d & 0xFFFFFFFF), s7 + (d >> 32)
-        a, b = np.int64(dr & M31), np.int64(dr >> S31)
-        c, d = np.int64(di & M31), np.int64(di >> S31)
-        a, b, c, d = odd * a - even * a, odd * b - even * b, odd * c - even * c, odd * d - even * d
-        t0, t1, t2, t3 = t0 + (a & 0xFFFFFFFF), t1 + (a >> 32), t2 + (b & 0xFFFFFFFF), t3 + (b >> 32)
-        t4, t5, t6, t7 = t4 + (c & 0xFFFFFFFF), t5 + (c >> 32), t6 + (d & 0xFFFFFFFF), t7 + (d >> 32)
-    return s0, s1, s2, s3, s4, s5, s6, s7, t0, t1, t2, t3, t4, t5, t6, t7
-
-
-def product_round_int(x: IntArray, w: U64Array) -> tuple[F, F]:
-    """product_round without e for signed int32 base values x (m,) and w (2, m); 0 follows an odd end."""
-    results = spread(_product_sums_int, len(x) // 2, 1 << 15, flat(x), *lanes(w))
-    totals = [sum(column) for column in zip(*results, strict=True)]
-    groups = zip(*[iter(totals)] * 4, strict=True)
-    v = [t0 + (t1 << 32) + (t2 << 31) + (t3 << 63) for t0, t1, t2, t3 in groups]
-    last = f_item(w, -1) * int(x[-1]) if len(x) % 2 else F.ZERO
-    return F(v[0], v[1]) + last, F(v[2], v[3]) + last

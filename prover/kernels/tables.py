@@ -8,7 +8,7 @@ import numpy as np
 
 from zkcert.core.field import F, U64Array, f_array, f_item
 
-from .arith import ZERO, IntArray, P, dot2, flat, fold, kernel, lanes, mul, put, reduce, residue, scalar, spread, sub
+from .arith import P, fold, kernel, lanes, mul, put, reduce, scalar, spread, sub
 
 
 @kernel
@@ -59,27 +59,6 @@ def bind(x: U64Array, r: F, fill: F) -> U64Array:
     if m % 2:
         last = f_item(x, -1)
         put(out, -1, last + r * (fill - last))
-    return out
-
-
-@kernel
-def _bind_int(x, rr, ri, out_r, out_i, start, stop):
-    y = x[2 * start : 2 * stop]
-    yr, yi = out_r[start:stop], out_i[start:stop]
-    for i in range(stop - start):
-        even, odd = np.int64(y[2 * i]), np.int64(y[2 * i + 1])
-        d = residue(odd - even)
-        hr, hi = dot2(d, rr, ZERO, ZERO), dot2(d, ri, ZERO, ZERO)
-        yr[i], yi[i] = reduce(fold(hr) + residue(even)), reduce(hi)
-
-
-def bind_int(x: IntArray, r: F) -> U64Array:
-    """bind for signed int32 or int64 base values x (m,), |x| < 2^60, with fill 0: (2, ceil(m/2))."""
-    m = len(x)
-    out = np.empty((2, (m + 1) // 2), np.uint64)
-    spread(_bind_int, m // 2, 1 << 16, flat(x), *scalar(r), out[0], out[1])
-    if m % 2:
-        put(out, -1, (1 - r) * int(x[-1]))
     return out
 
 
