@@ -11,9 +11,8 @@ import numpy as np
 
 from zkcert.core.field import F
 
-from .arith import in_threads
 from .encode import encode_rows
-from .grid import BIAS_BITS, FormBinder, grid_sums, pair_sums
+from .grid import FormBinder, grid_sums, pair_sums
 from .matrix import axpy_outer, combine_rows, fold_matrix, fold_matrix_f
 from .product import product_round, product_round_int
 from .tables import bind, bind_int, eq_levels
