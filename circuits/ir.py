@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from blake3 import blake3
@@ -325,10 +326,16 @@ ONCE = Sum(1)
 
 @dataclass(frozen=True)
 class View:
-    """A tensor read through one source per axis (the unrolled axis first)."""
+    """A tensor read through one source per axis (the unrolled axis first).
+
+    axes: the domain axes it reads; count: the largest number of tensor entries one domain index reads.
+    """
 
     tensor: Tensor
     sources: tuple[Source, ...]
+    axes: frozenset[str] = field(init=False, repr=False, compare=False)
+    count: int = field(init=False, repr=False, compare=False)
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.sources) != len(self.tensor.sizes):
@@ -336,16 +343,12 @@ class View:
         for src, size in zip(self.sources, self.tensor.sizes, strict=True):
             if src.size != size:
                 raise ValueError(f"{self.tensor.name}: source {src} does not fit sizes {self.tensor.sizes}")
+        object.__setattr__(self, "axes", frozenset(a for s in self.sources for a in s.axes))
+        object.__setattr__(self, "count", prod(s.terms() for s in self.sources))
+        object.__setattr__(self, "_hash", hash((self.tensor, self.sources)))
 
-    @property
-    def axes(self) -> frozenset[str]:
-        return frozenset(a for s in self.sources for a in s.axes)
-
-    def terms(self) -> int:
-        out = 1
-        for s in self.sources:
-            out *= s.terms()
-        return out
+    def __hash__(self) -> int:
+        return self._hash
 
     def check(self, sizes: Mapping[str, int]) -> None:
         """Raise ValueError unless every source covers its domain axes exactly."""
@@ -397,7 +400,7 @@ class Form:
         lo = hi = 0
         for v, d, c in self.terms:
             assert isinstance(c, int)
-            r, n = v.tensor.digits[d].range, v.terms()
+            r, n = v.tensor.digits[d].range, v.count
             a, b = sorted((c * r.lo * n, c * r.hi * n))
             lo, hi = lo + min(a, 0), hi + max(b, 0)
         return lo, hi

@@ -30,7 +30,6 @@ from .ir import (
     Form,
     ModularLink,
     PublicTensor,
-    Same,
     Source,
     Tensor,
     View,
@@ -172,33 +171,41 @@ def draw_point(ch: Channel, axes: Iterable[DomainAxis]) -> tuple[dict[str, list[
     return points, vecs
 
 
-def resolve(form: Form, vecs: Vectors, broadcast: frozenset[str]) -> Functional:
-    """The functional ``sum_index prod vecs * form``; axes in `broadcast` a view does not read are summed out."""
-    groups: dict[View, dict[int, F]] = {}
-    for v, d, c in form.terms:
-        coefs = groups.setdefault(v, {})
-        coefs[d] = coefs.get(d, F.ZERO) + c
-    terms = []
-    sums: dict[str, F] = {}
-    known: dict[tuple[str, int], U64] = {}
+class Resolver:
+    """Turns forms into functionals: the form's sum over the domain with weights `vecs[axis]`.
 
-    def vector(src: Source) -> U64:
-        """One array object per plain axis, so that later steps can recognise it."""
-        if not isinstance(src, Same):
-            return src.vector(vecs)
-        if (src.axis, src.size) not in known:
-            known[src.axis, src.size] = src.vector(vecs)
-        return known[src.axis, src.size]
+    Axes in `broadcast` that a view does not read are summed out. Equal sources give one and the same array object, so
+    that later steps can recognise it.
+    """
 
-    for v, coefs in groups.items():
-        factor = F.ONE
-        for name in sorted(broadcast - v.axes):
-            if name not in sums:
-                sums[name] = ff.f_item(ff.f_sum(vecs[name]))
-            factor = factor * sums[name]
-        vectors = tuple(vector(src) for src in v.sources)
-        terms.append(Term(v.tensor, {d: c * factor for d, c in coefs.items()}, vectors))
-    return Functional(tuple(terms))
+    def __init__(self, vecs: Vectors, broadcast: frozenset[str]) -> None:
+        self.vecs, self.broadcast = vecs, broadcast
+        self._sums: dict[str, F] = {}
+        self._vectors: dict[Source, U64] = {}
+
+    def _vector(self, src: Source) -> U64:
+        if src not in self._vectors:
+            self._vectors[src] = src.vector(self.vecs)
+        return self._vectors[src]
+
+    def _sum(self, name: str) -> F:
+        if name not in self._sums:
+            self._sums[name] = ff.f_item(ff.f_sum(self.vecs[name]))
+        return self._sums[name]
+
+    def functional(self, form: Form) -> Functional:
+        """``sum_index prod vecs * form``."""
+        groups: dict[View, dict[int, F]] = {}
+        for v, d, c in form.terms:
+            coefs = groups.setdefault(v, {})
+            coefs[d] = coefs.get(d, F.ZERO) + c
+        terms = []
+        for v, coefs in groups.items():
+            for name in sorted(self.broadcast - v.axes):
+                factor = self._sum(name)
+                coefs = {d: c * factor for d, c in coefs.items()}
+            terms.append(Term(v.tensor, coefs, tuple(map(self._vector, v.sources))))
+        return Functional(tuple(terms))
 
 
 def primitive(form: Form) -> tuple[int, Form]:
@@ -252,7 +259,7 @@ def constraint_claims(ch: Channel, oracle: Oracle, con: Constraint) -> list[Clai
                     v = ff.f_scale(v, ff.fp_from_int(np.array(given[ax.name], np.int64)))
                 value = value * ff.f_item(ff.f_sum(v))
             const = const + value
-    functional = resolve(Form(tuple((v, d, k) for (v, d), k in linear.items())), vecs, out_names)
+    functional = Resolver(vecs, out_names).functional(Form(tuple((v, d, k) for (v, d), k in linear.items())))
     pairs = group_pairs(con, weights)
     if not pairs:
         return [Claim(con.name, functional, ch.tape.known(-const))]
@@ -279,13 +286,13 @@ def constraint_claims(ch: Channel, oracle: Oracle, con: Constraint) -> list[Clai
     for ax in job.kept:
         kept_vecs[ax.name] = ff.eq_table(point[: ax.bits])[:, : ax.size]
         point = point[ax.bits :]
-    kept_names = frozenset(ax.name for ax in job.kept)
+    resolver = Resolver(kept_vecs, frozenset(ax.name for ax in job.kept))
     ends = ch.send_pairs(f"ends/{con.name}", prover.finals(), len(pairs))
     check = [(F.ONE, claim)]
     for (fa, fb), (a, b, ab) in zip(pairs, ends, strict=True):
         check.append((F(-1), ab))
-        claims.append(Claim(con.name, resolve(fa, kept_vecs, kept_names), a))
-        claims.append(Claim(con.name, resolve(fb, kept_vecs, kept_names), b))
+        claims.append(Claim(con.name, resolver.functional(fa), a))
+        claims.append(Claim(con.name, resolver.functional(fb), b))
     ch.assert_zero(ch.tape.linear(check), f"sumcheck/{con.name}")
     return claims
 
@@ -329,17 +336,13 @@ def public_claim(ch: Channel, p: PublicTensor) -> Claim:
     vecs: list[U64] = []
     for size in t.shape:
         vecs.append(ff.eq_table(ch.challenges(f"public/{t.name}", ceil_log2(size)))[:, :size])
+    rest = ff.f_array([F.ONE])
+    for v in vecs[1:]:
+        rest = ff.f_mul(rest[:, :, None], v[:, None, :]).reshape(2, -1)
     value = F.ZERO
-    for d, w in enumerate(weights):
-        acc = p.values[d]
-        if not vecs:  # a single number
-            value = value + w * F(int(acc))
-            continue
-        rows = ff.f_dot_int(acc.reshape(-1, acc.shape[-1]), vecs[-1])
-        rows = rows.reshape(2, *acc.shape[:-1])
-        for v in reversed(vecs[:-1]):
-            rows = ff.f_sum(ff.f_mul(rows, v.reshape(2, *[1] * (rows.ndim - 2), -1)))
-        value = value + w * ff.f_item(rows)
+    for w, digit in zip(weights, p.values, strict=True):
+        rows = ff.f_dot_int(digit.reshape(-1, rest.shape[1]), rest)
+        value = value + w * (ff.f_dot(rows, vecs[0]) if vecs else ff.f_item(rows, 0))
     unroll = np.zeros((2, t.unroll), np.uint64)
     unroll[0, p.index] = 1
     term = Term(t, dict(enumerate(weights)), (unroll, *vecs))

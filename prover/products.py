@@ -18,6 +18,8 @@ from zkcert.core import field as ff
 from zkcert.core.field import F
 
 from . import kernels
+from .kernels.arith import in_threads
+from .kernels.grid import BIAS_BITS
 from .tables import Digit, Window, coefficients, digit_tables, distinct_digits, read_block, readable
 
 U64 = NDArray[np.uint64]
@@ -231,7 +233,7 @@ class Direct:
             x = read_block(self.witness, self.products.digits, axes, window, length)
             return task(row, x.reshape(len(x), -1))
 
-        results: list[T] = kernels.in_threads(run, windows)
+        results: list[T] = in_threads(run, windows)
         return results
 
     def _line(self) -> list[F]:
@@ -296,7 +298,7 @@ class Members:
 
     def fit(self, variables: int) -> bool:
         """Whether `grid_sums` can evaluate them: differences double the magnitude of each factor per variable."""
-        return self.reach << (2 * variables) < 1 << kernels.BIAS_BITS
+        return self.reach << (2 * variables) < 1 << BIAS_BITS
 
     @property
     def terms(self) -> tuple[I64, I64, I64, I64]:

@@ -98,6 +98,75 @@ def test_product_round_rejects_bad_lengths(rng):
             kernels.product_round(None, 0, field(rng, m), field(rng, n))
 
 
+@pytest.mark.parametrize("groups, length, weighted", [(1, 1, True), (3, 2, False), (5, 7, True), (2, 600, True)])
+@pytest.mark.parametrize("count", [1, 3])
+def test_pair_sums(rng, groups, length, weighted, count):
+    tables = field(rng, 2 * count, 2 * groups * length, extreme=True)
+    outer, inner = field(rng, groups, extreme=True), field(rng, length if weighted else 0, extreme=True)
+    for odd in (0, 1):
+        want = twins.pair_sums(tables, outer, inner, length, odd)
+        assert kernels.pair_sums(tables, outer, inner, length, odd) == want
+
+
+def test_pair_sums_with_extreme_values():
+    tables = np.full((2, 20, 1200), P - 1, np.uint64)
+    tables[:, :, 1::2] = 0
+    ones = np.full((2, 600), P - 1, np.uint64)
+    for outer, inner, length in ((ones[:, :2], ones[:, :300], 300), (ones, ones[:, :0], 1)):
+        want = twins.pair_sums(tables, outer, inner, length)
+        assert kernels.pair_sums(tables, outer, inner, length) == want
+
+
+def test_pair_sums_rejects_bad_lengths(rng):
+    for count, m, groups, length, inner in ((2, 3, 1, 1, 1), (3, 2, 1, 1, 1), (2, 4, 1, 1, 1), (2, 4, 1, 2, 1)):
+        with pytest.raises(ValueError, match="length"):
+            kernels.pair_sums(field(rng, count, m), field(rng, groups), field(rng, inner), length)
+
+
+MEMBERS = ([0, 1, 1, 2], [1, 1, 2, 2], [1, -3, 1 << 14, 1], [1, 3, 4])
+
+
+@pytest.mark.parametrize("groups, length, weighted", [(1, 1, True), (4, 3, False), (3, 5, True), (2, 300, True)])
+@pytest.mark.parametrize("bits", [1, 2])
+def test_grid_sums(rng, groups, length, weighted, bits):
+    x = integers(rng, 21, 3, (groups * length) << bits, dtype=np.int32)
+    outer, inner = field(rng, groups, extreme=True), field(rng, length if weighted else 0, extreme=True)
+    args = x, bits, tuple(np.array(v, np.int64) for v in MEMBERS), outer, inner, length
+    equal(kernels.grid_sums(*args), twins.grid_sums(*args))
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+def test_grid_sums_with_extreme_values(bits):
+    low, high = 1 - (1 << 28), (1 << 28) - 1
+    for pattern in ([low, low, low, low], [high, low, low, high], [low, high, high, low]):
+        x = np.array([pattern * 40, [high] * 160], np.int32)
+        weights = np.full((2, 160 >> bits), P - 1, np.uint64)
+        members = tuple(np.array(v, np.int64) for v in ([0, 0, 1], [1, 0, 1], [1, 1, 4], [1, 2, 3]))
+        for outer, inner in ((weights[:, :1], weights), (weights, weights[:, :0])):
+            args = x, bits, members, outer.copy(), inner.copy(), 160 // (outer.shape[1] << bits)
+            equal(kernels.grid_sums(*args), twins.grid_sums(*args))
+
+
+@pytest.mark.parametrize("groups", [1, 5, 130, 300])
+@pytest.mark.parametrize("bits", [1, 2])
+def test_bound_forms(rng, groups, bits):
+    x, coefs = integers(rng, 31, 3, groups << bits, dtype=np.int32), field(rng, 4, 3, 1 << bits, extreme=True)
+    coefs[:, 0, 1:] = coefs[:, 1, 0] = 0
+    out = field(rng, 4, groups + 3)
+    before = out.copy()
+    kernels.FormBinder(coefs).bind(x, out, 2)
+    equal(out[:, :, 2:-1], twins.bind_forms(x, coefs))
+    out[:, :, 2:-1] = before[:, :, 2:-1]
+    equal(out, before)
+
+
+def test_bound_forms_need_room(rng):
+    binder = kernels.FormBinder(field(rng, 1, 1, 2))
+    for out, position in ((np.zeros((2, 1, 4), np.uint64), 3), (np.zeros((2, 1, 8), np.uint64)[:, :, ::2], 0)):
+        with pytest.raises(ValueError, match="range"):
+            binder.bind(np.zeros((1, 4), np.int32), out, position)
+
+
 @pytest.mark.parametrize("starts", [[0], [0, 1], [0, 5, 6, 40], [0, 0, 7, 7, 99]])
 def test_leaf_denominators(rng, starts):
     x, starts = integers(rng, 31, 100, dtype=np.int32), np.array(starts, np.int64)

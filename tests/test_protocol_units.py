@@ -35,6 +35,7 @@ from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment, claim_table
 from prover.pads import PadCommitment
 from prover.trees import Tree
+from tests import twins
 from tests.builders import Digits, tiny_cnn, tiny_mlp
 from tests.toys import (
     light_grinding,
@@ -202,32 +203,6 @@ def strict_channel(singles, triples, seed=0):
     return ProverChannel(Transcript("unit"), pads, strict=True)
 
 
-class PlainProducts:
-    """A ProductOracle on lists of scalars: sum over the table of e * sum_k A_k B_k."""
-
-    def __init__(self, pairs, bits):
-        self.pairs, self.bits = pairs, bits
-
-    def round(self, eq_point):
-        half = 1 << (self.bits - 1)
-        if eq_point is None:
-            shift = self.bits - 1 - self.eq_bits
-            weight = [eq(self.eq_point, i >> shift) for i in range(half)]
-        else:
-            weight = [eq(eq_point, i) for i in range(half)]
-        t0 = tinf = F.ZERO
-        for a, b in self.pairs:
-            for i in range(half):
-                t0 = t0 + weight[i] * a[2 * i] * b[2 * i]
-                tinf = tinf + weight[i] * (a[2 * i + 1] - a[2 * i]) * (b[2 * i + 1] - b[2 * i])
-        return t0, tinf
-
-    def bind(self, r):
-        fold = lambda v: [v[i] + r * (v[i + 1] - v[i]) for i in range(0, len(v), 2)]  # noqa: E731
-        self.pairs = [(fold(a), fold(b)) for a, b in self.pairs]
-        self.bits -= 1
-
-
 @pytest.mark.parametrize(
     ("eq_sizes", "plain_sizes", "count"),
     [((), (), 1), ((3,), (), 2), ((), (5,), 1), ((3, 2), (5, 1), 3), ((1,), (2,), 1), ((8,), (4,), 2)],
@@ -239,8 +214,7 @@ def test_product_sumcheck_ends_at_the_products_of_the_tables(eq_sizes, plain_siz
     eq_bits, bits = sum(a.bits for a in eq_axes), sum(a.bits for a in eq_axes + plain)
     pairs = [(random_fs(rng, 1 << bits), random_fs(rng, 1 << bits)) for _ in range(count)]
     job = ProductJob("unit", eq_axes, plain, random_fs(rng, eq_bits), {}, [], [])
-    oracle = PlainProducts(pairs, bits)
-    oracle.eq_point, oracle.eq_bits = job.eq_point, eq_bits
+    oracle = twins.Products(pairs, job.eq_point)
     weight = [eq(job.eq_point, i >> (bits - eq_bits)) for i in range(1 << bits)]
     claimed = total(w * a[i] * b[i] for a, b in pairs for i, w in enumerate(weight))
 
@@ -251,8 +225,7 @@ def test_product_sumcheck_ends_at_the_products_of_the_tables(eq_sizes, plain_siz
     assert ch.value(claim) == want
 
     wrong = strict_channel(2 * bits, 0)
-    oracle = PlainProducts(pairs, bits)
-    oracle.eq_point, oracle.eq_bits = job.eq_point, eq_bits
+    oracle = twins.Products(pairs, job.eq_point)
     claim, point = product_sumcheck(wrong, oracle, wrong.tape.known(claimed + 1), job)
     want = total(multilinear(list(a), point) * multilinear(list(b), point) for a, b in pairs)
     assert wrong.value(claim) != want

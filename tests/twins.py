@@ -136,3 +136,83 @@ def combine_rows(coefs, x):
         for c in _matrix(coefs)
     ]
     return np.stack([f_array(s) for s in sums], axis=1)
+
+
+def pair_sums(tables, outer, inner, length, odd=0):
+    rows = _matrix(tables)
+    half, heavy, light = len(rows) // 2, f_list(outer), f_list(inner) or [F.ONE] * length
+    at = lambda row, i: (row[2 * i + odd], row[2 * i + 1] - row[2 * i])  # noqa: E731
+    value, lead = [], []
+    for i in range(len(rows[0]) // 2):
+        weight = heavy[i // length] * light[i % length]
+        for a, b in zip(rows[:half], rows[half:], strict=True):
+            (a0, da), (b0, db) = at(a, i), at(b, i)
+            value.append(weight * a0 * b0)
+            lead.append(weight * da * db)
+    return _sum(value), _sum(lead)
+
+
+def grid_sums(x, bits, members, outer, inner, length):
+    """The members as python integers at every point of {0, 1, infinity}^bits."""
+    left, right, coef, ends = (v.tolist() for v in members)
+    heavy, light = f_list(outer), f_list(inner) or [F.ONE] * length
+
+    def grid(entries):
+        if len(entries) == 1:
+            return entries
+        half = len(entries) // 2
+        low, high = grid(entries[:half]), grid(entries[half:])
+        return [*low, *high, *(b - a for a, b in zip(low, high, strict=True))]
+
+    out = [[F.ZERO] * 3**bits for _ in ends]
+    for i in range(len(heavy) * length):
+        weight = heavy[i // length] * light[i % length]
+        values = [grid(row[i << bits : (i + 1) << bits]) for row in x.tolist()]
+        for m, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            for k in range(3**bits):
+                value = sum(coef[j] * values[left[j]][k] * values[right[j]][k] for j in range(start, end))
+                out[m][k] = out[m][k] + weight * value
+    return f_array([v for row in out for v in row]).reshape(2, len(ends), 3**bits)
+
+
+def bind_forms(x, coefs):
+    n, size = coefs.shape[2:]
+    rows = [_matrix(coefs[:, k]) for k in range(coefs.shape[1])]
+    groups = x.shape[1] // size
+    out = [
+        _sum(row[d][j] * int(x[d, i * size + j]) for d in range(n) for j in range(size))
+        for row in rows
+        for i in range(groups)
+    ]
+    return f_array(out).reshape(2, len(rows), groups)
+
+
+class Products:
+    """A ProductOracle on lists of scalars, padded to powers of two: sum over the table of e * sum_k A_k B_k."""
+
+    def __init__(self, pairs, eq_point):
+        self.pairs, self.eq_point = pairs, list(eq_point)
+        self.bits = len(pairs[0][0]).bit_length() - 1
+
+    def total(self):
+        weight = f_list(eq_table(self.eq_point))
+        shift = self.bits - len(self.eq_point)
+        return _sum(weight[i >> shift] * a[i] * b[i] for a, b in self.pairs for i in range(len(a)))
+
+    def round(self, eq_point):
+        weight = f_list(eq_table(self.eq_point if eq_point is None else eq_point))
+        shift = self.bits - 1 - len(self.eq_point) if eq_point is None else 0
+        t0 = tinf = F.ZERO
+        for a, b in self.pairs:
+            for i in range(len(a) // 2):
+                t0 = t0 + weight[i >> shift] * a[2 * i] * b[2 * i]
+                tinf = tinf + weight[i >> shift] * (a[2 * i + 1] - a[2 * i]) * (b[2 * i + 1] - b[2 * i])
+        return t0, tinf
+
+    def bind(self, r):
+        fold = lambda v: [v[i] + r * (v[i + 1] - v[i]) for i in range(0, len(v), 2)]  # noqa: E731
+        self.pairs = [(fold(a), fold(b)) for a, b in self.pairs]
+        self.bits -= 1
+
+    def finals(self):
+        return [(a[0], b[0]) for a, b in self.pairs]

@@ -12,12 +12,10 @@ import numpy as np
 from zkcert.core.field import F
 
 from .arith import ROWS
-from .arith import in_threads as in_threads
 from .blake import ColumnHasher, hash_rows
 from .count import count_entries
 from .encode import RowEncoder
 from .fold import dot_rows, fold_rows, outer
-from .grid import BIAS_BITS as BIAS_BITS
 from .grid import FormBinder, grid_sums, pair_sums
 from .matrix import combine_digits, fold_matrix, fold_matrix_f
 from .product import product_round

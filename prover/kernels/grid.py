@@ -222,7 +222,7 @@ def _pair(u, v, x0, x1, y0, y1):
 
 @kernel
 def _bind_forms(x, bits, limbs, used, offset, out, position):
-    """x (n, m << bits); limbs (4, forms, n, 2^bits): re low, re high, im low, im high, of 31 bits; out (2, forms, ...)."""
+    """limbs (4, forms, n, 2^bits) of 31 bits: re low, re high, im low, im high."""
     m = x.shape[1] >> bits
     acc = np.empty((8, BLOCK), np.uint64)
     a, b, c, d, p, q, s, t = acc

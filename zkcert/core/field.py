@@ -380,14 +380,19 @@ def f_dot(a: U64Array, b: U64Array) -> F:
     return f_item(f_sum(f_mul(a, b)))
 
 
-def f_dot_int(x: npt.NDArray[Any], v: U64Array) -> U64Array:
-    """Products x v of an F_p matrix (k, n), canonical uint64 or signed integers, and v (2, n): (2, k)."""
-    out = np.empty((2, len(x)), np.uint64)
-    step = max(1, (1 << 18) // max(1, x.shape[1]))
-    for i in range(0, len(x), step):
-        rows = x[i : i + step]
-        residues = rows if rows.dtype == np.uint64 else fp_from_int(rows)
-        out[:, i : i + step] = f_sum(f_scale(v[:, None, :], residues))
+def f_dot_int(x: npt.NDArray[np.integer[Any]], v: U64Array) -> U64Array:
+    """Products x v of integers (k, n) of magnitude at most 2^22 and v (2, n): (2, k)."""
+    limbs = [(lane >> np.uint64(s)) & np.uint64(0xFFFF) for lane in v for s in (0, 16, 32, 48)]
+    columns = np.array(limbs, np.float64).T
+    out = np.zeros((2, len(x)), np.uint64)
+    weights = np.array([[1], [1 << 16], [1 << 32], [1 << 48]], np.uint64)
+    width = 1 << 15  # so many products of 22 by 16 bits stay below 2^53: exact in any order
+    height = max(1, (1 << 21) // max(1, min(width, x.shape[1])))
+    for j in range(0, x.shape[1], width):
+        for i in range(0, len(x), height):
+            part = x[i : i + height, j : j + width].astype(np.float64) @ columns[j : j + width]
+            residues = fp_from_int(part.T.astype(np.int64)).reshape(2, 4, -1)
+            out[:, i : i + height] = fp_add(out[:, i : i + height], fp_sum(fp_mul(residues, weights), axis=1))
     return out
 
 
