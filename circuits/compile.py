@@ -125,28 +125,36 @@ class Certificate:
         return out
 
     def close(self, tau: Fraction, revealed: int | None = None) -> Layout:
-        """Add the threshold and lay the circuit out."""
+        """Add the threshold, and the variance if it is to be public, and lay the circuit out."""
         units = tau_units(tau, self.plan.classes)
         if units < 0:
             raise UnusableInput(f"tau {float(tau)} is below the charged error of the fixed-point score")
-        self.score.close(units, revealed)
-        return Layout(self.circuit)
+        self.score.close(units)
+        if revealed is not None:
+            self.reveal(revealed)
+        self.layout = Layout(self.circuit)
+        return self.layout
+
+    def reveal(self, variance: int) -> None:
+        """Make T^2 Var (units of 2^-64) public; after `close`, whose layout stays as it is."""
+        self.score.reveal(variance)
 
     @property
     def circuit(self) -> Circuit:
         return self.net.circuit
 
     def execute(self, samples: U8, rho: U8) -> tuple[Witness, Trace]:
-        """Run the probe in exact integers and fill the witness (all but the threshold).
+        """Run the probe in exact integers and fill the witness (all but the threshold); after `close`.
 
         samples: uint8 (T, B, bytes), rho: uint8 (T, B, 1280). Raises RangeOverflow, GradientTooSmall.
         """
-        w = Witness(self.circuit)
+        w = Witness(self.layout)
         self.samples.fill(w, samples, rho)
         for name, tensor in self.net.weights.items():
             w.put(tensor, self.plan.weights[name].reshape(tensor.shape), 0)
         trace = Trace([], [], [], [])
         steps_q = []
+        parameters = {param.g.name: param for param in self.parameters}
         for p in range(self.net.passes):
             t = p // 2
             for layer in self.layers:
@@ -155,12 +163,13 @@ class Certificate:
             if p % 2 == 0:
                 trace.losses.append(self.head.batch_loss(w, t))
                 trace.scales.append(self.head.scale_of(t))
-            acc: dict[str, list[I64]] = {}
             for layer in reversed(self.layers[self.first :]):
-                acc.update(layer.backward(w, p))
+                for name, acc in layer.backward(w, p).items():
+                    if p % 2 == 0:
+                        parameters[name].first_pass(w, t, acc)
+                    else:
+                        parameters[name].second_pass(w, t, acc)
             if p % 2 == 0:
-                for param in self.parameters:
-                    param.first_pass(w, t, acc[param.g.name])
                 n = sum(param.norm(w, t) for param in self.parameters)
                 q = self.size.solve(n, t)
                 trace.norms.append(n)
@@ -170,16 +179,13 @@ class Certificate:
                     digits = np.array([q & ((1 << 22) - 1), q >> 22], np.int64)
                     for param in self.parameters:
                         param.perturb(w, t, digits)
-            else:
-                for param in self.parameters:
-                    param.second_pass(w, t, acc[param.g.name])
         self.head.finish(w, trace.losses)
         self.size.finish(w, trace.norms, steps_q)
         self.score.finish(w, trace.norms, trace.losses, trace.scales, trace.ys)
         return w, trace
 
     def threshold(self, w: Witness, trace: Trace) -> None:
-        """Fill the slack of the threshold after `close`; raises ThresholdExceeded."""
+        """Fill the slack of the threshold after `execute`; raises ThresholdExceeded."""
         self.score.finish_threshold(w, trace.ys)
 
 

@@ -79,16 +79,12 @@ def radix(*ranges: Range) -> tuple[Digit, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A committed tensor. Axis 0 (`unroll`) has one column per index; the others lie inside a column.
-
-    `split` names an inner axis (1-based, as in `sizes`) that is cut into power-of-two blocks instead of padded.
-    """
+    """A committed tensor. Axis 0 (`unroll`) has columns of its own per index; the others lie inside a column."""
 
     name: str
     unroll: int
     shape: tuple[int, ...]
     digits: tuple[Digit, ...]
-    split: int | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -97,23 +93,6 @@ class Tensor:
     def bounds(self) -> tuple[int, int]:
         lo = sum(d.range.lo << d.shift for d in self.digits)
         return lo, sum(d.range.hi << d.shift for d in self.digits)
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """Blocks (start, log2 length) of the split axis; one padded block where nothing is gained by cutting."""
-        return axis_blocks(self.sizes[self.split]) if self.split else [(0, -1)]
-
-
-def axis_blocks(size: int) -> list[tuple[int, int]]:
-    """Cut `size` into power-of-two blocks, the last one padded if that wastes at most a third."""
-    out, start = [], 0
-    while start < size:
-        rest = size - start
-        bits = ceil_log2(rest)
-        if 3 * (1 << bits) > 4 * rest:
-            bits -= 1
-        out.append((start, bits))
-        start += 1 << bits
-    return out
 
 
 # ------------------------------------------------------------------------------------------------ sources, views
@@ -534,9 +513,8 @@ class Circuit:
         unroll: int,
         shape: Iterable[int],
         digits: tuple[Digit, ...],
-        split: int | None = None,
     ) -> Tensor:
-        t = Tensor(name, unroll, tuple(shape), digits, split)
+        t = Tensor(name, unroll, tuple(shape), digits)
         self.tensors.append(t)
         return t
 

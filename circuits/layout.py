@@ -2,12 +2,16 @@
 
 X = [digit columns | multiplicities | masking rows], cut into rows of ``2^(row_bits+1)`` entries. Columns are sorted by
 size, largest first, so that each starts at a multiple of its length and no entry is wasted between them.
+
+The inner axes of a column have powers of two as lengths. Those of a large tensor are cut into blocks (9 = 8 + 1) rather
+than padded (9 to 16); a tensor is then the union of its columns' blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +24,7 @@ from .ir import Circuit, Tensor, ceil_log2
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 MULTIPLICITY_BLOCK = 16
+SMALLEST_CUT = 1 << 12  # entries; shorter columns are padded, not cut
 
 
 @dataclass(frozen=True)
@@ -32,18 +37,50 @@ class Segment:
     cls: int
 
 
+@dataclass(frozen=True)
+class Block:
+    """A box of a tensor's inner axes that makes up one column: first index and log2 of the length on each axis."""
+
+    axes: tuple[tuple[int, int], ...]
+
+    @property
+    def bits(self) -> int:
+        """log2 of the column's length."""
+        return sum(bits for _, bits in self.axes)
+
+    def window(self, shape: Sequence[int]) -> tuple[slice, ...]:
+        """The part of a tensor of this inner shape that the column holds (the rest of the column is padding)."""
+        return tuple(
+            slice(start, min(start + (1 << bits), size)) for (start, bits), size in zip(self.axes, shape, strict=True)
+        )
+
+
 @dataclass
 class Placement:
-    """Columns of one tensor: `axis_bits[b]` per inner axis and `positions[b]` (n_digits, unroll) for block b."""
+    """Columns of one tensor: blocks, and `positions[b]` (n_digits, unroll) for block b."""
 
-    blocks: list[tuple[int, int]]
-    axis_bits: list[tuple[int, ...]]
+    blocks: list[Block]
     positions: list[I64]
 
 
-def column_bits(t: Tensor, block: tuple[int, int]) -> tuple[int, ...]:
-    """log2 of the padded length of each inner axis inside a column of the given block."""
-    return tuple(block[1] if i + 1 == t.split else ceil_log2(size) for i, size in enumerate(t.shape))
+def axis_blocks(size: int) -> list[tuple[int, int]]:
+    """Cut `size` into power-of-two blocks (start, log2 length), the last padded by at most a sixteenth of `size`."""
+    out, start = [], 0
+    while start < size:
+        bits = (size - start).bit_length() - 1
+        if 16 * ((2 << bits) - (size - start)) <= size:
+            bits += 1
+        out.append((start, bits))
+        start += 1 << bits
+    return out
+
+
+def column_blocks(t: Tensor, smallest_cut: int = SMALLEST_CUT) -> list[Block]:
+    """The blocks of a tensor; one padded block if that has fewer than `smallest_cut` entries."""
+    padded = Block(tuple((0, ceil_log2(size)) for size in t.shape))
+    if 1 << padded.bits < smallest_cut:
+        return [padded]
+    return [Block(axes) for axes in product(*(axis_blocks(size) for size in t.shape))]
 
 
 @dataclass
@@ -51,6 +88,7 @@ class Layout:
     """Positions of all columns; a function of the circuit alone."""
 
     circuit: Circuit
+    smallest_cut: int = SMALLEST_CUT
     places: dict[Tensor, Placement] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
     tables: list[int] = field(default_factory=list)
@@ -59,13 +97,12 @@ class Layout:
         self.tables = sorted({d.range.size for t in self.circuit.tensors for d in t.digits}, reverse=True)
         columns = []
         for t in self.circuit.tensors:
-            blocks = t.blocks()
-            place = Placement(blocks, [column_bits(t, b) for b in blocks], [])
+            place = Placement(column_blocks(t, self.smallest_cut), [])
             self.places[t] = place
-            for b in range(len(blocks)):
+            for b, box in enumerate(place.blocks):
                 place.positions.append(np.zeros((len(t.digits), t.unroll), np.int64))
                 for d, digit in enumerate(t.digits):
-                    key = (-sum(place.axis_bits[b]), -digit.range.size, digit.range.lo)
+                    key = (-box.bits, -digit.range.size, digit.range.lo)
                     columns.append((key, t, b, d))
         columns.sort(key=lambda c: c[0])
         end = 0
@@ -148,8 +185,8 @@ def column_heads(layout: Layout, z: list[F]) -> dict[tuple[Tensor, int], U64]:
     """eq(z_high, position of a column) for every column: (2, n_digits, unroll) per tensor and block."""
     by_bits: dict[int, list[tuple[Tensor, int]]] = {}
     for t, place in layout.places.items():
-        for b, bits in enumerate(place.axis_bits):
-            by_bits.setdefault(sum(bits), []).append((t, b))
+        for b, block in enumerate(place.blocks):
+            by_bits.setdefault(block.bits, []).append((t, b))
     out = {}
     for length, columns in by_bits.items():
         positions = [layout.places[t].positions[b] >> length for t, b in columns]

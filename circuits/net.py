@@ -33,9 +33,12 @@ from .ir import (
     unsigned,
 )
 from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
-from .witness import Witness
+from .witness import Part, Witness
+from .workers import by_rows
 
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
 
 FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
@@ -43,7 +46,7 @@ WEIGHT = radix(B22, balanced(15))  # |w| < 2^36
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
 MAX_INPUT = 1 << 18  # values of one padded sample
 MAX_TABLE = 1 << 22  # entries of a public index table
-MATMUL_TERMS = 1 << 10  # digits below 2^21 in magnitude: 2^42 * 2^10 stays exact in float64
+MATMUL_TERMS = 1 << 11  # digits of at most 2^21 in magnitude: sums up to 2^53 are exact in float64
 
 
 @dataclass
@@ -69,10 +72,11 @@ class Contraction:
     steps: list[CarryStep]
     remainder: Tensor
 
-    def fill(self, w: Witness, products: Sequence[I64], remainder: I64, axis: str, index: int) -> None:
-        """Put the remainder of one unrolled index and fill its carries."""
-        w.put(self.remainder, remainder, index)
-        w.fill_carries(self.steps, self.con.out, products, at=(axis, index))
+    def fill(self, w: Witness, products: Sequence[I64], remainder: I64, index: int, rows: slice) -> None:
+        """Put the remainder of some rows of one unrolled index and fill their carries."""
+        first, second = self.con.out[:2]
+        w.put(self.remainder, remainder, index, rows)
+        w.fill_carries_of(self.steps, self.con.out, products, Part((first.name, second.name), index, rows))
 
 
 @dataclass
@@ -95,8 +99,8 @@ class Net:
     def batch_axis(self) -> DomainAxis:
         return DomainAxis("b", self.batch)
 
-    def weight(self, name: str, shape: Sequence[int], split: int | None = None) -> Tensor:
-        t = self.circuit.tensor(f"weight/{name}", self.passes, shape, WEIGHT, split)
+    def weight(self, name: str, shape: Sequence[int]) -> Tensor:
+        t = self.circuit.tensor(f"weight/{name}", self.passes, shape, WEIGHT)
         self.weights[name] = t
         return t
 
@@ -149,24 +153,35 @@ def product_limbs(a: View, b: View) -> Limbs:
 # ------------------------------------------------------------------------------------------------ exact execution
 
 
-def exact_matmul(a: I64, b: I64) -> list[I64]:
-    """Limbs 2^(22 k) of a @ b for digit arrays a (da, m, k), b (db, k, n): int64 (m, n) each, exact."""
-    af, bf = a.astype(np.float64), b.astype(np.float64)
-    k = a.shape[2]
-    out = [np.zeros((a.shape[1], b.shape[2]), np.int64) for _ in range(len(a) + len(b) - 1)]
-    for i in range(len(a)):
-        for j in range(len(b)):
-            for s in range(0, k, MATMUL_TERMS):
-                out[i + j] += (af[i, :, s : s + MATMUL_TERMS] @ bf[j, s : s + MATMUL_TERMS]).astype(np.int64)
+def exact_matmul(a: Sequence[F64], b: Sequence[F64]) -> list[I64]:
+    """Limbs 2^(22 k) of a @ b for balanced digits a (m, k) and b (k, n), as floats: int64 (m, n) each, exact."""
+    out: list[I64] = []
+    for limb in range(len(a) + len(b) - 1):
+        total = np.zeros((a[0].shape[0], b[0].shape[1]), np.int64)
+        for i in range(max(0, limb + 1 - len(b)), min(limb + 1, len(a))):
+            for s in range(0, a[0].shape[1], MATMUL_TERMS):
+                add_integers(total, a[i][:, s : s + MATMUL_TERMS] @ b[limb - i][s : s + MATMUL_TERMS])
+        out.append(total)
     return out
 
 
-def limb_products(a: I64, b: I64) -> list[I64]:
-    """Limbs of the element-wise product of digit arrays a (da, ...), b (db, ...), broadcasting."""
-    out: list[I64] = [np.zeros(1, np.int64)] * (len(a) + len(b) - 1)
-    for i in range(len(a)):
-        for j in range(len(b)):
-            out[i + j] = out[i + j] + a[i] * b[j]
+def add_integers(total: I64, part: F64) -> None:
+    """total += part, both (m, n); the floats are integers."""
+
+    def add(rows: slice) -> None:
+        total[rows] += part[rows].astype(np.int64)
+
+    by_rows(total.shape, add)
+
+
+def limb_products(a: Sequence[I64], b: Sequence[I64]) -> list[I64]:
+    """Limbs of the element-wise product of digit arrays, broadcasting."""
+    out: list[I64] = []
+    for limb in range(len(a) + len(b) - 1):
+        terms = [a[i] * b[limb - i] for i in range(max(0, limb + 1 - len(b)), min(limb + 1, len(a)))]
+        for more in terms[1:]:
+            terms[0] += more
+        out.append(terms[0])
     return out
 
 
@@ -201,11 +216,6 @@ def floor_limbs(limbs: Sequence[I64], const: int, bits: int, where: str, limit: 
         low += (total & mask) << done
         carry, done = total >> DIGIT_BITS, done + DIGIT_BITS
     raise AssertionError("no limbs")
-
-
-def digit_view(w: Witness, v: Value, p: int) -> I64:
-    """Digits (n_digits, *shape) int64 of a value on pass p."""
-    return w.array(v.tensor)[:, v.index(p)].astype(np.int64)
 
 
 def gather_table(height: int, width: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> I64:

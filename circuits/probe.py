@@ -34,6 +34,7 @@ from .ir import (
 from .net import I64, REMAINDER, VALUE, Contraction, Gradient, Net, floor_limbs, limb_products, product_limbs
 from .wide import Domain, Limbs, assert_zero, limb_forms
 from .witness import Witness
+from .workers import by_rows
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
 SIGNED_SQUARE = radix(U22, U22, balanced(16))
@@ -52,7 +53,7 @@ class Parameter:
         name = g.name
 
         def per_step(label: str, digits: tuple[Digit, ...], count: int = steps) -> Tensor:
-            return circuit.tensor(f"{label}/{name}", count, self.shape, digits, self.weight.split)
+            return circuit.tensor(f"{label}/{name}", count, self.shape, digits)
 
         self.grad = per_step("gradient", VALUE)
         self._declare_gradient()
@@ -156,33 +157,49 @@ class Parameter:
     def first_pass(self, w: Witness, t: int, acc: list[I64]) -> None:
         """Gradient, E, V and squares of step t from the accumulator of pass 2 t."""
         name = self.g.name
-        if self.run_gradient is None:
-            w.put(self.grad, acc[0], t)
-        else:
-            g, rem = floor_limbs(acc, 1 << 31, 32, f"gradient of {name}")
-            w.put(self.grad, g, t)
-            self.run_gradient.fill(w, acc, rem, "step", t)
+        jobs: list[tuple[Tensor, Tensor, Contraction, str]] = []
         if self.e is not self.grad:
-            weights = self._digits(w, self.weight, 2 * t)
-            jobs = [(self.grad, self.e, self.run_e, "w * g")]
+            jobs.append((self.grad, self.e, self.run_e, "w * g"))
             if t + 1 < self.net.steps:
                 jobs.append((self.e, self.v, self.run_v, "w * w * g"))
-            for source, out, run, what in jobs:
-                products = limb_products(weights, self._digits(w, source, t))
+
+        def run(rows: slice) -> None:
+            own = [np.ascontiguousarray(x[rows]) for x in acc]
+            if self.run_gradient is None:
+                w.put(self.grad, own[0], t, rows)
+            else:
+                g, rem = floor_limbs(own, 1 << 31, 32, f"gradient of {name}")
+                w.put(self.grad, g, t, rows)
+                self.run_gradient.fill(w, own, rem, t, rows)
+            weights = w.digits(self.weight, 2 * t, rows)
+            for source, out, contraction, what in jobs:
+                products = limb_products(weights, w.digits(source, t, rows))
                 x, rem = floor_limbs(products, 1 << 31, 32, f"{what} of {name}")
-                w.put(out, x, t)
-                run.fill(w, products, rem, "step", t)
-        e = self._digits(w, self.e, t)
+                w.put(out, x, t, rows)
+                contraction.fill(w, products, rem, t, rows)
+            if len(self.shape) > 1:
+                self._fill_squares(w, t, rows)
+
+        by_rows(self.shape, run)
+        if len(self.shape) == 1:
+            self._fill_squares(w, t, None)
+
+    def _fill_squares(self, w: Witness, t: int, rows: slice | None) -> None:
+        e = w.digits(self.e, t, rows)
         axes = tuple(range(1, len(self.shape))) if len(self.shape) > 1 else (0,)
         for s, (i, j) in zip(self.squares, ((0, 0), (0, 1), (1, 1)), strict=True):
-            w.put(s.tensor, (e[i] * e[j]).sum(axis=axes), t)
+            w.put(s.tensor, (e[i] * e[j]).sum(axis=axes), t, rows)
 
     def perturb(self, w: Witness, t: int, q: I64) -> None:
-        """Weights of pass 2 t + 1 from the digits (2,) of q."""
-        products = limb_products(q.reshape(2, *[1] * len(self.shape)), self._digits(w, self.v, t))
-        d, rem = floor_limbs(products, 1 << (STEP_BITS - 1), STEP_BITS, f"perturbation of {self.g.name}")
-        w.put(self.weight, w.value(self.weight, 2 * t) + d, 2 * t + 1)
-        self.run_perturbation.fill(w, products, rem, "step", t)
+        """Weights of pass 2 t + 1 from the limbs (2,) of q."""
+
+        def run(rows: slice) -> None:
+            products = limb_products(list(q), w.digits(self.v, t, rows))
+            d, rem = floor_limbs(products, 1 << (STEP_BITS - 1), STEP_BITS, f"perturbation of {self.g.name}")
+            w.put(self.weight, w.value(self.weight, 2 * t, rows) + d, 2 * t + 1, rows)
+            self.run_perturbation.fill(w, products, rem, t, rows)
+
+        by_rows(self.shape, run)
 
     def norm(self, w: Witness, t: int) -> int:
         """sum E^2 of step t, exact."""
@@ -194,14 +211,17 @@ class Parameter:
     def second_pass(self, w: Witness, t: int, acc: list[I64]) -> None:
         """Weights of pass 2 t + 2 from the accumulator of pass 2 t + 1."""
         d = self.divisor
-        if self.g.scaled:
-            # floor(x / (2^32 D)) = floor(floor(x / 2^32) / D)
-            high, low = floor_limbs(acc, (d << 32) // 2, 32, f"second gradient of {self.g.name}", limit=52)
-            u, rest = high // d, low + ((high % d) << 32)
-        else:
-            u, rest = (acc[0] + d // 2) // d, (acc[0] + d // 2) % d
-        w.put(self.weight, w.value(self.weight, 2 * t) - u, 2 * t + 2)
-        self.run_update.fill(w, acc, rest, "step", t)
 
-    def _digits(self, w: Witness, t: Tensor, index: int) -> I64:
-        return w.array(t)[:, index].astype(np.int64)
+        def run(rows: slice) -> None:
+            own = [np.ascontiguousarray(x[rows]) for x in acc]
+            if self.g.scaled:
+                # floor(x / (2^32 D)) = floor(floor(x / 2^32) / D)
+                high, low = floor_limbs(own, (d << 32) // 2, 32, f"second gradient of {self.g.name}", limit=52)
+                u, rest = np.divmod(high, d)
+                rest = low + (rest << 32)
+            else:
+                u, rest = np.divmod(own[0] + d // 2, d)
+            w.put(self.weight, w.value(self.weight, 2 * t, rows) - u, 2 * t + 2, rows)
+            self.run_update.fill(w, own, rest, t, rows)
+
+        by_rows(self.shape, run)

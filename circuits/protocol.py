@@ -437,10 +437,10 @@ def weight_at(layout: Layout, claims: Sequence[Claim], weights: Sequence[F], z: 
             place = layout.places[term.tensor]
             digits = sorted(term.coefs)
             coefs = ff.f_array([term.coefs[d] for d in digits])
-            for b, (start, _) in enumerate(place.blocks):
-                position, low = len(z) - sum(place.axis_bits[b]), F.ONE
-                for axis, bits in enumerate(place.axis_bits[b], 1):
-                    low = low * dot(term.vecs[axis], position, bits, start if axis == term.tensor.split else 0)
+            for b, block in enumerate(place.blocks):
+                position, low = len(z) - block.bits, F.ONE
+                for axis, (start, bits) in enumerate(block.axes, 1):
+                    low = low * dot(term.vecs[axis], position, bits, start)
                     position += bits
                 head = ff.f_mul(heads[term.tensor, b][:, digits], term.vecs[0][:, None, :])
                 head = ff.f_mul(head, coefs[:, :, None])

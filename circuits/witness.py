@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,6 @@ from zkcert.errors import RangeOverflow
 
 from .ir import (
     DIGIT_BITS,
-    Circuit,
     DomainAxis,
     Expr,
     Form,
@@ -25,110 +26,194 @@ from .ir import (
     Tensor,
     View,
 )
+from .layout import Layout
 from .wide import CarryStep
+from .workers import by_rows
 
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
-At = tuple[str, int] | None
+Columns = tuple[tuple[slice, ...], I32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Index `index` of the unrolled domain axis, and `rows` of the next axis."""
+
+    axes: tuple[str, str]
+    index: int
+    rows: slice
 
 
 class Witness:
-    """The digits of each tensor: int32 arrays (n_digits, unroll, *shape), zero where nothing was put."""
+    """The digits of each tensor, in their places in X: int32 (data_end,), zero where nothing was put.
 
-    def __init__(self, circuit: Circuit) -> None:
-        self.circuit = circuit
-        self.digits: dict[Tensor, NDArray[np.int32]] = {}
+    `index` is an unrolled index (None: all of them), `rows` a range of the first inner axis (None: all of it).
+    """
 
-    def array(self, t: Tensor) -> NDArray[np.int32]:
-        if t not in self.digits:
-            self.digits[t] = np.zeros((len(t.digits), *t.sizes), np.int32)
-        return self.digits[t]
+    def __init__(self, layout: Layout) -> None:
+        self.layout, self.circuit = layout, layout.circuit
+        self.x = np.zeros(layout.data_end, np.int32)
+        self._columns: dict[tuple[Tensor, int], list[Columns]] = {}
 
-    def digit(self, t: Tensor, d: int, index: int | None = None) -> NDArray[np.int32]:
-        """Digit d, int32 `t.sizes`, or `t.shape` for one unrolled index; not to be written to."""
-        return self.array(t)[d] if index is None else self.array(t)[d, index]
+    def columns(self, t: Tensor, d: int) -> list[Columns]:
+        """Per block of digit d: its window within `t.shape`, and its columns as a view of X without their padding."""
+        if (t, d) not in self._columns:
+            place, out = self.layout.places[t], []
+            for block, positions in zip(place.blocks, place.positions, strict=True):
+                start, window = int(positions[d, 0]), block.window(t.shape)
+                whole = self.x[start : start + (t.unroll << block.bits)]
+                whole = whole.reshape(t.unroll, *(1 << bits for _, bits in block.axes))
+                out.append((window, whole[(slice(None), *(slice(s.stop - s.start) for s in window))]))
+            self._columns[t, d] = out
+        return self._columns[t, d]
 
-    def put(self, t: Tensor, values: NDArray[np.generic], index: int | None = None) -> None:
-        """Decompose integer `values` (shape `t.sizes`, or `t.shape` for one unrolled index) into digits.
+    def _pieces(self, t: Tensor, d: int, index: int | None, rows: slice | None) -> Iterator[Columns]:
+        """Where the wanted part meets each block: the window within the part, and the view of X."""
+        for window, view in self.columns(t, d):
+            if rows is not None:
+                first = window[0]
+                start, stop = max(first.start, rows.start), min(first.stop, rows.stop)
+                if start >= stop:
+                    continue
+                view = view[:, start - first.start : stop - first.start]
+                window = (slice(start - rows.start, stop - rows.start), *window[1:])
+            if index is None:
+                yield (slice(None), *window), view
+            else:
+                yield window, view[index, ...]
+
+    def _shape(self, t: Tensor, index: int | None, rows: slice | None) -> tuple[int, ...]:
+        shape = t.shape if rows is None else (rows.stop - rows.start, *t.shape[1:])
+        return shape if index is not None else (t.unroll, *shape)
+
+    def digit(self, t: Tensor, d: int, index: int | None = None, rows: slice | None = None) -> I32:
+        """Digit d, int32 `t.sizes`, or `t.shape` for one unrolled index; not to be written to.
+
+        A view of X where the tensor has one block, else a copy.
+        """
+        if len(self.layout.places[t].blocks) == 1:
+            ((_, view),) = self._pieces(t, d, index, rows)
+            return view
+        out = np.empty(self._shape(t, index, rows), np.int32)
+        for window, view in self._pieces(t, d, index, rows):
+            out[window] = view
+        return out
+
+    def array(self, t: Tensor) -> I32:
+        """A copy of all digits, (n_digits, *t.sizes)."""
+        return np.stack([self.digit(t, d) for d in range(len(t.digits))])
+
+    def write(
+        self,
+        t: Tensor,
+        d: int,
+        values: NDArray[np.generic],
+        index: int | None = None,
+        rows: slice | None = None,
+    ) -> None:
+        """Overwrite digit d with integers of any kind, of the shape `digit` has; nothing is checked."""
+        for window, view in self._pieces(t, d, index, rows):
+            view[...] = values[window]
+
+    def put(self, t: Tensor, values: NDArray[np.generic], index: int | None = None, rows: slice | None = None) -> None:
+        """Decompose integer `values` (of the shape `digit` has) into digits.
 
         Raises RangeOverflow when a value has no such digits.
         """
-        target = self.array(t) if index is None else self.array(t)[:, index]
-        v = np.asarray(values).reshape(target.shape[1:])
-        rest = v
-        for i, d in enumerate(t.digits):
-            if i + 1 == len(t.digits):
-                digit = rest
-            else:
-                width = t.digits[i + 1].shift - d.shift
-                digit = ((rest - d.range.lo) & ((1 << width) - 1)) + d.range.lo
-                rest = (rest - digit) >> width
-            bad = (digit < d.range.lo) | (digit > d.range.hi)
-            if np.any(bad):
-                lo, hi = t.bounds()
-                worst = int(v[bad].ravel()[np.argmax(np.abs(v[bad].astype(float)))])
-                raise RangeOverflow(t.name, float(worst), float(hi if worst > 0 else -lo))
-            target[i] = digit.astype(np.int32)
+        v = np.asarray(values).reshape(self._shape(t, index, rows))
+        if index is None:
+            for u in range(t.unroll):
+                self.put(t, v[u, ...], u, rows)
+        elif rows is None and t.shape:
+            by_rows(t.shape, lambda part: self._put(t, v[part], index, part))
+        else:
+            self._put(t, v, index, rows)
 
-    def value(self, t: Tensor, index: int | None = None) -> I64:
-        """The whole values as int64 (for tensors below 2^63)."""
-        arr = self.array(t) if index is None else self.array(t)[:, index]
-        out = np.zeros(arr.shape[1:], np.int64)
+    def _put(self, t: Tensor, values: NDArray[np.generic], index: int, rows: slice | None) -> None:
+        values = values.reshape(values.shape or (1,))  # numpy makes numbers of arrays without axes
+        rest: NDArray[Any] = values if values.dtype == object else values.astype(np.int64, copy=False)
         for i, d in enumerate(t.digits):
-            out += arr[i].astype(np.int64) << d.shift
+            digit, exact = rest, False
+            if i + 1 < len(t.digits):
+                width = t.digits[i + 1].shift - d.shift
+                digit, rest = (rest - d.range.lo) & ((1 << width) - 1), (rest - d.range.lo) >> width
+                digit, exact = digit + d.range.lo, d.range.size == 1 << width
+            if not exact and (digit.min() < d.range.lo or digit.max() > d.range.hi):
+                bad = (digit < d.range.lo) | (digit > d.range.hi)
+                lo, hi = t.bounds()
+                worst = int(values[bad].ravel()[np.argmax(np.abs(values[bad].astype(float)))])
+                raise RangeOverflow(t.name, float(worst), float(hi if worst > 0 else -lo))
+            self.write(t, i, digit.reshape(self._shape(t, index, rows)), index, rows)
+
+    def value(self, t: Tensor, index: int | None = None, rows: slice | None = None) -> I64:
+        """The whole values as int64 (for tensors below 2^63)."""
+        out = np.zeros(self._shape(t, index, rows), np.int64)
+        for i, d in enumerate(t.digits):
+            for window, view in self._pieces(t, i, index, rows):
+                out[window] += view.astype(np.int64) << d.shift
         return out
+
+    def digits(self, t: Tensor, index: int, rows: slice | None = None) -> list[I64]:
+        """All digits of one unrolled index, int64 copies."""
+        return [self.digit(t, d, index, rows).astype(np.int64) for d in range(len(t.digits))]
 
     # -- evaluation over a domain
 
-    def read(self, view: View, d: int, axes: Sequence[DomainAxis], at: At = None) -> I64:
-        """Digit `d` of the view for every index of the domain axes; absent axes have length 1.
-
-        `at = (axis, index)` reads one index of that (unrolled) axis only.
-        """
-        arr = self.array(view.tensor)[d]
+    def read(self, view: View, d: int, axes: Sequence[DomainAxis], at: Part | None = None) -> I64:
+        """Digit `d` of the view for every index of the domain axes (of `at` only); absent axes have length 1."""
+        sources, index, rows = view.sources[1:], None, None
         names: list[str] = []
+        if at and at.axes[0] in view.sources[0].axes:
+            first = view.sources[0]
+            index = first.table[at.index] if isinstance(first, Map) else at.index
+        else:
+            sources = view.sources
+        if at and index is not None and isinstance(sources[0], Same) and sources[0].axis == at.axes[1]:
+            rows = at.rows
+        arr = self.digit(view.tensor, d, index, rows).astype(np.int64)
         axis = 0
-        sources = view.sources
-        if at and at[0] in sources[0].axes:
-            index = sources[0].table[at[1]] if isinstance(sources[0], Map) else at[1]
-            arr, sources = arr[index], sources[1:]
-        arr = arr.astype(np.int64)
         for src in sources:
             arr, new = _read_axis(arr, axis, src)
             names += new
             axis += len(new)
+        if at and rows is None and at.axes[1] in names:
+            arr = arr[(slice(None),) * names.index(at.axes[1]) + (at.rows,)]
         order = [names.index(a.name) for a in axes if a.name in names]
         arr = arr.transpose(order)
-        shape = [a.size if a.name in names else 1 for a in axes]
-        return np.asarray(arr.reshape(shape), np.int64)
+        shape = iter(arr.shape)
+        return np.asarray(arr.reshape([next(shape) if a.name in names else 1 for a in axes]), np.int64)
 
-    def form(self, f: Form, axes: Sequence[DomainAxis], at: At = None) -> I64:
+    def form(self, f: Form, axes: Sequence[DomainAxis], at: Part | None = None) -> I64:
         out = np.zeros([1] * len(axes), np.int64)
         for v, d, c in f.terms:
             assert isinstance(c, int)
-            out = out + self.read(v, d, axes, at) * np.int64(c)
+            term = self.read(v, d, axes, at)
+            out = out + (term if c == 1 else term * np.int64(c))
         return out
 
-    def linear_part(self, e: Expr, axes: Sequence[DomainAxis], at: At = None) -> I64:
-        """Linear form and constants of an expression over the full domain (int64, exact by the bound checks)."""
-        axes = [a for a in axes if not at or a.name != at[0]]
+    def linear_part(self, e: Expr, axes: Sequence[DomainAxis], at: Part | None = None) -> I64:
+        """Linear form and constants of an expression over the domain (int64, exact by the bound checks)."""
+        if at:
+            rows = at.rows.stop - at.rows.start
+            axes = [DomainAxis(a.name, rows if a.name == at.axes[1] else a.size) for a in axes if a.name != at.axes[0]]
         out = np.broadcast_to(self.form(e.linear, axes, at), [a.size for a in axes]).copy()
         names = [a.name for a in axes]
         for c in e.constants:
             w = np.array(c.coef, np.int64)
             for name, weights in c.weights:
                 shape = [1] * len(axes)
-                shape[names.index(name)] = len(weights)
-                w = w * np.array(weights, np.int64).reshape(shape)
+                own = weights[at.rows] if at and name == at.axes[1] else weights
+                shape[names.index(name)] = len(own)
+                w = w * np.array(own, np.int64).reshape(shape)
             out += w
         return out
 
-    def expression(self, e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis] = (), at: At = None) -> I64:
+    def expression(self, e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis] = ()) -> I64:
         """Value of an expression for every output index; products are summed over `summed` (small domains)."""
-        out = self.linear_part(e, axes, at)
-        axes = [a for a in axes if not at or a.name != at[0]]
+        out = self.linear_part(e, axes)
         every = (*axes, *summed)
         for a, b in e.products:
-            p = np.broadcast_to(self.form(a, every, at) * self.form(b, every, at), [x.size for x in every])
+            p = np.broadcast_to(self.form(a, every) * self.form(b, every), [x.size for x in every])
             out += p.sum(axis=tuple(range(len(axes), len(every))), dtype=np.int64) if summed else p
         return out
 
@@ -136,27 +221,29 @@ class Witness:
         self,
         steps: list[CarryStep],
         axes: Sequence[DomainAxis],
-        products: Sequence[I64] | None = None,
         summed: Sequence[DomainAxis] = (),
-        at: At = None,
     ) -> None:
-        """Fill the carries of `wide.assert_zero`.
-
-        `products[k]`: the bilinear part of limb k for every output index, if the caller has it already.
-        `at = (axis, index)`: only for that index of the unrolled axis.
-        """
+        """Fill the carries of `wide.assert_zero` (small domains)."""
         carry: I64 | int = 0
         for s in steps:
-            if products is None:
-                total = self.expression(s.value, axes, summed, at) + carry
-            else:
-                total = self.linear_part(s.value, axes, at) + carry
-                for k in range(s.first, min(s.last, len(products))):
-                    total = total + (products[k] << (DIGIT_BITS * (k - s.first)))
+            if s.carry is not None:
+                carry = (self.expression(s.value, axes, summed) + carry) >> (DIGIT_BITS * (s.last - s.first))
+                self.put(s.carry.tensor, carry)
+
+    def fill_carries_of(
+        self, steps: list[CarryStep], axes: Sequence[DomainAxis], products: Sequence[I64], at: Part
+    ) -> None:
+        """The same for one part; `products[k]` is the bilinear part of limb k for every output index of it."""
+        carry: I64 | int = 0
+        for s in steps:
             if s.carry is None:
                 continue
+            total = self.linear_part(s.value, axes, at)
+            total += carry
+            for k in range(s.first, min(s.last, len(products))):
+                total += products[k] << (DIGIT_BITS * (k - s.first)) if k > s.first else products[k]
             carry = total >> (DIGIT_BITS * (s.last - s.first))
-            self.put(s.carry.tensor, carry, at[1] if at else None)
+            self.put(s.carry.tensor, carry, at.index, at.rows)
 
 
 def _read_axis(arr: I64, axis: int, src: Source) -> tuple[I64, list[str]]:

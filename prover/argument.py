@@ -19,7 +19,7 @@ from zkcert.errors import UnusableInput
 from .channel import Pads, ProverChannel, Resumed
 from .checkpoint import NoCheckpoint, saving
 from .commit import MatrixCommitment, UnluckyMasks
-from .oracle import ProverOracle, place_digits
+from .oracle import ProverOracle, count_multiplicities
 from .pads import PadCommitment
 
 
@@ -52,9 +52,9 @@ def attempt(
     """One run with randomness of its own; raises UnluckyMasks if the masking rows' weights are dependent."""
     code = matrix_code(layout.data_end)
     state = checkpoint.attempt(transcript)
-    secret = state.secret
-    with phase("layout"):
-        x = place_digits(layout, witness)
+    secret, x = state.secret, witness.x
+    with phase("multiplicities"):
+        count_multiplicities(layout, x)
         checkpoint.digits(x)
         pads = Pads.draw(secret, *message_counts(layout, code.variables))
     with phase("commit"):

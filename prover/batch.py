@@ -75,12 +75,10 @@ def combined_weights(layout: Layout, claims: Sequence[Claim], weights: Sequence[
                 kernels.axpy_outer(w, span.start + start, weight * ff.f_item(head, i), part)
         for term in claim.functional.terms:
             place = layout.places[term.tensor]
-            for b, (start, length) in enumerate(place.blocks):
+            for b, block in enumerate(place.blocks):
                 base = np.array([[[1]], [[0]]], np.uint64).reshape(2, 1)
-                for axis, bits in enumerate(place.axis_bits[b]):
-                    vec = term.vecs[axis + 1]
-                    if axis + 1 == term.tensor.split:
-                        vec = vec[:, start : start + (1 << length)]
+                for axis, (start, bits) in enumerate(block.axes, 1):
+                    vec = term.vecs[axis][:, start : start + (1 << bits)]
                     padded = np.zeros((2, 1 << bits), np.uint64)
                     padded[:, : vec.shape[1]] = vec
                     base = ff.f_mul(base[:, :, None], padded[:, None, :]).reshape(2, -1)

@@ -13,8 +13,9 @@ from circuits.protocol import Claim, ProductJob
 from circuits.witness import Witness
 from zkcert.core.code import MatrixCode
 from zkcert.core.field import F
-from zkcert.errors import ProofRejected
+from zkcert.errors import ProofRejected, UnusableInput
 
+from . import kernels
 from .batch import Batch, combined_weights
 from .channel import ProverChannel
 from .products import Products
@@ -59,27 +60,21 @@ class ProverOracle:
         return Batch(self.x, self.masks, combined_weights(self.layout, claims, weights), self.code)
 
 
-def place_digits(layout: Layout, witness: Witness) -> NDArray[np.int32]:
-    """The data part of X, int32 (data_end,): digit columns and the multiplicities they imply."""
-    x = np.zeros(layout.data_end, np.int32)
-    for t in layout.circuit.tensors:
-        place, arr = layout.places[t], witness.array(t)
-        for b, (start, length) in enumerate(place.blocks):
-            bits = place.axis_bits[b]
-            part = arr
-            if t.split:
-                part = np.take(arr, np.arange(start, min(start + (1 << length), t.sizes[t.split])), t.split + 1)
-            column = np.zeros([1 << k for k in bits], np.int32)
-            window = tuple(slice(n) for n in part.shape[2:])
-            for d in range(len(t.digits)):
-                for u in range(t.unroll):
-                    column[window] = part[d, u]
-                    at = int(place.positions[b][d, u])
-                    x[at : at + column.size] = column.ravel()
-    counts = [np.zeros(size, np.int64) for size in layout.tables]
-    for seg in layout.segments:
-        looked_up = x[seg.start : seg.stop].astype(np.int64) + seg.shift
-        inside = looked_up[(looked_up >= 0) & (looked_up < layout.tables[seg.cls])]
-        counts[seg.cls] += np.bincount(inside, minlength=layout.tables[seg.cls])
-    x[layout.multiplicity_start :] = np.concatenate(counts)
-    return x
+def count_multiplicities(layout: Layout, x: NDArray[np.int32]) -> None:
+    """Write behind the digits of X, int32 (data_end,), how often they use each table entry.
+
+    Raises UnusableInput where one is used 2^31 times.
+    """
+    seg = layout.segments
+    firsts = np.cumsum([0, *layout.tables[:-1]])
+    counts = kernels.count_entries(
+        x[: layout.digit_count],
+        np.array([s.start for s in seg], np.int64),
+        np.array([s.shift for s in seg], np.int64),
+        np.array([firsts[s.cls] for s in seg], np.int64),
+        np.array([layout.tables[s.cls] for s in seg], np.int64),
+        layout.table_entries,
+    )
+    if counts.max() >= 1 << 31:
+        raise UnusableInput("too many equal digits to prove in one piece")
+    x[layout.multiplicity_start :] = counts

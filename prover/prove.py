@@ -10,6 +10,7 @@ import numpy as np
 from circuits.compile import Trace
 from circuits.protocol import Phase, no_phase
 from circuits.statement import certificate, start_transcript
+from circuits.witness import Witness
 from zkcert.core.container import ProofFile
 from zkcert.data import CommittedDataset
 from zkcert.errors import UnusableInput
@@ -18,7 +19,7 @@ from zkcert.statement import Statement
 
 from . import kernels
 from .argument import prove_circuit
-from .checkpoint import Checkpoint, restored
+from .checkpoint import Checkpoint
 
 Check = Callable[[Trace, np.ndarray, np.ndarray], float]
 """Compares a trace with a reference on (images, labels): raises, or returns the difference."""
@@ -67,21 +68,21 @@ def prove_statement(
         rho = dataset.rho(indices).reshape(*shape, -1)
         hashes = dataset.sample_hashes(indices)
         cert = certificate(statement, model, hashes)
-        x = None if checkpoint is None else checkpoint.saved_digits()
-        if checkpoint is None or x is None or checkpoint.trace is None:
+        layout = cert.close(statement.tau)
+        if checkpoint is None or checkpoint.trace is None:
             witness, trace = cert.execute(samples, rho)
         else:
-            trace, difference = checkpoint.trace, checkpoint.difference
-    if check is not None and x is None:
+            witness, trace, difference = Witness(layout), checkpoint.trace, checkpoint.difference
+            checkpoint.load_digits(witness.x)
+            check = None
+    if check is not None:
         with phase("reference"):
             difference = check(trace, dataset.images(indices), dataset.labels(indices))
     if reveal_score:
         statement = replace(statement, variance=trace.variance)
-    layout = cert.close(statement.tau, statement.variance)
-    if x is None:
-        cert.threshold(witness, trace)
-    else:
-        witness = restored(layout, x)
+    cert.threshold(witness, trace)
+    if statement.variance is not None:
+        cert.reveal(statement.variance)
     if checkpoint is not None:
         checkpoint.executed(trace, difference)
     order = sorted(range(len(indices)), key=indices.__getitem__)

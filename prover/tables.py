@@ -83,7 +83,7 @@ def view_table(w: Witness, view: View, coefs: Mapping[int, F], job: ProductJob) 
     """sum_d coefs[d] * digit_d with private axes folded: array (2, ...) and the names of its axes."""
     kept = {ax.name for ax in job.kept}
     digits = sorted(coefs)
-    t = Folded(w.array(view.tensor)[digits])
+    t = Folded(np.stack([w.digit(view.tensor, d) for d in digits]))
     names: list[list[str]] = [[f"#{i}"] for i in range(len(view.sources))]
 
     def axis_of(i: int) -> int:
@@ -163,7 +163,7 @@ def functional_value(w: Witness, f: Functional) -> F:
     total = F.ZERO
     for term in f.terms:
         digits = sorted(term.coefs)
-        t = Folded(w.array(term.tensor)[digits])
+        t = Folded(np.stack([w.digit(term.tensor, d) for d in digits]))
         for axis in sorted(range(len(term.vecs)), key=lambda i: -term.vecs[i].shape[1]):
             t.fold(axis + 1, term.vecs[axis][:, None, :])
         t.fold(0, ff.f_array([term.coefs[d] for d in digits]).reshape(2, 1, -1))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from circuits.compile import Certificate, Plan, Trace
-from circuits.ir import Circuit
+from circuits.ir import Circuit, Tensor
 from circuits.witness import Witness
 from zkcert.config import ProbeConfig
 from zkcert.core import sis
@@ -50,15 +50,15 @@ class Case:
         p = self.plan
         return ProbeConfig(p.steps, p.batch, p.rho, Fraction(p.batch, p.divisor), p.eps, p.variant)
 
-    def execute(self) -> tuple[Certificate, Witness, Trace]:
-        """The circuit without its threshold, and its honest execution."""
+    def execute(self, tau: Fraction = Fraction(30), revealed: int | None = None) -> tuple[Certificate, Witness, Trace]:
+        """The circuit and its honest execution, whose threshold is not filled in yet."""
         certificate = Certificate(self.plan)
+        certificate.close(tau, revealed)
         return certificate, *certificate.execute(self.samples, self.randomness)
 
     def run(self, tau: Fraction = Fraction(30), revealed: int | None = None) -> tuple[Certificate, Witness, Trace]:
         """The same with the threshold."""
-        certificate, witness, trace = self.execute()
-        certificate.close(tau, revealed)
+        certificate, witness, trace = self.execute(tau, revealed)
         certificate.threshold(witness, trace)
         return certificate, witness, trace
 
@@ -274,12 +274,32 @@ def classifier(
 # ------------------------------------------------------------------------------------------------ checks
 
 
+class Digits:
+    """The digits of a tensor as an array (n_digits, *sizes), read from and written to their places in X."""
+
+    def __init__(self, w: Witness, t: Tensor) -> None:
+        self.w, self.t = w, t
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.w.array(self.t)[at]
+
+    def __setitem__(self, at: Any, values: Any) -> None:
+        array = self.w.array(self.t)
+        array[at] = values
+        for d, digit in enumerate(array):
+            self.w.write(self.t, d, digit)
+
+    def at(self, d: int, index: int) -> tuple[int, ...]:
+        """Where the entry with this flat index of digit d is."""
+        return d, *map(int, np.unravel_index(index, self.t.sizes))
+
+
 def violations(circuit: Circuit, w: Witness) -> list[str]:
     """Names of everything the witness breaks: digit ranges, identities, public tensors, links (over F_p)."""
     out = []
     for t in circuit.tensors:
         for i, d in enumerate(t.digits):
-            if w.array(t)[i].min() < d.range.lo or w.array(t)[i].max() > d.range.hi:
+            if w.digit(t, i).min() < d.range.lo or w.digit(t, i).max() > d.range.hi:
                 out.append(f"range of {t.name}[{i}]")
     for con in circuit.constraints:
         for label, e in con.members:

@@ -35,6 +35,7 @@ from circuits.ir import (
     product,
     radix,
 )
+from circuits.layout import Layout
 from circuits.net import VALUE, WEIGHT, Contraction, Net, product_limbs
 from circuits.reference import exp_factor, ln_constant
 from circuits.wide import Domain, digits_for, limb_forms
@@ -44,6 +45,7 @@ from zkcert.errors import RangeOverflow
 
 from .builders import (
     Case,
+    Digits,
     Graph,
     build,
     classifier,
@@ -101,8 +103,8 @@ def honest(name: str) -> tuple[Certificate, Witness]:
 
 
 def copy_of(w: Witness) -> Witness:
-    out = Witness(w.circuit)
-    out.digits = {t: x.copy() for t, x in w.digits.items()}
+    out = Witness(w.layout)
+    out.x[:] = w.x
     return out
 
 
@@ -143,10 +145,10 @@ def test_a_revealed_variance_is_public_and_right():
 
 def extreme(circuit: Circuit, choose) -> Witness:
     """A witness, dishonest, whose digits are all at an end of their range."""
-    w = Witness(circuit)
+    w = Witness(Layout(circuit))
     for t in circuit.tensors:
         for i, d in enumerate(t.digits):
-            w.array(t)[i] = np.where(choose(t.sizes), d.range.hi, d.range.lo)
+            w.write(t, i, np.where(choose(t.sizes), d.range.hi, d.range.lo))
     return w
 
 
@@ -269,14 +271,14 @@ def test_adding_multiples_of_p_to_an_accumulator_is_caught(name):
         for j in (*range(-40, 0), *range(1, 41)):
             forged = (z << scale) + r + j * P
             for t, value in ((quotient, forged >> scale), (run.remainder, forged % (1 << scale))):
-                single = Witness(w.circuit)
+                single = Witness(w.layout)
                 single.put(t, np.full(t.sizes, value))
-                w.array(t)[(slice(None), *index)] = single.array(t)[(slice(None), *index)]
+                Digits(w, t)[(slice(None), *index)] = single.array(t)[(slice(None), *index)]
             assert ((forged >> scale << scale) + forged % (1 << scale) - (z << scale) - r) % P == 0
             assert not carries_modulo_p(w, run, index), (what, j)
             tried += 1
         for t, old in digits.items():
-            w.array(t)[(slice(None), *index)] = old
+            Digits(w, t)[(slice(None), *index)] = old
     assert tried == 80 * len(found)
 
 
@@ -284,10 +286,10 @@ def test_adding_multiples_of_p_to_an_accumulator_is_caught(name):
 
 
 def random_witness(circuit: Circuit, rng: np.random.Generator) -> Witness:
-    w = Witness(circuit)
+    w = Witness(Layout(circuit))
     for t in circuit.tensors:
         for i, d in enumerate(t.digits):
-            w.array(t)[i] = rng.integers(d.range.lo, d.range.hi + 1, t.sizes)
+            w.write(t, i, rng.integers(d.range.lo, d.range.hi + 1, t.sizes))
     return w
 
 
@@ -696,19 +698,20 @@ def test_every_change_of_a_single_digit_is_noticed(name, limit):
     where, rng = readers(certificate.circuit), np.random.default_rng(2)
     unnoticed = set()
     for t in certificate.circuit.tensors:
-        size, array = prod(t.shape), w.array(t).reshape(len(t.digits), t.unroll, -1)
+        size, digits = prod(t.shape), Digits(w, t)
         count = min(size, 3 if t.name == "sample/randomness" else limit)
         for (i, digit), u in ((x, u) for x in enumerate(t.digits) for u in range(t.unroll)):
             for at in rng.choice(size, count, replace=False).tolist():
-                old = int(array[i, u, at])
+                place = (i, u, *np.unravel_index(at, t.shape))
+                old = int(digits[place])
                 choices = neighbours(old, digit)
                 if not choices:  # the remainder of a division by one
                     assert digit.range.size == 1
                     continue
-                array[i, u, at] = choices[int(rng.integers(len(choices)))]
+                digits[place] = choices[int(rng.integers(len(choices)))]
                 if not notices(certificate, w, t, where[t]):
                     unnoticed.add(f"{t.name}[{i}]")
-                array[i, u, at] = old
+                digits[place] = old
     assert unnoticed == set()
 
 
@@ -809,8 +812,8 @@ def rejected(w: Witness, changes: dict[Tensor, np.ndarray]) -> bool:
 
 def transplanted(w: Witness, circuit: Circuit) -> Witness:
     """The digits of a witness of a circuit with the same tensors."""
-    out = Witness(circuit)
-    out.digits = {t: w.array(source) for source, t in zip(w.circuit.tensors, circuit.tensors, strict=True)}
+    out = Witness(Layout(circuit))
+    out.x[:] = w.x
     return out
 
 
@@ -953,8 +956,8 @@ def test_no_other_step_size_is_possible(change):
 
 def test_a_threshold_below_the_score_has_no_slack():
     case = tiny_mlp()
-    certificate, w, trace = case.execute()
-    certificate.close(Fraction(trace.score) - Fraction(1, 1000))
+    _, _, trace = case.execute()
+    certificate, w, _ = case.execute(Fraction(trace.score) - Fraction(1, 1000))
     score = certificate.score
     slack = (case.plan.steps * score.tau) ** 2 - trace.variance
     assert slack < 0
@@ -965,15 +968,20 @@ def test_a_threshold_below_the_score_has_no_slack():
 # ------------------------------------------------------------------------------------------------ gadgets
 
 
-def gadget(width: int, values: list[int]) -> tuple[Circuit, Constraint, Domain, View, Witness]:
-    """A wire of `width` limbs that holds the values."""
+def gadget(width: int, count: int) -> tuple[Circuit, Constraint, Domain, View]:
+    """A wire of `width` limbs over `count` values."""
     circuit = Circuit()
-    domain = Domain((DomainAxis("i", len(values)),))
+    domain = Domain((DomainAxis("i", count),))
     x = domain.wire(circuit, "x", radix(*[U22] * width))
     con = circuit.constraint("gadget", domain.axes)
-    w = Witness(circuit)
+    return circuit, con, domain, x
+
+
+def holding(circuit: Circuit, x: View, values: list[int]) -> Witness:
+    """A witness of the finished circuit in which the wire has these values."""
+    w = Witness(Layout(circuit))
     w.put(x.tensor, np.array(values, object))
-    return circuit, con, domain, x, w
+    return w
 
 
 def exponential_inputs(rng: np.random.Generator) -> list[int]:
@@ -1011,8 +1019,9 @@ def test_exponentials_do_not_increase():
 
 def test_the_exponential_gadget_accepts_its_values_only():
     points = exponential_inputs(np.random.default_rng(9))[::7]
-    circuit, con, domain, x, w = gadget(2, points)
+    circuit, con, domain, x = gadget(2, len(points))
     exp = Exponential(circuit, con, domain, x, "exp")
+    w = holding(circuit, x, points)
     exp.fill(w, np.array(points, object))
     assert violations(circuit, w) == []
     assert wide(w, exp.y)[0].tolist() == exponential.evaluate(np.array(points, object))["y"].tolist()
@@ -1078,8 +1087,9 @@ def test_the_logarithm_gadget_admits_one_normalising_shift(limbs):
     """All other pairs (a, b) of a shift by 22 a + b bits lose bits or leave the top limb below 2^21."""
     bits = 22 * limbs
     points = [1, 2, 3, (1 << 22) - 1, 1 << 22, (1 << 44) + 5, (1 << bits) - 1, 1 << (bits - 1)]
-    circuit, con, domain, x, w = gadget(limbs, points)
+    circuit, con, domain, x = gadget(limbs, len(points))
     log = Logarithm(circuit, con, domain, limb_forms(x), bits - 1, "ln")
+    w = holding(circuit, x, points)
     values = np.array(points, object)
     log.fill(w, values)
     assert violations(circuit, w) == []
@@ -1106,9 +1116,10 @@ def test_digits_cover_every_interval_they_are_made_for():
     for _ in range(300):
         lo, hi = (int(rng.integers(1 << 40)) << int(rng.integers(0, 20)) for _ in range(2))
         lo = -lo
-        t = Tensor("t", 1, (3,), digits_for(lo, hi))
+        circuit = Circuit()
+        t = circuit.tensor("t", 1, (3,), digits_for(lo, hi))
         assert t.bounds()[0] <= lo and hi <= t.bounds()[1]
-        w = Witness(Circuit())
+        w = Witness(Layout(circuit))
         w.put(t, np.array([[lo, (lo + hi) // 2, hi]], object))
         assert wide(w, View(t, (ONCE, Same("i", 3)))).tolist() == [[lo, (lo + hi) // 2, hi]]
     assert digits_for(0, 1) == (Digit(BIT),)

@@ -132,7 +132,7 @@ TOY = [
     absorb("grind"),
     draw("alpha"),
     absorb("roots"),
-    *tree("digits", 9),
+    *tree("digits", 8),
     *tree("table", 9),
     draw("batch"),
     *rounds("batch", "rho/batch", 11),
@@ -143,7 +143,7 @@ TOY = [
     absorb("grind"),
     draw("queries", 136),
     absorb("opened-columns"),
-    draw("equations", 24),
+    draw("equations", 23),
     draw("pads/proximity", 5),
     draw("pads/products", 1),
     absorb("pads/tests"),
@@ -397,5 +397,5 @@ def test_the_sample_indices_follow_from_the_seed_alone():
 def test_toy_conversation_ends_where_the_circuit_says():
     """The inventory above names the circuit's constraints: a new one must be added to it."""
     assert [con.name for con in toy_circuit().constraints] == ["matmul", "relu", "sum"]
-    assert toy_layout().digit_count <= 1 << 9 and toy_layout().table_entries <= 1 << 9
+    assert toy_layout().digit_count <= 1 << 8 and toy_layout().table_entries <= 1 << 9
     assert len(toy_conversation()) == len(TOY)

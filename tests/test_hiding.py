@@ -19,9 +19,11 @@ from circuits.channel import Blind, Tape
 from circuits.protocol import run
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment, UnluckyMasks, mask_rank
-from prover.oracle import ProverOracle, place_digits
+from prover.oracle import ProverOracle
+from tests.builders import Digits
 from tests.toys import (
     certified,
+    committed_vector,
     light_grinding,
     prove_toy,
     random_f_array,
@@ -226,7 +228,7 @@ def explanation(proof, witness, seed=0):
     """The random words of a prover who says the same with another witness: by the label of their seed."""
     layout, rng, heard = toy_layout(), np.random.default_rng(seed), hear(proof)
     code = matrix_code(layout.data_end)
-    x = place_digits(layout, witness)
+    x = committed_vector(layout, witness)
     w = ff.root_of_unity(code.log_n)
     points = [w**q for q in heard.queries]
     masks, tails = explain_matrix(code, x, heard.weights, heard.rows, points, heard.columns, rng)
@@ -300,7 +302,7 @@ def test_a_proof_can_be_explained_by_another_witness(seed):
     pads = pad_code(words[b"zkcert/pads"].shape[1] - 2 * triples(heard), triples(heard))
     shown = 16 * 5 * (1 << pads.block_bits) + 8 + 16 * pads.queries * (pads.rows + 3)
     assert again[3][:shown] == pad_proof[:shown] and again[3][shown:] != pad_proof[shown:]
-    assert place_digits(toy_layout(), other).tolist() != place_digits(toy_layout(), toy_witness()).tolist()
+    assert committed_vector(toy_layout(), other).tolist() != committed_vector(toy_layout(), toy_witness()).tolist()
 
 
 def triples(heard):
@@ -319,7 +321,7 @@ def test_a_false_witness_has_no_explanation():
     """The equations behind the messages hold for valid witnesses only: this is what the pad proof proves."""
     w = toy_witness(1)
     total = next(t for t in toy_layout().circuit.tensors if t.name == "total")
-    w.array(total)[0].flat[0] ^= 1
+    Digits(w, total)[0, 0, 0] ^= 1
     with pytest.raises(AssertionError, match="the equations do not hold"):
         explanation(toy_proof(), w)
 

@@ -40,11 +40,11 @@ from prover import argument
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
-from prover.oracle import ProverOracle, place_digits
+from prover.oracle import ProverOracle
 from prover.pads import PadCommitment
 from prover.trees import Tree
-from tests.builders import Case, Graph, link_values, tiny_cnn, tiny_mlp, violations
-from tests.toys import certified, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy
+from tests.builders import Case, Digits, Graph, link_values, tiny_cnn, tiny_mlp, violations
+from tests.toys import certified, committed_vector, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy
 from verifier.argument import verify_circuit
 from verifier.verify import Expectations, verify_proof
 from zkcert.core import field as ff
@@ -71,10 +71,8 @@ class Honest:
 
 
 def honest(case: Case) -> Honest:
-    certificate, witness, trace = case.execute()
-    layout = certificate.close(TAU)
-    certificate.threshold(witness, trace)
-    return Honest(case, certificate, layout, witness, trace)
+    certificate, witness, trace = case.run(TAU)
+    return Honest(case, certificate, certificate.layout, witness, trace)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +124,7 @@ def strict_name(layout, witness, *tensors):
         mock.patch("circuits.protocol.constraint_claims", checked_claims),
         mock.patch.object(argument, "MatrixCommitment", NoCommitment),
         mock.patch.object(argument, "PadCommitment", NoCommitment),
-        mock.patch.object(argument, "place_digits", lambda *args: np.zeros(1, np.int32)),
+        mock.patch.object(argument, "count_multiplicities"),
         mock.patch("circuits.protocol.range_check", lambda *args: []),
         pytest.raises(ProofRejected) as caught,
     ):
@@ -152,12 +150,12 @@ def verdict(layout, witness):
 @contextmanager
 def altered(witness, *tensors):
     """The witness, whose given tensors may be changed inside the block."""
-    saved = [witness.array(t).copy() for t in tensors]
+    saved = [witness.array(t) for t in tensors]
     try:
-        yield [witness.array(t) for t in tensors]
+        yield [Digits(witness, t) for t in tensors]
     finally:
         for t, old in zip(tensors, saved, strict=True):
-            witness.array(t)[...] = old
+            Digits(witness, t)[...] = old
 
 
 def other_digit(value, rng):
@@ -277,9 +275,9 @@ def test_one_altered_digit_is_named_by_its_constraint(cnn, where, name):
     tensor, which, digit = where
     t = cnn.tensor(tensor, which)
     with altered(cnn.witness, t) as (digits,):
-        column = digits[digit]
-        at = int(column.argmin()) if t.digits[digit].range == BIT else 0  # of bits, one that is not set
-        column.flat[at] = other_digit(column.flat[at], t.digits[digit].range)
+        bit = int(digits[digit].argmin()) if t.digits[digit].range == BIT else 0  # of bits, one that is not set
+        at = digits.at(digit, bit)
+        digits[at] = other_digit(digits[at], t.digits[digit].range)
         assert strict_name(cnn.layout, cnn.witness, t) == f"constraint/{name}"
 
 
@@ -325,13 +323,13 @@ def test_a_window_without_a_choice_is_named(cnn):
     """y one above the maximum, no choice bit: slacks and products are as they must be, only the sum of bits is not."""
     pool = next(layer for layer in cnn.certificate.layers if isinstance(layer, MaxPool2d))
     w, windows = cnn.witness, pool.s.size
-    with altered(w, pool.y.tensor, pool.choice, pool.slack):
+    with altered(w, pool.y.tensor, pool.choice, pool.slack) as (_, choice, _):
         y, slack = w.value(pool.y.tensor), w.value(pool.slack)
-        own = w.array(pool.choice)[0, 0, 0, 0, ::windows]
+        own = choice[0, 0, 0, 0, ::windows]
         before = np.arange(len(own)) < int(own.argmax())
         y[0, 0, 0, 0] += 1
         slack[0, 0, 0, ::windows] += before  # y - x_k - 1 for every k, with y one more
-        own[:] = 0
+        choice[0, 0, 0, 0, ::windows] = 0
         w.put(pool.y.tensor, y)
         w.put(pool.slack, slack)
         assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/choice"
@@ -359,8 +357,9 @@ def test_an_unattained_maximum_is_named(cnn):
 
 def scaled_deltas(head, w, p, bits, power):
     """Set the scale bits of pass p and follow with everything the softmax constraint holds together."""
-    w.array(head.scale.tensor)[0, 0, p] = 0
-    w.array(head.scale.tensor)[0, 0, p, bits] = 1
+    scale = Digits(w, head.scale.tensor)
+    scale[0, 0, p] = 0
+    scale[0, 0, p, bits] = 1
     r = head.results[p]
     scaled = (r["wrong"] - r["true"]) * power + (1 << 23)
     w.put(head.dz.tensor, (scaled >> 24).astype(np.int64), p)
@@ -391,17 +390,17 @@ def test_a_scaled_second_gradient_is_named(cnn):
 # -- executions with another rule, honest ever after
 
 
-def wrapping_put(self, t, values, index=None):
+def wrapping_put(self, t, values, index=None, rows=None):
     """`Witness.put` of a prover who squeezes what does not fit into the range."""
-    target = self.array(t) if index is None else self.array(t)[:, index]
-    rest = np.asarray(values).reshape(target.shape[1:]).astype(object)
+    shape = self.digit(t, 0, index, rows).shape
+    rest = np.asarray(values).reshape(shape).astype(object)
     for i, d in enumerate(t.digits):
         width = t.digits[i + 1].shift - d.shift if i + 1 < len(t.digits) else None
         size = d.range.size if width is None else 1 << width
         digit = ((rest - d.range.lo) % size) + d.range.lo
         if width is not None:
             rest = (rest - digit) >> width
-        target[i] = np.asarray(digit, np.int64)
+        self.write(t, i, np.asarray(digit, np.int64).reshape(shape), index, rows)
 
 
 def lying_name(case, *patches, plan=None):
@@ -409,6 +408,7 @@ def lying_name(case, *patches, plan=None):
     certificate = Certificate(case.plan)
     if plan:
         certificate.plan = plan
+    layout = certificate.close(TAU)
     with mock.patch.object(Witness, "put", wrapping_put):
         for p in patches:
             p.start()
@@ -417,7 +417,6 @@ def lying_name(case, *patches, plan=None):
         finally:
             for p in patches:
                 p.stop()
-        layout = certificate.close(TAU)
         certificate.threshold(witness, trace)
     return strict_name(layout, witness)
 
@@ -567,8 +566,8 @@ def retold(case, samples=None, randomness=None):
     """The witness of other private data under the same public hashes."""
     certificate = Certificate(case.plan)
     chosen = case.samples if samples is None else samples
-    witness, trace = certificate.execute(chosen, case.randomness if randomness is None else randomness)
     layout = certificate.close(TAU)
+    witness, trace = certificate.execute(chosen, case.randomness if randomness is None else randomness)
     certificate.threshold(witness, trace)
     return strict_name(layout, witness)
 
@@ -605,12 +604,11 @@ def test_a_label_that_is_not_the_committed_byte_is_named(cnn):
 
 def lying_threshold(case):
     """A circuit whose tau lies below the score, with the slack a prover might invent."""
-    certificate, witness, trace = case.execute()
-    tau = Fraction(trace.score) / 2
-    layout = certificate.close(tau)
+    _, _, trace = case.execute()
+    certificate, witness, trace = case.execute(Fraction(trace.score) / 2)
     with pytest.raises(ThresholdExceeded):
         certificate.threshold(witness, trace)
-    return certificate, layout, witness, trace
+    return certificate, certificate.layout, witness, trace
 
 
 def test_a_threshold_below_the_score_is_named(mlp):
@@ -632,7 +630,7 @@ def test_a_negative_slack_fits_no_digits_and_the_proof_falls_to_the_range_check(
     with pytest.raises(RangeOverflow):
         w.put(score.slack.tensor, np.array([slack], object))
     digits = [(slack >> (22 * i)) & ((1 << 22) - 1) for i in range(4)]
-    w.array(score.slack.tensor)[:, 0] = [*digits, slack >> 88]
+    Digits(w, score.slack.tensor)[:, 0] = [*digits, slack >> 88]
     w.fill_carries(score.slack_carries, ())
     assert np.all(w.expression(certificate.circuit.constraints[-1].members[-1][1], ()) == 0)
     assert full_name(layout, w) == "range-check/roots"
@@ -658,7 +656,8 @@ def test_a_carry_beyond_its_table_is_caught_by_the_range_check(cnn):
 def test_digits_outside_their_tables_are_caught(name, digit, change):
     w = toy_witness()
     t = next(t for t in toy_layout().circuit.tensors if t.name == name)
-    w.array(t)[digit].flat[3] += change
+    digits = Digits(w, t)
+    digits[digits.at(digit, 3)] += change
     with pytest.raises(ProofRejected, match="range-check/roots"):
         prove_toy(w, strict=True)
     with pytest.raises(ProofRejected, match="hidden-equations"):
@@ -670,7 +669,7 @@ def test_a_digit_of_one_table_does_not_pass_in_another():
     w = toy_witness()
     t = next(t for t in toy_layout().circuit.tensors if t.name == "x")
     assert {d.range.size for d in t.digits} == {16, 8}
-    w.array(t)[1].flat[0] = 5  # balanced(3) ends at 3
+    Digits(w, t)[1, 0, 0, 0] = 5  # balanced(3) ends at 3
     with pytest.raises(ProofRejected, match="range-check/roots"):
         prove_toy(w, strict=True)
 
@@ -726,14 +725,13 @@ def test_honest_toy_proof_passes_the_same_harness():
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("entry", [0, 100, -1])
 def test_multiplicities_that_do_not_count_are_caught(strict, entry):
-    original = argument.place_digits
+    original = argument.count_multiplicities
 
-    def miscounted(layout, witness):
-        x = original(layout, witness)
+    def miscounted(layout, x):
+        original(layout, x)
         x[layout.multiplicity_start :][entry] += 1
-        return x
 
-    check = toy_verdict(mock.patch.object(argument, "place_digits", miscounted), strict=strict)
+    check = toy_verdict(mock.patch.object(argument, "count_multiplicities", miscounted), strict=strict)
     assert check == ("range-check/roots" if strict else "hidden-equations")
 
 
@@ -762,7 +760,7 @@ def forged_roots(kind_of_lie):
 def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
     w = toy_witness()
     t = next(t for t in toy_layout().circuit.tensors if t.name == "x")
-    w.array(t)[1].flat[0] = 5
+    Digits(w, t)[1, 0, 0, 0] = 5
     assert toy_verdict(forged_roots(lie), strict=True, witness=w) == name
     assert toy_verdict(forged_roots(lie), witness=w) == "hidden-equations"
 
@@ -771,11 +769,11 @@ def out_of_range():
     """A witness that breaks no identity, with one digit beyond its table, and where it lies in X."""
     w, layout = toy_witness(), toy_layout()
     t = next(t for t in layout.circuit.tensors if t.name == "y")
-    low, high = w.array(t)[0].reshape(-1), w.array(t)[1].reshape(-1)
-    index = int(high.argmax())  # far from the lower end of its range
-    low[index] += 1 << 8
-    high[index] -= 1
-    x = place_digits(layout, w)
+    digits = Digits(w, t)
+    index = int(digits[1].argmax())  # far from the lower end of its range
+    digits[digits.at(0, index)] += 1 << 8
+    digits[digits.at(1, index)] -= 1
+    x = w.x
     (at,) = [
         i
         for seg in layout.segments
@@ -807,18 +805,18 @@ def test_a_digit_left_out_of_the_sum_is_caught_by_the_numerators(strict):
 def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
     """An unused entry of the table gives way to the digit that is none, with its multiplicity committed."""
     w, at = out_of_range()
-    layout, original, place = toy_layout(), ProverOracle.trees, argument.place_digits
+    layout, original, count = toy_layout(), ProverOracle.trees, argument.count_multiplicities
     segment = next(s for s in layout.segments if s.start <= at < s.stop)
 
     def unused(x):
         return int(np.flatnonzero(x[layout.multiplicity_start :] == 0)[0])
 
-    slot = unused(place(layout, w))
+    count(layout, w.x)
+    slot = unused(w.x)
 
-    def placed(layout, witness):
-        x = place(layout, witness)
+    def counted(layout, x):
+        count(layout, x)
         x[layout.multiplicity_start + slot] = 1
-        return x
 
     def trees(self, alpha):
         digits, table = original(self, alpha)
@@ -828,7 +826,7 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
         return digits, Tree(lambda: (p.copy(), q.copy()))
 
     patches = (
-        mock.patch.object(argument, "place_digits", placed),
+        mock.patch.object(argument, "count_multiplicities", counted),
         mock.patch.object(ProverOracle, "trees", trees),
     )
     check = toy_verdict(*patches, strict=strict, witness=w)
@@ -840,15 +838,14 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
 def test_trees_over_other_values_than_the_committed_ones_are_caught(part, strict):
     """The range check succeeds, on a vector that is not X: only the last sum-check compares the two."""
     layout, trees = toy_layout(), ProverOracle.trees
-    honest = place_digits(layout, toy_witness())
-    committed, place = toy_witness(), argument.place_digits
+    honest = committed_vector(layout, toy_witness())
+    committed, count = toy_witness(), argument.count_multiplicities
     if part == "digits":
         committed, _ = out_of_range()
 
-    def placed(layout, witness):
-        x = place(layout, witness)
+    def counted(layout, x):
+        count(layout, x)
         x[layout.multiplicity_start :] = honest[layout.multiplicity_start :] if part == "digits" else 0
-        return x
 
     def elsewhere(self, alpha):
         own, self.x = self.x, honest
@@ -860,7 +857,7 @@ def test_trees_over_other_values_than_the_committed_ones_are_caught(part, strict
         return out
 
     patches = (
-        mock.patch.object(argument, "place_digits", placed),
+        mock.patch.object(argument, "count_multiplicities", counted),
         mock.patch.object(ProverOracle, "trees", elsewhere),
     )
     check = toy_verdict(*patches, strict=strict, witness=committed)
@@ -1009,7 +1006,7 @@ def test_a_linear_test_forged_to_the_right_sum_is_caught_by_its_columns():
     """An equation is false by some amount; the prover shifts the polynomial so that its sum fits."""
     w = toy_witness()
     t = next(t for t in toy_layout().circuit.tensors if t.name == "total")
-    w.array(t)[0].flat[0] ^= 1
+    Digits(w, t)[0, 0, 0] ^= 1
     original = PadCommitment.prove
 
     def prove(self, transcript, form):
@@ -1114,10 +1111,8 @@ def cancelling_circuit():
         c.publics.append(PublicTensor(p, index, np.zeros((2, 3), np.int64)))
     rows = np.array([[1, 1, 2], [P - 1, 3, 1]], np.uint64)
     c.links.append(ModularLink("rows", [(h, rows)], np.zeros((2, 2, 2), np.uint64)))
-    w = Witness(c)
-    for t in c.tensors:
-        w.array(t)[...] = 0
-    return Layout(c), w, {t.name: t for t in c.tensors}
+    layout = Layout(c)
+    return layout, Witness(layout), {t.name: t for t in c.tensors}
 
 
 # Name of the constraint, tensor, digits (digit, u, ...) set to one, digits set to minus one.
@@ -1139,7 +1134,7 @@ def test_errors_of_several_equations_do_not_cancel(lie):
     name, tensor, up, down = CANCELLING[lie]
     for value, places in ((1, up), (-1, down)):
         for at in places:
-            w.array(tensors[tensor])[at] = value
+            Digits(w, tensors[tensor])[at] = value
     with light_grinding():
         assert full_name(layout, w) == f"constraint/{name}"
         assert verdict(layout, w) == "hidden-equations"
@@ -1158,8 +1153,8 @@ def test_zeros_are_a_witness_of_the_cancelling_circuit():
 def test_proof_of_a_toy_witness_with_one_altered_digit_is_rejected(name):
     w = toy_witness(2)
     t = next(t for t in toy_layout().circuit.tensors if t.name == name)
-    digits = w.array(t)
-    at = tuple(0 for _ in digits.shape)
+    digits = Digits(w, t)
+    at = digits.at(0, 0)
     digits[at] = other_digit(digits[at], t.digits[0].range)
     with pytest.raises(ProofRejected) as caught:
         verify_toy(prove_toy(w))

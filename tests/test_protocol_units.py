@@ -13,6 +13,7 @@ import pytest
 from blake3 import blake3
 
 from circuits.channel import Blind, PadForm, Tape
+from circuits.compile import Certificate
 from circuits.ir import ONCE, Circuit, Digit, DomainAxis, Range, Same, View, ceil_log2, product, unsigned
 from circuits.layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
 from circuits.protocol import (
@@ -32,10 +33,9 @@ from circuits.witness import Witness
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
-from prover.oracle import place_digits
 from prover.pads import PadCommitment
 from prover.trees import Tree
-from tests.builders import tiny_cnn, tiny_mlp
+from tests.builders import Digits, tiny_cnn, tiny_mlp
 from tests.toys import (
     light_grinding,
     multilinear,
@@ -110,12 +110,12 @@ def test_eq_at_agrees_with_the_product_formula(bits):
 
 def position_of_every_digit(layout):
     """Where X holds each digit: per tensor an int64 array (n_digits, unroll, *shape); the columns do not overlap."""
-    w, label, start = Witness(layout.circuit), 1, {}
+    w, label, start = Witness(layout), 1, {}
     for t in layout.circuit.tensors:
         size = w.array(t).size
-        w.array(t)[...] = np.arange(label, label + size).reshape(w.array(t).shape)
+        Digits(w, t)[...] = np.arange(label, label + size).reshape(w.array(t).shape)
         start[t], label = label, label + size
-    x = place_digits(layout, w)[: layout.digit_count]
+    x = w.x[: layout.digit_count]
     where = np.full(label, -1)
     where[x] = np.arange(len(x))
     assert np.count_nonzero(x) == label - 1 and (where[1:] >= 0).all()
@@ -180,7 +180,7 @@ def test_column_heads_are_eq_at_the_columns_positions():
     z = random_fs(rng, matrix_code(layout.data_end).variables)
     for (t, b), head in column_heads(layout, z).items():
         place = layout.places[t]
-        bits = sum(place.axis_bits[b])
+        bits = place.blocks[b].bits
         for d, u in np.ndindex(*place.positions[b].shape):
             at = int(place.positions[b][d, u])
             assert at % (1 << bits) == 0
@@ -513,10 +513,10 @@ def test_an_axis_of_one_and_products_without_a_sum_are_proved():
     y = c.tensor("y", 1, (1,), (Digit(Range(64)),))
     on = lambda t: View(t, (ONCE, Same("i", 1))).whole()  # noqa: E731
     c.constraint("product", (axis,)).add("y", product(on(a), on(b)) - on(y))
-    w = Witness(c)
+    layout = Layout(c)
+    w = Witness(layout)
     for t, v in ((a, 3), (b, 7), (y, 21)):
         w.put(t, np.array([[v]]))
-    layout = Layout(c)
     with light_grinding():
         proof = prove_circuit(layout, w, Transcript("one"), strict=True)
         verify_circuit(layout, Transcript("one"), proof)
@@ -639,8 +639,8 @@ def test_queries_for_is_the_smallest_sufficient_number(rate, bits):
 def test_representative_circuits_have_a_hundred_bits():
     for layout in (
         toy_layout(),
-        tiny_mlp().execute()[0].close(Fraction(3)),
-        tiny_cnn(steps=3, batch=5).execute()[0].close(Fraction(3)),
+        Certificate(tiny_mlp().plan).close(Fraction(3)),
+        Certificate(tiny_cnn(steps=3, batch=5).plan).close(Fraction(3)),
     ):
         assert soundness(layout).bits >= REQUIRED_BITS
 

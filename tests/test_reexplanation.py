@@ -19,8 +19,7 @@ import prover.pads
 from circuits.channel import Blind
 from circuits.protocol import message_counts, run
 from prover.argument import prove_circuit
-from prover.oracle import place_digits
-from tests.toys import toy_layout, toy_witness
+from tests.toys import committed_vector, toy_layout, toy_witness
 from verifier.argument import verify_circuit
 from verifier.channel import VerifierChannel
 from zkcert.core import field as ff
@@ -134,7 +133,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
 
     def lanes(witness: Any) -> np.ndarray:
         data = np.zeros(2 * code.width * code.mask_row, np.int64)
-        data[: layout.data_end] = place_digits(layout, witness)
+        data[: layout.data_end] = committed_vector(layout, witness)
         rows = data.reshape(code.mask_row, code.width, 2)
         return np.stack([ff.fp_from_int(np.ascontiguousarray(rows[:, :, i])) for i in range(2)])
 

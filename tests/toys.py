@@ -1,7 +1,7 @@
 """Small things the protocol's tests share: a circuit whose tables are tiny, and one proved statement.
 
-`toy_circuit` has every kind of constraint (products, plain sums, a public tensor, a modular link, a split axis, sizes
-that are no powers of two) but no 22-bit table, so that a proof takes a fraction of a second.
+`toy_circuit` has every kind of constraint (products, plain sums, a public tensor, a modular link, sizes
+that are no powers of two, cut into blocks) but no 22-bit table, so that a proof takes a fraction of a second.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from circuits.ir import (
     BIT,
@@ -37,6 +38,7 @@ from circuits.ir import (
 from circuits.layout import Layout
 from circuits.witness import Witness
 from prover.argument import prove_circuit
+from prover.oracle import count_multiplicities
 from prover.prove import Proved, prove_statement
 from tests.builders import Graph
 from verifier.argument import verify_circuit
@@ -79,7 +81,7 @@ def toy_circuit() -> Circuit:
     c = Circuit()
     t, b, o, k = (DomainAxis(n, s) for n, s in (("t", STEPS), ("b", BATCH), ("o", OUTPUTS), ("k", INPUTS)))
     x = c.tensor("x", STEPS, (BATCH, INPUTS), SMALL)
-    w = c.tensor("w", STEPS, (OUTPUTS, INPUTS), (Digit(balanced(4)),), split=2)
+    w = c.tensor("w", STEPS, (OUTPUTS, INPUTS), (Digit(balanced(4)),))
     y, a = (c.tensor(n, STEPS, (BATCH, OUTPUTS), WIDE) for n in "ya")
     sign = c.tensor("sign", STEPS, (BATCH, OUTPUTS), (Digit(BIT),))
     size = c.tensor("magnitude", STEPS, (BATCH, OUTPUTS), (Digit(unsigned(8), 0), Digit(unsigned(5), 8)))
@@ -110,7 +112,7 @@ def public_weights() -> np.ndarray:
 
 @cache
 def toy_layout() -> Layout:
-    return Layout(toy_circuit())
+    return Layout(toy_circuit(), smallest_cut=1)
 
 
 def toy_witness(seed: int = 0) -> Witness:
@@ -118,7 +120,7 @@ def toy_witness(seed: int = 0) -> Witness:
     rng = np.random.default_rng(seed)
     circuit = toy_circuit()
     named = {t.name: t for t in circuit.tensors}
-    w = Witness(circuit)
+    w = Witness(toy_layout())
     x = rng.integers(-64, 64, (STEPS, BATCH, INPUTS))
     weights = rng.integers(-8, 8, (STEPS, OUTPUTS, INPUTS))
     weights[0] = public_weights()
@@ -130,6 +132,13 @@ def toy_witness(seed: int = 0) -> Witness:
     for name, value in {**values, "total": a.sum(axis=(1, 2)) + 7}.items():
         w.put(named[name], value)
     return w
+
+
+def committed_vector(layout: Layout, witness: Witness) -> NDArray[np.int32]:
+    """The data part of X for a witness, int32 (data_end,): a copy."""
+    x = witness.x.copy()
+    count_multiplicities(layout, x)
+    return x
 
 
 def toy_transcript() -> Transcript:

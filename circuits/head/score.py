@@ -213,21 +213,23 @@ class Score:
         total = View(self.y.tensor, (ONCE, Sum(steps)))
         self.deviation.add("sum", total.whole() - self.sum_y.whole())
 
-    def close(self, tau: int, revealed: int | None) -> None:
-        """Add the threshold `tau` (see `tau_units`); `revealed` is T^2 Var in units of 2^-64, if public."""
+    def close(self, tau: int) -> None:
+        """Add the threshold `tau` (see `tau_units`)."""
         steps, circuit = self.net.steps, self.net.circuit
         s = limb_forms(self.sum_y)
         limbs = Limbs().add_const((steps * tau) ** 2).add_value(self.slack, -1)
         limbs.add_value(self.sum_yy, -steps).add_product(s, s)
         self.slack_carries = assert_zero(circuit, self.deviation, self.whole, "threshold", limbs)
         self.tau = tau
-        if revealed is not None:
-            value = (steps * tau) ** 2 - revealed
-            if revealed < 0 or not 0 <= value < 1 << (DIGIT_BITS * SLACK_LIMBS):
-                # Its digits would be those of another number.
-                raise UnusableInput("the revealed variance does not lie between 0 and T^2 tau^2")
-            digits = np.array([(value >> (DIGIT_BITS * i)) & ((1 << DIGIT_BITS) - 1) for i in range(SLACK_LIMBS)])
-            circuit.publics.append(PublicTensor(self.slack.tensor, 0, digits.astype(np.int64)))
+
+    def reveal(self, revealed: int) -> None:
+        """Make T^2 Var, in units of 2^-64, public; after `close`."""
+        value = (self.net.steps * self.tau) ** 2 - revealed
+        if revealed < 0 or not 0 <= value < 1 << (DIGIT_BITS * SLACK_LIMBS):
+            # Its digits would be those of another number.
+            raise UnusableInput("the revealed variance does not lie between 0 and T^2 tau^2")
+        digits = np.array([(value >> (DIGIT_BITS * i)) & ((1 << DIGIT_BITS) - 1) for i in range(SLACK_LIMBS)])
+        self.net.circuit.publics.append(PublicTensor(self.slack.tensor, 0, digits.astype(np.int64)))
 
     def log_ratio(self, n: int, loss: int, k: int) -> int:
         """y of one step, Q32."""
@@ -261,7 +263,7 @@ class Score:
             w.fill_carries(steps, self.domain.axes)
         put(self.sum_y, np.array([sum(ys)], object))
         put(self.sum_yy, np.array([sum(y * y for y in ys)], object))
-        w.fill_carries(self.yy_carries, (), summed=self.yy_con.summed)
+        w.fill_carries(self.yy_carries, (), self.yy_con.summed)
 
     def finish_threshold(self, w: Witness, ys: list[int]) -> None:
         """Fill the slack; raises ThresholdExceeded."""

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..ir import DomainAxis, Form, Same, Source, Sum, View
 from ..net import (
+    F64,
     FRACTION_BITS,
+    I32,
     I64,
     VALUE,
     Contraction,
     Gradient,
     Net,
     Value,
-    digit_view,
     exact_matmul,
     floor_limbs,
     product_limbs,
 )
 from ..wide import Limbs
 from ..witness import Witness
+from ..workers import by_rows
 from .base import Accumulators, Layer
 
 
@@ -49,18 +51,29 @@ class Affine(Layer):
         """Sources of the output's inner axes in terms of input and kernel axes (for the input gradient)."""
 
     @abstractmethod
-    def columns(self, x: I64) -> I64:
-        """Input digits (d, B, ...) as (d, B * positions, summed)."""
+    def input_columns(self, x: I32) -> F64:
+        """An input digit (B, ...) as (B * positions, summed)."""
 
     @abstractmethod
-    def scatter_columns(self, limbs: list[I64], batch: int) -> list[I64]:
-        """Transpose of `columns`: (B * positions, summed) limbs to (B, ...) input positions."""
+    def forward_matrix(self, weight: I32) -> F64:
+        """A weight digit as (summed, outputs)."""
+
+    @abstractmethod
+    def output_columns(self, dy: I32) -> F64:
+        """A digit of the output gradient (B, ...) as (B * input positions, summed), for the input gradient."""
+
+    @abstractmethod
+    def backward_matrix(self, weight: I32) -> F64:
+        """A weight digit as (summed, inputs), for the input gradient."""
+
+    @abstractmethod
+    def weight_order(self, flat: I64) -> I64:
+        """(outputs, summed) in the order of `input_columns` to the weight's shape; a view."""
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, weight_shape: tuple[int, ...]) -> None:
         self.name, self.x, self.net = node["name"], x, net
         self.weight_name, self.bias_name = node["weight"], node["bias"]
-        split = 3 if len(self.weight_axes) == 3 and self.position_axes else None
-        self.weight = net.weight(self.weight_name, weight_shape, split)
+        self.weight = net.weight(self.weight_name, weight_shape)
         b, p = net.batch_axis(), net.pass_axis()
         summed = self.weight_axes[1:]
         con = net.circuit.constraint(f"{self.name}/forward", (p, b, *self.out_axes), summed)
@@ -115,45 +128,51 @@ class Affine(Layer):
         if self.bias_name:
             net.gradients.append(Gradient(self.bias_name, self.out_axes[:1], (), bias_limbs, False))
 
-    def _weight_matrix(self, w: Witness, p: int) -> I64:
-        """Weight digits (d, out, summed)."""
-        digits = w.array(self.weight)[:, p].astype(np.int64)
-        return digits.reshape(len(digits), digits.shape[1], -1)
-
-    def _to_output(self, flat: I64) -> I64:
-        """(B * positions, O) to (B, O, positions)."""
-        shape = self.y.shape
-        return np.moveaxis(flat.reshape(shape[0], -1, shape[1]), 2, 1).reshape(shape)
-
-    def _delta_rows(self, w: Witness, p: int) -> I64:
-        """Output gradient digits (d, B * positions, O)."""
-        d = digit_view(w, self.dy, p)
-        return np.moveaxis(d.reshape(*d.shape[:3], -1), 2, 3).reshape(len(d), -1, d.shape[2])
+    # -- execution
 
     def forward(self, w: Witness, p: int) -> None:
-        cols = self.columns(digit_view(w, self.x, p))
-        products = exact_matmul(cols, np.swapaxes(self._weight_matrix(w, p), 1, 2))
-        limbs = products = [self._to_output(x) for x in products]
+        weights = [self.forward_matrix(w.digit(self.weight, d, p)) for d in range(2)]
+        products = exact_matmul(self._input_columns(w, p), weights)
+        bias: list[I64] = []
         if self.bias_name:
-            bias = w.array(self.bias)[:, p].astype(np.int64)
-            column = [bias[i].reshape(1, -1, *[1] * (limbs[0].ndim - 2)) << 10 for i in range(2)]
-            limbs = [products[0], products[1] + column[0], products[2] + column[1]]
-        z, rem = floor_limbs(limbs, 1 << 31, FRACTION_BITS, f"{self.name} output")
-        w.put(self.y.tensor, z, p)
-        self.run.fill(w, products, rem, "pass", p)
+            bias = [d.reshape(1, -1, *[1] * (len(self.y.shape) - 2)) << 10 for d in w.digits(self.bias, p)]
+
+        def rescale(part: slice) -> None:
+            own = by_sample(products, self.y.shape, part)
+            limbs = [own[0], own[1] + bias[0], own[2] + bias[1]] if bias else own
+            z, rem = floor_limbs(limbs, 1 << 31, FRACTION_BITS, f"{self.name} output")
+            w.put(self.y.tensor, z, p, part)
+            self.run.fill(w, own, rem, p, part)
+
+        by_rows(self.y.shape, rescale)
 
     def backward(self, w: Witness, p: int) -> Accumulators:
-        rows = self._delta_rows(w, p)
+        deltas = [w.digit(self.dy.tensor, d, self.dy.index(p)) for d in range(2)]
         if self.dx is not None:
-            flat = exact_matmul(rows, self._weight_matrix(w, p))
-            limbs = [x.reshape(self.dx.shape) for x in self.scatter_columns(flat, self.net.batch)]
-            dx, rem = floor_limbs(limbs, 1 << 31, FRACTION_BITS, f"{self.name} input gradient")
-            w.put(self.dx.tensor, dx, p)
-            self.run_input.fill(w, limbs, rem, "pass", p)
-        cols = self.columns(digit_view(w, self.x, p))
-        shape = self.weight.shape
-        out = {self.weight_name: [x.reshape(shape) for x in exact_matmul(np.swapaxes(rows, 1, 2), cols)]}
+            self._input_gradient(w, p, self.dx, deltas)
+        rows = [x.reshape(*x.shape[:2], -1).swapaxes(0, 1).reshape(x.shape[1], -1).astype(np.float64) for x in deltas]
+        out = {self.weight_name: [self.weight_order(x) for x in exact_matmul(rows, self._input_columns(w, p))]}
         if self.bias_name:
-            whole = sum(rows[i].sum(axis=0) << d.shift for i, d in enumerate(VALUE))
+            whole = sum(x.sum(axis=1).astype(np.int64) << d.shift for x, d in zip(rows, VALUE, strict=True))
             out[self.bias_name] = [np.asarray(whole)]
         return out
+
+    def _input_columns(self, w: Witness, p: int) -> list[F64]:
+        return [self.input_columns(w.digit(self.x.tensor, d, self.x.index(p))) for d in range(2)]
+
+    def _input_gradient(self, w: Witness, p: int, dx: Value, deltas: list[I32]) -> None:
+        weights = [self.backward_matrix(w.digit(self.weight, d, p)) for d in range(2)]
+        products = exact_matmul([self.output_columns(x) for x in deltas], weights)
+
+        def rescale(part: slice) -> None:
+            limbs = by_sample(products, dx.shape, part)
+            values, rem = floor_limbs(limbs, 1 << 31, FRACTION_BITS, f"{self.name} input gradient")
+            w.put(dx.tensor, values, p, part)
+            self.run_input.fill(w, limbs, rem, p, part)
+
+        by_rows(dx.shape, rescale)
+
+
+def by_sample(limbs: Sequence[I64], shape: tuple[int, ...], part: slice) -> list[I64]:
+    """Samples `part` of (B * positions, channels) limbs, as (samples, *shape[1:])."""
+    return [x.reshape(shape[0], -1, x.shape[1])[part].swapaxes(1, 2).reshape(-1, *shape[1:]) for x in limbs]

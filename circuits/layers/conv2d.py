@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..ir import DomainAxis, Gather, Same, Source, Table
-from ..net import I64, Net, Value, gather_table, inverse_table
+from ..net import F64, I32, I64, Net, Value, gather_table, inverse_table
+from ..workers import by_rows
 from .affine import Affine
 
 
@@ -42,21 +43,33 @@ class Conv2d(Affine):
         o, s = self.out_axes
         return Same("o", o.size), Gather("k", "i", self.inverse, s.size)
 
-    def columns(self, x: I64) -> I64:
-        index = self.table.index
-        cols = x[:, :, :, np.maximum(index, 0)] * (index >= 0)  # (d, B, C, K, S)
-        d, b, c, k, s = cols.shape
-        return cols.transpose(0, 1, 4, 2, 3).reshape(d, b * s, c * k)
+    def input_columns(self, x: I32) -> F64:
+        return gathered(x, self.table.index)
 
-    def scatter_columns(self, limbs: list[I64], batch: int) -> list[I64]:
-        c, i = self.input_axes
-        index = self.table.index
-        out = []
-        for x in limbs:
-            cols = x.reshape(batch, index.shape[1], c.size, len(index))
-            total = np.zeros((batch, c.size, i.size), np.int64)
-            for k, row in enumerate(index):
-                s = np.flatnonzero(row >= 0)
-                total[:, :, row[s]] += cols[..., k][:, s].transpose(0, 2, 1)
-            out.append(total)
-        return out
+    def forward_matrix(self, weight: I32) -> F64:
+        return weight.transpose(2, 1, 0).reshape(-1, len(weight)).astype(np.float64)
+
+    def output_columns(self, dy: I32) -> F64:
+        return gathered(dy, self.inverse.index)
+
+    def backward_matrix(self, weight: I32) -> F64:
+        return weight.transpose(2, 0, 1).reshape(-1, weight.shape[1]).astype(np.float64)
+
+    def weight_order(self, flat: I64) -> I64:
+        return flat.reshape(len(flat), len(self.table.index), -1).swapaxes(1, 2)
+
+
+def gathered(x: I32, index: I64) -> F64:
+    """(B, C, I) and index (K, S) to (B * S, K * C): entry (b, s, k, c) is x[b, c, index[k, s]], or zero for -1."""
+    batch, channels, size = x.shape
+    count, positions = index.shape
+    out = np.empty((batch, positions, count, channels))
+
+    def gather(samples: slice) -> None:
+        padded = np.zeros((samples.stop - samples.start, size + 1, channels))
+        padded[:, :size] = x[samples].swapaxes(1, 2)
+        for k, row in enumerate(index):
+            out[samples, :, k] = padded[:, row]  # -1 reads the zeros at the end
+
+    by_rows(out.shape, gather)
+    return out.reshape(batch * positions, count * channels)

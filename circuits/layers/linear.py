@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import DomainAxis, Same, Source
-from ..net import I64, Net, Value
+from ..net import F64, I32, I64, Net, Value
 from .affine import Affine
 
 
@@ -29,8 +29,17 @@ class Linear(Affine):
     def output_sources(self) -> tuple[Source, ...]:
         return (Same("o", self.out_axes[0].size),)
 
-    def columns(self, x: I64) -> I64:
-        return x.reshape(len(x), x.shape[1], -1)
+    def input_columns(self, x: I32) -> F64:
+        return x.reshape(len(x), -1).astype(np.float64)
 
-    def scatter_columns(self, limbs: list[I64], batch: int) -> list[I64]:
-        return [np.ascontiguousarray(x) for x in limbs]
+    def forward_matrix(self, weight: I32) -> F64:
+        return weight.reshape(len(weight), -1).T.astype(np.float64)
+
+    def output_columns(self, dy: I32) -> F64:
+        return dy.astype(np.float64)
+
+    def backward_matrix(self, weight: I32) -> F64:
+        return weight.reshape(len(weight), -1).astype(np.float64)
+
+    def weight_order(self, flat: I64) -> I64:
+        return flat.reshape(self.weight.shape)

@@ -11,6 +11,7 @@ import numpy as np
 
 from zkcert.core.field import F
 
+from .count import count_entries
 from .encode import encode_rows
 from .matrix import axpy_outer, combine_rows, fold_matrix, fold_matrix_f
 from .product import product_round, product_round_int
@@ -36,6 +37,7 @@ def warm_up() -> None:
     product_round(e, 2, x, x)
     product_round_int(ints, x)
     zero = np.zeros(1, np.int64)
+    count_entries(ints, zero, zero, zero, zero + 64, 64)
     fraction_layer(x, leaf_denominators(ints, zero, zero, zero, r))
     fraction_round((x, x), split_children(np.repeat(x, 2, axis=1), one), e, r)
     encode_rows(np.ascontiguousarray(x.reshape(32, 4)), np.ascontiguousarray(x.reshape(32, 4)), 4)
