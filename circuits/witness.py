@@ -51,10 +51,9 @@ class Witness:
     `index` is an unrolled index (None: all of them), `rows` a range of the first inner axis (None: all of it).
     """
 
-    def __init__(self, layout: Layout, x: I32 | None = None) -> None:
-        """x: digits found earlier, int32 (data_end,)."""
+    def __init__(self, layout: Layout) -> None:
         self.layout, self.circuit = layout, layout.circuit
-        self.x = np.zeros(layout.data_end, np.int32) if x is None else x
+        self.x = np.zeros(layout.data_end, np.int32)
         self._columns: dict[tuple[Tensor, int], list[Columns]] = {}
 
     def columns(self, t: Tensor, d: int) -> list[Columns]:

@@ -90,7 +90,7 @@ class Checkpoint(NoCheckpoint):
         }
         self.trace: Trace | None = None
         self.difference: float | None = None
-        self._digits: dict[str, Any] | None = None
+        self._digits: str | None = None
         self._attempt: Attempt | None = None
         try:
             self._load()
@@ -157,18 +157,17 @@ class Checkpoint(NoCheckpoint):
         """What the execution found, and how far it is from the reference. Written with the digits."""
         self.trace, self.difference = trace, difference
 
-    def saved_digits(self) -> NDArray[np.int32] | None:
-        """X, int32 (data_end,), if it was saved."""
-        if self._digits is None:
-            return None
+    def load_digits(self, x: NDArray[np.int32]) -> None:
+        """Fill x, int32 (data_end,), with the saved digits."""
         path = self.place / DIGITS
         try:
-            x = np.fromfile(path, np.int32)
+            with open(path, "rb") as file:
+                count = file.readinto(x.view(np.uint8).data)
         except OSError as error:
             raise UnusableInput(f"{path}: {error.strerror}; remove {self.place} to start again") from error
-        if len(x) != self._digits["entries"] or _hash(x).hex() != self._digits["blake3"]:
+        digest = blake3(x.view(np.uint8), max_threads=blake3.AUTO).hexdigest()
+        if count != x.nbytes or path.stat().st_size != x.nbytes or digest != self._digits:
             raise UnusableInput(f"{path} is damaged; remove {self.place} to start again")
-        return x
 
     def digits(self, x: NDArray[np.int32]) -> None:
         if self._digits is not None:
@@ -181,7 +180,7 @@ class Checkpoint(NoCheckpoint):
                 part = x[start : start + CHUNK].view(np.uint8)
                 h.update(part)
                 file.write(part.data)
-        self._digits = {"entries": len(x), "blake3": h.hexdigest()}
+        self._digits = h.hexdigest()
         self._save()
 
     # -- attempts
@@ -252,10 +251,6 @@ def code_digest() -> str:
 
 def _digest(value: dict[str, Any]) -> str:
     return blake3(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _hash(x: NDArray[np.int32]) -> bytes:
-    return blake3(x.view(np.uint8), max_threads=blake3.AUTO).digest()
 
 
 def _mismatch(key: str, saved: Any, wanted: Any) -> str:

@@ -69,18 +69,18 @@ def prove_statement(
         hashes = dataset.sample_hashes(indices)
         cert = certificate(statement, model, hashes)
         layout = cert.close(statement.tau)
-        x = None if checkpoint is None else checkpoint.saved_digits()
-        if checkpoint is None or x is None or checkpoint.trace is None:
+        if checkpoint is None or checkpoint.trace is None:
             witness, trace = cert.execute(samples, rho)
         else:
-            witness, trace, difference = Witness(layout, x), checkpoint.trace, checkpoint.difference
-    if check is not None and x is None:
+            witness, trace, difference = Witness(layout), checkpoint.trace, checkpoint.difference
+            checkpoint.load_digits(witness.x)
+            check = None
+    if check is not None:
         with phase("reference"):
             difference = check(trace, dataset.images(indices), dataset.labels(indices))
     if reveal_score:
         statement = replace(statement, variance=trace.variance)
-    if x is None:
-        cert.threshold(witness, trace)
+    cert.threshold(witness, trace)
     if statement.variance is not None:
         cert.reveal(statement.variance)
     if checkpoint is not None:

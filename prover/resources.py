@@ -34,7 +34,7 @@ WORK: dict[str, tuple[str, ...]] = {
     "load": ("parameters",),
     "witness": ("digits", "multiplications"),
     "reference": ("multiplications",),
-    "layout": ("digits",),
+    "multiplicities": ("digits",),
     "commit": ("cells",),
     "constraints": ("digits", "table_cells"),
     "range checks": ("digits",),
@@ -94,7 +94,7 @@ def sizes_of(statement: Statement, model: Model) -> Sizes:
     config = statement.config
     samples = config.steps * config.batch_size
     cert = certificate(statement, model, np.zeros((samples, ROWS), np.uint64))
-    layout = cert.close(statement.tau, statement.variance)
+    layout = cert.close(statement.tau)
     code = matrix_code(layout.data_end)
     counts = message_counts(layout, code.variables)
     pads = pad_code(*counts)

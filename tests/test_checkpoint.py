@@ -11,15 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 
 from circuits.protocol import Phase
 from prover import argument
 from prover.argument import prove_circuit
-from prover.checkpoint import DIGITS, LOCK, STATE, Attempt, Checkpoint, NoCheckpoint, restored
+from prover.checkpoint import DIGITS, LOCK, STATE, Attempt, Checkpoint, NoCheckpoint
 from prover.commit import MatrixCommitment, UnluckyMasks
-from prover.oracle import place_digits
 from prover.prove import Proved, prove_statement
 from tests.toys import (
     certified,
@@ -35,7 +33,7 @@ from verifier.verify import Expectations, verify_proof
 from zkcert import api
 from zkcert.errors import UnusableInput
 
-PHASES = ["witness", "reference", "layout", "commit", "constraints", "range checks", "batch", "open", "pads"]
+PHASES = ["witness", "reference", "multiplicities", "commit", "constraints", "range checks", "batch", "open", "pads"]
 REPLAYED = ["constraints", "range checks", "batch"]
 
 
@@ -86,7 +84,7 @@ def test_resumed_attempt_gives_the_proof_it_would_have_given(stop):
     whole, broken = Kept(), Kept()
     with pytest.raises(Interrupted):
         prove_toy_with(broken, stop)
-    if stop == "layout":
+    if stop == "multiplicities":
         assert not broken.saved
         broken.record(Attempt(bytes(range(32))))
     whole.record(Attempt(broken.saved[-1].secret))
@@ -170,13 +168,6 @@ def test_other_roots_are_refused():
         prove_toy_with(kept)
 
 
-def test_restored_witness_is_the_one_whose_digits_were_saved():
-    witness = toy_witness(3)
-    again = restored(toy_layout(), place_digits(toy_layout(), witness))
-    for t in toy_layout().circuit.tensors:
-        assert np.array_equal(again.array(t), witness.array(t)), t.name
-
-
 # ----------------------------------------------------------------------------------------- statements, on disk
 
 
@@ -219,7 +210,7 @@ def accepted(proved: Proved) -> None:
     verify_proof(proved.data, tiny_model(), Expectations(own.tau, own.dataset, own.announcement_digest, own.beacon))
 
 
-@pytest.mark.parametrize("stop", ["witness", "reference", "layout", "range checks", "pads"])
+@pytest.mark.parametrize("stop", ["witness", "reference", "multiplicities", "range checks", "pads"])
 def test_interrupted_statement_is_still_proved(tmp_path, stop):
     run, seen = Run(tmp_path / "kept"), []
     with pytest.raises(Interrupted):
