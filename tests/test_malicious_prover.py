@@ -1025,7 +1025,7 @@ def test_other_columns_than_the_committed_ones_are_caught():
 
 
 def false_triples(*errors):
-    """Triples whose z is off by the given amounts, from the two at the root of the digits on: one equation holds both."""
+    """Triples whose z is off by the given amounts, from the first two on at the root of the digits (one equation)."""
     original = Pads.draw
 
     def draw(*args):

@@ -326,7 +326,7 @@ def test_a_tree_refuses_another_root(change, kind):
 
 
 @pytest.mark.parametrize("count", [*range(2, 20), 31, 32, 33, 130, 1000])
-@pytest.mark.parametrize("small", [12, 2])
+@pytest.mark.parametrize("small", [12, 3])
 @pytest.mark.parametrize("inner", [12, 7])
 def test_a_tree_of_digits_ends_at_its_digits(count, small, inner, monkeypatch):
     monkeypatch.setattr(trees, "SMALL_DEPTH", small)
