@@ -106,12 +106,12 @@ def product(name, members, bits, **axes):
     ]
 
 
-def tree(name, depth):
+def tree(name, depth, last):
     """Per layer: combine p and q, a sum-check over the layer's variables, the children's values, their combination."""
     out = []
     for layer in range(depth):
         out += [draw(f"lambda/{name}"), *rounds(f"tree/{name}", f"rho/{name}", layer)]
-        out += [absorb(f"tree-ends/{name}"), draw(f"rho/{name}")]
+        out += [absorb(last if layer == depth - 1 else f"tree-ends/{name}"), draw(f"rho/{name}")]
     return out
 
 
@@ -132,8 +132,9 @@ TOY = [
     absorb("grind"),
     draw("alpha"),
     absorb("roots"),
-    *tree("digits", 8),
-    *tree("table", 9),
+    *tree("digits", 8, "leaves/digits"),
+    absorb("roots"),
+    *tree("table", 9, "tree-ends/table"),
     draw("batch"),
     *rounds("batch", "rho/batch", 11),
     absorb("opened"),
@@ -143,7 +144,7 @@ TOY = [
     absorb("grind"),
     draw("queries", 136),
     absorb("opened-columns"),
-    draw("equations", 23),
+    draw("equations", 25),
     draw("pads/proximity", 5),
     draw("pads/products", 1),
     absorb("pads/tests"),

@@ -20,7 +20,6 @@ from .grid import FormBinder, grid_sums, pair_sums
 from .matrix import combine_digits, fold_matrix, fold_matrix_f
 from .product import product_round
 from .tables import bind, eq_levels
-from .tables import split_children as split_children
 from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, second_level
 from .tree import node_constants as node_constants
 
