@@ -114,7 +114,7 @@ class Products:
     def _sums(self, odd: int = 0) -> tuple[F, F]:
         ax = self.axes[-1]
         inner = self.inner[:, :, : padded_groups(ax.size, ax.bits, ax.bits - self.bits) // 2].reshape(2, -1)
-        return kernels.pair_sums(self.table, self.outer, inner, inner.shape[1], odd)
+        return kernels.pair_sums(self.table, self.outer, inner, odd)
 
     def total(self) -> F:
         """sum_s e(s) sum_k A_k(s) B_k(s)."""
@@ -191,9 +191,9 @@ class Direct:
                 first = start % length
                 here = np.ascontiguousarray(outer[:, start // length : start // length + 1])
                 part = np.ascontiguousarray(inner[:, first : first + groups])
-                return kernels.grid_sums(x, variables, terms, here, part, groups)
+                return kernels.grid_sums(x, variables, terms, here, part)
             here = np.ascontiguousarray(outer[:, start // length : (start + groups) // length])
-            return kernels.grid_sums(x, variables, terms, here, inner, length)
+            return kernels.grid_sums(x, variables, terms, here, inner)
 
         sums = ff.f_sum(np.stack(self._blocks(block_sums), axis=-1))  # (2, members, 3^variables)
         weights = ff.f_array(members.weights)

@@ -37,10 +37,10 @@ def warm_up() -> None:
     product_round(e, 0, x, x)
     product_round(e, 2, x, x)
     product_round_int(ints, x)
-    pair_sums(x.reshape(2, 2, 32), e[:, :16].copy(), e[:, :0].copy(), 1)
+    pair_sums(x.reshape(2, 2, 32), e[:, :4].copy(), e[:, :4].copy())
     products = zero, zero, zero + 1, zero + 1
     for bits in (1, 2):
-        grid_sums(ints[None], bits, products, e[:, :1].copy(), e[:, :0].copy(), 64 >> bits)
+        grid_sums(ints[None], bits, products, e[:, :1].copy(), e[:, : 64 >> bits].copy())
         FormBinder(x[:, None, None, : 1 << bits]).bind(ints[None], np.empty((2, 1, 32), np.uint64), 0)
     fraction_layer(x, leaf_denominators(ints, zero, zero, zero, r))
     fraction_round((x, x), split_children(np.repeat(x, 2, axis=1), one), e, r)
