@@ -13,7 +13,7 @@ from zkcert.core.field import F
 
 from .count import count_entries
 from .encode import encode_rows
-from .fold import dot_rows, fold_rows, outer
+from .fold import dot_rows, fold_rows, outer, sum_outer
 from .matrix import combine_rows, fold_matrix, fold_matrix_f
 from .product import product_round
 from .tables import bind, eq_levels
@@ -49,5 +49,6 @@ def warm_up() -> None:
     fold_rows(ints, zero[None], x[:, :1, None].copy(), x[:, :1, None].copy(), 16)
     dot_rows(ints, zero, x)
     outer(x, x, 64)
+    sum_outer(x[:, :1].copy(), x[:, None].copy(), x[:, None].copy())
     combine_rows(x[:, None, :4].copy(), ints.reshape(4, 8, 2))
     combine_rows(x[:, None, :4].copy(), x[0].reshape(4, 8, 2).copy())
