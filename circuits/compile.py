@@ -210,9 +210,8 @@ class Certificate:
                 steps_q.append(q)
                 trace.ys.append(self.score.log_ratio(n, trace.losses[-1], trace.scales[-1]))
                 if t + 1 < self.net.steps:
-                    digits = np.array([q & ((1 << 22) - 1), q >> 22], np.int64)
                     for param in self.parameters:
-                        param.perturb(w, t, digits)
+                        param.perturb(w, t, q)
         self.head.finish(w, trace.losses)
         self.size.finish(w, trace.norms, steps_q)
         self.score.finish(w, trace.norms, trace.losses, trace.scales, trace.ys)

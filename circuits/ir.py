@@ -72,9 +72,23 @@ class Digit:
     shift: int = 0
 
 
+LOW = unsigned(10)
+RARE_BITS = (16, 17, 19, 20, 21)
+
+
 def radix(*ranges: Range) -> tuple[Digit, ...]:
-    """Digits worth 2^0, 2^22, 2^44, ... with the given ranges."""
-    return tuple(Digit(r, DIGIT_BITS * i) for i, r in enumerate(ranges))
+    """Digits worth 2^0, 2^22, 2^44, ... with the given ranges.
+
+    A range that only a few small tensors use is two digits, low ten bits first: its table would cost more.
+    """
+    out = []
+    for i, r in enumerate(ranges):
+        shift = DIGIT_BITS * i
+        if r.size in [1 << bits for bits in RARE_BITS] and r.lo % LOW.size == 0:
+            out += [Digit(LOW, shift), Digit(Range(r.size // LOW.size, r.lo // LOW.size), shift + 10)]
+        else:
+            out.append(Digit(r, shift))
+    return tuple(out)
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,10 +99,10 @@ class Layout:
         for t in self.circuit.tensors:
             place = Placement(column_blocks(t, self.smallest_cut), [])
             self.places[t] = place
-            for b, block in enumerate(place.blocks):
+            for b, box in enumerate(place.blocks):
                 place.positions.append(np.zeros((len(t.digits), t.unroll), np.int64))
                 for d, digit in enumerate(t.digits):
-                    key = (-block.bits, -digit.range.size, digit.range.lo)
+                    key = (-box.bits, -digit.range.size, digit.range.lo)
                     columns.append((key, t, b, d))
         columns.sort(key=lambda c: c[0])
         end = 0

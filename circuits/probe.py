@@ -12,6 +12,8 @@ q is the head's fixed-point rho / sqrt(n). What is committed is w_t + d and w_{t
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from zkcert.errors import UnusableInput
@@ -40,6 +42,15 @@ SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digit
 SIGNED_SQUARE = radix(U22, U22, balanced(16))
 STEP_BITS = 40
 MAX_TERMS = 1 << 17
+
+
+def update_remainder(net: Net, divisor: int) -> tuple[Digit, ...]:
+    """Digits of [0, 2^32 D): two where 2^10 D fits a table that is worth its entries, else three."""
+    updates = sum(prod(a.size for a in g.axes) for g in net.gradients if g.scaled) * (net.steps - 1)
+    size = divisor << 10
+    if size <= U22.size and updates >= 2 * size:
+        return Digit(U22, 0), Digit(Range(size), 22)
+    return *REMAINDER, Digit(Range(divisor), 32)
 
 
 class Parameter:
@@ -143,9 +154,8 @@ class Parameter:
         con = net.circuit.constraint(f"update/{g.name}", self._axes(count), g.summed)
         domain = Domain(con.out, unrolled=True)
         limbs = g.limbs(lambda per: net.over_steps(per, 1))
-        rest = Range(d)
         bits = 32 if g.scaled else 0
-        digits = (*REMAINDER, Digit(rest, 32)) if g.scaled else (Digit(rest, 0),)
+        digits = update_remainder(net, d) if g.scaled else (Digit(Range(d), 0),)
         rem = domain.wire(net.circuit, f"update/{g.name}.remainder", digits)
         limbs.add_const((d << bits) // 2).add_value(rem, -1)
         limbs.add_value(self._weights(count, 2), d, bits).add_value(self._weights(count, 0), -d, bits)
@@ -190,11 +200,13 @@ class Parameter:
         for s, (i, j) in zip(self.squares, ((0, 0), (0, 1), (1, 1)), strict=True):
             w.put(s.tensor, (e[i] * e[j]).sum(axis=axes), t, rows)
 
-    def perturb(self, w: Witness, t: int, q: I64) -> None:
-        """Weights of pass 2 t + 1 from the limbs (2,) of q."""
+    def perturb(self, w: Witness, t: int, q: int) -> None:
+        """Weights of pass 2 t + 1."""
+        low = ((q + (1 << 21)) & ((1 << 22) - 1)) - (1 << 21)
+        limbs = [np.array(low), np.array((q - low) >> 22)]
 
         def run(rows: slice) -> None:
-            products = limb_products(list(q), w.digits(self.v, t, rows))
+            products = limb_products(limbs, w.digits(self.v, t, rows))
             d, rem = floor_limbs(products, 1 << (STEP_BITS - 1), STEP_BITS, f"perturbation of {self.g.name}")
             w.put(self.weight, w.value(self.weight, 2 * t, rows) + d, 2 * t + 1, rows)
             self.run_perturbation.fill(w, products, rem, t, rows)

@@ -313,7 +313,7 @@ def step_size(n: int, rho: Fraction) -> int:
     if n == 0 or n >= 1 << 110:
         raise Refusal("the gradient vanishes or diverges")
     q = isqrt(floor(rho * rho * (1 << 144) / n))
-    if q >= 1 << 39:
+    if q >= (1 << 39) - (1 << 21):
         raise Refusal("the gradient nearly vanishes")
     return q
 

@@ -29,7 +29,7 @@ from .ir import (
 )
 
 LIMIT = 1 << 60
-_WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 22)
+_WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 22)
 
 
 def table_size(count: int) -> int:
@@ -126,11 +126,17 @@ class Limbs:
 
 
 def limb_forms(view: View) -> list[Form]:
-    """The digits of a radix-2^22 view as limbs."""
+    """The digits of a view as limbs worth 2^(22 k); a limb may consist of several digits."""
+    limbs: list[Form] = []
     for i, d in enumerate(view.tensor.digits):
-        if d.shift != DIGIT_BITS * i:
+        k, rest = divmod(d.shift, DIGIT_BITS)
+        if k == len(limbs) and rest == 0:
+            limbs.append(view.digit(i))
+        elif k + 1 == len(limbs) and d.range.size << rest <= 1 << DIGIT_BITS:
+            limbs[k] = limbs[k] + view.digit(i, 1 << rest)
+        else:
             raise ValueError(f"{view.tensor.name} is not in radix 2^22")
-    return [view.digit(i) for i in range(len(view.tensor.digits))]
+    return limbs
 
 
 def fits(bounds: tuple[int, int], width: int | None) -> bool:

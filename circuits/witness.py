@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from .workers import by_rows
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+Columns = tuple[tuple[slice, ...], I32]
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,23 @@ class Witness:
     def __init__(self, layout: Layout) -> None:
         self.layout, self.circuit = layout, layout.circuit
         self.x = np.zeros(layout.data_end, np.int32)
+        self._columns: dict[tuple[Tensor, int], list[Columns]] = {}
 
-    def columns(self, t: Tensor, d: int, b: int) -> I32:
-        """The columns of digit d and block b without their padding: a view (unroll, *lengths of the block)."""
-        place = self.layout.places[t]
-        block, start = place.blocks[b], int(place.positions[b][d, 0])
-        whole = self.x[start : start + (t.unroll << block.bits)].reshape(t.unroll, *(1 << k for _, k in block.axes))
-        return whole[(slice(None), *(slice(s.stop - s.start) for s in block.window(t.shape)))]
+    def columns(self, t: Tensor, d: int) -> list[Columns]:
+        """Per block of digit d: its window within `t.shape`, and its columns as a view of X without their padding."""
+        if (t, d) not in self._columns:
+            place, out = self.layout.places[t], []
+            for block, positions in zip(place.blocks, place.positions, strict=True):
+                start, window = int(positions[d, 0]), block.window(t.shape)
+                whole = self.x[start : start + (t.unroll << block.bits)]
+                whole = whole.reshape(t.unroll, *(1 << bits for _, bits in block.axes))
+                out.append((window, whole[(slice(None), *(slice(s.stop - s.start) for s in window))]))
+            self._columns[t, d] = out
+        return self._columns[t, d]
 
-    def _pieces(
-        self, t: Tensor, d: int, index: int | None, rows: slice | None
-    ) -> Iterator[tuple[tuple[slice, ...], I32]]:
+    def _pieces(self, t: Tensor, d: int, index: int | None, rows: slice | None) -> Iterator[Columns]:
         """Where the wanted part meets each block: the window within the part, and the view of X."""
-        for b, block in enumerate(self.layout.places[t].blocks):
-            view, window = self.columns(t, d, b), block.window(t.shape)
+        for window, view in self.columns(t, d):
             if rows is not None:
                 first = window[0]
                 start, stop = max(first.start, rows.start), min(first.stop, rows.stop)
@@ -127,7 +132,7 @@ class Witness:
 
     def _put(self, t: Tensor, values: NDArray[np.generic], index: int, rows: slice | None) -> None:
         values = values.reshape(values.shape or (1,))  # numpy makes numbers of arrays without axes
-        rest = values if values.dtype == object else values.astype(np.int64, copy=False)
+        rest: NDArray[Any] = values if values.dtype == object else values.astype(np.int64, copy=False)
         for i, d in enumerate(t.digits):
             digit, exact = rest, False
             if i + 1 < len(t.digits):

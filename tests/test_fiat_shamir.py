@@ -143,7 +143,7 @@ TOY = [
     absorb("grind"),
     draw("queries", 136),
     absorb("opened-columns"),
-    draw("equations", 24),
+    draw("equations", 23),
     draw("pads/proximity", 5),
     draw("pads/products", 1),
     absorb("pads/tests"),

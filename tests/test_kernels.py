@@ -128,6 +128,15 @@ def test_leaf_denominators(rng, starts):
         equal(kernels.leaf_denominators(*args), twins.leaf_denominators(*args))
 
 
+@pytest.mark.parametrize("starts", [[0], [0, 5, 6, 40], [0, 0, 7, 7, 99]])
+def test_count_entries(rng, starts):
+    x, starts = rng.integers(-3, 9, 100).astype(np.int32), np.array(starts, np.int64)
+    sizes = rng.integers(1, 7, len(starts))
+    shift, first = rng.integers(-2, 3, len(starts)), np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    args = x, starts, shift, first, sizes, int(sizes.sum())
+    assert kernels.count_entries(*args).tolist() == twins.count_entries(*args)
+
+
 @pytest.mark.parametrize("m", LENGTHS)
 def test_fraction_layer(rng, m):
     p, q = field(rng, m, extreme=True), field(rng, m, extreme=True)

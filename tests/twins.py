@@ -35,6 +35,15 @@ def bind_int(x, r):
     return bind(f_array([F(int(v)) for v in x]), r, F.ZERO)
 
 
+def count_entries(x, starts, shift, first, size, entries):
+    out = [0] * entries
+    for i, value in enumerate(x.tolist()):
+        s = max(s for s, start in enumerate(starts) if start <= i)
+        if 0 <= value + shift[s] < size[s]:
+            out[first[s] + value + shift[s]] += 1
+    return out
+
+
 def product_round(e, shift, a, b):
     pairs = list(zip(_pairs(f_list(a), F.ZERO), _pairs(f_list(b), F.ZERO), strict=True))
     weights = [F.ONE] * len(pairs) if e is None else [f_list(e)[i >> shift] for i in range(len(pairs))]

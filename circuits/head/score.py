@@ -2,7 +2,7 @@
 
 Per step, with n = sum E^2 (exact) and rho = a / b:
 
-    q = floor(rho 2^40 / (sqrt(n) / 2^32)):   b^2 q^2 n <= a^2 2^144 < b^2 (q + 1)^2 n,   q < 2^39,
+    q = floor(rho 2^40 / (sqrt(n) / 2^32)):   b^2 q^2 n <= a^2 2^144 < b^2 (q + 1)^2 n,   q < 2^39 - 2^21,
     s_t^2 / L_t = rho^2 n 2^56 / (2^64 4^k B^2 L / B),
     y_t = floor((ln N - ln (4^k L) + c + 2^23) / 2^24) in Q32, where N and c make N / (4^k L) e^c = s_t^2/L_t + eps,
     T^2 tau^2 - (T sum y^2 - (sum y)^2) >= 0 over the integers.
@@ -47,7 +47,8 @@ from .logarithm import evaluate as evaluate_ln
 from .softmax import MAX_SCALE, GradientTooSmall, Softmax
 
 Ints = NDArray[np.object_]
-Q_DIGITS = radix(U22, unsigned(17))
+Q_DIGITS = radix(B22, unsigned(17))  # a balanced limb keeps the carries of q V within one digit
+Q_LIMIT = (1 << 39) - (1 << 21)
 LOG_RATIO = radix(B22, balanced(18))  # |y| < 2^39 / 2^32 = 128 nats
 NORM_LIMBS = 5
 SCALED_LOSS_LIMBS = 6
@@ -113,8 +114,8 @@ class StepSize:
     def solve(self, n: int, t: int) -> int:
         """q from n; raises GradientTooSmall."""
         a, b = self.rho.numerator, self.rho.denominator
-        q = isqrt((a * a << 144) // (b * b * n)) if n else 1 << 39
-        if q >= 1 << 39:
+        q = isqrt((a * a << 144) // (b * b * n)) if n else Q_LIMIT
+        if q >= Q_LIMIT:
             raise GradientTooSmall(f"step {t}: the gradient (nearly) vanishes; use another seed, batch or model")
         if n >= 1 << (DIGIT_BITS * NORM_LIMBS):
             raise RangeOverflow("gradient norm", float(n) ** 0.5 / 2.0**32, 2.0**23)
