@@ -32,7 +32,7 @@ from circuits.protocol import (
 from circuits.witness import Witness
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
-from prover.commit import MatrixCommitment
+from prover.commit import MatrixCommitment, claim_table
 from prover.pads import PadCommitment
 from prover.trees import Tree
 from tests.builders import Digits, tiny_cnn, tiny_mlp
@@ -58,7 +58,7 @@ from zkcert.core import code as codes
 from zkcert.core import field as ff
 from zkcert.core.code import MatrixCode, PadCode, matrix_code, pad_code, queries_for
 from zkcert.core.field import F, P
-from zkcert.core.opening import packed_evaluation
+from zkcert.core.opening import Claims, packed_value, powers, query_points, tail_values
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.errors import ProofRejected
@@ -372,16 +372,57 @@ def test_another_root_or_point_is_refused():
         verify_opening(Reader(opening), Transcript("open"), code, matrix.root, moved, value)
 
 
-def test_packed_evaluation_is_the_extension_of_both_halves():
+def test_packed_value_is_the_extension_of_both_halves():
     rng, code = np.random.default_rng(8), small_code(6)
-    packed = random_f_array(rng, code.rows, code.length)
+    packed = random_f_array(rng, code.rows, code.width)
     z = random_fs(rng, code.variables)
     row = ff.eq_table(z[: code.row_variables])[:, : code.rows]
-    combine = lambda w: ff.f_sum(ff.f_mul(packed, w[:, :, None]), axis=1)  # noqa: E731
-    rows = np.stack([random_f_array(rng, code.length), combine(row), combine(ff.f_conj(row))], axis=1)
-    real_and_imaginary = np.moveaxis(packed[:, :, : code.width], 0, -1).ravel()
+    combine = lambda w: np.ascontiguousarray(ff.f_sum(ff.f_mul(packed, w[:, :, None]), axis=1))  # noqa: E731
+    eq = ff.eq_table(z[code.row_variables : -1])
+    inner = ff.f_dot(combine(row), eq), ff.f_dot(combine(ff.f_conj(row)), ff.f_conj(eq))
+    real_and_imaginary = np.moveaxis(packed, 0, -1).ravel()
     want = multilinear([F(int(v)) for v in real_and_imaginary], z)
-    assert packed_evaluation(code, rows, z) == want
+    assert packed_value(inner, z[-1]) == want
+
+
+def test_query_points_are_the_roots_in_bit_reversed_order():
+    for log_n in (0, 1, 3, 7):
+        w = ff.root_of_unity(log_n)
+        got = ff.f_list(query_points(log_n, range(1 << log_n)))
+        assert got == [w ** int(f"{j:0{log_n}b}"[::-1], 2) for j in range(1 << log_n)]
+    rng = np.random.default_rng(6)
+    points = random_fs(rng, 3)
+    for count in (1, 2, 5, 8):
+        table = powers(ff.f_array(points), count)
+        assert [ff.f_list(table[:, i]) for i in range(3)] == [[x**c for c in range(count)] for x in points]
+
+
+@pytest.mark.parametrize("row_bits", [0, 1, 4])
+def test_claims_on_the_combined_rows(row_bits):
+    """Total, table and extension of the combined weights against the definitions, scalar by scalar."""
+    rng, code = np.random.default_rng(row_bits), small_code(6, row_bits, 2)
+    z = random_fs(rng, code.variables)
+    col = z[code.row_variables : -1]
+    rows = random_f_array(rng, 3, code.length)
+    points = query_points(code.log_n, [1, 5][: code.queries])
+    claims = Claims.draw(Transcript("claims"), code, z, points)
+    v, xs = [ff.f_list(rows[:, i]) for i in range(3)], ff.f_list(points)
+    values = [[sum((c * x**k for k, c in enumerate(row)), F.ZERO) for x in xs] for row in v]
+    tails = tail_values(code, np.ascontiguousarray(rows[:, :, code.width :]), points)
+    heads = ff.f_sub(np.stack([ff.f_array(row) for row in values], axis=1), tails)
+    eq = ff.eq_table(col)
+    inner = tuple(ff.f_dot(np.ascontiguousarray(rows[:, i, : code.width]), e) for i, e in ((1, eq), (2, ff.f_conj(eq))))
+    table = claim_table(claims, eq)
+    vector = np.ascontiguousarray(rows[:, :, : code.width]).reshape(2, -1)
+    assert ff.f_dot(vector, table.reshape(2, -1)) == claims.total(heads, inner)
+    for i in range(3):
+        for c in range(code.width):
+            want = claims.rows[i] * sum((b * x**c for b, x in zip(ff.f_list(claims.columns), xs, strict=True)), F.ZERO)
+            eq_c = ff.f_item(eq, c)
+            want += (F.ZERO, claims.inner[0] * eq_c, claims.inner[1] * eq_c.conj())[i]
+            assert ff.f_item(table, (i, c)) == want
+    s = random_fs(rng, code.rounds)
+    assert claims.weight_at(s) == multilinear([*ff.f_list(table.reshape(2, -1)), *[F.ZERO] * code.width], s)
 
 
 def test_matrix_code_fits_its_entries_and_meets_its_own_query_count():
@@ -390,9 +431,13 @@ def test_matrix_code_fits_its_entries_and_meets_its_own_query_count():
         assert 2 * code.width * code.data_rows >= entries
         assert code.mask_row % codes.MASK_ROWS == 0 and code.mask_row >= code.data_rows
         assert code.rows <= 1 << code.row_variables
-        assert code.rate <= codes.MAX_RATE and code.tail <= codes.MAX_TAIL
+        assert code.rate < 1 and code.tail <= codes.MAX_TAIL and code.row_bits <= codes.MAX_ROW_BITS
         assert code.queries >= queries_for(code.rate)
         assert code.tail >= code.queries + codes.SPARE_TAIL
+        second = code.second
+        assert second.width * second.data_rows == codes.COMBINED_ROWS * code.width
+        assert second.rows % 4 == 0 and second.data_rows <= second.rows <= 1 << code.rounds - second.row_bits
+        assert second.queries >= queries_for(second.rate) and 2 * second.queries <= 1 << second.log_n
 
 
 # ------------------------------------------------------------------------------------------------ pad proof
@@ -651,9 +696,13 @@ def test_every_term_of_the_soundness_table_counts_and_fewer_queries_lower_it(mon
     for name, value in table.terms:
         worse = tuple((n, -50.0 if n == name else v) for n, v in table.terms)
         assert replace(table, terms=worse).bits < 50.1, (name, value)
-    monkeypatch.setattr("zkcert.core.code.queries_for", lambda rate, bits=60: queries_for(rate, bits))
-    assert soundness(toy_layout()).bits < table.bits - 20
-    monkeypatch.undo()
+    for cached in (matrix_code, codes.second_code):
+        monkeypatch.setattr("zkcert.core.code.queries_for", lambda rate, bits=60: queries_for(rate, bits))
+        cached.cache_clear()
+        weak = soundness(toy_layout()).bits
+        monkeypatch.undo()
+        cached.cache_clear()
+        assert weak < table.bits - 20
     monkeypatch.setattr(PadCode, "queries", 70)
     assert soundness(toy_layout()).bits < table.bits - 20
 

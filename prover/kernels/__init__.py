@@ -11,9 +11,11 @@ import numpy as np
 
 from zkcert.core.field import F
 
+from .arith import ROWS
+from .blake import ColumnHasher, hash_rows
 from .count import count_entries
-from .encode import encode_rows
-from .matrix import axpy_outer, combine_rows, fold_matrix, fold_matrix_f
+from .encode import RowEncoder
+from .matrix import axpy_outer, combine_digits, fold_matrix, fold_matrix_f
 from .product import product_round, product_round_int
 from .tables import bind, bind_int, eq_levels
 from .tree import fraction_layer, fraction_round, leaf_denominators, split_children
@@ -40,7 +42,12 @@ def warm_up() -> None:
     count_entries(ints, zero, zero, zero, zero + 64, 64)
     fraction_layer(x, leaf_denominators(ints, zero, zero, zero, r))
     fraction_round((x, x), split_children(np.repeat(x, 2, axis=1), one), e, r)
-    encode_rows(np.ascontiguousarray(x.reshape(32, 4)), np.ascontiguousarray(x.reshape(32, 4)), 4)
+    encoder, hasher = RowEncoder(2, 3), ColumnHasher(8, 72, bytes(32))
+    block, tail = np.zeros((2, ROWS, 4), np.uint64), np.zeros((2, ROWS, 0), np.uint64)
+    for _ in range(5):
+        encoder.absorb(block, tail, hasher)
+    encoder.evaluate(block, tail, encoder.plan([0]))
+    hash_rows(np.zeros((1, 64), np.uint8), 64)
     for inner in (1, 32):
         rows = ints.reshape(-1, 64 // (2 * inner), inner)
         v = x[:, None, : rows.shape[1]].copy()
@@ -48,5 +55,4 @@ def warm_up() -> None:
         fold_matrix(rows.astype(np.int64), v)
         fold_matrix_f(x.reshape(2, *rows.shape).copy(), v)
     axpy_outer(np.zeros((2, 64), np.uint64), 0, r, x)
-    combine_rows(x[:, None, :4].copy(), ints.reshape(4, 8, 2))
-    combine_rows(x[:, None, :4].copy(), x[0].reshape(4, 8, 2).copy())
+    combine_digits(x[:, :4].reshape(2, 2, 2).copy(), ints, 16)

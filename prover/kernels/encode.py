@@ -1,134 +1,356 @@
-"""Reed-Solomon encoder: FFTs over the norm-1 group."""
+"""Reed-Solomon codewords of matrix rows: hashed column by column, or evaluated at a few points.
+
+The points are the N-th roots of unity w^0, w^1, ... in bit-reversed order.  A polynomial modulo ``x^(2h) - c^2`` splits
+into its residues modulo ``x^h - c`` and ``x^h + c``; beginning with ``x^N - 1``, node b at depth d is
+``x^(N / 2^d) - w^(N / 2^d rev_d(b))``, and its constant does not depend on how the coefficients are arranged.  So rows
+longer than the caches are split in two passes: pass 1 takes columns of coefficients 2^log_2 apart, pass 2 the blocks of
+2^log_2 consecutive residues that pass 1 leaves, each down to single points.  ROWS rows are encoded side by side; an
+array (points, 2 * ROWS) holds their real, then their imaginary lanes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
-from zkcert.core.field import F, U64Array, f_array, f_mul_scalar, root_of_unity
+from zkcert.core.field import F, U64Array, f_add, f_array, f_mul, f_mul_scalar, root_of_unity
+from zkcert.core.opening import powers, query_points
 
-from .arith import FOUR_P, ROWS, TWO_P, ZERO, flat, fold, inline, kernel, mul, reduce, spread
+from .arith import (
+    FOUR_P,
+    M31,
+    ROWS,
+    S30,
+    S31,
+    S61,
+    TWO_P,
+    ZERO,
+    IntArray,
+    P,
+    fold,
+    inline,
+    kernel,
+    reduce,
+    residue,
+    spread,
+)
+from .blake import GROUP, LANES, ColumnHasher, absorb
+
+M30 = np.uint64((1 << 30) - 1)
+M32 = np.uint64((1 << 32) - 1)
+TILE = 8  # columns side by side in pass 1
+BLOCK_BITS = 9  # points that are split to the end at once
 
 
 @inline
-def _reverse_bits(x, n):
-    y = 0
-    for _ in range(n):
-        y = y << 1 | x & 1
-        x >>= 1
-    return y
+def _halves(x):
+    """x0, x1 < 2^32 with x0 + 2^31 x1 congruent to any u64."""
+    return (x & M31) + (x >> S61), (x >> S31) & M30
 
 
-@kernel
-def _butterflies(w, log_size, level, log_step, offset, log_n, tw_r, tw_i):
-    """Decimation-in-time stages `level` .. log_size on the rows (re, im lanes of ROWS) of w, in place.
+@inline
+def _scalar(r, i, opaque):
+    """Halves (below 2^30, above) of r, i and -i.
 
-    Row k stands at index offset + 2^log_step k of a transform of length 2^log_n.
+    `opaque` is zero: LLVM must not know how small they are, or it multiplies them by a slower instruction.
     """
-    size = 1 << log_size
-    if (log_size - level) % 2:
-        h = 1 << level
-        for base in range(0, size, 2 * h):
-            for k in range(h):
-                t = (offset + (k << log_step)) << (log_n - log_step - level - 1)
-                wr, wi = tw_r[t], tw_i[t]
-                x0, x1 = w[base + k], w[base + k + h]
-                for r in range(ROWS):
-                    ar, ai = x0[r], x0[ROWS + r]
-                    br, bi = mul(x1[r], x1[ROWS + r], wr, wi)
-                    br, bi = fold(br), fold(bi)
-                    x0[r], x0[ROWS + r] = reduce(ar + br), reduce(ai + bi)
-                    x1[r], x1[ROWS + r] = reduce(ar + TWO_P - br), reduce(ai + TWO_P - bi)
-        level += 1
-    while level < log_size:
-        h = 1 << level
-        for base in range(0, size, 4 * h):
-            for k in range(h):
-                t = (offset + (k << log_step)) << (log_n - log_step - level - 2)
-                ur, ui, vr, vi, wr, wi = tw_r[2 * t], tw_i[2 * t], tw_r[t], tw_i[t], tw_r[3 * t], tw_i[3 * t]
-                i = base + k
-                x0, x1, x2, x3 = w[i], w[i + h], w[i + 2 * h], w[i + 3 * h]
-                for r in range(ROWS):
-                    ar, ai = x0[r], x0[ROWS + r]
-                    br, bi = mul(x1[r], x1[ROWS + r], ur, ui)
-                    cr, ci = mul(x2[r], x2[ROWS + r], vr, vi)
-                    dr, di = mul(x3[r], x3[ROWS + r], wr, wi)
-                    br, bi, cr, ci, dr, di = fold(br), fold(bi), fold(cr), fold(ci), fold(dr), fold(di)
-                    er, ei, fr, fi = ar + br, ai + bi, ar + TWO_P - br, ai + TWO_P - bi
-                    gr, gi = cr + dr, ci + di
-                    hr, hi = di + TWO_P - ci, cr + TWO_P - dr  # i_unit (c - d)
-                    x0[r], x0[ROWS + r] = reduce(er + gr), reduce(ei + gi)
-                    x1[r], x1[ROWS + r] = reduce(fr + hr), reduce(fi + hi)
-                    x2[r], x2[ROWS + r] = reduce(er + FOUR_P - gr), reduce(ei + FOUR_P - gi)
-                    x3[r], x3[ROWS + r] = reduce(fr + FOUR_P - hr), reduce(fi + FOUR_P - hi)
-        level += 2
+    n = P - i
+    return (
+        (r & M30) | opaque,
+        (r >> S30) | opaque,
+        (i & M30) | opaque,
+        (i >> S30) | opaque,
+        (n & M30) | opaque,
+        (n >> S30) | opaque,
+    )
+
+
+@inline
+def _dot2(a0, a1, b0, b1, c0, c1, d0, d1):
+    """Canonical a b + c d for halves as above: a, c of variables, b, d of scalars; 2^61 = 1."""
+    mid = (
+        a0 * (b1 & M32) + a1 * ((b0 + b0) & M32) + c0 * (d1 & M32) + c1 * ((d0 + d0) & M32)
+    )  # of weight 2^30, below 2^64
+    low = a0 * (b0 & M32) + c0 * (d0 & M32)
+    return reduce(low + a1 * (b1 & M32) + c1 * (d1 & M32) + ((mid & M31) << S30) + (mid >> S31))
+
+
+@inline
+def _times(xr, xi, w):
+    """Canonical lanes of x times a scalar in halves, for any u64."""
+    r0, r1, i0, i1, n0, n1 = w
+    a0, a1 = _halves(xr)
+    c0, c1 = _halves(xi)
+    return _dot2(a0, a1, r0, r1, c0, c1, n0, n1), _dot2(a0, a1, i0, i1, c0, c1, r0, r1)
+
+
+@inline
+def _turn(x):
+    """x 2^30 below 2p, for any u64."""
+    return ((x & M31) << S30) + (x >> S31)
+
+
+@inline
+def _split2(w, h, t, opaque):
+    v4 = _scalar(t[6], t[7], opaque)
+    for k in range(h):
+        x0, x1 = w[k], w[k + h]
+        for r in range(ROWS):
+            ar, ai = reduce(x0[r]), reduce(x0[ROWS + r])
+            br, bi = _times(x1[r], x1[ROWS + r], v4)
+            x0[r], x0[ROWS + r] = ar + br, ai + bi
+            x1[r], x1[ROWS + r] = ar + P - br, ai + P - bi
+
+
+@inline
+def _split4(w, h, t, z, opaque):
+    v2, v4, v6 = _scalar(t[2], t[3], opaque), _scalar(t[6], t[7], opaque), _scalar(t[10], t[11], opaque)
+    for k in range(h):
+        x0, x1, x2, x3 = w[k], w[k + h], w[k + 2 * h], w[k + 3 * h]
+        for r in range(ROWS):
+            ar, ai = reduce(x0[r]), reduce(x0[ROWS + r])
+            er, ei = _times(x2[r], x2[ROWS + r], v4)
+            cr, ci, dr, di = ar + er, ai + ei, ar + P - er, ai + P - ei
+            ar, ai = _times(x1[r], x1[ROWS + r], v2)
+            er, ei = _times(x3[r], x3[ROWS + r], v6)
+            fr, fi, gr, gi = ar + er, ai + ei, ar + P - er, ai + P - ei
+            z[r], z[ROWS + r] = cr + fr, ci + fi
+            z[2 * ROWS + r], z[3 * ROWS + r] = cr + TWO_P - fr, ci + TWO_P - fi
+            z[4 * ROWS + r], z[5 * ROWS + r] = dr + TWO_P - gi, di + gr
+            z[6 * ROWS + r], z[7 * ROWS + r] = dr + gi, di + TWO_P - gr
+        for q in range(4):
+            x = w[k + q * h]
+            for r in range(2 * ROWS):
+                x[r] = z[2 * ROWS * q + r]
+
+
+@inline
+def _split8(w, h, t, z, opaque):
+    """Three levels at once: out[p] = sum_q x_q v^q zeta^(q rev(p)), zeta = 2^30 (1 + i) of order 8.
+
+    All of w is any u64.  The products are canonical and every addition doubles the bound: at most 8 p = 2^64 - 8.
+    """
+    v1, v2, v3 = _scalar(t[0], t[1], opaque), _scalar(t[2], t[3], opaque), _scalar(t[4], t[5], opaque)
+    v4, v5, v6 = _scalar(t[6], t[7], opaque), _scalar(t[8], t[9], opaque), _scalar(t[10], t[11], opaque)
+    v7 = _scalar(t[12], t[13], opaque)
+    for k in range(h):
+        x0, x1, x2, x3 = w[k], w[k + h], w[k + 2 * h], w[k + 3 * h]
+        x4, x5, x6, x7 = w[k + 4 * h], w[k + 5 * h], w[k + 6 * h], w[k + 7 * h]
+        for r in range(ROWS):
+            ar, ai = reduce(x0[r]), reduce(x0[ROWS + r])
+            er, ei = _times(x4[r], x4[ROWS + r], v4)
+            a0r, a0i, b0r, b0i = ar + er, ai + ei, ar + P - er, ai + P - ei
+            ar, ai = _times(x1[r], x1[ROWS + r], v1)
+            er, ei = _times(x5[r], x5[ROWS + r], v5)
+            a1r, a1i, b1r, b1i = ar + er, ai + ei, ar + P - er, ai + P - ei
+            ar, ai = _times(x2[r], x2[ROWS + r], v2)
+            er, ei = _times(x6[r], x6[ROWS + r], v6)
+            a2r, a2i, b2r, b2i = ar + er, ai + ei, ar + P - er, ai + P - ei
+            ar, ai = _times(x3[r], x3[ROWS + r], v3)
+            er, ei = _times(x7[r], x7[ROWS + r], v7)
+            a3r, a3i, b3r, b3i = ar + er, ai + ei, ar + P - er, ai + P - ei
+            cr, ci, dr, di = a0r + a2r, a0i + a2i, a1r + a3r, a1i + a3i
+            z[r], z[ROWS + r] = cr + dr, ci + di
+            z[2 * ROWS + r], z[3 * ROWS + r] = cr + FOUR_P - dr, ci + FOUR_P - di
+            cr, ci, dr, di = a0r + TWO_P - a2r, a0i + TWO_P - a2i, a1r + TWO_P - a3r, a1i + TWO_P - a3i  # -+ i d
+            z[4 * ROWS + r], z[5 * ROWS + r] = cr + FOUR_P - di, ci + dr
+            z[6 * ROWS + r], z[7 * ROWS + r] = cr + di, ci + FOUR_P - dr
+            cr, ci, dr, di = b0r + TWO_P - b2i, b0i + b2r, b1r + TWO_P - b3i, b1i + b3r  # +- zeta d
+            sr, si = _turn(dr + FOUR_P - di), _turn(dr + di)
+            z[8 * ROWS + r], z[9 * ROWS + r] = cr + sr, ci + si
+            z[10 * ROWS + r], z[11 * ROWS + r] = cr + TWO_P - sr, ci + TWO_P - si
+            cr, ci, dr, di = b0r + b2i, b0i + TWO_P - b2r, b1r + b3i, b1i + TWO_P - b3r  # +- i zeta d
+            sr, si = _turn(dr + di), _turn(dr + FOUR_P - di)
+            z[12 * ROWS + r], z[13 * ROWS + r] = cr + TWO_P - sr, ci + si
+            z[14 * ROWS + r], z[15 * ROWS + r] = cr + sr, ci + TWO_P - si
+        for q in range(8):  # by way of z, so that LLVM need not check that the eight do not overlap
+            x = w[k + q * h]
+            for r in range(2 * ROWS):
+                x[r] = z[2 * ROWS * q + r]
 
 
 @kernel
-def _encode(m_r, m_i, log_n, log_1, tw_r, tw_i, out, start, stop):
-    """Encode row blocks start .. stop: transforms of 2^log_1 consecutive points, then across those blocks."""
-    rows, m = m_r.shape
-    log_2 = log_n - log_1
+def _split(w, levels, block, table, opaque):
+    """Split w, any u64, residues modulo node `block` of its depth, `levels` times in place."""
+    z = np.empty(16 * ROWS, np.uint64)
+    h, count = len(w), 1
+    if levels % 3 == 1:
+        h //= 2
+        _split2(w, h, table[block], opaque)
+        count = 2
+    elif levels % 3 == 2:
+        h //= 4
+        _split4(w, h, table[block], z, opaque)
+        count = 4
+    for _ in range(levels // 3):
+        h //= 8
+        for b in range(count):
+            _split8(w[8 * b * h : 8 * (b + 1) * h], h, table[block * count + b], z, opaque)
+        count *= 8
+
+
+@kernel
+def _pass_1(ints, lanes, tail, coset, log_1, log_2, keep, table, opaque, out, start, stop):
+    """Residues of TILE columns at a time; only the blocks with keep[b] are written to out.
+
+    ints (ROWS, 2 * width) or none, lanes (2, ROWS, width) or none; tail (2, ROWS, m <= width) is added to either.
+    """
     n1, n2 = 1 << log_1, 1 << log_2
-    pad = 0  # of each 2^pad bit-reversed coefficients all but the first are zero
-    while m << (pad + 1) <= 1 << log_n and pad < log_1:
-        pad += 1
-    columns = np.zeros((m, 2 * ROWS), np.uint64)
-    blocks = np.empty((n2, n1 + 1, 2 * ROWS), np.uint64)  # + 1 avoids strides of a power of two
-    work = np.empty((max(n1, n2), 2 * ROWS), np.uint64)
-    for block in range(start, stop):
-        row = block * ROWS
-        live = min(ROWS, rows - row)
-        for j in range(0, m, 64):
-            for r in range(live):
-                x, y = m_r[row + r, j : j + 64], m_i[row + r, j : j + 64]
-                z = columns[j : j + 64]
-                for k in range(len(x)):
-                    z[k, r], z[k, ROWS + r] = x[k], y[k]
-        for unit in range(n2 + n1):
-            if unit < n2:
-                t, size, level, step, offset = unit, log_1, pad, 0, 0
-                for k in range(0, n1, 1 << pad):
-                    j = _reverse_bits(t * n1 + k, log_n)
-                    for c in range(k, k + (1 << pad)):
-                        for r in range(2 * ROWS):
-                            work[c, r] = columns[j, r] if j < m else ZERO
-            else:
-                t, size, level, step, offset = unit - n2, log_2, 0, log_1, unit - n2
-                for k in range(n2):
+    tile = min(TILE, n2)
+    w = np.empty((n1 * tile, 2 * ROWS), np.uint64)
+    for unit in range(start, stop):
+        first = unit * tile
+        for k in range(n1):
+            at = k * n2 + first
+            for r in range(ROWS):
+                if len(ints):
+                    x = ints[r, 2 * at : 2 * (at + tile)]
+                    for j in range(tile):
+                        y = w[k * tile + j]
+                        y[r], y[ROWS + r] = residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1]))
+                else:
+                    xr, xi = lanes[0, r, at : at + tile], lanes[1, r, at : at + tile]
+                    for j in range(tile):
+                        y = w[k * tile + j]
+                        y[r], y[ROWS + r] = xr[j], xi[j]
+            for j in range(min(tile, tail.shape[2] - at)):
+                y = w[k * tile + j]
+                for r in range(ROWS):
+                    y[r] += tail[0, r, at + j]
+                    y[ROWS + r] += tail[1, r, at + j]
+        _split(w, log_1, coset, table, opaque)
+        for b in range(n1):
+            if keep[b]:
+                for j in range(tile):
+                    x, y = w[b * tile + j], out[b * n2 + first + j]
                     for r in range(2 * ROWS):
-                        work[k, r] = blocks[k, t, r]
-            _butterflies(work, size, level, step, offset, log_n, tw_r, tw_i)
-            if unit < n2:
-                for k in range(n1):
-                    for r in range(2 * ROWS):
-                        blocks[t, k, r] = work[k, r]
-            else:
-                for k in range(n2):
-                    z0, z1 = out[k * n1 + t, 0, row:], out[k * n1 + t, 1, row:]
-                    for r in range(live):
-                        z0[r], z1[r] = work[k, r], work[k, ROWS + r]
+                        y[r] = x[r]
 
 
-@lru_cache(maxsize=4)
-def _twiddles(log_n: int) -> U64Array:
-    """w^j, j < n, for w = root_of_unity(log_n)."""
-    table = f_array([F.ONE])
-    for k in range(log_n):
-        table = np.concatenate((table, f_mul_scalar(table, root_of_unity(log_n) ** (1 << k))), axis=1)
-    return table
+@kernel
+def _pass_2(w, coset, log_1, log_2, table, opaque, rows, state, key, group, groups, start, stop):
+    """Split the blocks start .. stop of w to single points and hash these."""
+    n2 = 1 << log_2
+    buf, words = np.empty((8 + 4 * ROWS) * LANES, np.uint32), np.empty(2 * ROWS, np.uint64)
+    head = max(0, log_2 - BLOCK_BITS)
+    size = n2 >> head
+    for b in range(start, stop):
+        block = coset << log_1 | b
+        x = w[b * n2 : (b + 1) * n2]
+        _split(x, head, block, table, opaque)
+        for c in range(1 << head):
+            child, y = block << head | c, x[c * size : (c + 1) * size]
+            _split(y, log_2 - head, child, table, opaque)
+            absorb(y, rows, state, child * size, key, group, groups, buf, words)
 
 
-def encode_rows(m_re: U64Array, m_im: U64Array, log_n: int) -> U64Array:
-    """Reed-Solomon encode rows of coefficients, lanes (R, m) with m <= 2^log_n, to out (2^log_n, 2, R).
+@kernel
+def _evaluate(w, log_2, blocks, powers, opaque, out, start, stop):
+    """out[q, lane, r] = sum_c w[block of q, c] powers[:, q, c]."""
+    n2 = 1 << log_2
+    total = np.empty(2 * ROWS, np.uint64)
+    for q in range(start, stop):
+        total[:] = ZERO
+        for c in range(n2):
+            x, v = w[blocks[q] * n2 + c], _scalar(powers[0, q, c], powers[1, q, c], opaque)
+            for r in range(ROWS):
+                zr, zi = _times(x[r], x[ROWS + r], v)
+                total[r], total[ROWS + r] = fold(total[r]) + zr, fold(total[ROWS + r]) + zi
+        for r in range(ROWS):
+            out[q, 0, r], out[q, 1, r] = reduce(total[r]), reduce(total[ROWS + r])
 
-    out[j, :, r] is the value of the polynomial of row r at root_of_unity(log_n)^j.  A thread takes 16 rows.
-    """
-    rows, m = m_re.shape
-    if m > 1 << log_n:
-        raise ValueError("more coefficients than points")
-    out = np.empty((1 << log_n, 2, rows), np.uint64)
-    log_1 = max((log_n + 1) // 2, min(log_n, 9))
-    spread(_encode, -(-rows // ROWS), 1, flat(m_re), flat(m_im), log_n, log_1, *_twiddles(log_n), out)
+
+def reverse_bits(bits: int) -> npt.NDArray[np.int64]:
+    """The bit-reversed numbers below 2^bits."""
+    out = np.zeros(1, np.int64)
+    for _ in range(bits):
+        out = np.concatenate((2 * out, 2 * out + 1))
     return out
+
+
+@lru_cache(maxsize=2)
+def _table(bits: int) -> U64Array:
+    """Row b < 2^bits: v, ..., v^7 for the constant v of a split by 8 of node b, the same at any depth."""
+    root = root_of_unity(bits + 3)
+    v = f_array([F.ONE])
+    for k in range(bits):
+        v = np.concatenate((v, f_mul_scalar(v, root ** (1 << k))), axis=1)
+    v = v[:, reverse_bits(bits)]
+    out = np.empty((1 << bits, 7, 2), np.uint64)
+    power = v
+    for q in range(7):
+        out[:, q] = power.T
+        power = f_mul(power, v)
+    return out.reshape(-1, 14)
+
+
+Query = tuple[int, IntArray, IntArray, npt.NDArray[np.bool_], U64Array]
+
+
+class RowEncoder:
+    """Encodes blocks of ROWS rows of 2^log_width coefficients at 2^log_n points (positions: bit-reversed exponents)."""
+
+    def __init__(self, log_width: int, log_n: int) -> None:
+        self.log_width, self.log_n = log_width, log_n
+        self.cosets = 1 << log_n - log_width
+        # Pass 2 is split by 8 only; its blocks of at most 2^12 points fit in the L2 cache.
+        self.log_2 = 12 if log_width > 18 else min(BLOCK_BITS, log_width // 3 * 3)
+        self.log_1 = log_width - self.log_2
+        self.table = _table(log_n - min(3, log_width))
+        self.work = np.empty((1 << log_width, 2 * ROWS), np.uint64)
+
+    def _first(self, data: IntArray, tail: U64Array, coset: int, keep: npt.NDArray[np.bool_]) -> None:
+        """data: int32 (ROWS, 2 * width), read-only, or uint64 (2, ROWS, width); tail (2, ROWS, any)."""
+        width, w = 1 << self.log_width, root_of_unity(self.log_n)
+        node = w ** (int(reverse_bits(self.log_n - self.log_width)[coset]) << self.log_width)  # x^width on this coset
+        added = np.zeros((2, ROWS, min(width, tail.shape[2])), np.uint64)
+        factor = F.ONE
+        for start in range(0, tail.shape[2], width):
+            factor = factor * node
+            part = tail[:, :, start : start + width]
+            added[:, :, : part.shape[2]] = f_add(added[:, :, : part.shape[2]], f_mul_scalar(part, factor))
+        ints = np.empty((0, 0), np.int32) if data.dtype == np.uint64 else data.view()
+        ints.flags.writeable = False
+        lanes = data if data.dtype == np.uint64 else np.empty((2, 0, 0), np.uint64)
+        units = 1 << self.log_2 - min(3, self.log_2)
+        shape = coset, self.log_1, self.log_2
+        grain = 1 + (1 << 13 >> self.log_1)
+        spread(_pass_1, units, grain, ints, lanes, added, *shape, keep, self.table, ZERO, self.work)
+
+    def absorb(self, data: IntArray, tail: U64Array, hasher: ColumnHasher) -> None:
+        """Encode a block and hash the columns of its rows, as far as the hasher has not all its rows then."""
+        groups = min(ROWS // GROUP, hasher.groups - hasher.group)
+        everything = np.ones(1 << self.log_1, np.bool_)
+        for coset in range(self.cosets):
+            self._first(data, tail, coset, everything)
+            shape, place = (coset, self.log_1, self.log_2), (GROUP * groups, hasher.state, hasher.key, hasher.group)
+            grain = 1 + (1 << 12 >> self.log_2)
+            spread(_pass_2, 1 << self.log_1, grain, self.work, *shape, self.table, ZERO, *place, hasher.groups)
+        hasher.advance(groups)
+
+    def plan(self, positions: Sequence[int]) -> list[Query]:
+        """What `evaluate` needs to know of the positions, coset by coset."""
+        where, points = np.array(positions, np.int64), query_points(self.log_n, positions)
+        out = []
+        for coset in range(self.cosets):
+            mine = np.flatnonzero(where >> self.log_width == coset)
+            blocks = where[mine] >> self.log_2 & ((1 << self.log_1) - 1)
+            keep = np.zeros(1 << self.log_1, np.bool_)
+            keep[blocks] = True
+            weights = powers(np.ascontiguousarray(points[:, mine]), 1 << self.log_2)
+            out.append((coset, mine, blocks, keep, weights))
+        return [query for query in out if len(query[1])]
+
+    def evaluate(self, data: IntArray, tail: U64Array, plan: list[Query]) -> U64Array:
+        """Values (t, 2, ROWS) of the block's rows at the positions of the plan: pass 1 and one product for each."""
+        out = np.empty((sum(len(query[1]) for query in plan), 2, ROWS), np.uint64)
+        for coset, mine, blocks, keep, weights in plan:
+            self._first(data, tail, coset, keep)
+            values = np.empty((len(mine), 2, ROWS), np.uint64)
+            grain = 1 + (1 << 12 >> self.log_2)
+            spread(_evaluate, len(mine), grain, self.work, self.log_2, blocks, weights, ZERO, values)
+            out[mine] = values
+        return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
-from zkcert.core.field import F, U64Array, f_mul_scalar, f_neg, f_sum
+from zkcert.core.field import F, U64Array, f_mul_scalar, f_sum, fp_add, fp_mul, fp_sub, fp_sum
 
 from .arith import (
     M31,
@@ -29,6 +29,10 @@ from .arith import (
     sub,
     total,
 )
+
+S21, S42, M21 = np.uint64(21), np.uint64(42), np.uint64((1 << 21) - 1)
+TILE = 256  # columns of the accumulators that stay in the L1 cache
+MAX_ROWS = 1 << 11  # products of 53 bits that fit in 64
 
 
 def _biased(x):
@@ -211,67 +215,70 @@ def axpy_outer(w: U64Array, pos: int, coef: F, base: U64Array) -> None:
 
 
 @kernel
-def _combine_int(coefs, x, offset, out, start, stop):
-    """coefs (6, k, R): limbs of re, im and -im; x (R, 2C)."""
-    count, columns = coefs.shape[1], x.shape[1] // 2
-    acc = np.empty((8, WIDTH), np.uint64)
-    a, b, c, d, p, q, s, t = acc
-    for task in range(start, stop):
-        first, k = task // count * WIDTH, task % count
-        width = min(WIDTH, columns - first)
-        acc[:] = ZERO
-        for r in range(len(x)):
-            y = x[r, 2 * first : 2 * (first + width)]
-            r0, r1, i0, i1 = coefs[0, k, r], coefs[1, k, r], coefs[2, k, r], coefs[3, k, r]
-            n0, n1 = coefs[4, k, r], coefs[5, k, r]
-            for j in range(width):
-                xj, yj = _biased(y[2 * j]), _biased(y[2 * j + 1])
-                z0, z1, z2, z3, _ = _pair(xj, yj, r0, r1, n0, n1)
-                a[j], b[j], c[j], d[j] = a[j] + z0, b[j] + z1, c[j] + z2, d[j] + z3
-                z0, z1, z2, z3, _ = _pair(xj, yj, i0, i1, r0, r1)
-                p[j], q[j], s[j], t[j] = p[j] + z0, q[j] + z1, s[j] + z2, t[j] + z3
-        yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
-        for j in range(width):
-            yr[j] = sub(_join(a[j], b[j], c[j], d[j], ZERO), offset[0, k])
-            yi[j] = sub(_join(p[j], q[j], s[j], t[j], ZERO), offset[1, k])
+def _combine_digits(coefs, x, out, start, stop):
+    """out[q, j] += sum_r coefs[q, :, r] x[r, j] for tiles of columns: coefs (Q, 3, R) limbs of 21 bits, R <= 2^11.
 
-
-@kernel
-def _combine_f(coefs, x, out, start, stop):
-    """coefs (2, k, R), x (R, 2C)."""
-    count, columns = coefs.shape[1], x.shape[1] // 2
-    acc = np.empty((4, WIDTH), np.uint64)
-    a, b, c, d = acc
-    for task in range(start, stop):
-        first, k = task // count * WIDTH, task % count
-        width = min(WIDTH, columns - first)
-        acc[:] = ZERO
-        for r in range(len(x)):
-            y = x[r, 2 * first : 2 * (first + width)]
-            cr, ci = coefs[0, k, r], coefs[1, k, r]
-            for j in range(width):
-                zr, zi = mul(y[2 * j], y[2 * j + 1], cr, ci)
-                a[j], b[j] = a[j] + (zr & M32), b[j] + (zr >> S32)
-                c[j], d[j] = c[j] + (zi & M32), d[j] + (zi >> S32)
-        yr, yi = out[0, k, first : first + width], out[1, k, first : first + width]
-        for j in range(width):
-            yr[j], yi[j] = total(a[j], b[j]), total(c[j], d[j])
-
-
-def combine_rows(coefs: U64Array, x: IntArray) -> U64Array:
-    """sum_r coefs[k, r] (x[r, c, 0] + i_unit x[r, c, 1]), shape (2, k, C).
-
-    coefs (2, k, R); x (R, C, 2) of signed int32 or of canonical uint64 lanes.
+    R is a multiple of 4; rows of x past its end count as zero.  x is taken as x + 2^31.
     """
-    rows, columns, _ = x.shape
-    count = coefs.shape[1]
-    out = np.empty((2, count, columns), np.uint64)
-    tasks, grain = count * -(-columns // WIDTH), 1 + (1 << 16) // (rows * min(columns, WIDTH))
-    joined = flat(x).reshape(rows, 2 * columns)
-    if x.dtype == np.uint64:
-        spread(_combine_f, tasks, grain, flat(coefs), joined, out)
-    else:
-        limbs = np.concatenate((_limbs(coefs), _limbs(f_neg(coefs))[2:]))
-        offset = f_mul_scalar(f_sum(coefs), F(1 << 31, 1 << 31))
-        spread(_combine_int, tasks, grain, limbs, joined, offset, out)
-    return out
+    count, rows, columns = len(coefs), coefs.shape[2], x.shape[1]
+    acc = np.empty((3 * count, TILE), np.uint64)
+    y = np.zeros((4, TILE), np.uint64)
+    for tile in range(start, stop):
+        first = tile * TILE
+        width = min(TILE, columns - first)
+        acc[:] = ZERO
+        for r in range(0, rows, 4):
+            for k in range(4):
+                if r + k < len(x):
+                    row = x[r + k, first : first + width]
+                    for j in range(width):
+                        y[k, j] = _biased(row[j])
+                else:
+                    y[k] = ZERO
+            for q in range(count):
+                for limb in range(3):
+                    a = acc[3 * q + limb]
+                    c0, c1, c2, c3 = coefs[q, limb, r : r + 4]
+                    for j in range(width):
+                        a[j] += (
+                            (y[0, j] & M32) * (c0 & M32)
+                            + (y[1, j] & M32) * (c1 & M32)
+                            + (y[2, j] & M32) * (c2 & M32)
+                            + (y[3, j] & M32) * (c3 & M32)
+                        )
+        for q in range(count):
+            a, b, c, z = acc[3 * q], acc[3 * q + 1], acc[3 * q + 2], out[q, first : first + width]
+            for j in range(width):
+                z[j] = reduce(z[j] + fold(fold(a[j]) + rotate(b[j], S21) + rotate(c[j], S42)))
+
+
+def combine_digits(coefs: U64Array, x: IntArray, width: int) -> U64Array:
+    """Combinations of rows of packed digits: coefficient c of row r is x[2 (r width + c)] + i x[2 (r width + c) + 1].
+
+    x (n,) int32, read-only, zero past its end; coefs (2, 2, R).  Gives (2, 3, width): the combinations with coefs[:, 0],
+    with coefs[:, 1] and with the conjugates of the latter.
+    """
+    row = 2 * width
+    whole = len(x) // row
+    pieces = [x[start * row : min(whole, start + MAX_ROWS) * row] for start in range(0, whole, MAX_ROWS)]
+    if whole * row < len(x):
+        pieces.append(np.zeros(row, np.int32))
+        pieces[-1][: len(x) - whole * row] = x[whole * row :]
+    rows = -(-len(x) // row)
+    lanes = np.ascontiguousarray(coefs[:, :, :rows].transpose(1, 0, 2)).reshape(4, rows)
+    out = np.zeros((4, row), np.uint64)  # real, imaginary parts of the two coefficients times the digits
+    first, tiles = 0, -(-row // TILE)
+    for piece in pieces:
+        piece = piece.reshape(-1, row)
+        piece.flags.writeable = False
+        count = len(piece)
+        limbs = np.zeros((4, 3, -(-count // 4) * 4), np.uint64)
+        for k, shift in enumerate((ZERO, S21, S42)):
+            limbs[:, k, :count] = lanes[:, first : first + count] >> shift & M21
+        spread(_combine_digits, tiles, 1 + (1 << 14) // (min(row, TILE) * count), limbs, piece, out)
+        first += count
+    out = fp_sub(out, fp_mul(fp_sum(lanes), np.uint64(1 << 31))[:, None])
+    rx, ry, ix, iy = (out[k, lane::2] for k in (0, 1) for lane in (0, 1))
+    sx, sy, tx, ty = (out[k, lane::2] for k in (2, 3) for lane in (0, 1))
+    real = np.stack((fp_sub(rx, iy), fp_sub(sx, ty), fp_add(sx, ty)))
+    return np.stack((real, np.stack((fp_add(ix, ry), fp_add(tx, sy), fp_sub(sy, tx)))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, log2
 
 QUERY_BITS = 87  # what the queries alone must give
@@ -10,14 +11,62 @@ QUERY_GRIND = 16
 PROXIMITY_GRIND = 16
 SPARE_TAIL = 8
 MASK_ROWS = 4
-MAX_RATE = 0.3
-MAX_TAIL = 160
+MAX_TAIL = 224
+MAX_ROW_BITS = 20  # the encoder's buffer takes 256 bytes per coefficient of a row
+COMBINED_ROWS = 3
+ENCODED_PER_BYTE = 64  # encoded elements that cost the prover as much as one byte of the opening
 PAD_INVERSE_RATE_BITS = 4
 
 
 def queries_for(rate: float, bits: int = QUERY_BITS) -> int:
     """Smallest t with ((1 + rate)/2)^t <= 2^-bits (unique decoding)."""
     return ceil(bits / -log2((1 + rate) / 2))
+
+
+@dataclass(frozen=True)
+class SecondCode:
+    """Shape of the commitment to the three combined rows: rows of 2^row_bits coefficients, no masks, no tails.
+
+    The vector is their first 2^k coefficients, one row after the other; zero rows fill up a multiple of 4.
+    """
+
+    row_bits: int
+    data_rows: int
+    log_n: int
+    queries: int
+
+    @property
+    def width(self) -> int:
+        return 1 << self.row_bits
+
+    @property
+    def rows(self) -> int:
+        return -(-self.data_rows // 4) * 4
+
+    @property
+    def rate(self) -> float:
+        return self.width / (1 << self.log_n)
+
+    @property
+    def opening_bytes(self) -> int:
+        return 16 * (2 * self.width + self.queries * self.rows)
+
+    @property
+    def cost(self) -> int:
+        """Bytes of the opening, and what encoding costs the prover (all rows) and the verifier (two)."""
+        return self.opening_bytes + (self.rows << self.log_n) // ENCODED_PER_BYTE + (1 << self.log_n)
+
+
+@lru_cache
+def second_code(row_bits: int) -> SecondCode:
+    """The cheapest shape for three rows of 2^row_bits coefficients."""
+    shapes = []
+    for bits in range(row_bits + 1):
+        for log_n in range(bits + 2, bits + 9):
+            queries = queries_for(2.0 ** (bits - log_n))
+            if 2 * queries <= 1 << log_n:
+                shapes.append(SecondCode(bits, COMBINED_ROWS << row_bits - bits, log_n, queries))
+    return min(shapes, key=lambda code: code.cost)
 
 
 @dataclass(frozen=True)
@@ -66,25 +115,40 @@ class MatrixCode:
         return self.row_variables + self.row_bits + 1
 
     @property
+    def second(self) -> SecondCode:
+        """The commitment to the three combined rows."""
+        return second_code(self.row_bits)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of the opening's sum-check: a coefficient of a combined row, and which row."""
+        return self.row_bits + (COMBINED_ROWS - 1).bit_length()
+
+    @property
     def opening_bytes(self) -> int:
-        return 16 * (3 * self.length + self.queries * self.rows)
+        """Both levels without nonces, roots and Merkle siblings."""
+        first = COMBINED_ROWS * self.tail + 2 + 2 * self.rounds + self.queries * self.rows
+        return 16 * first + self.second.opening_bytes
+
+    @property
+    def cost(self) -> int:
+        return 16 * self.queries * self.rows + (self.rows << self.log_n) // ENCODED_PER_BYTE + self.second.cost
 
 
+@lru_cache
 def matrix_code(entries: int) -> MatrixCode:
-    """The shape with the smallest opening for `entries` entries of X."""
-    best: MatrixCode | None = None
-    for row_bits in range(5, 21):
+    """The cheapest shape for `entries` entries of X, for prover, verifier and proof together (MatrixCode.cost)."""
+    shapes = []
+    for row_bits in range(5, MAX_ROW_BITS + 1):
         length = (1 << row_bits) + MAX_TAIL
-        log_n = row_bits + 2
-        while length / (1 << log_n) > MAX_RATE:
-            log_n += 1
-        # The query count is computed for the longest admissible tail, so that it cannot depend on itself.
-        queries = queries_for(length / (1 << log_n))
-        code = MatrixCode(row_bits, -(-entries // (2 << row_bits)), log_n, queries)
-        if code.tail <= MAX_TAIL and (best is None or code.opening_bytes < best.opening_bytes):
-            best = code
-    assert best is not None
-    return best
+        for log_n in (row_bits + 1, row_bits + 2, row_bits + 3):
+            # The query count is computed for the longest admissible tail, so that it cannot depend on itself.
+            rate = length / (1 << log_n)
+            if rate < 1:
+                code = MatrixCode(row_bits, -(-entries // (2 << row_bits)), log_n, queries_for(rate))
+                if code.tail <= MAX_TAIL:
+                    shapes.append(code)
+    return min(shapes, key=lambda code: code.cost)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ but not n, which must be stated beside it.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +26,9 @@ U8Array = npt.NDArray[np.uint8]
 
 DIGEST_BYTES = 32
 MAX_LEAVES = 1 << 63
+NODE_BLOCK = 1 << 16
+
+HashRows = Callable[[U8Array, int], U8Array]
 
 
 def _prefix(kind: bytes, name: bytes) -> bytes:
@@ -37,6 +40,27 @@ def _prefix(kind: bytes, name: bytes) -> bytes:
 def leaf_digest(name: bytes, index: int, data: bytes) -> bytes:
     """The 32-byte digest of the leaf at a position of the tree called name."""
     return blake3(_prefix(b"leaf", name) + index.to_bytes(8, "little") + data).digest()
+
+
+def hash_rows(messages: U8Array, length: int) -> U8Array:
+    """BLAKE3 of the first `length` bytes of each row of an array (n, m): (n, 32)."""
+    return np.frombuffer(b"".join(blake3(m[:length].data).digest() for m in messages), np.uint8).reshape(-1, 32)
+
+
+def _parents(prefix: bytes, level: int, below: U8Array, hasher: HashRows) -> U8Array:
+    """The nodes (n, 32) of a level above the digests (2n, 32), NODE_BLOCK at a time."""
+    n, head = len(below) // 2, prefix + bytes([level])
+    length = len(head) + 8 + 2 * DIGEST_BYTES
+    out = np.empty((n, DIGEST_BYTES), np.uint8)
+    for start in range(0, n, NODE_BLOCK):
+        children = below[2 * start : 2 * (start + NODE_BLOCK)].reshape(-1, 2 * DIGEST_BYTES)
+        messages = np.zeros((len(children), -(-length // 64) * 64), np.uint8)
+        messages[:, : len(head)] = np.frombuffer(head, np.uint8)
+        positions = np.arange(start, start + len(children), dtype="<u8")
+        messages[:, len(head) : len(head) + 8] = positions.view(np.uint8).reshape(-1, 8)
+        messages[:, len(head) + 8 : length] = children
+        out[start : start + len(children)] = hasher(messages, length)
+    return out
 
 
 def _node(prefix: bytes, level: int, position: int, children: bytes) -> bytes:
@@ -54,10 +78,11 @@ def _paths(depth: int, indices: Sequence[int]) -> Iterator[list[int]]:
 class MerkleTree:
     """The tree called name over leaf digests of shape (n, 32), uint8; all levels are kept.
 
-    Raises ValueError for an empty or wrongly shaped array.
+    `hasher(messages, length)` gives BLAKE3 of many messages padded with zeros to whole blocks of 64 bytes. Raises
+    ValueError for an empty or wrongly shaped array.
     """
 
-    def __init__(self, leaves: U8Array, name: bytes) -> None:
+    def __init__(self, leaves: U8Array, name: bytes, hasher: HashRows = hash_rows) -> None:
         if leaves.dtype != np.uint8 or leaves.ndim != 2 or leaves.shape[1] != DIGEST_BYTES or not len(leaves):
             raise ValueError("leaves must be a non-empty uint8 array of shape (n, 32)")
         self.n = len(leaves)
@@ -66,16 +91,14 @@ class MerkleTree:
         bottom[: self.n] = leaves
         bottom[self.n :] = np.frombuffer(blake3(_prefix(b"absent", name)).digest(), np.uint8)
         prefix = _prefix(b"node", name)
-        self._levels = [bottom.tobytes()]
+        self._levels = [bottom]
         for level in range(1, self.depth + 1):
-            below, step = self._levels[-1], 2 * DIGEST_BYTES
-            nodes = [_node(prefix, level, i, below[i * step : (i + 1) * step]) for i in range(1 << self.depth - level)]
-            self._levels.append(b"".join(nodes))
+            self._levels.append(_parents(prefix, level, self._levels[-1], hasher))
 
     @property
     def root(self) -> bytes:
         """The 32-byte root."""
-        return self._levels[-1]
+        return self._levels[-1].tobytes()
 
     def multiproof(self, indices: Iterable[int]) -> bytes:
         """The proof for a set of leaves, in any order; ValueError if it is empty or out of range."""
@@ -84,8 +107,13 @@ class MerkleTree:
             raise ValueError(f"indices must be non-empty and within [0, {self.n})")
         proof = []
         for digests, siblings in zip(self._levels[:-1], _paths(self.depth, opened), strict=True):
-            proof += [digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] for i in siblings]
+            proof.append(digests[siblings].tobytes())
         return b"".join(proof)
+
+
+def multiproof_bytes(n: int, indices: Sequence[int]) -> int:
+    """Length of the proof for these leaves of a tree with n leaves."""
+    return DIGEST_BYTES * sum(len(siblings) for siblings in _paths((n - 1).bit_length(), indices))
 
 
 def verify_multiproof(
