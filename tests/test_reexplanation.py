@@ -27,8 +27,9 @@ from zkcert.core import field as ff
 from zkcert.core.code import MASK_ROWS, matrix_code
 from zkcert.core.field import F
 from zkcert.core.merkle import multiproof_bytes
-from zkcert.core.opening import combination_weights, query_points
+from zkcert.core.opening import combination_weights
 from zkcert.core.opening import powers as powers_at
+from zkcert.core.opening import query_points as matrix_points
 from zkcert.core.padcode import interpolate, message_rows, powers, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript, xof_field
@@ -142,7 +143,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
 
     change = ff.f_sub(lanes(second), lanes(first))
     assert change.any()
-    values = powers_at(query_points(code.log_n, queries), code.length)
+    values = powers_at(matrix_points(code.log_n, queries), code.length)
     head = np.ascontiguousarray(values[:, :, : code.width])
     moved = np.stack(
         [ff.f_neg(ff.f_matvec(head, np.ascontiguousarray(change[:, r]))) for r in range(code.mask_row)], axis=2

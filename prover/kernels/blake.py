@@ -59,13 +59,13 @@ def _mix(a, b, c, d, x, y):
 
 @inline
 def _round(v, m):
-    a, b, c, d, e, f, g, h, i, j, k, l, n, o, p, q = v  # noqa: E741
+    a, b, c, d, e, f, g, h, i, j, k, l, n, o, p, q = v
     a, e, i, n = _mix(a, e, i, n, m[0], m[1])
     b, f, j, o = _mix(b, f, j, o, m[2], m[3])
     c, g, k, p = _mix(c, g, k, p, m[4], m[5])
-    d, h, l, q = _mix(d, h, l, q, m[6], m[7])  # noqa: E741
+    d, h, l, q = _mix(d, h, l, q, m[6], m[7])
     a, f, k, q = _mix(a, f, k, q, m[8], m[9])
-    b, g, l, n = _mix(b, g, l, n, m[10], m[11])  # noqa: E741
+    b, g, l, n = _mix(b, g, l, n, m[10], m[11])
     c, h, i, o = _mix(c, h, i, o, m[12], m[13])
     d, e, j, p = _mix(d, e, j, p, m[14], m[15])
     return a, b, c, d, e, f, g, h, i, j, k, l, n, o, p, q
