@@ -189,6 +189,7 @@ def test_a_statement_is_absorbed_before_the_first_challenge():
         "queries",
         "row_bits",
         "rows",
+        "second",
         "tables",
     }
 

@@ -97,7 +97,7 @@ def packed_value(inner: tuple[F, F], z0: F) -> F:
 class Claims:
     """The random combination of all claims on the vector V = (v_1, v_2, v_3, 0), each of 2^k coefficients.
 
-    Claim (i, j) has the weight rows[i] columns[j]: <v_i, (x_j^c)_c> is the value of row i at point x_j less its tail.
+    Claim (i, j), of weight rows[i] columns[j], is <v_i, (x_j^c)_c>, the value of row i at point x_j without its tail.
     The claims <v_2, eq(z_col)> and <v_3, conj eq(z_col)> have the weights inner[0] and inner[1].
     """
 
