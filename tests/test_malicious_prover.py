@@ -103,6 +103,7 @@ class NoCommitment:
 
     root = bytes(32)
     masks = np.zeros((2, 4, 1), np.uint64)
+    columns = mock.Mock()
 
     def __init__(self, *args):
         pass
@@ -1184,7 +1185,7 @@ def test_columns_of_another_matrix_do_not_fit_the_claims():
     """The tree is that of another X: consistent with itself, not with the combined rows."""
     original = MatrixCommitment.__init__
 
-    def init(self, x, code, secret):
+    def init(self, x, code, secret, *args):
         other = x.copy()
         other[0] += 1
         original(self, other, code, secret)
