@@ -18,7 +18,7 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 INNER_BITS = 12  # log2 of the part of an eq table that stays in the cache
 INTEGER_ROUNDS = 3  # last round of the leaves' sum-check computed from the digits themselves
-SMALL_DEPTH = 12  # smaller trees of digits have their leaves written out
+SMALL_DEPTH = 12  # at least 3; trees of digits up to this depth have their leaves written out
 
 
 class FactoredEq:

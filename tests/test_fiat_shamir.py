@@ -106,12 +106,12 @@ def product(name, members, bits, **axes):
     ]
 
 
-def tree(name, depth):
+def tree(name, depth, last):
     """Per layer: combine p and q, a sum-check over the layer's variables, the children's values, their combination."""
     out = []
     for layer in range(depth):
         out += [draw(f"lambda/{name}"), *rounds(f"tree/{name}", f"rho/{name}", layer)]
-        out += [absorb(f"tree-ends/{name}"), draw(f"rho/{name}")]
+        out += [absorb(last if layer == depth - 1 else f"tree-ends/{name}"), draw(f"rho/{name}")]
     return out
 
 

@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from circuits import protocol
 from circuits.channel import Blind, Tape
 from circuits.protocol import run
 from prover.channel import Pads, ProverChannel
@@ -696,26 +697,37 @@ def test_codeword_positions_hold_no_pad():
 # ------------------------------------------------------------------------------------------------ what is never sent
 
 
-def test_root_fractions_of_the_range_trees_are_never_sent():
+@pytest.mark.parametrize("bits", [26, 8])
+def test_root_fractions_of_the_range_trees_are_never_sent(bits, monkeypatch):
+    """Neither they nor their partial sums, with one tree of digits and with several."""
+    monkeypatch.setattr(protocol, "TREE_BITS", bits)
     seen = []
-    trees = ProverOracle.trees
 
-    def note(self, alpha):
-        digits, table = trees(self, alpha)
-        seen.extend([*digits.root(), *table.root()])
-        return digits, table
+    def noting(original):
+        def tree(self, *args):
+            out = original(self, *args)
+            seen.append(out.root())
+            return out
 
-    with mock.patch.object(ProverOracle, "trees", note):
+        return tree
+
+    with (
+        mock.patch.object(ProverOracle, "digit_tree", noting(ProverOracle.digit_tree)),
+        mock.patch.object(ProverOracle, "table_tree", noting(ProverOracle.table_tree)),
+    ):
         proof = prove_toy()
-    (pw, qw, pt, qt) = seen
-    assert pw * qt + pt * qw == 0
-    secret = {*seen, pw / qw, pt / qt, qw * qt, pw * qt, pt * qw, *(v.inv() for v in seen)}
-    shown = set(message_elements(proof))
-    assert not shown & secret
+    assert len(seen) == len(protocol.digit_trees(toy_layout())) + 1
+    secret, (p, q) = set(), seen[0]
+    for top, bottom in seen[1:]:
+        secret |= {p, q, top, bottom, p / q, top / bottom, p * bottom, top * q, q * bottom}
+        p, q = p * bottom + top * q, q * bottom
+    assert p == 0
+    secret = {v for v in (*secret, *(v.inv() for v in secret if v)) if v}
+    encoded = {v.to_bytes() for v in secret}
+    assert not set(message_elements(proof)) & secret
     for other in (sections(proof)[2][8:], sections(proof)[3]):
         for start in range(0, len(other) - 15, 8):
-            value = other[start : start + 16]
-            assert value not in {v.to_bytes() for v in secret}
+            assert other[start : start + 16] not in encoded
 
 
 def test_lengths_do_not_depend_on_the_witness():

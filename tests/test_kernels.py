@@ -7,8 +7,9 @@ import pytest
 
 from prover import kernels
 from prover.kernels import arith
+from prover.trees import LeafLayer, Leaves
 from tests import twins
-from zkcert.core.field import F, P, eq_table, f_fft, f_list
+from zkcert.core.field import F, P, f_array, f_fft, f_list
 
 EDGES = np.array([0, 1, 2, P - 1, P - 2, (1 << 32) - 1, 1 << 32, (1 << 60) + 1, (1 << 31) - 1], np.uint64)
 LENGTHS = [1, 2, 3, 4, 7, 16, 33, 64, 95, 130]
@@ -186,52 +187,141 @@ def test_count_entries(rng, starts):
 
 
 @pytest.mark.parametrize("m", LENGTHS)
-def test_fraction_layer(rng, m):
-    p, q = field(rng, m, extreme=True), field(rng, m, extreme=True)
-    for a, b in zip(kernels.fraction_layer(p, q), twins.fraction_layer(p, q), strict=True):
-        equal(a, b)
+def test_split_children(rng, m):
+    p = field(rng, m, extreme=True)
     for a, b in zip(kernels.split_children(p, F(7)), twins.split_children(p, F(7)), strict=True):
         equal(a, b)
 
 
-@pytest.mark.parametrize("m", LENGTHS)
-def test_fraction_round(rng, m):
-    p, q = [tuple(field(rng, m, extreme=True) for _ in range(2)) for _ in range(2)]
-    e, lam = field(rng, (m + 1) // 2, extreme=True), scalar(rng)
-    assert kernels.fraction_round(p, q, e, lam) == twins.fraction_round(p, q, e, lam)
+def level_of(rng, n):
+    """n random fractions in rows longer than that."""
+    p, q = (field(rng, n + 3, extreme=True) for _ in range(2))
+    return np.concatenate([p, q])
 
 
-def test_fraction_round_with_extreme_values():
-    x = np.full((2, 1000), P - 1, np.uint64)
-    for p, q in (((x, x), (x, x)), ((1 - x % 2 + x, x), (x, 1 - x % 2 + x))):
-        assert kernels.fraction_round(p, q, x[:, :500], F(P - 1, P - 1)) == twins.fraction_round(
-            p, q, x[:, :500], F(P - 1, P - 1)
-        )
+@pytest.mark.parametrize("n", [2, 4, 64, 1024])
+def test_parents(rng, n):
+    level = level_of(rng, n)
+    equal(kernels.parents(level, n)[:, : n // 2], twins.parents(level[:, :n]))
 
 
-def test_fraction_rounds_prove_a_layer(rng):
-    """The round polynomials and bindings run through to the fractions' claim at the point."""
-    m, n = 11, 4  # parents, variables
-    p, q = field(rng, 2 * m - 1), field(rng, 2 * m - 1)
-    point, lam = [scalar(rng) for _ in range(n)], scalar(rng)
-    parent_p, parent_q = kernels.fraction_layer(p, q)
-    tables = [*kernels.split_children(p, F.ZERO), *kernels.split_children(q, F.ONE)]
-    fills = [F.ZERO, F.ZERO, F.ONE, F.ONE]
-    e = f_list(eq_table(point))
-    parents = zip(e[:m], f_list(parent_p), f_list(parent_q), strict=True)
-    claim = sum((w * (a + lam * b) for w, a, b in parents), lam * sum(e[m:], F.ZERO))
-    levels = kernels.eq_levels(point, m)
-    scale = F.ONE
-    for j in reversed(range(n)):
-        t0, tinf = kernels.fraction_round((tables[0], tables[1]), (tables[2], tables[3]), levels[j], lam)
-        t0, tinf = t0 * scale, tinf * scale
-        t1 = (claim - (1 - point[j]) * t0) / point[j]
-        r = scalar(rng)
-        claim = (t0 + (t1 - t0 - tinf) * r + tinf * r * r) * (1 - point[j] + r * (2 * point[j] - 1))
-        scale *= 1 - point[j] + r * (2 * point[j] - 1)
-        tables = [kernels.bind(x, r, fill) for x, fill in zip(tables, fills, strict=True)]
-    p0, p1, q0, q1 = (f_list(x)[0] for x in tables)
-    assert claim == scale * (p0 * q1 + p1 * q0 + lam * q0 * q1)
+def test_parents_of_extreme_values():
+    level = np.full((4, 64), P - 1, np.uint64)
+    equal(kernels.parents(level, 64)[:, :32], twins.parents(level))
+    level[:2, ::2] = 1
+    equal(kernels.parents(level, 64)[:, :32], twins.parents(level))
+
+
+def eq_pair(rng, count):
+    """A factored weight vector of `count` entries and the vector itself."""
+    inner = min(count, 128)
+    a, b = field(rng, count // inner, extreme=True), field(rng, inner, extreme=True)
+    return (a, b), [x * y for x in f_list(a) for y in f_list(b)]
+
+
+def fraction_term(p0, u, q0, q1):
+    return p0 * q1 + u * q0
+
+
+@pytest.mark.parametrize("half", [1, 2, 8, 128])
+def test_fraction_rounds(rng, half):
+    """Three rounds: the values, and what is left of the tables after each."""
+    m, lam, r, s = 8 * half, scalar(rng), scalar(rng), scalar(rng)
+    level = level_of(rng, 2 * m)
+    fractions = [f_list(level[i : i + 2, j : j + m]) for i in (0, 2) for j in (0, m)]
+    p0, p1, q0, q1 = fractions
+    tables = [p0, [a + lam * b for a, b in zip(p1, q1, strict=True)], q0, q1]
+    for number, challenge in enumerate((F.ZERO, r, s)):
+        if number:
+            tables = [twins.bind_top(t, challenge) for t in tables]
+        count = 4 * half >> number
+        pair, e = eq_pair(rng, count)
+        got = kernels.fraction_round(level, m, count, number, lam, challenge, pair)
+        assert got == twins.round_sums(e, tables, fraction_term)
+        if number:
+            left = [f_list(level[i : i + 2, j : j + 2 * count]) for i in (0, 2) for j in (0, m)]
+            assert left == tables
+
+
+def test_fraction_rounds_with_extreme_values():
+    top = F(P - 1, P - 1)
+    for zero in (False, True):
+        level, weights = np.full((4, 1024), P - 1, np.uint64), np.full((2, 256), P - 1, np.uint64)
+        if zero:
+            level[:, :128] = 0
+        tables = [f_list(level[i : i + 2, j : j + 512]) for i in (0, 2) for j in (0, 512)]
+        tables[1] = [a + top * b for a, b in zip(tables[1], tables[3], strict=True)]
+        pair = np.full((2, 1), P - 1, np.uint64), weights
+        e = [top * top] * 256
+        assert kernels.fraction_round(level, 512, 256, 0, top, top, pair) == twins.round_sums(e, tables, fraction_term)
+        tables = [twins.bind_top(t, top) for t in tables]
+        pair = pair[0], weights[:, :128].copy()
+        want = twins.round_sums(e[:128], tables, fraction_term)
+        assert kernels.fraction_round(level, 512, 128, 1, top, top, pair) == want
+
+
+@pytest.mark.parametrize("half", [1, 2, 8, 512])
+def test_pair_round(rng, half):
+    table, r = level_of(rng, 4 * half), scalar(rng)
+    pair, e = eq_pair(rng, half)
+    tables = [twins.bind_top(f_list(table[i : i + 2, : 4 * half]), r) for i in (0, 2)]
+    assert kernels.pair_round(table, half, r, pair) == twins.round_sums(e, tables, lambda a, b: a * b)
+    assert [f_list(table[i : i + 2, : 2 * half]) for i in (0, 2)] == tables
+
+
+def leaves_of(rng, n):
+    """Leaves count/(base - x) in several segments, the last of them absent, as plain fractions and as Leaves."""
+    count = n - n // 8
+    x = integers(rng, 28, count, dtype=np.int32) // 2
+    starts = np.unique(np.append(rng.integers(0, count, 5), 0))
+    bases = field(rng, len(starts), extreme=True)
+    where = np.searchsorted(starts, np.arange(count), side="right") - 1
+    q = [a - int(v) for a, v in zip(f_list(bases[:, where]), x, strict=True)]
+    fractions = [(F.ONE, v) for v in q] + [(F.ZERO, F.ONE)] * (n - count)
+    return Leaves(x, count, starts, bases), fractions
+
+
+def as_level(fractions):
+    return np.concatenate([f_array([p for p, _ in fractions]), f_array([q for _, q in fractions])])
+
+
+@pytest.mark.parametrize("n", [16, 64, 1024])
+def test_levels_and_rounds_from_integers_are_those_of_the_leaves_written_out(rng, n):
+    leaves, fractions = leaves_of(rng, n)
+    equal(leaves.level(), as_level(fractions))
+    first = twins.parents(leaves.level())
+    second = kernels.second_level(leaves.x, *leaves.nodes(2))
+    equal(second[:, : n // 4], twins.parents(first))
+
+    lam, r = scalar(rng), scalar(rng)
+    want = first.copy()
+    for number in range(2):
+        half = n // 8 >> number
+        pair, _ = eq_pair(rng, half)
+        out = kernels.new_level(4 * half) if number else None
+        got = kernels.node_round(leaves.x, *leaves.nodes(4 << number), lam, r, pair, out)
+        assert got == kernels.fraction_round(want, n // 4, half, number, lam, r, pair)
+    for child in range(2):
+        equal(out[:, child * 2 * half :][:, : 2 * half], want[:, child * n // 4 :][:, : 2 * half])
+
+
+@pytest.mark.parametrize("n", [32, 1024])
+@pytest.mark.parametrize("k", range(4))
+def test_leaf_round(rng, n, k):
+    leaves, fractions = leaves_of(rng, n)
+    bound, lam = [scalar(rng) for _ in range(k)], scalar(rng)
+    layer = LeafLayer(leaves, [scalar(rng) for _ in range(int(n).bit_length() - 2)], lam, F.ZERO)
+    tables = [[p + lam * q for p, q in fractions[i : i + n // 2]] for i in (0, n // 2)]
+    for r in bound:
+        tables = [twins.bind_top(t, r) for t in tables]
+    layer.bound = bound
+    half = n >> (k + 2)
+    pair, e = eq_pair(rng, half)
+    out = kernels.new_level(2 * half)
+    for table in (None, out):
+        got = kernels.leaf_round(leaves.x, *layer._constants(2), pair, table)
+        assert got == twins.round_sums(e, tables, lambda a, b: a * b)
+    assert [f_list(out[i : i + 2, : 2 * half]) for i in (0, 2)] == tables
 
 
 @pytest.mark.parametrize(

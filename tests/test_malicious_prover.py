@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from circuits import protocol
 from circuits.compile import Certificate, Trace
 from circuits.head import exponential, logarithm, score, softmax
 from circuits.head.score import SCALED_LOSS_LIMBS, Score, StepSize
@@ -37,7 +38,7 @@ from circuits.layout import Layout
 from circuits.probe import Parameter
 from circuits.protocol import constraint_claims
 from circuits.witness import Witness
-from prover import argument
+from prover import argument, trees
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
@@ -868,25 +869,34 @@ def test_multiplicities_that_do_not_count_are_caught(strict, entry):
 
 def forged_roots(kind_of_lie):
     """Root fractions that add up to zero though a digit is out of range."""
-    original = ProverOracle.trees
+    digit_tree, table_tree, honest = ProverOracle.digit_tree, ProverOracle.table_tree, []
 
-    def trees(self, alpha):
-        digits, table = original(self, alpha)
-        (pw, qw), (_, qt) = digits.root(), table.root()
+    def digits(self, *args):
+        tree = digit_tree(self, *args)
+        honest.append(tree.root())
+        ((pw, qw),) = honest
         if kind_of_lie == "zero":
-            digits.root = lambda: (F.ZERO, F.ZERO)
-        elif kind_of_lie == "table numerator":
-            table.root = lambda: (-(pw * qt) / qw, qt)
-        else:
-            digits.root = lambda: (pw + 1, qw)
-        return digits, table
+            tree.root = lambda: (F.ZERO, F.ZERO)
+        elif kind_of_lie == "one more":
+            tree.root = lambda: (pw + 1, qw)
+        return tree
 
-    return mock.patch.object(ProverOracle, "trees", trees)
+    def table(self, *args):
+        tree = table_tree(self, *args)
+        ((pw, qw),), (_, qt) = honest, tree.root()
+        if kind_of_lie == "table numerator":
+            tree.root = lambda: (-(pw * qt) / qw, qt)
+        return tree
+
+    return (
+        mock.patch.object(ProverOracle, "digit_tree", digits),
+        mock.patch.object(ProverOracle, "table_tree", table),
+    )
 
 
 @pytest.mark.parametrize(
     ("lie", "name"),
-    [("zero", "range-check/digits"), ("table numerator", "range-check/table"), ("one more", "range-check/roots")],
+    [("zero", "range-check/digits"), ("table numerator", "range-check/table"), ("one more", "range-check/digits")],
 )
 def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
     w = toy_witness()
@@ -915,21 +925,18 @@ def out_of_range():
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_digit_left_out_of_the_sum_is_caught_by_the_numerators(strict):
-    """The tree counts the digit beyond its table zero times."""
+def test_a_digit_left_out_of_the_sum_is_caught_by_the_tree(strict):
+    """The tree counts the digit beyond its table zero times; the verifier knows all numerators of the leaves."""
     w, at = out_of_range()
-    original = ProverOracle.trees
 
-    def trees(self, alpha):
-        digits, table = original(self, alpha)
-        _, q = digits.leaves()
-        p = np.zeros_like(q)
-        p[0] = 1
-        p[0, at] = 0
-        return Tree(lambda: (p.copy(), q.copy())), table
+    def level(self):
+        out = original(self)
+        out[:2, at] = 0
+        return out
 
-    check = toy_verdict(mock.patch.object(ProverOracle, "trees", trees), strict=strict, witness=w)
-    assert check == ("range-check/digit-numerators" if strict else "hidden-equations")
+    original = Leaves.level
+    check = toy_verdict(mock.patch.object(Leaves, "level", level), strict=strict, witness=w)
+    assert check == ("range-check/digits" if strict else "hidden-equations")
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -949,12 +956,14 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
         count(layout, x)
         x[layout.multiplicity_start + slot] = 1
 
-    def trees(self, alpha):
-        digits, table = original(self, alpha)
-        p, q = table.leaves()
-        other = alpha - F(int(self.x[at]) + segment.shift, segment.cls)
-        q[:, slot] = other.re, other.im
-        return digits, Tree(lambda: (p.copy(), q.copy()))
+    def table_tree(self, alpha):
+        def changed(level, depth):
+            other = alpha - F(int(self.x[at]) + segment.shift, segment.cls)
+            level[2:, slot] = other.re, other.im
+            return tree_of(level, depth)
+
+        with mock.patch.object(trees, "Tree", changed):
+            return trees.table_tree(self.layout, self.x, alpha)
 
     patches = (
         mock.patch.object(argument, "count_multiplicities", counted),
@@ -978,15 +987,6 @@ def test_trees_over_other_values_than_the_committed_ones_are_caught(part, strict
         count(layout, x)
         x[layout.multiplicity_start :] = honest[layout.multiplicity_start :] if part == "digits" else 0
 
-    def elsewhere(self, alpha):
-        own, self.x = self.x, honest
-        out = trees(self, alpha)
-        for tree in out:
-            leaves = tree.leaves()
-            tree.leaves = lambda leaves=leaves: leaves
-        self.x = own
-        return out
-
     patches = (
         mock.patch.object(argument, "count_multiplicities", counted),
         mock.patch.object(ProverOracle, "trees", elsewhere),
@@ -1002,7 +1002,8 @@ MESSAGES = {
     "round/matmul": "sumcheck/matmul",
     "ends/matmul": "sumcheck/matmul",
     "linear/relu": "sumcheck/relu",
-    "roots": "range-check/roots",
+    "roots": "range-check/digits",
+    "leaves/digits": "range-check/digits",
     "tree/digits": "range-check/digits",
     "tree-ends/digits": "range-check/digits",
     "tree/table": "range-check/table",
@@ -1097,7 +1098,7 @@ def test_other_columns_than_the_committed_ones_are_caught():
 
 
 def false_triples(*errors):
-    """Triples whose z is off by the given amounts, from the first of the root equation's two on."""
+    """Triples whose z is off by the given amounts, from the first two on at the root of the digits (one equation)."""
     original = Pads.draw
 
     def draw(*args):
@@ -1110,7 +1111,7 @@ def false_triples(*errors):
 
 
 def test_triples_that_are_no_products_are_caught():
-    assert toy_verdict(false_triples(1), strict=True) == "range-check/roots"
+    assert toy_verdict(false_triples(1), strict=True) == "range-check/digits"
     assert toy_verdict(false_triples(1)) == "hidden-equations"
     # the errors cancel in the only equation that holds them
     assert toy_verdict(false_triples(1, -1)) == "pads/products"

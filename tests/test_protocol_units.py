@@ -12,24 +12,29 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
+from circuits import protocol
 from circuits.channel import Blind, PadForm, Tape
 from circuits.compile import Certificate
 from circuits.ir import ONCE, Circuit, Digit, DomainAxis, Range, Same, View, ceil_log2, product, unsigned
 from circuits.layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
 from circuits.protocol import (
     Claim,
+    FractionSum,
     Functional,
     ProductJob,
     Span,
     Term,
-    fraction_tree,
+    digit_trees,
+    fraction_layer,
     message_counts,
     product_sumcheck,
     run,
     span_at,
+    unit_leaves,
     weight_at,
 )
 from circuits.witness import Witness
+from prover import trees
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment, claim_table
@@ -176,6 +181,15 @@ def test_a_span_that_does_not_start_at_zero_is_weighed_block_by_block(count):
         assert span_at(layout, Span(start, count, tuple(point)), z) == want
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 8])
+def test_a_span_that_starts_at_a_multiple_of_its_size_is_a_prefix_of_it(count):
+    rng, bits = np.random.default_rng(count), ceil_log2(count)
+    z, point = random_fs(rng, 6), random_fs(rng, bits)
+    for start in range(0, 64, 1 << bits):
+        want = total(eq(point, i) * eq(z, start + i) for i in range(count))
+        assert span_at(SimpleNamespace(), Span(start, count, tuple(point)), z) == want
+
+
 def test_column_heads_are_eq_at_the_columns_positions():
     layout, rng = toy_layout(), np.random.default_rng(4)
     z = random_fs(rng, matrix_code(layout.data_end).variables)
@@ -231,21 +245,31 @@ def test_product_sumcheck_ends_at_the_products_of_the_tables(eq_sizes, plain_siz
     assert wrong.value(claim) != want
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 8, 13])
-def test_fraction_tree_ends_at_its_leaves_and_its_root_is_the_rational_sum(count):
+def tree_of(p, q):
+    """The tree over fractions p/q (2, n), with 0/1 after them."""
+    depth = ceil_log2(p.shape[1])
+    level = np.zeros((4, 1 << depth), np.uint64)
+    level[2] = 1
+    level[:, : p.shape[1]] = np.concatenate([p, q])
+    return Tree(level, depth), depth
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 13])
+def test_fraction_layers_end_at_the_leaves_and_the_root_is_the_rational_sum(count):
     rng = np.random.default_rng(count)
     tops, bottoms = rng.integers(-9, 10, count).tolist(), rng.integers(1, 12, count).tolist()
     p = ff.f_from_fp(ff.fp_from_int(np.array(tops)))
     q = ff.f_from_fp(ff.fp_from_int(np.array(bottoms)))
-    depth = ceil_log2(count)
-    ch = strict_channel(depth * (depth - 1), 2 * depth)
-    tree = Tree(lambda: (p.copy(), q.copy()))
+    tree, depth = tree_of(p, q)
     top, bottom = tree.root()
     exact = sum((Fraction(a, b) for a, b in zip(tops, bottoms, strict=True)), Fraction(0))
     assert top * exact.denominator == bottom * exact.numerator
     assert bottom == int(np.prod(np.array(bottoms, object)))
 
-    point, pn, qn = fraction_tree(ch, tree, "unit", depth, (ch.tape.known(top), ch.tape.known(bottom)))
+    ch = strict_channel(depth * (depth - 1), 2 * depth)
+    point, pn, qn = [], ch.tape.known(top), ch.tape.known(bottom)
+    for _ in range(depth):
+        point, pn, qn = fraction_layer(ch, tree, "unit", point, pn, qn)
     assert (ch.tape.singles, ch.tape.triples) == (depth * (depth - 1), 2 * depth)
     assert ch.value(pn) == multilinear(p, point)
     padded = ff.f_list(q) + [F.ONE] * ((1 << depth) - count)
@@ -253,9 +277,13 @@ def test_fraction_tree_ends_at_its_leaves_and_its_root_is_the_rational_sum(count
 
 
 @pytest.mark.parametrize("change", ["numerator", "denominator"])
-def test_fraction_tree_refuses_another_root(change):
-    q = random_f_array(np.random.default_rng(1), 6)
-    tree = Tree(lambda: (None, q.copy()))
+@pytest.mark.parametrize("kind", ["fractions", "digits"])
+def test_a_tree_refuses_another_root(change, kind):
+    rng = np.random.default_rng(1)
+    if kind == "fractions":
+        tree, _ = tree_of(*(random_f_array(rng, 6) for _ in range(2)))
+    else:
+        tree = DigitTree(Leaves(np.arange(2, dtype=np.int32), 2, np.array([0]), random_f_array(rng, 1)))
     top, bottom = tree.root()
     if change == "numerator":
         top = top + 1
@@ -263,31 +291,70 @@ def test_fraction_tree_refuses_another_root(change):
         bottom = bottom + 1
     ch = strict_channel(6, 6)
     with pytest.raises(ProofRejected) as caught:
-        fraction_tree(ch, tree, "unit", 3, (ch.tape.known(top), ch.tape.known(bottom)))
+        if kind == "fractions":
+            fraction_layer(ch, tree, "unit", [], ch.tape.known(top), ch.tape.known(bottom))
+        else:
+            unit_leaves(ch, tree, "unit", 2, [], ch.tape.known(top), ch.tape.known(bottom))
     assert caught.value.check == "range-check/unit"
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 5, 8, 13, 16, 17])
-@pytest.mark.parametrize("block", [4, 1 << 20])
-def test_fraction_tree_of_unit_numerators_is_the_same_in_blocks(count, block, monkeypatch):
-    monkeypatch.setattr("prover.trees.LEAF_BLOCK", block)
-    q = random_f_array(np.random.default_rng(count), count)
-    depth = ceil_log2(count)
-    ch = strict_channel(depth * (depth - 1), 2 * depth)
-    tree = Tree(lambda: (None, q.copy()))
-    root = tuple(ch.tape.known(v) for v in tree.root())
-    assert tree.root()[0] / tree.root()[1] == total(v.inv() for v in ff.f_list(q))
-    point, pn, qn = fraction_tree(ch, tree, "unit", depth, root)
-    padding = [F.ONE] * ((1 << depth) - count)
-    assert ch.value(pn) == multilinear([F.ONE] * count, point) == prefix_eq(point, count)
-    assert ch.value(qn) == multilinear(ff.f_list(q) + padding, point)
+@pytest.mark.parametrize("count", [*range(2, 20), 31, 32, 33, 130, 1000])
+@pytest.mark.parametrize("small", [12, 3])
+@pytest.mark.parametrize("inner", [12, 7])
+def test_a_tree_of_digits_ends_at_its_digits(count, small, inner, monkeypatch):
+    monkeypatch.setattr(trees, "SMALL_DEPTH", small)
+    monkeypatch.setattr(trees, "INNER_BITS", inner)
+    rng = np.random.default_rng(count)
+    x = rng.integers(-(1 << 21), 1 << 22, count).astype(np.int32)
+    starts = np.unique(np.append(rng.integers(0, count, 4), 0))
+    bases = random_fs(rng, len(starts))
+    q = [bases[int(np.searchsorted(starts, i, side="right")) - 1] - int(v) for i, v in enumerate(x)]
+    tree, depth = DigitTree(Leaves(x, count, starts, ff.f_array(bases))), ceil_log2(count)
+    top, bottom = tree.root()
+    assert top / bottom == total(v.inv() for v in q)
+
+    ch = strict_channel(depth * (depth - 1), 2 * depth - 1)
+    point, pn, qn = [], ch.tape.known(top), ch.tape.known(bottom)
+    for _ in range(depth - 1):
+        point, pn, qn = fraction_layer(ch, tree, "unit", point, pn, qn)
+    point, qn = unit_leaves(ch, tree, "unit", count, point, pn, qn)
+    assert (ch.tape.singles, ch.tape.triples) == (depth * (depth - 1), 2 * depth - 1)
+    assert ch.value(qn) == multilinear(q + [F.ONE] * ((1 << depth) - count), point)
 
 
-def test_unit_numerators_are_those_written_out():
-    q = random_f_array(np.random.default_rng(2), 11)
-    ones = np.zeros_like(q)
-    ones[0] = 1
-    assert Tree(lambda: (None, q.copy())).root() == Tree(lambda: (ones.copy(), q.copy())).root()
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_sum_of_hidden_fractions_is_proved(count):
+    rng = np.random.default_rng(count)
+    roots = [tuple(random_fs(rng, 2)) for _ in range(count - 1)]
+    last = random_fs(rng, 1)[0]
+    roots.append((-total(p / q for p, q in roots) * last, last))
+
+    def run_sum(fractions):
+        ch = strict_channel(2, 3 * (count - 2) + 2)
+        roots = FractionSum(ch)
+        nodes = [roots.add(f) for f in fractions[:-1]] + [roots.finish(fractions[-1])]
+        assert (ch.tape.singles, ch.tape.triples) == (2, 3 * (count - 2) + 2)
+        return [(ch.value(p), ch.value(q)) for p, q in nodes]
+
+    assert run_sum(roots) == roots
+    for i in range(count):
+        for change in ((1, 0), (0, 1)):
+            wrong = list(roots)
+            wrong[i] = roots[i][0] + change[0], roots[i][1] + change[1]
+            with pytest.raises(ProofRejected) as caught:
+                run_sum(wrong)
+            assert caught.value.check == "range-check/roots"
+
+
+@pytest.mark.parametrize("bits", range(9))
+def test_blocks_of_any_size_are_proved(bits, monkeypatch):
+    """Many trees, a last one that is not full (one digit with blocks of one), and a single tree."""
+    monkeypatch.setattr(protocol, "TREE_BITS", bits)
+    layout = toy_layout()
+    blocks = digit_trees(layout)
+    assert sum(count for _, count in blocks) == layout.digit_count and len(blocks) > 1
+    if bits in (0, 1, 4, 7, 8):
+        verify_toy(prove_toy(strict=True))
 
 
 # ------------------------------------------------------------------------------------------------ matrix opening

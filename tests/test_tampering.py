@@ -182,6 +182,7 @@ INNER = {
     "message: roots": CHAIN,
     "message: tree/digits": CHAIN,
     "message: tree-ends/digits": CHAIN,
+    "message: leaves/digits": CHAIN,
     "message: tree/table": CHAIN,
     "message: tree-ends/table": CHAIN,
     "message: batch": CHAIN,

@@ -65,19 +65,31 @@ def split_children(x, fill):
     return f_array([a for a, _ in pairs]), f_array([b for _, b in pairs])
 
 
-def fraction_round(p, q, e, lam):
-    fills = (F.ZERO, F.ZERO, F.ONE, F.ONE)
-    tables = [_pairs(f_list(x), fill) for x, fill in zip((*p, *q), fills, strict=True)]
-    weights = f_list(e)
+def _halves(values):
+    return list(zip(values[: len(values) // 2], values[len(values) // 2 :], strict=True))
 
-    def g(p0, p1, q0, q1):
-        return p0 * q1 + p1 * q0 + lam * q0 * q1
 
-    t0 = tinf = F.ZERO
-    for w, *pairs in zip(weights, *tables, strict=True):
-        t0 += w * g(*(even for even, _ in pairs))
-        tinf += w * g(*(odd - even for even, odd in pairs))
-    return t0 + lam * (1 - _sum(weights)), tinf
+def _fractions(level):
+    return list(zip(f_list(level[:2]), f_list(level[2:]), strict=True))
+
+
+def parents(level):
+    """Level (4, n) to (4, n/2); the children of node i are i and i + n/2."""
+    out = [(p0 * q1 + p1 * q0, q0 * q1) for (p0, q0), (p1, q1) in _halves(_fractions(level))]
+    return np.concatenate([f_array([p for p, _ in out]), f_array([q for _, q in out])])
+
+
+def bind_top(x, r):
+    """The most significant variable of a list of scalars."""
+    return [a + r * (b - a) for a, b in _halves(x)]
+
+
+def round_sums(e, tables, g):
+    """sum_i e[i] g(entries i of the lower halves), and the same of the differences of upper and lower halves."""
+    rows = list(zip(*map(_halves, tables), strict=True))
+    t0 = _sum(w * g(*(low for low, _ in row)) for w, row in zip(e, rows, strict=True))
+    tinf = _sum(w * g(*(high - low for low, high in row)) for w, row in zip(e, rows, strict=True))
+    return t0, tinf
 
 
 def encode_rows(m_re, m_im, log_n):

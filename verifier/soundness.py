@@ -11,7 +11,7 @@ from math import log2
 
 from circuits.ir import ceil_log2
 from circuits.layout import Layout
-from circuits.protocol import ALPHA_GRIND, message_counts
+from circuits.protocol import ALPHA_GRIND, digit_trees, message_counts
 from zkcert.core.code import PAD_INVERSE_RATE_BITS, PROXIMITY_GRIND, QUERY_GRIND, matrix_code, pad_code
 from zkcert.core.field import P
 from zkcert.core.padcode import PAD_GRIND
@@ -51,9 +51,12 @@ def soundness(layout: Layout) -> SoundnessTable:
             rounds += 2 * (out + sum(ax.bits for ax in con.summed))
     links = sum(sum(link.target.shape) for link in circuit.links)
     publics = sum(len(p.tensor.digits) + sum(ceil_log2(n) for n in p.tensor.shape) for p in circuit.publics)
-    depth, table = ceil_log2(layout.digit_count), ceil_log2(layout.table_entries)
-    tree_rounds = sum(2 * d + 2 for d in range(depth)) + sum(2 * d + 2 for d in range(table))
-    claims = len(circuit.constraints) + 2 * triples + len(circuit.publics) + len(circuit.links) + 2
+    trees = digit_trees(layout)
+    tree_rounds = 0
+    for count in (*(count for _, count in trees), layout.table_entries):
+        # per layer: degree 2 in each variable, two challenges; the leaves' equation is quadratic in lambda
+        tree_rounds += sum(2 * d + 2 for d in range(ceil_log2(count))) + 1
+    claims = len(circuit.constraints) + 2 * triples + len(circuit.publics) + len(circuit.links) + len(trees) + 1
     rate = code.rate
     pad_rate = 2.0**-PAD_INVERSE_RATE_BITS
     terms = (

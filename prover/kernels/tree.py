@@ -4,7 +4,8 @@ A level of n fractions p/q is an array uint64 (4, stride >= n) with rows Re p, I
 of the level above are i and i + n/2, and the variables of a sum-check are bound from the most significant: every loop
 runs over contiguous pieces, and a table is bound in place, into its own first half.
 
-The eq factor of a round is a pair (outer, inner) of tables: eq(i) = outer[i >> log2 |inner|] inner[i mod |inner|].
+The eq factor of a round is a pair (outer, inner) of tables: eq(i) = outer[i >> log2 |inner|] inner[i mod |inner|]. The
+inner one has at least BLOCK entries unless it is the whole.
 """
 
 from __future__ import annotations
