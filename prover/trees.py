@@ -43,6 +43,11 @@ def suffix_tables(point: Sequence[F]) -> list[U64]:
     return tables
 
 
+def room(spare: U64, n: int) -> U64:
+    """`spare`, a level that has been dropped, if n fractions fit, else a new one: memory touched anew is expensive."""
+    return spare if spare.shape[1] >= n else kernels.new_level(n)
+
+
 class Rounds:
     """The part of a sum-check that does not depend on its summand.
 
@@ -174,10 +179,10 @@ class Leaves:
 class LeafLayer(Rounds):
     """The sum-check of the products b0 b1, b = p + lam q of leaves 0 and 1 of every pair."""
 
-    def __init__(self, leaves: Leaves, point: Sequence[F], lam: F, claim: F) -> None:
+    def __init__(self, leaves: Leaves, point: Sequence[F], lam: F, claim: F, spare: U64) -> None:
         half = len(leaves.x) // 2
         super().__init__(point, lam * claim + prefix_eq(list(point), leaves.count - half))
-        self.leaves, self.lam = leaves, lam
+        self.leaves, self.lam, self.spare = leaves, lam, spare
         self.bound: list[F] = []
         self.table: U64 | None = None
 
@@ -194,7 +199,7 @@ class LeafLayer(Rounds):
         if self.table is not None:
             return self.message(*kernels.pair_round(self.table, self.half, self.r, self.weights()))
         if self.number == min(INTEGER_ROUNDS, len(self.point) - 1):
-            self.table = kernels.new_level(2 * self.half)
+            self.table = room(self.spare, 2 * self.half)
         return self.message(*kernels.leaf_round(self.leaves.x, *self._constants(2), self.weights(), self.table))
 
     def bind(self, r: F) -> None:
@@ -213,8 +218,8 @@ class LeafLayer(Rounds):
 class NodeLayer(Layer):
     """The layer whose level is the first above the leaves: computed anew in its first two rounds, stored halved."""
 
-    def __init__(self, leaves: Leaves, point: Sequence[F], lam: F, claim: F) -> None:
-        super().__init__(kernels.new_level(0), point, lam, claim)
+    def __init__(self, leaves: Leaves, point: Sequence[F], lam: F, claim: F, spare: U64) -> None:
+        super().__init__(spare, point, lam, claim)
         self.leaves = leaves
 
     def round(self) -> tuple[F, F]:
@@ -222,7 +227,7 @@ class NodeLayer(Layer):
             return super().round()
         level, self.gap = None, 2 * self.half
         if self.number == 1:
-            level = self.level = kernels.new_level(4 * self.half)
+            level = self.level = room(self.level, 4 * self.half)
         cuts, consts = self.leaves.nodes(4 << self.number)
         args = cuts, consts, self.lam, self.r, self.weights(), level
         return self.message(*kernels.node_round(self.leaves.x, *args))
@@ -243,11 +248,14 @@ class DigitTree(Tree):
     def layer(self, point: Sequence[F], lam: F) -> Layer:
         if self.levels:
             return super().layer(point, lam)
-        self.last = NodeLayer(self.below, point, lam, self.claim(point, lam))
+        self.last = NodeLayer(self.below, point, lam, self.claim(point, lam), self.spare())
         return self.last
 
     def leaves(self, point: Sequence[F], lam: F) -> LeafLayer:
-        return LeafLayer(self.below, point, lam, self.claim(point, lam))
+        return LeafLayer(self.below, point, lam, self.claim(point, lam), self.spare())
+
+    def spare(self) -> U64:
+        return kernels.new_level(0) if self.last is None else self.last.level
 
 
 def digit_tree(layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count: int) -> DigitTree:

@@ -310,7 +310,7 @@ def test_levels_and_rounds_from_integers_are_those_of_the_leaves_written_out(rng
 def test_leaf_round(rng, n, k):
     leaves, fractions = leaves_of(rng, n)
     bound, lam = [scalar(rng) for _ in range(k)], scalar(rng)
-    layer = LeafLayer(leaves, [scalar(rng) for _ in range(int(n).bit_length() - 2)], lam, F.ZERO)
+    layer = LeafLayer(leaves, [scalar(rng) for _ in range(int(n).bit_length() - 2)], lam, F.ZERO, kernels.new_level(0))
     tables = [[p + lam * q for p, q in fractions[i : i + n // 2]] for i in (0, n // 2)]
     for r in bound:
         tables = [twins.bind_top(t, r) for t in tables]
