@@ -9,6 +9,7 @@ entry per column and outer index, is bound entry by entry.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -84,20 +85,27 @@ class Batch:
         self.x, self.masks, self.code = x, masks, code
         # Longest first: the groups that are bound to a single entry are always the last ones.
         groups = sorted(group_weights(layout, claims, weights), key=lambda group: -group.inner_bits)
-        self.waiting = [Waiting(g.inner_bits, g.rows(), g.factor(0), g.factor(1)) for g in groups]
-        folds = parallel(self._fold, self.waiting)
-        inner = [g.factor(2).reshape(2, -1) for g in groups]
-        self.x_table, self.w_table = np.concatenate(folds, axis=1), np.concatenate(inner, axis=1)
+        ends = [0, *accumulate(len(group.terms) << group.inner_bits for group in groups)]
+        # Side by side for all groups and products: X contracted with heads and outer vectors, and the inner vectors.
+        self.x_table, self.w_table = np.empty((2, 2, ends[-1]), np.uint64)
+        self.waiting: list[Waiting] = []
+        tasks = []
+        for group, start, stop in zip(groups, ends[:-1], ends[1:], strict=True):
+            np.concatenate([inner for _, _, inner in group.terms.values()], axis=1, out=self.w_table[:, start:stop])
+            self.waiting.append(Waiting(group.inner_bits, group.rows(), group.factor(0), group.factor(1)))
+            tasks.append((self.waiting[-1], self.x_table[:, start:stop]))
+        del groups, group
+        parallel(self._fold, tasks)
         self.entries = Entries()
         self.point: list[F] = []
         self._arrive()
 
-    def _fold(self, group: Waiting) -> U64:
-        """X contracted with heads and outer vectors, (2, m * 2^inner_bits); not needed if there is nothing to bind."""
-        if not group.inner_bits:
-            return np.zeros((2, group.heads.shape[1]), np.uint64)
-        table = kernels.fold_rows(self.x, group.rows, group.heads, group.outer, 1 << group.inner_bits)
-        return table.reshape(2, -1)
+    def _fold(self, task: tuple[Waiting, U64]) -> None:
+        """Contract X with heads and outer vectors; not needed if no variable is to be bound."""
+        group, out = task
+        if group.inner_bits:
+            table = kernels.fold_rows(self.x, group.rows, group.heads, group.outer, 1 << group.inner_bits)
+            out[...] = table.reshape(2, -1)
 
     def round(self) -> tuple[F, F]:
         self.entries.complete()
@@ -121,24 +129,22 @@ class Batch:
         """Groups whose inner variables are bound, and the masking rows when they are single entries, become entries."""
         level, low = len(self.point), min(len(self.point), LONGEST_ROW_BITS)
         high, eq = (ff.eq_table(part) for part in (self.point[: level - low], self.point[level - low :]))
-        arrived = []
+        rows, w = [], []
         while self.waiting and self.waiting[-1].inner_bits == level:
             group = self.waiting.pop()
-            count, rows = group.heads.shape[1], group.rows.ravel()
-            bound = self.w_table[:, -count:, None]
+            count = group.heads.shape[1]
+            w.append(kernels.sum_outer(self.w_table[:, -count:], group.heads, group.outer))
+            rows.append(group.rows.ravel())
             self.x_table, self.w_table = self.x_table[:, :-count], self.w_table[:, :-count]
-            parts = rows[:, None] + (np.arange(1 << level - low) << low)
-            x = kernels.dot_rows(self.x, parts.ravel(), eq).reshape(2, len(rows), -1, 1)
-            heads = np.ascontiguousarray(ff.f_mul(group.heads, bound).swapaxes(1, 2))
-            w = kernels.fold_matrix_f(group.outer[:, None], heads)
-            arrived.append((rows >> level, kernels.fold_matrix_f(x, high[:, None]).reshape(2, -1), w.reshape(2, -1)))
+        if rows:
+            starts = np.concatenate(rows)
+            parts = starts[:, None] + (np.arange(1 << level - low) << low)
+            x = kernels.dot_rows(self.x, parts.ravel(), eq).reshape(2, len(starts), -1, 1)
+            x = kernels.fold_matrix_f(x, high[:, None]).reshape(2, -1)
+            self.entries.add(starts >> level, x, np.concatenate(w, axis=1))
         if level == self.code.row_bits + 1:
-            index = np.arange(self.code.mask_row, self.code.rows)
             masks = self.masks.reshape(2, -1)
-            arrived.append((index, masks, np.zeros_like(masks)))
-        if arrived:
-            index, x, w = zip(*arrived, strict=True)
-            self.entries.add(np.concatenate(index), np.concatenate(x, axis=1), np.concatenate(w, axis=1))
+            self.entries.add(np.arange(self.code.mask_row, self.code.rows), masks, np.zeros_like(masks))
 
     def final(self) -> F:
         """X~ at the point of all challenges."""

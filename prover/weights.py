@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuits.ir import Tensor
-from circuits.layout import Layout, eq_at
+from circuits.layout import Block, Layout, eq_at
 from circuits.protocol import Claim, Span, Term, block_vectors
 from zkcert.core import field as ff
 from zkcert.core.field import F
@@ -22,8 +23,7 @@ from . import kernels
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
-INNER_BITS = 9  # the inner index has at least so many bits, where the axes allow it
-DENSE_BITS = 3  # columns up to this length have no inner index
+INNER_BITS = 4  # rows of fewer bits are not worth a pass of their own
 
 
 @dataclass
@@ -54,15 +54,16 @@ class Group:
         return np.stack([term[which] for term in self.terms.values()], axis=1)
 
 
-def inner_bits(axis_bits: Sequence[int]) -> int:
-    """log2 of the inner index: the fewest last axes with INNER_BITS bits, or all; none for short columns."""
-    bits = 0
-    if sum(axis_bits) > DENSE_BITS:
-        for axis in reversed(axis_bits):
-            bits += axis
-            if bits >= INNER_BITS:
-                break
-    return bits
+def inner_bits(axis_bits: Sequence[int], columns: int) -> int:
+    """log2 of the inner index of so many columns: last axes of INNER_BITS bits or more, or all, or none if short.
+
+    Of these, the choice with the smallest tables: inner vectors, and entries that are left when they are bound.
+    """
+    bits = sum(axis_bits)
+    if bits < INNER_BITS:
+        return 0
+    suffixes = accumulate(reversed(axis_bits))
+    return min((s for s in suffixes if s >= INNER_BITS), key=lambda s: (1 << s) + (columns << bits - s))
 
 
 class _Collector:
@@ -79,12 +80,16 @@ class _Collector:
             spans += [(weight, span) for span in claim.functional.spans]
         self.groups: list[Group] = []
         for tensor, place in layout.places.items():
+            blocks = []
             for block, positions in zip(place.blocks, place.positions, strict=True):
-                axis_bits = [bits for _, bits in block.axes]
-                group = Group(positions.ravel(), block.bits, inner_bits(axis_bits))
-                self.groups.append(group)
-                for weight, term in terms.get(tensor, ()):
-                    self._add_term(group, axis_bits, weight, term, block_vectors(term, block))
+                inner = inner_bits([bits for _, bits in block.axes], positions.size)
+                blocks.append((block, Group(positions.ravel(), block.bits, inner)))
+            self.groups += [group for _, group in blocks]
+            for weight, term in terms.get(tensor, ()):
+                coefs = ff.f_array([weight * term.coefs.get(d, F.ZERO) for d in range(len(tensor.digits))])
+                head = kernels.outer(coefs, term.vecs[0], tensor.unroll)
+                for block, group in blocks:
+                    self._add_term(group, head, block, block_vectors(term, block))
         self.groups += self._multiplicities()
         for number, (weight, span) in enumerate(spans):
             self._add_span(number, weight, span)
@@ -94,7 +99,7 @@ class _Collector:
         start, bits = self.layout.multiplicity_start, self.layout.multiplicity_bits
         full = self.layout.table_entries >> bits
         rest = np.arange(full << bits, self.layout.table_entries)
-        yield Group(start + (np.arange(full) << bits), bits, min(bits, INNER_BITS))
+        yield Group(start + (np.arange(full) << bits), bits, inner_bits([1] * bits, full))
         yield Group(start + rest, 0, 0)
 
     def _vector(self, key: object, factors: Sequence[tuple[U64, int]]) -> U64:
@@ -106,14 +111,13 @@ class _Collector:
             self.vectors[key] = out
         return self.vectors[key]
 
-    def _add_term(self, group: Group, axis_bits: Sequence[int], weight: F, term: Term, vecs: Sequence[U64]) -> None:
-        coefs = ff.f_array([weight * term.coefs.get(d, F.ZERO) for d in range(len(term.tensor.digits))])
-        head = kernels.outer(coefs, term.vecs[0], term.tensor.unroll)
+    def _add_term(self, group: Group, head: U64, block: Block, vecs: Sequence[U64]) -> None:
+        axis_bits = [bits for _, bits in block.axes]
         cut, left = len(axis_bits), group.inner_bits
         while left:
             cut, left = cut - 1, left - axis_bits[cut - 1]
         factors = list(zip(vecs, axis_bits, strict=True))
-        keys = [(v.__array_interface__["data"][0], v.strides, v.shape[1], bits) for v, bits in factors]
+        keys = [(v.__array_interface__["data"], v.strides, v.shape[1], bits) for v, bits in factors]
         outer = self._vector(tuple(keys[:cut]), factors[:cut])
         inner = self._vector(tuple(keys[cut:]), factors[cut:])
         group.add(tuple(keys), head, outer, inner)

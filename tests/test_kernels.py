@@ -383,6 +383,12 @@ def test_outer(rng, m, n, width):
     equal(kernels.outer(x, y, width), twins.outer(x, y, width))
 
 
+@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (3, 2, 1), (2, 1, 5), (4, 3, 17)])
+def test_sum_outer(rng, m, n, k):
+    scale, x, y = (field(rng, *shape, extreme=True) for shape in ((m,), (m, n), (m, k)))
+    equal(kernels.sum_outer(scale, x, y), twins.sum_outer(scale, x, y))
+
+
 def test_outer_rejects_a_long_vector(rng):
     with pytest.raises(ValueError, match="longer"):
         kernels.outer(field(rng, 2), field(rng, 5), 4)

@@ -128,6 +128,12 @@ def outer(x, y, width):
     return f_array([a * b for a in f_list(x) for b in padded])
 
 
+def sum_outer(scale, x, y):
+    s, x, y = f_list(scale), _matrix(x), _matrix(y)
+    columns = [(i, j) for i in range(len(x[0])) for j in range(len(y[0]))]
+    return f_array([_sum(c * a[i] * b[j] for c, a, b in zip(s, x, y, strict=True)) for i, j in columns])
+
+
 def fold_rows(x, starts, heads, outer, inner):
     rows = []
     for head, vec in zip(_matrix(heads), _matrix(outer), strict=True):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from zkcert.core.field import U64Array
 
-from .arith import ZERO, P, flat, inline, mul, reduce, residue, rotate, spread
+from .arith import ZERO, P, flat, fold, inline, mul, reduce, residue, rotate, spread
 
 LONGEST_ROW_BITS = 9
 ROWS, COLUMNS = 256, 1 << LONGEST_ROW_BITS  # tile of `fold_rows`
@@ -77,6 +77,28 @@ def outer(x: U64Array, y: U64Array, width: int) -> U64Array:
         raise ValueError("the second vector is longer than its place")
     out = np.empty((2, x.shape[1] * width), np.uint64)
     _outer(flat(x), flat(y), width, out)
+    return out
+
+
+@exact
+def _sum_outer(scale, x, y, out):
+    width = y.shape[2]
+    out[:] = ZERO
+    for m in range(x.shape[1]):
+        yr, yi = y[0, m], y[1, m]
+        for i in range(x.shape[2]):
+            hr, hi = mul(x[0, m, i], x[1, m, i], scale[0, m], scale[1, m])
+            hr, hi = reduce(hr), reduce(hi)
+            zr, zi = out[0, i * width : (i + 1) * width], out[1, i * width : (i + 1) * width]
+            for j in range(width):
+                vr, vi = mul(yr[j], yi[j], hr, hi)
+                zr[j], zi[j] = reduce(zr[j] + fold(vr)), reduce(zi[j] + fold(vi))
+
+
+def sum_outer(scale: U64Array, x: U64Array, y: U64Array) -> U64Array:
+    """sum_m scale[m] x[m, i] y[m, j] at i * k + j: scale (2, m), x (2, m, n), y (2, m, k); out (2, n * k)."""
+    out = np.empty((2, x.shape[2] * y.shape[2]), np.uint64)
+    _sum_outer(flat(scale), flat(x), flat(y), out)
     return out
 
 
