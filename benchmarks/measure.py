@@ -74,6 +74,7 @@ def prove_in(place: Path, config: ProbeConfig, tau: str) -> dict[str, Any]:
         tau=tau,
         config=config,
         beacon=BEACON,
+        force=True,
         progress=lambda name, done: _say(name) if done is None else None,
     )
     model = Model.load(place / MODEL)

@@ -58,12 +58,12 @@ def attempt(
         checkpoint.digits(x)
         pads = Pads.draw(secret, *message_counts(layout, code.variables))
     with phase("commit"):
-        matrix = MatrixCommitment(x, code, secret)
+        matrix = MatrixCommitment(x, code, secret, checkpoint.leaves(code))
         pad_commitment = PadCommitment(pads, secret)
         roots = matrix.root + pad_commitment.root
         if not state.roots:
             state.roots = roots
-            checkpoint.record(state)
+            checkpoint.commit(state, matrix.columns.leaves)
         if state.roots != roots:
             raise UnusableInput("the checkpoint holds the roots of another commitment; start again without it")
     transcript.absorb("roots", roots)

@@ -1,8 +1,9 @@
 """Checkpoints: what a long proof must not lose when it is interrupted.
 
-A directory holds the digits of X and a state file: the statement it is for, the attempt's secret, the (private) trace,
-and the channel messages of the finished phases. Everything else is a deterministic function of these, so a resumed
-prover replays the recorded messages as a verifier would, and goes on with the next phase.
+A directory holds the digits of X, the leaves of the matrix commitment and a state file: the statement it is for, the
+attempt's secret, the (private) trace, and the channel messages of the finished phases. Everything else is a
+deterministic function of these, so a resumed prover replays the recorded messages as a verifier would, and goes on
+with the next phase.
 
 Pads, tails and masks may answer one set of challenges only. The state is therefore bound to the transcript at which the
 attempt began (statement, beacon, hashes, parameters), to the digits, to the roots and to the source code: with all
@@ -30,13 +31,15 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from circuits.compile import Trace
+from zkcert.core.code import MatrixCode
+from zkcert.core.merkle import DIGEST_BYTES, U8Array
 from zkcert.core.transcript import Transcript
 from zkcert.data import replacing
 from zkcert.errors import UnusableInput
 from zkcert.statement import Statement
 
 FORMAT = "zkcert-checkpoint-1"
-STATE, DIGITS, LOCK = "checkpoint.json", "digits.i32", "lock"
+STATE, DIGITS, LEAVES, LOCK = "checkpoint.json", "digits.i32", "leaves.bin", "lock"
 CHUNK = 1 << 24
 
 
@@ -61,6 +64,14 @@ class NoCheckpoint:
 
     def digits(self, x: NDArray[np.int32]) -> None:
         """X is complete: int32 (data_end,)."""
+
+    def leaves(self, code: MatrixCode) -> U8Array | None:
+        """The leaves of the matrix commitment of the attempt to continue, uint8 (2^log_n, 32), if they are known."""
+        return None
+
+    def commit(self, attempt: Attempt, leaves: U8Array) -> None:
+        """The attempt has its roots, and its matrix these leaves."""
+        self.record(attempt)
 
     def record(self, attempt: Attempt) -> None:
         """The attempt has come further."""
@@ -129,7 +140,7 @@ class Checkpoint(NoCheckpoint):
 
     def _only_ours(self) -> None:
         """A directory with anything else in it is somebody's, and would not be cleared away."""
-        if other := sorted(p.name for p in self.place.iterdir() if p.name not in (LOCK, DIGITS)):
+        if other := sorted(p.name for p in self.place.iterdir() if p.name not in (LOCK, DIGITS, LEAVES)):
             raise UnusableInput(f"{self.place} holds {other[0]}: give a new or an empty directory for the checkpoint")
 
     def _save(self) -> None:
@@ -192,6 +203,20 @@ class Checkpoint(NoCheckpoint):
             raise UnusableInput(f"{self.place} was made for another statement; remove it to start again")
         return self._attempt
 
+    def leaves(self, code: MatrixCode) -> U8Array | None:
+        if self._attempt is None or not self._attempt.roots:
+            return None
+        path = self.place / LEAVES
+        try:
+            return np.fromfile(path, np.uint8).reshape(1 << code.log_n, DIGEST_BYTES)
+        except (OSError, ValueError) as error:
+            raise UnusableInput(f"{path} is damaged; remove {self.place} to start again") from error
+
+    def commit(self, attempt: Attempt, leaves: U8Array) -> None:
+        with replacing(self.place / LEAVES, 0o600) as file:
+            file.write(leaves.tobytes())
+        self.record(attempt)
+
     def record(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._save()
@@ -225,7 +250,7 @@ class Checkpoint(NoCheckpoint):
         self._clear()
 
     def _clear(self) -> None:
-        for name in (STATE, DIGITS, LOCK):
+        for name in (STATE, DIGITS, LEAVES, LOCK):
             (self.place / name).unlink(missing_ok=True)
         if self.place.exists() and not any(self.place.iterdir()):
             self.place.rmdir()

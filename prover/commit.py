@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zkcert.core import field as ff
 from zkcert.core.code import COMBINED_ROWS, MASK_ROWS, PROXIMITY_GRIND, QUERY_GRIND, MatrixCode, SecondCode
 from zkcert.core.field import F
-from zkcert.core.merkle import MerkleTree
+from zkcert.core.merkle import MerkleTree, U8Array
 from zkcert.core.opening import (
     COLUMN_KEY,
     MATRIX_TREE,
@@ -40,15 +40,29 @@ class UnluckyMasks(Exception):
 
 
 class ColumnTree:
-    """A Merkle tree over the columns of encoded rows that `block(start)` gives ROWS at a time, zero past the end."""
+    """A Merkle tree over the columns of encoded rows that `block(start)` gives ROWS at a time, zero past the end.
 
-    def __init__(self, block: Callable[[int], RowBlock], code: MatrixCode | SecondCode, name: bytes) -> None:
+    leaves: uint8 (2^log_n, 32), the columns' digests if they are known already.
+    """
+
+    def __init__(
+        self,
+        block: Callable[[int], RowBlock],
+        code: MatrixCode | SecondCode,
+        name: bytes,
+        leaves: U8Array | None = None,
+    ) -> None:
         self.block, self.code = block, code
+        self.leaves = self._hashed() if leaves is None else leaves
+        self.tree = MerkleTree(self.leaves, name, kernels.hash_rows)
+
+    def _hashed(self) -> U8Array:
+        code = self.code
         hasher = kernels.ColumnHasher(1 << code.log_n, code.rows, COLUMN_KEY)
         encoder = kernels.RowEncoder(code.row_bits, code.log_n)
         for start in range(0, code.rows, kernels.ROWS):
-            encoder.absorb(*block(start), hasher)
-        self.tree = MerkleTree(hasher.digests(), name, kernels.hash_rows)
+            encoder.absorb(*self.block(start), hasher)
+        return hasher.digests()
 
     @property
     def root(self) -> bytes:
@@ -66,8 +80,8 @@ class ColumnTree:
 class MatrixCommitment:
     """Commits to X and opens its multilinear extension. X itself is kept by reference and only read."""
 
-    def __init__(self, x: NDArray[np.int32], code: MatrixCode, secret: bytes) -> None:
-        """x: int32 (entries,), at most ``2 * code.width * code.data_rows`` of them."""
+    def __init__(self, x: NDArray[np.int32], code: MatrixCode, secret: bytes, leaves: U8Array | None = None) -> None:
+        """x: int32 (entries,), at most ``2 * code.width * code.data_rows`` of them; leaves as in `ColumnTree`."""
         self.code = code
         self.x = x.view()
         self.x.flags.writeable = False
@@ -75,7 +89,7 @@ class MatrixCommitment:
         random = np.ascontiguousarray(xof_field(b"zkcert/masks" + secret, 2 * count).reshape(2, count))
         self.masks = random[:, : MASK_ROWS * code.width].reshape(2, MASK_ROWS, code.width)
         self.tails = random[:, MASK_ROWS * code.width :].reshape(2, code.rows, code.tail)
-        self.columns = ColumnTree(self._block, code, MATRIX_TREE)
+        self.columns = ColumnTree(self._block, code, MATRIX_TREE, leaves)
 
     @property
     def root(self) -> bytes:

@@ -120,7 +120,7 @@ def sizes_of(statement: Statement, model: Model) -> Sizes:
         queries=code.queries,
         cells=code.rows << code.log_n,
         pad_cells=(pads.rows + 3) << pads.log_n,
-        opened=code.queries * code.rows + pads.queries * pads.rows,
+        opened=code.queries * code.rows + code.second.queries * code.second.rows + pads.queries * pads.rows,
         proof_bytes=proof_bytes(statement, layout),
     )
 
@@ -142,8 +142,10 @@ def proof_bytes(statement: Statement, layout: Layout) -> int:
         + 16 * (singles + 2 * triples + 1)
         + 8
         + code.opening_bytes
-        + 2 * 8
+        + 32
+        + 3 * 8
         + multiproof_bytes(code.log_n, code.queries)
+        + multiproof_bytes(code.second.log_n, code.second.queries)
         + pads.opening_bytes
         + 8
         + multiproof_bytes(pads.log_n, pads.queries)

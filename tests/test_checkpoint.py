@@ -16,8 +16,8 @@ import pytest
 from circuits.protocol import Phase
 from prover import argument
 from prover.argument import prove_circuit
-from prover.checkpoint import DIGITS, LOCK, STATE, Attempt, Checkpoint, NoCheckpoint
-from prover.commit import MatrixCommitment, UnluckyMasks
+from prover.checkpoint import DIGITS, LEAVES, LOCK, STATE, Attempt, Checkpoint, NoCheckpoint
+from prover.commit import ColumnTree, MatrixCommitment, UnluckyMasks
 from prover.prove import Proved, prove_statement
 from tests.toys import (
     certified,
@@ -236,7 +236,7 @@ def test_files_are_private_and_complete(tmp_path):
     with pytest.raises(Interrupted):
         run("constraints")
     assert stat.S_IMODE(run.place.stat().st_mode) == 0o700
-    assert {p.name for p in run.place.iterdir()} == {STATE, DIGITS, LOCK}
+    assert {p.name for p in run.place.iterdir()} == {STATE, DIGITS, LEAVES, LOCK}
     for path in run.place.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
 
@@ -308,6 +308,18 @@ def test_damaged_files_are_refused(interrupted):
             with pytest.raises(UnusableInput, match="damaged"):
                 interrupted()
         path.write_bytes(content)
+    path = interrupted.place / LEAVES
+    content = path.read_bytes()
+    for bad, words in ((content[:-1], "damaged"), (bytes([content[0] ^ 1]) + content[1:], "the roots of another")):
+        path.write_bytes(bad)
+        with pytest.raises(UnusableInput, match=words):
+            interrupted()
+    path.write_bytes(content)
+
+
+def test_finished_commitment_is_not_made_again(interrupted):
+    with mock.patch.object(ColumnTree, "_hashed", side_effect=AssertionError), pytest.raises(Interrupted):
+        interrupted("constraints")
 
 
 def test_directory_with_other_files_is_left_alone(tmp_path):
