@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from .ir import (
     DIGIT_BITS,
+    LOW,
     ONCE,
     U22,
     Circuit,
@@ -46,6 +47,10 @@ def digits_for(lo: int, hi: int) -> tuple[Digit, ...]:
         out.append(Digit(U22, shift))
         shift += DIGIT_BITS
     a, b = lo >> shift, hi >> shift
+    if b - a >= 1 << 14 and table_size((b >> 10) - (a >> 10) + 1) <= 1 << 6:
+        # sixteen bits without a table of that size
+        out.append(Digit(LOW, shift))
+        a, b, shift = a >> 10, b >> 10, shift + 10
     out.append(Digit(Range(table_size(b - a + 1), a), shift))
     return tuple(out)
 

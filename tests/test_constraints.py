@@ -803,7 +803,6 @@ def ranges(case: Case) -> list[tuple[str, int, int]]:
         ".*/a2": 26,
         ".*/a3": 10,
         "squares/.*[.](00|11)": 59,
-        "step-size/q": 39,
         "step-size/(n|q2|q2n|2qn)|score/(squares|scaled-loss|numerator)|.*/(moved|normal)": -1,  # whole limbs
     }
     return [
@@ -815,6 +814,7 @@ def ranges(case: Case) -> list[tuple[str, int, int]]:
         (".*/a3.remainder", 0, 3 << 56),
         *((pattern, 0, 1 << bits if bits >= 0 else 0) for pattern, bits in unsigned.items()),
         ("squares/.*[.]01", -1 << 59, 1 << 60),
+        ("step-size/q", -(1 << 21), 1 << 39),
         ("score/y", -(1 << 39) - (1 << 21), 1 << 40),
         ("weight/.*", -(1 << 36) - (1 << 21), 1 << 37),
         ("input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|u|h|dx|dz)", -(1 << 43) - (1 << 21), 1 << 44),

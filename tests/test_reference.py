@@ -256,7 +256,7 @@ def test_vanishing_gradients_are_refused_by_both():
     g = Graph(np.random.default_rng(9), [1, 2, 2]).flatten().linear(3, bias=False)
     g.params["linear1.weight"][:] = 0
     assert refusals(g.case())[0] == "GradientTooSmall"  # w g = 0
-    assert refusals(tiny_cnn(rho=Fraction(7)))[0] == "GradientTooSmall"  # q would be 2^39 or more
+    assert refusals(tiny_cnn(rho=Fraction(7)))[0] == "GradientTooSmall"  # q would be too large
     assert_equal(g.case(variant="sam"))
 
 
