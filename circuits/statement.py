@@ -61,6 +61,7 @@ def start_transcript(
         "queries": code.queries,
         "row_bits": code.row_bits,
         "rows": code.rows,
+        "second": [code.second.row_bits, code.second.rows, code.second.log_n, code.second.queries],
         "tables": layout.tables,
     }
     t.absorb("parameters", json.dumps(shape, sort_keys=True, separators=(",", ":")).encode())

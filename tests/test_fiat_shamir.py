@@ -141,7 +141,7 @@ TOY = [
     draw("proximity", 8),
     absorb("combined-rows"),
     absorb("grind"),
-    draw("queries", 136),
+    draw("queries", 152),
     absorb("opened-columns"),
     draw("equations", 23),
     draw("pads/proximity", 5),
@@ -181,6 +181,7 @@ def test_a_statement_is_absorbed_before_the_first_challenge():
         "queries",
         "row_bits",
         "rows",
+        "second",
         "tables",
     }
 
@@ -239,10 +240,10 @@ def test_every_challenge_is_drawn_after_the_roots(conversation):
 @pytest.mark.parametrize("conversation", [toy_conversation, certified_conversation])
 def test_challenges_that_need_work_come_right_after_it(conversation):
     kinds = [(kind, label) for kind, label, _, _ in conversation()]
-    for label in ("alpha", "proximity", "queries", "pads/queries"):
+    for label in ("alpha", "proximity", "queries", "second-queries", "pads/queries"):
         at = next(i for i, (kind, name) in enumerate(kinds) if kind in DRAWS and name == label)
         assert kinds[at - 1] == ("absorb", "grind")
-    assert kinds.count(("absorb", "grind")) == 4
+    assert kinds.count(("absorb", "grind")) == 5
 
 
 def test_all_a_prover_says_is_absorbed_before_the_next_challenge():
@@ -273,7 +274,7 @@ def test_work_is_as_much_as_the_soundness_table_counts():
     check = Transcript.check_grind
     with mock.patch.object(Transcript, "check_grind", lambda s, n, b: bits.append(b) or check(s, n, b)):
         verify_proof(c.proved.data, c.model, Expectations(Fraction(30)))
-    assert bits == [16, 16, 16, 16]
+    assert bits == [16] * 5
 
 
 # ------------------------------------------------------------------------------------------------ sensitivity

@@ -8,6 +8,7 @@ the random oracle as long as what they cover stays unpredictable, which has test
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from unittest import mock
@@ -36,12 +37,14 @@ from tests.toys import (
     verify_toy,
 )
 from verifier.channel import VerifierChannel
+from verifier.opening import verify_opening
 from zkcert.core import field as ff
 from zkcert.core import padcode
 from zkcert.core.code import MASK_ROWS, SPARE_TAIL, MatrixCode, matrix_code, pad_code
 from zkcert.core.container import ProofFile
 from zkcert.core.field import F, f_array
-from zkcert.core.opening import combination_weights
+from zkcert.core.merkle import multiproof_bytes
+from zkcert.core.opening import combination_weights, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript, xof_field
 
@@ -124,8 +127,28 @@ class Heard:
     pad_columns: np.ndarray
 
 
+@cache
+def shown_proof():
+    """A proof, and the three combined rows that its second matrix commits to."""
+    original, seen = MatrixCommitment.combine, []
+
+    def combine(self, weights):
+        seen.append(original(self, weights))
+        return seen[-1].copy()
+
+    with mock.patch.object(MatrixCommitment, "combine", combine):
+        return prove_toy(), seen[-1]
+
+
+def columns_at(code):
+    """Where the columns of an opening start: after two nonces, the second root, the tails and two inner products."""
+    return 8 + 32 + 48 * code.tail + 32 + 8
+
+
 def hear(proof):
     layout = toy_layout()
+    told, rows = shown_proof()
+    assert proof == told
     roots, messages, opening, pad_proof = (Reader(s) for s in sections(proof))
     code = matrix_code(layout.data_end)
     t = toy_transcript()
@@ -133,16 +156,20 @@ def hear(proof):
     with light_grinding():
         ch = Listener(t, messages)
         z = run(ch, Blind(), layout, code.variables)
+        after = copy(t)
+        verify_opening(Reader(opening.data), after, code, roots.data[:32], z, ch.opened)
         t.check_grind(opening.u64(), 16)
         weights = combination_weights(t, code, z)
         start = opening.at
-        rows = opening.field_array(3, code.length)
+        opening.take(32)
+        assert np.array_equal(opening.field_array(3, code.tail), rows[:, :, code.width :])
+        opening.take(32)
         t.absorb("combined-rows", opening.data[start : opening.at])
         t.check_grind(opening.u64(), 16)
         queries = t.distinct_indices("queries", code.queries, code.log_n)
-        start = opening.at
+        assert opening.at == columns_at(code)
         columns = opening.field_array(code.queries, code.rows)
-        t.absorb("opened-columns", opening.data[start:])
+        t = after
         form = ch.tape.collapse(t.challenges("equations", len(ch.tape.equations)))
         pads = pad_code(ch.tape.singles, ch.tape.triples)
         block = 1 << pads.block_bits
@@ -279,27 +306,30 @@ def proved_with(words, roots, witness):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_proof_can_be_explained_by_another_witness(seed):
-    proof, other = toy_proof(), toy_witness(seed)
+    proof, other = shown_proof()[0], toy_witness(seed)
     roots, messages, opening, pad_proof = sections(proof)
     heard = hear(proof)
     words = explanation(proof, other)
     code = matrix_code(toy_layout().data_end)
-    shown = 16 + 16 * (3 * code.length + code.queries * code.rows)  # nonces, rows and columns
+    start = columns_at(code)
+    shown = start + 16 * code.queries * code.rows
+    siblings = shown + multiproof_bytes(1 << code.log_n, heard.queries)
 
     # later challenges follow from the siblings too: let the second prover absorb those of the first
     absorb = Transcript.absorb
 
     def absorb_columns(self, label, data):
         if label == "opened-columns":
-            assert data[: shown - 16 - 48 * code.length] == opening[16 + 48 * code.length : shown]
-            data = opening[16 + 48 * code.length :]
+            assert data[: shown - start] == opening[start:shown]
+            data = opening[start:siblings]
         absorb(self, label, data)
 
     with mock.patch.object(Transcript, "absorb", absorb_columns):
         again = sections(proved_with(words, roots, other))
     assert again[0] != roots
     assert again[1] == messages
-    assert again[2][:shown] == opening[:shown] and again[2][shown:] != opening[shown:]
+    assert again[2][:shown] == opening[:shown] and again[2][siblings:] == opening[siblings:]
+    assert again[2][shown:siblings] != opening[shown:siblings]
     pads = pad_code(words[b"zkcert/pads"].shape[1] - 2 * triples(heard), triples(heard))
     shown = 16 * 5 * (1 << pads.block_bits) + 8 + 16 * pads.queries * (pads.rows + 3)
     assert again[3][:shown] == pad_proof[:shown] and again[3][shown:] != pad_proof[shown:]
@@ -312,7 +342,7 @@ def triples(heard):
 
 def test_explanations_use_free_randomness():
     """Two explanations of one proof by one witness differ in what no query saw."""
-    a, b = explanation(toy_proof(), toy_witness(1), 1), explanation(toy_proof(), toy_witness(1), 2)
+    a, b = (explanation(shown_proof()[0], toy_witness(1), seed) for seed in (1, 2))
     assert np.array_equal(a[b"zkcert/pads"], b[b"zkcert/pads"])
     assert not np.array_equal(a[b"zkcert/masks"], b[b"zkcert/masks"])
     assert not np.array_equal(a[b"zkcert/pad-rows"], b[b"zkcert/pad-rows"])
@@ -324,7 +354,7 @@ def test_a_false_witness_has_no_explanation():
     total = next(t for t in toy_layout().circuit.tensors if t.name == "total")
     Digits(w, total)[0, 0, 0] ^= 1
     with pytest.raises(AssertionError, match="the equations do not hold"):
-        explanation(toy_proof(), w)
+        explanation(shown_proof()[0], w)
 
 
 # ------------------------------------------------------------------------------------------------ the channel
@@ -468,9 +498,9 @@ def test_two_proofs_of_one_statement_and_witness_share_nothing():
     assert len(a) == len(b) and not any(u == v for u, v in zip(a, b, strict=True))
     assert not set(a) & set(b)
     code = matrix_code(toy_layout().data_end)
-    rows = [ff.f_list(ff.f_from_bytes(s[2][8 : 8 + 48 * code.length])) for s in (first, second)]
+    start = columns_at(code)
+    rows = [ff.f_list(ff.f_from_bytes(s[2][40 : start - 8])) for s in (first, second)]  # tails, inner products
     assert not set(rows[0]) & set(rows[1])
-    start = 16 + 48 * code.length
     stop = start + 16 * code.queries * code.rows
     columns = [set(ff.f_list(ff.f_from_bytes(s[2][start:stop]))) for s in (first, second)]
     assert not columns[0] & columns[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from prover import kernels
 from prover.kernels import arith
@@ -324,25 +325,53 @@ def test_leaf_round(rng, n, k):
     assert [f_list(out[i : i + 2, : 2 * half]) for i in (0, 2)] == tables
 
 
-@pytest.mark.parametrize(
-    "rows, m, log_n", [(1, 1, 0), (3, 1, 3), (2, 2, 1), (5, 7, 3), (16, 4, 4), (17, 9, 6), (2, 64, 6)]
-)
-def test_encode_rows(rng, rows, m, log_n):
-    x = field(rng, rows, m, extreme=True)
-    equal(kernels.encode_rows(x[0], x[1], log_n), twins.encode_rows(x[0], x[1], log_n))
+ENCODINGS = [(0, 3, 4, 0), (1, 4, 8, 3), (2, 4, 12, 0), (3, 5, 20, 13), (5, 8, 24, 70), (6, 7, 200, 9), (10, 11, 20, 5)]
 
 
-@pytest.mark.parametrize("rows, m, log_n", [(33, 100, 9), (2, 300, 10), (3, 513, 11)])
-def test_encode_rows_in_two_passes(rng, rows, m, log_n):
-    x = field(rng, rows, m)
-    expected = np.ascontiguousarray(np.moveaxis(f_fft(x, log_n), 2, 0))
-    equal(kernels.encode_rows(x[0], x[1], log_n), expected)
+@pytest.mark.parametrize("log_width, log_n, rows, tail", ENCODINGS)
+def test_encoded_rows_evaluated_and_hashed(rng, log_width, log_n, rows, tail):
+    width, blocks, n = 1 << log_width, -(-rows // arith.ROWS), 1 << log_n
+    x = np.zeros((2, arith.ROWS * blocks, width + tail), np.uint64)
+    x[:, :rows] = field(rng, rows, width + tail, extreme=True)
+    digits = rng.random(blocks) < 0.5  # blocks of small integers, as X comes
+    for b in np.flatnonzero(digits):
+        part = x[:, arith.ROWS * b : arith.ROWS * (b + 1), :width]
+        part[:] = fp_from_int(integers(rng, 31, *part.shape, dtype=np.int64))
+    x[:, rows:] = 0
+    expected = twins.encode_rows(x[:, :rows], log_n)  # (n, 2, rows)
+    key = bytes(range(32))
+    encoder, hasher = kernels.RowEncoder(log_width, log_n), kernels.ColumnHasher(n, rows, key)
+    positions = sorted(rng.choice(n, min(n, 20), replace=False).tolist())
+    plan, values = encoder.plan(positions), []
+    for b in range(blocks):
+        block = np.ascontiguousarray(x[:, arith.ROWS * b : arith.ROWS * (b + 1)])
+        data, end = np.ascontiguousarray(block[:, :, :width]), np.ascontiguousarray(block[:, :, width:])
+        if digits[b]:
+            signed = np.where(data > 1 << 60, data - np.uint64(P), data).astype(np.int64)
+            data = np.moveaxis(signed, 0, 2).reshape(arith.ROWS, -1).astype(np.int32)
+        encoder.absorb(data, end, hasher)
+        values.append(encoder.evaluate(data, end, plan))
+    equal(np.concatenate(values, axis=2)[:, :, :rows], expected[positions])
+    columns = np.ascontiguousarray(expected.transpose(0, 2, 1)).astype("<u8")
+    digests = [blake3(column.tobytes(), key=key).digest() for column in columns]
+    assert [d.tobytes() for d in hasher.digests()] == digests
 
 
-def test_encode_rows_rejects_long_rows(rng):
-    x = field(rng, 1, 5)
-    with pytest.raises(ValueError, match="coefficients"):
-        kernels.encode_rows(x[0], x[1], 2)
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 100, 128, 1000, 1024])
+def test_hash_rows(rng, length):
+    for n in (1, 63, 64, 200):
+        messages = np.zeros((n, -(-length // 64) * 64), np.uint8)
+        messages[:, :length] = rng.integers(0, 256, (n, length))
+        expected = [blake3(m[:length].tobytes()).digest() for m in messages]
+        assert [d.tobytes() for d in kernels.hash_rows(messages, length)] == expected
+
+
+def test_hash_rows_refuses_what_is_not_one_chunk_padded_with_zeros():
+    for shape, length in (((2, 63), 63), ((2, 64), 65), ((2, 128), 64), ((2, 1088), 1030)):
+        with pytest.raises(ValueError, match="padded"):
+            kernels.hash_rows(np.zeros(shape, np.uint8), length)
+    with pytest.raises(ValueError, match="padded"):
+        kernels.hash_rows(np.ones((2, 64), np.uint8), 60)
 
 
 SHAPES = [(1, 1, 1, 1), (2, 3, 4, 1), (3, 2, 5, 6), (1, 2, 3, 16), (2, 3, 8, 40), (2, 1, 1, 70)]
@@ -440,13 +469,22 @@ def test_rows_outside_the_digits_are_refused(rng):
         kernels.dot_rows(np.zeros(2000, np.int32), np.zeros(1, np.int64), field(rng, 513))
 
 
-@pytest.mark.parametrize("rows, columns, count", [(1, 1, 1), (3, 5, 2), (20, 7, 3), (2, 520, 2)])
-def test_combine_rows(rng, rows, columns, count):
-    coefs = field(rng, count, rows, extreme=True)
-    digits = integers(rng, 31, rows, columns, 2, dtype=np.int32)
-    equal(kernels.combine_rows(coefs, digits), twins.combine_rows(coefs, digits))
-    lanes = np.ascontiguousarray(np.moveaxis(field(rng, rows, columns, extreme=True), 0, 2))
-    equal(kernels.combine_rows(coefs, lanes), twins.combine_rows(coefs, lanes))
+@pytest.mark.parametrize(
+    "rows, width, missing", [(1, 1, 0), (1, 4, 3), (3, 5, 0), (20, 7, 9), (2, 300, 100), (9, 3, 5)]
+)
+def test_combine_digits(rng, monkeypatch, rows, width, missing):
+    monkeypatch.setattr(kernels.matrix, "MAX_ROWS", 8)
+    coefs = field(rng, 2, rows + 1, extreme=True)
+    x = integers(rng, 31, 2 * rows * width - missing, dtype=np.int32)
+    x.flags.writeable = False
+    equal(kernels.combine_digits(coefs, x, width), twins.combine_digits(coefs, x, width))
+
+
+def test_combine_digits_with_extreme_values():
+    coefs = np.full((2, 2, 2048), P - 1, np.uint64)
+    for value in (-(1 << 31), (1 << 31) - 1):
+        x = np.full(2 * 2048, value, np.int32)
+        equal(kernels.combine_digits(coefs, x, 1), twins.combine_digits(coefs, x, 1))
 
 
 def test_views_and_read_only_arrays(rng):
@@ -462,8 +500,6 @@ def test_views_and_read_only_arrays(rng):
     for part in (digits.T[None], digits.T[:, :, None], digits[None, ::2, ::-1]):
         v = field(rng, 2, part.shape[1])
         equal(kernels.fold_matrix(part, v), twins.fold_matrix(part, v))
-    lanes = field(rng, 8, 3)
-    equal(kernels.encode_rows(lanes[0].T, lanes[1].T, 4), twins.encode_rows(lanes[0].T, lanes[1].T, 4))
 
 
 def test_long_ranges_are_cut(rng, monkeypatch):

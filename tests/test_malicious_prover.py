@@ -50,6 +50,7 @@ from tests.toys import certified, committed_vector, light_grinding, prove_toy, t
 from verifier.argument import verify_circuit
 from verifier.verify import Expectations, verify_proof
 from zkcert.core import field as ff
+from zkcert.core.code import MatrixCode, SecondCode
 from zkcert.core.container import ProofFile
 from zkcert.core.field import F, P
 from zkcert.core.transcript import Transcript
@@ -1068,33 +1069,144 @@ def changed_rows(change):
     return mock.patch.object(MatrixCommitment, "combine", lambda self, w: change(original(self, w)))
 
 
-@pytest.mark.parametrize(("row", "name"), [(0, "proximity"), (1, "value"), (2, "value")])
+def bumped(rows, *index):
+    rows[(0, *index)] = (int(rows[(0, *index)]) + 1) % P
+    return rows
+
+
+@pytest.mark.parametrize(("row", "name"), [(0, "claims"), (1, "value"), (2, "value")])
 def test_combined_rows_that_are_not_the_committed_ones_are_caught(row, name):
-    def change(rows):
-        rows[0, row, 0] = (int(rows[0, row, 0]) + 1) % P
-        return rows
-
-    assert toy_verdict(changed_rows(change)) == f"opening/{name}"
+    assert toy_verdict(changed_rows(lambda rows: bumped(rows, row, 0))) == f"opening/{name}"
 
 
-@pytest.mark.parametrize(("row", "name"), [(1, "row"), (2, "conjugate-row")])
-def test_combined_rows_changed_where_the_value_does_not_look_are_caught(row, name):
-    def change(rows):
-        rows[0, row, -1] = (int(rows[0, row, -1]) + 1) % P  # in the tail
-        return rows
-
-    assert toy_verdict(changed_rows(change)) == f"opening/{name}"
+@pytest.mark.parametrize("row", range(3))
+def test_combined_rows_changed_where_the_value_does_not_look_are_caught(row):
+    assert toy_verdict(changed_rows(lambda rows: bumped(rows, row, -1))) == "opening/claims"  # in the tail
 
 
-def test_other_columns_than_the_committed_ones_are_caught():
-    original = MatrixCommitment.open
+@pytest.mark.parametrize("times", [1, 2])
+def test_inner_products_that_are_not_those_of_the_rows_are_caught(times):
+    """Both are changed so that they still give the opened value."""
+    dot, original, seen = ff.f_dot, MatrixCommitment.open, []
 
-    def open_with_other_columns(self, t, z):
-        self.blocks = [b.copy() for b in self.blocks]
-        self.blocks[0][:, 0, 0] ^= np.uint64(1)
-        return original(self, t, z)
+    def open_with_shift(self, t, z):
+        half, unit = F(2).inv(), F(0, 1).inv()
+        plus, minus = ((1 - z[-1]) + z[-1] * unit) * half, ((1 - z[-1]) - z[-1] * unit) * half
+        shift = [F.ONE, (-(plus / minus)).conj()]
 
-    assert toy_verdict(mock.patch.object(MatrixCommitment, "open", open_with_other_columns)) == "opening/merkle"
+        def moved(a, b):
+            seen.append(None)
+            return dot(a, b) + (shift[len(seen) - 1] * times if len(seen) <= 2 else F.ZERO)
+
+        with mock.patch("prover.commit.ff.f_dot", moved):
+            return original(self, t, z)
+
+    assert toy_verdict(mock.patch.object(MatrixCommitment, "open", open_with_shift)) == "opening/claims"
+
+
+def opened_otherwise(level, change):
+    """A prover that changes what its column tree of one level opens."""
+    original = ColumnTree.open
+
+    def open_columns(self, queries):
+        data = bytearray(original(self, queries))
+        if isinstance(self.code, level):
+            change(data)
+        return bytes(data)
+
+    return mock.patch.object(ColumnTree, "open", open_columns)
+
+
+@pytest.mark.parametrize(("level", "name"), [(MatrixCode, "merkle"), (SecondCode, "second-merkle")])
+def test_other_columns_than_the_committed_ones_are_caught(level, name):
+    def change(data):
+        data[0] ^= 1
+
+    assert toy_verdict(opened_otherwise(level, change)) == f"opening/{name}"
+
+
+def test_columns_of_another_matrix_do_not_fit_the_claims():
+    """The tree is that of another X: consistent with itself, not with the combined rows."""
+    original = MatrixCommitment.__init__
+
+    def init(self, x, code, secret):
+        other = x.copy()
+        other[0] += 1
+        original(self, other, code, secret)
+        self.x = x
+
+    def open_other(self, t, z, original=MatrixCommitment.open):
+        x, mine = self.x, self.columns.open
+
+        def columns(queries):
+            self.x = self.x.copy()
+            self.x[0] += 1
+            out = mine(queries)
+            self.x = x
+            return out
+
+        with mock.patch.object(self.columns, "open", columns):
+            return original(self, t, z)
+
+    patches = (
+        mock.patch.object(MatrixCommitment, "__init__", init),
+        mock.patch.object(MatrixCommitment, "open", open_other),
+    )
+    assert toy_verdict(*patches) == "opening/claims"
+
+
+@pytest.mark.parametrize(("row", "name"), [(0, "second-proximity"), (1, "claims")])
+def test_rows_of_the_second_matrix_that_are_not_combined_from_it_are_caught(row, name):
+    original = commit.kernels.fold_matrix_f
+
+    def fold(x, v):
+        out = original(x, v)
+        return bumped(out, 0, row, 0) if v.shape[1] == 2 else out  # its two combinations only
+
+    assert toy_verdict(mock.patch.object(commit.kernels, "fold_matrix_f", fold)) == f"opening/{name}"
+
+
+def test_an_evaluation_row_forged_to_the_claim_is_caught_by_the_second_columns():
+    """The inner product with eq(s_col) stays the same, the row does not."""
+    original, weights = commit.kernels.fold_matrix_f, commit.second_weights
+    point = []
+
+    def remember(transcript, code, s):
+        point[:] = s[len(s) - code.row_bits :]
+        return weights(transcript, code, s)
+
+    def fold(x, v):
+        out = original(x, v)
+        if v.shape[1] == 2:
+            eq = ff.f_list(ff.eq_table(point)[:, :2])
+            row = np.ascontiguousarray(out[:, 0, 1])
+            for k, change in enumerate((eq[1], -eq[0])):
+                value = ff.f_item(row, k) + change
+                out[:, 0, 1, k] = value.re, value.im
+        return out
+
+    patches = (
+        mock.patch.object(commit, "second_weights", remember),
+        mock.patch.object(commit.kernels, "fold_matrix_f", fold),
+    )
+    assert toy_verdict(*patches) == "opening/second-row"
+
+
+def test_a_sum_check_message_of_the_claims_that_is_not_the_sum_is_caught():
+    original = SecondCommitment.prove
+
+    def prove(self, transcript, claims, eq):
+        product, calls = commit.kernels.product_round, []
+
+        def lie(*args):
+            calls.append(args)
+            t0, tinf = product(*args)
+            return (t0 + 1, tinf) if len(calls) == 1 else (t0, tinf)
+
+        with mock.patch.object(commit.kernels, "product_round", lie):
+            return original(self, transcript, claims, eq)
+
+    assert toy_verdict(mock.patch.object(SecondCommitment, "prove", prove)) == "opening/claims"
 
 
 def false_triples(*errors):
@@ -1206,7 +1318,14 @@ def test_a_product_test_forged_to_vanish_is_caught_by_its_columns():
 
 @pytest.mark.parametrize(
     ("which", "name"),
-    list(enumerate(["proof-of-work", "opening/proximity-nonce", "opening/query-nonce", "pads/nonce"])),
+    list(
+        enumerate(
+            [
+                *("proof-of-work", "opening/proximity-nonce", "opening/query-nonce"),
+                *("opening/second-query-nonce", "pads/nonce"),
+            ]
+        )
+    ),
 )
 def test_work_that_was_not_done_is_caught(which, name):
     """The prover goes on with a nonce of no worth and is consistent with it ever after."""
@@ -1221,7 +1340,7 @@ def test_work_that_was_not_done_is_caught(which, name):
         return nonce
 
     assert toy_verdict(mock.patch.object(Transcript, "grind", lazy)) == name
-    assert len(calls) >= 4
+    assert len(calls) >= 5
 
 
 # ------------------------------------------------------------------------------------------------ random combinations

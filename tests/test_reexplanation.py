@@ -25,7 +25,10 @@ from verifier.channel import VerifierChannel
 from zkcert.core import field as ff
 from zkcert.core.code import MASK_ROWS, matrix_code
 from zkcert.core.field import F
+from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.opening import combination_weights
+from zkcert.core.opening import powers as powers_at
+from zkcert.core.opening import query_points as matrix_points
 from zkcert.core.padcode import interpolate, message_rows, powers, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript, xof_field
@@ -139,8 +142,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
 
     change = ff.f_sub(lanes(second), lanes(first))
     assert change.any()
-    root = ff.root_of_unity(code.log_n)
-    values = np.stack([powers(root**q, code.length) for q in queries], axis=1)
+    values = powers_at(matrix_points(code.log_n, queries), code.length)
     head = np.ascontiguousarray(values[:, :, : code.width])
     moved = np.stack(
         [ff.f_neg(ff.f_matvec(head, np.ascontiguousarray(change[:, r]))) for r in range(code.mask_row)], axis=2
@@ -235,8 +237,9 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     verify_circuit(layout, fresh(), other)
     ours, theirs = sections(proof), sections(other)
     assert ours[0] == theirs[0]
-    opened = 16 + 16 * (3 * code.length + code.queries * code.rows)
-    assert ours[1][:opened] == theirs[1][:opened]
+    opened = 8 + 32 + 16 * (3 * code.tail + 2) + 8 + 16 * code.queries * code.rows
+    siblings = opened + multiproof_bytes(1 << code.log_n, queries)
+    assert ours[1][:opened] == theirs[1][:opened] and ours[1][siblings:] == theirs[1][siblings:]
     shown = 8 + 16 * (5 * block + pad_code.queries * (pad_code.rows + 3))
     assert ours[2][:shown] == theirs[2][:shown]
     assert [len(a) for a in ours] == [len(b) for b in theirs]

@@ -71,7 +71,10 @@ class Field:
 ORDER = {
     "proof": ["roots", "messages", "opening", "pad proof"],
     "roots": ["matrix root", "pad root"],
-    "opening": ["proximity nonce", "combined rows", "query nonce", "columns", "merkle"],
+    "opening": [
+        *("proximity nonce", "second root", "tails", "inner products", "query nonce", "columns", "merkle"),
+        *("rounds", "second rows", "second query nonce", "second columns", "second merkle"),
+    ],
     "pad proof": ["proximity test", "linear test", "product test", "nonce", "columns", "merkle"],
 }
 CONTAINER = ["header", "sample hashes", "dataset multiproof", "argument"]
@@ -166,7 +169,8 @@ OUTER = {
     "proof: dataset multiproof": {"dataset"},
     "proof: length of argument": {"malformed"},
 }
-WORK = {"proof-of-work", "opening/proximity-nonce", "opening/query-nonce", "pads/nonce"}
+SECOND = {"opening/second-query-nonce", "opening/second-merkle"}
+WORK = {"proof-of-work", "opening/proximity-nonce", "opening/query-nonce", "opening/second-query-nonce", "pads/nonce"}
 CHAIN = WORK | {"opening/value", "opening/merkle"}
 # What a changed field of the argument may fall to: messages move every later challenge, so the first check that
 # depends on a challenge fails; later fields are checked directly.
@@ -189,10 +193,17 @@ INNER = {
     "message: opened": {"opening/value", "opening/proximity-nonce"},
     "proof: length of opening": {"malformed"},
     "opening: proximity nonce": {"opening/proximity-nonce", "opening/query-nonce", "opening/merkle"},
-    "opening: combined rows": {"opening/value", "opening/query-nonce", "opening/merkle"},
+    "opening: second root": {"opening/query-nonce", "opening/merkle"},
+    "opening: tails": {"opening/query-nonce", "opening/merkle"},
+    "opening: inner products": {"opening/value"},
     "opening: query nonce": {"opening/query-nonce", "opening/merkle"},
     "opening: columns": {"opening/merkle"},
     "opening: merkle": {"opening/merkle"},
+    "opening: rounds": {"opening/claims"},
+    "opening: second rows": {"opening/claims", *SECOND},
+    "opening: second query nonce": SECOND,
+    "opening: second columns": {"opening/second-merkle"},
+    "opening: second merkle": {"opening/second-merkle"},
     "proof: length of pad proof": {"malformed"},
     "pad proof: proximity test": {"pads/nonce", "pads/merkle"},
     "pad proof: linear test": {"hidden-equations", "pads/nonce", "pads/merkle"},
@@ -251,16 +262,18 @@ def test_a_changed_field_of_a_certificate_is_rejected(name):
     assert judge(flipped(certified().proved.data, places(field)[-1])) in INNER[name]
 
 
-def test_each_combined_row_is_checked():
-    (field,) = [f for f in toy_fields() if f.name == "opening: combined rows"]
-    length = (field.stop - field.start) // 3
-    for row in range(3):
+@pytest.mark.parametrize(("name", "rows"), [("tails", 3), ("inner products", 2), ("second rows", 2)])
+def test_each_combined_row_is_checked(name, rows):
+    (field,) = [f for f in toy_fields() if f.name == f"opening: {name}"]
+    length = (field.stop - field.start) // rows
+    for row in range(rows):
         for at in (field.start + row * length, field.start + (row + 1) * length - 16):
             assert check_of(verify_toy, flipped(toy_proof(), at)) in INNER[field.name]
 
 
 def test_residues_that_are_not_canonical_are_malformed():
-    for name in ("message: batch", "opening: combined rows", "opening: columns", "pad proof: linear test"):
+    names = ("tails", "inner products", "columns", "rounds", "second rows", "second columns")
+    for name in ("message: batch", "pad proof: linear test", *(f"opening: {name}" for name in names)):
         field = next(f for f in toy_fields() if f.name == name)
         for value in (P, (1 << 64) - 1):
             data = bytearray(toy_proof())
@@ -317,11 +330,22 @@ def test_sections_of_another_length_are_rejected(which):
     for cut in sorted({*fine, len(full) - 1, len(full) - 16, len(full) - 32} - {len(full)}):
         changed = [*parts]
         changed[which] = full[:cut]
-        assert check_of(verify_toy, join(changed)) in {"malformed", "opening/merkle", "pads/merkle"}
+        assert check_of(verify_toy, join(changed)) in {
+            "malformed",
+            "opening/merkle",
+            "opening/second-merkle",
+            "pads/merkle",
+        }
     for tail in (b"\0", bytes(16), bytes(32)):
         changed = [*parts]
         changed[which] = full + tail
-        assert check_of(verify_toy, join(changed)) in {"malformed", *WORK, "opening/merkle", "pads/merkle"}
+        assert check_of(verify_toy, join(changed)) in {
+            "malformed",
+            *WORK,
+            "opening/merkle",
+            "opening/second-merkle",
+            "pads/merkle",
+        }
     changed = [*parts]
     changed[which] = b""
     check_of(verify_toy, join(changed))

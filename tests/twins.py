@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zkcert.core.field import F, eq_table, f_array, f_list, root_of_unity
+from zkcert.core.field import F, eq_table, f_add, f_array, f_fft, f_list
 
 
 def _sum(values):
@@ -92,14 +92,16 @@ def round_sums(e, tables, g):
     return t0, tinf
 
 
-def encode_rows(m_re, m_im, log_n):
-    out = np.empty((1 << log_n, 2, len(m_re)), np.uint64)
-    for r, row in enumerate(_matrix(np.stack((m_re, m_im)))):
-        for j in range(1 << log_n):
-            w, value = root_of_unity(log_n) ** j, F.ZERO
-            for c in reversed(row):
-                value = value * w + c
-            out[j, :, r] = value.re, value.im
+def encode_rows(x, log_n):
+    """Values (2^log_n, 2, rows) of the rows of x (2, rows, m) at the roots of unity in bit-reversed order."""
+    out = np.empty((1 << log_n, 2, x.shape[1]), np.uint64)
+    exponents = [int(f"{j:0{log_n}b}"[::-1], 2) for j in range(1 << log_n)]
+    for r in range(x.shape[1]):
+        folded = np.zeros((2, 1 << log_n), np.uint64)  # x^(2^log_n) is one at every point
+        for start in range(0, x.shape[2], 1 << log_n):
+            part = x[:, r, start : start + (1 << log_n)]
+            folded[:, : part.shape[1]] = f_add(folded[:, : part.shape[1]], part)
+        out[:, :, r] = f_fft(folded, log_n)[:, exponents].T
     return out
 
 
@@ -147,12 +149,14 @@ def dot_rows(x, starts, v):
     return f_array([_sum(w * int(x[start + j]) for j, w in enumerate(f_list(v))) for start in starts.tolist()])
 
 
-def combine_rows(coefs, x):
-    rows = [[F(re, im) for re, im in row] for row in x.tolist()]
-    sums = [
-        [_sum(a * b for a, b in zip(c, column, strict=True)) for column in zip(*rows, strict=True)]
-        for c in _matrix(coefs)
-    ]
+def combine_digits(coefs, x, width):
+    rows = -(-len(x) // (2 * width))
+    digits = [*x.tolist(), *[0] * (2 * width * rows - len(x))]
+    packed = [F(a, b) for a, b in zip(digits[::2], digits[1::2], strict=True)]
+    sums = []
+    first, second = (row[:rows] for row in _matrix(coefs))
+    for weights in (first, second, [w.conj() for w in second]):
+        sums.append([_sum(w * packed[r * width + c] for r, w in enumerate(weights)) for c in range(width)])
     return np.stack([f_array(s) for s in sums], axis=1)
 
 

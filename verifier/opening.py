@@ -35,7 +35,8 @@ def verify_opening(reader: Reader, transcript: Transcript, code: MatrixCode, roo
     start = reader.at
     second_root = reader.take(32)
     tails = reader.field_array(COMBINED_ROWS, code.tail)
-    inner = reader.field(), reader.field()
+    h, h_bar = ff.f_list(reader.field_array(2))
+    inner = h, h_bar
     transcript.absorb("combined-rows", reader.data[start : reader.at])
     if packed_value(inner, z[-1]) != value:
         raise ProofRejected("opening/value")
@@ -49,10 +50,11 @@ def verify_opening(reader: Reader, transcript: Transcript, code: MatrixCode, roo
     claims = Claims.draw(transcript, code, z, points)
     claim = claims.total(ff.f_sub(values, tail_values(code, tails, points)), inner)
     s: list[F] = []
-    for _ in range(code.rounds):
-        start = reader.at
-        t0, tinf = reader.field(), reader.field()
-        transcript.absorb("claims/round", reader.data[start : reader.at])
+    start = reader.at
+    rounds = ff.f_list(reader.field_array(2 * code.rounds))
+    for i in range(code.rounds):
+        t0, tinf = rounds[2 * i : 2 * i + 2]
+        transcript.absorb("claims/round", reader.data[start + 32 * i : start + 32 * (i + 1)])
         rho = transcript.challenge("rho/claims")
         claim = t0 * (1 - rho) + (claim - t0) * rho + tinf * rho * (rho - 1)
         s.insert(0, rho)

@@ -17,6 +17,7 @@ U8Array = npt.NDArray[np.uint8]
 
 LANES = 64  # messages per batch
 CHUNK_START, CHUNK_END, PARENT, ROOT, KEYED = 1, 2, 4, 8, 16
+BLOCK = 64  # bytes
 GROUP = 4  # rows whose lanes fill one block of 64 bytes
 CHUNK_GROUPS = 16  # blocks of a chunk
 IV = np.array(
@@ -76,39 +77,37 @@ def _permute(m):
 
 
 @kernel
-def _compress(buf, at, counter, length, flags):
-    """One compression of LANES messages: buf[0 : 8] (rows of LANES words) are the chaining values, replaced by the
-    new ones; buf[at : at + 16] the block."""
+def _compress(state, block, counter, length, flags):
+    """One compression of LANES messages: chaining values (8 * LANES), replaced by the new ones; block (16 * LANES)."""
     counter, length, flags = np.uint32(counter), np.uint32(length), np.uint32(flags)
     for c in range(LANES):
-        o = at * LANES + c
         m = (
-            buf[o],
-            buf[o + LANES],
-            buf[o + 2 * LANES],
-            buf[o + 3 * LANES],
-            buf[o + 4 * LANES],
-            buf[o + 5 * LANES],
-            buf[o + 6 * LANES],
-            buf[o + 7 * LANES],
-            buf[o + 8 * LANES],
-            buf[o + 9 * LANES],
-            buf[o + 10 * LANES],
-            buf[o + 11 * LANES],
-            buf[o + 12 * LANES],
-            buf[o + 13 * LANES],
-            buf[o + 14 * LANES],
-            buf[o + 15 * LANES],
+            block[c],
+            block[c + LANES],
+            block[c + 2 * LANES],
+            block[c + 3 * LANES],
+            block[c + 4 * LANES],
+            block[c + 5 * LANES],
+            block[c + 6 * LANES],
+            block[c + 7 * LANES],
+            block[c + 8 * LANES],
+            block[c + 9 * LANES],
+            block[c + 10 * LANES],
+            block[c + 11 * LANES],
+            block[c + 12 * LANES],
+            block[c + 13 * LANES],
+            block[c + 14 * LANES],
+            block[c + 15 * LANES],
         )
         v = (
-            buf[c],
-            buf[c + LANES],
-            buf[c + 2 * LANES],
-            buf[c + 3 * LANES],
-            buf[c + 4 * LANES],
-            buf[c + 5 * LANES],
-            buf[c + 6 * LANES],
-            buf[c + 7 * LANES],
+            state[c],
+            state[c + LANES],
+            state[c + 2 * LANES],
+            state[c + 3 * LANES],
+            state[c + 4 * LANES],
+            state[c + 5 * LANES],
+            state[c + 6 * LANES],
+            state[c + 7 * LANES],
             I0,
             I1,
             I2,
@@ -131,22 +130,30 @@ def _compress(buf, at, counter, length, flags):
         v = _round(v, m)
         m = _permute(m)
         v = _round(v, m)
-        buf[c] = v[0] ^ v[8]
-        buf[c + LANES] = v[1] ^ v[9]
-        buf[c + 2 * LANES] = v[2] ^ v[10]
-        buf[c + 3 * LANES] = v[3] ^ v[11]
-        buf[c + 4 * LANES] = v[4] ^ v[12]
-        buf[c + 5 * LANES] = v[5] ^ v[13]
-        buf[c + 6 * LANES] = v[6] ^ v[14]
-        buf[c + 7 * LANES] = v[7] ^ v[15]
+        state[c] = v[0] ^ v[8]
+        state[c + LANES] = v[1] ^ v[9]
+        state[c + 2 * LANES] = v[2] ^ v[10]
+        state[c + 3 * LANES] = v[3] ^ v[11]
+        state[c + 4 * LANES] = v[4] ^ v[12]
+        state[c + 5 * LANES] = v[5] ^ v[13]
+        state[c + 6 * LANES] = v[6] ^ v[14]
+        state[c + 7 * LANES] = v[7] ^ v[15]
+
+
+@inline
+def _start(state, key):
+    for w in range(8):
+        state[w * LANES : (w + 1) * LANES] = key[w]
 
 
 @kernel
-def absorb(points, rows, state, position, key, group, groups, buf, words):
+def absorb(points, rows, state, position, key, group, groups):
     """Hash the first rows of `points` (n, 2 * ROWS), any u64, into the states of the columns from `position` on.
 
     n or LANES divides the other, n divides `position`.  The rows are groups [group, group + rows // GROUP) of `groups`.
     """
+    chain, blocks = np.empty(8 * LANES, np.uint32), np.empty(4 * ROWS * LANES, np.uint32)
+    words = np.empty(2 * ROWS, np.uint64)
     for first in range(0, len(points), LANES):
         own, lane = state[(position + first) // LANES], (position + first) % LANES
         live = min(LANES, len(points) - first)
@@ -156,40 +163,33 @@ def absorb(points, rows, state, position, key, group, groups, buf, words):
                 words[k] = reduce(x[k])
             for k in range(rows):
                 real, imag = words[k], words[ROWS + k]
-                o = (8 + 4 * k) * LANES + lane + c
-                buf[o], buf[o + LANES] = np.uint32(real), np.uint32(real >> S32)
-                buf[o + 2 * LANES], buf[o + 3 * LANES] = np.uint32(imag), np.uint32(imag >> S32)
-        for k in range(8 * LANES):
-            buf[k] = own[k]
+                o = 4 * k * LANES + lane + c
+                blocks[o], blocks[o + LANES] = np.uint32(real), np.uint32(real >> S32)
+                blocks[o + 2 * LANES], blocks[o + 3 * LANES] = np.uint32(imag), np.uint32(imag >> S32)
+        chain[:] = own
         for g in range(rows // GROUP):
             number = group + g
             flags = KEYED
             if number % CHUNK_GROUPS == 0:
                 flags |= CHUNK_START
-                for w in range(8):
-                    buf[w * LANES : (w + 1) * LANES] = key[w]
+                _start(chain, key)
             if number % CHUNK_GROUPS == CHUNK_GROUPS - 1 or number == groups - 1:
                 flags |= CHUNK_END
                 if groups <= CHUNK_GROUPS:
                     flags |= ROOT
-            _compress(buf, 8 + 16 * g, number // CHUNK_GROUPS, 64, flags)
+            _compress(chain, blocks[16 * g * LANES : 16 * (g + 1) * LANES], number // CHUNK_GROUPS, BLOCK, flags)
         for o in range(lane, 8 * LANES, LANES):
-            for c in range(o, o + live):
-                own[c] = buf[c]
+            own[o : o + live] = chain[o : o + live]
 
 
 @kernel
 def _join(left, right, key, flags, start, stop):
-    buf = np.empty(24 * LANES, np.uint32)
+    chain, block = np.empty(8 * LANES, np.uint32), np.empty(16 * LANES, np.uint32)
     for tile in range(start, stop):
-        for w in range(8):
-            buf[w * LANES : (w + 1) * LANES] = key[w]
-        for k in range(8 * LANES):
-            buf[8 * LANES + k] = left[tile, k]
-            buf[16 * LANES + k] = right[tile, k]
-        _compress(buf, 8, 0, 64, flags)
-        for k in range(8 * LANES):
-            left[tile, k] = buf[k]
+        _start(chain, key)
+        block[: 8 * LANES], block[8 * LANES :] = left[tile], right[tile]
+        _compress(chain, block, 0, BLOCK, flags)
+        left[tile] = chain
 
 
 class ColumnHasher:
@@ -229,22 +229,23 @@ class ColumnHasher:
 
 
 @kernel
-def _hash_rows(words, length, out, start, stop):
-    buf = np.empty(24 * LANES, np.uint32)
+def _hash_rows(words, length, key, out, start, stop):
+    chain, block = np.empty(8 * LANES, np.uint32), np.empty(16 * LANES, np.uint32)
     blocks = words.shape[1] // 16
     for first in range(start * LANES, min(stop * LANES, len(words)), LANES):
         live = min(LANES, len(words) - first)
-        for w in range(8):
-            buf[w * LANES : (w + 1) * LANES] = IV[w]
+        _start(chain, key)
         for b in range(blocks):
             for c in range(live):
                 for w in range(16):
-                    buf[(8 + w) * LANES + c] = words[first + c, 16 * b + w]
-            flags = (CHUNK_START if b == 0 else 0) | (CHUNK_END | ROOT if b == blocks - 1 else 0)
-            _compress(buf, 8, 0, length - 64 * b if b == blocks - 1 else 64, flags)
+                    block[w * LANES + c] = words[first + c, 16 * b + w]
+            flags, size = CHUNK_START if b == 0 else 0, BLOCK
+            if b == blocks - 1:
+                flags, size = flags | CHUNK_END | ROOT, length - BLOCK * b
+            _compress(chain, block, 0, size, flags)
         for c in range(live):
             for w in range(8):
-                out[first + c, w] = buf[w * LANES + c]
+                out[first + c, w] = chain[w * LANES + c]
 
 
 def hash_rows(messages: U8Array, length: int) -> U8Array:
@@ -256,5 +257,7 @@ def hash_rows(messages: U8Array, length: int) -> U8Array:
     if m % 64 or not 0 <= m - length < 64 or m > 1024 or messages[:, length:].any():
         raise ValueError("messages must be padded with zeros to whole blocks of one chunk")
     out = np.empty((n, 8), np.uint32)
-    spread(_hash_rows, -(-n // LANES), 1 << 6, flat(messages).view("<u4").astype(np.uint32, copy=False), length, out)
+    spread(
+        _hash_rows, -(-n // LANES), 1 << 6, flat(messages).view("<u4").astype(np.uint32, copy=False), length, IV, out
+    )
     return out.astype("<u4", copy=False).view(np.uint8)

@@ -41,7 +41,7 @@ from .blake import GROUP, LANES, ColumnHasher, absorb
 
 M30 = np.uint64((1 << 30) - 1)
 M32 = np.uint64((1 << 32) - 1)
-TILE = 8  # columns side by side in pass 1
+TILE = 4  # columns side by side in pass 1
 BLOCK_BITS = 9  # points that are split to the end at once
 
 
@@ -127,7 +127,7 @@ def _split4(w, h, t, z, opaque):
                 x[r] = z[2 * ROWS * q + r]
 
 
-@inline
+@kernel
 def _split8(w, h, t, z, opaque):
     """Three levels at once: out[p] = sum_q x_q v^q zeta^(q rev(p)), zeta = 2^30 (1 + i) of order 8.
 
@@ -185,8 +185,15 @@ def _split(w, levels, block, table, opaque):
         h //= 4
         _split4(w, h, table[block], z, opaque)
         count = 4
-    for _ in range(levels // 3):
+    for stage in range(levels // 3, 0, -1):
         h //= 8
+        if stage == 2:  # the last two stages of each part one after the other, for the sake of the caches
+            for b in range(count):
+                part, node = w[8 * b * h : 8 * (b + 1) * h], block * count + b
+                _split8(part, h, table[node], z, opaque)
+                for c in range(8):
+                    _split8(part[c * h : (c + 1) * h], h // 8, table[8 * node + c], z, opaque)
+            break
         for b in range(count):
             _split8(w[8 * b * h : 8 * (b + 1) * h], h, table[block * count + b], z, opaque)
         count *= 8
@@ -234,7 +241,6 @@ def _pass_1(ints, lanes, tail, coset, log_1, log_2, keep, table, opaque, out, st
 def _pass_2(w, coset, log_1, log_2, table, opaque, rows, state, key, group, groups, start, stop):
     """Split the blocks start .. stop of w to single points and hash these."""
     n2 = 1 << log_2
-    buf, words = np.empty((8 + 4 * ROWS) * LANES, np.uint32), np.empty(2 * ROWS, np.uint64)
     head = max(0, log_2 - BLOCK_BITS)
     size = n2 >> head
     for b in range(start, stop):
@@ -244,7 +250,7 @@ def _pass_2(w, coset, log_1, log_2, table, opaque, rows, state, key, group, grou
         for c in range(1 << head):
             child, y = block << head | c, x[c * size : (c + 1) * size]
             _split(y, log_2 - head, child, table, opaque)
-            absorb(y, rows, state, child * size, key, group, groups, buf, words)
+            absorb(y, rows, state, child * size, key, group, groups)
 
 
 @kernel
@@ -315,7 +321,7 @@ class RowEncoder:
         ints = np.empty((0, 0), np.int32) if data.dtype == np.uint64 else data.view()
         ints.flags.writeable = False
         lanes = data if data.dtype == np.uint64 else np.empty((2, 0, 0), np.uint64)
-        units = 1 << self.log_2 - min(3, self.log_2)
+        units = -(-(1 << self.log_2) // TILE)
         shape = coset, self.log_1, self.log_2
         grain = 1 + (1 << 13 >> self.log_1)
         spread(_pass_1, units, grain, ints, lanes, added, *shape, keep, self.table, ZERO, self.work)

@@ -236,8 +236,8 @@ def _combine_digits(coefs, x, out, start, stop):
 def combine_digits(coefs: U64Array, x: IntArray, width: int) -> U64Array:
     """Combinations of rows of packed digits: coefficient c of row r is x[2 (r width + c)] + i x[2 (r width + c) + 1].
 
-    x (n,) int32, read-only, zero past its end; coefs (2, 2, R).  Gives (2, 3, width): the combinations with coefs[:, 0],
-    with coefs[:, 1] and with the conjugates of the latter.
+    x (n,) int32, read-only, zero past its end; coefs (2, 2, R).  Gives (2, 3, width): the combinations with
+    coefs[:, 0], with coefs[:, 1] and with the conjugates of the latter.
     """
     row = 2 * width
     whole = len(x) // row

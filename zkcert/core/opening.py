@@ -1,8 +1,8 @@
 """What prover and verifier of a matrix opening share: points, leaves, row weights and the claims on the combined rows.
 
-Row r of the matrix is the polynomial with coefficients ``M[r, 0..length)``. Position j of the Merkle tree belongs to the
-point ``w^rev(j)``, rev reversing the log_n bits; its leaf is the keyed hash of the values of all rows there, 16 bytes
-each, exactly as they stand in an opening.
+Row r of the matrix is the polynomial with coefficients ``M[r, 0..length)``. Position j of the Merkle tree belongs to
+the point ``w^rev(j)``, rev reversing the log_n bits; its leaf is the keyed hash of the values of all rows there, 16
+bytes each, exactly as they stand in an opening.
 
 The three combined rows v_1, v_2, v_3 are not sent: their first 2^k coefficients are committed with a second matrix, and
 one sum-check shows, for the random combination of `Claims`, what the columns and the value say about them.
@@ -97,7 +97,7 @@ def packed_value(inner: tuple[F, F], z0: F) -> F:
 class Claims:
     """The random combination of all claims on the vector V = (v_1, v_2, v_3, 0), each of 2^k coefficients.
 
-    Claim (i, j) has the weight rows[i] columns[j]: <v_i, (x_j^c)_c> is the value of row i at point x_j without its tail.
+    Claim (i, j), of weight rows[i] columns[j], is <v_i, (x_j^c)_c>, the value of row i at point x_j without its tail.
     The claims <v_2, eq(z_col)> and <v_3, conj eq(z_col)> have the weights inner[0] and inner[1].
     """
 
