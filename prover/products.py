@@ -54,12 +54,14 @@ class Products:
         self.digits = distinct_digits(job)
         forms = [form for k in (0, 1) for form in (pair[k] for pair in job.pairs)]
         self.coefs = coefficients(forms, self.digits)
-        self.eq: list[U64] = []  # per axis with an eq factor
+        self.eq: list[U64] = []  # weights per axis
         self.prefixes = [ff.f_array([F.ONE])]  # see `prefix`
         start = 0
         for ax in self.axes[: sum(ax.bits > 0 for ax in job.eq_axes)]:
             self.eq.append(ff.eq_table(job.eq_point[start : start + ax.bits])[:, : ax.size])
             start += ax.bits
+        self.summed = len(self.eq)
+        self.eq += [ff.f_from_fp(np.ones(ax.size, np.uint64)) for ax in self.axes[self.summed :]]
         self.direct = Direct.of(self, witness)
         if self.direct is None:
             length = padded_groups(self.axes[-1].size, self.bits, 0) if self.axes else 1
@@ -68,14 +70,15 @@ class Products:
                 self.table = kernels.fold_matrix(x.reshape(1, len(self.digits), -1), self.coefs)[:, 0]
             else:
                 self.table = kernels.fold_matrix_f(x.reshape(2, 1, len(self.digits), -1), self.coefs)[:, 0]
+            self._start_axis()
 
     @property
     def plain(self) -> bool:
         """Whether the variable bound next belongs to a summed axis."""
-        return len(self.axes) > len(self.eq)
+        return len(self.axes) > self.summed
 
     def prefix(self, count: int) -> U64:
-        """The eq weights of the first `count` axes together."""
+        """The weights of the first `count` axes together."""
         while len(self.prefixes) <= count:
             eq = self.eq[len(self.prefixes) - 1]
             self.prefixes.append(ff.f_mul(self.prefixes[-1][:, :, None], eq[:, None, :]).reshape(2, -1))
@@ -87,30 +90,31 @@ class Products:
             return [(F.ONE, F.ONE)] * variables
         return [(1 - r, r) for r in reversed(self.job.eq_point[-variables:])]
 
-    def weights(self, eq_point: Sequence[F], length: int) -> tuple[U64, U64, int]:
-        """Weights of the pairs (or groups) of entries as outer (2, m), inner (2, n) and n, as in `pair_sums`.
+    def weights(self, left: int, length: int) -> tuple[U64, U64]:
+        """Weights of groups of entries when `left` variables of the innermost axis, `length` groups, are not bound.
 
-        eq_point: the coordinates of the eq factor that are left; `length`: pairs (or groups) of the innermost axis.
+        outer (2, m), inner (2, rows, length): group i weighs outer[i // n] inner[i % n], n = rows length.
         """
-        done, eq = len(self.axes) - 1, len(self.eq)
+        done = len(self.axes) - 1
         if self.plain:
-            for ax in self.axes[eq:done]:
-                length *= ax.size
-            if length >= INNER_WEIGHTS:
-                return self.prefix(eq), np.empty((2, 0), np.uint64), length
-            done = eq
             inner = ff.f_from_fp(np.ones(length, np.uint64))
         else:
-            inner = ff.eq_table(eq_point[sum(ax.bits for ax in self.axes[:done]) :])[:, :length]
+            start = sum(ax.bits for ax in self.axes[:done])
+            inner = ff.eq_table(self.job.eq_point[start : start + left])[:, :length]
         while inner.shape[1] < INNER_WEIGHTS and done:
             done -= 1
             inner = ff.f_mul(self.eq[done][:, :, None], inner[:, None, :]).reshape(2, -1)
-        return self.prefix(done), np.ascontiguousarray(inner), inner.shape[1]
+        return self.prefix(done), np.ascontiguousarray(inner).reshape(2, -1, length)
 
-    def _sums(self, eq_point: Sequence[F], odd: int = 0) -> tuple[F, F]:
+    def _start_axis(self) -> None:
+        """Weights of the pairs of the innermost axis, as if it were as long as 2^bits."""
+        if self.axes:
+            self.outer, self.inner = self.weights(self.bits - 1, 1 << (self.bits - 1))
+
+    def _sums(self, odd: int = 0) -> tuple[F, F]:
         ax = self.axes[-1]
-        length = padded_groups(ax.size, ax.bits, ax.bits - self.bits) // 2
-        return kernels.pair_sums(self.table, *self.weights(eq_point, length), odd)
+        inner = self.inner[:, :, : padded_groups(ax.size, ax.bits, ax.bits - self.bits) // 2].reshape(2, -1)
+        return kernels.pair_sums(self.table, self.outer, inner, odd)
 
     def total(self) -> F:
         """sum_s e(s) sum_k A_k(s) B_k(s)."""
@@ -119,13 +123,10 @@ class Products:
         if self.direct:
             return self.direct.total()
         ((zero, one),) = self.last_weights(1)
-        point = self.job.eq_point if self.plain else self.job.eq_point[:-1]
-        return zero * self._sums(point)[0] + one * self._sums(point, odd=1)[0]
+        return zero * self._sums()[0] + one * self._sums(odd=1)[0]
 
     def round(self, eq_point: Sequence[F] | None) -> tuple[F, F]:
-        if self.direct:
-            return self.direct.round()
-        return self._sums(self.job.eq_point if eq_point is None else eq_point)
+        return self.direct.round() if self.direct else self._sums()
 
     def bind(self, r: F) -> None:
         self.bits -= 1
@@ -134,18 +135,23 @@ class Products:
             if table is None:
                 return
             self.table, self.direct = table, None
+            if self.bits:
+                self._start_axis()
         else:
             flat = kernels.bind(self.table.reshape(2, -1), r, F.ZERO)
             self.table = flat.reshape(2, self.table.shape[1], -1)
             ax = self.axes[-1]
             before = padded_groups(ax.size, ax.bits, ax.bits - self.bits - 1) // 2
             self._pad(before, padded_groups(ax.size, ax.bits, ax.bits - self.bits))
+            if self.bits and not self.plain:
+                self.inner = ff.f_add(self.inner[:, :, ::2], self.inner[:, :, 1::2])  # eq sums to one over a variable
         if self.bits == 0:
             self.axes.pop()
             if self.axes:
                 ax = self.axes[-1]
                 self.bits = ax.bits
                 self._pad(ax.size, padded_groups(ax.size, ax.bits, 0))
+                self._start_axis()
 
     def _pad(self, length: int, padded: int) -> None:
         """Rows of `length` entries to rows of `padded`."""
@@ -172,9 +178,9 @@ class Direct:
         ax = products.axes[-1]
         self.groups = padded_groups(ax.size, ax.bits, variables)
         self.rho: list[F] = []
-        eq_point = products.job.eq_point
-        left = eq_point if products.plain else eq_point[: len(eq_point) - variables]
-        outer, inner, length = products.weights(left, self.groups)
+        outer, inner = products.weights(ax.bits - variables, self.groups)
+        inner = inner.reshape(2, -1)
+        length = inner.shape[1]
         terms = members.terms
 
         def block_sums(row: int, x: NDArray[np.int32]) -> U64:
@@ -185,9 +191,9 @@ class Direct:
                 first = start % length
                 here = np.ascontiguousarray(outer[:, start // length : start // length + 1])
                 part = np.ascontiguousarray(inner[:, first : first + groups])
-                return kernels.grid_sums(x, variables, terms, here, part, groups)
+                return kernels.grid_sums(x, variables, terms, here, part)
             here = np.ascontiguousarray(outer[:, start // length : (start + groups) // length])
-            return kernels.grid_sums(x, variables, terms, here, inner, length)
+            return kernels.grid_sums(x, variables, terms, here, inner)
 
         sums = ff.f_sum(np.stack(self._blocks(block_sums), axis=-1))  # (2, members, 3^variables)
         weights = ff.f_array(members.weights)

@@ -233,11 +233,13 @@ def digit_tables(
 def coefficients(forms: Sequence[Form], digits: Sequence[Digit]) -> U64:
     """(2, forms, digits): the forms in terms of the digits."""
     position = {digit: i for i, digit in enumerate(digits)}
-    rows = [[F.ZERO] * len(digits) for _ in forms]
-    for row, form in zip(rows, forms, strict=True):
+    out = np.zeros((2, len(forms), len(digits)), np.uint64)
+    for k, form in enumerate(forms):
         for v, d, c in form.terms:
-            row[position[v, d]] = row[position[v, d]] + c
-    return ff.f_array([c for row in rows for c in row]).reshape(2, len(forms), len(digits))
+            i = position[v, d]
+            value = ff.f_item(out, (k, i)) + c
+            out[:, k, i] = value.re, value.im
+    return out
 
 
 def functional_value(w: Witness, f: Functional) -> F:

@@ -160,9 +160,9 @@ def combine_digits(coefs, x, width):
     return np.stack([f_array(s) for s in sums], axis=1)
 
 
-def pair_sums(tables, outer, inner, length, odd=0):
+def pair_sums(tables, outer, inner, odd=0):
     rows = _matrix(tables)
-    half, heavy, light = len(rows) // 2, f_list(outer), f_list(inner) or [F.ONE] * length
+    half, heavy, light, length = len(rows) // 2, f_list(outer), f_list(inner), inner.shape[1]
     at = lambda row, i: (row[2 * i + odd], row[2 * i + 1] - row[2 * i])  # noqa: E731
     value, lead = [], []
     for i in range(len(rows[0]) // 2):
@@ -174,10 +174,10 @@ def pair_sums(tables, outer, inner, length, odd=0):
     return _sum(value), _sum(lead)
 
 
-def grid_sums(x, bits, members, outer, inner, length):
+def grid_sums(x, bits, members, outer, inner):
     """The members as python integers at every point of {0, 1, infinity}^bits."""
     left, right, coef, ends = (v.tolist() for v in members)
-    heavy, light = f_list(outer), f_list(inner) or [F.ONE] * length
+    heavy, light, length = f_list(outer), f_list(inner), inner.shape[1]
 
     def grid(entries):
         if len(entries) == 1:

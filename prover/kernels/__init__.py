@@ -52,7 +52,7 @@ def warm_up() -> None:
     pair_sums(x.reshape(2, 2, 32), e[:, :16].copy(), e[:, :0].copy(), 1)
     products = zero, zero, zero + 1, zero + 1
     for bits in (1, 2):
-        grid_sums(ints[None], bits, products, e[:, :1].copy(), e[:, :0].copy(), 64 >> bits)
+        grid_sums(ints[None], bits, products, e[:, :1].copy(), e[:, : 64 >> bits].copy())
         FormBinder(x[:, None, None, : 1 << bits]).bind(ints[None], np.empty((2, 1, 32), np.uint64), 0)
     encoder, hasher = RowEncoder(2, 3), ColumnHasher(8, 72, bytes(32))
     block, tail = np.zeros((2, ROWS, 4), np.uint64), np.zeros((2, ROWS, 0), np.uint64)

@@ -41,9 +41,9 @@ def _product(ar, ai, br, bi):
 
 
 @kernel
-def _pair_sums(tables, outer, inner, length, odd, start, stop):
+def _pair_sums(tables, outer, inner, odd, start, stop):
     """Units are pairs of entries."""
-    count, weighted = tables.shape[1] // 2, inner.shape[1] > 0
+    count, length = tables.shape[1] // 2, inner.shape[1]
     a, b = tables[:, :count], tables[:, count:]
     sr, si, tr, ti = np.empty((4, WIDTH), np.uint64)
     s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = ZERO
@@ -67,19 +67,13 @@ def _pair_sums(tables, outer, inner, length, odd, start, stop):
                     else:
                         sr[i], si[i] = fold(sr[i] + xr), fold(si[i] + xi)
                         tr[i], ti[i] = fold(tr[i] + yr), fold(ti[i] + yi)
-            if weighted:
-                first = start - g * length
-                er, ei = inner[0, first : first + width], inner[1, first : first + width]
-                for i in range(width):
-                    xr, xi = mul(sr[i], si[i], er[i], ei[i])
-                    yr, yi = mul(tr[i], ti[i], er[i], ei[i])
-                    u0, u1, u2, u3 = u0 + (xr & M32), u1 + (xr >> S32), u2 + (xi & M32), u3 + (xi >> S32)
-                    v0, v1, v2, v3 = v0 + (yr & M32), v1 + (yr >> S32), v2 + (yi & M32), v3 + (yi >> S32)
-            else:
-                for i in range(width):
-                    xr, xi, yr, yi = sr[i], si[i], tr[i], ti[i]
-                    u0, u1, u2, u3 = u0 + (xr & M32), u1 + (xr >> S32), u2 + (xi & M32), u3 + (xi >> S32)
-                    v0, v1, v2, v3 = v0 + (yr & M32), v1 + (yr >> S32), v2 + (yi & M32), v3 + (yi >> S32)
+            first = start - g * length
+            er, ei = inner[0, first : first + width], inner[1, first : first + width]
+            for i in range(width):
+                xr, xi = mul(sr[i], si[i], er[i], ei[i])
+                yr, yi = mul(tr[i], ti[i], er[i], ei[i])
+                u0, u1, u2, u3 = u0 + (xr & M32), u1 + (xr >> S32), u2 + (xi & M32), u3 + (xi >> S32)
+                v0, v1, v2, v3 = v0 + (yr & M32), v1 + (yr >> S32), v2 + (yi & M32), v3 + (yi >> S32)
             start += width
         xr, xi = mul(total(u0, u1), total(u2, u3), outer[0, g], outer[1, g])
         yr, yi = mul(total(v0, v1), total(v2, v3), outer[0, g], outer[1, g])
@@ -88,33 +82,31 @@ def _pair_sums(tables, outer, inner, length, odd, start, stop):
     return s0, s1, s2, s3, t0, t1, t2, t3
 
 
-def pair_sums(tables: U64Array, outer: U64Array, inner: U64Array, length: int, odd: int = 0) -> tuple[F, F]:
+def pair_sums(tables: U64Array, outer: U64Array, inner: U64Array, odd: int = 0) -> tuple[F, F]:
     """Sums over i of outer[i // length] inner[i % length] times sum_k a_k b_k at entry 2i + odd, and times
     sum_k (a_k[2i + 1] - a_k[2i]) (b_k[2i + 1] - b_k[2i]).
 
-    tables (2, 2 count, 2m): all a_k, then all b_k; outer (2, m / length); inner (2, length), or (2, 0) for ones.
+    tables (2, 2 count, 2m): all a_k, then all b_k; outer (2, m / length), inner (2, length).
     """
     _, count, m = tables.shape
-    if count % 2 or m % 2 or outer.shape[1] * length * 2 != m or inner.shape[1] not in (0, length):
+    if count % 2 or m % 2 or outer.shape[1] * inner.shape[1] * 2 != m:
         raise ValueError("tables must come in pairs of the same even length, with as many weights")
-    args = flat(tables), flat(outer), flat(inner), length, odd
+    args = flat(tables), flat(outer), flat(inner), odd
     t0, tinf = sums(spread(_pair_sums, m // 2, 1 + (1 << 15) // count, *args))
     return t0, tinf
 
 
 @kernel
-def _grid_sums(x, bits, left, right, coef, ends, outer, inner, length, out):
+def _grid_sums(x, bits, left, right, coef, ends, outer, inner, out):
     """x (n, groups * length << bits); product j of the members is coef[j] x[left[j]] x[right[j]]."""
-    n, points, weighted = len(x), 3**bits, inner.shape[1] > 0
+    n, points, length = len(x), 3**bits, inner.shape[1]
     members = len(ends)
     values = np.empty((n, points, BLOCK), np.int32)
     value = np.empty(BLOCK, np.int64)
     acc = np.empty((members, points, 8), np.uint64)
-    bias_r, bias_i = np.uint64(length), ZERO
-    if weighted:
-        bias_r = ZERO
-        for i in range(length):
-            bias_r, bias_i = reduce(bias_r + inner[0, i]), reduce(bias_i + inner[1, i])
+    bias_r = bias_i = ZERO
+    for i in range(length):
+        bias_r, bias_i = reduce(bias_r + inner[0, i]), reduce(bias_i + inner[1, i])
     bias_r, bias_i = reduce(rotate(bias_r, np.uint64(1))), reduce(rotate(bias_i, np.uint64(1)))  # 2^62 = 2
     for g in range(outer.shape[1]):
         acc[:] = ZERO
@@ -150,21 +142,16 @@ def _grid_sums(x, bits, left, right, coef, ends, outer, inner, length, out):
                                 value[i] += np.int64(p[i]) * np.int64(q[i]) * c
                         j += 1
                     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = ZERO
-                    if weighted:
-                        for i in range(width):
-                            u = np.uint64(value[i])
-                            low, high = u & M32, u >> S32  # high < 2^31, so mid < 2^64
-                            e0, e1, f0, f1 = er[i] & M32, er[i] >> S32, ei[i] & M32, ei[i] >> S32
-                            z, mid, top = low * e0, low * e1 + high * e0, high * e1
-                            a0, a1 = a0 + (z & M32), a1 + (z >> S32) + (mid & M32)
-                            a2, a3 = a2 + (mid >> S32) + (top & M32), a3 + (top >> S32)
-                            z, mid, top = low * f0, low * f1 + high * f0, high * f1
-                            b0, b1 = b0 + (z & M32), b1 + (z >> S32) + (mid & M32)
-                            b2, b3 = b2 + (mid >> S32) + (top & M32), b3 + (top >> S32)
-                    else:
-                        for i in range(width):
-                            u = np.uint64(value[i])
-                            a0, a1 = a0 + (u & M32), a1 + (u >> S32)
+                    for i in range(width):
+                        u = np.uint64(value[i])
+                        low, high = u & M32, u >> S32  # high < 2^31, so mid < 2^64
+                        e0, e1, f0, f1 = er[i] & M32, er[i] >> S32, ei[i] & M32, ei[i] >> S32
+                        z, mid, top = low * e0, low * e1 + high * e0, high * e1
+                        a0, a1 = a0 + (z & M32), a1 + (z >> S32) + (mid & M32)
+                        a2, a3 = a2 + (mid >> S32) + (top & M32), a3 + (top >> S32)
+                        z, mid, top = low * f0, low * f1 + high * f0, high * f1
+                        b0, b1 = b0 + (z & M32), b1 + (z >> S32) + (mid & M32)
+                        b2, b3 = b2 + (mid >> S32) + (top & M32), b3 + (top >> S32)
                     t = acc[m, k]
                     t[0], t[1], t[2], t[3] = t[0] + a0, t[1] + a1, t[2] + a2, t[3] + a3
                     t[4], t[5], t[6], t[7] = t[4] + b0, t[5] + b1, t[6] + b2, t[7] + b3
@@ -184,19 +171,17 @@ def grid_sums(
     members: tuple[IntArray, IntArray, IntArray, IntArray],
     outer: U64Array,
     inner: U64Array,
-    length: int,
 ) -> U64Array:
     """Weighted sums (2, members, 3^bits) of integer members at the points {0, 1, infinity}^bits of groups of entries.
 
     x int32 (n, groups length 2^bits), bits 1 or 2, entries below 2^29 in magnitude; members (left, right, coef, ends),
     int64: member m is sum_{ends[m-1] <= j < ends[m]} coef[j] x[left[j]] x[right[j]], below 2^62 in magnitude at every
-    point. Group i weighs outer[i // length] inner[i % length]: outer (2, groups), inner (2, length), or (2, 0) for
-    ones. "Infinity" is the difference of the entries at 1 and 0. The point of the least significant variable varies
-    fastest.
+    point. Group i weighs outer[i // length] inner[i % length]: outer (2, groups), inner (2, length). "Infinity" is the
+    difference of the entries at 1 and 0. The point of the least significant variable varies fastest.
     """
     left, right, coef, ends = members
     out = np.zeros((2, len(ends), 3**bits), np.uint64)
-    _grid_sums(x, bits, left, right, coef, ends, outer, inner, length, out)
+    _grid_sums(x, bits, left, right, coef, ends, outer, inner, out)
     return out
 
 
