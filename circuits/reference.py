@@ -140,7 +140,7 @@ def norm_constants(node: Node, buffers: Mapping[str, Sequence[float]]) -> dict[s
 def norm_scales(node: Node, weights: Mapping[str, Nested]) -> list[int]:
     """gamma / sqrt(var + eps) per channel."""
     pairs = zip(weights[node["weight"]], node["factors"], strict=True)
-    return [value(rescale(gamma * a), f"scale of {node['name']}") for gamma, a in pairs]
+    return [within(rescale(gamma * a), 39, f"scale of {node['name']}") for gamma, a in pairs]
 
 
 def rectify(z: int, name: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .ir import ZERO, Form, Source, Tensor, View
+from .ir import DIGIT_BITS, ZERO, Form, Source, Tensor, View
 from .wide import limb_forms
 from .witness import Witness
 
@@ -85,11 +85,12 @@ class Value:
 
     def peak(self) -> int:
         """Largest magnitude of a limb, from the digit ranges."""
-        top = [0] * max(len(part.tensor.digits) for part in self.parts)
+        top: dict[int, int] = {}
         for part in self.parts:
-            for k, d in enumerate(part.tensor.digits):
-                top[k] += abs(part.coef) * max(-d.range.lo, d.range.hi)
-        return max(top)
+            for d in part.tensor.digits:
+                k, rest = divmod(d.shift, DIGIT_BITS)
+                top[k] = top.get(k, 0) + (abs(part.coef) * max(-d.range.lo, d.range.hi) << rest)
+        return max(top.values())
 
     # -- in the executor
 
@@ -97,11 +98,13 @@ class Value:
         """Limbs of pass p, integers of `shape`; not to be written to."""
         if len(self.parts) == 1 and self.parts[0].coef == 1:
             (part,) = self.parts
-            return [w.digit(part.tensor, k, part.index(p)) for k in range(len(part.tensor.digits))]
+            if all(d.shift == DIGIT_BITS * k for k, d in enumerate(part.tensor.digits)):
+                return [w.digit(part.tensor, k, part.index(p)) for k in range(len(part.tensor.digits))]
         out: list[Ints] = []
         for part in self.parts:
-            for k in range(len(part.tensor.digits)):
-                digit = w.digit(part.tensor, k, part.index(p)).astype(np.int64) * part.coef
+            for i, d in enumerate(part.tensor.digits):
+                k, rest = divmod(d.shift, DIGIT_BITS)
+                digit = w.digit(part.tensor, i, part.index(p)).astype(np.int64) * (part.coef << rest)
                 if k == len(out):
                     out.append(digit)
                 else:

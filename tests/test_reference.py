@@ -290,6 +290,18 @@ def test_sums_are_refused_by_both_where_a_relu_cannot_hold_them(weight, count, r
         assert_equal(case)
 
 
+@pytest.mark.parametrize(("gamma", "refused"), [(15.5, False), (-15.5, False), (15.99, True), (-15.99, True)])
+def test_scales_of_a_batch_norm_are_refused_by_both_from_64_on(gamma, refused):
+    """1 / sqrt(var + eps) is 4.064 here."""
+    g = Graph(np.random.default_rng(13), [1, 1, 2]).norm().flatten().linear(2)
+    g.params["batchnorm2d0.weight"][:], g.params["batchnorm2d0.var"][:] = gamma, 0.06054
+    case = g.case(batch=1, variant="sam", rho=Fraction(1, 10**5), divisor=1 << 22)
+    if refused:
+        assert refusals(case) == ("RangeOverflow", "scale of batchnorm2d0 is out of range")
+    else:
+        assert_equal(case)
+
+
 def test_weights_that_drift_out_of_range_are_refused_by_both():
     weights = [[15.9, 0.0], [-15.9, 0.0]]
     refused = refusals(classifier(weights, [[255, 0]], [1], variant="sam", divisor=1))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import DIGIT_BITS, DomainAxis, Form, Same, Scaled, Source, Sum, View
+from ..ir import B22, DIGIT_BITS, DomainAxis, Form, Same, Scaled, Source, Sum, View, balanced, radix
 from ..net import FRACTION_BITS, I64, Contraction, Gradient, Net, floor_limbs, limb_products
 from ..value import Value
 from ..wide import Limbs
@@ -22,6 +22,7 @@ from ..workers import by_rows
 from .base import Accumulators, Layer
 
 HALF = 1 << 31
+SCALE = radix(B22, balanced(17))  # |u| < 2^38, that is 64: products with values need one carry less than with VALUE
 LOW = (1 << DIGIT_BITS) - 1
 
 
@@ -51,7 +52,7 @@ class BatchNorm2d(Layer):
         self.weight, self.bias = net.weight(self.weight_name, (c,)), net.weight(self.bias_name, (c,))
 
         con = net.circuit.constraint(f"{self.name}/scale", (p, self.c))
-        self.u = net.activation(f"{self.name}/u", (c,))
+        self.u = Value.of(net.circuit.tensor(f"{self.name}/u", net.passes, (c,), SCALE))
         limbs = self._multiple(self.weight, net.over_passes)
         self.run_u = net.rescaled(con, self.u.limbs(net.over_passes, self._channels()), limbs, "u")
 
@@ -127,10 +128,11 @@ class BatchNorm2d(Layer):
 
     def forward(self, w: Witness, p: int) -> None:
         whole = slice(0, self.c.size)
-        u, rem = floor_limbs(self._times_factor(w.digits(self.weight, p)), HALF, FRACTION_BITS, f"scale of {self.name}")
+        products = self._times_factor(w.digits(self.weight, p))
+        u, rem = floor_limbs(products, HALF, FRACTION_BITS, f"scale of {self.name}", limit=38)
         w.put(self.u.tensor, u, p)
         self.run_u.fill(w, [], rem, p, whole)
-        scale, bias = w.digits(self.u.tensor, p), w.digits(self.bias, p)
+        scale, bias = [d.astype(np.int64) for d in self.u.digits(w, p)], w.digits(self.bias, p)
         zero = np.zeros(self.c.size, np.int64)
         shift = self._minus_mean([zero, bias[0] << 10, bias[1] << 10], scale)
         x = self.x.digits(w, p)
@@ -148,7 +150,7 @@ class BatchNorm2d(Layer):
     def backward(self, w: Witness, p: int) -> Accumulators:
         dy, x = self.dy.digits(w, p), self.x.digits(w, p)
         if (dx := self.dx) is not None:
-            scale = [d[:, None] for d in w.digits(self.u.tensor, p)]
+            scale = [d.astype(np.int64)[:, None] for d in self.u.digits(w, p)]
 
             def run(part: slice) -> None:
                 limbs = limb_products(scale, [d[part].astype(np.int64) for d in dy])
