@@ -10,7 +10,7 @@ from prover import kernels
 from prover.kernels import arith
 from prover.trees import LeafLayer, Leaves
 from tests import twins
-from zkcert.core.field import F, P, f_array, f_fft, f_list
+from zkcert.core.field import F, P, f_array, f_list
 
 EDGES = np.array([0, 1, 2, P - 1, P - 2, (1 << 32) - 1, 1 << 32, (1 << 60) + 1, (1 << 31) - 1], np.uint64)
 LENGTHS = [1, 2, 3, 4, 7, 16, 33, 64, 95, 130]

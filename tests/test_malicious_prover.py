@@ -15,7 +15,6 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits import protocol
 from circuits.compile import Certificate, Trace
 from circuits.head import exponential, logarithm, score, softmax
 from circuits.head.score import SCALED_LOSS_LIMBS, Score, StepSize
@@ -44,7 +43,6 @@ from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
 from prover.oracle import ProverOracle
 from prover.pads import PadCommitment
-from prover.trees import Tree
 from tests.builders import Case, Digits, Graph, link_values, normalised, residual, tiny_cnn, tiny_mlp, violations
 from tests.toys import certified, committed_vector, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy
 from verifier.argument import verify_circuit

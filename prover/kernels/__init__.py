@@ -49,7 +49,7 @@ def warm_up() -> None:
     fraction_round(parents(level, 32), 8, 2, 0, r, r, eq)
     leaf_round(ints, cuts, x[:, :4].reshape(2, 2, 2, 1), x[:, :2], eq, level)
     pair_round(level, 2, r, eq)
-    pair_sums(x.reshape(2, 2, 32), e[:, :16].copy(), e[:, :0].copy(), 1)
+    pair_sums(x.reshape(2, 2, 32), e[:, :4].copy(), e[:, :4].copy())
     products = zero, zero, zero + 1, zero + 1
     for bits in (1, 2):
         grid_sums(ints[None], bits, products, e[:, :1].copy(), e[:, : 64 >> bits].copy())

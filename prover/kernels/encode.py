@@ -37,7 +37,7 @@ from .arith import (
     residue,
     spread,
 )
-from .blake import GROUP, LANES, ColumnHasher, absorb
+from .blake import GROUP, ColumnHasher, absorb
 
 M30 = np.uint64((1 << 30) - 1)
 M32 = np.uint64((1 << 32) - 1)
