@@ -66,10 +66,9 @@ class Products:
         if self.direct is None:
             length = padded_groups(self.axes[-1].size, self.bits, 0) if self.axes else 1
             x = digit_tables(witness, self.digits, job, self.axes, length)
-            if x.ndim == 3:
-                self.table = kernels.fold_matrix(x.reshape(1, len(self.digits), -1), self.coefs)[:, 0]
-            else:
-                self.table = kernels.fold_matrix_f(x.reshape(2, 1, len(self.digits), -1), self.coefs)[:, 0]
+            flat = x.reshape(*x.shape[: x.ndim - 3], 1, len(self.digits), -1)
+            fold = kernels.fold_matrix if flat.ndim == 3 else kernels.fold_matrix_f
+            self.table: U64 = fold(flat, self.coefs)[:, 0]
             self._start_axis()
 
     @property
