@@ -23,7 +23,8 @@ os.register_at_fork(after_in_child=pool.cache_clear)
 def by_rows(shape: tuple[int, ...], work: Callable[[slice], object]) -> None:
     """Call work(rows) for ranges of the first axis of `shape` that tile it, about PIECE entries each.
 
-    The calls must be independent and must not call `by_rows` themselves. The exception of the first range that failed is raised.
+    The calls must be independent and must not call `by_rows` themselves. The exception of the first range that
+    failed is raised.
     """
     count = shape[0] if shape else 1
     step = max(1, PIECE // max(prod(shape[1:]), 1))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from circuits.channel import Blind, Node, Tape
 from circuits.protocol import Oracle
-from zkcert.core.field import F, f_list
+from zkcert.core.field import F, f_list, f_mul
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.errors import ProofRejected, UnusableInput
 
@@ -29,8 +29,6 @@ class Pads:
 
     @staticmethod
     def draw(secret: bytes, singles: int, triples: int) -> Pads:
-        from zkcert.core.field import f_mul
-
         a = np.ascontiguousarray(xof_field(b"zkcert/pads" + secret, 2 * (singles + 2 * triples)).reshape(2, -1))
         s, x, y = np.split(a, [singles, singles + triples], axis=1)
         return Pads(s, x, y, f_mul(x, y))

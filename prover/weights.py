@@ -125,19 +125,23 @@ class _Collector:
     def _add_span(self, number: int, weight: F, span: Span) -> None:
         by_bits: dict[int, list[tuple[Group, NDArray[np.bool_]]]] = {}
         for group in self.groups:
-            inside = (group.starts >= span.start) & (group.starts < span.start + span.count)
+            inside = (group.starts + (1 << group.bits) > span.start) & (group.starts < span.start + span.count)
             if inside.any():
                 by_bits.setdefault(group.bits, []).append((group, inside))
         for bits, found in by_bits.items():
-            cut = len(span.point) - bits
-            index = np.concatenate([group.starts[inside] - span.start for group, inside in found]) >> bits
-            heads = ff.f_mul_scalar(eq_at(span.point[:cut], index), weight)
+            starts = np.concatenate([group.starts[inside] for group, inside in found])
+            point, extra = list(span.point), bits - len(span.point)
+            if extra > 0:  # the span is an aligned part of one column
+                part = (span.start - int(starts[0])) >> len(span.point)
+                point = [F(part >> i & 1) for i in reversed(range(extra))] + point
+            cut = len(point) - bits
+            heads = ff.f_mul_scalar(eq_at(point[:cut], np.maximum(starts - span.start, 0) >> bits), weight)
             for group, inside in found:
                 head = np.zeros((2, len(inside)), np.uint64)
                 head[:, inside], heads = np.split(heads, [np.count_nonzero(inside)], axis=1)
-                middle = len(span.point) - group.inner_bits
-                outer = self._eq((number, cut, middle), span.point[cut:middle])
-                inner = self._eq((number, middle), span.point[middle:])
+                middle = len(point) - group.inner_bits
+                outer = self._eq((number, cut, middle), point[cut:middle])
+                inner = self._eq((number, cut, middle, "inner"), point[middle:])
                 group.add((number, "span"), head, outer, inner)
 
     def _eq(self, key: object, point: Sequence[F]) -> U64:

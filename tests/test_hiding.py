@@ -257,8 +257,7 @@ def explanation(proof, witness, seed=0):
     layout, rng, heard = toy_layout(), np.random.default_rng(seed), hear(proof)
     code = matrix_code(layout.data_end)
     x = committed_vector(layout, witness)
-    w = ff.root_of_unity(code.log_n)
-    points = [w**q for q in heard.queries]
+    points = ff.f_list(query_points(code.log_n, heard.queries))
     masks, tails = explain_matrix(code, x, heard.weights, heard.rows, points, heard.columns, rng)
 
     roots, messages = sections(proof)[:2]
@@ -439,8 +438,8 @@ def test_a_message_is_its_value_plus_its_pad():
     values, channels = [], []
     init, send, send_pairs = ProverChannel.__init__, ProverChannel.send, ProverChannel.send_pairs
 
-    def new_init(self, transcript, pads, strict=False):
-        init(self, transcript, pads, strict)
+    def new_init(self, transcript, pads, *args):
+        init(self, transcript, pads, *args)
         channels.append((self, pads))
 
     def new_send(self, label, given, count):
@@ -521,7 +520,7 @@ def test_every_attempt_draws_one_secret_and_nothing_else_is_random():
         asked.append(count)
         return next(tokens)
 
-    with mock.patch("prover.argument.secrets.token_bytes", token_bytes):
+    with mock.patch("prover.checkpoint.secrets.token_bytes", token_bytes):
         proofs = [prove_toy() for _ in range(3)]
     assert asked == [32, 32, 32]
     assert proofs[0] == proofs[2] != proofs[1]

@@ -10,7 +10,7 @@ from prover import kernels
 from prover.kernels import arith
 from prover.trees import LeafLayer, Leaves
 from tests import twins
-from zkcert.core.field import F, P, f_array, f_list
+from zkcert.core.field import F, P, f_array, f_list, fp_from_int
 
 EDGES = np.array([0, 1, 2, P - 1, P - 2, (1 << 32) - 1, 1 << 32, (1 << 60) + 1, (1 << 31) - 1], np.uint64)
 LENGTHS = [1, 2, 3, 4, 7, 16, 33, 64, 95, 130]
@@ -167,15 +167,6 @@ def test_bound_forms_need_room(rng):
             binder.bind(np.zeros((1, 4), np.int32), out, position)
 
 
-@pytest.mark.parametrize("starts", [[0], [0, 1], [0, 5, 6, 40], [0, 0, 7, 7, 99]])
-def test_leaf_denominators(rng, starts):
-    x, starts = integers(rng, 31, 100, dtype=np.int32), np.array(starts, np.int64)
-    shift, classes = integers(rng, 40, len(starts), dtype=np.int64), np.arange(len(starts)) * 3
-    for alpha in (scalar(rng), F(0, 1)):
-        args = x, starts, shift, classes, alpha
-        equal(kernels.leaf_denominators(*args), twins.leaf_denominators(*args))
-
-
 @pytest.mark.parametrize("starts", [[0], [0, 5, 6, 40], [0, 0, 7, 7, 99]])
 def test_count_entries(rng, starts):
     x, starts = rng.integers(-3, 9, 100).astype(np.int32), np.array(starts, np.int64)
@@ -183,13 +174,6 @@ def test_count_entries(rng, starts):
     shift, first = rng.integers(-2, 3, len(starts)), np.concatenate([[0], np.cumsum(sizes)[:-1]])
     args = x, starts, shift, first, sizes, int(sizes.sum())
     assert kernels.count_entries(*args).tolist() == twins.count_entries(*args)
-
-
-@pytest.mark.parametrize("m", LENGTHS)
-def test_split_children(rng, m):
-    p = field(rng, m, extreme=True)
-    for a, b in zip(kernels.split_children(p, F(7)), twins.split_children(p, F(7)), strict=True):
-        equal(a, b)
 
 
 def level_of(rng, n):

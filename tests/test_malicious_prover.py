@@ -37,12 +37,13 @@ from circuits.layout import Layout
 from circuits.probe import Parameter
 from circuits.protocol import constraint_claims
 from circuits.witness import Witness
-from prover import argument, trees
+from prover import argument, commit, trees
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
-from prover.commit import MatrixCommitment
+from prover.commit import ColumnTree, MatrixCommitment, SecondCommitment
 from prover.oracle import ProverOracle
 from prover.pads import PadCommitment
+from prover.trees import Leaves
 from tests.builders import Case, Digits, Graph, link_values, normalised, residual, tiny_cnn, tiny_mlp, violations
 from tests.toys import certified, committed_vector, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy
 from verifier.argument import verify_circuit
@@ -901,8 +902,63 @@ def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
     w = toy_witness()
     t = next(t for t in toy_layout().circuit.tensors if t.name == "x")
     Digits(w, t)[1, 0, 0, 0] = 5
-    assert toy_verdict(forged_roots(lie), strict=True, witness=w) == name
-    assert toy_verdict(forged_roots(lie), witness=w) == "hidden-equations"
+    assert toy_verdict(*forged_roots(lie), strict=True, witness=w) == name
+    assert toy_verdict(*forged_roots(lie), witness=w) == "hidden-equations"
+
+
+@pytest.fixture
+def many_trees(monkeypatch):
+    monkeypatch.setattr(protocol, "TREE_BITS", 7)
+    assert len(protocol.digit_trees(toy_layout())) > 3
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_a_wrong_root_of_one_of_several_trees_is_caught_by_that_tree(which, strict, many_trees):
+    """A digit is out of range, and the root of one tree makes up for it."""
+    w, _ = out_of_range()
+    starts = [start for start, _ in protocol.digit_trees(toy_layout())]
+    digit_tree, table_tree = ProverOracle.digit_tree, ProverOracle.table_tree
+
+    def missing(self, alpha):
+        trees = [digit_tree(self, alpha, *block) for block in protocol.digit_trees(self.layout)]
+        return sum((t.root()[0] / t.root()[1] for t in (*trees, table_tree(self, alpha))), F.ZERO)
+
+    def digits(self, alpha, start, count):
+        tree = digit_tree(self, alpha, start, count)
+        p, q = tree.root()
+        if start == starts[which]:
+            tree.root = lambda: (p - missing(self, alpha) * q, q)
+        return tree
+
+    check = toy_verdict(mock.patch.object(ProverOracle, "digit_tree", digits), strict=strict, witness=w)
+    assert check == ("range-check/digits" if strict else "hidden-equations")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("place", range(6))
+def test_a_wrong_factor_in_the_chain_of_roots_is_caught(place, strict, many_trees):
+    """Each of the six factors P q, p Q, Q q by which the second tree is added, and with it all later sums."""
+    original = ProverChannel.send_pairs
+    state = {"done": False}
+
+    def send_pairs(self, label, pairs, count):
+        if label == "roots" and not state["done"]:
+            state["done"] = True
+            pairs = [list(pair) for pair in pairs]
+            pairs[place // 2][place % 2] += 1
+            pairs = [tuple(pair) for pair in pairs]
+        return original(self, label, pairs, count)
+
+    check = toy_verdict(mock.patch.object(ProverChannel, "send_pairs", send_pairs), strict=strict)
+    name = "range-check/digits" if place == 2 else "range-check/roots"  # p is the only one that is sent once
+    assert check == (name if strict else "hidden-equations")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_roots_that_do_not_add_up_are_caught_by_the_last_of_them(strict, many_trees):
+    w, _ = out_of_range()
+    assert toy_verdict(strict=strict, witness=w) == ("range-check/roots" if strict else "hidden-equations")
 
 
 def out_of_range():
@@ -942,7 +998,7 @@ def test_a_digit_left_out_of_the_sum_is_caught_by_the_tree(strict):
 def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
     """An unused entry of the table gives way to the digit that is none, with its multiplicity committed."""
     w, at = out_of_range()
-    layout, original, count = toy_layout(), ProverOracle.trees, argument.count_multiplicities
+    layout, tree_of, count = toy_layout(), trees.Tree, argument.count_multiplicities
     segment = next(s for s in layout.segments if s.start <= at < s.stop)
 
     def unused(x):
@@ -966,7 +1022,7 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
 
     patches = (
         mock.patch.object(argument, "count_multiplicities", counted),
-        mock.patch.object(ProverOracle, "trees", trees),
+        mock.patch.object(ProverOracle, "table_tree", table_tree),
     )
     check = toy_verdict(*patches, strict=strict, witness=w)
     assert check == ("range-check/table-denominators" if strict else "hidden-equations")
@@ -976,9 +1032,8 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
 @pytest.mark.parametrize("part", ["digits", "multiplicities"])
 def test_trees_over_other_values_than_the_committed_ones_are_caught(part, strict):
     """The range check succeeds, on a vector that is not X: only the last sum-check compares the two."""
-    layout, trees = toy_layout(), ProverOracle.trees
-    honest = committed_vector(layout, toy_witness())
-    committed, count = toy_witness(), argument.count_multiplicities
+    layout, count = toy_layout(), argument.count_multiplicities
+    honest, committed = committed_vector(layout, toy_witness()), toy_witness()
     if part == "digits":
         committed, _ = out_of_range()
 
@@ -988,7 +1043,8 @@ def test_trees_over_other_values_than_the_committed_ones_are_caught(part, strict
 
     patches = (
         mock.patch.object(argument, "count_multiplicities", counted),
-        mock.patch.object(ProverOracle, "trees", elsewhere),
+        mock.patch.object(ProverOracle, "digit_tree", lambda self, *a: trees.digit_tree(self.layout, honest, *a)),
+        mock.patch.object(ProverOracle, "table_tree", lambda self, *a: trees.table_tree(self.layout, honest, *a)),
     )
     check = toy_verdict(*patches, strict=strict, witness=committed)
     assert check == ("batch" if strict else "hidden-equations")

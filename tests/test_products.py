@@ -10,6 +10,7 @@ import pytest
 import prover.products
 from circuits.channel import Blind
 from circuits.ir import (
+    Circuit,
     Constraint,
     DomainAxis,
     Form,
@@ -24,6 +25,7 @@ from circuits.ir import (
     radix,
     unsigned,
 )
+from circuits.layout import Layout
 from circuits.protocol import ProductJob, constraint_claims, group_pairs, primitive
 from circuits.witness import Witness
 from prover.kernels import arith
@@ -152,10 +154,12 @@ def lone_tensor(sizes, bits=22, count=2, name="t"):
 
 
 def filled(*tensors, seed=0):
-    w, rng = Witness(None), np.random.default_rng(seed)
+    circuit, rng = Circuit(), np.random.default_rng(seed)
+    circuit.tensors += tensors
+    w = Witness(Layout(circuit))
     for t in tensors:
-        x = w.array(t)
-        x[:] = rng.integers(0, t.digits[0].range.size, x.shape)
+        for d, digit in enumerate(t.digits):
+            w.write(t, d, rng.integers(0, digit.range.size, t.sizes))
     return w
 
 

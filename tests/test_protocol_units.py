@@ -39,7 +39,7 @@ from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment, claim_table
 from prover.pads import PadCommitment
-from prover.trees import Tree
+from prover.trees import DigitTree, Leaves, Tree
 from tests import twins
 from tests.builders import Digits, tiny_cnn, tiny_mlp
 from tests.toys import (
@@ -352,7 +352,7 @@ def test_blocks_of_any_size_are_proved(bits, monkeypatch):
     monkeypatch.setattr(protocol, "TREE_BITS", bits)
     layout = toy_layout()
     blocks = digit_trees(layout)
-    assert sum(count for _, count in blocks) == layout.digit_count and len(blocks) > 1
+    assert sum(count for _, count in blocks) == layout.digit_count and (len(blocks) > 1) == (bits < 8)
     if bits in (0, 1, 4, 7, 8):
         verify_toy(prove_toy(strict=True))
 
@@ -736,13 +736,22 @@ def test_every_term_of_the_soundness_table_counts_and_fewer_queries_lower_it(mon
     for name, value in table.terms:
         worse = tuple((n, -50.0 if n == name else v) for n, v in table.terms)
         assert replace(table, terms=worse).bits < 50.1, (name, value)
-    for cached in (matrix_code, codes.second_code):
-        monkeypatch.setattr("zkcert.core.code.queries_for", lambda rate, bits=60: queries_for(rate, bits))
-        cached.cache_clear()
-        weak = soundness(toy_layout()).bits
+    for weakened in ("first", "second"):
+        strong = codes.second_code(matrix_code(toy_layout().data_end).row_bits)
+        monkeypatch.setattr(codes, "queries_for", lambda rate, bits=60: queries_for(rate, bits))
+        matrix_code.cache_clear()
+        codes.second_code.cache_clear()
+        weak = matrix_code(toy_layout().data_end)
+        if weakened == "first":
+            monkeypatch.setattr(MatrixCode, "second", strong)
+        else:
+            weak = replace(weak, queries=queries_for(weak.rate))
+        monkeypatch.setattr("verifier.soundness.matrix_code", lambda entries, code=weak: code)
+        bits = soundness(toy_layout()).bits
         monkeypatch.undo()
-        cached.cache_clear()
-        assert weak < table.bits - 12  # short rows leave slack
+        matrix_code.cache_clear()
+        codes.second_code.cache_clear()
+        assert bits < table.bits - 12  # short rows leave slack
     monkeypatch.setattr(PadCode, "queries", 70)
     assert soundness(toy_layout()).bits < table.bits - 20
 

@@ -48,23 +48,6 @@ def product_round(e, shift, a, b):
     return t0, tinf
 
 
-def leaf_denominators(x, seg_starts, seg_shift, seg_class, alpha):
-    segment = np.searchsorted(seg_starts, np.arange(len(x)), side="right") - 1
-    shifts, classes = seg_shift[segment].tolist(), seg_class[segment].tolist()
-    return f_array([alpha - F(v + a, b) for v, a, b in zip(x.tolist(), shifts, classes, strict=True)])
-
-
-def fraction_layer(p, q):
-    pairs = list(zip(_pairs(f_list(p), F.ZERO), _pairs(f_list(q), F.ONE), strict=True))
-    parents = [(p0 * q1 + p1 * q0, q0 * q1) for (p0, p1), (q0, q1) in pairs]
-    return f_array([a for a, _ in parents]), f_array([b for _, b in parents])
-
-
-def split_children(x, fill):
-    pairs = _pairs(f_list(x), fill)
-    return f_array([a for a, _ in pairs]), f_array([b for _, b in pairs])
-
-
 def _halves(values):
     return list(zip(values[: len(values) // 2], values[len(values) // 2 :], strict=True))
 

@@ -15,12 +15,11 @@ from .arith import ROWS
 from .blake import ColumnHasher, hash_rows
 from .count import count_entries
 from .encode import RowEncoder
-from .fold import dot_rows, fold_rows, outer
+from .fold import dot_rows, fold_rows, outer, sum_outer
 from .grid import FormBinder, grid_sums, pair_sums
 from .matrix import combine_digits, fold_matrix, fold_matrix_f
 from .product import product_round
 from .tables import bind, eq_levels
-from .tables import split_children as split_children
 from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, second_level
 from .tree import node_constants as node_constants
 
@@ -70,3 +69,4 @@ def warm_up() -> None:
     fold_rows(ints, zero[None], x[:, :1, None].copy(), x[:, :1, None].copy(), 16)
     dot_rows(ints, zero, x)
     outer(x, x, 64)
+    sum_outer(x[:, :1].copy(), x[:, None].copy(), x[:, None].copy())

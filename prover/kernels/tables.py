@@ -60,13 +60,3 @@ def bind(x: U64Array, r: F, fill: F) -> U64Array:
         last = f_item(x, -1)
         put(out, -1, last + r * (fill - last))
     return out
-
-
-def split_children(x: U64Array, fill: F) -> tuple[U64Array, U64Array]:
-    """Contiguous even and odd entries (2, ceil(m/2)) of x (2, m); the entry after an odd end is `fill`."""
-    m = x.shape[1]
-    odd = np.empty((2, (m + 1) // 2), np.uint64)
-    odd[:, : m // 2] = x[:, 1::2]
-    if m % 2:
-        put(odd, -1, fill)
-    return np.ascontiguousarray(x[:, ::2]), odd
