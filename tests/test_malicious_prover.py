@@ -15,7 +15,6 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits import protocol
 from circuits.compile import Certificate, Trace
 from circuits.head import exponential, logarithm, score, softmax
 from circuits.head.score import SCALED_LOSS_LIMBS, Score, StepSize
