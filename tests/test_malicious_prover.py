@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from circuits import protocol
 from circuits.compile import Certificate, Trace
 from circuits.head import exponential, logarithm, score, softmax
 from circuits.head.score import SCALED_LOSS_LIMBS, Score, StepSize
@@ -909,7 +910,7 @@ def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
 
 @pytest.fixture
 def many_trees(monkeypatch):
-    monkeypatch.setattr(protocol, "TREE_BITS", 7)
+    monkeypatch.setattr(protocol, "TREE_BITS", 6)
     assert len(protocol.digit_trees(toy_layout())) > 3
 
 
