@@ -44,7 +44,7 @@ from zkcert.core.code import MASK_ROWS, SPARE_TAIL, MatrixCode, matrix_code, pad
 from zkcert.core.container import ProofFile
 from zkcert.core.field import F, f_array
 from zkcert.core.merkle import multiproof_bytes
-from zkcert.core.opening import combination_weights
+from zkcert.core.opening import combination_weights, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript, xof_field
 

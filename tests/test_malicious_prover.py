@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from circuits import protocol
 from circuits.compile import Certificate, Trace
 from circuits.head import exponential, logarithm, score, softmax
 from circuits.head.score import SCALED_LOSS_LIMBS, Score, StepSize
@@ -102,6 +103,7 @@ class NoCommitment:
 
     root = bytes(32)
     masks = np.zeros((2, 4, 1), np.uint64)
+    columns = mock.Mock()
 
     def __init__(self, *args):
         pass
@@ -908,7 +910,7 @@ def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
 
 @pytest.fixture
 def many_trees(monkeypatch):
-    monkeypatch.setattr(protocol, "TREE_BITS", 7)
+    monkeypatch.setattr(protocol, "TREE_BITS", 6)
     assert len(protocol.digit_trees(toy_layout())) > 3
 
 
@@ -1183,7 +1185,7 @@ def test_columns_of_another_matrix_do_not_fit_the_claims():
     """The tree is that of another X: consistent with itself, not with the combined rows."""
     original = MatrixCommitment.__init__
 
-    def init(self, x, code, secret):
+    def init(self, x, code, secret, *args):
         other = x.copy()
         other[0] += 1
         original(self, other, code, secret)
@@ -1211,13 +1213,21 @@ def test_columns_of_another_matrix_do_not_fit_the_claims():
 
 @pytest.mark.parametrize(("row", "name"), [(0, "second-proximity"), (1, "claims")])
 def test_rows_of_the_second_matrix_that_are_not_combined_from_it_are_caught(row, name):
-    original = commit.kernels.fold_matrix_f
+    original, weights, drawn = commit.kernels.fold_matrix_f, commit.second_weights, []
+
+    def remember(*args):
+        drawn.append(weights(*args))
+        return drawn[-1]
 
     def fold(x, v):
         out = original(x, v)
-        return bumped(out, 0, row, 0) if v.shape[1] == 2 else out  # its two combinations only
+        return bumped(out, 0, row, 0) if drawn and v is drawn[-1] else out  # its two combinations only
 
-    assert toy_verdict(mock.patch.object(commit.kernels, "fold_matrix_f", fold)) == f"opening/{name}"
+    patches = (
+        mock.patch.object(commit, "second_weights", remember),
+        mock.patch.object(commit.kernels, "fold_matrix_f", fold),
+    )
+    assert toy_verdict(*patches) == f"opening/{name}"
 
 
 def test_an_evaluation_row_forged_to_the_claim_is_caught_by_the_second_columns():
@@ -1231,7 +1241,7 @@ def test_an_evaluation_row_forged_to_the_claim_is_caught_by_the_second_columns()
 
     def fold(x, v):
         out = original(x, v)
-        if v.shape[1] == 2:
+        if point:
             eq = ff.f_list(ff.eq_table(point)[:, :2])
             row = np.ascontiguousarray(out[:, 0, 1])
             for k, change in enumerate((eq[1], -eq[0])):
