@@ -41,7 +41,7 @@ from .blake import GROUP, ColumnHasher, absorb
 
 M30 = np.uint64((1 << 30) - 1)
 M32 = np.uint64((1 << 32) - 1)
-TILE = 4  # columns side by side in pass 1
+TILED_BITS = 11  # points of the columns that pass 1 takes side by side, in the L2 cache
 BLOCK_BITS = 9  # points that are split to the end at once
 
 
@@ -200,13 +200,12 @@ def _split(w, levels, block, table, opaque):
 
 
 @kernel
-def _pass_1(ints, lanes, tail, coset, log_1, log_2, keep, table, opaque, out, start, stop):
-    """Residues of TILE columns at a time; only the blocks with keep[b] are written to out.
+def _pass_1(ints, lanes, tail, coset, log_1, log_2, tile, keep, table, opaque, out, start, stop):
+    """Residues of `tile` columns at a time; only the blocks with keep[b] are written to out.
 
     ints (ROWS, 2 * width) or none, lanes (2, ROWS, width) or none; tail (2, ROWS, m <= width) is added to either.
     """
     n1, n2 = 1 << log_1, 1 << log_2
-    tile = min(TILE, n2)
     w = np.empty((n1 * tile, 2 * ROWS), np.uint64)
     for unit in range(start, stop):
         first = unit * tile
@@ -303,7 +302,7 @@ class RowEncoder:
         self.log_width, self.log_n = log_width, log_n
         self.cosets = 1 << log_n - log_width
         # Pass 2 is split by 8 only; its blocks of at most 2^12 points fit in the L2 cache.
-        self.log_2 = 12 if log_width > 18 else min(BLOCK_BITS, log_width // 3 * 3)
+        self.log_2 = 12 if log_width > 16 else min(BLOCK_BITS, log_width // 3 * 3)
         self.log_1 = log_width - self.log_2
         self.table = _table(log_n - min(3, log_width))
         self.work = np.empty((1 << log_width, 2 * ROWS), np.uint64)
@@ -321,10 +320,10 @@ class RowEncoder:
         ints = np.empty((0, 0), np.int32) if data.dtype == np.uint64 else data.view()
         ints.flags.writeable = False
         lanes = data if data.dtype == np.uint64 else np.empty((2, 0, 0), np.uint64)
-        units = -(-(1 << self.log_2) // TILE)
-        shape = coset, self.log_1, self.log_2
-        grain = 1 + (1 << 13 >> self.log_1)
-        spread(_pass_1, units, grain, ints, lanes, added, *shape, keep, self.table, ZERO, self.work)
+        bits = min(self.log_2, max(2, TILED_BITS - self.log_1))
+        shape = coset, self.log_1, self.log_2, 1 << bits
+        grain = 1 + (1 << 13 >> self.log_1 + bits)
+        spread(_pass_1, 1 << self.log_2 - bits, grain, ints, lanes, added, *shape, keep, self.table, ZERO, self.work)
 
     def absorb(self, data: IntArray, tail: U64Array, hasher: ColumnHasher) -> None:
         """Encode a block and hash the columns of its rows, as far as the hasher has not all its rows then."""
