@@ -100,6 +100,27 @@ class Witness:
             out[window] = view
         return out
 
+    def region(self, t: Tensor, d: int, index: tuple[slice | int, ...]) -> I32:
+        """Digit d restricted by an index per axis, the unrolled one first; slices of inner axes have step one.
+
+        A view of X where the tensor has one block, else a copy of the region alone.
+        """
+        columns = self.columns(t, d)
+        if len(columns) == 1:
+            return columns[0][1][index]
+        wanted = [
+            range(n)[i] if isinstance(i, slice) else range(i, i + 1) for n, i in zip(t.shape, index[1:], strict=True)
+        ]
+        first = index[0] if isinstance(index[0], slice) else slice(index[0], index[0] + 1)
+        out = np.empty((len(range(t.unroll)[first]), *map(len, wanted)), np.int32)
+        for window, view in columns:
+            spans = [(max(r.start, s.start), min(r.stop, s.stop)) for r, s in zip(wanted, window, strict=True)]
+            if all(start < stop for start, stop in spans):
+                into = tuple(slice(a - r.start, b - r.start) for (a, b), r in zip(spans, wanted, strict=True))
+                source = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(spans, window, strict=True))
+                out[(slice(None), *into)] = view[(first, *source)]
+        return out[tuple(slice(None) if isinstance(i, slice) else 0 for i in index)]
+
     def array(self, t: Tensor) -> I32:
         """A copy of all digits, (n_digits, *t.sizes)."""
         return np.stack([self.digit(t, d) for d in range(len(t.digits))])

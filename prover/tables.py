@@ -91,7 +91,7 @@ def read(
             basic.append(0)
         else:
             raise TypeError(f"{view.tensor.name}: {src} cannot be an operand")
-    x = w.digit(view.tensor, d)[tuple(basic)]
+    x = w.region(view.tensor, d, tuple(basic))
     for axis, index in reversed(takes):
         x = _take(x, axis, index)
         if index.ndim == 2:
