@@ -45,57 +45,81 @@ def per_element(benchmark, capsys):
     return run
 
 
+def lengths(n: int) -> np.ndarray:
+    """The cuts of one segment of n entries."""
+    return np.array([0, n])
+
+
 def test_bind(per_element):
     x = table()
     per_element(lambda: kernels.bind(x, R, F.ZERO), N)
 
 
-def test_bind_int(per_element):
-    x = digits(N)
-    per_element(lambda: kernels.bind_int(x, R), N)
-
-
-def test_eq_levels(per_element):
-    per_element(lambda: kernels.eq_levels([R] * 20, N), N)
-
-
 def test_product_round(per_element):
     x, y = table(), table()
-    per_element(lambda: kernels.product_round(None, 0, x, y), N)
+    per_element(lambda: kernels.product_round(x, y), N)
 
 
-def test_product_round_int(per_element):
-    x, y = digits(N), table()
-    per_element(lambda: kernels.product_round_int(x, y), N)
+def test_pair_sums(per_element):
+    x, outer, inner = table(2 * N).reshape(2, 2, N), table(N >> 10), table(1 << 9)
+    per_element(lambda: kernels.pair_sums(x, outer, inner), N)
 
 
-def test_fraction_layer(per_element):
-    p, q = table(), table()
-    per_element(lambda: kernels.fraction_layer(p, q), N)
+def test_grid_sums(per_element):
+    """Per group of four entries of two digits with three products."""
+    x, outer, inner = digits(2, 4 * N), table(N >> 9), table(1 << 9)
+    members = tuple(np.array(v) for v in ([0, 0, 1], [0, 1, 1], [1, 2, 3], [3]))
+    per_element(lambda: kernels.grid_sums(x, 2, members, outer, inner), N)
 
 
-def test_leaf_denominators(per_element):
-    x, zero = digits(N), np.zeros(1, np.int64)
-    per_element(lambda: kernels.leaf_denominators(x, zero, zero, zero, R), N)
+def test_bound_forms(per_element):
+    """Per group of four entries of two digits."""
+    x, out = digits(2, 4 * N), np.empty((2, 1, N), np.uint64)
+    binder = kernels.FormBinder(table(8).reshape(2, 1, 2, 4))
+    per_element(lambda: binder.bind(x, out, 0), N)
+
+
+def test_count_entries(per_element):
+    """More digits than elsewhere: each thread clears a table of 2^22 counters."""
+    x, zero = digits(16 * N), np.zeros(1, np.int64)
+    per_element(lambda: kernels.count_entries(x, zero, zero + (1 << 21), zero, zero + (1 << 22), 1 << 22), 16 * N)
+
+
+def test_second_level(per_element):
+    """Per digit: the level of a tree that is stored."""
+    x, consts = digits(N), np.random.default_rng(0).integers(0, ff.P, (2, 1, 9), np.uint64)
+    per_element(lambda: kernels.second_level(x, lengths(N // 4), consts), N)
+
+
+def test_parents(per_element):
+    level = np.concatenate([table(), table()])
+    per_element(lambda: kernels.parents(level, N), N)
 
 
 def test_fraction_round(per_element):
-    p, q = table(), table()
-    (e,) = kernels.eq_levels([R] * 19, N // 2)[-1:]
-    per_element(lambda: kernels.fraction_round((p, p), (q, q), e, R), N)
+    """Per entry of the level, the second round."""
+    level, eq = np.concatenate([table(), table()]), (table(N >> 13), table(1 << 10))
+    per_element(lambda: kernels.fraction_round(level, N // 2, N // 8, 1, R, R, eq), N)
 
 
-def test_encode_rows(per_element):
-    """Per value of the codewords: rows of 2^14 + 137 coefficients at 2^16 points."""
-    rows, log_n = 16, 16
-    lanes = table(rows * ((1 << 14) + 137)).reshape(2, rows, -1)
-    a, b = np.ascontiguousarray(lanes[0]), np.ascontiguousarray(lanes[1])
-    per_element(lambda: kernels.encode_rows(a, b, log_n), rows << log_n)
+def test_leaf_round(per_element):
+    """Per digit, the first round."""
+    x, eq = digits(N), (table(N >> 12), table(1 << 10))
+    consts, weights = table(4).reshape(2, 2, 2, 1), table(1)
+    per_element(lambda: kernels.leaf_round(x, lengths(N // 4), consts, weights, eq, None), N)
 
 
-def test_combine_rows(per_element):
-    x, w = digits(64, N // 128, 2), table(3 * 64).reshape(2, 3, 64)
-    per_element(lambda: kernels.combine_rows(w, x), N)
+def test_encoded_rows(per_element):
+    """Per value of the codewords, hashing included: rows of 2^14 digits' coefficients at 2^15 points."""
+    log_width, log_n = 14, 15
+    x, tail = digits(kernels.ROWS, 2 << log_width), np.zeros((2, kernels.ROWS, 0), np.uint64)
+    encoder, hasher = kernels.RowEncoder(log_width, log_n), kernels.ColumnHasher(1 << log_n, 1 << 10, bytes(32))
+    per_element(lambda: encoder.absorb(x, tail, hasher), kernels.ROWS << log_n)
+
+
+def test_combine_digits(per_element):
+    x, w = digits(N), table(2 * 64).reshape(2, 2, 64)
+    per_element(lambda: kernels.combine_digits(w, x, N // 128), N)
 
 
 def test_fold_matrix(per_element):
@@ -103,6 +127,13 @@ def test_fold_matrix(per_element):
     per_element(lambda: kernels.fold_matrix(x, m), N)
 
 
-def test_axpy_outer(per_element):
-    w, x = table(), table()
-    per_element(lambda: kernels.axpy_outer(w, 0, R, x), N)
+def test_fold_rows(per_element):
+    """On one thread."""
+    x, starts = digits(N), np.arange(N >> 9)[:, None] << 9
+    heads, outer = table(N >> 9).reshape(2, 1, -1), table(1).reshape(2, 1, 1)
+    per_element(lambda: kernels.fold_rows(x, starts, heads, outer, 1 << 9), N)
+
+
+def test_dot_rows(per_element):
+    x, starts, v = digits(N), np.arange(N >> 9) << 9, table(1 << 9)
+    per_element(lambda: kernels.dot_rows(x, starts, v), N)

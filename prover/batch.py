@@ -22,7 +22,7 @@ from zkcert.core.code import MatrixCode
 from zkcert.core.field import F
 
 from . import kernels
-from .kernels.arith import parallel
+from .kernels.arith import in_threads
 from .kernels.fold import LONGEST_ROW_BITS
 from .weights import group_weights
 
@@ -95,22 +95,21 @@ class Batch:
             self.waiting.append(Waiting(group.inner_bits, group.rows(), group.factor(0), group.factor(1)))
             tasks.append((self.waiting[-1], self.x_table[:, start:stop]))
         del groups, group
-        parallel(self._fold, tasks)
+        in_threads(self._fold, tasks)
         self.entries = Entries()
         self.point: list[F] = []
         self._arrive()
 
-    def _fold(self, task: tuple[Waiting, U64]) -> None:
+    def _fold(self, group: Waiting, out: U64) -> None:
         """Contract X with heads and outer vectors; not needed if no variable is to be bound."""
-        group, out = task
         if group.inner_bits:
             table = kernels.fold_rows(self.x, group.rows, group.heads, group.outer, 1 << group.inner_bits)
             out[...] = table.reshape(2, -1)
 
     def round(self) -> tuple[F, F]:
         self.entries.complete()
-        t0, tinf = kernels.product_round(None, 0, self.x_table, self.w_table)
-        u0, uinf = kernels.product_round(None, 0, self.entries.x, self.entries.w)
+        t0, tinf = kernels.product_round(self.x_table, self.w_table)
+        u0, uinf = kernels.product_round(self.entries.x, self.entries.w)
         return t0 + u0, tinf + uinf
 
     def bind(self, r: F) -> None:

@@ -173,7 +173,7 @@ class SecondCommitment:
         for _ in range((x.shape[1] - 1).bit_length()):
             if x.shape[1] % 2:  # three rows are left: the fourth is zero
                 x, w = (np.concatenate((y, np.zeros((2, 1), np.uint64)), axis=1) for y in (x, w))
-            t0, tinf = kernels.product_round(None, 0, x, w)
+            t0, tinf = kernels.product_round(x, w)
             out.append(t0.to_bytes() + tinf.to_bytes())
             transcript.absorb("claims/round", out[-1])
             rho = transcript.challenge("rho/claims")

@@ -21,12 +21,6 @@ def _matrix(x):
     return [f_list(x[:, i]) for i in range(x.shape[1])]
 
 
-def eq_levels(point, length, skip_last=False):
-    n = len(point)
-    sizes = [-(-length // (1 << (n - j))) for j in range(n + 1 - skip_last)]
-    return [eq_table(point[:j])[:, :size] for j, size in enumerate(sizes)]
-
-
 def bind(x, r, fill):
     return f_array([a + r * (b - a) for a, b in _pairs(f_list(x), fill)])
 
@@ -40,11 +34,10 @@ def count_entries(x, starts, shift, first, size, entries):
     return out
 
 
-def product_round(e, shift, a, b):
+def product_round(a, b):
     pairs = list(zip(_pairs(f_list(a), F.ZERO), _pairs(f_list(b), F.ZERO), strict=True))
-    weights = [F.ONE] * len(pairs) if e is None else [f_list(e)[i >> shift] for i in range(len(pairs))]
-    t0 = _sum(w * a0 * b0 for w, ((a0, _), (b0, _)) in zip(weights, pairs, strict=True))
-    tinf = _sum(w * (a1 - a0) * (b1 - b0) for w, ((a0, a1), (b0, b1)) in zip(weights, pairs, strict=True))
+    t0 = _sum(a0 * b0 for (a0, _), (b0, _) in pairs)
+    tinf = _sum((a1 - a0) * (b1 - b0) for (a0, a1), (b0, b1) in pairs)
     return t0, tinf
 
 

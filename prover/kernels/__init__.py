@@ -19,7 +19,7 @@ from .fold import dot_rows, fold_rows, outer, sum_outer
 from .grid import FormBinder, grid_sums, pair_sums
 from .matrix import combine_digits, fold_matrix, fold_matrix_f
 from .product import product_round
-from .tables import bind, eq_levels
+from .tables import bind
 from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, second_level
 from .tree import node_constants as node_constants
 
@@ -34,11 +34,9 @@ def warm_up() -> None:
     r, one = F(3, 5), F.ONE
     x = np.arange(128, dtype=np.uint64).reshape(2, 64)
     ints = np.arange(64, dtype=np.int32)
-    (e,) = eq_levels([r] * 5, 32)[-1:]
+    e = x[:, :32].copy()
     bind(x, r, one)
-    product_round(None, 0, x, x)
-    product_round(e, 0, x, x)
-    product_round(e, 2, x, x)
+    product_round(x, x)
     zero = np.zeros(1, np.int64)
     count_entries(ints, zero, zero, zero, zero + 64, 64)
     eq = x[:, :1].copy(), x[:, :2].copy()

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from numba import config, njit
 from zkcert.core.field import F, U64Array
 
 IntArray = npt.NDArray[Any]
-T, R = TypeVar("T"), TypeVar("R")
 
 THREADS = len(os.sched_getaffinity(0))
 MAX_GRAIN = 1 << 62  # tests lower it to cut small inputs too
@@ -127,15 +126,6 @@ def in_threads(task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -
     if THREADS == 1 or len(arguments) < 2:
         return [task(*args) for args in arguments]
     return list(pool().map(lambda args: task(*args), arguments))
-
-
-def parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """The values of `work`, which must not use the pool itself, on all items."""
-    pieces = 4 * THREADS
-    out: list[R] = [None] * len(items)  # type: ignore[list-item]
-    for k, part in enumerate(pool().map(lambda k: [work(item) for item in items[k::pieces]], range(pieces))):
-        out[k::pieces] = part
-    return out
 
 
 def sums(results: list[tuple[int, ...]]) -> list[F]:

@@ -1,45 +1,12 @@
-"""Multilinear tables: eq and binding a variable."""
+"""Binding a variable of multilinear tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from zkcert.core.field import F, U64Array, f_array, f_item
+from zkcert.core.field import F, U64Array, f_item
 
-from .arith import P, fold, kernel, lanes, mul, put, reduce, scalar, spread, sub
-
-
-@kernel
-def _eq_expand(tr, ti, rr, ri, out_r, out_i, start, stop):
-    xr, xi = tr[start:stop], ti[start:stop]
-    yr, yi = out_r[2 * start : 2 * stop], out_i[2 * start : 2 * stop]
-    for i in range(stop - start):
-        hr, hi = mul(xr[i], xi[i], rr, ri)
-        hr, hi = reduce(hr), reduce(hi)
-        yr[2 * i], yi[2 * i] = sub(xr[i], hr), sub(xi[i], hi)
-        yr[2 * i + 1], yi[2 * i + 1] = hr, hi
-
-
-def eq_levels(point: Sequence[F], length: int, skip_last: bool = False) -> list[U64Array]:
-    """Prefixes of the eq tables of all prefixes of a point of n coordinates.
-
-    Entry j, 0 <= j <= n, is eq_table(point[:j])[:, :ceil(length / 2^(n-j))]; skip_last leaves out j = n.
-    """
-    n = len(point)
-    if not 0 < length <= 1 << n:
-        raise ValueError("length must be in [1, 2^n]")
-    tables = [f_array([F.ONE])] if n or not skip_last else []
-    for j in range(1, n + (not skip_last)):
-        r, parent = point[j - 1], tables[-1]
-        size = -(-length >> (n - j))
-        table = np.empty((2, size), np.uint64)
-        spread(_eq_expand, size // 2, 1 << 16, *lanes(parent), *scalar(r), table[0], table[1])
-        if size % 2:
-            put(table, -1, f_item(parent, -1) * (1 - r))
-        tables.append(table)
-    return tables
+from .arith import P, fold, kernel, lanes, mul, put, reduce, scalar, spread
 
 
 @kernel
