@@ -43,7 +43,7 @@ Vectors = Mapping[str, U64]
 Phase = Callable[[str], AbstractContextManager[object]]
 
 ALPHA_GRIND = 16
-TREE_BITS = 26  # log2 of the most digits of one fraction tree
+TREE_BITS = 27  # log2 of the most digits of one fraction tree
 
 
 # ------------------------------------------------------------------------------------------------ functionals

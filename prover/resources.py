@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
+from circuits.ir import ceil_log2
 from circuits.layout import Layout
-from circuits.protocol import message_counts, split_axes
+from circuits.protocol import digit_trees, message_counts, split_axes
 from circuits.statement import certificate
 from zkcert.core import field as ff
 from zkcert.core.code import matrix_code, pad_code
@@ -45,7 +46,7 @@ WORK: dict[str, tuple[str, ...]] = {
 }
 """The sizes (fields of `Sizes`) that a phase's time grows with."""
 
-MEMORY: dict[str, tuple[str, ...]] = {name: ("entries",) for name in WORK}
+MEMORY: dict[str, tuple[str, ...]] = {name: ("entries",) for name in WORK} | {"range checks": ("entries", "tree")}
 """The sizes that a phase's peak memory grows with."""
 
 SHIPPED_RATES = Path(__file__).parent.parent / "zkcert" / "assets" / "rates.json"
@@ -61,6 +62,7 @@ class Sizes:
     """What a circuit comes to.
 
     digits, table_entries, entries  range-checked digits, entries of the range tables, entries of X
+    tree                            leaves of the largest tree of digits, padded
     columns                         columns of X
     multiplications                 of the network, the gradients and the weight updates, over all passes
     table_cells                     entries of all tables of the product sum-checks
@@ -76,6 +78,7 @@ class Sizes:
     digits: int
     table_entries: int
     entries: int
+    tree: int
     columns: int
     multiplications: int
     table_cells: int
@@ -111,6 +114,7 @@ def sizes_of(statement: Statement, model: Model) -> Sizes:
         digits=layout.digit_count,
         table_entries=layout.table_entries,
         entries=layout.data_end,
+        tree=1 << ceil_log2(max(count for _, count in digit_trees(layout))),
         columns=sum(p.size for place in layout.places.values() for p in place.positions),
         multiplications=multiplications,
         table_cells=table_cells,
