@@ -9,7 +9,8 @@ Pads, tails and masks may answer one set of challenges only. The state is theref
 attempt began (statement, beacon, hashes, parameters), to the digits, to the roots and to the source code: with all
 of them equal, what follows is equal byte for byte, however often it is resumed. Anything else is refused.
 
-The files are as secret as the data: readable by their owner only, and removed when the proof is written.
+The files are as secret as the data: readable by their owner only, and removed when the proof is written. Removed is not
+erased: what a file system keeps of deleted files is beyond a program's reach.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import base64
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -41,6 +43,7 @@ from zkcert.statement import Statement
 FORMAT = "zkcert-checkpoint-1"
 STATE, DIGITS, LEAVES, LOCK = "checkpoint.json", "digits.i32", "leaves.bin", "lock"
 CHUNK = 1 << 24
+_OURS = re.compile(r"lock|\.?(checkpoint\.json|digits\.i32|leaves\.bin)(\.[0-9a-f]{16}\.tmp)?")
 
 
 @dataclass
@@ -86,6 +89,7 @@ class Checkpoint(NoCheckpoint):
     def __init__(self, place: Path, statement: Statement, reveal_score: bool) -> None:
         """The statement with its beacon, before a score is revealed."""
         self.place = place
+        known = (place / LOCK).exists()
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -97,7 +101,7 @@ class Checkpoint(NoCheckpoint):
         self._binding = {
             "statement": statement.header().decode(),
             "reveal_score": reveal_score,
-            "code": code_digest(),
+            "code": CODE,
         }
         self.trace: Trace | None = None
         self.difference: float | None = None
@@ -106,8 +110,11 @@ class Checkpoint(NoCheckpoint):
         try:
             self._load()
         except BaseException:
-            self.close()
+            if not known:
+                (place / LOCK).unlink()
+            os.close(self._lock)
             raise
+        self._clear(".*.tmp")
 
     # -- the state file
 
@@ -140,7 +147,7 @@ class Checkpoint(NoCheckpoint):
 
     def _only_ours(self) -> None:
         """A directory with anything else in it is somebody's, and would not be cleared away."""
-        if other := sorted(p.name for p in self.place.iterdir() if p.name not in (LOCK, DIGITS, LEAVES)):
+        if other := sorted(p.name for p in self.place.iterdir() if not _OURS.fullmatch(p.name)):
             raise UnusableInput(f"{self.place} holds {other[0]}: give a new or an empty directory for the checkpoint")
 
     def _save(self) -> None:
@@ -240,7 +247,7 @@ class Checkpoint(NoCheckpoint):
         os.close(self._lock)
 
     def remove(self) -> None:
-        """Wipe the secret and remove the files, after the proof has been written."""
+        """Remove the files, after the proof has been written; the last copy of the secret is overwritten first."""
         state = self.place / STATE
         if state.exists():
             with open(state, "r+b") as file:
@@ -249,9 +256,11 @@ class Checkpoint(NoCheckpoint):
                 os.fsync(file.fileno())
         self._clear()
 
-    def _clear(self) -> None:
-        for name in (STATE, DIGITS, LEAVES, LOCK):
-            (self.place / name).unlink(missing_ok=True)
+    def _clear(self, pattern: str = "*") -> None:
+        """Remove the files of the pattern that are a checkpoint's, a killed process's half-written ones included."""
+        for path in self.place.glob(pattern) if self.place.exists() else ():
+            if _OURS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         if self.place.exists() and not any(self.place.iterdir()):
             self.place.rmdir()
 
@@ -272,6 +281,9 @@ def code_digest() -> str:
         content = path.read_bytes()
         h.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
     return h.hexdigest()
+
+
+CODE = code_digest()  # of the code that runs, not of what lies on the disk later
 
 
 def _digest(value: dict[str, Any]) -> str:

@@ -276,7 +276,7 @@ def test_other_configuration_dataset_or_disclosure_is_refused(interrupted):
 
 def test_other_code_is_refused(interrupted):
     with (
-        mock.patch("prover.checkpoint.code_digest", lambda: "other"),
+        mock.patch("prover.checkpoint.CODE", "other"),
         pytest.raises(UnusableInput, match="another version"),
     ):
         interrupted()
@@ -355,3 +355,35 @@ def test_refused_score_leaves_no_checkpoint(tiny, tmp_path):
     with pytest.raises(api.ZkcertError, match="tau"):
         api.prove(tiny.model, tiny.data, tmp_path / "proof.bin", tau="0.001", config=tiny.config, checkpoint=kept)
     assert not kept.exists()
+
+
+@pytest.mark.parametrize("name", [STATE, DIGITS, LEAVES])
+def test_half_written_files_of_a_killed_process_do_not_stay(interrupted, name, tmp_path):
+    """They hold the secret or the witness."""
+    for place in (interrupted.place, tmp_path / "new"):
+        place.mkdir(exist_ok=True)
+        left = place / f".{name}.0123456789abcdef.tmp"
+        left.write_bytes(b"half a secret")
+        with Checkpoint(place, certified().statement, False):
+            assert not left.exists()
+
+
+def test_files_of_others_survive_a_refusal(tmp_path):
+    for name in ("thesis.tex", LOCK, LEAVES):
+        (tmp_path / name).write_text("years of work")
+    with pytest.raises(UnusableInput, match=r"thesis\.tex"):
+        Checkpoint(tmp_path, certified().statement, False)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_secret_serves_one_statement():
+    """The same stored secret under another statement gives other pads."""
+    roots = []
+    for label in ("a", "b"):
+        kept, transcript = Kept(), toy_transcript()
+        kept.record(Attempt(bytes(32)))
+        transcript.absorb("statement", label.encode())
+        with pytest.raises(Interrupted), light_grinding():
+            prove_circuit(toy_layout(), toy_witness(), transcript, phase=stopping_after("constraints"), checkpoint=kept)
+        roots.append(kept.saved[-1].roots)
+    assert roots[0][:32] != roots[1][:32] and roots[0][32:] != roots[1][32:]
