@@ -122,7 +122,10 @@ class Certificate:
                 raise UnusableInput(f"layer {graph[i]['name']}: one branch is flattened, the other is not") from error
 
         def rectifier(relu: str, rest: Sequence[int], shape: Sequence[int]) -> Rectifier:
-            made = Rectifier(self.net, relu, shape, add_up(rest) if rest else None)
+            known = add_up(rest) if rest else None
+            if known is not None and known.shape != tuple(shape):
+                raise UnusableInput(f"layer {relu}: one branch is flattened, the other is not")
+            made = Rectifier(self.net, relu, shape, known)
             return self.net.rectifiers.setdefault(relu, made)
 
         for i, node in enumerate(graph):

@@ -52,6 +52,7 @@ WEIGHT = radix(B22, balanced(15))  # |w| < 2^36
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
 MAX_INPUT = 1 << 18  # values of one padded sample
 MAX_TABLE = 1 << 22  # entries of a public index table
+MAX_TABLES = 1 << 24  # of those of all layers
 MATMUL_TERMS = 1 << 11  # digits of at most 2^21 in magnitude: sums up to 2^53 are exact in float64
 
 
@@ -105,6 +106,7 @@ class Net:
     gradients: list[Gradient] = field(default_factory=list)
     outputs: dict[str, Callable[[Sequence[int]], Output]] = field(default_factory=dict)
     rectifiers: dict[str, Rectifier] = field(default_factory=dict)
+    table_entries: int = 0
 
     @property
     def passes(self) -> int:
@@ -129,6 +131,16 @@ class Net:
         if layer in self.outputs:
             return self.outputs[layer](shape)
         return Committed(self.activation(f"{layer}/{label}", shape))
+
+    def gather_table(
+        self, height: int, width: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
+    ) -> I64:
+        """See the function `gather_table`; raises UnusableInput also if all tables together are too large."""
+        index = gather_table(height, width, kernel, stride, pad)
+        self.table_entries += len(index) * max(index.shape[1], height * width)
+        if self.table_entries > MAX_TABLES:
+            raise UnusableInput("the windows of all layers together are too large to prove")
+        return index
 
     def over_passes(self, per: str) -> Source:
         """Source of an unrolled axis for the domain axis "pass"."""

@@ -32,6 +32,7 @@ from .witness import Witness
 U8 = NDArray[np.uint8]
 BYTE = unsigned(8)
 Q32_BYTES = 6
+MAX_CHANNELS = 1 << 10  # each is a constraint of its own
 
 
 class Samples:
@@ -62,6 +63,8 @@ class Samples:
         parts = [(self.bytes, sis.matrix(b"A", self.count)), (self.rho, sis.matrix(b"S", sis.RHO))]
         circuit.links.append(ModularLink("sample", parts, hashes))
 
+        if channels > MAX_CHANNELS:
+            raise UnusableInput(f"samples have {channels} channels, at most {MAX_CHANNELS}: use a spatial axis instead")
         step, batch = DomainAxis("step", t), net.batch_axis()
         padded = (height + 2 * pad) * (width + 2 * pad)
         s = DomainAxis("s", padded)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zipfile
 from dataclasses import replace
 from fractions import Fraction
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from circuits.ir import Circuit, DomainAxis, Same, Sum, Table, View, expr, produ
 from circuits.net import gather_table
 from tests.builders import Graph, tiny_mlp
 from tests.toys import certified
+from verifier.__main__ import main as verify_main
 from verifier.verify import Expectations, verify_proof, warnings
 from zkcert.config import ProbeConfig
 from zkcert.core import field as ff
@@ -20,8 +25,8 @@ from zkcert.core.code import SPARE_TAIL, pad_code
 from zkcert.core.container import ProofFile
 from zkcert.core.padcode import powers, query_points
 from zkcert.core.transcript import Transcript
-from zkcert.errors import ProofRejected, UnusableInput
-from zkcert.model import Model
+from zkcert.errors import ProofRejected, RangeOverflow, UnusableInput
+from zkcert.model import Model, input_affine
 from zkcert.statement import Statement
 
 
@@ -153,3 +158,82 @@ def test_operands_mixing_axes_are_refused() -> None:
 def test_tables_of_equal_name_and_other_content_differ() -> None:
     assert Table("t", np.zeros((1, 2), np.int64)) != Table("t", np.ones((1, 2), np.int64))
     assert Table("t", np.zeros((1, 2), np.int64)) == Table("t", np.zeros((1, 2), np.int64))
+
+
+INPUT = {"shape": [1, 3, 3], "pad": 0, "mean": [0.0], "std": [1.0]}
+
+
+def certificate_of(model: Model) -> Certificate:
+    plan = replace(
+        tiny_mlp().plan,
+        graph=model.graph,
+        input=model.input,
+        affine=input_affine(model.input, "u8"),
+        weights={name: model.quantized(name) for name in model.params},
+        classes=model.classes,
+        norms=model.norms,
+    )
+    return Certificate(plan)
+
+
+def filled(*shape: int) -> np.ndarray:
+    return np.full(shape, 0.1, np.float32)
+
+
+def test_a_flattened_and_a_spatial_branch_before_a_relu_are_refused() -> None:
+    graph = [
+        {"op": "conv2d", "name": "c", "weight": "c.w", "bias": None, "stride": [1, 1], "padding": [0, 0]},
+        {"op": "flatten", "name": "f"},
+        {"op": "linear", "name": "l", "weight": "l.w", "bias": None},
+        {"op": "add", "name": "a", "inputs": ["l", "f"]},
+        {"op": "relu", "name": "r"},
+        {"op": "linear", "name": "o", "weight": "o.w", "bias": None},
+    ]
+    model = Model(graph, INPUT, {"c.w": filled(2, 1, 2, 2), "l.w": filled(8, 8), "o.w": filled(2, 8)})
+    with pytest.raises(UnusableInput, match="flattened"):
+        certificate_of(model)
+
+
+def test_a_huge_mean_is_out_of_range() -> None:
+    norm = {"op": "batchnorm2d", "name": "b", "weight": "w", "bias": "bb", "mean": "m", "var": "v", "eps": 1e-5}
+    graph = [norm, {"op": "flatten", "name": "f"}, {"op": "linear", "name": "o", "weight": "o.w", "bias": None}]
+    params = {"w": filled(1), "bb": filled(1), "m": np.array([1.7e308]), "v": filled(1), "o.w": filled(2, 9)}
+    with pytest.raises(RangeOverflow, match="mean"):
+        Model(graph, INPUT, params)
+
+
+def test_the_stride_of_an_axis_of_length_one_is_ignored() -> None:
+    def text(s: str) -> bytes:
+        return b"X" + struct.pack("<I", len(s)) + s.encode()
+
+    storage = text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x01tQK\x00K\x01\x85"
+    stride = b"\x8a\x0a" + (1 << 70).to_bytes(10, "little") + b"\x85\x89"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((" + storage + stride + b"ccollections\nOrderedDict\n)RtR"
+    head = b"\x80\x02}(" + text("graph") + b"]" + text("input") + b"}" + text("state_dict")
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("m/data.pkl", head + b"}(" + text("w") + tensor + b"uu.")
+        archive.writestr("m/data/0", bytes(4))
+    with pytest.raises(UnusableInput, match="graph"):  # what is wrong is the empty graph
+        Model.parse(file.getvalue())
+
+
+def test_too_many_channels_or_windows_are_refused_before_anything_grows() -> None:
+    wide = {"shape": [2000, 1, 1], "pad": 0, "mean": [0.0] * 2000, "std": [1.0] * 2000}
+    head = [{"op": "flatten", "name": "f"}, {"op": "linear", "name": "o", "weight": "o.w", "bias": None}]
+    with pytest.raises(UnusableInput, match="2000 channels"):
+        certificate_of(Model(head, wide, {"o.w": filled(2, 2000)}))
+    convs = [
+        {"op": "conv2d", "name": f"c{i}", "weight": f"c{i}.w", "bias": None, "stride": [1, 1], "padding": [15, 15]}
+        for i in range(6)
+    ]
+    params = {f"c{i}.w": filled(1, 1, 31, 31) for i in range(6)} | {"o.w": filled(2, 64 * 64)}
+    large = {"shape": [1, 64, 64], "pad": 0, "mean": [0.0], "std": [1.0]}
+    with pytest.raises(UnusableInput, match="all layers together"):
+        certificate_of(Model([*convs, *head], large, params))
+
+
+def test_an_internal_error_is_no_verdict(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("verifier.__main__.verify_files", mock.Mock(side_effect=KeyError("defect")))
+    assert verify_main(["proof.bin", "model.pt", "--tau", "1"]) == 2
+    assert "internal error" in capsys.readouterr().err

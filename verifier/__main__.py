@@ -301,6 +301,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(failure_dict(error), indent=1))
         print(line, file=sys.stderr)
         return code
+    except Exception as error:  # a defect: not to be taken for a rejection
+        print(f"internal error, nothing was verified: {type(error).__name__}: {error}"[:500], file=sys.stderr)
+        return 2
     print(json.dumps(verdict.to_dict(), indent=1) if as_json else "\n".join(verdict.lines()))
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -445,8 +446,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, line = 130, "interrupted"
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's usage errors, whichever click it brings
-        if message is None:
-            raise
+        if message is None:  # a defect: not to be taken for a rejection
+            traceback.print_exc()
+            return 2
         code, line = failure(UnusableInput(f"{message().rstrip('.')} (see --help)"))
     err.print(line, style="bold red")
     return code

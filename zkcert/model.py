@@ -239,7 +239,7 @@ def _gather(tensors: dict[str, _Tensor], members: Mapping[str, bytes | memoryvie
         if size == 0 or last >= storage.count or len(raw) != storage.count * _SIZES[storage.dtype]:
             _damaged(f"tensor {name} does not fit its storage")
         flat = _floats(raw, storage.dtype)
-        strides = tuple(s * flat.itemsize for s in tensor.stride)
+        strides = tuple(s * flat.itemsize if n > 1 else 0 for n, s in zip(tensor.shape, tensor.stride, strict=True))
         view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides, writeable=False)
         arrays[name] = np.array(view, order="C")
     return arrays
@@ -637,11 +637,10 @@ def _norm(node: Mapping[str, Any], buffers: Mapping[str, np.ndarray]) -> tuple[l
     # floor(x + 1/2) = floor((floor(2 x) + 1) / 2), and 2 x = sqrt(2^66 / (var + eps))
     factors = [(math.isqrt(math.floor(Fraction(1 << 66) / v)) + 1) // 2 for v in variances]
     means = [math.floor(Fraction(float(v)) * (1 << 32) + half) for v in buffers[node["mean"]]]
-    largest = max(*factors, *map(abs, means)) / 2.0**32
-    if largest >= VALUE_LIMIT:
-        raise RangeOverflow(
-            f"layer {node['name']}", largest, VALUE_LIMIT, "its mean or 1 / sqrt(var + eps) is too large"
-        )
+    largest = max(*factors, *map(abs, means))
+    if largest >= int(VALUE_LIMIT) << 32:
+        shown = min(largest, 1 << 200) / 2.0**32
+        raise RangeOverflow(f"layer {node['name']}", shown, VALUE_LIMIT, "its mean or 1 / sqrt(var + eps) is too large")
     return factors, means
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import DomainAxis, Gather, Same, Source, Table
-from ..net import F64, I64, Net, gather_table, inverse_table
+from ..net import F64, I64, Net, inverse_table
 from ..value import Ints, Value
 from ..workers import by_rows
 from .affine import Affine
@@ -23,7 +23,7 @@ class Conv2d(Affine):
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         channels, height, width = shape
         kernel, stride, pad = node["kernel"], node["stride"], node["padding"]
-        index = gather_table(height, width, kernel, stride, pad)
+        index = net.gather_table(height, width, kernel, stride, pad)
         self.table = Table(f"{node['name']}/in", index)
         self.inverse = Table(f"{node['name']}/out", inverse_table(index, height * width))
         out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), pad, kernel, stride, strict=True)]

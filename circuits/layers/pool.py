@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..ir import DomainAxis, Form, Same, Source, Table
-from ..net import Net, gather_table, inverse_table
+from ..net import Net, inverse_table
 from ..value import Value
 from .base import Layer
 
@@ -15,7 +15,7 @@ class Pool(Layer):
         channels, height, width = shape
         kernel, stride = node["kernel"], node["stride"]
         self.name, self.x, self.net = node["name"], x, net
-        self.index = gather_table(height, width, kernel, stride, (0, 0))
+        self.index = net.gather_table(height, width, kernel, stride, (0, 0))
         self.back = inverse_table(self.index, height * width)
         self.windows = Table(f"{self.name}/in", self.index)
         self.inverse = Table(f"{self.name}/out", self.back)
