@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.channel import Blind, Node, Tape
-from circuits.protocol import Oracle
+from circuits.claims import Oracle
 from zkcert.core.field import F, f_list, f_mul
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.errors import ProofRejected, UnusableInput
@@ -139,7 +139,7 @@ class ProverChannel:
 
 
 class Resumed:
-    """Implements `circuits.protocol.Oracle`: blind while the channel replays, then the oracle that `live` makes."""
+    """Implements `circuits.claims.Oracle`: blind while the channel replays, then the oracle that `live` makes."""
 
     def __init__(self, channel: ProverChannel, live: Callable[[], Oracle]) -> None:
         self._channel, self._make = channel, live

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.channel import Channel
+from circuits.claims import Claim, ProductJob
 from circuits.layout import Layout
-from circuits.protocol import Claim, ProductJob
 from circuits.witness import Witness
 from zkcert.core.code import MatrixCode
 from zkcert.core.field import F
@@ -26,7 +26,7 @@ U64 = NDArray[np.uint64]
 
 
 class ProverOracle:
-    """Implements `circuits.protocol.Oracle` over a witness and the committed vector X."""
+    """Implements `circuits.claims.Oracle` over a witness and the committed vector X."""
 
     def __init__(
         self,

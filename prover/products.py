@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.protocol import ProductJob
+from circuits.claims import ProductJob
 from circuits.witness import Witness
 from zkcert.core import field as ff
 from zkcert.core.field import F

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
+from circuits.identities import split_axes
 from circuits.ir import ceil_log2
 from circuits.layout import Layout
-from circuits.protocol import digit_trees, message_counts, split_axes
+from circuits.lookups import digit_trees
+from circuits.protocol import message_counts
 from circuits.statement import certificate
 from zkcert.core import field as ff
 from zkcert.core.code import matrix_code, pad_code

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.claims import Functional, ProductJob
 from circuits.ir import DomainAxis, Form, Gather, Map, Same, Sum, View
-from circuits.protocol import Functional, ProductJob
 from circuits.witness import Witness
 from zkcert.core import field as ff
 from zkcert.core.field import F

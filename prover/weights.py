@@ -13,9 +13,10 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.batching import block_vectors
+from circuits.claims import Claim, Span, Term
 from circuits.ir import Tensor
 from circuits.layout import Block, Layout, eq_at
-from circuits.protocol import Claim, Span, Term, block_vectors
 from zkcert.core import field as ff
 from zkcert.core.field import F
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from circuits.batching import run_sums, weight_at
+from circuits.claims import Claim, Functional, Span, Term
 from circuits.ir import Circuit, Digit, balanced, ceil_log2, unsigned
 from circuits.layout import Layout
-from circuits.protocol import Claim, Functional, Span, Term, run_sums, weight_at
 from prover import batch, weights
 from prover.batch import Batch, Entries
 from tests.toys import random_f_array, random_fs

@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits import protocol
+from circuits import lookups
 from circuits.channel import Blind, Tape
 from circuits.protocol import run
 from prover.channel import Pads, ProverChannel
@@ -729,7 +729,7 @@ def test_codeword_positions_hold_no_pad():
 @pytest.mark.parametrize("bits", [26, 8])
 def test_root_fractions_of_the_range_trees_are_never_sent(bits, monkeypatch):
     """Neither they nor their partial sums, with one tree of digits and with several."""
-    monkeypatch.setattr(protocol, "TREE_BITS", bits)
+    monkeypatch.setattr(lookups, "TREE_BITS", bits)
     seen = []
 
     def noting(original):
@@ -745,7 +745,7 @@ def test_root_fractions_of_the_range_trees_are_never_sent(bits, monkeypatch):
         mock.patch.object(ProverOracle, "table_tree", noting(ProverOracle.table_tree)),
     ):
         proof = prove_toy()
-    assert len(seen) == len(protocol.digit_trees(toy_layout())) + 1
+    assert len(seen) == len(lookups.digit_trees(toy_layout())) + 1
     secret, (p, q) = set(), seen[0]
     for top, bottom in seen[1:]:
         secret |= {p, q, top, bottom, p / q, top / bottom, p * bottom, top * q, q * bottom}

@@ -15,11 +15,12 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits import protocol
+from circuits import lookups
 from circuits.compile import Certificate, Trace
 from circuits.head import exponential, logarithm, score, softmax
 from circuits.head.score import SCALED_LOSS_LIMBS, Score, StepSize
 from circuits.head.softmax import Softmax
+from circuits.identities import constraint_claims
 from circuits.ir import (
     BIT,
     Circuit,
@@ -36,7 +37,6 @@ from circuits.layers.maxpool2d import MaxPool2d
 from circuits.layers.relu import Rectifier, ReLU
 from circuits.layout import Layout
 from circuits.probe import Parameter
-from circuits.protocol import constraint_claims
 from circuits.witness import Witness
 from prover import argument, commit, trees
 from prover.argument import prove_circuit
@@ -910,8 +910,8 @@ def test_forged_root_fractions_are_caught_by_their_tree(lie, name):
 
 @pytest.fixture
 def many_trees(monkeypatch):
-    monkeypatch.setattr(protocol, "TREE_BITS", 6)
-    assert len(protocol.digit_trees(toy_layout())) > 3
+    monkeypatch.setattr(lookups, "TREE_BITS", 6)
+    assert len(lookups.digit_trees(toy_layout())) > 3
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -919,11 +919,11 @@ def many_trees(monkeypatch):
 def test_a_wrong_root_of_one_of_several_trees_is_caught_by_that_tree(which, strict, many_trees):
     """A digit is out of range, and the root of one tree makes up for it."""
     w, _ = out_of_range()
-    starts = [start for start, _ in protocol.digit_trees(toy_layout())]
+    starts = [start for start, _ in lookups.digit_trees(toy_layout())]
     digit_tree, table_tree = ProverOracle.digit_tree, ProverOracle.table_tree
 
     def missing(self, alpha):
-        trees = [digit_tree(self, alpha, *block) for block in protocol.digit_trees(self.layout)]
+        trees = [digit_tree(self, alpha, *block) for block in lookups.digit_trees(self.layout)]
         return sum((t.root()[0] / t.root()[1] for t in (*trees, table_tree(self, alpha))), F.ZERO)
 
     def digits(self, alpha, start, count):

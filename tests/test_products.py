@@ -9,6 +9,8 @@ import pytest
 
 import prover.products
 from circuits.channel import Blind
+from circuits.claims import ProductJob
+from circuits.identities import constraint_claims, group_pairs, primitive
 from circuits.ir import (
     Circuit,
     Constraint,
@@ -26,7 +28,6 @@ from circuits.ir import (
     unsigned,
 )
 from circuits.layout import Layout
-from circuits.protocol import ProductJob, constraint_claims, group_pairs, primitive
 from circuits.witness import Witness
 from prover.kernels import arith
 from prover.products import Members, Products

@@ -12,27 +12,16 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from circuits import protocol
+from circuits import lookups
+from circuits.batching import span_at, weight_at
 from circuits.channel import Blind, PadForm, Tape
+from circuits.claims import Claim, Functional, ProductJob, Span, Term
 from circuits.compile import Certificate
+from circuits.identities import product_sumcheck
 from circuits.ir import ONCE, Circuit, Digit, DomainAxis, Range, Same, View, ceil_log2, product, unsigned
 from circuits.layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
-from circuits.protocol import (
-    Claim,
-    FractionSum,
-    Functional,
-    ProductJob,
-    Span,
-    Term,
-    digit_trees,
-    fraction_layer,
-    message_counts,
-    product_sumcheck,
-    run,
-    span_at,
-    unit_leaves,
-    weight_at,
-)
+from circuits.lookups import FractionSum, digit_trees, fraction_layer, unit_leaves
+from circuits.protocol import message_counts, run
 from circuits.witness import Witness
 from prover import trees
 from prover.argument import prove_circuit
@@ -349,7 +338,7 @@ def test_the_sum_of_hidden_fractions_is_proved(count):
 @pytest.mark.parametrize("bits", range(9))
 def test_blocks_of_any_size_are_proved(bits, monkeypatch):
     """Many trees, a last one that is not full (one digit with blocks of one), and a single tree."""
-    monkeypatch.setattr(protocol, "TREE_BITS", bits)
+    monkeypatch.setattr(lookups, "TREE_BITS", bits)
     layout = toy_layout()
     blocks = digit_trees(layout)
     assert sum(count for _, count in blocks) == layout.digit_count and (len(blocks) > 1) == (bits < 8)

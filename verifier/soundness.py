@@ -11,7 +11,8 @@ from math import log2
 
 from circuits.ir import ceil_log2
 from circuits.layout import Layout
-from circuits.protocol import ALPHA_GRIND, digit_trees, message_counts
+from circuits.lookups import ALPHA_GRIND, digit_trees
+from circuits.protocol import message_counts
 from zkcert.core.code import PAD_INVERSE_RATE_BITS, PROXIMITY_GRIND, QUERY_GRIND, matrix_code, pad_code
 from zkcert.core.field import P
 from zkcert.core.padcode import PAD_GRIND

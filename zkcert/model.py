@@ -402,8 +402,8 @@ def _check_node(node: object, position: int) -> dict[str, Any]:
 
 
 def _check_eps(value: object, what: str) -> float:
-    if type(value) in (int, float) and 2.0**-40 <= value <= 1:  # type: ignore[operator]
-        return float(value)  # type: ignore[arg-type]
+    if isinstance(value, int | float) and not isinstance(value, bool) and 2.0**-40 <= value <= 1:
+        return float(value)
     raise UnusableInput(f"{what} must lie between 2^-40 and 1")
 
 

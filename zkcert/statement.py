@@ -17,7 +17,7 @@ from zkcert.data import DatasetRoot, Schema, replacing
 from zkcert.errors import UnusableInput
 from zkcert.model import Model
 
-VERSION = "zkcert-1"
+VERSION = "zkcert-2"
 ANNOUNCEMENT_FORMAT = "zkcert-announcement-1"
 MAX_BEACON_BYTES = 128
 MAX_TAU = 128

@@ -12,7 +12,7 @@ from zkcert.errors import MalformedProof
 from .field import P
 from .proof import Reader, section
 
-MAGIC = b"zkcert proof 1\n\0"
+MAGIC = b"zkcert proof 2\n\0"
 HEADER_LIMIT = 1 << 16
 HASHES_LIMIT = 1 << 30
 MULTIPROOF_LIMIT = 1 << 28
