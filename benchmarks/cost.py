@@ -26,6 +26,7 @@ from benchmarks.plots import save_figure
 from zkcert.config import ProbeConfig
 from zkcert.data import load_dataset
 from zkcert.errors import UnusableInput
+from zkcert.zoo import CIFAR10_INPUT, LENET5_INPUT
 
 CONFIG = ProbeConfig(steps=5, batch_size=8)
 TAU = "100"  # far above the score, which the benchmark is not about
@@ -57,17 +58,12 @@ class Subject:
     paper: Paper | None = None
 
 
-def _cifar() -> dict[str, Any]:
-    return {"shape": [3, 32, 32], "pad": 0, "mean": [0.4914, 0.4822, 0.4465], "std": [0.2470, 0.2435, 0.2616]}
-
-
-_FASHION = {"shape": [1, 28, 28], "pad": 2, "mean": [0.2860], "std": [0.3530]}
 SUBJECTS = {
-    "lenet": Subject("LeNet-5", "lenet5", _FASHION, Paper(23.63, 9.85, 26_016, 471.64)),
-    "alexnet": Subject("AlexNet", "alexnet", _cifar(), Paper(55.43, 11.59, 63_830, 579.72)),
-    "vgg11": Subject("VGG-11", "vgg11", _cifar(), Paper(88.87, 15.28, 118_671, 751.59)),
-    "resnet18": Subject("ResNet-18", "resnet18", _cifar()),
-    "vgg16bn": Subject("VGG-16 with batch-norm", "vgg16_bn", _cifar()),
+    "lenet": Subject("LeNet-5", "lenet5", LENET5_INPUT, Paper(23.63, 9.85, 26_016, 471.64)),
+    "alexnet": Subject("AlexNet", "alexnet", CIFAR10_INPUT, Paper(55.43, 11.59, 63_830, 579.72)),
+    "vgg11": Subject("VGG-11", "vgg11", CIFAR10_INPUT, Paper(88.87, 15.28, 118_671, 751.59)),
+    "resnet18": Subject("ResNet-18", "resnet18", CIFAR10_INPUT),
+    "vgg16bn": Subject("VGG-16 with batch-norm", "vgg16_bn", CIFAR10_INPUT),
 }
 
 
