@@ -958,6 +958,43 @@ def test_a_wrong_factor_in_the_chain_of_roots_is_caught(place, strict, many_tree
 
 
 @pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_factor_of_the_last_sum_that_makes_it_vanish_is_caught(place, strict, many_trees):
+    """P q + p Q = 0 with another P, or another Q, than that of the digits' sum: a digit is out of range."""
+    w, _ = out_of_range()
+    original = ProverChannel.send_pairs
+
+    def send_pairs(self, label, pairs, count):
+        if label == "roots" and count == 2:
+            (top, q), (p, bottom) = pairs
+            pairs = [(-(p * bottom) / q, q), (p, bottom)] if place == 0 else [(top, q), (p, -(top * q) / p)]
+        return original(self, label, pairs, count)
+
+    check = toy_verdict(mock.patch.object(ProverChannel, "send_pairs", send_pairs), strict=strict, witness=w)
+    assert check == ("range-check/roots" if strict else "hidden-equations")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_wrong_root_of_a_tree_of_one_digit_is_caught(strict, monkeypatch):
+    """Its numerator makes up for a digit that is out of range."""
+    monkeypatch.setattr(lookups, "TREE_BITS", 0)
+    w, _ = out_of_range()
+    digit_tree, table_tree, rest = ProverOracle.digit_tree, ProverOracle.table_tree, []
+
+    def digits(self, alpha, start, count):
+        tree = digit_tree(self, alpha, start, count)
+        if not rest:
+            trees = [digit_tree(self, alpha, *block) for block in lookups.digit_trees(self.layout)]
+            rest.append(sum((t.root()[0] / t.root()[1] for t in (*trees, table_tree(self, alpha))), F.ZERO))
+            p, q = tree.root()
+            tree.root = lambda: (p - rest[0] * q, q)
+        return tree
+
+    check = toy_verdict(mock.patch.object(ProverOracle, "digit_tree", digits), strict=strict, witness=w)
+    assert check == ("range-check/digits" if strict else "hidden-equations")
+
+
+@pytest.mark.parametrize("strict", [True, False])
 def test_roots_that_do_not_add_up_are_caught_by_the_last_of_them(strict, many_trees):
     w, _ = out_of_range()
     assert toy_verdict(strict=strict, witness=w) == ("range-check/roots" if strict else "hidden-equations")
