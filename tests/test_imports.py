@@ -69,13 +69,13 @@ def test_zkcert_below_its_interface_knows_neither_circuits_nor_prover_nor_verifi
 def test_circuits_and_verifier_use_only_the_light_part_of_zkcert():
     for package in ("circuits", "verifier"):
         for name, path in modules(package):
-            barred = {"zkcert.api", "zkcert.cli", "zkcert.metric", "zkcert.convert", "zkcert.zoo"}
-            assert not imported(name, path) & barred, name
+            barred = ("zkcert.api", "zkcert.cli", "zkcert.metric", "zkcert.convert", "zkcert.zoo")
+            assert not any(m.startswith(barred) for m in imported(name, path)), name
 
 
 def test_torch_is_imported_at_top_level_only_by_the_modules_that_say_so():
     users = {name for name, path in modules("zkcert") if "torch" in foreign(imported(name, path, lazy=False))}
-    assert users == {"zkcert.convert", "zkcert.metric", "zkcert.zoo"}
+    assert {name for name in users if not name.startswith("zkcert.metric.")} == {"zkcert.convert", "zkcert.zoo"}
 
 
 def loaded_after(statement: str) -> set[str]:

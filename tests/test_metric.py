@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from zkcert.config import ProbeConfig
 from zkcert.convert import from_module, to_module
 from zkcert.errors import UnusableInput
-from zkcert.metric import directional_sharpness
+from zkcert.metric import STEP_FUNCTIONS, Network, Probe, directional_sharpness, trajectory
+from zkcert.metric.perturbation import norm, perturbation, scales
 from zkcert.model import Model, input_values
 from zkcert.zoo import LENET5_INPUT, fashion_mnist_small, lenet5, mlp, train
 
@@ -201,3 +203,124 @@ def test_wrong_shapes_types_and_labels_are_refused():
     ]:
         with pytest.raises(UnusableInput):
             directional_sharpness(model, bad_x, bad_y, config)
+
+
+# ----------------------------------------------------------------------------------- per-step functions
+
+
+def davda54_epsilon(module, rho, adaptive):
+    """The perturbation as the usual SAM optimiser for PyTorch computes it from gradients in place."""
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    norm = torch.norm(torch.stack([((p.abs() if adaptive else 1.0) * p.grad).norm(p=2) for p in parameters]), p=2)
+    return [(p**2 if adaptive else 1.0) * p.grad * (rho / (norm + 1e-12)) for p in parameters]
+
+
+def samsung_epsilon(module, rho, eta):
+    """The perturbation as the authors of ASAM compute it: tensors called weight are scaled, others are not."""
+    named, squares = [(n, p, p.grad.clone()) for n, p in module.named_parameters()], 0.0
+    for name, p, grad in named:
+        if "weight" in name:
+            grad *= p.abs() + eta
+        squares += float((grad**2).sum())
+    for name, p, grad in named:
+        if "weight" in name:
+            grad *= p.abs() + eta
+        grad *= rho / math.sqrt(squares)
+    return [grad for _, _, grad in named]
+
+
+@pytest.mark.parametrize("variant", STEP_FUNCTIONS)
+def test_epsilon_of_every_step_function_equals_an_independent_implementation(variant):
+    module = lenet5().double()
+    x, y = torch.randn(8, 1, 32, 32, dtype=torch.float64), torch.arange(8) % 10
+    torch.nn.functional.cross_entropy(module(x), y).backward()
+    with torch.no_grad():
+        wanted = (
+            samsung_epsilon(module, 0.3, 0.01)
+            if variant == "asam-samsung"
+            else davda54_epsilon(module, 0.3, variant == "asam-all")
+        )
+    network = Network.of_module(module)
+    _, gradient = network.gradient(network.weights, x, y)
+    t = scales(variant, network.names, network.weights, 0.01)
+    sharpness, found = perturbation(t, gradient, 0.3)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-15)
+    # s is the first-order gain <g, e>, and e has length rho in the metric of T_w
+    assert sharpness == pytest.approx(sum(float((g * e).sum()) for g, e in zip(gradient, found, strict=True)))
+    assert norm([e / s for e, s in zip(found, t, strict=True) if s.all()]) == pytest.approx(0.3)
+
+
+def test_unknown_step_function_and_bad_probes_are_refused():
+    with pytest.raises(UnusableInput, match="per-step function"):
+        scales("asam", ["w"], [torch.ones(1)])
+    for bad in ({"steps": 0}, {"rho": 0}, {"variant": "x"}, {"statistic": "x"}, {"batch_norm": "x"}, {"eta": "-1"}):
+        with pytest.raises(UnusableInput):
+            Probe(**bad)
+
+
+def test_probe_round_trips_and_knows_what_can_be_proved():
+    probe = Probe(steps=5, batch_size=8, rho="0.1", variant="sam")
+    assert Probe.from_dict(probe.to_dict()) == probe == Probe.of_config(probe.to_config())
+    for field, value in {"variant": "asam-samsung", "statistic": "cv-sharpness", "batch_norm": "train"}.items():
+        with pytest.raises(UnusableInput, match="cannot be proved"):
+            Probe(**{field: value}).to_config()
+    with pytest.raises(UnusableInput, match="exactly the keys"):
+        Probe.from_dict({**probe.to_dict(), "more": 1})
+
+
+def test_statistics_of_a_trajectory():
+    module = mlp(16, [12], 5).double()
+    x, y = torch.randn(4, 3, 1, 4, 4, dtype=torch.float64), torch.randint(0, 5, (4, 3))
+    found = trajectory(Network.of_module(module), x, y, Probe(steps=4, batch_size=3, statistic="std-sharpness"))
+    assert found.score == found.statistic("std-sharpness") == float(np.std(found.sharpness))
+    assert found.statistic("std-log-ratio") == float(np.std(found.log_ratio))
+    assert found.statistic("cv-sharpness") == pytest.approx(np.std(found.sharpness) / np.mean(found.sharpness))
+
+
+# ---------------------------------------------------------------------------------------- networks
+
+
+def test_batch_norm_modes_and_unchanged_modules():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(12, 4)
+    ).double()
+    module[1].running_mean.uniform_()
+    module[1].running_var.uniform_(0.5, 2.0)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    x, y = torch.randn(6, 1, 4, 4, dtype=torch.float64), torch.randint(0, 4, (6,))
+    for mode in ("eval", "train"):
+        module.train(mode == "train")
+        wanted = torch.nn.functional.cross_entropy(copy.deepcopy(module)(x), y).detach()
+        of_module = Network.of_module(module, batch_norm=mode)
+        assert float(of_module.loss(of_module.weights, x, y)) == pytest.approx(float(wanted), rel=1e-12)
+        again = float(of_module.loss(of_module.weights, x, y))
+        assert again == pytest.approx(float(wanted), rel=1e-12)  # running statistics did not move
+        model = from_module(module, input=SMALL_INPUT)
+        of_model = Network.of_model(model, batch_norm=mode)
+        assert float(of_model.loss(of_model.weights, x, y)) == pytest.approx(float(wanted), rel=1e-6)
+    after = module.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(UnusableInput, match="batch_norm"):
+        Network.of_module(module, batch_norm="test")
+
+
+def test_dropout_is_off_and_losses_are_per_label():
+    module = torch.nn.Sequential(torch.nn.Dropout(0.9), torch.nn.Linear(3, 7)).double().train()
+    network = Network.of_module(module)
+    x, y = torch.randn(2, 5, 3, dtype=torch.float64), torch.randint(0, 7, (2, 5))  # [n, positions, features]
+    losses = network.losses(network.weights, x, y)
+    wanted = -torch.log_softmax(module[1](x), -1).gather(2, y[..., None]).flatten().detach()
+    torch.testing.assert_close(losses, wanted)
+    assert float(network.loss(network.weights, x, y)) == pytest.approx(float(wanted.mean()))
+
+
+def test_a_model_file_and_its_module_have_the_same_trajectory():
+    module = quantise(mlp(16, [12], 5).double())
+    model = from_module(module, input=SMALL_INPUT)
+    config = ProbeConfig(steps=5, batch_size=4, lr="0.5")
+    x, y = small_batches(config)
+    inputs = torch.tensor(input_values(model.input, x))
+    found = trajectory(Network.of_module(module), inputs, torch.tensor(y), Probe.of_config(config))
+    np.testing.assert_allclose(found.log_ratio, directional_sharpness(model, x, y, config).log_ratio, rtol=1e-10)

@@ -133,8 +133,13 @@ class GraphModule(nn.Module):
         return run_graph(self.graph, {**dict(zip(self.names, self.weights, strict=True)), **self.statistics}, x)
 
 
-def run_graph(graph: Sequence[Mapping[str, Any]], params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Logits [batch, classes] of the graph with the given tensors, in the dtype of its arguments."""
+def run_graph(
+    graph: Sequence[Mapping[str, Any]], params: Mapping[str, Tensor], x: Tensor, *, batch_statistics: bool = False
+) -> Tensor:
+    """Logits [batch, classes] of the graph with the given tensors, in the dtype of its arguments.
+
+    batch_statistics: batch-norm divides by the statistics of this batch instead of the running ones.
+    """
     values = {SAMPLES: x}
     for node in graph:
         if "inputs" in node:
@@ -147,7 +152,8 @@ def run_graph(graph: Sequence[Mapping[str, Any]], params: Mapping[str, Tensor], 
                 x = F.linear(x, params[node["weight"]], None if node["bias"] is None else params[node["bias"]])
             case "batchnorm2d":
                 mean, var, weight, bias = (params[node[key]] for key in ("mean", "var", "weight", "bias"))
-                x = F.batch_norm(x, mean, var, weight, bias, training=False, eps=node["eps"])
+                running = (None, None) if batch_statistics else (mean, var)
+                x = F.batch_norm(x, *running, weight, bias, training=batch_statistics, eps=node["eps"])
             case "relu":
                 x = F.relu(x)
             case "maxpool2d":
