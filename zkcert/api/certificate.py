@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.files import File, expecting_samples, load_model, load_root
+from zkcert.calibration import read_threshold
 from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
 from zkcert.data import DatasetRoot, Schema
 from zkcert.data import commit as commit_dataset
 from zkcert.errors import MalformedProof, UnusableInput
 from zkcert.files import ANNOUNCEMENT, PROOF, expecting
-from zkcert.statement import MAX_TAU, Statement, check_tau, load_announcement, save_announcement
+from zkcert.statement import MAX_TAU, Statement, load_announcement, save_announcement
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -109,13 +110,15 @@ def announce(
     """Fix circuit, weights, dataset, configuration and threshold, so that a beacon can be drawn afterwards.
 
     The beacon decides which samples are drawn. Whoever knows it before the model is fixed can try tiny changes of
-    the model until good samples come up; therefore announce first. Statements without a circuit are refused here.
+    the model until good samples come up; therefore announce first. tau is a number, or a calibration.json, whose
+    configuration is then announced (`config`, if given, must be the same). Statements without a circuit are refused here.
     Another file of that name is replaced only with `force`: its digest may have been published.
     """
     from circuits.statement import certificate
 
+    threshold, config = read_threshold(tau, config)
     loaded, root = load_model(model), load_root(data_root)
-    statement = Statement.of(loaded, root, config or ProbeConfig(), check_tau(tau))
+    statement = Statement.of(loaded, root, config or ProbeConfig(), threshold)
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
     if not force and Path(out).exists() and not _announces(out, statement):

@@ -15,11 +15,12 @@ import numpy as np
 from zkcert.api.certificate import announced
 from zkcert.api.files import File, batches, check_device, load_model, needs_extras, open_dataset
 from zkcert.api.phases import Phases, PhaseTime, Progress
+from zkcert.calibration import read_threshold
 from zkcert.config import ProbeConfig
 from zkcert.data import DatasetRoot, replacing
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.model import Model
-from zkcert.statement import Statement, check_tau, parse_beacon
+from zkcert.statement import Statement, parse_beacon
 
 if TYPE_CHECKING:
     from circuits.compile import Trace
@@ -94,6 +95,7 @@ def prove(
     """Prove that the model's directional sharpness is at most tau on the samples the beacon draws; write `out`.
 
     data          a data.zkd file of `commit`.
+    tau           a number, or a calibration.json, which fixes the configuration as well.
     announcement  the announce.json of `announce`; what else is given must agree with it.
     beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
     device        of the float64 reference, "cpu" or "cuda".
@@ -171,11 +173,15 @@ def _statement(
     model: Model, root: DatasetRoot, tau: object, config: ProbeConfig | None, announced: Statement | None
 ) -> Statement:
     """The statement without its beacon; what is given must agree with the announcement, if there is one."""
+    if tau is not None:
+        threshold, config = read_threshold(tau, config)
+    elif announced is not None:
+        threshold = announced.tau
+    else:
+        raise UnusableInput("a threshold is needed: --tau, or an --announcement that holds one")
     if announced is None:
-        if tau is None:
-            raise UnusableInput("a threshold is needed: --tau, or an --announcement that holds one")
-        return Statement.of(model, root, config or ProbeConfig(), check_tau(tau))
-    statement = Statement.of(model, root, config or announced.config, announced.tau if tau is None else check_tau(tau))
+        return Statement.of(model, root, config or ProbeConfig(), threshold)
+    statement = Statement.of(model, root, config or announced.config, threshold)
     for field, name in (
         ("circuit_digest", "the model's layers"),
         ("weights_digest", "the model's weights"),

@@ -13,9 +13,22 @@ from zkcert import api
 from zkcert.cli.application import app
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, warn
 from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFile, with_options
+from zkcert.calibration import read_tau
 from zkcert.config import ProbeConfig
 from zkcert.errors import ZkcertError
 from zkcert.progress import duration
+
+CALIBRATED = "or a calibration.json, which also fixes the configuration."
+
+
+def _config(given: Given, tau: str | None, announcement: str | None = None) -> ProbeConfig | None:
+    """The options that were typed, in the configuration that holds without them; None if none was."""
+    if not given:
+        return None
+    calibration = None if tau is None else read_tau(tau)[1]
+    if calibration is not None:
+        return replace(calibration.config(), **given)
+    return replace(ProbeConfig() if announcement is None else api.announced(announcement).config, **given)
 
 
 @app.command()
@@ -63,13 +76,13 @@ def announce(
     *,
     model: ModelFile,
     data_root: Annotated[str, typer.Argument(metavar="DATA.ROOT", help="The public file of the commitment.")],
-    tau: Annotated[str, typer.Option(help="The threshold that will be proved.")],
+    tau: Annotated[str, typer.Option(help=f"The threshold that will be proved; {CALIBRATED}")],
     file: Annotated[str, typer.Option("--out", "-o", help="The announcement.")] = "announce.json",
     given: Given,
     force: Annotated[bool, typer.Option("--force", help="Replace another announcement of that name.")] = False,
 ) -> None:
     """Fix everything but the beacon and print the digest to publish."""
-    result = api.announce(model, data_root, file, tau=tau, config=ProbeConfig(**given), force=force)
+    result = api.announce(model, data_root, file, tau=tau, config=_config(given, tau), force=force)
     out.print(f"digest  {result.digest.hex()}")
     out.print(f"file    {result.path}")
     err.print("Publish the digest first; only then let the verifier, or public randomness, give the beacon.")
@@ -118,7 +131,9 @@ def prove(
     *,
     model: ModelFile,
     data: Annotated[str, typer.Argument(metavar="DATA.ZKD", help="The secret file of the commitment.")],
-    tau: Annotated[str | None, typer.Option(help="The threshold; needed without an announcement.")] = None,
+    tau: Annotated[
+        str | None, typer.Option(help=f"The threshold; {CALIBRATED} Needed without an announcement.")
+    ] = None,
     file: Annotated[str, typer.Option("--out", "-o", help="The proof.")] = "proof.bin",
     announcement: Annotated[
         str | None, typer.Option(metavar="FILE", help="announce.json; other options must agree with it.")
@@ -144,9 +159,7 @@ def prove(
 
     Nothing is written unless the proof holds; exit code 1 if the score is above tau.
     """
-    config = None
-    if given or announcement is None:
-        config = replace(ProbeConfig() if announcement is None else api.announced(announcement).config, **given)
+    config = _config(given, tau, announcement)
     if beacon is None:
         warn("no --beacon: verifiers will be told that you could have tried many seeds.")
     elif announcement is None:
@@ -194,7 +207,7 @@ def _summary(result: api.ProofResult) -> None:
 def verify(
     proof: ProofFile,
     model: ModelFile,
-    tau: Annotated[str, typer.Option(help="Accept only if the proven threshold is at most this.")],
+    tau: Annotated[str, typer.Option(help=f"Accept only if the proven threshold is at most this; {CALIBRATED}")],
     data_root: Annotated[
         str | None, typer.Option(metavar="FILE|HEX", help="data.root, or its root: the dataset insisted on.")
     ] = None,
