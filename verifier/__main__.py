@@ -207,9 +207,9 @@ def verify_files(
     """Accept a proof file, or raise ProofRejected or MalformedProof; UnusableInput for the verifier's own input.
 
     The proven threshold must be at most `tau`: a number, or a calibration.json, which then fixes the configuration of
-    the probe as well (`config`, if given, must be the same). `data_root` is a data.root file or the 64 hexadecimal digits of a
-    root, `announcement` an announce.json or its digest, `beacon` hexadecimal; None leaves the point open, and the
-    verdict's warnings say what that means.
+    the probe as well (`config`, if given, must be the same). `data_root` is a data.root file or the 64 hexadecimal
+    digits of a root, `announcement` an announce.json or its digest, `beacon` hexadecimal; None leaves the point open,
+    and the verdict's warnings say what that means.
     """
     root = None if data_root is None else _digest(data_root) or load_root(data_root)
     announced = None

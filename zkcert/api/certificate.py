@@ -111,8 +111,8 @@ def announce(
 
     The beacon decides which samples are drawn. Whoever knows it before the model is fixed can try tiny changes of
     the model until good samples come up; therefore announce first. tau is a number, or a calibration.json, whose
-    configuration is then announced (`config`, if given, must be the same). Statements without a circuit are refused here.
-    Another file of that name is replaced only with `force`: its digest may have been published.
+    configuration is then announced (`config`, if given, must be the same). Statements without a circuit are refused
+    here. Another file of that name is replaced only with `force`: its digest may have been published.
     """
     from circuits.statement import certificate
 

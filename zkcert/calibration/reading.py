@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -133,16 +133,13 @@ def _scored(value: object) -> Scored:
 
 def _rate(value: object, models: Sequence[Scored], counts: Sequence[int], what: str) -> Rate:
     entry = _keys(value, "count total low high", what)
-    rate = Rate(*(_integer(entry[name], 0, 1 << 40, name) for name in ("count", "total")), *_bounds(entry, what))
+    count, total = (_integer(entry[name], 0, 1 << 40, name) for name in ("count", "total"))
+    rate = Rate(count, total, _share(entry["low"], f"{what}, low"), _share(entry["high"], f"{what}, high"))
     if (rate.count, rate.total) != (sum(counts), sum(len(m.scores) for m in models)):
         raise ValueError(f"{what} is not that of the scores")
     if not rate.low <= rate.value <= rate.high:
         raise ValueError(f"{what} lies outside its interval")
     return rate
-
-
-def _bounds(entry: Mapping[str, Any], what: str) -> tuple[float, float]:
-    return _share(entry["low"], f"{what}, low"), _share(entry["high"], f"{what}, high")
 
 
 _FIELDS = "format version tau risk probe seed data good bad false_acceptance false_rejection auc"
@@ -161,8 +158,8 @@ def _parse(value: object, path: str) -> Calibration:
     data = tuple(map(_source, _listed(content["data"], 1, "data")))
     good, bad = (tuple(map(_scored, _listed(content[name], low, name))) for name, low in (("good", 1), ("bad", 0)))
     check_models(good, bad, data)
-    scores = [[score for model in models for score in model.scores] for models in (good, bad)]
-    if choose_tau(*scores, risk) != tau:
+    low, high = ([score for model in models for score in model.scores] for models in (good, bad))
+    if choose_tau(low, high, risk) != tau:
         raise ValueError("tau is not what the scores and the risk give")
     if bool(bad) == (content["false_acceptance"] is None) or bool(bad) == (content["auc"] is None):
         raise ValueError("false_acceptance and auc belong to bad models")

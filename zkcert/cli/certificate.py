@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from verifier.__main__ import BEACON_ORDER, EXIT_CODES, failure_dict, statement_lines
 from zkcert import api
+from zkcert.calibration import read_tau
 from zkcert.cli.application import app
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, warn
 from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFile, with_options
-from zkcert.calibration import read_tau
 from zkcert.config import ProbeConfig
 from zkcert.errors import ZkcertError
 from zkcert.progress import duration
