@@ -91,6 +91,8 @@ def test_a_failing_probe_is_an_error_that_names_the_model():
         ({"risk": Fraction(-1, 2)}, "risk"),
         ({"draws": 0}, "draws"),
         ({"draws": True}, "draws"),
+        ({"seed": "a\nb"}, "printable"),
+        ({"good": [candidate(0, "n" * 300)]}, "at most 200"),
         ({"good": []}, "at least one good"),
         ({"bad": [candidate(0)]}, "occurs twice"),
         ({"good": [candidate(0), candidate(0, "again")]}, "occurs twice"),
@@ -154,13 +156,13 @@ def psi(a: float, b: float) -> float:
     return 1.0 if a < b else 0.5 if a == b else 0.0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(LISTS, LISTS)
 def test_auc_counts_the_pairs_in_order(low, high):
     assert auc(low, high) == pytest.approx(np.mean([psi(a, b) for a, b in product(low, high)]))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(LISTS, LISTS)
 def test_best_accuracy_is_that_of_the_best_threshold(low, high):
     found = Discrimination.of(low, high)
@@ -172,7 +174,7 @@ def test_best_accuracy_is_that_of_the_best_threshold(low, high):
     assert found.accuracy == pytest.approx(accuracy(found.threshold))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(LISTS, LISTS)
 def test_interval_of_the_auc_equals_delongs_formula(low, high):
     area = np.mean([psi(a, b) for a, b in product(low, high)])
