@@ -17,7 +17,7 @@ import torch
 from blake3 import blake3
 
 from zkcert.calibration import Calibration, Rate, Scored, Source, choose_tau
-from zkcert.calibration.reading import MAX_ENTRIES, check_models
+from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_text
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
@@ -116,6 +116,8 @@ def calibrate(
     sources = tuple({c.samples.source.digest: c.samples.source for c in everything}.values())
     unscored = [Scored(c.name, c.model.weights_digest.hex(), c.samples.source.digest, (0.0,)) for c in everything]
     try:
+        for text, what in ((seed, "the seed"), *((c.name, "the name of a model") for c in everything)):
+            check_text(text, what)
         check_models(unscored, (), sources)
     except ValueError as error:
         raise UnusableInput(str(error)) from error
