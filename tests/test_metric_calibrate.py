@@ -18,7 +18,7 @@ from zkcert.convert import from_module
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.metric import Probe, directional_sharpness
-from zkcert.metric.calibrate import Candidate, Samples, assess, calibrate, clopper_pearson, draw_seed
+from zkcert.metric.calibrate import Candidate, Pool, assess, calibrate, clopper_pearson, draw_seed
 from zkcert.metric.roc import Discrimination, auc, delong, roc
 from zkcert.zoo import mlp
 
@@ -26,7 +26,7 @@ INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
 PROBE = Probe(steps=3, batch_size=4, lr="0.1")
 RNG = np.random.default_rng(3)
 X, Y = RNG.integers(0, 256, (60, 1, 4, 4), dtype=np.uint8), RNG.integers(0, 3, 60)
-SAMPLES = Samples(Source("x.npz", 60, "a" * 64), lambda rows: (X[list(rows)], Y[list(rows)]))
+SAMPLES = Pool(Source("x.npz", 60, "a" * 64), lambda rows: (X[list(rows)], Y[list(rows)]))
 
 
 def candidate(seed: int, name: str | None = None) -> Candidate:
@@ -106,7 +106,7 @@ def test_bad_input(options, what):
 
 
 def test_labels_a_model_does_not_know():
-    odd = Samples(SAMPLES.source, lambda rows: (X[list(rows)], Y[list(rows)] + 1))
+    odd = Pool(SAMPLES.source, lambda rows: (X[list(rows)], Y[list(rows)] + 1))
     with pytest.raises(UnusableInput, match="labels must be integers from 0 to 2"):
         calibrate([Candidate("m", candidate(0).model, odd)], [], PROBE, draws=9)
 
