@@ -18,7 +18,7 @@ from zkcert.convert import from_module
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.metric import Probe, directional_sharpness
-from zkcert.metric.calibrate import Candidate, Samples, assess, calibrate, clopper_pearson, draw_seed
+from zkcert.metric.calibrate import Candidate, Pool, assess, calibrate, clopper_pearson, draw_seed
 from zkcert.metric.roc import Discrimination, auc, delong, roc
 from zkcert.zoo import mlp
 
@@ -26,7 +26,7 @@ INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
 PROBE = Probe(steps=3, batch_size=4, lr="0.1")
 RNG = np.random.default_rng(3)
 X, Y = RNG.integers(0, 256, (60, 1, 4, 4), dtype=np.uint8), RNG.integers(0, 3, 60)
-SAMPLES = Samples(Source("x.npz", 60, "a" * 64), lambda rows: (X[list(rows)], Y[list(rows)]))
+SAMPLES = Pool(Source("x.npz", 60, "a" * 64), lambda rows: (X[list(rows)], Y[list(rows)]))
 
 
 def candidate(seed: int, name: str | None = None) -> Candidate:
@@ -91,6 +91,8 @@ def test_a_failing_probe_is_an_error_that_names_the_model():
         ({"risk": Fraction(-1, 2)}, "risk"),
         ({"draws": 0}, "draws"),
         ({"draws": True}, "draws"),
+        ({"seed": "a\nb"}, "printable"),
+        ({"good": [candidate(0, "n" * 300)]}, "at most 200"),
         ({"good": []}, "at least one good"),
         ({"bad": [candidate(0)]}, "occurs twice"),
         ({"good": [candidate(0), candidate(0, "again")]}, "occurs twice"),
@@ -104,7 +106,7 @@ def test_bad_input(options, what):
 
 
 def test_labels_a_model_does_not_know():
-    odd = Samples(SAMPLES.source, lambda rows: (X[list(rows)], Y[list(rows)] + 1))
+    odd = Pool(SAMPLES.source, lambda rows: (X[list(rows)], Y[list(rows)] + 1))
     with pytest.raises(UnusableInput, match="labels must be integers from 0 to 2"):
         calibrate([Candidate("m", candidate(0).model, odd)], [], PROBE, draws=9)
 
@@ -154,13 +156,13 @@ def psi(a: float, b: float) -> float:
     return 1.0 if a < b else 0.5 if a == b else 0.0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(LISTS, LISTS)
 def test_auc_counts_the_pairs_in_order(low, high):
     assert auc(low, high) == pytest.approx(np.mean([psi(a, b) for a, b in product(low, high)]))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(LISTS, LISTS)
 def test_best_accuracy_is_that_of_the_best_threshold(low, high):
     found = Discrimination.of(low, high)
@@ -172,7 +174,7 @@ def test_best_accuracy_is_that_of_the_best_threshold(low, high):
     assert found.accuracy == pytest.approx(accuracy(found.threshold))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(LISTS, LISTS)
 def test_interval_of_the_auc_equals_delongs_formula(low, high):
     area = np.mean([psi(a, b) for a, b in product(low, high)])

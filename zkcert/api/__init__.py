@@ -7,6 +7,7 @@ functions raise the errors of `zkcert.errors`; an output file appears complete o
 from __future__ import annotations
 
 from zkcert.api.baselines import Baseline, Baselines, baselines
+from zkcert.api.calibration import calibrate
 from zkcert.api.certificate import (
     Announcement,
     Commitment,
@@ -20,6 +21,7 @@ from zkcert.api.certificate import (
 )
 from zkcert.api.demonstration import DemoResult, demo, train_lenet
 from zkcert.api.files import File
+from zkcert.api.membership import Inference, mia
 from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plot, measure, plot_trajectories
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
 from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult, prove
@@ -38,6 +40,7 @@ __all__ = [
     "DemoResult",
     "Draw",
     "File",
+    "Inference",
     "Inspection",
     "Measurement",
     "PhaseTime",
@@ -48,12 +51,14 @@ __all__ = [
     "announced",
     "audit",
     "baselines",
+    "calibrate",
     "check_plot",
     "commit",
     "demo",
     "estimate",
     "inspect",
     "measure",
+    "mia",
     "peak_rss",
     "plot_trajectories",
     "prove",

@@ -37,6 +37,9 @@ def commit(
     ],
     file: Annotated[str, typer.Option("--out", "-o", help="The secret file, *.zkd.")] = "data.zkd",
     classes: Annotated[int | None, typer.Option(help="Number of classes. [default: largest label + 1]")] = None,
+    keep_order: Annotated[
+        bool, typer.Option("--keep-order", help="Do not shuffle: indices in proofs are places in DATA.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an existing commitment; its root becomes useless.")
     ] = False,
@@ -47,7 +50,7 @@ def commit(
     Writes the secret data.zkd and, beside it, the public data.root, and prints the root.
     """
     with progress_bar("hashing samples") as progress:
-        result = api.commit(data, file, classes=classes, force=force, progress=progress)
+        result = api.commit(data, file, classes=classes, keep_order=keep_order, force=force, progress=progress)
     if as_json:
         print_json(result.to_dict())
         return

@@ -29,7 +29,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class Pool:
     """A dataset to draw from. take: k sample indices -> raw samples [k, C, H, W], uint8 or int64 (Q31.32; see
     `zkcert.model.input_integers`), and labels [k], integers."""
 
@@ -43,7 +43,7 @@ class Candidate:
 
     name: str
     model: Model
-    samples: Samples
+    samples: Pool
 
 
 def clopper_pearson(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
