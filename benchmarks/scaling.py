@@ -3,6 +3,7 @@
 Proves a family of small convolutional networks (random weights, random samples) and fits slopes. The measurements also
 give the rates that `zkcert estimate` and the memory check use: `--calibrate` keeps them for this machine,
 `--rates FILE` writes them elsewhere, and `--with DIR ...` adds measurements of benchmarks.cost or earlier runs.
+Each proof is also predicted from all the others (prediction.md).
 """
 
 from __future__ import annotations
@@ -134,6 +135,26 @@ def measurements(places: Iterable[Path]) -> list[dict[str, Any]]:
     return found
 
 
+def held_out(found: Sequence[dict[str, Any]]) -> str:
+    """Each measured proof beside what rates fitted to all the others say of it, as Markdown."""
+    from prover.resources import Sizes, fit_rates
+
+    runs = [(Sizes(**f["sizes"]), f["phases"]) for f in found]
+    lines = [
+        "| proof | digits | prove s | predicted | ratio | memory GB | predicted | ratio |",
+        "|" + " --- |" * 8,
+    ]
+    for i, (f, (sizes, _)) in enumerate(zip(found, runs, strict=True)):
+        rates = fit_rates(runs[:i] + runs[i + 1 :])
+        pairs = [
+            (f["prove_seconds"], sum(rates.predict(sizes).values())),
+            (f["peak_rss_bytes"] / 1e9, rates.peak_bytes(sizes) / 1e9),
+        ]
+        cells = [f"{actual:.3g} | {said:.3g} | {said / actual:.2f}" for actual, said in pairs]
+        lines.append(f"| {f.get('title', f.get('name', ''))} | {sizes.digits:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="JSON, Markdown and PNG go there")
@@ -157,10 +178,15 @@ def main() -> None:
         fits = {sweep: slopes(sweep, figures) for sweep, figures in done.items()}
         (args.out / "slopes.json").write_text(json.dumps(fits, indent=1) + "\n")
         plot(done, args.out / "scaling.png")
+    found = measurements([args.out, *args.more])
+    if len(found) > 2:
+        prediction = held_out(found)
+        (args.out / "prediction.md").write_text(prediction + "\n")
+        print(prediction)
     if args.calibrate or args.rates:
         from prover.resources import Sizes, fit_rates, own_rates
 
-        runs = [(Sizes(**f["sizes"]), f["phases"]) for f in measurements([args.out, *args.more])]
+        runs = [(Sizes(**f["sizes"]), f["phases"]) for f in found]
         path = args.rates or own_rates()
         fit_rates(runs).save(path)
         print(f"rates of {len(runs)} proofs in {path}")

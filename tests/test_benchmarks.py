@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from unittest import mock
@@ -9,6 +10,7 @@ from unittest import mock
 import pytest
 
 from benchmarks import cost, scaling
+from prover.resources import Sizes
 from zkcert.errors import UnusableInput
 
 PHASES = [{"name": "commit", "seconds": 2.0, "peak_rss_bytes": 10**9}]
@@ -61,3 +63,17 @@ def test_slopes_are_found_and_shown(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(runs[0]))
     (tmp_path / "slopes.json").write_text(json.dumps(found))
     assert scaling.measurements([tmp_path]) == [runs[0]]
+
+
+def test_each_proof_is_predicted_from_the_others_alone():
+    sizes = dict.fromkeys((field.name for field in dataclasses.fields(Sizes)), 0) | {"parameters": 1}
+    runs = []
+    for cells, seconds in ((10**6, 1.0), (2 * 10**6, 2.0), (4 * 10**6, 8.0)):  # the last is off the line of the others
+        phase = {"name": "commit", "seconds": seconds, "peak_rss_bytes": 10**9}
+        figures = {"prove_seconds": seconds, "peak_rss_bytes": 10**9, "phases": [phase]}
+        runs.append({"name": f"n{cells}", "sizes": sizes | {"cells": cells, "digits": cells}, **figures})
+    rows = [line.split(" | ") for line in scaling.held_out(runs).splitlines()[2:]]
+    assert [row[1] for row in rows] == ["1,000,000", "2,000,000", "4,000,000"]
+    assert rows[2][2:5] == ["8", "4", "0.50"]  # 4 s on the line through the first two
+    assert rows[2][5:] == ["1", "1", "1.00 |"]
+    assert float(rows[0][3]) != 1.0

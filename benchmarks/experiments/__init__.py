@@ -1,0 +1,13 @@
+"""The evidence of arXiv 2606.25004, reproduced: `python -m benchmarks.experiments NAME --profile small|paper`.
+
+One file per table or figure; each has PROFILES, run(profile, context) -> Result and draw(result, figure).
+
+common       recipes of models, their training and its cache, profiles, the context of a run
+datasets     Fashion-MNIST, CIFAR-10, a slice that ships with the package; jpeg: copies of CIFAR-10 in JPEG
+models       the networks a recipe can name
+corruptions  defects: noisy labels, spurious features, backdoors, 4-bit weights
+measures     every measure of a model, by name
+statistics   correlations, the granulated Psi, bootstrap intervals
+grid         parallel maps, with joblib or on Ray
+report       results with a verdict per claim, as JSON, Markdown and PNG
+"""

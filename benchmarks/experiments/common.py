@@ -1,0 +1,294 @@
+"""What the experiments share: recipes of models, their training and its cache, profiles, the context of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import time
+import zipfile
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.experiments.corruptions import CORRUPTIONS, small
+from benchmarks.experiments.datasets import INPUTS, Data, Sources, load
+from benchmarks.experiments.grid import run_grid
+from benchmarks.experiments.models import build
+from zkcert import zoo
+from zkcert.data import replacing
+from zkcert.errors import UnusableInput
+from zkcert.metric import Network
+from zkcert.metric.evaluate import accuracy, mean_loss
+
+__all__ = [
+    "Context",
+    "Data",
+    "Profile",
+    "Recipe",
+    "Trained",
+    "build_module",
+    "load_data",
+    "run_grid",
+    "train_model",
+    "training_set",
+]
+
+PROFILES = ("tiny", "small", "paper")
+"""Seconds, for tests; minutes on two cores; the paper's models and full grids, for a GPU."""
+
+OPTIMIZERS = ("sgd", "adam", "sam", "asam")
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines one trained model (on one machine).
+
+    dataset        "fashion", "cifar" or "shipped", see `datasets.load`
+    samples        size of the training subset, 0 for all; drawn with `data_seed`
+    data_seed      of the subset and of the corruption
+    test_samples   size of the test subset, the same whatever the seeds; 0 for all
+    model          a name of `models.MODELS`; width (0: its own) and dropout, where it has them
+    optimizer      "sgd" (Nesterov), "adam" (AdamW), "sam" or "asam" (of SGD); rho of the latter two
+    epochs         at most so many; `until_loss`: training stops earlier, see `zkcert.zoo.train`
+    warmup         the rate's rise and cosine, see `zkcert.zoo.train`; None: constant
+    seed           of initialisation, order of samples, augmentation and dropout
+    corruption     a name of `corruptions.CORRUPTIONS` applied to the training subset, by `amount`
+
+    Raises UnusableInput.
+    """
+
+    dataset: str = "fashion"
+    samples: int = 0
+    data_seed: int = 0
+    test_samples: int = 0
+    model: str = "cnn"
+    width: int = 0
+    dropout: float = 0.0
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 64
+    epochs: int = 10
+    until_loss: float | None = None
+    warmup: float | None = None
+    augment: bool = False
+    rho: float = 0.05
+    seed: int = 0
+    corruption: str = "none"
+    amount: float = 0.0
+
+    def __post_init__(self) -> None:
+        choices = {"dataset": INPUTS, "optimizer": OPTIMIZERS, "corruption": CORRUPTIONS}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UnusableInput(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the model's entry in the cache: 16 hexadecimal digits over all fields."""
+        text = json.dumps({"version": _CACHE_VERSION, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def but(self, **changes: Any) -> Recipe:
+        """The recipe with some fields changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The size of an experiment; each experiment adds its fields, in a subclass.
+
+    name    "tiny", "small" or "paper"
+    seeds   how many seeds: repetitions of whatever the experiment draws at random
+    ours    what of this configuration is our choice, for the report
+    """
+
+    name: str
+    seeds: int
+    ours: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """How and where an experiment runs; small and picklable, for it goes to every worker.
+
+    out      directory of results; its `cache` holds trained models and decoded images
+    jobs     processes; cluster: address of a Ray cluster, "local" for one on this machine, None for joblib
+    again    train again what is in the cache
+    parts    of an experiment that has parts: those to run, None for all
+    """
+
+    out: Path
+    device: str = "cpu"
+    jobs: int = 1
+    cluster: str | None = None
+    sources: Sources = field(default_factory=Sources)
+    again: bool = False
+    parts: tuple[str, ...] | None = None
+
+    @property
+    def cache(self) -> Path:
+        """Of trained models and decoded images."""
+        return self.out / "cache"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained model and what it was trained on.
+
+    module      in evaluation mode, on the context's device, float32
+    raw_x, y    training samples, corrupted if the recipe says so: uint8 [n, C, H, W] and int64 [n]
+    clean_y     the labels before the corruption
+    data        the dataset it is a subset of; test_x, test_y: inputs and labels of the recipe's test subset
+    epochs      trained; history: the mean loss of each, as met during training
+    reached     whether `until_loss` was reached, True without one
+    seconds     of training, when it was trained
+    """
+
+    recipe: Recipe
+    module: nn.Module
+    data: Data
+    raw_x: np.ndarray
+    labels: np.ndarray
+    clean_y: np.ndarray
+    train_accuracy: float
+    train_loss: float
+    test_accuracy: float
+    test_loss: float
+    history: tuple[float, ...]
+    reached: bool
+    seconds: float
+
+    @cached_property
+    def x(self) -> Tensor:
+        """Training inputs as the network reads them, on the CPU."""
+        return self.data.inputs(self.raw_x)
+
+    @cached_property
+    def y(self) -> Tensor:
+        """Training labels."""
+        return torch.from_numpy(self.labels)
+
+    @cached_property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """Inputs and labels of the test subset, on the CPU."""
+        return _test_set(self.recipe, self.data)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs the training took."""
+        return len(self.history)
+
+    @property
+    def gap(self) -> float:
+        """The generalisation gap: training accuracy less test accuracy."""
+        return self.train_accuracy - self.test_accuracy
+
+    def network(self, batch_norm: str = "eval") -> Network:
+        """The model as the metrics take it."""
+        return Network.of_module(self.module, batch_norm=batch_norm)
+
+
+def load_data(name: str, context: Context) -> Data:
+    """A dataset, see `datasets.load`."""
+    return load(name, context.sources, context.cache)
+
+
+def training_set(recipe: Recipe, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The raw images, labels, and labels before corruption that the recipe trains on."""
+    x, y = small(data.train_x, data.train_y, recipe.samples, recipe.data_seed)
+    corrupted = CORRUPTIONS[recipe.corruption](x, y, recipe.amount, recipe.data_seed, data.classes)
+    return *corrupted, y
+
+
+def _test_set(recipe: Recipe, data: Data) -> tuple[Tensor, Tensor]:
+    raw, labels = small(data.test_x, data.test_y, recipe.test_samples, 0)
+    return data.inputs(raw), torch.from_numpy(labels)
+
+
+def build_module(recipe: Recipe, data: Data) -> nn.Module:
+    """The recipe's network at its initialisation."""
+    options = {"width": recipe.width, "dropout": recipe.dropout, "seed": recipe.seed}
+    return build(recipe.model, data.train_x.shape[1], data.classes, **options)
+
+
+def train_model(recipe: Recipe, context: Context) -> Trained:
+    """The recipe's model, from the cache if it is there. Raises UnusableInput."""
+    data = load_data(recipe.dataset, context)
+    raw_x, y, clean_y = training_set(recipe, data)
+    module = build_module(recipe, data).to(context.device)
+    path = context.cache / f"{recipe.digest}.pt"
+    entry = None if context.again else _cached(path)
+    if entry is None:
+        entry = _train(module, recipe, data, raw_x, y, context.device)
+        context.cache.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save(entry, content)
+        with replacing(path, 0o644) as file:
+            file.write(content.getvalue())
+    module.load_state_dict(entry["state"])
+    module.eval()
+    numbers = {key: entry[key] for key in ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "seconds")}
+    history, reached = tuple(entry["history"]), entry["reached"]
+    return Trained(recipe, module, data, raw_x, y, clean_y, history=history, reached=reached, **numbers)
+
+
+def _cached(path: Path) -> dict[str, Any] | None:
+    """A cache entry; None if there is none, or one that is damaged."""
+    try:
+        entry = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _train(
+    module: nn.Module, recipe: Recipe, data: Data, raw_x: np.ndarray, labels: np.ndarray, device: str
+) -> dict[str, Any]:
+    """Train the module in place; a cache entry."""
+    x, y = data.inputs(raw_x), torch.from_numpy(labels)
+    start = time.perf_counter()
+    history = zoo.train(
+        module,
+        x,
+        y,
+        epochs=recipe.epochs,
+        lr=recipe.lr,
+        batch_size=recipe.batch_size,
+        optimizer=recipe.optimizer,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        rho=recipe.rho,
+        warmup=recipe.warmup,
+        augment=recipe.augment,
+        until_loss=recipe.until_loss,
+        seed=recipe.seed,
+        device=device,
+    )
+    seconds = time.perf_counter() - start
+    network, test = Network.of_module(module), _test_set(recipe, data)
+    train_loss = mean_loss(network, x, y)
+    return {
+        "recipe": recipe.to_dict(),
+        "state": {name: value.cpu() for name, value in module.state_dict().items()},
+        "train_accuracy": accuracy(network, x, y),
+        "train_loss": train_loss,
+        "test_accuracy": accuracy(network, *test),
+        "test_loss": mean_loss(network, *test),
+        "history": history,
+        "reached": recipe.until_loss is None or train_loss <= recipe.until_loss,
+        "seconds": seconds,
+    }

@@ -1,0 +1,135 @@
+"""Parallel maps over independent tasks: processes by joblib, or tasks on a Ray cluster, with equal results."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from zkcert.errors import UnusableInput
+
+if TYPE_CHECKING:
+    from benchmarks.experiments.common import Context
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+_OBJECT_STORE = 200_000_000  # bytes; tasks return numbers
+
+
+class TaskFailed(RuntimeError):
+    """A task raised; the message names its item, and holds the traceback."""
+
+
+def run_grid(
+    function: Callable[[Item, Context], Value], items: Sequence[Item], context: Context, label: str
+) -> list[Value]:
+    """[function(item, context) for item in items], in that order, however the work is spread.
+
+    Each task has one thread for PyTorch. `context.cluster` is the address of a Ray cluster ("ray://host:10001"), or
+    "local" for one of `context.jobs` processes on this machine; None: joblib with `context.jobs` processes, or this
+    process where that is 1. On a cluster, data and `context.out` must be at the same paths everywhere. A progress bar
+    shows on a terminal.
+
+    Raises TaskFailed, or UnusableInput if that is what the task raised, naming the item.
+    """
+    results: list[Value] = []
+    if not items:
+        return results
+    for item, (value, failure) in zip(items, _shown(_spread(function, items, context), len(items), label), strict=True):
+        if failure is not None:
+            refused, message = failure
+            raise (UnusableInput if refused else TaskFailed)(f"{label}: {item}: {message}")
+        results.append(value)
+    return results
+
+
+Outcome = tuple[Any, tuple[bool, str] | None]
+
+
+def attempt(function: Callable[[Any, Context], Any], item: Any, context: Context) -> Outcome:
+    """(value, None), or (None, (whether it is an UnusableInput, message)); one thread meanwhile."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(item, context), None
+    except UnusableInput as error:
+        return None, (True, str(error))
+    except Exception:
+        return None, (False, traceback.format_exc())
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _spread(function: Callable[[Any, Context], Any], items: Sequence[Any], context: Context) -> Iterator[Outcome]:
+    if context.cluster is not None:
+        return _on_ray(function, items, context)
+    if context.jobs == 1:
+        return (attempt(function, item, context) for item in items)
+    return _on_joblib(function, items, context)
+
+
+def _on_joblib(function: Callable[[Any, Context], Any], items: Sequence[Any], context: Context) -> Iterator[Outcome]:
+    try:
+        from joblib import Parallel, delayed
+    except ModuleNotFoundError:
+        raise UnusableInput("several jobs need joblib: pip install -e '.[metric]' in the checkout") from None
+    parallel = Parallel(n_jobs=context.jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+    yield from parallel(delayed(attempt)(function, item, context) for item in items)
+
+
+def _on_ray(function: Callable[[Any, Context], Any], items: Sequence[Any], context: Context) -> Iterator[Outcome]:
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise UnusableInput("--cluster needs Ray: pip install -e '.[cluster]' in the checkout") from None
+    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    if context.cluster == "local":
+        options: dict[str, Any] = {
+            "num_cpus": context.jobs,
+            "object_store_memory": _OBJECT_STORE,
+            "include_dashboard": False,
+            "runtime_env": {"env_vars": threads},
+        }
+    else:
+        import benchmarks
+        import zkcert
+
+        options = {"address": context.cluster}
+        options["runtime_env"] = {"env_vars": threads, "py_modules": [benchmarks, zkcert]}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(log_to_driver=False, logging_level="error", **options)
+    try:
+        gpus = 1 if context.device == "cuda" else 0
+        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=1)(attempt)
+        for reference in [task.remote(function, item, context) for item in items]:
+            yield ray.get(reference)
+    finally:
+        ray.shutdown()
+
+
+def _shown(outcomes: Iterable[Outcome], count: int, label: str) -> Iterator[Outcome]:
+    """The outcomes, counted by a progress bar on stderr if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from outcomes
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=count)
+        for outcome in outcomes:
+            progress.advance(task)
+            yield outcome

@@ -1,0 +1,103 @@
+"""Every measure of a model, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from blake3 import blake3
+from torch import Tensor
+
+from zkcert.core.permutation import sample_indices
+from zkcert.errors import UnusableInput
+from zkcert.metric import Network, Probe, Trajectory, trajectory
+from zkcert.metric.evaluate import accuracy, mean_loss
+from zkcert.metric.static import sharpness
+
+MEASURES: dict[str, str] = {
+    "directional": "directional sharpness, mean over draws",
+    "static_sam": "full-dataset SAM sharpness, first order",
+    "static_asam": "full-dataset ASAM sharpness (all parameters), first order",
+    "static_sam_ascent": "loss increase at the SAM perturbation",
+    "static_asam_ascent": "loss increase at the ASAM perturbation",
+    "worst_case": "magnitude-aware worst-case sharpness",
+    "train_loss": "training loss",
+    "train_accuracy": "training accuracy",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+}
+"""Names of the measures, and what tables call them. Larger is worse, except for accuracies."""
+
+ALL = ("directional", "static_sam", "static_asam", "worst_case", "train_loss", "test_accuracy")
+WORST_CASE_SAMPLES = 1000
+"""Worst-case sharpness is taken on so many of the samples, drawn with seed 0, if there are more."""
+
+
+def draw(x: Tensor, y: Tensor, probe: Probe, seed: str) -> tuple[Tensor, Tensor]:
+    """The mini-batches [T, B, ...] that `zkcert measure --seed SEED` would draw from a dataset of these samples."""
+    indices = sample_indices(blake3(seed.encode()).digest(), len(x), probe.steps * probe.batch_size)
+    index = torch.tensor(indices).reshape(probe.steps, probe.batch_size)
+    return x[index], y[index]
+
+
+def trajectories(network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]) -> list[Trajectory]:
+    """The probe on one draw per seed."""
+    return [trajectory(network, *draw(x, y, probe, str(seed)), probe) for seed in seeds]
+
+
+def scores(network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]) -> np.ndarray:
+    """The score of each draw; infinite where the probe diverges, or the loss or the gradient vanishes."""
+    found = np.empty(len(seeds))
+    for i, seed in enumerate(seeds):
+        batches = draw(x, y, probe, str(seed))
+        try:
+            found[i] = trajectory(network, *batches, probe).score
+        except UnusableInput:
+            found[i] = math.inf
+    return found
+
+
+def measure_all(
+    network: Network,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor] | None,
+    probe: Probe,
+    seeds: Sequence[int | str],
+    *,
+    which: Sequence[str] = ALL,
+    rho: float = 0.05,
+    drop: float = 0.1,
+) -> dict[str, float]:
+    """The measures `which` of `MEASURES`, by name; of "directional" also each draw, as "directional/0" and so on.
+
+    train   inputs and labels [n, ...] that the sharpness measures and the training loss are taken on.
+    test    of the test measures; None if none is asked for.
+    seeds   of the probe's draws.
+    rho     radius of static sharpness; drop: the loss of accuracy that defines worst-case sharpness.
+    """
+    if unknown := set(which) - set(MEASURES):
+        raise UnusableInput(f"unknown measures {', '.join(sorted(unknown))}")
+    found: dict[str, float] = {}
+    for name in which:
+        match name.split("_"):
+            case ["directional"]:
+                draws = scores(network, *train, probe, seeds)
+                found[name] = float(draws.mean())
+                found |= {f"{name}/{i}": float(score) for i, score in enumerate(draws)}
+            case ["static", kind, *rest]:
+                variant = {"sam": "sam", "asam": "asam-all"}[kind]
+                static = sharpness(network, *train, variant=variant, rho=rho)
+                found[name] = static.ascent if rest else static.first_order
+            case ["worst", "case"]:
+                from zkcert.metric.worst_case import worst_case_sharpness
+
+                subset = WORST_CASE_SAMPLES if len(train[0]) > WORST_CASE_SAMPLES else None
+                found[name] = worst_case_sharpness(network, *train, drop=drop, subset=subset).sharpness
+            case [where, what]:
+                samples = train if where == "train" else test
+                if samples is None:
+                    raise UnusableInput(f"{name} needs test samples")
+                found[name] = (mean_loss if what == "loss" else accuracy)(network, *samples)
+    return found

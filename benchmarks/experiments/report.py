@@ -1,0 +1,252 @@
+"""Results: tables, a verdict per claim, and a figure, as JSON, Markdown and PNG; and all of them in docs/RESULTS.md."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plots import save_figure
+from zkcert.data import replacing
+from zkcert.errors import UnusableInput
+
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+INCONCLUSIVE = "inconclusive at this scale"
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
+
+MAX_FIGURE_BYTES = 150_000
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper as far as it is known to us, and what became of it.
+
+    numbers  behind the verdict, for people.
+    rule     that decided, written in code before any result was seen.
+    """
+
+    claim: str
+    verdict: str
+    numbers: str
+    rule: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"the verdict must be one of {', '.join(VERDICTS)}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a title; numbers are shown with four significant digits."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment found.
+
+    name, title  of the experiment; profile: "tiny", "small" or "paper"
+    data         what the numbers rest on, as `datasets.Data.origin` has it
+    seeds        how many; ours: what of the configuration is our choice
+    tables, claims, and notes: paragraphs
+    values       what the figure is drawn from, JSON values
+    command, machine, date, seconds: of the run, filled in by `saved`
+    """
+
+    name: str
+    title: str
+    profile: str
+    data: str
+    seeds: int
+    ours: str
+    tables: Sequence[Table]
+    claims: Sequence[Claim]
+    notes: Sequence[str] = ()
+    values: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+    machine: str = ""
+    date: str = ""
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; infinite and undefined numbers as text, for JSON has none."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Result:
+        """Inverse of `to_dict`."""
+        value = _restored(value)
+        tables = [Table(**table) for table in value.pop("tables")]
+        claims = [Claim(**claim) for claim in value.pop("claims")]
+        return cls(tables=tables, claims=claims, **value)
+
+
+_ODD = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case bool() | int() | str() | None:
+            return value
+        case _:
+            number = float(value)
+            return (
+                number if math.isfinite(number) else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(number, "NaN")
+            )
+
+
+def _restored(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _restored(item) for key, item in value.items()}
+        case list():
+            return [_restored(item) for item in value]
+        case str():
+            return _ODD.get(value, value)
+    return value
+
+
+def machine() -> str:
+    """The processor, its cores, and what runs on it."""
+    import torch
+
+    model = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    gpu = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
+    return f"{model}, {os.cpu_count()} cores{gpu}; Python {platform.python_version()}, PyTorch {torch.__version__}"
+
+
+def shown(cell: Cell) -> str:
+    """A cell for people."""
+    if cell is None:
+        return ""
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def spread(values: Iterable[float]) -> str:
+    """Mean and sample standard deviation, "0.123 ± 0.045"; of a single value only itself."""
+    numbers = [float(v) for v in values]
+    mean = math.fsum(numbers) / len(numbers)
+    if len(numbers) == 1:
+        return f"{mean:.3g}"
+    if not math.isfinite(mean):
+        return f"{mean:g} ± nan"
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in numbers) / (len(numbers) - 1))
+    return f"{mean:.3g} ± {deviation:.2g}"
+
+
+def markdown(result: Result, figure: str | None = None) -> str:
+    """The result as a section of a document; `figure` is the path of its PNG."""
+    lines = [f"## {result.title}", ""]
+    seconds = f"{result.seconds / 60:.1f} min" if result.seconds >= 60 else f"{result.seconds:.0f} s"
+    lines += [
+        f"`{result.command}`, profile {result.profile}, {result.date}, {seconds}.",
+        f"Machine: {result.machine}. Data: {result.data}. Seeds: {result.seeds}.",
+    ]
+    if result.ours:
+        lines += [f"Our choices: {result.ours}"]
+    lines += ["", "| claim | verdict | numbers | rule, fixed beforehand |", "| --- | --- | --- | --- |"]
+    lines += [f"| {_cell(c.claim)} | **{c.verdict}** | {_cell(c.numbers)} | {_cell(c.rule)} |" for c in result.claims]
+    for table in result.tables:
+        lines += ["", f"{table.title}", "", "| " + " | ".join(map(_cell, table.columns)) + " |"]
+        lines += ["| " + " | ".join("---" for _ in table.columns) + " |"]
+        lines += ["| " + " | ".join(_cell(shown(cell)) for cell in row) + " |" for row in table.rows]
+    for note in result.notes:
+        lines += ["", note]
+    if figure is not None:
+        lines += ["", f"![{result.title}]({figure})"]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def save(result: Result, out: Path, draw: Callable[[Result, Any], None], size: tuple[float, float]) -> None:
+    """Write NAME.json, NAME.md and NAME.png into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    figure = out / f"{result.name}.png"
+    save_figure(figure, lambda canvas: draw(result, canvas), size)
+    _write(out / f"{result.name}.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
+    _write(out / f"{result.name}.md", markdown(result, figure.name if figure.exists() else None))
+
+
+def load(path: Path) -> Result:
+    """A result that `save` wrote; UnusableInput for anything else."""
+    try:
+        return Result.from_dict(json.loads(path.read_text()))
+    except OSError as error:
+        raise UnusableInput(f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnusableInput(f"{path}: not a result ({error})") from error
+
+
+def collect(out: Path, names: Sequence[str], target: Path) -> list[str]:
+    """Write one document of the results in `out`, those of `names` that are there, figures beside it in results/.
+
+    Returns the names of those found; UnusableInput if there are none, or a figure is too large to be kept.
+    """
+    results = [load(out / f"{name}.json") for name in names if (out / f"{name}.json").exists()]
+    if not results:
+        raise UnusableInput(f"{out}: no results of {', '.join(names)}")
+    place = target.parent / "results"
+    sections = []
+    for result in results:
+        figure, kept = out / f"{result.name}.png", place / f"{result.name}.png"
+        if figure.exists():
+            if figure.stat().st_size > MAX_FIGURE_BYTES:
+                raise UnusableInput(f"{figure}: {figure.stat().st_size} bytes, at most {MAX_FIGURE_BYTES} are kept")
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(figure, kept)
+        sections.append(markdown(result, f"results/{kept.name}" if figure.exists() else None))
+    _write(target, "\n".join([_head(results), *sections]))
+    return [result.name for result in results]
+
+
+def _head(results: Sequence[Result]) -> str:
+    rows = [
+        f"| {_cell(result.title)} | {_cell(claim.claim)} | **{claim.verdict}** |"
+        for result in results
+        for claim in result.claims
+    ]
+    return "\n".join(
+        [
+            "# Results",
+            "",
+            "What became of the claims of arXiv 2606.25004, at the scale given with each. Written by",
+            "`python -m benchmarks.experiments report --write docs/RESULTS.md` from what the commands below saved.",
+            "Every verdict follows from a rule that is part of the code and was fixed before the runs. Means are over",
+            "all seeds run; ± is the sample standard deviation.",
+            "",
+            "| experiment | claim | verdict |",
+            "| --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, 0o644) as file:
+        file.write(text.encode())

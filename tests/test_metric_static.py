@@ -1,0 +1,164 @@
+"""Evaluation over datasets, static and worst-case sharpness, against plain implementations and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from zkcert.errors import UnusableInput
+from zkcert.metric import STEP_FUNCTIONS, Network
+from zkcert.metric.evaluate import accuracy, full_gradient, mean_loss
+from zkcert.metric.perturbation import norm
+from zkcert.metric.static import sharpness
+from zkcert.zoo import mlp
+
+
+def samples(count: int, seed: int = 0, classes: int = 5) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 1, 4, 4, dtype=torch.float64, generator=draw)
+    return x, torch.randint(0, classes, (count,), generator=draw)
+
+
+def small_network(seed: int = 0) -> Network:
+    return Network.of_module(mlp(16, [12], 5, seed=seed).double())
+
+
+def plain_loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    logits = module(x)
+    return (torch.logsumexp(logits, 1) - logits[torch.arange(len(y)), y]).mean()
+
+
+# ---------------------------------------------------------------------------------------- evaluation
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(1, 23), batch_size=st.integers(1, 30), seed=st.integers(0, 9))
+def test_chunks_of_any_size_give_the_mean_over_the_dataset(count, batch_size, seed):
+    module = mlp(16, [6], 5, seed=seed).double()
+    network, (x, y) = Network.of_module(module), samples(count, seed)
+    loss = plain_loss(module, x, y)
+    wanted = torch.autograd.grad(loss, list(module.parameters()))
+    found, gradient = full_gradient(network, network.weights, x, y, batch_size)
+    assert found == pytest.approx(loss.item(), rel=1e-12)
+    assert mean_loss(network, x, y, batch_size) == pytest.approx(loss.item(), rel=1e-12)
+    for a, b in zip(gradient, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+    hits = sum(max(range(5), key=module(x[i : i + 1])[0].tolist().__getitem__) == int(y[i]) for i in range(count))
+    assert accuracy(network, x, y, batch_size) == hits / count
+
+
+def test_evaluation_at_other_weights_and_in_single_precision():
+    network, other, (x, y) = small_network(0), small_network(1), samples(20)
+    assert mean_loss(network, x, y, weights=other.weights) == mean_loss(other, x, y) != mean_loss(network, x, y)
+    assert accuracy(network, x, y, weights=other.weights) == accuracy(other, x, y)
+    single = Network.of_module(mlp(16, [12], 5))
+    assert mean_loss(single, x, y) == pytest.approx(mean_loss(network, x, y), rel=1e-5)
+    assert full_gradient(single, single.weights, x, y)[1][0].dtype == torch.float32
+
+
+def test_labels_per_position_count_one_by_one():
+    module = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 7)).double()
+    network = Network.of_module(module)
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randint(0, 9, (5, 3), generator=draw), torch.randint(0, 7, (5, 3), generator=draw)
+    flat = Network.of_module(module)
+    assert mean_loss(network, x, y, 2) == pytest.approx(mean_loss(flat, x.reshape(15), y.reshape(15)), rel=1e-12)
+    assert accuracy(network, x, y, 2) == accuracy(flat, x.reshape(15), y.reshape(15))
+    _, gradient = full_gradient(network, network.weights, x, y, 2)
+    _, wanted = full_gradient(flat, flat.weights, x.reshape(15), y.reshape(15))
+    for a, b in zip(gradient, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_logits_that_are_no_numbers_are_never_right():
+    network, (x, y) = small_network(), samples(8)
+    broken = [w * math.nan for w in network.weights]
+    assert accuracy(network, x, torch.zeros_like(y), weights=broken) == 0.0
+
+
+@pytest.mark.parametrize("measure", [accuracy, mean_loss, lambda n, *a: full_gradient(n, n.weights, *a), sharpness])
+def test_samples_and_labels_that_do_not_fit_are_refused(measure):
+    network, (x, y) = small_network(), samples(6)
+    for bad_x, bad_y in ((x, y[:5]), (x[:0], y[:0]), (x, y.double()), (x, y.int())):
+        with pytest.raises(UnusableInput):
+            measure(network, bad_x, bad_y)
+
+
+def test_batch_sizes_below_one_are_refused():
+    with pytest.raises(UnusableInput, match="batch size"):
+        mean_loss(small_network(), *samples(6), batch_size=0)
+
+
+# ----------------------------------------------------------------------------------- static sharpness
+
+
+def plain_sharpness(module, x, y, rho, scaled, eta):
+    """Perturb an nn.Module in place, by the formulas of the SAM and ASAM papers."""
+    named = list(module.named_parameters())
+    loss = plain_loss(module, x, y)
+    gradients = torch.autograd.grad(loss, [p for _, p in named])
+    with torch.no_grad():
+        t = [p.abs() + eta if scaled(name) else torch.ones_like(p) for name, p in named]
+        length = math.sqrt(sum(float(((a * g) ** 2).sum()) for a, g in zip(t, gradients, strict=True)))
+        for (_, p), a, g in zip(named, t, gradients, strict=True):
+            p += rho * a**2 * g / length
+        return rho * length, float(plain_loss(module, x, y) - loss)
+
+
+@pytest.mark.parametrize("variant", STEP_FUNCTIONS)
+@pytest.mark.parametrize("batch_size", [7, 256])
+def test_static_sharpness_equals_a_plain_implementation(variant, batch_size):
+    scaled = {"sam": lambda _: False, "asam-all": lambda _: True, "asam-samsung": lambda name: "weight" in name}
+    module = mlp(16, [12], 5).double()
+    x, y = samples(40)
+    found = sharpness(Network.of_module(module), x, y, variant=variant, rho=0.3, eta=0.02, batch_size=batch_size)
+    eta = 0.02 if variant == "asam-samsung" else 0.0
+    assert found.loss == pytest.approx(plain_loss(module, x, y).item(), rel=1e-12)
+    first_order, ascent = plain_sharpness(module, x, y, 0.3, scaled[variant], eta)
+    assert found.first_order == pytest.approx(first_order, rel=1e-10)
+    assert found.ascent == pytest.approx(ascent, rel=1e-9)
+    assert found.to_dict() == {"first_order": found.first_order, "ascent": found.ascent, "loss": found.loss}
+
+
+@pytest.mark.parametrize("variant", STEP_FUNCTIONS)
+def test_both_numbers_agree_for_small_radii_and_no_direction_rises_more(variant):
+    network, (x, y) = small_network(), samples(40)
+    found = sharpness(network, x, y, variant=variant, rho=1e-4)
+    assert found.ascent == pytest.approx(found.first_order, rel=1e-2)
+    draw = torch.Generator().manual_seed(3)
+    for _ in range(20):  # directions of length rho in the metric of T_w
+        v = [torch.randn(w.shape, dtype=w.dtype, generator=draw) for w in network.weights]
+        length = norm(v)
+        t = {"sam": lambda w: 1.0, "asam-all": abs, "asam-samsung": lambda w: abs(w) + 0.01 if w.ndim > 1 else 1.0}
+        moved = [w + t[variant](w) * 1e-4 * a / length for w, a in zip(network.weights, v, strict=True)]
+        assert mean_loss(network, x, y, weights=moved) - found.loss < found.ascent
+
+
+def test_adaptive_sharpness_ignores_a_rescaling_of_layers_and_plain_sharpness_does_not():
+    """ReLU networks: w1 * c, b1 * c, w2 / c is the same function; Kwon et al., Theorem 1, with eta = 0."""
+    module = mlp(16, [12], 5).double()
+    x, y = samples(40)
+    before = {v: sharpness(Network.of_module(module), x, y, variant=v) for v in ("sam", "asam-all")}
+    with torch.no_grad():
+        module.fc1.weight *= 8
+        module.fc1.bias *= 8
+        module.fc2.weight /= 8
+    after = {v: sharpness(Network.of_module(module), x, y, variant=v) for v in ("sam", "asam-all")}
+    assert after["asam-all"].first_order == pytest.approx(before["asam-all"].first_order, rel=1e-10)
+    assert after["asam-all"].ascent == pytest.approx(before["asam-all"].ascent, rel=1e-9)
+    assert after["sam"].first_order > 1.5 * before["sam"].first_order
+
+
+def test_useless_radii_variants_and_networks_are_refused():
+    network, data = small_network(), samples(6)
+    for options in ({"rho": 0.0}, {"rho": math.nan}, {"eta": -1.0}, {"variant": "asam"}):
+        with pytest.raises(UnusableInput):
+            sharpness(network, *data, **options)
+    broken = Network(network.names, tuple(w * math.inf for w in network.weights), network.forward)
+    with pytest.raises(UnusableInput, match="not finite"):
+        sharpness(broken, *data)
