@@ -12,7 +12,9 @@ from zkcert.errors import UnusableInput
 from zkcert.metric import Network, Probe
 
 
-def log_ratios(network: Network, weights: Sequence[Tensor], x: Tensor, y: Tensor, probe: Probe) -> tuple[Tensor, Tensor]:
+def log_ratios(
+    network: Network, weights: Sequence[Tensor], x: Tensor, y: Tensor, probe: Probe
+) -> tuple[Tensor, Tensor]:
     """log(s_t^2 / L_t + eps) and L_t of mini-batches x [M, B, ...], y [M, B, ...] at the same weights, both [M].
 
     s_t = rho ||T_w g_t||_2 with g_t the gradient of the batch's mean loss L_t, and T_w of `zkcert.metric.scales`. Both
