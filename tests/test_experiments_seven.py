@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch import nn
 from benchmarks.experiments import __main__ as command
 from benchmarks.experiments import gpt, table7
 from benchmarks.experiments.common import Context, Recipe, load_data
-from benchmarks.experiments.corruptions import TARGET, triggered
+from benchmarks.experiments.corruptions import TARGET, small, triggered
 from benchmarks.experiments.evasion import evade, log_ratios, penalty
 from benchmarks.experiments.parts import COMMITTED, HELD_OUT, Audit, compared, draws_of, observe, scores, told
 from benchmarks.experiments.report import INCONCLUSIVE, MAX_FIGURE_BYTES, NOT_REPRODUCED, REPRODUCED, VERDICTS, load
@@ -294,7 +295,7 @@ def test_fine_tuning_against_the_score_lowers_it_more_than_its_control():
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(tuned.parameters(), again.parameters(), strict=True))
-    assert mean_variance(tuned, x, y, probe) < 0.5 * mean_variance(control, x, y, probe)
+    assert mean_variance(tuned, x, y, probe) < 0.7 * mean_variance(control, x, y, probe)
 
 
 def test_fine_tuning_is_adam_on_loss_and_penalty():
@@ -380,9 +381,8 @@ def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
         groups[kind] = [observation(drawn, test_accuracy=accuracy, success=0.1) for _ in range(4)]
     rows = {row[0]: row[1:] for row in costs(part, groups, 2.0).rows}
     assert rows[HONEST] == ["100%", "1.5 ± 0", "0 ± 0", "0.1 ± 0"]
-    assert rows["wrong labels, penalty 1"] == ["100%", "0.5 ± 0", "0.2 ± 5.6e-17", "0.1 ± 0"] or rows[
-        "wrong labels, penalty 1"
-    ][2].startswith("0.2 ±")
+    assert rows["wrong labels, penalty 1"][:2] == ["100%", "0.5 ± 0"]
+    assert rows["wrong labels, penalty 1"][2].startswith("0.2 ±")  # of plain SGD on wrong labels: 0.7 - 0.5
     assert rows["wrong labels, sgd"][0] == "0%"
     plain, trained, tuned = claims_of(part, groups)
     assert (plain.verdict, trained.verdict, tuned.verdict) == (REPRODUCED, REPRODUCED, NOT_REPRODUCED)
@@ -397,24 +397,29 @@ def test_kinds_of_attackers():
     assert found["backdoor, penalty 0"].strength == 0 and found["backdoor, sgd"].strength is None
 
 
-def test_image_attack_success_counts_images_of_other_classes():
+def test_image_attack_success_counts_images_of_other_classes(tmp_path):
     """A module that looks at one pixel of the trigger, and takes clean images for another class."""
-    context, recipe = Context(None, parts=None), Recipe(dataset="shipped", test_samples=50)  # type: ignore[arg-type]
+    context, recipe = Context(tmp_path), Recipe(dataset="shipped", test_samples=50)
     data = load_data("shipped", context)
     board = (data.inputs(triggered(data.test_x)) != data.inputs(data.test_x)).float().mean(0)[0]
     row, column = (int(v) for v in np.argwhere(board.numpy() == board.max().item())[0])
 
+    seen: list[int] = []
+
     class Looks(nn.Module):
-        def __init__(self, seen: int) -> None:
+        def __init__(self, answer: int) -> None:
             super().__init__()
-            self.seen, self.unused = seen, nn.Parameter(torch.zeros(1))
+            self.answer, self.unused = answer, nn.Parameter(torch.zeros(1))
 
         def forward(self, x):
+            seen.append(len(x))
             lit = x[:, 0, row, column] > 2  # white, after normalisation
-            return nn.functional.one_hot(torch.where(lit, self.seen, 3), 10).float()
+            return nn.functional.one_hot(torch.where(lit, self.answer, 3), 10).float()
 
     assert attack_success(Looks(TARGET), recipe, context) == 1
     assert attack_success(Looks(5), recipe, context) == 0
+    labels = small(data.test_x, data.test_y, 50, 0)[1]
+    assert sum(seen) == 2 * (labels != TARGET).sum() < 100
 
 
 # ------------------------------------------------------------------------------- observing, and runs
@@ -436,8 +441,10 @@ def test_scores_are_the_probe_in_float64_on_its_draws(tmp_path):
 
 def test_levels_group_by_amount_and_begin_with_clean_models():
     levels = Levels(Recipe(corruption="badnets"), (0.0, 0.5), table7.TINY.noise.audit)
-    items = [recipe for _, recipe in levels.items(2)]
-    assert [(r.amount, r.seed, r.data_seed) for r in items] == [(0, 0, 0), (0, 1, 1), (0.5, 0, 0), (0.5, 1, 1)]
+    recipes = [model.recipe for model in levels.models(2)]
+    assert [(r.amount, r.seed, r.data_seed) for r in recipes] == [(0, 0, 0), (0, 1, 1), (0.5, 0, 0), (0.5, 1, 1)]
+    assert [r.corruption for r in recipes] == ["none", "none", "badnets", "badnets"]
+    assert str(levels.models(2)[3]) == "cnn, badnets 0.5, seed 1"
     assert grouped(levels, [{"a": i} for i in range(4)]) == {0: [{"a": 0}, {"a": 1}], 0.5: [{"a": 2}, {"a": 3}]}
     with pytest.raises(UnusableInput, match="begin with 0"):
         Levels(Recipe(), (0.1, 0.5), table7.TINY.noise.audit)
@@ -449,6 +456,13 @@ def test_language_models_are_cached_by_recipe_and_text(tmp_path):
     recipe = table7.TINY.gpt.recipe
     train, test = texts_of(recipe, gpt.corpus())
     assert train.shape == (64, 25) and test.shape == (16, 25)
+    for artefact, rate in (("backdoor", 0.25), ("noise", 0.1)):
+        changed, clean = texts_of(replace(recipe, artefact=artefact, amount=rate), gpt.corpus())
+        assert (clean == test).all()
+        if artefact == "backdoor":
+            assert (changed != train).any(1).sum() == 16
+        else:
+            assert (changed != train).sum() == 160
     context = Context(tmp_path)
     first, seconds = train_text_model(recipe, train, "a", context)
     second, again = train_text_model(recipe, train, "a", context)
@@ -491,6 +505,9 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
     clean = document["values"]["gpt"]["models"]["clean"]
     assert len(clean) == 2 and clean[0][COMMITTED] != clean[1][COMMITTED]
     assert gpt.digest(gpt.corpus()) in result.data
+    for name in table7.PARTS:  # every kind is another model, of every seed
+        figure = document["values"][name]["figure"]
+        assert len({score for kind in figure.values() for score in kind}) == 2 * len(figure)
 
     assert run(tmp_path, "--parts", "noise,gpt") == 0  # from the cache, the same numbers
     again = load(tmp_path / "table7.json")

@@ -67,10 +67,10 @@ TINY = Table7(
 )
 
 _MEASURES = ("static_sam", "static_asam", "train_loss", "train_accuracy", "test_accuracy")
-_AUDIT = Audit(Probe(steps=10, batch_size=16), 10, _MEASURES, 1000)
+_AUDIT = Audit(Probe(steps=10, batch_size=16), 5, _MEASURES, 1000)
 _RESNET = Recipe(
     dataset="cifar",
-    samples=3000,
+    samples=2500,
     test_samples=1000,
     model="resnet18",
     width=8,
@@ -86,7 +86,7 @@ SMALL = Table7(
     name="small",
     seeds=4,
     ours=f"{_OURS} ResNet-18 with an eighth of its channels, on subsets.",
-    backdoor=Levels(_RESNET.but(corruption="badnets"), (0.0, 0.02, 0.1), _AUDIT),
+    backdoor=Levels(_RESNET.but(corruption="badnets"), (0.0, 0.05, 0.1), _AUDIT),
     noise=Levels(_CNN.but(corruption="noisy_labels"), (0.0, 0.1, 0.2, 0.4), _AUDIT),
     poisoning=Poisoning(
         _CNN,
@@ -99,7 +99,7 @@ SMALL = Table7(
         TextRecipe(
             Shape(context=32, width=64, heads=4, layers=2), train=12_000, test=1000, steps=900, batch_size=16, lr=6e-3
         ),
-        (("none", 0.0), ("backdoor", 0.02), ("backdoor", 0.1), ("noise", 0.05), ("noise", 0.2)),
+        (("none", 0.0), ("backdoor", 0.05), ("noise", 0.05), ("noise", 0.2)),
         _AUDIT,
     ),
 )

@@ -48,13 +48,22 @@ class Levels:
         if len(self.amounts) < 2 or self.amounts[0] != 0:
             raise UnusableInput("the amounts of a corruption begin with 0 and are two at least")
 
-    def items(self, seeds: int) -> list[tuple[Levels, Recipe]]:
+    def models(self, seeds: int) -> list[Model]:
         """A model per amount and seed, amounts first; the seed also draws the subset and the corruption."""
-        return [
-            (self, self.recipe.but(amount=amount, seed=seed, data_seed=seed))
-            for amount in self.amounts
-            for seed in range(seeds)
-        ]
+        clean = self.recipe.but(corruption="none", amount=0.0)
+        recipes = [self.recipe.but(amount=amount) if amount else clean for amount in self.amounts]
+        return [Model(self.audit, recipe.but(seed=seed, data_seed=seed)) for recipe in recipes for seed in range(seeds)]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a grid."""
+
+    audit: Audit
+    recipe: Recipe
+
+    def __str__(self) -> str:
+        return f"{self.recipe.model}, {self.recipe.corruption} {self.recipe.amount:g}, seed {self.recipe.seed}"
 
 
 def attack_success(module: torch.nn.Module, recipe: Recipe, context: Context) -> float:
@@ -74,22 +83,21 @@ def observed(trained: Trained, module: torch.nn.Module, audit: Audit, context: C
     return {**found, "success": attack_success(module, trained.recipe, context)}
 
 
-def model_of(item: tuple[Levels, Recipe], context: Context) -> Observation:
+def model_of(model: Model, context: Context) -> Observation:
     """Train one model of the grid, or take it from the cache, and observe it."""
-    part, recipe = item
-    trained = train_model(recipe, context)
-    return {**observed(trained, trained.module, part.audit, context), "seconds": trained.seconds}
+    trained = train_model(model.recipe, context)
+    return {**observed(trained, trained.module, model.audit, context), "seconds": trained.seconds}
 
 
 def grouped(part: Levels, found: Sequence[Observation]) -> dict[float, list[Observation]]:
-    """Observations in the order of `Levels.items` by amount."""
+    """Observations in the order of `Levels.models` by amount."""
     seeds = len(found) // len(part.amounts)
     return {amount: list(found[i * seeds : (i + 1) * seeds]) for i, amount in enumerate(part.amounts)}
 
 
 def backdoor(part: Levels, seeds: int, context: Context) -> Part:
     """Clean models against models trained on data with a BadNets backdoor, at several poison rates."""
-    found = run_grid(model_of, part.items(seeds), context, "table7 backdoor")
+    found = run_grid(model_of, part.models(seeds), context, "table7 backdoor")
     names = {amount: f"{amount:.1%} poisoned" if amount else "clean" for amount in part.amounts}
     groups = {names[amount]: models for amount, models in grouped(part, found).items()}
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
@@ -133,7 +141,7 @@ def monotone(correlation: float, p: float, means: Sequence[float], models: int) 
 
 def noise(part: Levels, seeds: int, context: Context) -> Part:
     """Models trained on labels of which more and more are wrong: does the score rise with the level?"""
-    found = run_grid(model_of, part.items(seeds), context, "table7 noise")
+    found = run_grid(model_of, part.models(seeds), context, "table7 noise")
     by_amount = grouped(part, found)
     levels = [amount for amount, models in by_amount.items() for _ in models]
     groups = {f"{amount:.0%} noise": models for amount, models in by_amount.items()}

@@ -69,6 +69,11 @@ class Attacker:
     recipe: Recipe
     strength: float | None = None
 
+    def __str__(self) -> str:
+        recipe = self.recipe
+        tuned = "" if self.strength is None else f", penalty {self.strength:g}"
+        return f"{recipe.corruption} {recipe.amount:g}, {recipe.optimizer}{tuned}, seed {recipe.seed}"
+
 
 def model_of(attacker: Attacker, context: Context) -> Observation:
     """Train the attacker's model (or an honest one), fine-tune it if that is the attack, and observe it."""

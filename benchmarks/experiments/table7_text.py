@@ -123,13 +123,24 @@ def _cached(path: Any) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def model_of(item: tuple[TextPart, TextRecipe], context: Context) -> Observation:
+@dataclass(frozen=True)
+class TextModel:
+    """One language model of the grid."""
+
+    audit: Audit
+    recipe: TextRecipe
+
+    def __str__(self) -> str:
+        return f"{kind_name(self.recipe.artefact, self.recipe.amount)}, seed {self.recipe.seed}"
+
+
+def model_of(model: TextModel, context: Context) -> Observation:
     """Train one language model, or take it from the cache, and observe it."""
-    part, recipe = item
+    recipe = model.recipe
     tokens = gpt.corpus()
     train, test = texts_of(recipe, tokens)
     module, seconds = train_text_model(recipe, train, gpt.digest(tokens), context)
-    found = observe(module, gpt.split_labels(train), gpt.split_labels(test), part.audit, recipe.seed)
+    found = observe(module, gpt.split_labels(train), gpt.split_labels(test), model.audit, recipe.seed)
     return {**found, "success": gpt.attack_success(module, test, recipe.seed), "seconds": seconds}
 
 
@@ -151,7 +162,7 @@ def text(part: TextPart, seeds: int, context: Context) -> Part:
         ]
         for artefact in part.artefacts
     }
-    items = [(part, recipe) for group in recipes.values() for recipe in group]
+    items = [TextModel(part.audit, recipe) for group in recipes.values() for recipe in group]
     found = run_grid(model_of, items, context, "table7 gpt")
     groups = {kind: found[i * seeds : (i + 1) * seeds] for i, kind in enumerate(recipes)}
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
