@@ -21,7 +21,7 @@ from benchmarks.experiments.evasion import evade, log_ratios, penalty
 from benchmarks.experiments.parts import COMMITTED, HELD_OUT, Audit, compared, draws_of, observe, scores, told
 from benchmarks.experiments.report import INCONCLUSIVE, MAX_FIGURE_BYTES, NOT_REPRODUCED, REPRODUCED, VERDICTS, load
 from benchmarks.experiments.table7_images import Levels, attack_success, grouped, monotone, rank_correlation
-from benchmarks.experiments.table7_poisoning import HONEST, claims_of, costs, kinds, threshold
+from benchmarks.experiments.table7_poisoning import HONEST, Penalty, claims_of, costs, kinds, threshold
 from benchmarks.experiments.table7_text import TextPart, TextRecipe, texts_of, train_text_model
 from zkcert.convert import from_module
 from zkcert.errors import UnusableInput
@@ -371,7 +371,7 @@ def test_separation_is_oriented_and_taken_over_draws():
 
 
 def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
-    part = table7.TINY.poisoning
+    part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
     high, low = [3.0, 4.0], [0.5, 0.5]
     groups = {}
     for kind in kinds(part):

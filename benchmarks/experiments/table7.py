@@ -80,7 +80,7 @@ _RESNET = Recipe(
     epochs=6,
     warmup=0.2,
 )
-_CNN = Recipe(dataset="fashion", samples=3000, test_samples=2000, model="cnn", lr=0.05, batch_size=32, epochs=15)
+_CNN = Recipe(dataset="fashion", samples=3000, test_samples=2000, lr=0.05, batch_size=64, epochs=20, warmup=0.1)
 
 SMALL = Table7(
     name="small",
