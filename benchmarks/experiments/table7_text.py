@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import pickle
 import time
-import zipfile
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.experiments import gpt
+from benchmarks.experiments import cache, gpt
 from benchmarks.experiments.common import Context, run_grid
 from benchmarks.experiments.parts import (
     COMMITTED,
@@ -28,7 +23,6 @@ from benchmarks.experiments.parts import (
     observe,
     told,
 )
-from zkcert.data import replacing
 from zkcert.errors import UnusableInput
 
 ARTEFACTS = ("none", "backdoor", "noise")
@@ -98,29 +92,16 @@ def train_text_model(recipe: TextRecipe, texts: gpt.Window, text: str, context: 
     """
     module = gpt.GPT(recipe.shape, seed=recipe.seed)
     path = context.cache / f"gpt-{recipe.digest(text)}.pt"
-    entry = None if context.again else _cached(path)
+    entry = None if context.again else cache.read(path)
     if entry is None:
         start = time.perf_counter()
         options = {key: getattr(recipe, key) for key in ("steps", "batch_size", "lr", "weight_decay", "seed")}
         gpt.train(module, texts, device=context.device, **options)
         state = {name: value.cpu() for name, value in module.state_dict().items()}
         entry = {"state": state, "seconds": time.perf_counter() - start}
-        context.cache.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()
-        torch.save(entry, content)
-        with replacing(path, 0o644) as file:
-            file.write(content.getvalue())
+        cache.write(path, entry)
     module.load_state_dict(entry["state"])
     return module.to(context.device).eval(), entry["seconds"]
-
-
-def _cached(path: Any) -> dict[str, Any] | None:
-    """A cache entry; None if there is none, or one that is damaged."""
-    try:
-        entry = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
-        return None
-    return entry if isinstance(entry, dict) else None
 
 
 @dataclass(frozen=True)
