@@ -96,7 +96,19 @@ def test_difference_of_two_numbers_on_the_same_models():
     assert sep.difference((clean, clean), (defective, defective)) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("values", [[], [math.nan, 1.0], [math.inf, 1.0], [[[1.0]]]])
-def test_values_that_are_missing_or_not_finite_are_refused(values):
-    with pytest.raises(UnusableInput, match="finite value of every model"):
+@pytest.mark.parametrize("values", [[], [math.nan, 1.0], [[[1.0]]]])
+def test_values_that_are_missing_are_refused(values):
+    with pytest.raises(UnusableInput, match="a value of every model"):
         sep.separation([1.0, 2.0], values, 1)
+
+
+def test_infinite_values_count_by_rank():
+    found = sep.separation([[1.0, 2.0], [3.0, 4.0]], [[math.inf, 2.5], [5.0, 6.0]], 1)
+    assert found.auc == (4 + 2 + 4 + 4) / 16 and found.auc_models == 1 and found.mean == math.inf
+    assert math.isnan(found.effect) and math.isnan(found.sd)
+
+
+def test_interval_of_a_mean_by_hand():
+    low, high = sep.mean_interval([1.0, 2.0, 3.0])  # t(0.975, 2) = 4.302653, deviation 1
+    assert (low, high) == (pytest.approx(2 - 4.302653 / math.sqrt(3)), pytest.approx(2 + 4.302653 / math.sqrt(3)))
+    assert sep.mean_interval([1.0]) == (-math.inf, math.inf)

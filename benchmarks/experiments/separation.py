@@ -37,11 +37,11 @@ def auc(clean: npt.ArrayLike, defective: npt.ArrayLike) -> float:
 def effect_size(clean: npt.ArrayLike, defective: npt.ArrayLike) -> float:
     """Cohen's d: difference of the means over the pooled deviation sqrt(((n-1) s^2 + (m-1) s'^2) / (n + m - 2)).
 
-    NaN where the pooled deviation is 0 or there are fewer than three values.
+    NaN where the pooled deviation is 0, there are fewer than three values, or some are infinite.
     """
     a, b = np.ravel(clean).astype(np.float64), np.ravel(defective).astype(np.float64)
     freedom = len(a) + len(b) - 2
-    if freedom < 1:
+    if freedom < 1 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("nan")
     pooled = np.sqrt((((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()) / freedom)
     return float((b.mean() - a.mean()) / pooled) if pooled > 0 else float("nan")
@@ -103,6 +103,7 @@ class Separation:
     clean_sd: float
     mean: float
     sd: float
+    clean_models: int
     models: int
     expected: int
 
@@ -119,7 +120,8 @@ class Separation:
 def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int, seed: int = 0) -> Separation:
     """Compare values [models] or [models, draws] of well-trained and of defective models.
 
-    Values that are not finite are refused with UnusableInput: a model that cannot be measured is not to be left out.
+    Values may be infinite: they take part by rank. NaN is refused with UnusableInput: a model that cannot be measured
+    is not to be left out.
     """
     a, b = (_table(values) for values in (clean, defective))
     if expected not in (-1, 1):
@@ -138,22 +140,34 @@ def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int, se
         clean_sd=deviation(means[0]),
         mean=float(means[1].mean()),
         sd=deviation(means[1]),
+        clean_models=len(a),
         models=len(b),
         expected=expected,
     )
 
 
 def deviation(values: npt.ArrayLike) -> float:
-    """Standard deviation of a sample; NaN for a single value."""
+    """Standard deviation of a sample; NaN for a single value, and if some are infinite."""
     array = np.asarray(values, np.float64)
-    return float(array.std(ddof=1)) if len(array) > 1 else float("nan")
+    return float(array.std(ddof=1)) if len(array) > 1 and np.isfinite(array).all() else float("nan")
+
+
+def mean_interval(values: npt.ArrayLike) -> tuple[float, float]:
+    """Student's t interval of the mean of independent values, 95%; infinite for a single value."""
+    from scipy.stats import t
+
+    array = np.asarray(values, np.float64)
+    if len(array) < 2:
+        return float("-inf"), float("inf")
+    half = float(t.ppf(0.975, len(array) - 1)) * deviation(array) / np.sqrt(len(array))
+    return float(array.mean() - half), float(array.mean() + half)
 
 
 def _table(values: npt.ArrayLike) -> Floats:
     table = np.asarray(values, np.float64)
     table = table[:, None] if table.ndim == 1 else table
-    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
-        raise UnusableInput("a separation needs a finite value of every model and draw")
+    if table.ndim != 2 or table.size == 0 or np.isnan(table).any():
+        raise UnusableInput("a separation needs a value of every model and draw")
     return table
 
 
