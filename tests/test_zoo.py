@@ -12,6 +12,7 @@ from torch import nn
 from circuits.compile import Certificate, Plan
 from zkcert import zoo
 from zkcert.convert import from_module
+from zkcert.errors import UnusableInput
 from zkcert.model import input_affine
 
 MODELS = {
@@ -87,7 +88,13 @@ def test_models_follow_their_seed_and_leave_the_generator_alone():
 
 @pytest.mark.parametrize(
     "options",
-    [{"lr": 3e-3}, {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "warmup": 0.2}, {"augment": True, "lr": 3e-3}],
+    [
+        {"lr": 3e-3},
+        {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "warmup": 0.2},
+        {"augment": True, "lr": 3e-3},
+        {"optimizer": "sam", "lr": 0.05, "rho": 0.1},
+        {"optimizer": "asam", "lr": 0.3, "momentum": 0.0, "weight_decay": 1e-4, "device": "cpu"},
+    ],
 )
 def test_training_lowers_the_loss_reproducibly(options):
     x, y = zoo.fashion_mnist_small()
@@ -100,6 +107,86 @@ def test_training_lowers_the_loss_reproducibly(options):
         assert not module.training
     assert histories[0] == histories[1] and histories[0][-1] < 0.8 * histories[0][0]
     assert zoo.accuracy(module, inputs, labels) > 0.4
+
+
+def plain_training(module, x, y, step):
+    """Epochs of zoo.train's order of mini-batches, each handed to step(x, y) -> loss."""
+    draw, history = torch.Generator().manual_seed(3), []
+    for _ in range(3):
+        batches = [index.tolist() for index in torch.randperm(len(x), generator=draw).split(16)]
+        losses = [step(x[index], y[index]) * len(index) for index in batches]
+        history.append(sum(losses) / len(x))
+    return history
+
+
+@pytest.mark.parametrize("name", zoo.OPTIMIZERS)
+def test_every_optimiser_is_the_one_it_is_called(name):
+    x, y = zoo.fashion_mnist_small()
+    x, y = torch.tensor(x[:40] / 255.0 - 0.3), torch.tensor(y[:40].astype(np.int64))
+    module, other = (zoo.mlp(784, [8], 10).double() for _ in range(2))
+    if name == "adam":
+        plain = torch.optim.Adam(other.parameters(), lr=0.01)  # AdamW: weights shrink first
+    else:
+        plain = torch.optim.SGD(other.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1)
+    named = dict(other.named_parameters())
+
+    def gradient(x, y):
+        other.zero_grad()
+        loss = nn.functional.cross_entropy(other(x), y)
+        loss.backward()
+        return loss.item()
+
+    def step(x, y):
+        loss = gradient(x, y)
+        with torch.no_grad():
+            if name == "adam":
+                for p in named.values():
+                    p *= 1 - 0.01 * 0.1
+        if name in ("sam", "asam"):
+            before = {key: p.detach().clone() for key, p in named.items()}
+            t = {key: p.abs() + 0.01 if name == "asam" and "weight" in key else 1.0 for key, p in before.items()}
+            length = torch.cat([(t[key] * p.grad).flatten() for key, p in named.items()]).norm()
+            with torch.no_grad():
+                for key, p in named.items():
+                    p += {"sam": 0.05, "asam": 0.5}[name] * t[key] ** 2 * p.grad / length
+            gradient(x, y)
+            with torch.no_grad():
+                for key, p in named.items():
+                    p.copy_(before[key])
+        plain.step()
+        return loss
+
+    history = zoo.train(module, x, y, epochs=3, optimizer=name, lr=0.01, batch_size=16, weight_decay=0.1, seed=3)
+    assert history == pytest.approx(plain_training(other, x, y, step), rel=1e-9)
+    for a, b in zip(module.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-10)
+
+
+def test_training_stops_at_a_loss_and_reads_labels_per_position():
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randint(0, 5, (20, 3), generator=draw), torch.randint(0, 4, (20, 3), generator=draw)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 4))
+    state, first = torch.get_rng_state(), nn.functional.cross_entropy(module(x).flatten(0, 1), y.flatten()).item()
+    (whole,) = zoo.train(module, x, y, epochs=1, lr=1e-9, batch_size=20)
+    assert whole == pytest.approx(first, rel=1e-5)
+    history = zoo.train(module, x, y, epochs=200, lr=0.02, until_loss=first - 0.1)
+    assert 1 < len(history) < 200 and history[-1] <= first - 0.1 < history[-2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_options_that_no_optimiser_has_are_refused():
+    module, x, y = zoo.mlp(4, [], 2), torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
+    for bad in (
+        {"optimizer": "adamw"},
+        {"optimizer": "adam", "momentum": 0.9},
+        {"optimizer": "sgd", "rho": 0.1},
+        {"rho": 0.1},
+        {"optimizer": "sam", "rho": 0.0},
+    ):
+        with pytest.raises(UnusableInput):
+            zoo.train(module, x, y, epochs=1, **bad)
 
 
 def test_augmentation_shifts_and_flips_whole_images():

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zkcert.errors import UnusableInput
+from zkcert.metric.optim import SAM
 
 LENET5_INPUT: dict[str, Any] = {"shape": [1, 28, 28], "pad": 2, "mean": [0.2860], "std": [0.3530]}
 """Fashion-MNIST bytes, padded to 32x32, normalised with the training set's mean and deviation."""
@@ -30,6 +31,9 @@ _VGG: dict[int, list[list[int]]] = {  # widths of the convolutions before each m
     11: [[64], [128], [256, 256], [512, 512], [512, 512]],
     16: [[64, 64], [128, 128], [256, 256, 256], [512, 512, 512], [512, 512, 512]],
 }
+
+OPTIMIZERS = ("adam", "sgd", "sam", "asam")
+"""What `train` can train with."""
 
 
 def fashion_mnist_small() -> tuple[np.ndarray, np.ndarray]:
@@ -178,33 +182,42 @@ def train(
     y: Tensor,
     *,
     epochs: int,
+    optimizer: str | None = None,
     lr: float = 1e-3,
     batch_size: int = 64,
     momentum: float | None = None,
     weight_decay: float = 0.0,
+    rho: float | None = None,
     warmup: float | None = None,
     augment: bool = False,
+    until_loss: float | None = None,
+    device: str | None = None,
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Train in place on the mean cross-entropy; returns each epoch's mean loss.
 
     x             inputs [N, C, H, W] as the module reads them (see `input_values`), in the module's dtype.
-    y             labels [N], int64.
-    momentum      Nesterov SGD with this momentum instead of Adam.
+    y             labels [N], or [N, positions] for logits [N, positions, classes], int64.
+    optimizer     "adam": AdamW, weight decay apart from the gradient. "sgd": with Nesterov momentum, weight decay as
+                  part of the gradient. "sam", "asam": `zkcert.metric.optim.SAM` around that SGD, with the variants
+                  "sam" and "asam-samsung" (eta 0.01). Default: "sgd" if a momentum is given, else "adam".
+    momentum      of all but Adam; 0.9 by default.
+    rho           radius of SAM (0.05 by default) and ASAM (0.5 by default).
     warmup        fraction of all steps over which the rate rises to `lr`, to fall as a cosine afterwards; None: the
                   rate is constant.
     augment       flip images horizontally and shift them by up to an eighth, at random.
+    until_loss    stop after the first epoch whose mean loss is at most this.
+    device        where to train; the module stays there. Default: where it is.
 
-    Order, augmentation and dropout follow from `seed`. `progress(epoch, loss)` is called after every epoch.
+    Order, augmentation and dropout follow from `seed`. `progress(epoch, loss)` is called after every epoch. The loss
+    of an epoch is the mean over its mini-batches as they are met, before each step. Raises UnusableInput for options
+    that do not go together.
     """
     draw = torch.Generator().manual_seed(seed)
-    parameters = module.parameters()
-    optimizer: torch.optim.Optimizer
-    if momentum is None:
-        optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
-    else:
-        optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)
+    place = torch.device(device) if device is not None else next(module.parameters()).device
+    module.to(place)
+    stepper = _optimizer(module, optimizer, lr, momentum, weight_decay, rho)
     count = epochs * -(-len(x) // batch_size)
 
     def rate(step: int) -> float:
@@ -213,26 +226,56 @@ def train(
         rise = max(1.0, warmup * count)
         return min((step + 1) / rise, 0.5 * (1 + math.cos(math.pi * max(0.0, step - rise) / max(1.0, count - rise))))
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(stepper, rate)
     history: list[float] = []
     module.train()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if place.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in range(epochs):
             total = 0.0
             for index in torch.randperm(len(x), generator=draw).split(batch_size):
-                images = _augmented(x[index], draw) if augment else x[index]
-                loss = F.cross_entropy(module(images), y[index])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                images = (_augmented(x[index], draw) if augment else x[index]).to(place)
+                labels = y[index].to(place).flatten()
+
+                def backward(images: Tensor = images, labels: Tensor = labels) -> Tensor:
+                    stepper.zero_grad()
+                    loss = F.cross_entropy(module(images).flatten(0, -2), labels)
+                    loss.backward()
+                    return loss.detach()
+
+                total += float(stepper.step(backward)) * len(index)
                 schedule.step()
-                total += float(loss.detach()) * len(index)
             history.append(total / len(x))
             if progress is not None:
                 progress(epoch, history[-1])
+            if until_loss is not None and history[-1] <= until_loss:
+                break
     module.eval()
     return history
+
+
+def _optimizer(
+    module: nn.Module, name: str | None, lr: float, momentum: float | None, weight_decay: float, rho: float | None
+) -> torch.optim.Optimizer:
+    name = name or ("adam" if momentum is None else "sgd")
+    if name not in OPTIMIZERS:
+        raise UnusableInput(f"the optimiser must be one of {', '.join(OPTIMIZERS)}, not {name!r}")
+    if name == "adam" and momentum is not None:
+        raise UnusableInput("Adam takes no momentum")
+    if name in ("adam", "sgd") and rho is not None:
+        raise UnusableInput(f"rho belongs to SAM and ASAM, not to {name}")
+    if name == "adam":
+        return torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
+    momentum = 0.9 if momentum is None else momentum
+    base = torch.optim.SGD(
+        module.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0
+    )
+    match name:
+        case "sam":
+            return SAM(module, base, rho=0.05 if rho is None else rho)
+        case "asam":
+            return SAM(module, base, rho=0.5 if rho is None else rho, variant="asam-samsung", eta=0.01)
+    return base
 
 
 def _augmented(x: Tensor, draw: torch.Generator) -> Tensor:
@@ -250,8 +293,9 @@ def _augmented(x: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def accuracy(module: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 256) -> float:
-    """The fraction of inputs [N, C, H, W] that the module, in evaluation mode, gives their label [N]."""
+    """The fraction of inputs [N, C, H, W] that the module, in evaluation mode, gives their label [N]"""
     module.eval()
+    place = next(module.parameters()).device
     with torch.no_grad():
         batches = zip(x.split(batch_size), y.split(batch_size), strict=True)
-        return sum(int((module(a).argmax(1) == b).sum()) for a, b in batches) / len(x)
+        return sum(int((module(a.to(place)).argmax(1) == b.to(place)).sum()) for a, b in batches) / len(x)

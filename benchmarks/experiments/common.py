@@ -8,6 +8,7 @@ import json
 import pickle
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,9 +57,12 @@ class Recipe:
     data_seed      of the subset and of the corruption
     test_samples   size of the test subset, the same whatever the seeds; 0 for all
     model          a name of `models.MODELS`; width (0: its own) and dropout, where it has them
-    optimizer      "sgd" (Nesterov), "adam" (AdamW), "sam" or "asam" (of SGD); rho of the latter two
-    epochs         at most so many; `until_loss`: training stops earlier, see `zkcert.zoo.train`
-    warmup         the rate's rise and cosine, see `zkcert.zoo.train`; None: constant
+    optimizer      "sgd", "adam", "sam" or "asam", as in `zkcert.zoo.train`, and so are lr, momentum (None: 0.9; Adam
+                   has none), weight_decay, batch_size, warmup (None: constant rate), augment, and rho (of SAM and
+                   ASAM; None: 0.05 and 0.5)
+    epochs         at most so many
+    until_loss     training stops after the first epoch at whose end the mean loss on the whole training set, in
+                   evaluation mode, is at most this
     seed           of initialisation, order of samples, augmentation and dropout
     corruption     a name of `corruptions.CORRUPTIONS` applied to the training subset, by `amount`
 
@@ -74,14 +78,14 @@ class Recipe:
     dropout: float = 0.0
     optimizer: str = "sgd"
     lr: float = 0.05
-    momentum: float = 0.9
+    momentum: float | None = None
     weight_decay: float = 0.0
     batch_size: int = 64
     epochs: int = 10
     until_loss: float | None = None
     warmup: float | None = None
     augment: bool = False
-    rho: float = 0.05
+    rho: float | None = None
     seed: int = 0
     corruption: str = "none"
     amount: float = 0.0
@@ -153,7 +157,7 @@ class Trained:
     raw_x, y    training samples, corrupted if the recipe says so: uint8 [n, C, H, W] and int64 [n]
     clean_y     the labels before the corruption
     data        the dataset it is a subset of; test_x, test_y: inputs and labels of the recipe's test subset
-    epochs      trained; history: the mean loss of each, as met during training
+    history     the mean loss of each epoch, as met during training
     reached     whether `until_loss` was reached, True without one
     seconds     of training, when it was trained
     """
@@ -255,29 +259,41 @@ def _cached(path: Path) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
+class _Reached(Exception):
+    """The loss at which training stops is reached."""
+
+
 def _train(
     module: nn.Module, recipe: Recipe, data: Data, raw_x: np.ndarray, labels: np.ndarray, device: str
 ) -> dict[str, Any]:
     """Train the module in place; a cache entry."""
     x, y = data.inputs(raw_x), torch.from_numpy(labels)
+    history: list[float] = []
+
+    def after_epoch(epoch: int, loss: float) -> None:
+        history.append(loss)
+        if recipe.until_loss is not None and mean_loss(Network.of_module(module), x, y) <= recipe.until_loss:
+            raise _Reached
+
     start = time.perf_counter()
-    history = zoo.train(
-        module,
-        x,
-        y,
-        epochs=recipe.epochs,
-        lr=recipe.lr,
-        batch_size=recipe.batch_size,
-        optimizer=recipe.optimizer,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        rho=recipe.rho,
-        warmup=recipe.warmup,
-        augment=recipe.augment,
-        until_loss=recipe.until_loss,
-        seed=recipe.seed,
-        device=device,
-    )
+    with suppress(_Reached):
+        zoo.train(
+            module,
+            x,
+            y,
+            epochs=recipe.epochs,
+            lr=recipe.lr,
+            batch_size=recipe.batch_size,
+            optimizer=recipe.optimizer,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            rho=recipe.rho,
+            warmup=recipe.warmup,
+            augment=recipe.augment,
+            seed=recipe.seed,
+            device=device,
+            progress=after_epoch,
+        )
     seconds = time.perf_counter() - start
     network, test = Network.of_module(module), _test_set(recipe, data)
     train_loss = mean_loss(network, x, y)
