@@ -15,7 +15,7 @@ import torch
 
 import verifier.__main__ as standalone
 from tests.conftest import TINY_CLASSES, TINY_INPUT, tiny_samples
-from zkcert import cli
+from zkcert import api, cli
 from zkcert.convert import from_sequential
 from zkcert.core.container import ProofFile
 from zkcert.data import DatasetRoot
@@ -552,7 +552,7 @@ def test_unexpected_system_errors_are_one_line(run, tiny, monkeypatch):
         def fail(*_args, error=error, **_options):
             raise error
 
-        monkeypatch.setattr(cli.api, "inspect", fail)
+        monkeypatch.setattr(api, "inspect", fail)
         refused(run("inspect", tiny.proof), 2, *words)
         monkeypatch.setattr(standalone, "verify_files", fail)
         refused(run("python -m verifier", tiny.proof, tiny.model, "--tau", 1), 2, *words)

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "numba", "llvmlite"}
 LIGHT = {"numpy", "blake3", "Crypto"}
-INTERFACE = {"zkcert.api", "zkcert.cli", "zkcert.__main__", "zkcert.__init__"}
+INTERFACE = ("zkcert.api.", "zkcert.cli.", "zkcert.__main__", "zkcert.__init__")
 """What users touch stands above prover and verifier; the rest of zkcert lies below the circuits."""
 
 
@@ -62,7 +62,7 @@ def test_core_needs_nothing_of_zkcert_but_errors():
 
 def test_zkcert_below_its_interface_knows_neither_circuits_nor_prover_nor_verifier():
     for name, path in modules("zkcert"):
-        if name not in INTERFACE:
+        if not name.startswith(INTERFACE):
             assert not foreign(imported(name, path)) & {"circuits", "prover", "verifier", "typer", "rich"}, name
 
 

@@ -18,17 +18,19 @@ from math import isqrt
 from pathlib import Path
 from typing import Any, NoReturn
 
+from zkcert.calibration import read_threshold
 from zkcert.config import ProbeConfig
 from zkcert.data import DatasetRoot
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
 from zkcert.model import Model
-from zkcert.statement import Statement, check_tau, load_announcement, parse_beacon
+from zkcert.statement import Statement, load_announcement, parse_beacon
 
 from .verify import Expectations, Report, verify_proof
 
 MAX_PROOF_BYTES = 3 << 30
 EXIT_CODES = "exit codes: 0 accepted, 1 rejected, 2 unusable input"
+TAU_HELP = "accept only if the proven threshold is at most this; a calibration.json also fixes the configuration"
 BEACON_ORDER = (
     "Everything but the beacon must be announced before the beacon exists: the beacon decides which samples are "
     "drawn, and a prover who knows it can try tiny changes of the model until good samples come up."
@@ -144,6 +146,7 @@ class Verdict:
             "soundness_terms": {name: round(term, 1) for name, term in report.soundness.terms},
             "checked": {
                 "tau": decimal_text(expected.tau),
+                "config": None if expected.config is None else expected.config.canonical(),
                 "data_root": None if root is None else root.hex(),
                 "announcement": None if expected.announcement is None else expected.announcement.hex(),
                 "beacon": None if expected.beacon is None else expected.beacon.hex(),
@@ -203,16 +206,18 @@ def verify_files(
 ) -> Verdict:
     """Accept a proof file, or raise ProofRejected or MalformedProof; UnusableInput for the verifier's own input.
 
-    The proven threshold must be at most `tau`. `data_root` is a data.root file or the 64 hexadecimal digits of a
-    root, `announcement` an announce.json or its digest, `beacon` hexadecimal; None leaves the point open, and the
-    verdict's warnings say what that means.
+    The proven threshold must be at most `tau`: a number, or a calibration.json, which then fixes the configuration of
+    the probe as well (`config`, if given, must be the same). `data_root` is a data.root file or the 64 hexadecimal
+    digits of a root, `announcement` an announce.json or its digest, `beacon` hexadecimal; None leaves the point open,
+    and the verdict's warnings say what that means.
     """
     root = None if data_root is None else _digest(data_root) or load_root(data_root)
     announced = None
     if announcement is not None:
         with expecting(announcement, ANNOUNCEMENT):
             announced = _digest(announcement) or load_announcement(announcement).announcement_digest
-    expected = Expectations(check_tau(tau), root, announced, parse_beacon(beacon), config)
+    threshold, config = read_threshold(tau, config)
+    expected = Expectations(threshold, root, announced, parse_beacon(beacon), config)
     loaded, data = load_model(model), read_proof(proof)
     start = time.perf_counter()
     with expecting(proof, PROOF):
@@ -273,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("proof", help="proof.bin, from the prover")
     parser.add_argument("model", help="the model, model.pt or .safetensors")
-    parser.add_argument("--tau", required=True, help="accept only if the proven threshold is at most this")
+    parser.add_argument("--tau", required=True, help=TAU_HELP)
     parser.add_argument("--data-root", metavar="FILE|HEX", help="data.root, or its root: the dataset insisted on")
     parser.add_argument("--announcement", metavar="FILE|HEX", help="announce.json, or the digest published")
     parser.add_argument("--beacon", metavar="HEX", help="the beacon given after the announcement")

@@ -16,8 +16,10 @@ PROOF = "a proof"
 SECRET = "the secret file of a commitment (data.zkd)"
 ROOT = "the public file of a commitment (data.root)"
 ANNOUNCEMENT = "an announcement"
+CALIBRATION = "a calibration"
 SAMPLES = "a dataset"
 
+CALIBRATION_FORMAT = "zkcert-calibration-1"
 _HEAD = 4096
 
 
@@ -51,7 +53,8 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
 def _json_kind(path: str | os.PathLike[str]) -> str | None:
     with open(path, "rb") as file:
         value = json.loads(file.read(1 << 20))
-    return {"zkcert-root-1": ROOT, "zkcert-announcement-1": ANNOUNCEMENT}.get(value.get("format"))
+    kinds = {"zkcert-root-1": ROOT, "zkcert-announcement-1": ANNOUNCEMENT, CALIBRATION_FORMAT: CALIBRATION}
+    return kinds.get(value.get("format"))
 
 
 @contextmanager

@@ -1,0 +1,328 @@
+"""calibration.json: how tau is chosen, and what is refused of a file nobody vouches for."""
+
+from __future__ import annotations
+
+import json
+import math
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zkcert.calibration import (
+    Calibration,
+    Scored,
+    Source,
+    choose_tau,
+    load_calibration,
+    read_tau,
+    read_threshold,
+    reading,
+)
+from zkcert.calibration.choice import SIGNIFICANT_DIGITS, decimal
+from zkcert.config import ProbeConfig
+from zkcert.errors import UnusableInput
+from zkcert.files import CALIBRATION, kind_of
+from zkcert.metric import BATCH_NORM_MODES, STATISTICS, STEP_FUNCTIONS, Probe
+from zkcert.metric.calibrate import assess
+
+SCORES = st.lists(st.floats(1e-6, 100), min_size=1, max_size=40)
+RISKS = st.fractions(0, Fraction(99, 100), max_denominator=100)
+
+# --------------------------------------------------------------------------------------------- choosing
+
+
+@given(SCORES, SCORES, RISKS)
+def test_tau_is_the_largest_rounded_threshold_that_keeps_the_risk(good, bad, risk):
+    tau = choose_tau(good, bad, risk)
+    assert sum(Fraction(score) <= tau for score in bad) <= risk * len(bad)
+    digits = Decimal(decimal(tau)).normalize().as_tuple().digits
+    assert len(digits) <= SIGNIFICANT_DIGITS and Fraction(decimal(tau)) == tau
+    # one more unit of the last digit would accept too many
+    edge = sorted(bad)[math.floor(risk * len(bad))]
+    unit = Fraction(10) ** (math.floor(math.log10(edge)) - SIGNIFICANT_DIGITS + 1)
+    assert sum(Fraction(score) <= tau + unit for score in bad) > risk * len(bad)
+
+
+@given(SCORES, RISKS)
+def test_without_bad_models_at_most_the_risk_of_the_good_draws_is_rejected(good, risk):
+    tau = choose_tau(good, [], risk)
+    assert sum(Fraction(score) > tau for score in good) <= risk * len(good)
+    assert tau <= Fraction(max(good)) * Fraction(1001, 1000)
+
+
+def test_tau_by_hand():
+    bad = [0.3, 0.5, 0.7, 0.9]
+    assert choose_tau([0.1], bad, Fraction(0)) == Fraction("0.2999")  # 0.3 is a little below 3/10
+    assert choose_tau([0.1], bad, Fraction(1, 4)) == Fraction("0.4999")  # exactly 1/2 must not be accepted
+    assert choose_tau([0.1], bad, Fraction(49, 100)) == Fraction("0.4999")
+    good = [i / 64 for i in range(1, 20)]
+    assert choose_tau(good, [], Fraction(1, 20)) == Fraction("0.2969")  # rank 19 of 19: 0.296875
+    assert choose_tau(good, [], Fraction(1, 10)) == Fraction("0.2813")  # rank 18: 0.28125
+    assert choose_tau(good, [], Fraction(1, 100)) == Fraction("0.2969")  # too few for rank 20
+    assert choose_tau([0.5], [], Fraction(0)) == Fraction("0.5")  # nothing to round
+
+
+def test_a_new_good_draw_exceeds_tau_with_at_most_the_risk():
+    rng = np.random.default_rng(0)
+    exceeded = []
+    for _ in range(2000):
+        *draws, further = rng.gamma(2.0, size=40)
+        exceeded.append(further > choose_tau(draws, [], Fraction(1, 10)))
+    assert 0.07 < np.mean(exceeded) < 0.12  # 37 of 41 ranks: 0.0976
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"), [([], [1.0]), ([1.0], [0.0, 2.0]), ([1.0], [1e-13]), ([0.0], []), ([500.0], [])]
+)
+def test_no_threshold_is_said(good, bad):
+    with pytest.raises(UnusableInput, match=r"no threshold|at least one good"):
+        choose_tau(good, bad, Fraction(1, 20))
+
+
+def test_tau_stays_within_what_can_be_stated():
+    assert choose_tau([1.0], [1000.0], Fraction(0)) == 128
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+DATA = Source("data.npz", 100, "d" * 64)
+
+
+def scored(name: str, scores: list[float]) -> Scored:
+    return Scored(name, name.encode().hex().ljust(64, "0"), DATA.digest, tuple(scores))
+
+
+def example(probe: Probe | None = None, **options: object) -> Calibration:
+    good = [scored("g1", [0.1, 0.2, 0.3]), scored("g2", [0.2, 0.25, 0.9])]
+    bad = [scored("b1", [0.75, 1.0, 1.1]), scored("b2", [0.7, 1.2, 1.3])]
+    values = {"good": good, "bad": bad, "risk": Fraction(1, 5), "seed": "s", "data": [DATA], **options}
+    return assess(values.pop("good"), values.pop("bad"), probe or Probe(steps=2, batch_size=2), **values)
+
+
+@pytest.mark.parametrize("bad", [True, False])
+def test_what_is_saved_is_read_back(tmp_path, bad):
+    path = tmp_path / "calibration.json"
+    made = example() if bad else example(bad=[])
+    made.save(path)
+    assert load_calibration(path) == made
+    assert kind_of(path) == CALIBRATION
+    assert json.loads(path.read_text())["tau"] == made.tau_text == ("0.7499" if bad else "0.9001")
+    assert Probe.from_dict(dict(load_calibration(path).probe)) == Probe(steps=2, batch_size=2)
+
+
+def test_rates_and_gap_are_those_of_the_scores():
+    made = example()
+    assert (made.false_acceptance.count, made.false_acceptance.total) == (1, 6)
+    assert (made.false_rejection.count, made.false_rejection.total) == (1, 6)
+    assert made.gap == 0.7 - 0.9
+    assert [m.accepted(made.tau) for m in (*made.good, *made.bad)] == [3, 2, 0, 1]
+    assert made.good[0].mean == pytest.approx(0.2)
+    assert example(bad=[]).gap is None
+
+
+def test_acceptance_is_compared_exactly():
+    third = Fraction(1, 3)
+    below, above = math.nextafter(float(third), 0), math.nextafter(float(third), 1)
+    assert scored("m", [below, float(third), above]).accepted(third) == (2 if Fraction(float(third)) <= third else 1)
+    assert scored("m", [0.5]).accepted(Fraction(1, 2)) == 1
+    assert scored("m", [0.1]).accepted(Fraction(1, 10)) == 0  # the float is a little larger
+    assert scored("m", [0.3]).accepted(Fraction(3, 10)) == 1
+
+
+def test_names_of_probes_are_those_of_the_metric():
+    choices = {"variant": STEP_FUNCTIONS, "statistic": tuple(STATISTICS), "batch_norm": BATCH_NORM_MODES}
+    assert choices == reading.PROBE_CHOICES
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def put(*place: object, value: object):
+    def change(content):
+        for key in place[:-1]:
+            content = content[key]
+        content[place[-1]] = value
+
+    return change
+
+
+def swap_kinds(content):
+    content["good"], content["bad"] = content["bad"], content["good"]
+
+
+HOSTILE = {
+    "tau raised": put("tau", value="0.75"),
+    "tau far up": put("tau", value="127"),
+    "tau a number": put("tau", value=0.7499),
+    "tau no decimal": put("tau", value="7499/10000"),
+    "tau padded": put("tau", value="0.74990"),
+    "tau negative": put("tau", value="-1"),
+    "tau not a number": put("tau", value="nan"),
+    "risk changed": put("risk", value="1/2"),
+    "risk of one": put("risk", value="1"),
+    "risk below zero": put("risk", value="-1/5"),
+    "risk not in lowest terms": put("risk", value="2/10"),
+    "a bad score raised": put("bad", 0, "scores", 0, value=2.0),
+    "a bad score removed": lambda c: c["bad"][0]["scores"].pop(),
+    "a negative score": put("good", 0, "scores", 0, value=-0.5),
+    "an infinite score": put("bad", 0, "scores", 1, value=math.inf),
+    "a score of NaN": put("good", 0, "scores", 0, value=math.nan),
+    "a score too large for a float": put("bad", 1, "scores", 2, value=10**400),
+    "a score of text": put("good", 0, "scores", 0, value="0.1"),
+    "a score that is true": put("good", 0, "scores", 0, value=True),
+    "no scores": put("good", 0, "scores", value=[]),
+    "kinds swapped": swap_kinds,
+    "no good models": put("good", value=[]),
+    "bad models dropped": put("bad", value=[]),
+    "a model twice": lambda c: c["good"].append(c["good"][0]),
+    "a model both good and bad": put("bad", 0, "model", value="6731".ljust(64, "0")),
+    "another digest": put("good", 0, "model", value="X" * 64),
+    "data unknown": put("good", 0, "data", value="e" * 64),
+    "data unused": lambda c: c["data"].append({"name": "more", "N": 3, "digest": "e" * 64}),
+    "data twice": lambda c: c["data"].append(c["data"][0]),
+    "no samples": put("data", 0, "N", value=0),
+    "a name that drives the terminal": put("good", 0, "name", value="\x1b[2J"),
+    "a long name": put("good", 0, "name", value="x" * 1000),
+    "rejections undercounted": put("false_rejection", "count", value=0),
+    "acceptances undercounted": put("false_acceptance", "count", value=0),
+    "more draws than there are": put("false_rejection", "total", value=600),
+    "an interval elsewhere": put("false_acceptance", "low", value=0.5),
+    "an interval above one": put("false_acceptance", "high", value=1.5),
+    "no false acceptance": put("false_acceptance", value=None),
+    "an AUC above one": put("auc", value=1.5),
+    "no AUC": put("auc", value=None),
+    "a format of the future": put("format", value="zkcert-calibration-2"),
+    "a key too many": put("note", value="trust me"),
+    "a key too few": lambda c: c.pop("seed"),
+    "a seed that is no text": put("seed", value=3),
+    "no steps": put("probe", "steps", value=0),
+    "true steps": put("probe", "steps", value=True),
+    "many steps": put("probe", "steps", value=10**9),
+    "rho of zero": put("probe", "rho", value="0"),
+    "rho negative": put("probe", "rho", value="-1/20"),
+    "rho in decimal": put("probe", "rho", value="0.05"),
+    "rho a number": put("probe", "rho", value=0.05),
+    "rho enormous": put("probe", "rho", value="1e99999999"),
+    "an unknown variant": put("probe", "variant", value="asam"),
+    "a variant that is a list": put("probe", "variant", value=["sam"]),
+    "an unknown statistic": put("probe", "statistic", value="max"),
+    "a probe with more": put("probe", "ddof", value=1),
+    "a probe that is none": put("probe", value=None),
+    "a list": None,
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_files_are_refused(tmp_path, change):
+    path = tmp_path / "calibration.json"
+    example().save(path)
+    if change is None:
+        path.write_text(f"[{path.read_text()}]")
+    else:
+        edit(path, change)
+    with pytest.raises(UnusableInput, match="not a usable calibration"):
+        load_calibration(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"tau": 1, "tau": 2}',
+        b" " * (17 << 20),
+        b'{"tau": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_files_that_are_no_json_are_refused(tmp_path, content):
+    path = tmp_path / "calibration.json"
+    path.write_bytes(content)
+    with pytest.raises(UnusableInput, match="not a usable calibration"):
+        load_calibration(path)
+
+
+def test_other_files_are_named(tiny):
+    with pytest.raises(UnusableInput, match="is an announcement, where a calibration is expected"):
+        load_calibration(tiny.announcement)
+
+
+def test_a_missing_file_and_a_directory_are_one_line(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(UnusableInput, match=str(path)):
+            load_calibration(path)
+
+
+def test_nothing_is_written_where_writing_fails(tmp_path):
+    with pytest.raises(UnusableInput, match="cannot be written"):
+        example().save(tmp_path / "no" / "calibration.json")
+
+
+# ------------------------------------------------------------------------------------------------ --tau
+
+
+def test_tau_is_a_number_or_a_file(tmp_path):
+    made = example()
+    path = tmp_path / "calibration.json"
+    made.save(path)
+    for number in ("1.2", 1.2, Fraction(6, 5), Decimal("1.2"), "6/5"):
+        assert read_tau(number) == (Fraction(6, 5), None)
+    assert read_tau(str(path)) == read_tau(path) == (made.tau, made)
+    for bad in ("-1", "200", "none.json", "", None, "nan", tmp_path / "none.json"):
+        with pytest.raises(UnusableInput):
+            read_tau(bad)
+    with pytest.raises(UnusableInput, match=r"tau must be a number.* nor is there a calibration"):
+        read_tau("calibratoin.json")
+
+
+def test_a_calibration_pins_the_configuration(tmp_path):
+    path = tmp_path / "calibration.json"
+    example().save(path)
+    config = ProbeConfig(steps=2, batch_size=2)
+    assert read_threshold(path, None) == read_threshold(path, config) == (Fraction("0.7499"), config)
+    assert read_threshold("1", config) == (Fraction(1), config)
+    assert read_threshold("1", None) == (Fraction(1), None)
+    with pytest.raises(UnusableInput, match="another configuration: steps, rho must be 2, 1/20"):
+        read_threshold(path, ProbeConfig(steps=3, batch_size=2, rho="0.1"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"variant": "asam-samsung"}, {"statistic": "cv-sharpness"}, {"batch_norm": "train"}, {"lr": "0.3"}, {"steps": 1}],
+)
+def test_what_cannot_be_proved_is_no_threshold_for_a_proof(tmp_path, options):
+    path = tmp_path / "calibration.json"
+    example(Probe(**{"steps": 2, "batch_size": 2, **options})).save(path)
+    assert read_tau(path)[1] is not None  # an audit takes it
+    with pytest.raises(UnusableInput, match=r"cannot be proved|batch_size/lr|steps must be"):
+        read_threshold(path, None)
+
+
+# -------------------------------------------------------------------------------------------- warnings
+
+
+def told(calibration: Calibration) -> str:
+    return " | ".join(calibration.warnings())
+
+
+def test_warnings_say_what_is_wrong():
+    names = "abc"
+    good = [scored(f"g{n}", [0.1 + 0.01 * i for i in range(8)]) for n in names]
+    bad = [scored(f"b{n}", [1.0 + 0.01 * i for i in range(8)]) for n in names]
+    assert example(good=good, bad=bad, risk=Fraction(1, 10)).warnings() == []
+    swapped = example(good=bad, bad=good, risk=Fraction(1, 10))
+    assert "INVERTED" in told(swapped) and "rejects most draws" in told(swapped)
+    alike = [Scored(m.name, "f" * 63 + m.name[1], m.data, m.scores) for m in good]
+    assert "NO SEPARATION" in told(example(good=good, bad=alike, risk=Fraction(1, 10)))
+    assert told(example(good=good, bad=[], risk=Fraction(1, 10))).startswith("NO BAD MODELS")
+    assert "24 draws cannot resolve a risk of 0.01" in told(example(good=good, bad=bad, risk=Fraction(1, 100)))
+    few = told(example(good=good[:1], bad=bad[:2], risk=Fraction(1, 10)))
+    assert "only 1 good model:" in few and "only 2 bad models:" in few

@@ -1,0 +1,215 @@
+"""Commit, announce and estimate; verify and inspect."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zkcert.api.files import File, expecting_samples, load_model, load_root
+from zkcert.calibration import read_threshold
+from zkcert.config import ProbeConfig
+from zkcert.core.container import ProofFile
+from zkcert.data import DatasetRoot, Schema
+from zkcert.data import commit as commit_dataset
+from zkcert.errors import MalformedProof, UnusableInput
+from zkcert.files import ANNOUNCEMENT, PROOF, expecting
+from zkcert.statement import MAX_TAU, Statement, load_announcement, save_announcement
+
+if TYPE_CHECKING:
+    from prover.resources import Estimate
+    from verifier.__main__ import Verdict
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """A committed dataset: `root` is public, the file `secret` is what proofs are made from."""
+
+    root: DatasetRoot
+    secret: Path
+    public: Path
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "root": self.root.root.hex(),
+            "N": self.root.n,
+            "schema": self.root.schema.to_dict(),
+            "secret": str(self.secret),
+            "public": str(self.public),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def commit(
+    data: File | Sequence[File],
+    out: File = "data.zkd",
+    *,
+    classes: int | None = None,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Commitment:
+    """Commit to a dataset (see `zkcert.data.load_dataset`): the secret `out` and, beside it, the public .root.
+
+    An existing commitment is replaced only with `force`: nothing more can be proved about a root whose secret
+    file is gone. progress is called with (samples done, samples).
+    """
+    secret = Path(out)
+    public = secret.with_suffix(".root")
+    for path in (secret, public):
+        if path.is_dir():
+            raise UnusableInput(f"{path} is a directory")
+        if path.exists() and not force:
+            raise UnusableInput(
+                f"{path} exists: replacing it makes its root useless, as no proof about it can be made any more; "
+                "choose another name, or --force"
+            )
+    start = time.perf_counter()
+    source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
+    with expecting_samples(data):
+        root = commit_dataset(source, secret, classes=classes, progress=progress)
+    return Commitment(root, secret, public, time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What is fixed before the beacon exists; publish `digest`."""
+
+    statement: Statement
+    path: Path
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes."""
+        return self.statement.announcement_digest
+
+
+def _announces(path: File, statement: Statement) -> bool:
+    try:
+        return load_announcement(os.fspath(path)).announcement_digest == statement.announcement_digest
+    except UnusableInput:
+        return False
+
+
+def announce(
+    model: File,
+    data_root: File,
+    out: File = "announce.json",
+    *,
+    tau: object,
+    config: ProbeConfig | None = None,
+    force: bool = False,
+) -> Announcement:
+    """Fix circuit, weights, dataset, configuration and threshold, so that a beacon can be drawn afterwards.
+
+    The beacon decides which samples are drawn. Whoever knows it before the model is fixed can try tiny changes of
+    the model until good samples come up; therefore announce first. tau is a number, or a calibration.json, whose
+    configuration is then announced (`config`, if given, must be the same). Statements without a circuit are refused
+    here. Another file of that name is replaced only with `force`: its digest may have been published.
+    """
+    from circuits.statement import certificate
+
+    threshold, config = read_threshold(tau, config)
+    loaded, root = load_model(model), load_root(data_root)
+    statement = Statement.of(loaded, root, config or ProbeConfig(), threshold)
+    count = statement.config.steps * statement.config.batch_size
+    certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
+    if not force and Path(out).exists() and not _announces(out, statement):
+        raise UnusableInput(f"{out} exists and says something else: choose another name, or --force")
+    save_announcement(statement, os.fspath(out))
+    return Announcement(statement, Path(out))
+
+
+def announced(path: File) -> Statement:
+    """The statement that an announce.json fixes, without a beacon."""
+    with expecting(path, ANNOUNCEMENT):
+        return load_announcement(os.fspath(path))
+
+
+def estimate(
+    model: File, *, config: ProbeConfig | None = None, data_root: File | None = None, rates: File | None = None
+) -> Estimate:
+    """What a proof will take: exact sizes, and time and memory on this machine. Needs no data and computes no proof.
+
+    data_root  data.root, for the number and kind of samples; None: 50,000 samples of bytes.
+    rates      measured costs, of `python -m benchmarks.scaling`; None: the machine's own, or those shipped.
+    """
+    from prover.resources import Rates
+    from prover.resources import estimate as predict
+
+    loaded, config = load_model(model), config or ProbeConfig()
+    if data_root is None:
+        channels, height, width = loaded.input["shape"]
+        schema = Schema(loaded.classes, "u8", (channels, height, width))
+        root = DatasetRoot(bytes(32), max(50_000, config.steps * config.batch_size), schema)
+    else:
+        root = load_root(data_root)
+    statement = Statement.of(loaded, root, config, Fraction(MAX_TAU))
+    return predict(statement, loaded, None if rates is None else Rates.load(Path(rates)))
+
+
+def verify(
+    proof: File,
+    model: File,
+    *,
+    tau: object,
+    data_root: File | None = None,
+    announcement: File | None = None,
+    beacon: str | None = None,
+    config: ProbeConfig | None = None,
+) -> Verdict:
+    """Accept a proof file or raise; see `verifier.__main__.verify_files`. Imports neither PyTorch nor numba."""
+    from verifier.__main__ import verify_files
+
+    pins = [None if pin is None else os.fspath(pin) for pin in (data_root, announcement)]
+    return verify_files(
+        os.fspath(proof),
+        os.fspath(model),
+        tau=tau,
+        data_root=pins[0],
+        announcement=pins[1],
+        beacon=beacon,
+        config=config,
+    )
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a proof says about itself; nothing of it has been checked. `sections`: name -> bytes."""
+
+    statement: Statement
+    sections: dict[str, int]
+    size: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        from verifier.__main__ import statement_dict
+
+        return {**statement_dict(self.statement), "bytes": self.size, "sections": self.sections}
+
+
+def inspect(proof: File) -> Inspection:
+    """The statement and the sizes of the sections of a proof file, without the model and without checking it."""
+    from verifier.__main__ import read_proof
+
+    data = read_proof(os.fspath(proof))
+    with expecting(proof, PROOF):
+        parts = ProofFile.parse(data)
+    sections = {
+        "header": len(parts.header),
+        "sample hashes": parts.hashes.nbytes,
+        "dataset multiproof": len(parts.multiproof),
+        "argument": len(parts.argument),
+    }
+    try:
+        statement = Statement.parse_header(parts.header)
+    except UnusableInput as error:
+        raise MalformedProof(str(error)) from error
+    return Inspection(statement, sections, len(data))

@@ -1,0 +1,77 @@
+"""The files that commands read, and what they need to be installed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from zkcert.config import ProbeConfig
+from zkcert.data import CommittedDataset, DatasetRoot
+from zkcert.errors import UnusableInput
+from zkcert.files import SAMPLES, SECRET, expecting
+from zkcert.model import Model
+
+File = str | os.PathLike[str]
+
+
+@contextmanager
+def needs_extras(what: str) -> Iterator[None]:
+    """A package that the block imports and that is missing is an error of the installation: UnusableInput."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UnusableInput(f"{what} needs {error.name}: pip install -e '.[prove]' in the checkout") from error
+
+
+def check_device(device: str) -> None:
+    """UnusableInput unless the device is there."""
+    import torch
+
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise UnusableInput(f"device {device[:40]} is not available; cpu always is")
+
+
+def load_model(path: File) -> Model:
+    """A model file; the error says so if it is another file of zkcert's."""
+    from verifier.__main__ import load_model
+
+    return load_model(Path(path))
+
+
+def load_root(path: File) -> DatasetRoot:
+    """A data.root."""
+    from verifier.__main__ import load_root
+
+    return load_root(Path(path))
+
+
+def open_dataset(path: File) -> CommittedDataset:
+    """A data.zkd."""
+    with expecting(path, SECRET):
+        return CommittedDataset.open(os.fspath(path))
+
+
+def expecting_samples(data: File | Sequence[File]) -> AbstractContextManager[None]:
+    """If the block refuses a file that is no dataset, the error says so."""
+    return expecting(data, SAMPLES) if isinstance(data, str | os.PathLike) else nullcontext()
+
+
+def batches(config: ProbeConfig, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples (T B, C, H, W) as the metric takes them: uint8, or int64 in Q31.32; labels (T, B)."""
+    shape = (config.steps, config.batch_size)
+    if images.dtype != np.uint8:
+        images = np.floor(images.astype(np.float64) * 2.0**32 + 0.5).astype(np.int64)
+    return images.reshape(*shape, *images.shape[1:]), labels.reshape(shape)
+
+
+def is_committed(path: File) -> bool:
+    """Whether a file begins as a .zkd does, or is called so."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(8) == b"zkcert-d" or Path(path).suffix == ".zkd"
+    except OSError:
+        return Path(path).suffix == ".zkd"

@@ -1,0 +1,194 @@
+"""Prove."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zkcert.api.certificate import announced
+from zkcert.api.files import File, batches, check_device, load_model, needs_extras, open_dataset
+from zkcert.api.phases import Phases, PhaseTime, Progress
+from zkcert.calibration import read_threshold
+from zkcert.config import ProbeConfig
+from zkcert.data import DatasetRoot, replacing
+from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
+from zkcert.model import Model
+from zkcert.statement import Statement, parse_beacon
+
+if TYPE_CHECKING:
+    from circuits.compile import Trace
+    from prover.resources import Estimate
+
+CROSS_CHECK_LIMIT = 1e-5
+"""Largest difference of a log ratio from the float64 reference at which a proof is written."""
+
+
+class CrossCheckFailed(ZkcertError):
+    """The fixed-point probe and the float64 reference disagree, or a fresh proof fails verification."""
+
+
+@dataclass(frozen=True)
+class ProofResult:
+    """A written proof. `score` is private unless the statement reveals it; `cross_check` is the largest
+    |difference| of a log ratio from the float64 reference on the same batches."""
+
+    statement: Statement
+    path: Path
+    score: float
+    cross_check: float
+    size: int
+    seconds: float
+    phases: tuple[PhaseTime, ...]
+
+    @property
+    def tau(self) -> Fraction:
+        return self.statement.tau
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """The most memory the process held."""
+        return max(phase.peak_rss_bytes for phase in self.phases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values. What stands under "private" is not in the proof: keep it out of public logs."""
+        from verifier.__main__ import decimal_text, statement_dict
+
+        return {
+            "proof": str(self.path),
+            "private": {"score": self.score, "cross_check": self.cross_check},
+            "tau": decimal_text(self.tau),
+            "bytes": self.size,
+            "seconds": round(self.seconds, 3),
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "phases": [
+                {"name": p.name, "seconds": round(p.seconds, 3), "peak_rss_bytes": p.peak_rss_bytes}
+                for p in self.phases
+            ],
+            "announcement": self.statement.announcement_digest.hex(),
+            "statement": statement_dict(self.statement),
+        }
+
+
+def prove(
+    model: File,
+    data: File,
+    out: File = "proof.bin",
+    *,
+    tau: object = None,
+    config: ProbeConfig | None = None,
+    announcement: File | None = None,
+    beacon: str | None = None,
+    reveal_score: bool = False,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    planned: Callable[[Estimate], None] | None = None,
+    checkpoint: File | None = None,
+    force: bool = False,
+) -> ProofResult:
+    """Prove that the model's directional sharpness is at most tau on the samples the beacon draws; write `out`.
+
+    data          a data.zkd file of `commit`.
+    tau           a number, or a calibration.json, which fixes the configuration as well.
+    announcement  the announce.json of `announce`; what else is given must agree with it.
+    beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
+    device        of the float64 reference, "cpu" or "cuda".
+    planned       called with the estimate, before anything is computed.
+    force         go on although more memory seems to be needed than there is.
+    checkpoint    a directory for the state of this proof: called again with the same arguments after an interruption,
+                  prove goes on after the last finished phase. As secret as the data; removed at the end.
+
+    Before anything is written the execution is compared with the float64 reference (CrossCheckFailed above
+    CROSS_CHECK_LIMIT) and the proof is verified. Raises ThresholdExceeded if the score is above tau, and
+    RangeOverflow or GradientTooSmall if the probe leaves the fixed-point range; all three depend on private data.
+    """
+    phases = Phases(progress)
+    start = time.perf_counter()
+    path = Path(out)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UnusableInput(f"{path}: not a file in an existing directory")
+    nonce = parse_beacon(beacon)
+    with phases("load"):
+        before = None if announcement is None else announced(announcement)
+        loaded, dataset = load_model(model), open_dataset(data)
+        statement = _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce)
+        with needs_extras("proving"):
+            from prover.checkpoint import Checkpoint
+            from prover.prove import prove_statement
+            from prover.resources import estimate as predict
+            from zkcert.metric import directional_sharpness
+        check_device(device)
+        cost = predict(statement, loaded)
+        if not force:
+            cost.require_memory()
+    if planned:
+        planned(cost)
+    from verifier.verify import Expectations, verify_proof
+
+    def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> float:
+        x, y = batches(statement.config, images, labels)
+        reference = directional_sharpness(loaded, x, y, statement.config, device)
+        fixed = np.array([value / 2**32 for value in trace.ys])
+        difference = float(np.abs(fixed - reference.log_ratio).max())
+        if not difference <= CROSS_CHECK_LIMIT:
+            raise CrossCheckFailed(
+                f"a log ratio differs from the float64 reference by {difference:.3g}, more than "
+                f"{CROSS_CHECK_LIMIT:g}: the model amplifies rounding, so no proof is written"
+            )
+        return difference
+
+    state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
+    with state as kept:
+        try:
+            proved = prove_statement(
+                statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases, checkpoint=kept
+            )
+        except ThresholdExceeded as error:
+            raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
+        with phases("self-check"):
+            own = proved.statement
+            expected = Expectations(own.tau, dataset.root, own.announcement_digest, nonce, own.config)
+            try:
+                verify_proof(proved.data, loaded, expected)
+            except (ProofRejected, MalformedProof) as error:
+                raise CrossCheckFailed(
+                    f"the new proof fails its own verification ({error}), so it is not written"
+                ) from error
+        with replacing(path, 0o666) as file:
+            file.write(proved.data)
+        if kept:
+            kept.remove()
+    seconds = time.perf_counter() - start
+    assert proved.difference is not None
+    return ProofResult(own, path, proved.trace.score, proved.difference, len(proved.data), seconds, tuple(phases.done))
+
+
+def _statement(
+    model: Model, root: DatasetRoot, tau: object, config: ProbeConfig | None, announced: Statement | None
+) -> Statement:
+    """The statement without its beacon; what is given must agree with the announcement, if there is one."""
+    if tau is not None:
+        threshold, config = read_threshold(tau, config)
+    elif announced is not None:
+        threshold = announced.tau
+    else:
+        raise UnusableInput("a threshold is needed: --tau, or an --announcement that holds one")
+    if announced is None:
+        return Statement.of(model, root, config or ProbeConfig(), threshold)
+    statement = Statement.of(model, root, config or announced.config, threshold)
+    for field, name in (
+        ("circuit_digest", "the model's layers"),
+        ("weights_digest", "the model's weights"),
+        ("dataset", "the dataset"),
+        ("config", "the configuration"),
+        ("tau", "tau"),
+    ):
+        if getattr(statement, field) != getattr(announced, field):
+            raise UnusableInput(f"the announcement does not fit: {name} changed")
+    return statement

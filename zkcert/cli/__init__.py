@@ -1,0 +1,39 @@
+"""The `zkcert` command. Every command is a function of `zkcert.api`; here are options, progress and printing.
+
+The modules imported from here register their commands with `app`.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from verifier.__main__ import failure
+from zkcert.cli import certificate, demonstration, metric  # noqa: F401
+from zkcert.cli.application import app
+from zkcert.cli.display import err
+from zkcert.errors import UnusableInput, ZkcertError
+
+__all__ = ["app", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Errors are one line on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        return app(arguments, prog_name="zkcert", standalone_mode=False) or 0
+    except (ZkcertError, OSError, MemoryError) as error:
+        code, line = failure(error)
+    except (typer.Abort, KeyboardInterrupt):
+        code, line = 130, "interrupted"
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's usage errors, whichever click it brings
+        if message is None:  # a defect: not to be taken for a rejection
+            traceback.print_exc()
+            return 2
+        code, line = failure(UnusableInput(f"{message().rstrip('.')} (see --help)"))
+    err.print(line, style="bold red")
+    return code

@@ -1,0 +1,243 @@
+"""Certificates: commit, announce, estimate, prove, verify, inspect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from verifier.__main__ import BEACON_ORDER, EXIT_CODES, failure_dict, statement_lines
+from zkcert import api
+from zkcert.calibration import read_tau
+from zkcert.cli.application import app
+from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, warn
+from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFile, with_options
+from zkcert.config import ProbeConfig
+from zkcert.errors import ZkcertError
+from zkcert.progress import duration
+
+CALIBRATED = "or a calibration.json, which also fixes the configuration."
+
+
+def _config(given: Given, tau: str | None, announcement: str | None = None) -> ProbeConfig | None:
+    """The options that were typed, in the configuration that holds without them; None if none was."""
+    if not given:
+        return None
+    calibration = None if tau is None else read_tau(tau)[1]
+    if calibration is not None:
+        return replace(calibration.config(), **given)
+    return replace(ProbeConfig() if announcement is None else api.announced(announcement).config, **given)
+
+
+@app.command()
+def commit(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help=".npz with x and y, IDX images (or images,labels), CIFAR-10.")
+    ],
+    file: Annotated[str, typer.Option("--out", "-o", help="The secret file, *.zkd.")] = "data.zkd",
+    classes: Annotated[int | None, typer.Option(help="Number of classes. [default: largest label + 1]")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing commitment; its root becomes useless.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Commit to a dataset.
+
+    Writes the secret data.zkd and, beside it, the public data.root, and prints the root.
+    """
+    columns = (TextColumn("hashing samples"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
+        task = bars.add_task("", total=None)
+        result = api.commit(
+            data,
+            file,
+            classes=classes,
+            force=force,
+            progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print_json(result.to_dict())
+        return
+    root, schema = result.root, result.root.schema
+    out.print(f"root    {root.root.hex()}")
+    out.print(f"N       {root.n} samples, {schema.kind} {'x'.join(map(str, schema.shape))}, {schema.classes} classes")
+    out.print(f"secret  {result.secret} (keep it: without it nothing can be proved about this root)")
+    out.print(f"public  {result.public}")
+
+
+@app.command(
+    short_help="Fix everything but the beacon.",
+    help=f"Fix model, dataset, configuration and tau, and print the digest to publish. {BEACON_ORDER}",
+)
+@with_options(PROBE)
+def announce(
+    *,
+    model: ModelFile,
+    data_root: Annotated[str, typer.Argument(metavar="DATA.ROOT", help="The public file of the commitment.")],
+    tau: Annotated[str, typer.Option(help=f"The threshold that will be proved; {CALIBRATED}")],
+    file: Annotated[str, typer.Option("--out", "-o", help="The announcement.")] = "announce.json",
+    given: Given,
+    force: Annotated[bool, typer.Option("--force", help="Replace another announcement of that name.")] = False,
+) -> None:
+    """Fix everything but the beacon and print the digest to publish."""
+    result = api.announce(model, data_root, file, tau=tau, config=_config(given, tau), force=force)
+    out.print(f"digest  {result.digest.hex()}")
+    out.print(f"file    {result.path}")
+    err.print("Publish the digest first; only then let the verifier, or public randomness, give the beacon.")
+
+
+@app.command()
+@with_options(PROBE)
+def estimate(
+    *,
+    model: ModelFile,
+    data_root: Annotated[
+        str | None, typer.Option(metavar="FILE", help="data.root. [default: 50,000 samples of bytes]")
+    ] = None,
+    given: Given,
+    rates: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Measured costs. [default: this machine's, or those shipped]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a proof will take.
+
+    Sizes are exact; time and memory follow from measured rates. Needs no data.
+    """
+    found = api.estimate(model, config=ProbeConfig(**given), data_root=data_root, rates=rates)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    sizes = found.sizes
+    for name, text in {
+        "parameters": f"{sizes.parameters:,}; T = {sizes.steps}, B = {sizes.batch_size}",
+        "digits": f"{sizes.digits:,} in {sizes.columns:,} columns, {sizes.table_entries:,} table entries",
+        "matrix": f"{sizes.rows:,} rows of 2^{sizes.row_bits} pairs, codewords of 2^{sizes.log_n}",
+        "proof": f"{sizes.proof_bytes:,} bytes",
+    }.items():
+        out.print(f"{name:<14}{text}")
+    for name, seconds in found.phases.items():
+        out.print(f"  {name:<12}{seconds:10.1f} s")
+    out.print(f"{'time':<14}{duration(found.seconds)}")
+    available = "" if found.available is None else f" ({gigabytes(found.available)} available)"
+    out.print(f"{'memory':<14}{gigabytes(found.peak_bytes)}{available}")
+
+
+@app.command()
+@with_options(PROBE)
+def prove(
+    *,
+    model: ModelFile,
+    data: Annotated[str, typer.Argument(metavar="DATA.ZKD", help="The secret file of the commitment.")],
+    tau: Annotated[
+        str | None, typer.Option(help=f"The threshold; {CALIBRATED} Needed without an announcement.")
+    ] = None,
+    file: Annotated[str, typer.Option("--out", "-o", help="The proof.")] = "proof.bin",
+    announcement: Annotated[
+        str | None, typer.Option(metavar="FILE", help="announce.json; other options must agree with it.")
+    ] = None,
+    beacon: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Public randomness from after the announcement.")
+    ] = None,
+    reveal_score: Annotated[
+        bool, typer.Option("--reveal-score", help="Put the exact score into the public statement.")
+    ] = False,
+    given: Given,
+    device: Device = "cpu",
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Keep the state there: after an interruption, go on. Secret."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although more memory seems to be needed than there is.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that the score is at most tau.
+
+    Nothing is written unless the proof holds; exit code 1 if the score is above tau.
+    """
+    config = _config(given, tau, announcement)
+    if beacon is None:
+        warn("no --beacon: verifiers will be told that you could have tried many seeds.")
+    elif announcement is None:
+        warn("no --announcement: verifiers cannot tell that the statement was fixed before the beacon.")
+    with PhaseDisplay() as display:
+        result = api.prove(
+            model,
+            data,
+            file,
+            tau=tau,
+            config=config,
+            announcement=announcement,
+            beacon=beacon,
+            reveal_score=reveal_score,
+            device=device,
+            progress=display,
+            planned=display.planned,
+            checkpoint=checkpoint,
+            force=force,
+        )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        _summary(result)
+
+
+def _summary(result: api.ProofResult) -> None:
+    privacy = "private" if result.statement.variance is None else "REVEALED in the proof"
+    print_lines(
+        [
+            *statement_lines(result.statement)[:-1],
+            f"{'score':<14}{result.score:.9f} ({privacy}), tau {float(result.tau):g}",
+            f"{'cross-check':<14}log r_t within {result.cross_check:.2e} of PyTorch float64 "
+            f"(limit {api.CROSS_CHECK_LIMIT:g})",
+            f"{'proof':<14}{result.path}, {result.size:,} bytes, verified",
+            f"{'cost':<14}{duration(result.seconds)}, {gigabytes(result.peak_rss_bytes)} of memory",
+        ]
+    )
+
+
+@app.command(
+    short_help="Check a proof.",
+    help=f"Check a proof and print what it proves. {BEACON_ORDER} {EXIT_CODES.capitalize()}.",
+)
+def verify(
+    proof: ProofFile,
+    model: ModelFile,
+    tau: Annotated[str, typer.Option(help=f"Accept only if the proven threshold is at most this; {CALIBRATED}")],
+    data_root: Annotated[
+        str | None, typer.Option(metavar="FILE|HEX", help="data.root, or its root: the dataset insisted on.")
+    ] = None,
+    announcement: Annotated[
+        str | None, typer.Option(metavar="FILE|HEX", help="announce.json, or the digest published.")
+    ] = None,
+    beacon: Annotated[str | None, typer.Option(metavar="HEX", help="The beacon given after the announcement.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a proof and print what it proves."""
+    try:
+        verdict = api.verify(proof, model, tau=tau, data_root=data_root, announcement=announcement, beacon=beacon)
+    except (ZkcertError, OSError, MemoryError) as error:
+        if as_json:
+            print_json(failure_dict(error))
+        raise
+    if as_json:
+        print_json(verdict.to_dict())
+    else:
+        print_lines(verdict.lines())
+
+
+@app.command()
+def inspect(proof: ProofFile, as_json: AsJson = False) -> None:
+    """Show a proof's statement, unchecked."""
+    found = api.inspect(proof)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    print_lines(statement_lines(found.statement))
+    for name, size in (*found.sections.items(), ("total", found.size)):
+        out.print(f"{name:<20}{size:>12,} bytes")
+    out.print("Nothing of this has been checked; see zkcert verify.")

@@ -1,0 +1,60 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from zkcert.config import VARIANTS, parse_fraction
+
+ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="model.pt or .safetensors; see README, Files.")]
+ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="proof.bin.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Device = Annotated[str, typer.Option(help="Of the float64 reference: cpu or cuda.")]
+
+PROBE: dict[str, Any] = {
+    "steps": Annotated[int | None, typer.Option(help="T, mini-batches probed. [default: 10]")],
+    "batch_size": Annotated[int | None, typer.Option(help="B, samples per mini-batch. [default: 16]")],
+    "rho": Annotated[str | None, typer.Option(help="Radius of the perturbation. [default: 0.05]")],
+    "lr": Annotated[str | None, typer.Option("--lr", help="Learning rate; B/lr must be an integer. [default: 1e-4]")],
+    "eps": Annotated[str | None, typer.Option("--eps", help="Added to s^2/L. [default: 1e-8]")],
+    "variant": Annotated[str | None, typer.Option(help=f"{' or '.join(VARIANTS)}. [default: asam-all]")],
+}
+"""The configuration of a proof."""
+
+_NUMBERS = ("rho", "lr", "eps")
+
+Given = dict[str, Any]
+"""The options of a group that somebody typed, numbers exact; see `with_options`."""
+
+
+def with_options(group: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that puts the options of `group` (name -> annotation) in the place of the parameter `given`.
+
+    The command is called with `given` holding those that were typed, "rho", "lr" and the like as exact fractions.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            if parameter.name == "given":
+                parameters += [inspect.Parameter(n, kind, default=None, annotation=a) for n, a in group.items()]
+            else:
+                parameters.append(parameter.replace(kind=kind))
+
+        @functools.wraps(command)
+        def call(**options: Any) -> None:
+            typed = {name: value for name in group if (value := options.pop(name)) is not None}
+            exact = {name: parse_fraction(v, name) if name in _NUMBERS else v for name, v in typed.items()}
+            command(given=exact, **options)
+
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return call
+
+    return decorate
