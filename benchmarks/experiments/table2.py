@@ -1,8 +1,8 @@
 """Table 2: does directional sharpness tell well-trained models from defective ones, and what does test accuracy tell?
 
-Kinds of models, measures and the two views they are taken in: benchmarks/experiments/defects.py. The small test set: test
-accuracy on as many random test samples as a probe reads, and on other numbers of them. What "tells" means:
-benchmarks/experiments/separation.py.
+Kinds of models, measures and the two views they are taken in: benchmarks/experiments/defects.py. What "tells" means:
+benchmarks/experiments/separation.py. The small test set: test accuracy on as many random test samples as a probe
+reads, and on other numbers of them.
 """
 
 from __future__ import annotations
@@ -36,13 +36,19 @@ FIGURE_SIZE = (11.0, 4.5)
 
 @dataclass(frozen=True)
 class Profile2(Profile):
-    """clean: the recipe of well-trained models; amounts: of each corruption; draws: of the probe, and of test sets."""
+    """What to train and how to measure it.
+
+    clean        recipe of well-trained models; amounts: of each corruption.
+    draws        of the probe, and of test sets; test_sizes: of those.
+    worst        settings of worst-case sharpness, at least its `subset`.
+    """
 
     clean: Recipe = field(default_factory=Recipe)
     amounts: dict[str, float] = field(default_factory=dict)
     draws: int = 8
     probe: Probe = field(default_factory=Probe)
     test_sizes: tuple[int, ...] = (50, 160, 500)
+    worst: dict[str, int] = field(default_factory=lambda: {"subset": 1000})
 
 
 _OURS = (
@@ -61,6 +67,7 @@ PROFILES = {
         draws=2,
         probe=Probe(steps=3, batch_size=4),
         test_sizes=(12, 40),
+        worst={"subset": 60, "restarts": 1, "ascent_steps": 3, "bisections": 2},
     ),
     "small": Profile2(
         "small",
@@ -70,6 +77,7 @@ PROFILES = {
             dataset="fashion", samples=6000, test_samples=5000, model="lenet5", lr=0.02, epochs=15, warmup=0.1
         ),
         amounts=_AMOUNTS,
+        worst={"subset": 500, "restarts": 2, "ascent_steps": 10, "bisections": 4, "batch_size": 64},
     ),
     "paper": Profile2(
         "paper",
@@ -84,7 +92,7 @@ PROFILES = {
             epochs=150,
             warmup=0.1,
             augment=True,
-        ),  # fmt: skip
+        ),
         amounts=_AMOUNTS,
         draws=20,
         test_sizes=(50, 160, 500, 2000),
@@ -131,8 +139,8 @@ def better(low: float, high: float) -> str:
 
 
 BETTER = (
-    "reproduced if the bootstrap's 95% interval (over models) of the difference of AUCs, all defects together, lies above "
-    "0; not reproduced if it ends at 0 or below; inconclusive otherwise"
+    "reproduced if the bootstrap's 95% interval (over models) of the difference of AUCs, all defects together, lies "
+    "above 0; not reproduced if it ends at 0 or below; inconclusive otherwise"
 )
 
 
@@ -163,7 +171,7 @@ def claims(models: Models, found: dict[tuple[str, str, str], Separation], size: 
 def run(profile: Profile2, context: Context) -> Result:
     """Train models of every kind, take all measures, compare."""
     tasks = [
-        Task(recipe.but(seed=seed, data_seed=seed), profile.probe, profile.draws, profile.test_sizes)
+        Task(recipe.but(seed=seed, data_seed=seed), profile.probe, profile.draws, profile.test_sizes, profile.worst)
         for seed in range(profile.seeds)
         for recipe in (
             profile.clean,

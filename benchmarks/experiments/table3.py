@@ -1,9 +1,14 @@
 """Table 3: what directional sharpness costs, against test accuracy, static and worst-case sharpness.
 
-Each measure is timed on trained weights after a warm-up, several times, one after another in a single process with one
-thread on a CPU, in float32. Passes over a dataset are timed on a part of it where the profile says so, and scaled by the
-number of samples: they consist of equal batches. Directional sharpness and accuracy are timed on random weights too,
-in turns with the trained ones, to see whether their time depends on the weights.
+Each measure is timed on trained weights after a warm-up, several times, one after another in a single process, with one
+thread on a CPU, in float32. Passes over a dataset are timed on a part of it where the profile says so, and scaled by
+the number of samples, for they consist of equal batches. Directional sharpness and accuracy are timed on random
+weights, too, in turns with the trained ones, to see whether their time depends on the weights.
+
+Worst-case sharpness takes G mini-batch gradients and E passes for the accuracy, which depend on the weights. Timed on
+n of N samples in t seconds, it is scaled to t + E (N - n) a, with a the seconds of a pass per sample. Where that takes
+too long it is estimated as G b g + E N a, b being its batch size, g the seconds of a gradient per sample, and G and E
+those of the first model it was timed on.
 """
 
 from __future__ import annotations
@@ -11,28 +16,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from zkcert.metric.worst_case import worst_case_sharpness
 
-from benchmarks.experiments.common import Context, Profile, Recipe, build_module, load_data, run_grid, train_model
+from benchmarks.experiments.common import Context, Profile, Recipe, build_module, run_grid, train_model
 from benchmarks.experiments.measures import draw as draw_batches
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table
 from zkcert.metric import Network, Probe, trajectory
 from zkcert.metric.evaluate import accuracy
 from zkcert.metric.static import sharpness
-from zkcert.metric.worst_case import worst_case_sharpness
 
 FIGURE_SIZE = (9.0, 4.0)
 BATCH = 128
 """Of passes over a dataset."""
+
+WORST_BATCH = 256
+"""Of worst-case sharpness, its default."""
 
 SHORT, LONG = "directional, T=5, B=8", "directional, T=10, B=16"
 PROBES = {SHORT: Probe(steps=5, batch_size=8), LONG: Probe(steps=10, batch_size=16)}
 ACCURACY, SAM, ASAM, WORST = "test accuracy", "static SAM", "static ASAM", "worst-case"
 MEASURES = (SHORT, LONG, ACCURACY, SAM, ASAM, WORST)
 RANDOM, TRAINED = "random", "trained"
+BOTH = (SHORT, LONG, ACCURACY)
+"""Timed on random and on trained weights."""
 
 MUCH = 5.0
 """What "much faster" is taken to mean."""
@@ -47,7 +59,8 @@ class Subject:
 
     recipe         of the trained weights; the random ones are its initialisation.
     passes         samples of the test set that accuracy is timed on; 0: all.
-    static, worst  samples of the training set that static and worst-case sharpness are timed on; 0: all.
+    static, worst  samples of the training set that static and worst-case sharpness are timed on; 0: all; worst-case
+                   sharpness is estimated where that is None.
     repeats        of directional sharpness, accuracy and static sharpness; worst-case sharpness is timed once.
     """
 
@@ -55,7 +68,7 @@ class Subject:
     recipe: Recipe
     passes: int = 0
     static: int = 0
-    worst: int = 0
+    worst: int | None = 0
     repeats: int = 3
 
 
@@ -80,7 +93,7 @@ PROFILES = {
         1,
         _OURS,
         subjects=(
-            Subject("MLP", Recipe(dataset="shipped", samples=128, model="mlp", width=4, epochs=1), 256, 128, 32, 2),
+            Subject("MLP", Recipe(dataset="shipped", samples=200, model="mlp", width=4, epochs=1), 256, 128, 32, 2),
         ),
     ),
     "small": Profile3(
@@ -88,9 +101,9 @@ PROFILES = {
         1,
         _OURS,
         subjects=(
-            Subject("LeNet-5", _LENET, worst=1024, repeats=5),
-            Subject("VGG-11", _CIFAR.but(model="vgg11", samples=512), 512, 256, 32),
-            Subject("ResNet-18", _CIFAR.but(model="resnet18", samples=256), 256, 128, 32),
+            Subject("LeNet-5", _LENET, worst=10_000, repeats=5),
+            Subject("VGG-11", _CIFAR.but(model="vgg11", samples=512), 512, 256, None),
+            Subject("ResNet-18", _CIFAR.but(model="resnet18", samples=256), 256, 128, None),
         ),
     ),
     "paper": Profile3(
@@ -117,55 +130,65 @@ def timed(task: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
+def run_probe(probe: Probe, x: Tensor, y: Tensor, network: Network) -> None:
+    """Directional sharpness on mini-batches [T, B, ...]."""
+    trajectory(network, x, y, probe)
+
+
 def measure(subject: Subject, context: Context) -> dict[str, Any]:
-    """Time everything on one model; JSON values, see `run`."""
+    """Time everything on one model.
+
+    JSON values: seconds[measure][weights] are the times as measured, measured[measure] and whole[measure] on how many
+    samples and on how many there would be, worst_case what `zkcert.metric.worst_case` found, or None.
+    """
     trained = train_model(subject.recipe, context)
     data, device = trained.data, context.device
     fresh = build_module(subject.recipe, data).to(device).eval()
     networks = {RANDOM: Network.of_module(fresh), TRAINED: trained.network()}
-    test, train = (data.test_x, data.test_y), (data.train_x, data.train_y)
-    passes, static, worst = (
-        (data.inputs(x[: count or None]), torch.from_numpy(y[: count or None]))
-        for (x, y), count in ((test, subject.passes), (train, subject.static), (train, subject.worst))
-    )
+
+    def first(x: np.ndarray, y: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+        return data.inputs(x[: count or None]), torch.from_numpy(y[: count or None])
+
+    passes, static = first(data.test_x, data.test_y, subject.passes), first(data.train_x, data.train_y, subject.static)
     tasks: dict[str, Callable[[Network], object]] = {
         **{
-            name: lambda network, probe=probe, batches=draw_batches(*static, probe, "0"): trajectory(
-                network, *batches, probe
-            )
+            name: partial(run_probe, probe, *draw_batches(trained.x, trained.y, probe, "0"))
             for name, probe in PROBES.items()
         },
         ACCURACY: lambda network: accuracy(network, *passes, BATCH),
         SAM: lambda network: sharpness(network, *static, variant="sam", batch_size=BATCH),
         ASAM: lambda network: sharpness(network, *static, variant="asam-all", batch_size=BATCH),
     }
-    seconds: dict[str, dict[str, list[float]]] = {name: {RANDOM: [], TRAINED: []} for name in tasks}
     for network in networks.values():
         warm_up(network, *(part[:BATCH] for part in passes))
+    seconds: dict[str, dict[str, list[float]]] = {name: {RANDOM: [], TRAINED: []} for name in MEASURES}
     for _ in range(subject.repeats):
         for name, task in tasks.items():
-            for weights in (TRAINED,) if name in (SAM, ASAM) else (RANDOM, TRAINED):
-                network = networks[weights]
-                seconds[name][weights].append(timed(lambda task=task, network=network: task(network), device))
-    found: list[Any] = []
-    once = timed(
-        lambda: found.append(worst_case_sharpness(networks[TRAINED], *worst, batch_size=BATCH)),
-        device,
-    )
+            for weights in (RANDOM, TRAINED) if name in BOTH else (TRAINED,):
+                seconds[name][weights].append(timed(partial(task, networks[weights]), device))
+    worst = None
+    samples = 0
+    if subject.worst is not None:
+        x, y = first(data.train_x, data.train_y, subject.worst)
+        samples, found = len(y), []
+        search = partial(worst_case_sharpness, networks[TRAINED], x, y, batch_size=WORST_BATCH)
+        seconds[WORST][TRAINED].append(timed(lambda: found.append(search()), device))
+        worst = found[0].to_dict()
+    n, whole_n = len(static[1]), len(data.train_y)
     return {
         "title": subject.title,
         "parameters": sum(w.numel() for w in networks[TRAINED].weights),
         "data": data.origin,
-        "trained": {"epochs": trained.epochs, "samples": len(trained.labels), "loss": trained.train_loss},
-        "seconds": {**seconds, WORST: {RANDOM: [], TRAINED: [once]}},
-        "measured": {ACCURACY: len(passes[1]), SAM: len(static[1]), ASAM: len(static[1]), WORST: len(worst[1])},
-        "whole": {ACCURACY: len(test[1]), SAM: len(train[1]), ASAM: len(train[1]), WORST: len(train[1])},
-        "worst_case": found[0].to_dict(),
+        "training": {"epochs": trained.epochs, "samples": len(trained.labels), "accuracy": trained.train_accuracy},
+        "seconds": seconds,
+        "measured": {ACCURACY: len(passes[1]), SAM: n, ASAM: n, WORST: samples},
+        "whole": {ACCURACY: len(data.test_y), SAM: whole_n, ASAM: whole_n, WORST: whole_n},
+        "worst_case": worst,
     }
 
 
-def warm_up(network: Network, x: torch.Tensor, y: torch.Tensor) -> None:
-    """A pass and a gradient, so that memory is allocated and kernels are chosen."""
+def warm_up(network: Network, x: Tensor, y: Tensor) -> None:
+    """A pass and gradients of the sizes to come, so that memory is allocated and kernels are chosen."""
     accuracy(network, x, y)
     inputs, labels = x.to(network.device), y.to(network.device)
     for size in (len(x), *(probe.batch_size for probe in PROBES.values())):
@@ -176,9 +199,46 @@ def warm_up(network: Network, x: torch.Tensor, y: torch.Tensor) -> None:
 
 
 def whole(subject: dict[str, Any], name: str) -> float:
-    """Median seconds of a measure on trained weights, passes scaled to the whole dataset; see `least`."""
+    """Median seconds on trained weights, passes scaled to the whole dataset; not of worst-case sharpness."""
     median = float(np.median(subject["seconds"][name][TRAINED]))
     return median * subject["whole"].get(name, 1) / subject["measured"].get(name, 1)
+
+
+def unit_seconds(subject: dict[str, Any]) -> tuple[float, float]:
+    """Seconds per sample of a pass (a) and of a gradient (g).
+
+    Static sharpness takes one gradient and two passes, so that g is what is left of it; at least a.
+    """
+    a, static = (whole(subject, name) / subject["whole"][name] for name in (ACCURACY, SAM))
+    return a, max(a, static - 2 * a)
+
+
+def worst_case_seconds(subject: dict[str, Any], reference: dict[str, Any]) -> float:
+    """Of worst-case sharpness on the whole training set; `reference`: where it was timed. See the top of the file."""
+    a, _ = unit_seconds(subject)
+    n, samples = subject["whole"][WORST], subject["measured"][WORST]
+    if subject["worst_case"] is None:
+        return predicted(subject, reference["worst_case"], n)
+    (seconds,) = subject["seconds"][WORST][TRAINED]
+    return float(seconds + subject["worst_case"]["evaluations"] * (n - samples) * a)
+
+
+def predicted(subject: dict[str, Any], counts: dict[str, Any], samples: int) -> float:
+    """G b g + E n a."""
+    a, g = unit_seconds(subject)
+    return float(counts["gradients"] * min(WORST_BATCH, samples) * g + counts["evaluations"] * samples * a)
+
+
+def totals(subjects: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Seconds of every measure on the whole dataset, per subject."""
+    reference = next(s for s in subjects if s["worst_case"] is not None)
+    return [
+        {
+            **{name: whole(s, name) for name in MEASURES if name != WORST},
+            WORST: worst_case_seconds(s, reference),
+        }
+        for s in subjects
+    ]
 
 
 def much_faster(ratios: Sequence[float]) -> str:
@@ -189,8 +249,8 @@ def much_faster(ratios: Sequence[float]) -> str:
 
 
 FASTER = (
-    f"reproduced if it is at least {MUCH:g} times as fast for every model; not reproduced if it is no faster for one of "
-    "them; inconclusive otherwise"
+    f"reproduced if it is at least {MUCH:g} times as fast for every model; not reproduced if it is no faster for one "
+    "of them; inconclusive otherwise"
 )
 
 
@@ -208,25 +268,22 @@ EQUAL = (
 
 def claims(subjects: Sequence[dict[str, Any]]) -> list[Claim]:
     """Against each other measure, and about the weights."""
-    made = []
+    made, names, seconds = [], [s["title"] for s in subjects], totals(subjects)
     for other, title in (
         (ACCURACY, "a pass over the test set for accuracy"),
+        (SAM, "SAM sharpness of the whole training set"),
         (ASAM, "ASAM sharpness of the whole training set"),
-        (WORST, "worst-case sharpness"),
+        (WORST, "worst-case sharpness of the whole training set"),
     ):
-        ratios = {s["title"]: whole(s, other) / whole(s, LONG) for s in subjects}
-        short = {s["title"]: whole(s, other) / whole(s, SHORT) for s in subjects}
-        numbers = "; ".join(f"{name}: {ratios[name]:.3g} times (T=5, B=8: {short[name]:.3g})" for name in ratios)
-        made.append(
-            Claim(f"Directional sharpness (T=10, B=16) is much faster than {title}", much_faster([*ratios.values()]),
-                  numbers, FASTER)
-        )  # fmt: skip
-    pairs = {(s["title"], name): trained_over_random(s, name) for s in subjects for name in (SHORT, LONG, ACCURACY)}
+        ratios, short = ([t[other] / t[probe] for t in seconds] for probe in (LONG, SHORT))
+        parts = zip(names, ratios, short, strict=True)
+        numbers = "; ".join(f"{name}: {long:.3g} times (T=5, B=8: {brief:.3g})" for name, long, brief in parts)
+        text = f"Directional sharpness (T=10, B=16) is much faster than {title}"
+        made.append(Claim(text, much_faster(ratios), numbers, FASTER))
+    pairs = {(s["title"], name): trained_over_random(s, name) for s in subjects for name in BOTH}
     numbers = "; ".join(f"{title}, {name}: {ratio:.3f}" for (title, name), ratio in pairs.items())
-    made.append(
-        Claim("These times do not depend on the weights (trained over random)", same_time([*pairs.values()]), numbers,
-              EQUAL)
-    )  # fmt: skip
+    text = "The time of directional sharpness and of accuracy does not depend on the weights (trained over random)"
+    made.append(Claim(text, same_time([*pairs.values()]), numbers, EQUAL))
     return made
 
 
@@ -234,3 +291,105 @@ def trained_over_random(subject: dict[str, Any], name: str) -> float:
     """The ratio of the medians."""
     times = subject["seconds"][name]
     return float(np.median(times[TRAINED]) / np.median(times[RANDOM]))
+
+
+# -------------------------------------------------------------------------------------------------------- run
+
+
+def run(profile: Profile3, context: Context) -> Result:
+    """Time every model in this process, one after another."""
+    alone = replace(context, jobs=1, cluster=None)
+    subjects = run_grid(measure, profile.subjects, alone, "table3")
+    return Result(
+        name="table3",
+        title="Table 3: runtimes",
+        profile=profile.name,
+        data="; ".join(dict.fromkeys(s["data"] for s in subjects)),
+        seeds=profile.seeds,
+        ours=profile.ours,
+        tables=[_seconds(subjects), _ratios(subjects), _weights(subjects)],
+        claims=claims(subjects),
+        notes=notes(subjects, context.device),
+        values={"subjects": subjects},
+    )
+
+
+def notes(subjects: Sequence[dict[str, Any]], device: str) -> list[str]:
+    """What a reader has to know of the numbers."""
+    trainings = "; ".join(
+        f"{s['title']}: {s['training']['epochs']} epochs on {s['training']['samples']:,} samples, training accuracy "
+        f"{s['training']['accuracy']:.2f}"
+        for s in subjects
+    )
+    parts = "; ".join(
+        f"{s['title']}: accuracy on {s['measured'][ACCURACY]:,}, static sharpness on {s['measured'][SAM]:,}, "
+        + (f"worst-case on {s['measured'][WORST]:,}" if s["worst_case"] else "worst-case estimated")
+        for s in subjects
+    )
+    checks = "; ".join(
+        f"{s['title']}: G = {s['worst_case']['gradients']}, E = {s['worst_case']['evaluations']}, "
+        f"{s['seconds'][WORST][TRAINED][0]:.3g} s measured, "
+        f"{predicted(s, s['worst_case'], s['measured'][WORST]):.3g} s by the formula of estimates"
+        for s in subjects
+        if s["worst_case"]
+    )
+    where = "one thread" if device == "cpu" else "one GPU"
+    return [
+        f"Float32, {where}, batches of {BATCH} in passes; medians of repeated runs after a warm-up, in brackets the "
+        f"fastest and slowest. Weights: {trainings}.",
+        f"Samples that were timed: {parts}. Times over a dataset are scaled to all its samples.",
+        f"Worst-case sharpness, timed once: {checks}. Estimates take G and E from the first of these.",
+    ]
+
+
+def _seconds(subjects: Sequence[dict[str, Any]]) -> Table:
+    rows = []
+    for s, seconds in zip(subjects, totals(subjects), strict=True):
+        cells = []
+        for name in MEASURES:
+            times = s["seconds"][name][TRAINED]
+            scale = seconds[name] / float(np.median(times)) if times else 0
+            spread = f" ({scale * min(times):.3g} to {scale * max(times):.3g})" if len(times) > 1 else ""
+            cells.append(f"{seconds[name]:.3g}{spread}" if times else f"{seconds[name]:.3g}, estimated")
+        rows.append([s["title"], f"{s['parameters']:,}", *cells])
+    title = "Seconds on trained weights, over the whole test or training set where there is a pass over one"
+    return Table(title, ["model", "parameters", *MEASURES], rows)
+
+
+def _ratios(subjects: Sequence[dict[str, Any]]) -> Table:
+    others = (ACCURACY, SAM, ASAM, WORST)
+    rows = [
+        [s["title"], probe, *(f"{seconds[name] / seconds[probe]:.3g}" for name in others)]
+        for s, seconds in zip(subjects, totals(subjects), strict=True)
+        for probe in PROBES
+    ]
+    return Table(
+        "How many times as long each measure takes as directional sharpness", ["model", "probe", *others], rows
+    )
+
+
+def _weights(subjects: Sequence[dict[str, Any]]) -> Table:
+    rows = []
+    for s in subjects:
+        for name in BOTH:
+            cells = []
+            for weights in (RANDOM, TRAINED):
+                times = s["seconds"][name][weights]
+                cells.append(f"{np.median(times):.4g} ({min(times):.4g} to {max(times):.4g})")
+            rows.append([s["title"], name, *cells, f"{trained_over_random(s, name):.3f}"])
+    title = "Seconds as measured, on random and on trained weights"
+    return Table(title, ["model", "measure", "random", "trained", "ratio of medians"], rows)
+
+
+def draw(result: Result, figure: Any) -> None:
+    """Seconds of every measure by model."""
+    subjects = result.values["subjects"]
+    ax = figure.subplots()
+    width = 0.8 / len(MEASURES)
+    for i, name in enumerate(MEASURES):
+        places = np.arange(len(subjects)) + (i - (len(MEASURES) - 1) / 2) * width
+        ax.bar(places, [seconds[name] for seconds in totals(subjects)], 0.9 * width, label=name)
+    ax.set_yscale("log")
+    ax.set_xticks(range(len(subjects)), [s["title"] for s in subjects])
+    ax.set_ylabel("seconds, whole dataset")
+    ax.legend(ncols=2, fontsize="small")

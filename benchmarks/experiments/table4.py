@@ -1,8 +1,8 @@
 """Table 4: membership inference from scores of single examples, on overfitted and on well-generalising models.
 
-Per model: the cross-entropy loss, first-order static ASAM sharpness and directional sharpness of single examples, B = 1,
-of members (training samples) and of others (test samples), see `zkcert.metric.membership`, which also fixes that members
-have the smaller scores. An attack is as good as its AUC over examples; models are the units of spread and intervals.
+Per model: the cross-entropy loss, first-order static ASAM sharpness and directional sharpness of single examples,
+B = 1, of members (training samples) and of others (test samples), see `zkcert.metric.membership`, which also fixes that
+members have the smaller scores. An attack is as good as its AUC over examples; spread and intervals are over models.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ def better(differences: Sequence[float]) -> str:
 
 
 BETTER = (
-    "reproduced if the 95% t-interval of the mean difference of AUCs over seeds lies above 0; not reproduced if it ends "
-    "at 0 or below; inconclusive otherwise"
+    "reproduced if the 95% t-interval of the mean difference of AUCs over seeds lies above 0; not reproduced if it "
+    "ends at 0 or below; inconclusive otherwise"
 )
 
 
