@@ -70,15 +70,25 @@ def interval(clean: Floats, defective: Floats, seed: int = 0) -> tuple[float, fl
 
     Draws of one model are not independent; models are (but for what they share: data, architecture).
     """
-    found = [auc(clean[i], defective[j]) for i, j in resamples(len(clean), len(defective), seed)]
+    return _percentiles(_resampled(_pairs(clean, defective), seed))
+
+
+def _pairs(clean: Floats, defective: Floats) -> Floats:
+    """The AUC of every clean model against every defective one, [models, others], from their draws."""
+    return np.array([[auc(a, b) for b in defective] for a in clean])
+
+
+def _resampled(pairs: Floats, seed: int) -> Floats:
+    """The AUC over all models and draws for bootstrap samples of the models of either kind."""
+    rng = np.random.default_rng(seed)
+    models, others = pairs.shape
+    rows, columns = (rng.integers(0, n, (RESAMPLES, n)) for n in (models, others))
+    return np.array([pairs[np.ix_(i, j)].mean() for i, j in zip(rows, columns, strict=True)])
+
+
+def _percentiles(found: Floats) -> tuple[float, float]:
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
-
-
-def resamples(models: int, others: int, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Seeded bootstrap samples of the models of either kind."""
-    rng = np.random.default_rng(seed)
-    return [(rng.integers(0, models, models), rng.integers(0, others, others)) for _ in range(RESAMPLES)]
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,5 @@ def difference(
                       together for both numbers. Both numbers oriented: larger where defects are expected.
     """
     (a1, a2), (b1, b2) = (tuple(_table(values) for values in pair) for pair in (clean, defective))
-    found = [auc(a1[i], b1[j]) - auc(a2[i], b2[j]) for i, j in resamples(len(a1), len(b1), seed)]
-    low, high = np.quantile(found, [0.025, 0.975])
-    return auc(a1, b1) - auc(a2, b2), float(low), float(high)
+    pairs = _pairs(a1, b1) - _pairs(a2, b2)
+    return float(pairs.mean()), *_percentiles(_resampled(pairs, seed))

@@ -191,7 +191,14 @@ def run(profile: Profile2, context: Context) -> Result:
         tables=[_overview(found), *(_details(found, view) for view in VIEWS), _test_sizes(models), _models(models)],
         claims=claims(models, found, size),
         notes=notes(profile, models),
-        values={"models": models, "probe": profile.probe.to_dict(), "amounts": profile.amounts},
+        values={
+            "models": models,
+            "separations": [
+                {"view": view, "kind": kind, "measure": name, **s.to_dict()} for (view, kind, name), s in found.items()
+            ],
+            "probe": profile.probe.to_dict(),
+            "amounts": profile.amounts,
+        },
     )
 
 
@@ -294,8 +301,8 @@ def draw(result: Result, figure: Any) -> None:
             left.plot([i + 0.6 * ((j + 0.5) / len(scores) - 0.5)] * len(row), row, ".", color=f"C{i}", alpha=0.6)
     left.set_xticks(range(len(KINDS)), list(KINDS.values()), rotation=20, ha="right")
     left.set_ylabel("directional sharpness on committed data, a column per model")
-    found = compare(models)
-    grid = [[found[COMMITTED, kind, name].auc_models for name in EXPECTED] for kind in DEFECTS]
+    found = {(s["view"], s["kind"], s["measure"]): s["auc_models"] for s in result.values["separations"]}
+    grid = [[found[COMMITTED, kind, name] for name in EXPECTED] for kind in DEFECTS]
     image = right.imshow(grid, vmin=0, vmax=1, cmap="RdBu", aspect="auto")
     for i, row in enumerate(grid):
         for j, value in enumerate(row):
