@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ MEASURES: dict[str, str] = {
 
 ALL = ("directional", "static_sam", "static_asam", "worst_case", "train_loss", "test_accuracy")
 WORST_CASE_SAMPLES = 1000
-"""Worst-case sharpness is taken on so many of the samples, drawn with seed 0, if there are more."""
+"""Worst-case sharpness is taken on so many of the samples, if there are more and its options do not say otherwise."""
 
 
 def draw(x: Tensor, y: Tensor, probe: Probe, seed: str) -> tuple[Tensor, Tensor]:
@@ -68,14 +69,16 @@ def measure_all(
     *,
     which: Sequence[str] = ALL,
     rho: float = 0.05,
-    drop: float = 0.1,
+    worst_case: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """The measures `which` of `MEASURES`, by name; of "directional" also each draw, as "directional/0" and so on.
 
     train   inputs and labels [n, ...] that the sharpness measures and the training loss are taken on.
     test    of the test measures; None if none is asked for.
     seeds   of the probe's draws.
-    rho     radius of static sharpness; drop: the loss of accuracy that defines worst-case sharpness.
+    rho     radius of static sharpness; worst_case: options of `zkcert.metric.worst_case.worst_case_sharpness`.
+
+    Samples are on the CPU, in the network's dtype. Raises UnusableInput.
     """
     if unknown := set(which) - set(MEASURES):
         raise UnusableInput(f"unknown measures {', '.join(sorted(unknown))}")
@@ -93,8 +96,8 @@ def measure_all(
             case ["worst", "case"]:
                 from zkcert.metric.worst_case import worst_case_sharpness
 
-                subset = WORST_CASE_SAMPLES if len(train[0]) > WORST_CASE_SAMPLES else None
-                found[name] = worst_case_sharpness(network, *train, drop=drop, subset=subset).sharpness
+                options = {"subset": min(WORST_CASE_SAMPLES, len(train[0])), **(worst_case or {})}
+                found[name] = worst_case_sharpness(network, *train, **options).sharpness
             case [where, what]:
                 samples = train if where == "train" else test
                 if samples is None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,11 +10,18 @@ from torch import nn
 from zkcert import zoo
 from zkcert.errors import UnusableInput
 
+CHANNELS = {"lenet5": 1, "alexnet": 3, "vgg11": 3, "vgg11_bn": 3, "vgg16_bn": 3, "resnet18": 3}
+"""Of the images; other models take any number."""
+
+MODELS = ("mlp", "cnn", *CHANNELS)
+"""What `build` knows."""
+
 
 def cnn(channels: int, classes: int = 10, *, width: int = 8, dropout: float = 0.0, seed: int = 0) -> nn.Sequential:
     """A small CNN for 32x32 images: two strided convolutions of `width` and 2 `width`, two linear layers.
 
-    The hidden linear layer has 8 `width` units. Dropout before each linear layer, if any.
+    The hidden linear layer has 8 `width` units. Dropout before each linear layer, if any. He initialisation of all
+    weights but the last layer's.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -36,56 +41,51 @@ def cnn(channels: int, classes: int = 10, *, width: int = 8, dropout: float = 0.
         if dropout:
             layers["drop2"] = nn.Dropout(dropout)
         layers["fc2"] = nn.Linear(8 * width, classes)
-        return nn.Sequential(layers)
-
-
-def _mlp(channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
-    return zoo.mlp(channels * 32 * 32, [options["width"] or 32], classes, seed=options["seed"])
-
-
-def _cnn(channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
-    width = {"width": options["width"]} if options["width"] else {}
-    return cnn(channels, classes, dropout=options["dropout"], seed=options["seed"], **width)
-
-
-def _lenet5(channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
-    return zoo.lenet5(seed=options["seed"])
-
-
-def _alexnet(channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
-    return zoo.alexnet(classes, dropout=options["dropout"], seed=options["seed"])
-
-
-def _resnet18(channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
-    width = {"width": options["width"]} if options["width"] else {}
-    return zoo.resnet18(classes=classes, seed=options["seed"], **width)
-
-
-MODELS: dict[str, Callable[[int, int, dict[str, Any]], nn.Module]] = {
-    "mlp": _mlp,
-    "cnn": _cnn,
-    "lenet5": _lenet5,
-    "alexnet": _alexnet,
-    "vgg11": lambda channels, classes, options: zoo.vgg11(classes=classes, seed=options["seed"]),
-    "vgg11_bn": lambda channels, classes, options: zoo.vgg11(True, classes=classes, seed=options["seed"]),
-    "vgg16_bn": lambda channels, classes, options: zoo.vgg16_bn(classes=classes, seed=options["seed"]),
-    "resnet18": _resnet18,
-}
-"""Constructors by name: (channels, classes, {"width", "dropout", "seed"}) -> module, with a width of 0 for its own."""
-
-USES_WIDTH = ("mlp", "cnn", "resnet18")
-USES_DROPOUT = ("cnn", "alexnet")
-CHANNELS = {"lenet5": 1, "alexnet": 3, "vgg11": 3, "vgg11_bn": 3, "vgg16_bn": 3, "resnet18": 3}
+        module = nn.Sequential(layers)
+        for name in ("conv1", "conv2", "fc1"):
+            nn.init.kaiming_normal_(module.get_parameter(f"{name}.weight"), nonlinearity="relu")
+    return module
 
 
 def build(name: str, channels: int, classes: int, *, width: int = 0, dropout: float = 0.0, seed: int = 0) -> nn.Module:
-    """A model by name. Raises UnusableInput for an unknown one, and for options or channels it does not take."""
+    """A model by name, for 32x32 images of 1 or 3 channels.
+
+    width    0 for the model's own; of "mlp" the hidden units, of "cnn" and "resnet18" the first layer's channels.
+    dropout  of "cnn" and "alexnet" before their linear layers; of VGG and ResNet before the last.
+
+    Raises UnusableInput for an unknown name, and for options or channels the model does not take.
+    """
     if name not in MODELS:
         raise UnusableInput(f"the model must be one of {', '.join(MODELS)}, not {name!r}")
-    if width and name not in USES_WIDTH:
+    if width and name not in ("mlp", "cnn", "resnet18"):
         raise UnusableInput(f"{name} has no width to choose")
-    if dropout and name not in USES_DROPOUT:
+    if dropout and name in ("mlp", "lenet5"):
         raise UnusableInput(f"{name} has no dropout to choose")
     if CHANNELS.get(name, channels) != channels:
-        raise UnusableInput(f"{name} takes images of {CHANNELS[name]} channels, not {channels}")
-    return MODELS[name](channels, classes, {"width": width, "dropout": dropout, "seed": seed})
+        raise UnusableInput(f"{name} takes images of {CHANNELS[name]} channel(s), not {channels}")
+    chosen = {"width": width} if width else {}
+    match name:
+        case "mlp":
+            return zoo.mlp(channels * 32 * 32, [width or 32], classes, seed=seed)
+        case "cnn":
+            return cnn(channels, classes, dropout=dropout, seed=seed, **chosen)
+        case "lenet5":
+            return zoo.lenet5(seed=seed)
+        case "alexnet":
+            return zoo.alexnet(classes, dropout=dropout, seed=seed)
+        case "vgg11" | "vgg11_bn":
+            return _with_dropout(zoo.vgg11(name.endswith("bn"), classes=classes, seed=seed), dropout)
+        case "vgg16_bn":
+            return _with_dropout(zoo.vgg16_bn(classes=classes, seed=seed), dropout)
+    return _with_dropout(zoo.resnet18(classes=classes, seed=seed, **chosen), dropout)
+
+
+def _with_dropout(module: nn.Sequential, dropout: float) -> nn.Sequential:
+    """The same layers under the same names, with dropout before the last; unchanged without any."""
+    if not dropout:
+        return module
+    layers = OrderedDict(module.named_children())
+    name, last = layers.popitem()
+    layers["drop"] = nn.Dropout(dropout)
+    layers[name] = last
+    return nn.Sequential(layers)
