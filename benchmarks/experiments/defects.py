@@ -24,7 +24,6 @@ from benchmarks.experiments.corruptions import CORRUPTIONS, TARGET, quantize4, s
 from benchmarks.experiments.measures import measure_all, scores
 from zkcert.metric import Network, Probe
 from zkcert.metric.evaluate import chunks
-from zkcert.metric.worst_case import worst_case_sharpness
 
 CLEAN, QUANTISED = "clean", "quantised"
 KINDS = {
@@ -38,7 +37,7 @@ DEFECTS = tuple(KINDS)[1:]
 COMMITTED, BEFORE = VIEWS = "committed", "clean"
 CLEAN_DATA = "none"
 
-STATIC = ("static_sam", "static_asam", "train_loss", "train_accuracy", "test_accuracy")
+STATIC = ("static_sam", "static_asam", "worst_case", "train_loss", "train_accuracy", "test_accuracy")
 SMALL_TEST = "small_test"
 EXPECTED = {
     "directional": 1,
@@ -122,10 +121,8 @@ def measures(module: nn.Module, trained: Trained, kind: str, task: Task) -> dict
     for view, (train, test) in views(trained).items():
         right = hits(network, *test)
         sizes = sorted({*task.test_sizes, task.small_test})
-        settings = {**task.worst, "subset": min(task.worst["subset"], len(train[1]))}
         found[view] = {
-            **measure_all(network, train, test, task.probe, (), which=STATIC),
-            "worst_case": worst_case_sharpness(network, *train, **settings).sharpness,
+            **measure_all(network, train, test, task.probe, (), which=STATIC, worst_case=task.worst),
             "directional": scores(double, train[0].double(), train[1], task.probe, seeds).tolist(),
             SMALL_TEST: small_tests(right, task.small_test, task.draws, order),
             "small_tests": {str(size): small_tests(right, size, task.draws, order) for size in sizes},

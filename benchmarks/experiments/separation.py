@@ -83,7 +83,8 @@ def _resampled(pairs: Floats, seed: int) -> Floats:
     rng = np.random.default_rng(seed)
     models, others = pairs.shape
     rows, columns = (rng.integers(0, n, (RESAMPLES, n)) for n in (models, others))
-    return np.array([pairs[np.ix_(i, j)].mean() for i, j in zip(rows, columns, strict=True)])
+    found: Floats = pairs[rows[:, :, None], columns[:, None, :]].mean((1, 2))
+    return found
 
 
 def _percentiles(found: Floats) -> tuple[float, float]:
