@@ -15,6 +15,7 @@ from zkcert.metric import STEP_FUNCTIONS, Network
 from zkcert.metric.evaluate import accuracy, full_gradient, mean_loss
 from zkcert.metric.perturbation import norm
 from zkcert.metric.static import sharpness
+from zkcert.metric.worst_case import LARGEST, worst_case_sharpness
 from zkcert.zoo import mlp
 
 
@@ -162,3 +163,150 @@ def test_useless_radii_variants_and_networks_are_refused():
     broken = Network(network.names, tuple(w * math.inf for w in network.weights), network.forward)
     with pytest.raises(UnusableInput, match="not finite"):
         sharpness(broken, *data)
+
+
+# ------------------------------------------------------------------------------------- worst case
+
+
+def threshold_network(weights: Tensor) -> Network:
+    """Says 0 where the sum of its weights is at least the input, 1 elsewhere; a smooth loss in between."""
+
+    def forward(values, x):
+        return torch.cat([values[0].sum().expand(len(x), 1), x], 1)
+
+    return Network(("weight",), (weights,), forward)
+
+
+@pytest.mark.parametrize(("drop", "wrong"), [(0.1, 10), (0.07, 7), (0.29, 29)])
+def test_the_ratio_is_the_closed_form_where_the_worst_case_is_known(drop, wrong):
+    """Inputs (i + 1/2)/100, all of class 0: within the box the sum falls by alpha times the sum of magnitudes."""
+    weights = torch.tensor([1.5, -0.75, 0.25], dtype=torch.float64)
+    x = (torch.arange(100, dtype=torch.float64)[:, None] + 0.5) / 100
+    found = worst_case_sharpness(
+        threshold_network(weights), x, torch.zeros(100, dtype=torch.int64), drop=drop, bisections=20, restarts=1
+    )
+    exact = (1 - (100 - wrong + 0.5) / 100) / 2.5
+    assert found.accuracy == 1 and found.lowest == pytest.approx(1 - drop)
+    assert found.below <= exact <= found.alpha  # the box is closed, and wrong answers need a little more
+    assert found.alpha == pytest.approx(exact, rel=1e-5)
+    assert found.sharpness == pytest.approx(1 / exact**2, rel=1e-4)
+
+
+def plain_attack(module, x, y, alpha, seed, steps, step_size, batch_size):
+    """Projected sign ascent on an nn.Module in place; the accuracy at its end."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        origin = [p.clone() for p in module.parameters()]
+        for p, w in zip(module.parameters(), origin, strict=True):
+            p += alpha * w.abs() * (2 * torch.rand(w.shape, dtype=w.dtype, generator=draw) - 1)
+    for _ in range(steps):
+        index = torch.randperm(len(y), generator=draw)[:batch_size]
+        module.zero_grad()
+        plain_loss(module, x[index], y[index]).backward()
+        with torch.no_grad():
+            for p, w in zip(module.parameters(), origin, strict=True):
+                p += step_size * alpha * w.abs() * p.grad.sign()
+                p.copy_(torch.minimum(torch.maximum(p, w - alpha * w.abs()), w + alpha * w.abs()))
+    with torch.no_grad():
+        result = float((module(x).argmax(1) == y).double().mean())
+        for p, w in zip(module.parameters(), origin, strict=True):
+            p.copy_(w)
+    return result
+
+
+def fitted() -> tuple[nn.Module, Tensor, Tensor]:
+    module, (x, y) = mlp(16, [12], 5).double(), samples(60)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        plain_loss(module, x, y).backward()
+        optimizer.step()
+    return module, x, y
+
+
+def test_every_trial_of_the_search_is_a_plain_projected_ascent():
+    module, x, y = fitted()
+    found = worst_case_sharpness(
+        Network.of_module(module), x, y, restarts=3, ascent_steps=7, step_size=0.3, batch_size=16, bisections=3, seed=5
+    )
+    assert found.accuracy > 0.9 and 0 < found.below < found.alpha < LARGEST
+    seeds = torch.randint(2**62, (3,), generator=torch.Generator().manual_seed(5)).tolist()
+    gradients, evaluations, lowest = 0, 1, 1.0
+    for alpha, accuracy_found in found.trials:
+        seen = []
+        for seed in seeds:
+            seen.append(plain_attack(module, x, y, alpha, seed, 7, 0.3, 16))
+            gradients, evaluations = gradients + 7, evaluations + 1
+            if found.accuracy - seen[-1] > 0.1 - 1e-9:
+                break
+        assert accuracy_found == pytest.approx(min(seen))
+        fell = found.accuracy - accuracy_found > 0.1 - 1e-9
+        assert fell == (alpha >= found.alpha) and fell != (alpha <= found.below)
+        lowest = min(lowest, accuracy_found) if alpha <= found.alpha else lowest
+    assert (found.gradients, found.evaluations, found.lowest) == (gradients, evaluations, lowest)
+    assert found.alpha / found.below == pytest.approx(2 ** (1 / 8))
+    assert len({alpha for alpha, _ in found.trials}) == len(found.trials)
+
+
+@pytest.mark.parametrize("start", [1e-4, 0.125, 2.0])
+def test_the_search_finds_the_threshold_from_below_and_above(start):
+    weights = torch.tensor([1.0], dtype=torch.float64)
+    x = (torch.arange(100, dtype=torch.float64)[:, None] + 0.5) / 100
+    labels = torch.zeros(100, dtype=torch.int64)
+    found = worst_case_sharpness(threshold_network(weights), x, labels, start=start, bisections=12)
+    assert found.alpha == pytest.approx(0.095, rel=1e-3) and found.below < found.alpha
+
+
+def test_networks_that_no_perturbation_hurts_have_sharpness_nought():
+    network, (x, y) = small_network(), samples(30)
+    truth = nn.functional.one_hot(y, 5).double()
+    immune = Network(network.names, network.weights, lambda w, x: truth[: len(x)] + 1e-9 * network.forward(w, x))
+    found = worst_case_sharpness(immune, x, y, restarts=2, ascent_steps=2)
+    assert found.alpha == math.inf and found.sharpness == 0.0 and found.to_dict()["alpha"] is None
+    assert found.below == LARGEST == max(alpha for alpha, _ in found.trials)
+    assert found.accuracy == found.lowest == 1.0
+
+
+def test_networks_that_any_perturbation_hurts_stop_the_search():
+    weights = torch.tensor([1.0], dtype=torch.float64)
+    x, y = torch.ones(20, 1, dtype=torch.float64), torch.zeros(20, dtype=torch.int64)  # right by a hair
+    found = worst_case_sharpness(threshold_network(weights), x, y, restarts=2, ascent_steps=2)
+    assert found.below == 0.0 and 2.0**-20 <= found.alpha < 2.0**-18 and found.lowest == 0.0
+
+
+def test_subsets_and_seeds():
+    module, x, y = fitted()
+    network = Network.of_module(module)
+    options = {"restarts": 2, "ascent_steps": 3, "bisections": 2, "batch_size": 8}
+    state = torch.get_rng_state()
+    first, again, other = (worst_case_sharpness(network, x, y, subset=20, seed=s, **options) for s in (1, 1, 2))
+    assert first == again != other
+    assert first.samples == 20 and torch.equal(torch.get_rng_state(), state)
+    assert all(round(20 * a, 9) == round(20 * a) for _, a in first.trials)
+    for a, b in zip(network.weights, module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_useless_searches_are_refused():
+    module, x, y = fitted()
+    network = Network.of_module(module)
+    for bad in (
+        {"drop": 0.0},
+        {"drop": 1.0},
+        {"drop": math.nan},
+        {"restarts": 0},
+        {"ascent_steps": 0},
+        {"bisections": -1},
+        {"step_size": 0.0},
+        {"step_size": -1.0},
+        {"start": 3.0},
+        {"start": 0.0},
+        {"subset": 0},
+        {"subset": 61},
+        {"batch_size": 0},
+    ):
+        with pytest.raises(UnusableInput):
+            worst_case_sharpness(network, x, y, **bad)
+    wrong = (network.forward(network.weights, x).argmin(1)).detach()
+    with pytest.raises(UnusableInput, match="cannot fall"):
+        worst_case_sharpness(network, x, wrong)

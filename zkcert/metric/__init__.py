@@ -5,32 +5,40 @@ perturbation  the per-step functions sam, asam-all and asam-samsung
 network       networks as functions of their parameters
 evaluate      accuracy, loss and gradient over a dataset
 static        full-dataset SAM and ASAM sharpness
+worst_case    magnitude-aware worst-case sharpness
+coherence     agreement of the gradients of single samples
 optim         the optimisers SAM and ASAM
 """
 
 from __future__ import annotations
 
+from zkcert.metric.coherence import Coherence, coherence
 from zkcert.metric.evaluate import accuracy, full_gradient, mean_loss
 from zkcert.metric.network import BATCH_NORM_MODES, Network
 from zkcert.metric.optim import SAM, frozen_statistics
 from zkcert.metric.perturbation import STEP_FUNCTIONS
 from zkcert.metric.probe import STATISTICS, Probe, Trajectory, directional_sharpness, trajectory
 from zkcert.metric.static import StaticSharpness, sharpness
+from zkcert.metric.worst_case import WorstCase, worst_case_sharpness
 
 __all__ = [
     "BATCH_NORM_MODES",
     "SAM",
     "STATISTICS",
     "STEP_FUNCTIONS",
+    "Coherence",
     "Network",
     "Probe",
     "StaticSharpness",
     "Trajectory",
+    "WorstCase",
     "accuracy",
+    "coherence",
     "directional_sharpness",
     "frozen_statistics",
     "full_gradient",
     "mean_loss",
     "sharpness",
     "trajectory",
+    "worst_case_sharpness",
 ]
