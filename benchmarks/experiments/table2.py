@@ -133,14 +133,20 @@ def advantage(models: Models, other: str) -> tuple[float, float, float]:
     return difference(kinds[0], kinds[1])
 
 
-def better(low: float, high: float) -> str:
-    """Whether the first of two AUCs is the larger, from the interval of their difference."""
+def better(low: float, high: float, models: int) -> str:
+    """Whether the first of two AUCs is the larger, from the interval of their difference over so many clean models."""
+    if models < ENOUGH:
+        return INCONCLUSIVE
     return REPRODUCED if low > 0 else NOT_REPRODUCED if high <= 0 else INCONCLUSIVE
+
+
+ENOUGH = 5
+"""Well-trained models that a bootstrap over models needs, to mean anything."""
 
 
 BETTER = (
     "reproduced if the bootstrap's 95% interval (over models) of the difference of AUCs, all defects together, lies "
-    "above 0; not reproduced if it ends at 0 or below; inconclusive otherwise"
+    f"above 0; not reproduced if it ends at 0 or below; inconclusive otherwise, and with fewer than {ENOUGH} seeds"
 )
 
 
@@ -155,13 +161,16 @@ def claims(models: Models, found: dict[tuple[str, str, str], Separation], size: 
         )
         title = f"Directional sharpness on the committed data tells models with {KINDS[kind]} from well-trained ones"
         made.append(Claim(title, one.verdict, numbers, RULE))
+    enough = found[COMMITTED, DEFECTS[0], "directional"].clean_models
     for other, text in (
         (SMALL_TEST, f"test accuracy on a small test set ({size} samples, as many as the probe reads)"),
         ("test_accuracy", "test accuracy on the full test set"),
     ):
         gain, low, high = advantage(models, other)
         numbers = f"difference of AUCs over models x draws {gain:.3f} [{low:.3f}, {high:.3f}]"
-        made.append(Claim(f"Directional sharpness tells them better than {text}", better(low, high), numbers, BETTER))
+        made.append(
+            Claim(f"Directional sharpness tells them better than {text}", better(low, high, enough), numbers, BETTER)
+        )
     return made
 
 
@@ -215,7 +224,8 @@ def notes(profile: Profile2, models: Models) -> list[str]:
         '"Committed" is the view of an auditor: the data a provider committed to are those it trained on, corrupted, '
         'and its test set is a split of the same. "Clean" takes the same measures on the samples as they were before.',
         "Models of one seed share initialisation and training subset, and a model with 4-bit weights is a well-trained "
-        "one, rounded; the test over models treats them as independent. Draws of one model are not.",
+        "one, rounded; the test over models treats them as independent. Draws of one model are not. "
+        "p-values are not corrected for the number of comparisons.",
         f"{infinite} of {drawn} draws of the probe were infinite (its loss or gradient vanished or diverged).",
     ]
 

@@ -1,7 +1,8 @@
 """Table 3: what directional sharpness costs, against test accuracy, static and worst-case sharpness.
 
 Each measure is timed on trained weights after a warm-up, several times, one after another in a single process, with one
-thread on a CPU, in float32. Passes over a dataset are timed on a part of it where the profile says so, and scaled by
+thread on a CPU, in float32. Times on a CPU are processor time: on one thread that is the time it takes where nothing
+else runs. Passes over a dataset are timed on a part of it where the profile says so, and scaled by
 the number of samples, for they consist of equal batches. Directional sharpness and accuracy are timed on random
 weights, too, in turns with the trained ones, to see whether their time depends on the weights.
 
@@ -13,63 +14,39 @@ those of the first model it was timed on.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from zkcert.metric.worst_case import worst_case_sharpness
 
-from benchmarks.experiments.common import Context, Profile, Recipe, build_module, run_grid, train_model
-from benchmarks.experiments.measures import draw as draw_batches
+from benchmarks.experiments.common import Context, Profile, Recipe, run_grid
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table
-from zkcert.metric import Network, Probe, trajectory
-from zkcert.metric.evaluate import accuracy
-from zkcert.metric.static import sharpness
+from benchmarks.experiments.timing import (
+    ACCURACY,
+    ASAM,
+    BATCH,
+    BOTH,
+    LONG,
+    MEASURES,
+    PROBES,
+    RANDOM,
+    SAM,
+    SHORT,
+    TRAINED,
+    WORST,
+    WORST_BATCH,
+    Subject,
+    measure,
+)
 
 FIGURE_SIZE = (9.0, 4.0)
-BATCH = 128
-"""Of passes over a dataset."""
-
-WORST_BATCH = 256
-"""Of worst-case sharpness, its default."""
-
-SHORT, LONG = "directional, T=5, B=8", "directional, T=10, B=16"
-PROBES = {SHORT: Probe(steps=5, batch_size=8), LONG: Probe(steps=10, batch_size=16)}
-ACCURACY, SAM, ASAM, WORST = "test accuracy", "static SAM", "static ASAM", "worst-case"
-MEASURES = (SHORT, LONG, ACCURACY, SAM, ASAM, WORST)
-RANDOM, TRAINED = "random", "trained"
-BOTH = (SHORT, LONG, ACCURACY)
-"""Timed on random and on trained weights."""
 
 MUCH = 5.0
 """What "much faster" is taken to mean."""
 
 SAME, DIFFERENT = 1.15, 1.5
 """Ratios of times up to the first are the same time; beyond the second, they are different times."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model to time.
-
-    recipe         of the trained weights; the random ones are its initialisation.
-    passes         samples of the test set that accuracy is timed on; 0: all.
-    static, worst  samples of the training set that static and worst-case sharpness are timed on; 0: all; worst-case
-                   sharpness is estimated where that is None.
-    repeats        of directional sharpness, accuracy and static sharpness; worst-case sharpness is timed once.
-    """
-
-    title: str
-    recipe: Recipe
-    passes: int = 0
-    static: int = 0
-    worst: int | None = 0
-    repeats: int = 3
 
 
 @dataclass(frozen=True)
@@ -101,7 +78,7 @@ PROFILES = {
         1,
         _OURS,
         subjects=(
-            Subject("LeNet-5", _LENET, worst=10_000, repeats=5),
+            Subject("LeNet-5", _LENET, 0, 5120, 10_000, 5),
             Subject("VGG-11", _CIFAR.but(model="vgg11", samples=512), 512, 256, None),
             Subject("ResNet-18", _CIFAR.but(model="resnet18", samples=256), 256, 128, None),
         ),
@@ -118,81 +95,6 @@ PROFILES = {
         ),
     ),
 }
-
-
-def timed(task: Callable[[], object], device: str) -> float:
-    """Seconds a task takes, until the device has finished."""
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    wait()
-    start = time.perf_counter()
-    task()
-    wait()
-    return time.perf_counter() - start
-
-
-def run_probe(probe: Probe, x: Tensor, y: Tensor, network: Network) -> None:
-    """Directional sharpness on mini-batches [T, B, ...]."""
-    trajectory(network, x, y, probe)
-
-
-def measure(subject: Subject, context: Context) -> dict[str, Any]:
-    """Time everything on one model.
-
-    JSON values: seconds[measure][weights] are the times as measured, measured[measure] and whole[measure] on how many
-    samples and on how many there would be, worst_case what `zkcert.metric.worst_case` found, or None.
-    """
-    trained = train_model(subject.recipe, context)
-    data, device = trained.data, context.device
-    fresh = build_module(subject.recipe, data).to(device).eval()
-    networks = {RANDOM: Network.of_module(fresh), TRAINED: trained.network()}
-
-    def first(x: np.ndarray, y: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
-        return data.inputs(x[: count or None]), torch.from_numpy(y[: count or None])
-
-    passes, static = first(data.test_x, data.test_y, subject.passes), first(data.train_x, data.train_y, subject.static)
-    tasks: dict[str, Callable[[Network], object]] = {
-        **{
-            name: partial(run_probe, probe, *draw_batches(trained.x, trained.y, probe, "0"))
-            for name, probe in PROBES.items()
-        },
-        ACCURACY: lambda network: accuracy(network, *passes, BATCH),
-        SAM: lambda network: sharpness(network, *static, variant="sam", batch_size=BATCH),
-        ASAM: lambda network: sharpness(network, *static, variant="asam-all", batch_size=BATCH),
-    }
-    for network in networks.values():
-        warm_up(network, *(part[:BATCH] for part in passes))
-    seconds: dict[str, dict[str, list[float]]] = {name: {RANDOM: [], TRAINED: []} for name in MEASURES}
-    for _ in range(subject.repeats):
-        for name, task in tasks.items():
-            for weights in (RANDOM, TRAINED) if name in BOTH else (TRAINED,):
-                seconds[name][weights].append(timed(partial(task, networks[weights]), device))
-    worst = None
-    samples = 0
-    if subject.worst is not None:
-        x, y = first(data.train_x, data.train_y, subject.worst)
-        samples, found = len(y), []
-        search = partial(worst_case_sharpness, networks[TRAINED], x, y, batch_size=WORST_BATCH)
-        seconds[WORST][TRAINED].append(timed(lambda: found.append(search()), device))
-        worst = found[0].to_dict()
-    n, whole_n = len(static[1]), len(data.train_y)
-    return {
-        "title": subject.title,
-        "parameters": sum(w.numel() for w in networks[TRAINED].weights),
-        "data": data.origin,
-        "training": {"epochs": trained.epochs, "samples": len(trained.labels), "accuracy": trained.train_accuracy},
-        "seconds": seconds,
-        "measured": {ACCURACY: len(passes[1]), SAM: n, ASAM: n, WORST: samples},
-        "whole": {ACCURACY: len(data.test_y), SAM: whole_n, ASAM: whole_n, WORST: whole_n},
-        "worst_case": worst,
-    }
-
-
-def warm_up(network: Network, x: Tensor, y: Tensor) -> None:
-    """A pass and gradients of the sizes to come, so that memory is allocated and kernels are chosen."""
-    accuracy(network, x, y)
-    inputs, labels = x.to(network.device), y.to(network.device)
-    for size in (len(x), *(probe.batch_size for probe in PROBES.values())):
-        network.gradient(network.weights, inputs[:size], labels[:size])
 
 
 # --------------------------------------------------------------------------------------------------- verdicts
@@ -254,15 +156,31 @@ FASTER = (
 )
 
 
-def same_time(ratios: Sequence[float]) -> str:
-    """Whether times agree, from their ratios."""
-    apart = max(max(r, 1 / r) for r in ratios)
-    return REPRODUCED if apart <= SAME else NOT_REPRODUCED if apart > DIFFERENT else INCONCLUSIVE
+def both(subject: dict[str, Any], name: str) -> tuple[list[float], list[float]]:
+    """Repeated times of a measure on random and on trained weights."""
+    times = subject["seconds"][name]
+    return times[RANDOM], times[TRAINED]
+
+
+def ratio(random: Sequence[float], trained: Sequence[float]) -> float:
+    """Of the medians, trained over random."""
+    return float(np.median(trained) / np.median(random))
+
+
+def same_time(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Whether repeated times on two kinds of weights agree, for all pairs of them."""
+    apart = [max(ratio(a, b), 1 / ratio(a, b)) for a, b in pairs]
+    if max(apart) <= SAME:
+        return REPRODUCED
+    disjoint = [max(a) < min(b) or max(b) < min(a) for a, b in pairs]
+    different = any(factor > DIFFERENT and clear for factor, clear in zip(apart, disjoint, strict=True))
+    return NOT_REPRODUCED if different else INCONCLUSIVE
 
 
 EQUAL = (
     f"reproduced if the medians on trained and on random weights differ by at most a factor {SAME} for every model and "
-    f"measure timed on both; not reproduced if some differ by more than {DIFFERENT}; inconclusive otherwise"
+    f"measure timed on both; not reproduced if some differ by more than {DIFFERENT} and their ranges do not overlap; "
+    "inconclusive otherwise"
 )
 
 
@@ -280,17 +198,11 @@ def claims(subjects: Sequence[dict[str, Any]]) -> list[Claim]:
         numbers = "; ".join(f"{name}: {long:.3g} times (T=5, B=8: {brief:.3g})" for name, long, brief in parts)
         text = f"Directional sharpness (T=10, B=16) is much faster than {title}"
         made.append(Claim(text, much_faster(ratios), numbers, FASTER))
-    pairs = {(s["title"], name): trained_over_random(s, name) for s in subjects for name in BOTH}
-    numbers = "; ".join(f"{title}, {name}: {ratio:.3f}" for (title, name), ratio in pairs.items())
+    pairs = {(s["title"], name): both(s, name) for s in subjects for name in BOTH}
+    numbers = "; ".join(f"{title}, {name}: {ratio(*pair):.3f}" for (title, name), pair in pairs.items())
     text = "The time of directional sharpness and of accuracy does not depend on the weights (trained over random)"
     made.append(Claim(text, same_time([*pairs.values()]), numbers, EQUAL))
     return made
-
-
-def trained_over_random(subject: dict[str, Any], name: str) -> float:
-    """The ratio of the medians."""
-    times = subject["seconds"][name]
-    return float(np.median(times[TRAINED]) / np.median(times[RANDOM]))
 
 
 # -------------------------------------------------------------------------------------------------------- run
@@ -333,7 +245,7 @@ def notes(subjects: Sequence[dict[str, Any]], device: str) -> list[str]:
         for s in subjects
         if s["worst_case"]
     )
-    where = "one thread" if device == "cpu" else "one GPU"
+    where = "processor time of one thread" if device == "cpu" else "one GPU"
     return [
         f"Float32, {where}, batches of {BATCH} in passes; medians of repeated runs after a warm-up, in brackets the "
         f"fastest and slowest. Weights: {trainings}.",
@@ -372,11 +284,9 @@ def _weights(subjects: Sequence[dict[str, Any]]) -> Table:
     rows = []
     for s in subjects:
         for name in BOTH:
-            cells = []
-            for weights in (RANDOM, TRAINED):
-                times = s["seconds"][name][weights]
-                cells.append(f"{np.median(times):.4g} ({min(times):.4g} to {max(times):.4g})")
-            rows.append([s["title"], name, *cells, f"{trained_over_random(s, name):.3f}"])
+            pair = both(s, name)
+            cells = [f"{np.median(times):.4g} ({min(times):.4g} to {max(times):.4g})" for times in pair]
+            rows.append([s["title"], name, *cells, f"{ratio(*pair):.3f}"])
     title = "Seconds as measured, on random and on trained weights"
     return Table(title, ["model", "measure", "random", "trained", "ratio of medians"], rows)
 
