@@ -16,6 +16,7 @@ from zkcert.errors import UnusableInput
 from zkcert.metric import Network, Probe, Trajectory, trajectory
 from zkcert.metric.evaluate import accuracy, mean_loss
 from zkcert.metric.static import sharpness
+from zkcert.metric.worst_case import worst_case_sharpness
 
 MEASURES: dict[str, str] = {
     "directional": "directional sharpness, mean over draws",
@@ -94,8 +95,6 @@ def measure_all(
                 static = sharpness(network, *train, variant=variant, rho=rho)
                 found[name] = static.ascent if rest else static.first_order
             case ["worst", "case"]:
-                from zkcert.metric.worst_case import worst_case_sharpness
-
                 options = {"subset": min(WORST_CASE_SAMPLES, len(train[0])), **(worst_case or {})}
                 found[name] = worst_case_sharpness(network, *train, **options).sharpness
             case [where, what]:

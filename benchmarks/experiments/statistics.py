@@ -66,11 +66,6 @@ def _order(values: np.ndarray, pairs: Pairs) -> np.ndarray:
     return (a > b).astype(float) - (a < b)
 
 
-def kendall(measure: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Kendall's coefficient over all models, see the module."""
-    return concordance(measure, target, all_pairs(len(measure)), weights)
-
-
 def granulated(
     measure: np.ndarray, target: np.ndarray, axes: Mapping[str, Pairs], weights: np.ndarray | None = None
 ) -> float:
@@ -84,10 +79,16 @@ def granulated(
     return float(np.mean(known)) if known else math.nan
 
 
-def spearman(measure: np.ndarray, target: np.ndarray) -> float:
-    """Spearman's coefficient: Pearson's of the ranks, mean ranks for ties; NaN if either is constant."""
+def spearman(measure: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Spearman's coefficient: Pearson's of the ranks, mean ranks for ties; NaN if either is constant.
+
+    weights [models]: how many times each model counts.
+    """
     from scipy.stats import rankdata
 
+    if weights is not None:
+        index = np.repeat(np.arange(len(measure)), weights.astype(int))
+        measure, target = measure[index], target[index]
     a, b = (rankdata(values) - (len(values) + 1) / 2 for values in (measure, target))
     scale = math.sqrt(float(a @ a) * float(b @ b))
     return float(a @ b) / scale if scale else math.nan
