@@ -78,9 +78,9 @@ PROFILES = {
         1,
         _OURS,
         subjects=(
-            Subject("LeNet-5", _LENET, 0, 5120, 10_000, 5),
-            Subject("VGG-11", _CIFAR.but(model="vgg11", samples=512), 512, 256, None),
-            Subject("ResNet-18", _CIFAR.but(model="resnet18", samples=256), 256, 128, None),
+            Subject("LeNet-5", _LENET, 0, 2560, 5000, 5),
+            Subject("VGG-11", _CIFAR.but(model="vgg11", samples=512), 256, 128, None),
+            Subject("ResNet-18", _CIFAR.but(model="resnet18", samples=256), 128, 64, None),
         ),
     ),
     "paper": Profile3(
