@@ -195,3 +195,15 @@ def test_demo_proves_verifies_and_rejects_forgeries(tmp_path):
     assert kept == {"model.pt", "data.zkd", "data.root", "announce.json", "proof.bin"}
     with pytest.raises(UnusableInput, match="exists"):
         api.demo(tmp_path / "kept")
+
+
+def test_commitments_shuffle_unless_told_otherwise(tiny, tmp_path):
+    from zkcert.data import CommittedDataset, load_dataset
+
+    y = load_dataset(str(tiny.dataset)).y
+    for keep in (True, False):
+        api.commit(tiny.dataset, tmp_path / f"{keep}.zkd", keep_order=keep)
+    kept, mixed = (CommittedDataset.open(tmp_path / f"{keep}.zkd").images(range(len(y))) for keep in (True, False))
+    assert (kept == load_dataset(str(tiny.dataset)).x).all()
+    assert (mixed != kept).any()
+    assert sorted(map(bytes, mixed)) == sorted(map(bytes, kept))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from zkcert import data
 from zkcert.core.merkle import MerkleTree, leaf_digest, verify_multiproof
+from zkcert.core.permutation import sample_indices
 from zkcert.core.sis import RHO, ROWS, hash_samples
 from zkcert.data import CommittedDataset, DatasetRoot, Schema, commit, leaf_digests, load_dataset
 from zkcert.errors import UnusableInput
@@ -359,7 +360,7 @@ def test_floats_are_rounded_exactly(values):
 def committed(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("committed")
     x, y = (X, Y) if request.param == "u8" else (FLOATS, Y[:5])
-    root = commit(save(folder / "d.npz", x, y), folder / "data.zkd")
+    root = commit(save(folder / "d.npz", x, y), folder / "data.zkd", keep_order=True)
     return folder / "data.zkd", root, x, y
 
 
@@ -411,7 +412,7 @@ def test_files_follow_the_description(tmp_path, monkeypatch):
     """The layout, rebuilt by hand, and a frozen root: a change of format fails here."""
     monkeypatch.setattr(data.secrets, "token_bytes", lambda n: bytes(range(n)))
     x, y = np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2), np.array([1, 0, 2])
-    root = commit(save(tmp_path / "d.npz", x, y), tmp_path / "data.zkd")
+    root = commit(save(tmp_path / "d.npz", x, y), tmp_path / "data.zkd", keep_order=True)
     seed, schema = bytes(range(32)), b'{"classes":3,"kind":"u8","label_bytes":1,"shape":[1,2,2]}'
     samples = [bytes(range(4 * i, 4 * i + 4)) + bytes([y[i]]) for i in range(3)]
     leaves = []
@@ -446,6 +447,23 @@ def test_every_part_of_a_root_changes_the_digest():
     assert len({root.commitment_digest() for root in roots}) == len(roots)
 
 
+def test_samples_are_shuffled_by_a_secret_permutation(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (50, 1, 2, 2), np.uint8), np.arange(50)
+    orders = []
+    for name in ("a", "b"):
+        commit(save(tmp_path / "d.npz", x, y), tmp_path / f"{name}.zkd")
+        opened = CommittedDataset.open(tmp_path / f"{name}.zkd")
+        order = opened.labels(range(50)).tolist()  # label i marks the source's sample i
+        seed = (tmp_path / f"{name}.zkd").read_bytes()
+        start = seed.index(b"}") + 9
+        key = blake3(b"zkcert/data/order/1", key=seed[start : start + 32]).digest()
+        assert order == sample_indices(key, 50, 50)
+        assert (opened.images(range(50)) == x[order]).all()
+        orders.append(order)
+    assert orders[0] != orders[1] and sorted(orders[0]) == list(range(50)) != orders[0]
+
+
 def test_committing_twice_gives_unrelated_roots(tmp_path):
     source = save(tmp_path / "d.npz")
     first = commit(source, tmp_path / "a.zkd")
@@ -467,7 +485,7 @@ def test_several_chunks_equal_one(tmp_path, monkeypatch):
 def test_classes_can_exceed_the_labels(tmp_path):
     source = save(tmp_path / "d.npz")
     assert commit(source, tmp_path / "a.zkd").schema == Schema(4, "u8", (2, 3, 4))
-    assert commit(source, tmp_path / "a.zkd", classes=300).schema.label_bytes == 2
+    assert commit(source, tmp_path / "a.zkd", classes=300, keep_order=True).schema.label_bytes == 2
     assert (CommittedDataset.open(tmp_path / "a.zkd").labels(range(7)) == Y).all()
     for classes in (3, 0, -1, 65_537):
         with pytest.raises(UnusableInput, match=f"labels up to 3 do not fit {classes} classes"):

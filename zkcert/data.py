@@ -7,7 +7,9 @@ q = floor(v 2^32 + 1/2). All integers are little-endian.
 ``data.root`` (public) is JSON: the Merkle root over the samples' SIS hashes, their number and the schema.
 ``data.zkd`` (secret): magic, u32 version, u32 length of the schema, schema, u64 N, 32-byte seed, samples
 (N rows), leaf digests (N x 32), BLAKE3 of all that precedes. Sample i is hidden by rho_i = BLAKE3, keyed by
-the seed, of "zkcert/data/rho/1" || u64 i, as XOF.
+the seed, of "zkcert/data/rho/1" || u64 i, as XOF. Proofs name samples by their index, so the order of the samples is
+secret, too: sample i is the source's sample pi(i), with the permutation of `zkcert.core.permutation` under the key
+BLAKE3, keyed by the seed, of "zkcert/data/order/1".
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from blake3 import blake3
 
 from zkcert.core.field import U64Array
 from zkcert.core.merkle import DIGEST_BYTES, MerkleTree, U8Array, leaf_digest
+from zkcert.core.permutation import sample_indices
 from zkcert.core.sis import RHO, hash_samples
 from zkcert.errors import UnusableInput
 
@@ -48,6 +51,7 @@ _ROOT_LIMIT = 4096  # bytes of a data.root or a schema
 _MAGIC = b"zkcert-d"
 _VERSION = 1
 _CHUNK = 2048  # samples hashed at a time
+_ORDER = b"zkcert/data/order/1"
 
 Source = str | os.PathLike[str]
 
@@ -436,11 +440,14 @@ def commit(
     out_path: Source,
     *,
     classes: int | None = None,
+    keep_order: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> DatasetRoot:
     """Commit to a dataset: write the secret out_path (ending in .zkd) and, beside it, the public .root file.
 
-    classes defaults to the largest label plus one. progress is called with (samples done, samples).
+    classes defaults to the largest label plus one. The samples are shuffled, unless keep_order asks for the source's
+    order: then the index of a sample in a proof is public knowledge about it. progress is called with (samples done,
+    samples).
     Existing files are replaced; every call draws a new seed, hence a new root, and nothing can be proved any
     more about a root whose .zkd file is lost. Raises UnusableInput.
     """
@@ -454,14 +461,14 @@ def commit(
         raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
     schema = Schema(classes, data.kind, data.x.shape[1:])
     with replacing(out, 0o600) as file:
-        leaves = _write_secret(file, data, schema, progress)
+        leaves = _write_secret(file, data, schema, keep_order, progress)
     root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
     root.save(out.with_suffix(".root"))
     return root
 
 
 def _write_secret(
-    file: BinaryIO, data: Dataset, schema: Schema, progress: Callable[[int, int], None] | None
+    file: BinaryIO, data: Dataset, schema: Schema, keep_order: bool, progress: Callable[[int, int], None] | None
 ) -> U8Array:
     """Write a .zkd file with a fresh seed; the leaf digests (N, 32)."""
     checksum = blake3()
@@ -473,9 +480,11 @@ def _write_secret(
     seed, n, description = secrets.token_bytes(32), len(data), schema.to_bytes()
     write(_MAGIC + struct.pack("<II", _VERSION, len(description)) + description + struct.pack("<Q", n) + seed)
     leaves = np.empty((n, DIGEST_BYTES), np.uint8)
+    order = np.arange(n) if keep_order else np.array(sample_indices(blake3(_ORDER, key=seed).digest(), n, n))
     for start in range(0, n, _CHUNK):
         rows = range(start, min(start + _CHUNK, n))
-        samples = schema.encode(data.x[start : rows.stop], data.y[start : rows.stop])
+        taken = order[start : rows.stop]
+        samples = schema.encode(data.x[taken], data.y[taken])
         hashes = hash_samples(samples, _rho(seed, rows))
         leaves[start : rows.stop] = leaf_digests(rows, hashes)
         write(samples.tobytes())

@@ -66,7 +66,7 @@ PROFILES: dict[str, Pairing] = {
         ours=_OURS,
         bases={
             "lenet5": Recipe(
-                samples=3000, test_samples=5000, model="lenet5", lr=0.02, weight_decay=5e-4, epochs=15, warmup=0.1
+                samples=3000, test_samples=5000, model="lenet5", lr=0.02, weight_decay=5e-4, epochs=20, warmup=0.1
             )
         },
         probe=Probe(steps=50, batch_size=16),

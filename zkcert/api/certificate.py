@@ -53,13 +53,15 @@ def commit(
     out: File = "data.zkd",
     *,
     classes: int | None = None,
+    keep_order: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Commitment:
     """Commit to a dataset (see `zkcert.data.load_dataset`): the secret `out` and, beside it, the public .root.
 
-    An existing commitment is replaced only with `force`: nothing more can be proved about a root whose secret
-    file is gone. progress is called with (samples done, samples).
+    The samples are shuffled, so that their indices in proofs say nothing; keep_order leaves them as they are. An
+    existing commitment is replaced only with `force`: nothing more can be proved about a root whose secret file is
+    gone. progress is called with (samples done, samples).
     """
     secret = Path(out)
     public = secret.with_suffix(".root")
@@ -74,7 +76,7 @@ def commit(
     start = time.perf_counter()
     source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
     with expecting_samples(data):
-        root = commit_dataset(source, secret, classes=classes, progress=progress)
+        root = commit_dataset(source, secret, classes=classes, keep_order=keep_order, progress=progress)
     return Commitment(root, secret, public, time.perf_counter() - start)
 
 

@@ -38,6 +38,9 @@ def commit(
     ],
     file: Annotated[str, typer.Option("--out", "-o", help="The secret file, *.zkd.")] = "data.zkd",
     classes: Annotated[int | None, typer.Option(help="Number of classes. [default: largest label + 1]")] = None,
+    keep_order: Annotated[
+        bool, typer.Option("--keep-order", help="Do not shuffle: indices in proofs are places in DATA.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an existing commitment; its root becomes useless.")
     ] = False,
@@ -54,6 +57,7 @@ def commit(
             data,
             file,
             classes=classes,
+            keep_order=keep_order,
             force=force,
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
