@@ -83,6 +83,8 @@ def test_models_and_not_draws_are_the_units_of_test_and_interval():
     found = sep.separation(clean, defective, 1)
     assert found.auc == found.auc_models == 1 and found.p == found.p_floor == pytest.approx(1 / 6)
     assert found.verdict == "inconclusive at this scale"
+    draws = np.array([[0.0, 0.0, 9.0], [0.0, 0.0, 12.0]])  # means 3 and 4, medians 0
+    assert sep.separation(draws, [[1.0, 1.0, 1.0]] * 2, 1).auc_models == 0
     one = np.array([[0.0] * 9, [2.0] * 9])  # one model below the defective ones, one above: all draws move together
     low, high = sep.interval(one, np.ones((2, 9)))
     assert (low, high) == (0, 1)

@@ -8,6 +8,8 @@ models       the networks a recipe can name
 corruptions  defects: noisy labels, spurious features, backdoors, 4-bit weights
 measures     every measure of a model, by name
 statistics   correlations, the granulated Psi, bootstrap intervals
+separation   AUC, effect size and tests between kinds of models
+defects      what Table 2 trains and measures; timing: what Table 3 times
 grid         parallel maps, with joblib or on Ray
 report       results with a verdict per claim, as JSON, Markdown and PNG
 """

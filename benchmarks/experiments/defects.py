@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -112,9 +112,15 @@ def small_tests(right: np.ndarray, size: int, draws: int, seed: Sequence[int]) -
     return [float(right[rng.permutation(len(right))[:size]].mean()) for _ in range(draws)]
 
 
+def in_float64(module: nn.Module) -> Network:
+    """The module's network in float64; inputs may be float32, so that only samples in use are converted."""
+    network = Network.of_module(copy.deepcopy(module).double())
+    return replace(network, forward=lambda weights, x: network.forward(weights, x.double()))
+
+
 def measures(module: nn.Module, trained: Trained, kind: str, task: Task) -> dict[str, dict[str, Any]]:
     """Every measure in both views: numbers, lists of draws for those that are drawn."""
-    network, double = Network.of_module(module), Network.of_module(copy.deepcopy(module).double())
+    network, double = Network.of_module(module), in_float64(module)
     order = [trained.recipe.seed, list(KINDS).index(kind)]
     seeds = [f"{kind} {trained.recipe.seed} {i}" for i in range(task.draws)]
     found: dict[str, dict[str, Any]] = {}
@@ -123,7 +129,7 @@ def measures(module: nn.Module, trained: Trained, kind: str, task: Task) -> dict
         sizes = sorted({*task.test_sizes, task.small_test})
         found[view] = {
             **measure_all(network, train, test, task.probe, (), which=STATIC, worst_case=task.worst),
-            "directional": scores(double, train[0].double(), train[1], task.probe, seeds).tolist(),
+            "directional": scores(double, *train, task.probe, seeds).tolist(),
             SMALL_TEST: small_tests(right, task.small_test, task.draws, order),
             "small_tests": {str(size): small_tests(right, size, task.draws, order) for size in sizes},
         }

@@ -7,6 +7,7 @@ effect says that the defect moves it the wrong way.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,9 +61,7 @@ def p_value(clean: Floats, defective: Floats, seed: int = 0) -> float:
 
 def smallest_p(models: int, others: int) -> float:
     """The smallest p-value that so many models of both kinds can give: one split over all of them."""
-    from scipy.special import comb
-
-    return float(1 / comb(models + others, models))
+    return 1 / math.comb(models + others, models)
 
 
 def interval(clean: Floats, defective: Floats, seed: int = 0) -> tuple[float, float]:

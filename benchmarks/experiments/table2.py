@@ -71,10 +71,10 @@ PROFILES = {
     ),
     "small": Profile2(
         "small",
-        6,
+        5,
         _OURS,
         clean=Recipe(
-            dataset="fashion", samples=6000, test_samples=5000, model="lenet5", lr=0.02, epochs=15, warmup=0.1
+            dataset="fashion", samples=6000, test_samples=5000, model="lenet5", lr=0.02, epochs=12, warmup=0.1
         ),
         amounts=_AMOUNTS,
         worst={"subset": 500, "restarts": 2, "ascent_steps": 10, "bisections": 4, "batch_size": 64},
@@ -123,14 +123,12 @@ def compare(models: Models) -> dict[tuple[str, str, str], Separation]:
 
 def advantage(models: Models, other: str) -> tuple[float, float, float]:
     """AUC of directional sharpness less that of another measure, all defects together, with its 95% interval."""
-    kinds = [
-        tuple(
-            EXPECTED[name] * np.concatenate([values(models, kind, COMMITTED, name) for kind in kinds])
-            for name in ("directional", other)
-        )
-        for kinds in ((CLEAN,), DEFECTS)
-    ]
-    return difference(kinds[0], kinds[1])
+
+    def oriented(name: str, kinds: Sequence[str]) -> np.ndarray:
+        return EXPECTED[name] * np.concatenate([values(models, kind, COMMITTED, name) for kind in kinds])
+
+    clean, defective = ((oriented("directional", kinds), oriented(other, kinds)) for kinds in ((CLEAN,), DEFECTS))
+    return difference(clean, defective)
 
 
 def better(low: float, high: float, models: int) -> str:

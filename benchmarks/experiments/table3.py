@@ -103,7 +103,7 @@ PROFILES = {
 def whole(subject: dict[str, Any], name: str) -> float:
     """Median seconds on trained weights, passes scaled to the whole dataset; not of worst-case sharpness."""
     median = float(np.median(subject["seconds"][name][TRAINED]))
-    return median * subject["whole"].get(name, 1) / subject["measured"].get(name, 1)
+    return float(median * subject["whole"].get(name, 1) / subject["measured"].get(name, 1))
 
 
 def unit_seconds(subject: dict[str, Any]) -> tuple[float, float]:
