@@ -202,11 +202,11 @@ def _input(architecture: str, samples: Samples) -> dict[str, Any]:
                 f"{architecture} takes square images of {wanted} channel{'s' * (wanted > 1)} and an even side of at "
                 f"most {_SIDE}; the samples are {channels}x{height}x{width}"
             )
-    means, deviations = _moments(samples)
+    means, deviations = moments(samples)
     return {"shape": [channels, height, width], "pad": pad, "mean": means, "std": deviations}
 
 
-def _moments(samples: Samples) -> tuple[list[float], list[float]]:
+def moments(samples: Samples) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel to four digits, of bytes/255 or of the float values; where a channel
     is constant, 1 instead of its deviation."""
     total = squares = np.zeros(samples.shape[0])

@@ -97,6 +97,7 @@ def _show_draws(found: api.Measurement) -> None:
             table.add_row(str(t), *(f"{value:.9g}" for value in row))
         out.print(table)
         out.print(f"score  {found.score:.9f}")
+        _show_time(found)
         return
     table = _table("seed", "mean sharpness", "mean loss", "mean log ratio", "score")
     for draw in found.draws:
@@ -106,18 +107,26 @@ def _show_draws(found: api.Measurement) -> None:
     scores = [draw.score for draw in found.draws]
     out.print(f"score  {found.score:.9f} +- {found.spread:.9f} (mean and standard deviation of {len(scores)} draws)")
     out.print(f"range  {min(scores):.9f} to {max(scores):.9f}")
+    _show_time(found)
+
+
+def _show_time(found: api.Measurement) -> None:
+    out.print(f"time   {found.probing:.2f} s, and {found.reading:.2f} s reading files")
 
 
 def _show_baselines(found: api.Baselines) -> None:
-    table = _table("baseline", "", "", "seconds")
+    table = _table("baseline", "quantity", "value", "seconds")
     for row in found.rows:
         if row.refused is not None:
-            table.add_row(row.name, "none", row.refused, f"{row.seconds:.2f}")
+            table.add_row(row.name, "none", "", f"{row.seconds:.2f}")
         for i, name in enumerate(_SHOWN[row.name] if row.refused is None else ()):
             value = row.values[name]
             text = "none" if value is None else f"{value:.6g}"
             table.add_row("" if i else row.name, name, text, "" if i else f"{row.seconds:.2f}")
     out.print(table)
+    for row in found.rows:
+        if row.refused is not None:
+            out.print(f"{row.name}: {row.refused}")
     test = "" if found.test_n is None else f"; test: {found.test_n} samples"
     out.print(f"baselines on {found.n} samples{test}")
 
