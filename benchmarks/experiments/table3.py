@@ -302,4 +302,4 @@ def draw(result: Result, figure: Any) -> None:
     ax.set_yscale("log")
     ax.set_xticks(range(len(subjects)), [s["title"] for s in subjects])
     ax.set_ylabel("seconds, whole dataset")
-    ax.legend(ncols=2, fontsize="small")
+    figure.legend(loc="outside upper center", ncols=3, fontsize="small")

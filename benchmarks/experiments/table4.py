@@ -256,6 +256,6 @@ def draw(result: Result, figure: Any) -> None:
             ax.plot([i] * len(aucs), aucs, "o", alpha=0.6)
             ax.plot([i - 0.2, i + 0.2], [np.mean(aucs)] * 2, color="black")
         ax.axhline(0.5, color="grey", linestyle=":")
-        ax.set_xticks(range(len(SCORES)), [LABELS[name] for name in SCORES])
+        ax.set_xticks(range(len(SCORES)), [LABELS[name].replace(" ", "\n") for name in SCORES])
         ax.set_title(f"{kind} models")
     figure.axes[0].set_ylabel("AUC, members against others")
