@@ -168,6 +168,10 @@ def test_views_are_the_data_trained_on_and_the_data_before(context):
     assert torch.equal(test_y[~changed], clean_test_y[~changed])
     assert torch.equal(clean_test_x, trained.test[0])
     assert list(defects.views(train_model(small_clean(), context))) == ["committed"]
+    noisy = train_model(small_clean().but(corruption="noisy_labels", amount=0.5, samples=80, epochs=1), context)
+    wrong = noisy.labels != noisy.clean_y
+    wrong_test = (defects.views(noisy)["committed"][1][1] != noisy.test[1]).numpy()
+    assert wrong.sum() == wrong_test.sum() == 40 and not np.array_equal(wrong, wrong_test)
 
 
 def test_small_test_sets_are_seeded_draws_without_replacement(context):
