@@ -59,18 +59,29 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def command_of(name: str, args: argparse.Namespace) -> str:
+    """How to run one experiment as `args` do, without this machine's paths."""
+    options = parser()
+    words = ["python -m benchmarks.experiments", name, "--profile", args.profile]
+    for option in ("seeds", "cluster", "data", "test", "cifar", "cifar_test", "device", "parts"):
+        value = getattr(args, option)
+        if value != options.get_default(option):
+            private = option in ("cluster", "data", "test", "cifar", "cifar_test")
+            words += ["--" + option.replace("_", "-"), "..." if private and value != "local" else str(value)]
+    return " ".join(words)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 for unusable input."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     args = parser().parse_args(arguments)
     try:
-        return _run(args, " ".join(["python -m benchmarks.experiments", *arguments]))
+        return _run(args)
     except UnusableInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _run(args: argparse.Namespace, command: str) -> int:
+def _run(args: argparse.Namespace) -> int:
     if args.jobs < 1 or (args.seeds is not None and args.seeds < 1):
         raise UnusableInput("--jobs and --seeds must be positive")
     names = EXPERIMENTS if "all" in args.names else [name for name in args.names if name != "report"]
@@ -81,7 +92,7 @@ def _run(args: argparse.Namespace, command: str) -> int:
         profile = experiment(name).PROFILES[args.profile]
         if args.seeds is not None:
             profile = replace(profile, seeds=args.seeds)
-        print(markdown(perform(name, profile, context, command)), flush=True)
+        print(markdown(perform(name, profile, context, command_of(name, args))), flush=True)
     if "report" in args.names:
         target = args.write or args.out / "RESULTS.md"
         print(f"{target}: {', '.join(collect(args.out, EXPERIMENTS, target))}")

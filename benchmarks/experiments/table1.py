@@ -32,7 +32,7 @@ from zkcert.metric import Probe
 
 NAME = "table1"
 TITLE = "Table 1: correlation with generalisation"
-FIGURE_SIZE = (10.0, 3.2)
+FIGURE_SIZE = (9.0, 2.8)
 
 AXES = ("optimizer", "lr", "weight_decay", "batch_size", "dropout", "width")
 RIVALS = ("static_sam", "static_asam", "worst_case")
@@ -235,11 +235,15 @@ def _table(coefficients: Mapping[str, Any], target: str, count: int) -> Table:
         three = [
             f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, low, high in (entry[k] for k in ("spearman", "kendall", "psi"))
         ]
-        rows.append([NAMES[name], *three, *(f"{entry['axes'][axis]:.2f}" for axis in AXES)])
+        rows.append([NAMES[name], *three, *(_two_digits(entry["axes"][axis]) for axis in AXES)])
     title = (
         f"Correlation with the {TARGETS[target]} over {count} models, 95 % bootstrap intervals in brackets; psi by axis"
     )
     return Table(title, ["measure", "Spearman", "Kendall", "Psi", *(axis.replace("_", " ") for axis in AXES)], rows)
+
+
+def _two_digits(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f}"
 
 
 def _left_out(models: Sequence[Mapping[str, Any]]) -> Table:
@@ -278,9 +282,9 @@ def draw(result: Result, figure: Any) -> None:
             mine = [m for m in models if m["place"]["optimizer"] == optimizer]
             axis.plot([m[name] for m in mine], [m["gap"] for m in mine], "o", markersize=3, alpha=0.6, label=optimizer)
         psi = result.values["coefficients"]["gap"][name]["psi"][0]
-        axis.set_title(f"{NAMES[name].partition(',')[0]}\nPsi {psi:.2f}", fontsize=8)
+        axis.set_title(f"{name.replace('_', ' ')} sharpness\nPsi {psi:.2f}", fontsize=8)
         axis.set_xscale("log")
-        axis.tick_params(labelsize=7)
+        axis.tick_params(which="both", labelsize=6)
     first = figure.axes[0]
     first.set_ylabel("generalisation gap", fontsize=8)
     first.legend(fontsize=7)
