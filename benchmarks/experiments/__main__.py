@@ -1,4 +1,7 @@
-"""`python -m benchmarks.experiments NAME... --profile small|paper`, and `... report --write docs/RESULTS.md`."""
+"""`python -m benchmarks.experiments NAME... --profile small|paper`, and `... report --write docs/RESULTS.md`.
+
+The report writes and draws the saved results anew.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from types import ModuleType
 
 from benchmarks.experiments.common import PROFILES, Context, Profile
 from benchmarks.experiments.datasets import FASHION_MNIST, Sources
-from benchmarks.experiments.report import Result, collect, machine, markdown, save
+from benchmarks.experiments.report import Result, collect, load, machine, markdown, save
 from zkcert.errors import UnusableInput
 
 EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure1", "table7")
@@ -94,6 +97,9 @@ def _run(args: argparse.Namespace) -> int:
             profile = replace(profile, seeds=args.seeds)
         print(markdown(perform(name, profile, context, command_of(name, args))), flush=True)
     if "report" in args.names:
+        for name in EXPERIMENTS:
+            if (args.out / f"{name}.json").exists():
+                save(load(args.out / f"{name}.json"), args.out, experiment(name).draw, experiment(name).FIGURE_SIZE)
         target = args.write or args.out / "RESULTS.md"
         print(f"{target}: {', '.join(collect(args.out, EXPERIMENTS, target))}")
     return 0

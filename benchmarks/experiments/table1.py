@@ -145,7 +145,7 @@ def run(profile: Grid, context: Context) -> Result:
             _left_out(models),
         ],
         claims=claims(coefficients["gap"], len(kept)),
-        notes=_notes(profile, kept),
+        notes=_notes(profile, models, kept),
         values={"models": models, "coefficients": coefficients},
     )
 
@@ -156,6 +156,7 @@ def _measured(profile: Grid, recipe: Recipe, context: Context) -> dict[str, Any]
     found: dict[str, Any] = {
         "reached": model.reached,
         "epochs": model.epochs,
+        "seconds": model.seconds,
         "train_accuracy": model.train_accuracy,
         "test_accuracy": model.test_accuracy,
         "gap": model.gap,
@@ -260,7 +261,7 @@ def _left_out(models: Sequence[Mapping[str, Any]]) -> Table:
     return Table(title, ["level", "trained", "kept", "gap"], rows)
 
 
-def _notes(profile: Grid, kept: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(profile: Grid, models: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]) -> list[str]:
     base, levels = profile.base, {axis.replace("_", " "): getattr(profile, axis) for axis in AXES[1:]}
     grid = "; ".join(f"{name} {dict(v) if isinstance(v, Mapping) else tuple(v)}" for name, v in levels.items())
     notes = [
@@ -268,10 +269,12 @@ def _notes(profile: Grid, kept: Sequence[Mapping[str, Any]]) -> list[str]:
         f"trained to a loss of {base.until_loss}, for at most {base.epochs} epochs.",
         "Tau and Psi are those of Jiang et al. (arXiv 1912.02178), ties counting as 0. The claims are worded by us.",
     ]
-    if kept:
-        gaps = [model["gap"] for model in kept]
-        notes.append(f"The gaps span {min(gaps):.3f} to {max(gaps):.3f}.")
-    return notes
+    gaps, seconds = [model["gap"] for model in kept], [model["seconds"] for model in models]
+    return [
+        *notes,
+        f"The gaps span {min(gaps):.3f} to {max(gaps):.3f}. Training took {np.mean(seconds):.1f} s per model, "
+        f"{sum(seconds) / 60:.1f} min in all, one model per core.",
+    ]
 
 
 def draw(result: Result, figure: Any) -> None:
