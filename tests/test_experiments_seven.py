@@ -18,7 +18,18 @@ from benchmarks.experiments import gpt, table7
 from benchmarks.experiments.common import Context, Recipe, load_data
 from benchmarks.experiments.corruptions import TARGET, small, triggered
 from benchmarks.experiments.evasion import evade, log_ratios, penalty
-from benchmarks.experiments.parts import COMMITTED, HELD_OUT, Audit, compared, draws_of, observe, scores, told
+from benchmarks.experiments.parts import (
+    COMMITTED,
+    HELD_OUT,
+    Audit,
+    claim,
+    compared,
+    draws_of,
+    observe,
+    scores,
+    told,
+    works,
+)
 from benchmarks.experiments.report import INCONCLUSIVE, MAX_FIGURE_BYTES, NOT_REPRODUCED, REPRODUCED, VERDICTS, load
 from benchmarks.experiments.table7_images import Levels, attack_success, grouped, monotone, rank_correlation
 from benchmarks.experiments.table7_poisoning import HONEST, Penalty, claims_of, costs, kinds, threshold
@@ -386,7 +397,24 @@ def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
     assert rows["wrong labels, sgd"][0] == "0%"
     plain, trained, tuned = claims_of(part, groups)
     assert (plain.verdict, trained.verdict, tuned.verdict) == (REPRODUCED, REPRODUCED, NOT_REPRODUCED)
-    assert "penalty 1" in tuned.numbers and "AUC over models 0.00" in tuned.numbers
+    assert "hidden best by penalty 1: AUC over models 0.00" in tuned.numbers
+
+
+def test_a_backdoor_that_does_not_work_decides_nothing():
+    clean, bad = ([observation([v, v], success=s) for _ in range(4)] for v, s in ((1.0, 0.0), (2.0, 0.49)))
+    assert not works(bad) and works([*bad, observation([1.0], success=0.6)]) is True
+    found = told(clean, bad)
+    assert claim("It tells", found).verdict == REPRODUCED
+    assert claim("It tells", found, working=False).verdict == INCONCLUSIVE
+
+    base = table7.TINY.poisoning
+    part = replace(base, corruptions=(("badnets", 0.1),), penalty=Penalty((1.0, 10.0), 2, 3, 1e-3))
+    groups = {kind: clean if kind == HONEST else [{**b, "success": 0.9} for b in bad] for kind in kinds(part)}
+    groups["backdoor, penalty 10"] = [{**c, "success": 0.1} for c in clean]  # hides, and has lost the backdoor
+    tuned = claims_of(part, groups)[2]
+    assert tuned.verdict == REPRODUCED and "penalty 1:" in tuned.numbers
+    groups["backdoor, penalty 1"] = groups["backdoor, penalty 10"]
+    assert claims_of(part, groups)[2].verdict == INCONCLUSIVE
 
 
 def test_kinds_of_attackers():
