@@ -7,10 +7,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 import zkcert
 from zkcert import api
 from zkcert.config import ProbeConfig
+from zkcert.core.permutation import sample_indices
 from zkcert.errors import ProofRejected, ThresholdExceeded, UnusableInput
 from zkcert.statement import load_announcement
 
@@ -43,31 +45,39 @@ def test_results_are_frozen(tiny):
 def test_measured_score_is_the_proved_one(tiny):
     measured = api.measure(tiny.model, tiny.data, config=tiny.config, beacon=tiny.beacon)
     assert measured.score == pytest.approx(tiny.result.score, abs=1e-7)
+    (draw,) = measured.draws
     rows = np.reshape(tiny.result.statement.indices(), (2, 2)).tolist()
-    assert [list(batch) for batch in measured.indices] == rows
-    expected = np.log(np.square(measured.sharpness) / measured.loss + float(tiny.config.eps))
-    assert measured.log_ratio == pytest.approx(expected, abs=1e-12)
+    assert [list(batch) for batch in draw.indices] == rows
+    expected = np.log(np.square(draw.sharpness) / draw.loss + float(tiny.config.eps))
+    assert draw.log_ratio == pytest.approx(expected, abs=1e-12)
     assert measured.score == pytest.approx(np.std(expected), abs=1e-12)
 
 
 def test_measured_samples_depend_on_the_beacon(tiny):
-    draws = {api.measure(tiny.model, tiny.data, config=tiny.config, beacon=b).indices for b in (None, "00", "0000")}
-    assert len(draws) == 3
+    found = [api.measure(tiny.model, tiny.data, config=tiny.config, beacon=b) for b in (None, "00", "0000")]
+    assert len({measured.draws[0].indices for measured in found}) == 3
 
 
 def test_measure_takes_plain_datasets_and_a_seed(tiny):
     first, again, other = (
-        api.measure(tiny.model, tiny.dataset, config=tiny.config, seed=seed) for seed in (None, "", "x")
+        api.measure(tiny.model, tiny.dataset, config=tiny.config, seed=seed).draws[0] for seed in (None, "", "x")
     )
-    assert first == again
+    assert first == dataclasses.replace(again, seed=first.seed)
     assert first.indices != other.indices
+    drawn = sample_indices(blake3(b"x").digest(), 40, 4)
+    assert np.ravel(other.indices).tolist() == drawn
+    committed = api.measure(tiny.model, tiny.data, config=tiny.config, seed="x").draws[0]
+    assert committed.indices == other.indices
 
 
 def test_measure_refuses_the_wrong_source_of_randomness(tiny):
-    with pytest.raises(UnusableInput, match="no --seed"):
-        api.measure(tiny.model, tiny.data, config=tiny.config, seed="x")
+    for beacon, seed, draws, words in (("00", "x", 1, "not from both"), ("00", None, 2, "need a --seed")):
+        with pytest.raises(UnusableInput, match=words):
+            api.measure(tiny.model, tiny.data, config=tiny.config, beacon=beacon, seed=seed, draws=draws)
     with pytest.raises(UnusableInput, match="use --seed"):
         api.measure(tiny.model, tiny.dataset, config=tiny.config, beacon="00")
+    with pytest.raises(UnusableInput, match="cannot be proved, only asam-all, sam: no beacon draws for it"):
+        api.measure(tiny.model, tiny.data, config={"variant": "asam-samsung", "steps": 2, "batch_size": 2})
 
 
 def test_inspection_accounts_for_the_file(tiny):

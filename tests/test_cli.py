@@ -105,7 +105,7 @@ def test_commit_announce_prove_verify_through_the_command_line(run, tiny):
 
     measured = run("measure", tiny.model, "mine.zkd", "--beacon", "c0ffee", *options[2:], "--json").json
     assert measured["score"] == pytest.approx(proved["private"]["score"], abs=1e-7)
-    assert np.shape(measured["indices"]) == (2, 2)
+    assert np.shape(measured["draws"][0]["indices"]) == (2, 2)
     assert files() == {"floats.npz", "mine.zkd", "mine.root", "announce.json", "proof.bin"}
 
 

@@ -630,7 +630,7 @@ def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     assert command.main(arguments) == 0
     result = report.load(tmp_path / f"{name}.json")
     assert result.profile == "tiny" and result.seeds == 2 and "Fashion-MNIST" in result.data
-    assert result.command == "python -m benchmarks.experiments " + " ".join(arguments)
+    assert result.command == f"python -m benchmarks.experiments {name} --profile tiny --seeds 2"
     assert result.claims and all(claim.rule and claim.numbers for claim in result.claims)
     assert result.date and result.machine and result.seconds > 0
     assert 1000 < (tmp_path / f"{name}.png").stat().st_size < report.MAX_FIGURE_BYTES
@@ -640,6 +640,24 @@ def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     assert command.main(arguments) == 0
     assert cached == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
     assert repr(report.load(tmp_path / f"{name}.json").values) == repr(result.values)
+
+
+def test_commands_in_reports_hide_the_paths_of_the_machine():
+    arguments = [
+        "table7",
+        "figure1",
+        "--cifar",
+        "/secret/c",
+        "--cluster",
+        "ray://host:1",
+        "--device",
+        "cuda",
+        "--out",
+        "/secret",
+    ]
+    args = command.parser().parse_args([*arguments, "--parts", "gpt,noise"])
+    expected = "table7 --profile small --cluster ... --cifar ... --device cuda --parts gpt,noise"
+    assert command.command_of("table7", args) == f"python -m benchmarks.experiments {expected}"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """zkcert: zero-knowledge certificates of directional sharpness.
 
-The functions `commit`, `announce`, `prove`, `verify`, `inspect`, `measure` and `demo` do what the commands of the
-same names do. All names load on first use: importing zkcert needs neither PyTorch nor numba.
+The functions `commit`, `announce`, `estimate`, `prove`, `verify`, `inspect`, `measure`, `audit`, `calibrate`,
+`mia`, `train` and `demo` do what the commands of the same names do. All names load on first use: importing zkcert needs
+neither PyTorch nor numba.
 """
 
 from __future__ import annotations
@@ -20,7 +21,20 @@ from zkcert.errors import (
 )
 
 if TYPE_CHECKING:
-    from zkcert.api import announce, commit, demo, estimate, inspect, measure, prove, verify
+    from zkcert.api import (
+        announce,
+        audit,
+        calibrate,
+        commit,
+        demo,
+        estimate,
+        inspect,
+        measure,
+        mia,
+        prove,
+        train,
+        verify,
+    )
     from zkcert.config import ProbeConfig
     from zkcert.model import Model
 
@@ -35,12 +49,16 @@ __all__ = [
     "UnusableInput",
     "ZkcertError",
     "announce",
+    "audit",
+    "calibrate",
     "commit",
     "demo",
     "estimate",
     "inspect",
     "measure",
+    "mia",
     "prove",
+    "train",
     "verify",
 ]
 

@@ -138,7 +138,8 @@ def run_graph(
 ) -> Tensor:
     """Logits [batch, classes] of the graph with the given tensors, in the dtype of its arguments.
 
-    batch_statistics: batch-norm divides by the statistics of this batch instead of the running ones.
+    batch_statistics: batch-norm divides by the statistics of this batch instead of the running ones; UnusableInput if
+    they are of single values.
     """
     values = {SAMPLES: x}
     for node in graph:
@@ -151,6 +152,8 @@ def run_graph(
             case "linear":
                 x = F.linear(x, params[node["weight"]], None if node["bias"] is None else params[node["bias"]])
             case "batchnorm2d":
+                if batch_statistics and x.numel() == x.shape[1]:
+                    raise UnusableInput(f"layer {node['name']}: a single value per channel has no batch statistics")
                 mean, var, weight, bias = (params[node[key]] for key in ("mean", "var", "weight", "bias"))
                 running = (None, None) if batch_statistics else (mean, var)
                 x = F.batch_norm(x, *running, weight, bias, training=batch_statistics, eps=node["eps"])

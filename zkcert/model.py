@@ -24,6 +24,7 @@ import numpy as np
 from blake3 import blake3
 
 from zkcert.config import canonical_json
+from zkcert.data import replacing
 from zkcert.errors import RangeOverflow, UnsupportedLayer, UnusableInput
 
 WEIGHT_LIMIT = 16.0
@@ -586,14 +587,17 @@ class Model:
         return cls(*(_read_torch if data[:2] == b"PK" else _read_safetensors)(data))
 
     def save(self, path: str | Path) -> None:
-        """Write safetensors if `path` ends so, else torch.save's zip format (needs PyTorch)."""
+        """Write safetensors if `path` ends so, else torch.save's zip format (needs PyTorch). The file appears
+        completely or not at all."""
         if Path(path).suffix == ".safetensors":
-            Path(path).write_bytes(b"".join(self._safetensors()))
+            with replacing(Path(path), 0o666) as file:
+                file.writelines(self._safetensors())
             return
         import torch
 
         state = {name: torch.tensor(array) for name, array in self.tensors.items()}
-        torch.save({"graph": self.graph, "input": self.input, "state_dict": state}, path)
+        with replacing(Path(path), 0o666) as file:
+            torch.save({"graph": self.graph, "input": self.input, "state_dict": state}, file)
 
     def _safetensors(self) -> Iterable[bytes]:
         metadata = {"zkcert.graph": canonical_json(self.graph), "zkcert.input": canonical_json(self.input)}

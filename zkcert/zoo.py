@@ -42,8 +42,8 @@ def fashion_mnist_small() -> tuple[np.ndarray, np.ndarray]:
         return archive["images"], archive["labels"]
 
 
-def lenet5(avg_or_max: str = "max", *, seed: int = 0) -> nn.Sequential:
-    """LeNet-5 with ReLU for 1x32x32 inputs and 10 classes; 61,706 parameters, pooling "avg" or "max"."""
+def lenet5(avg_or_max: str = "max", *, classes: int = 10, seed: int = 0) -> nn.Sequential:
+    """LeNet-5 with ReLU for 1x32x32 inputs; 61,706 parameters for 10 classes, pooling "avg" or "max"."""
     pools: dict[str, type[nn.Module]] = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
     if avg_or_max not in pools:
         raise UnusableInput(f'pooling must be "avg" or "max", not {avg_or_max!r}')
@@ -62,7 +62,7 @@ def lenet5(avg_or_max: str = "max", *, seed: int = 0) -> nn.Sequential:
             ("relu3", nn.ReLU()),
             ("fc2", nn.Linear(120, 84)),
             ("relu4", nn.ReLU()),
-            ("fc3", nn.Linear(84, 10)),
+            ("fc3", nn.Linear(84, classes)),
         ]
     return nn.Sequential(OrderedDict(layers))
 

@@ -8,6 +8,8 @@ models       the networks a recipe can name
 corruptions  defects: noisy labels, spurious features, backdoors, 4-bit weights
 measures     every measure of a model, by name
 statistics   correlations, the granulated Psi, bootstrap intervals
+separation   AUC, effect size and tests between kinds of models
+defects      what Table 2 trains and measures; timing: what Table 3 times
 grid         parallel maps, with joblib or on Ray
 gpt          a small language model, its text, and defects of text; evasion: an attack on the score
 parts        what the parts of Table 7 share; table7_*: those parts

@@ -7,6 +7,7 @@ effect says that the defect moves it the wrong way.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,11 +38,11 @@ def auc(clean: npt.ArrayLike, defective: npt.ArrayLike) -> float:
 def effect_size(clean: npt.ArrayLike, defective: npt.ArrayLike) -> float:
     """Cohen's d: difference of the means over the pooled deviation sqrt(((n-1) s^2 + (m-1) s'^2) / (n + m - 2)).
 
-    NaN where the pooled deviation is 0 or there are fewer than three values.
+    NaN where the pooled deviation is 0, there are fewer than three values, or some are infinite.
     """
     a, b = np.ravel(clean).astype(np.float64), np.ravel(defective).astype(np.float64)
     freedom = len(a) + len(b) - 2
-    if freedom < 1:
+    if freedom < 1 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("nan")
     pooled = np.sqrt((((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()) / freedom)
     return float((b.mean() - a.mean()) / pooled) if pooled > 0 else float("nan")
@@ -60,9 +61,7 @@ def p_value(clean: Floats, defective: Floats, seed: int = 0) -> float:
 
 def smallest_p(models: int, others: int) -> float:
     """The smallest p-value that so many models of both kinds can give: one split over all of them."""
-    from scipy.special import comb
-
-    return float(1 / comb(models + others, models))
+    return 1 / math.comb(models + others, models)
 
 
 def interval(clean: Floats, defective: Floats, seed: int = 0) -> tuple[float, float]:
@@ -70,15 +69,26 @@ def interval(clean: Floats, defective: Floats, seed: int = 0) -> tuple[float, fl
 
     Draws of one model are not independent; models are (but for what they share: data, architecture).
     """
-    found = [auc(clean[i], defective[j]) for i, j in resamples(len(clean), len(defective), seed)]
+    return _percentiles(_resampled(_pairs(clean, defective), seed))
+
+
+def _pairs(clean: Floats, defective: Floats) -> Floats:
+    """The AUC of every clean model against every defective one, [models, others], from their draws."""
+    return np.array([[auc(a, b) for b in defective] for a in clean])
+
+
+def _resampled(pairs: Floats, seed: int) -> Floats:
+    """The AUC over all models and draws for bootstrap samples of the models of either kind."""
+    rng = np.random.default_rng(seed)
+    models, others = pairs.shape
+    rows, columns = (rng.integers(0, n, (RESAMPLES, n)) for n in (models, others))
+    found: Floats = pairs[rows[:, :, None], columns[:, None, :]].mean((1, 2))
+    return found
+
+
+def _percentiles(found: Floats) -> tuple[float, float]:
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
-
-
-def resamples(models: int, others: int, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Seeded bootstrap samples of the models of either kind."""
-    rng = np.random.default_rng(seed)
-    return [(rng.integers(0, models, models), rng.integers(0, others, others)) for _ in range(RESAMPLES)]
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,7 @@ class Separation:
     clean_sd: float
     mean: float
     sd: float
+    clean_models: int
     models: int
     expected: int
 
@@ -119,7 +130,8 @@ class Separation:
 def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int, seed: int = 0) -> Separation:
     """Compare values [models] or [models, draws] of well-trained and of defective models.
 
-    Values that are not finite are refused with UnusableInput: a model that cannot be measured is not to be left out.
+    Values may be infinite: they take part by rank. NaN is refused with UnusableInput: a model that cannot be measured
+    is not to be left out.
     """
     a, b = (_table(values) for values in (clean, defective))
     if expected not in (-1, 1):
@@ -138,22 +150,34 @@ def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int, se
         clean_sd=deviation(means[0]),
         mean=float(means[1].mean()),
         sd=deviation(means[1]),
+        clean_models=len(a),
         models=len(b),
         expected=expected,
     )
 
 
 def deviation(values: npt.ArrayLike) -> float:
-    """Standard deviation of a sample; NaN for a single value."""
+    """Standard deviation of a sample; NaN for a single value, and if some are infinite."""
     array = np.asarray(values, np.float64)
-    return float(array.std(ddof=1)) if len(array) > 1 else float("nan")
+    return float(array.std(ddof=1)) if len(array) > 1 and np.isfinite(array).all() else float("nan")
+
+
+def mean_interval(values: npt.ArrayLike) -> tuple[float, float]:
+    """Student's t interval of the mean of independent values, 95%; infinite for a single value."""
+    from scipy.stats import t
+
+    array = np.asarray(values, np.float64)
+    if len(array) < 2:
+        return float("-inf"), float("inf")
+    half = float(t.ppf(0.975, len(array) - 1)) * deviation(array) / np.sqrt(len(array))
+    return float(array.mean() - half), float(array.mean() + half)
 
 
 def _table(values: npt.ArrayLike) -> Floats:
     table = np.asarray(values, np.float64)
     table = table[:, None] if table.ndim == 1 else table
-    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
-        raise UnusableInput("a separation needs a finite value of every model and draw")
+    if table.ndim != 2 or table.size == 0 or np.isnan(table).any():
+        raise UnusableInput("a separation needs a value of every model and draw")
     return table
 
 
@@ -189,6 +213,5 @@ def difference(
                       together for both numbers. Both numbers oriented: larger where defects are expected.
     """
     (a1, a2), (b1, b2) = (tuple(_table(values) for values in pair) for pair in (clean, defective))
-    found = [auc(a1[i], b1[j]) - auc(a2[i], b2[j]) for i, j in resamples(len(a1), len(b1), seed)]
-    low, high = np.quantile(found, [0.025, 0.975])
-    return auc(a1, b1) - auc(a2, b2), float(low), float(high)
+    pairs = _pairs(a1, b1) - _pairs(a2, b2)
+    return float(pairs.mean()), *_percentiles(_resampled(pairs, seed))

@@ -6,6 +6,8 @@ functions raise the errors of `zkcert.errors`; an output file appears complete o
 
 from __future__ import annotations
 
+from zkcert.api.baselines import Baseline, Baselines, baselines
+from zkcert.api.calibration import calibrate
 from zkcert.api.certificate import (
     Announcement,
     Commitment,
@@ -19,32 +21,49 @@ from zkcert.api.certificate import (
 )
 from zkcert.api.demonstration import DemoResult, demo, train_lenet
 from zkcert.api.files import File
-from zkcert.api.metric import Measurement, measure
+from zkcert.api.membership import Inference, mia
+from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plot, measure, plot_trajectories
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
 from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult, prove
+from zkcert.api.training import ARCHITECTURES, Training, train
 
 __all__ = [
+    "ARCHITECTURES",
     "CROSS_CHECK_LIMIT",
+    "DTYPES",
     "Announcement",
+    "Audit",
+    "Baseline",
+    "Baselines",
     "Commitment",
     "CrossCheckFailed",
     "DemoResult",
+    "Draw",
     "File",
+    "Inference",
     "Inspection",
     "Measurement",
     "PhaseTime",
     "Progress",
     "ProofResult",
+    "Training",
     "announce",
     "announced",
+    "audit",
+    "baselines",
+    "calibrate",
+    "check_plot",
     "commit",
     "demo",
     "estimate",
     "inspect",
     "measure",
+    "mia",
     "peak_rss",
+    "plot_trajectories",
     "prove",
     "reset_peak_rss",
+    "train",
     "train_lenet",
     "verify",
 ]

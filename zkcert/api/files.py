@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,12 @@ File = str | os.PathLike[str]
 
 
 @contextmanager
-def needs_extras(what: str) -> Iterator[None]:
+def needs_extras(what: str, extra: str = "prove") -> Iterator[None]:
     """A package that the block imports and that is missing is an error of the installation: UnusableInput."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UnusableInput(f"{what} needs {error.name}: pip install -e '.[prove]' in the checkout") from error
+        raise UnusableInput(f"{what} needs {error.name}: pip install -e '.[{extra}]' in the checkout") from error
 
 
 def check_device(device: str) -> None:
@@ -60,12 +61,17 @@ def expecting_samples(data: File | Sequence[File]) -> AbstractContextManager[Non
     return expecting(data, SAMPLES) if isinstance(data, str | os.PathLike) else nullcontext()
 
 
+def raw_samples(images: np.ndarray) -> np.ndarray[Any, Any]:
+    """Samples as the metrics take them: uint8 as it is, floats as int64 in Q31.32."""
+    if images.dtype == np.uint8:
+        return images
+    return np.floor(images.astype(np.float64) * 2.0**32 + 0.5).astype(np.int64)
+
+
 def batches(config: ProbeConfig, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Samples (T B, C, H, W) as the metric takes them: uint8, or int64 in Q31.32; labels (T, B)."""
+    """Samples (T B, C, H, W) as mini-batches of `raw_samples`; labels (T, B)."""
     shape = (config.steps, config.batch_size)
-    if images.dtype != np.uint8:
-        images = np.floor(images.astype(np.float64) * 2.0**32 + 0.5).astype(np.int64)
-    return images.reshape(*shape, *images.shape[1:]), labels.reshape(shape)
+    return raw_samples(images).reshape(*shape, *images.shape[1:]), labels.reshape(shape)
 
 
 def is_committed(path: File) -> bool:

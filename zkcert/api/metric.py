@@ -1,38 +1,44 @@
-"""The float side: measure."""
+"""The float side: measure and audit."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from blake3 import blake3
 
-from zkcert.api.files import (
-    File,
-    batches,
-    check_device,
-    expecting_samples,
-    is_committed,
-    load_model,
-    needs_extras,
-    open_dataset,
-)
+from zkcert.api.files import File, check_device, load_model, needs_extras
+from zkcert.api.samples import Samples, open_samples
+from zkcert.calibration import read_tau
 from zkcert.config import ProbeConfig
-from zkcert.core.permutation import sample_indices
-from zkcert.data import load_dataset
 from zkcert.errors import UnusableInput
+from zkcert.model import Model
 from zkcert.statement import MAX_TAU, Statement, parse_beacon
+
+if TYPE_CHECKING:
+    import torch
+
+    from zkcert.metric import Network, Probe
+
+Options = Mapping[str, Any]
+"""Some of the fields of `zkcert.metric.Probe`; the others keep their defaults."""
+
+DTYPES = ("float64", "float32")
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """The float64 metric. indices (T, B); sharpness s_t, loss L_t and log_ratio y_t have T entries each."""
+class Draw:
+    """The probe on one draw of samples.
 
-    config: ProbeConfig
+    seed     the text that drew them; None: the beacon of a committed dataset, or its absence, did.
+    indices  (T, B), of the samples; sharpness s_t, loss L_t and log_ratio y_t have T entries each.
+    """
+
+    seed: str | None
     indices: tuple[tuple[int, ...], ...]
     sharpness: tuple[float, ...]
     loss: tuple[float, ...]
@@ -42,12 +48,50 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
-            "config": self.config.canonical(),
-            "indices": [list(batch) for batch in self.indices],
+            "seed": self.seed,
+            "score": self.score,
             "sharpness": list(self.sharpness),
             "loss": list(self.loss),
             "log_ratio": list(self.log_ratio),
+            "indices": [list(batch) for batch in self.indices],
+        }
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The float metric on one or more draws.
+
+    weights   hexadecimal digest of the model's weights, as in announcements; n: samples in the dataset.
+    reading, probing  seconds for the files, and for the probe.
+    """
+
+    probe: Probe
+    draws: tuple[Draw, ...]
+    weights: str
+    n: int
+    reading: float
+    probing: float
+
+    @property
+    def score(self) -> float:
+        """The score, or the mean over the draws."""
+        return float(np.mean([draw.score for draw in self.draws]))
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over the draws (of the sample, ddof 1); None for a single one."""
+        return float(np.std([draw.score for draw in self.draws], ddof=1)) if len(self.draws) > 1 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "weights": self.weights,
+            "N": self.n,
+            "probe": self.probe.to_dict(),
             "score": self.score,
+            "spread": self.spread,
+            "draws": [draw.to_dict() for draw in self.draws],
+            "seconds": {"reading": round(self.reading, 4), "probing": round(self.probing, 4)},
         }
 
 
@@ -55,41 +99,207 @@ def measure(
     model: File,
     data: File | Sequence[File],
     *,
-    config: ProbeConfig | None = None,
+    config: ProbeConfig | Probe | Options | None = None,
     beacon: str | None = None,
     seed: str | None = None,
+    draws: int = 1,
     device: str = "cpu",
+    dtype: str = "float64",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
-    """The float64 metric on the batches a proof would use, without proving anything.
+    """The float metric on the batches a proof would use, without proving anything.
 
-    Of a committed dataset (data.zkd), the samples are those that `beacon` draws, or no beacon; of any other dataset
-    those that BLAKE3 of the text `seed` (default: empty) draws.
+    The samples are those that BLAKE3 of the text `seed` (default: empty) draws; but of a committed dataset
+    (data.zkd) without a seed those that `beacon` draws, or no beacon, which needs a probe that can be proved. With
+    `draws` above 1, draw i is that of the seed "SEED/i", i from 0.
+
+    dtype     of the computation, one of DTYPES; weights and inputs are rounded to it from the circuit's.
+    progress  called with (draws done, draws).
     """
-    config = config or ProbeConfig()
-    loaded = load_model(model)
-    if isinstance(data, str | os.PathLike) and is_committed(data):
-        if seed is not None:
-            raise UnusableInput("the samples of a committed dataset follow from the beacon: no --seed")
-        dataset = open_dataset(data)
-        statement = Statement.of(loaded, dataset.root, config, Fraction(MAX_TAU))  # tau does not move the seed
-        indices = statement.with_beacon(parse_beacon(beacon)).indices()
-        images, labels = dataset.images(indices), dataset.labels(indices)
-    else:
-        if beacon is not None:
-            raise UnusableInput("a beacon draws from a committed dataset (data.zkd); use --seed")
-        with expecting_samples(data):
-            plain = load_dataset(data)
-        if list(plain.x.shape[1:]) != loaded.input["shape"]:
-            raise UnusableInput(
-                f"the model takes samples of shape {loaded.input['shape']}, the dataset has {list(plain.x.shape[1:])}"
-            )
-        key = blake3((seed or "").encode()).digest()
-        indices = sample_indices(key, len(plain), config.steps * config.batch_size)
-        images, labels = plain.x[indices], plain.y[indices]
+    if type(draws) is not int or draws < 1:
+        raise UnusableInput("the number of draws must be a positive integer")
+    if seed is not None and beacon is not None:
+        raise UnusableInput("the samples follow from the beacon or from the seed, not from both")
     with needs_extras("measuring"):
-        from zkcert.metric import directional_sharpness
+        probe, kind = as_probe(config), as_dtype(dtype)
     check_device(device)
-    found = directional_sharpness(loaded, *batches(config, images, labels), config, device)
-    rows = np.reshape(indices, (config.steps, config.batch_size)).tolist()
+    start = time.perf_counter()
+    loaded, samples = load_model(model), open_samples(data)
+    samples.require(loaded)
+    chosen = _chosen(loaded, samples, probe, beacon, seed, draws)
+    reading = time.perf_counter() - start
+    start = time.perf_counter()
+    network = _network(loaded, probe, device, kind)
+    found = []
+    for text, indices in chosen:
+        found.append(_draw(network, loaded, samples, probe, text, indices))
+        if progress:
+            progress(len(found), draws)
+    probing = time.perf_counter() - start
+    return Measurement(probe, tuple(found), loaded.weights_digest.hex(), samples.n, reading, probing)
+
+
+def as_probe(config: ProbeConfig | Probe | Options | None) -> Probe:
+    """The probe that is meant. Raises UnusableInput."""
+    from zkcert.metric import Probe
+
+    if isinstance(config, Probe):
+        return config
+    if isinstance(config, ProbeConfig):
+        return Probe.of_config(config)
+    try:
+        return Probe(**(config or {}))
+    except TypeError as error:
+        raise UnusableInput(f"a probe has the fields {', '.join(Probe.__dataclass_fields__)}: {error}") from error
+
+
+def as_dtype(name: str) -> torch.dtype:
+    """One of DTYPES, by its name. Raises UnusableInput."""
+    import torch
+
+    if name not in DTYPES:
+        raise UnusableInput(f"dtype must be one of {', '.join(DTYPES)}, not {name[:40]!r}")
+    kind: torch.dtype = getattr(torch, name)
+    return kind
+
+
+def _chosen(
+    model: Model, samples: Samples, probe: Probe, beacon: str | None, seed: str | None, draws: int
+) -> list[tuple[str | None, list[int]]]:
+    """For each draw its seed and the indices of its samples."""
+    count = probe.steps * probe.batch_size
+    if samples.root is None and beacon is not None:
+        raise UnusableInput("a beacon draws from a committed dataset (data.zkd); use --seed")
+    if samples.root is None or seed is not None:
+        text = seed or ""
+        seeds = [text] if draws == 1 else [f"{text}/{i}" for i in range(draws)]
+        return [(s, samples.draw(s, count)) for s in seeds]
+    if draws > 1:
+        raise UnusableInput("a beacon gives one draw: several need a --seed")
+    try:
+        config = probe.to_config()
+    except UnusableInput as error:
+        raise UnusableInput(f"{error}: no beacon draws for it; give a --seed") from error
+    statement = Statement.of(model, samples.root, config, Fraction(MAX_TAU))  # tau does not move the seed
+    return [(None, statement.with_beacon(parse_beacon(beacon)).indices())]
+
+
+def _network(model: Model, probe: Probe, device: str, dtype: torch.dtype) -> Network:
+    from zkcert.metric import Network
+
+    return Network.of_model(model, device=device, dtype=dtype, batch_norm=probe.batch_norm)
+
+
+def _draw(
+    network: Network, model: Model, samples: Samples, probe: Probe, seed: str | None, indices: Sequence[int]
+) -> Draw:
+    from zkcert.metric import trajectory
+
+    shape = (probe.steps, probe.batch_size)
+    x, y = samples.inputs(model, indices, network.dtype)
+    found = trajectory(network, x.reshape(*shape, *x.shape[1:]), y.reshape(shape), probe)
+    rows = np.reshape(indices, shape).tolist()
     sharpness, loss, log_ratio = (tuple(v.tolist()) for v in (found.sharpness, found.loss, found.log_ratio))
-    return Measurement(config, tuple(map(tuple, rows)), sharpness, loss, log_ratio, found.score)
+    return Draw(seed, tuple(map(tuple, rows)), sharpness, loss, log_ratio, found.score)
+
+
+# ----------------------------------------------------------------------------------------------- audit
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One draw against a threshold. `calibration` is the file that gave tau and probe, if one did."""
+
+    measurement: Measurement
+    tau: Fraction
+    calibration: str | None
+
+    @property
+    def score(self) -> float:
+        return self.measurement.score
+
+    @property
+    def seed(self) -> str:
+        """What drew the samples."""
+        seed = self.measurement.draws[0].seed
+        assert seed is not None
+        return seed
+
+    @property
+    def passed(self) -> bool:
+        """score <= tau, exactly compared."""
+        return Fraction(self.score) <= self.tau
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        from verifier.__main__ import decimal_text
+
+        measured = self.measurement.to_dict()
+        (draw,) = measured.pop("draws")
+        del measured["spread"]
+        verdict = {"passed": self.passed, "tau": decimal_text(self.tau), "calibration": self.calibration}
+        return {**verdict, **measured, **draw}
+
+
+def audit(
+    model: File,
+    data: File | Sequence[File],
+    *,
+    tau: object,
+    config: ProbeConfig | Probe | Options | None = None,
+    seed: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float64",
+) -> Audit:
+    """Audit of arXiv 2606.25004 by somebody who holds the data: does the score on one fresh draw stay below tau?
+
+    tau   a number, or a calibration.json, whose probe is then used: what `config` says must agree with it.
+    seed  a text; None: a random one, which nobody could foresee while the model was made.
+
+    Looks at T B samples, twice each, however many the dataset has.
+    """
+    threshold, calibration = read_tau(tau)
+    with needs_extras("an audit"):
+        probe = as_probe(config) if calibration is None else _calibrated(calibration.probe, config)
+    text = secrets.token_hex(16) if seed is None else seed
+    found = measure(model, data, config=probe, seed=text, device=device, dtype=dtype)
+    return Audit(found, threshold, None if calibration is None else calibration.path)
+
+
+def _calibrated(pinned: Mapping[str, int | str], config: ProbeConfig | Probe | Options | None) -> Probe:
+    from zkcert.metric import Probe
+
+    probe = Probe.from_dict(dict(pinned))
+    if config is None:
+        return probe
+    given = config if isinstance(config, Mapping) else as_probe(config).to_dict()
+    wanted = Probe(**{**pinned, **given}).to_dict()
+    if differing := [name for name, value in probe.to_dict().items() if wanted[name] != value]:
+        values = ", ".join(f"{name} {pinned[name]}" for name in differing)
+        raise UnusableInput(f"the calibration was made with {values}; other options need another calibration")
+    return probe
+
+
+# ------------------------------------------------------------------------------------------------ plot
+
+
+def check_plot(path: File) -> None:
+    """UnusableInput unless `plot_trajectories` can write a file of that name."""
+    with needs_extras("plotting", "metric"):
+        import matplotlib  # noqa: F401
+
+        from zkcert.metric import plots
+    plots.check_plot(path)
+
+
+def plot_trajectories(measurement: Measurement, path: File) -> None:
+    """s_t, L_t and y_t over t, all draws overlaid, to a .png, .pdf or .svg file."""
+    with needs_extras("plotting", "metric"):
+        import matplotlib  # noqa: F401
+
+        from zkcert.metric import plots
+    probe = measurement.probe
+    title = f"{probe.variant}, T = {probe.steps}, B = {probe.batch_size}: score {measurement.score:.4g}"
+    if measurement.spread is not None:
+        title += f" ± {measurement.spread:.2g}"
+    plots.save_figure(plots.trajectory_figure(measurement.draws, title), path)

@@ -71,7 +71,8 @@ def _keys(value: object, keys: str, what: str) -> dict[str, Any]:
     return value
 
 
-def _text(value: object, what: str, limit: int = 200) -> str:
+def check_text(value: object, what: str, limit: int = 200) -> str:
+    """The text, if it can be printed on one line; ValueError."""
     if not isinstance(value, str) or len(value) > limit or not value.isprintable():
         raise ValueError(f"{what} must be a printable text of at most {limit} characters")
     return value
@@ -107,7 +108,7 @@ def check_probe(value: object) -> dict[str, int | str]:
     for name in _COUNTS:
         _integer(probe[name], 1, 1 << 16, name)
     for name in _NUMBERS:
-        number = parse_fraction(_text(probe[name], name), name)
+        number = parse_fraction(check_text(probe[name], name), name)
         if str(number) != probe[name] or number < 0 or (number == 0 and name in ("rho", "lr")):
             raise ValueError(f"{name} must be a positive number in lowest terms")
     for name, allowed in PROBE_CHOICES.items():
@@ -119,7 +120,9 @@ def check_probe(value: object) -> dict[str, int | str]:
 def _source(value: object) -> Source:
     entry = _keys(value, "name N digest", "a dataset")
     n = _integer(entry["N"], 1, MAX_SAMPLES, "N")
-    return Source(_text(entry["name"], "the name of a dataset"), n, _hex(entry["digest"], "the digest of a dataset"))
+    return Source(
+        check_text(entry["name"], "the name of a dataset"), n, _hex(entry["digest"], "the digest of a dataset")
+    )
 
 
 def _scored(value: object) -> Scored:
@@ -127,7 +130,7 @@ def _scored(value: object) -> Scored:
     scores = _listed(entry["scores"], 1, "the scores of a model")
     if not all(type(score) is float and 0 <= score < math.inf for score in scores):
         raise ValueError("scores must be finite numbers of at least 0.0")
-    name, model = _text(entry["name"], "the name of a model"), _hex(entry["model"], "the digest of a model")
+    name, model = check_text(entry["name"], "the name of a model"), _hex(entry["model"], "the digest of a model")
     return Scored(name, model, _hex(entry["data"], "the digest of a model's data"), tuple(scores))
 
 
@@ -152,7 +155,7 @@ def _parse(value: object, path: str) -> Calibration:
     if not isinstance(content["tau"], str) or not _TAU.fullmatch(content["tau"]):
         raise ValueError("tau must be a decimal with at most 12 decimals")
     tau = check_tau(content["tau"])
-    risk = parse_fraction(_text(content["risk"], "risk"), "risk")
+    risk = parse_fraction(check_text(content["risk"], "risk"), "risk")
     if not 0 <= risk < 1 or str(risk) != content["risk"]:
         raise ValueError("the risk must be a ratio in lowest terms from 0 to below 1")
     data = tuple(map(_source, _listed(content["data"], 1, "data")))
@@ -169,14 +172,14 @@ def _parse(value: object, path: str) -> Calibration:
         tau=tau,
         risk=risk,
         probe=check_probe(content["probe"]),
-        seed=_text(content["seed"], "the seed"),
+        seed=check_text(content["seed"], "the seed"),
         good=good,
         bad=bad,
         data=data,
         false_acceptance=_rate(content["false_acceptance"], bad, accepted, "the false acceptance") if bad else None,
         false_rejection=_rate(content["false_rejection"], good, rejected, "the false rejection"),
         auc=_share(content["auc"], "the AUC") if bad else None,
-        version=_text(content["version"], "the version", 40),
+        version=check_text(content["version"], "the version", 40),
         path=path,
     )
 

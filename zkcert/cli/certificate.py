@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from verifier.__main__ import BEACON_ORDER, EXIT_CODES, failure_dict, statement_lines
 from zkcert import api
 from zkcert.calibration import read_tau
 from zkcert.cli.application import app
-from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, warn
+from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, progress_bar, warn
 from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFile, with_options
 from zkcert.config import ProbeConfig
 from zkcert.errors import ZkcertError
@@ -50,17 +49,8 @@ def commit(
 
     Writes the secret data.zkd and, beside it, the public data.root, and prints the root.
     """
-    columns = (TextColumn("hashing samples"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
-        task = bars.add_task("", total=None)
-        result = api.commit(
-            data,
-            file,
-            classes=classes,
-            keep_order=keep_order,
-            force=force,
-            progress=lambda done, total: bars.update(task, completed=done, total=total),
-        )
+    with progress_bar("hashing samples") as progress:
+        result = api.commit(data, file, classes=classes, keep_order=keep_order, force=force, progress=progress)
     if as_json:
         print_json(result.to_dict())
         return

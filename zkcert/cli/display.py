@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from zkcert import api
@@ -80,6 +90,21 @@ class _Left(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.finished else self._display.left(task.elapsed or 0.0))
+
+
+class Update(Protocol):
+    """Called with what is done, of how much, and optionally what to say of it from now on."""
+
+    def __call__(self, done: int, total: int, text: str | None = None) -> None: ...
+
+
+@contextmanager
+def progress_bar(text: str) -> Iterator[Update]:
+    """A bar on stderr; nothing where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
+        task = bars.add_task(text, total=None)
+        yield lambda done, total, text=None: bars.update(task, completed=done, total=total, description=text)
 
 
 def gigabytes(count: int) -> str:

@@ -14,7 +14,9 @@ from zkcert.config import VARIANTS, parse_fraction
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="model.pt or .safetensors; see README, Files.")]
 ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="proof.bin.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Device = Annotated[str, typer.Option(help="Of the float64 reference: cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Of the float computation: cpu or cuda.")]
+Precision = Annotated[str, typer.Option("--dtype", help="Of the float computation: float64 or float32.")]
+Samples = Annotated[str, typer.Argument(metavar="DATA", help="data.zkd, or a dataset as for commit.")]
 
 PROBE: dict[str, Any] = {
     "steps": Annotated[int | None, typer.Option(help="T, mini-batches probed. [default: 10]")],
@@ -26,7 +28,24 @@ PROBE: dict[str, Any] = {
 }
 """The configuration of a proof."""
 
-_NUMBERS = ("rho", "lr", "eps")
+METRIC: dict[str, Any] = {
+    **PROBE,
+    "lr": Annotated[str | None, typer.Option("--lr", help="Learning rate. [default: 1e-4]")],
+    "variant": Annotated[
+        str | None, typer.Option(help="Step function: sam, asam-all or asam-samsung. [default: asam-all]")
+    ],
+    "eta": Annotated[str | None, typer.Option("--eta", help="Of asam-samsung. [default: 0.01]")],
+    "statistic": Annotated[
+        str | None,
+        typer.Option(help="The score: std-log-ratio, std-sharpness or cv-sharpness. [default: std-log-ratio]"),
+    ],
+    "batch_norm": Annotated[
+        str | None, typer.Option(help="Running statistics (eval) or each mini-batch's (train). [default: eval]")
+    ],
+}
+"""The probe of the float metrics."""
+
+_NUMBERS = ("rho", "lr", "eps", "eta")
 
 Given = dict[str, Any]
 """The options of a group that somebody typed, numbers exact; see `with_options`."""

@@ -17,7 +17,7 @@ import torch
 from blake3 import blake3
 
 from zkcert.calibration import Calibration, Rate, Scored, Source, choose_tau
-from zkcert.calibration.reading import MAX_ENTRIES, check_models
+from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_text
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
@@ -29,7 +29,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class Pool:
     """A dataset to draw from. take: k sample indices -> raw samples [k, C, H, W], uint8 or int64 (Q31.32; see
     `zkcert.model.input_integers`), and labels [k], integers."""
 
@@ -43,7 +43,7 @@ class Candidate:
 
     name: str
     model: Model
-    samples: Samples
+    samples: Pool
 
 
 def clopper_pearson(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -116,6 +116,8 @@ def calibrate(
     sources = tuple({c.samples.source.digest: c.samples.source for c in everything}.values())
     unscored = [Scored(c.name, c.model.weights_digest.hex(), c.samples.source.digest, (0.0,)) for c in everything]
     try:
+        for text, what in ((seed, "the seed"), *((c.name, "the name of a model") for c in everything)):
+            check_text(text, what)
         check_models(unscored, (), sources)
     except ValueError as error:
         raise UnusableInput(str(error)) from error

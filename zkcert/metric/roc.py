@@ -1,4 +1,4 @@
-"""How well scores tell two kinds apart: area under the ROC curve, its interval, the best accuracy, and plots.
+"""How well scores tell two kinds apart: area under the ROC curve, its interval, the best accuracy.
 
 The two kinds are `low` and `high`: scores of the first are expected to be smaller. Which is which is decided before
 anything is scored, so an AUC below 1/2 is a result and is reported as it is.
@@ -6,14 +6,12 @@ anything is scored, so an AUC below 1/2 is a result and is reported as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
@@ -100,31 +98,3 @@ class Discrimination:
             "balanced_accuracy": self.accuracy,
             "threshold": threshold,
         }
-
-
-# -------------------------------------------------------------------------------------------------- plots
-
-
-def draw_roc(axes: Axes, pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], low: str, high: str) -> None:
-    """The ROC curve of each (low, high) pair of scores; `low` and `high` say what the kinds are called."""
-    for name, (a, b) in pairs.items():
-        wrong, right, _ = roc(a, b)
-        axes.plot(wrong, right, label=f"{name}: AUC {auc(a, b):.3f}")
-    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
-    axes.set_xlabel(f"{high} called {low}")
-    axes.set_ylabel(f"{low} called {low}")
-    axes.set_aspect("equal")
-    axes.legend(loc="lower right")
-
-
-def draw_scores(axes: Axes, kinds: Mapping[str, Sequence[float]], tau: float | None = None) -> None:
-    """A histogram of the scores of each kind over shared bins, and tau as a line."""
-    everything = np.concatenate([np.asarray(values, np.float64) for values in kinds.values()])
-    edges = np.histogram_bin_edges(everything, bins="auto" if len(everything) < 10_000 else 100)
-    for name, values in kinds.items():
-        axes.hist(values, bins=edges, alpha=0.5, label=name)
-    if tau is not None:
-        axes.axvline(tau, color="black", linestyle="--", label=f"tau = {tau:g}")
-    axes.set_xlabel("score")
-    axes.set_ylabel("draws")
-    axes.legend()

@@ -1,0 +1,94 @@
+"""The samples that float metrics are computed on: any dataset, committed or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from blake3 import blake3
+
+from zkcert.api.files import File, expecting_samples, is_committed, open_dataset, raw_samples
+from zkcert.core.permutation import sample_indices
+from zkcert.data import DatasetRoot, load_dataset
+from zkcert.errors import UnusableInput
+from zkcert.model import Model, input_values
+
+if TYPE_CHECKING:
+    from torch import Tensor, dtype
+
+_CHUNK = 1024  # samples converted at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """n samples of one shape [C, H, W].
+
+    classes  of a committed dataset the number its schema has, otherwise the largest label + 1.
+    take     k indices -> raw samples [k, C, H, W] as `zkcert.model.input_integers` reads them, uint8 or int64 in
+             Q31.32, and labels [k], int64. Only these samples are converted; a data.zkd is not read into memory.
+    root     of a committed dataset.
+    """
+
+    n: int
+    shape: tuple[int, ...]
+    classes: int
+    take: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
+    root: DatasetRoot | None = None
+
+    def draw(self, seed: str, count: int) -> list[int]:
+        """Indices of `count` different samples: a permutation keyed by BLAKE3 of the text."""
+        return sample_indices(blake3(seed.encode()).digest(), self.n, count)
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """All raw samples, some at a time."""
+        for start in range(0, self.n, _CHUNK):
+            yield self.take(range(start, min(start + _CHUNK, self.n)))[0]
+
+    def require(self, model: Model) -> None:
+        """UnusableInput unless the model takes samples of this shape."""
+        if list(self.shape) != model.input["shape"]:
+            raise UnusableInput(
+                f"the model takes samples of shape {model.input['shape']}, the dataset has {list(self.shape)}"
+            )
+
+    def inputs(self, model: Model, indices: Sequence[int], dtype: dtype) -> tuple[Tensor, Tensor]:
+        """What the network of `model` reads, [k, C, H + 2p, W + 2p] on the CPU, and labels [k], int64; both checked."""
+        import torch
+
+        self.require(model)
+        x = torch.empty((len(indices), *model.input_shape), dtype=dtype)
+        y = torch.empty(len(indices), dtype=torch.int64)
+        for start in range(0, len(indices), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            raw, labels = self.take(indices[rows])
+            x[rows], y[rows] = torch.from_numpy(input_values(model.input, raw)), torch.from_numpy(labels)
+        check_labels(model, y.numpy())
+        return x, y
+
+
+def check_labels(model: Model, labels: np.ndarray) -> None:
+    """UnusableInput unless all labels are among the model's classes."""
+    if labels.min() < 0 or labels.max() >= model.classes:
+        raise UnusableInput(f"labels must be integers from 0 to {model.classes - 1}")
+
+
+def open_samples(data: File | Sequence[File]) -> Samples:
+    """A data.zkd file, or a dataset as `zkcert.data.load_dataset` reads it. Raises UnusableInput."""
+    if isinstance(data, str | os.PathLike) and is_committed(data):
+        secret = open_dataset(data)
+
+        def committed(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+            return raw_samples(secret.images(indices)), secret.labels(indices)
+
+        return Samples(secret.n, secret.schema.shape, secret.schema.classes, committed, secret.root)
+    with expecting_samples(data):
+        plain = load_dataset(data)
+
+    def take(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.asarray(indices, np.int64)
+        return raw_samples(plain.x[rows]), plain.y[rows]
+
+    return Samples(len(plain), plain.x.shape[1:], int(plain.y.max()) + 1, take)

@@ -1,0 +1,89 @@
+"""Training models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zkcert import api
+from zkcert.cli.application import app
+from zkcert.cli.display import out, print_json, progress_bar
+from zkcert.cli.options import AsJson, Device, Samples
+from zkcert.errors import UnusableInput
+from zkcert.progress import duration
+
+
+@app.command()
+def train(
+    architecture: Annotated[str, typer.Argument(metavar="ARCH", help=f"{', '.join(api.ARCHITECTURES)}.")],
+    data: Samples,
+    file: Annotated[str, typer.Option("--out", "-o", help="The model file.")] = "model.pt",
+    test: Annotated[str | None, typer.Option(metavar="DATA", help="Accuracy on these after each epoch.")] = None,
+    optimizer: Annotated[str, typer.Option(help="adam, sgd, sam or asam.")] = "adam",
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 10,
+    batch_size: Annotated[int, typer.Option(help="Samples per mini-batch.")] = 64,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Learning rate. [default: 0.001 for adam, else 0.05]")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of all but adam. [default: 0.9]")] = None,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.0,
+    rho: Annotated[float | None, typer.Option(help="Radius. [default: 0.05 for sam, 0.5 for asam]")] = None,
+    warmup: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the steps over which the rate rises; then it falls as a cosine. [default: constant]"
+        ),
+    ] = None,
+    augment: Annotated[bool, typer.Option("--augment", help="Flip and shift the images at random.")] = False,
+    hidden: Annotated[str, typer.Option(metavar="W,W,...", help="Widths of the hidden layers of an mlp.")] = "128",
+    classes: Annotated[int | None, typer.Option(help="Number of classes. [default: the dataset's]")] = None,
+    seed: Annotated[int, typer.Option(help="Of initialisation, order, augmentation and dropout.")] = 0,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Train a model.
+
+    Writes a model file that can be measured, audited and proved. Without GPU, take the small architectures.
+    """
+    with progress_bar("training") as progress:
+
+        def epoch_done(epoch: int, loss: float, accuracy: float | None) -> None:
+            reached = "" if accuracy is None else f", test accuracy {accuracy:.4f}"
+            progress(epoch + 1, epochs, f"loss {loss:.4f}{reached}")
+
+        found = api.train(
+            architecture,
+            data,
+            file,
+            test=test,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            rho=rho,
+            warmup=warmup,
+            augment=augment,
+            hidden=_widths(hidden),
+            classes=classes,
+            seed=seed,
+            device=device,
+            progress=epoch_done,
+        )
+    if as_json:
+        print_json(found.to_dict())
+        return
+    for epoch, loss in enumerate(found.losses):
+        reached = f"  test accuracy {found.accuracies[epoch]:.4f}" if found.accuracies else ""
+        out.print(f"epoch {epoch + 1:<4} loss {loss:.6f}{reached}")
+    out.print(f"model  {found.path}: {found.architecture}, {found.parameters:,} parameters, {found.classes} classes")
+    out.print(f"train accuracy {found.accuracy:.4f} in {duration(found.seconds)}")
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise UnusableInput(f"--hidden takes numbers such as 128 or 256,128, not {text[:40]!r}") from error
