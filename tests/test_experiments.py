@@ -294,20 +294,31 @@ def cube(item: int, context: Context) -> tuple[int, int, str]:
     return item**3, torch.get_num_threads(), context.device
 
 
-def spread_over(tmp_path: Path, way: str) -> Context:
-    if way == "ray":
-        pytest.importorskip("ray")
-    return Context(tmp_path, jobs=1 if way == "here" else 2, cluster="local" if way == "ray" else None)
+@pytest.fixture(scope="module")
+def ray_instance():
+    """A local Ray for all tests, so that it starts once."""
+    ray = pytest.importorskip("ray")
+    options = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level="error", **options)
+    yield ray
+    ray.shutdown()
 
 
-@pytest.mark.parametrize("way", ["here", "joblib", "ray"])
-def test_grids_give_the_same_results_in_order_however_they_run(tmp_path, way):
-    context = spread_over(tmp_path, way)
+@pytest.fixture(params=["here", "joblib", "ray"])
+def spread(request, tmp_path):
+    """A context of each way to spread work."""
+    if request.param == "ray":
+        assert request.getfixturevalue("ray_instance").is_initialized()
+    cluster = "local" if request.param == "ray" else None
+    return Context(tmp_path, jobs=1 if request.param == "here" else 2, cluster=cluster)
+
+
+def test_grids_give_the_same_results_in_order_however_they_run(tmp_path, spread):
     threads = torch.get_num_threads()
-    assert run_grid(cube, list(range(6)), context, "cubes") == [(i**3, 1, "cpu") for i in range(6)]
+    assert run_grid(cube, list(range(6)), spread, "cubes") == [(i**3, 1, "cpu") for i in range(6)]
     assert torch.get_num_threads() == threads
-    here = replace(context, out=tmp_path / "here", jobs=1, cluster=None)
-    there = replace(context, out=tmp_path / "there")
+    here = Context(tmp_path / "here")
+    there = replace(spread, out=tmp_path / "there")
     recipes = [TINY, TINY.but(seed=1)]
     found = [
         [(t.test_loss, t.module.state_dict()["fc1.weight"]) for t in run_grid(train_model, recipes, c, "models")]
@@ -317,14 +328,20 @@ def test_grids_give_the_same_results_in_order_however_they_run(tmp_path, way):
         assert loss == loss_there and torch.equal(weight, weight_there)
 
 
-@pytest.mark.parametrize("way", ["here", "joblib", "ray"])
-def test_failing_tasks_name_their_item(tmp_path, way):
-    context = spread_over(tmp_path, way)
+def test_failing_tasks_name_their_item(spread):
     with pytest.raises(TaskFailed, match=r"(?s)cubes: 13: .*ValueError: thirteen is unlucky"):
-        run_grid(cube, [1, 13], context, "cubes")
+        run_grid(cube, [1, 13], spread, "cubes")
     with pytest.raises(UnusableInput, match="cubes: 14: fourteen is unusable"):
-        run_grid(cube, [1, 14], context, "cubes")
-    assert run_grid(cube, [], context, "cubes") == []
+        run_grid(cube, [1, 14, 2], spread, "cubes")
+    assert run_grid(cube, [], spread, "cubes") == []
+
+
+def test_a_grid_starts_its_own_ray_and_ends_it(tmp_path):
+    ray = pytest.importorskip("ray")
+    ray.shutdown()
+    context = Context(tmp_path, jobs=1, cluster="local")
+    assert run_grid(cube, [3, 2], context, "cubes") == [(27, 1, "cpu"), (8, 1, "cpu")]
+    assert not ray.is_initialized()
 
 
 def test_contexts_and_recipes_can_be_sent_to_workers(tmp_path):
@@ -613,7 +630,7 @@ def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     assert command.main(arguments) == 0
     result = report.load(tmp_path / f"{name}.json")
     assert result.profile == "tiny" and result.seeds == 2 and "Fashion-MNIST" in result.data
-    assert result.command == "python -m benchmarks.experiments " + " ".join(arguments)
+    assert result.command == f"python -m benchmarks.experiments {name} --profile tiny --seeds 2"
     assert result.claims and all(claim.rule and claim.numbers for claim in result.claims)
     assert result.date and result.machine and result.seconds > 0
     assert 1000 < (tmp_path / f"{name}.png").stat().st_size < report.MAX_FIGURE_BYTES
@@ -623,6 +640,24 @@ def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     assert command.main(arguments) == 0
     assert cached == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
     assert repr(report.load(tmp_path / f"{name}.json").values) == repr(result.values)
+
+
+def test_commands_in_reports_hide_the_paths_of_the_machine():
+    arguments = [
+        "table7",
+        "figure1",
+        "--cifar",
+        "/secret/c",
+        "--cluster",
+        "ray://host:1",
+        "--device",
+        "cuda",
+        "--out",
+        "/secret",
+    ]
+    args = command.parser().parse_args([*arguments, "--parts", "gpt,noise"])
+    expected = "table7 --profile small --cluster ... --cifar ... --device cuda --parts gpt,noise"
+    assert command.command_of("table7", args) == f"python -m benchmarks.experiments {expected}"
 
 
 @pytest.mark.parametrize(

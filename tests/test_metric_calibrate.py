@@ -70,6 +70,19 @@ def test_the_probe_is_followed():
         assert found.good[0].scores != usual and found.probe == probe.to_dict()
 
 
+def test_batch_norm_follows_the_probe():
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8, 3)
+    )
+    model = from_module(module.eval(), input=INPUT)
+    for mode in ("eval", "train"):
+        probe = Probe(steps=3, batch_size=4, lr="0.1", batch_norm=mode)
+        (score,) = calibrate([Candidate("m", model, SAMPLES)], [], probe, draws=1, seed="s").good[0].scores
+        rows = sample_indices(blake3(draw_seed("s", model, 0).encode()).digest(), 60, 12)
+        wanted = directional_sharpness(model, X[rows].reshape(3, 4, 1, 4, 4), Y[rows].reshape(3, 4), probe)
+        assert score == pytest.approx(wanted.score, rel=1e-10)
+
+
 def test_global_randomness_is_left_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()

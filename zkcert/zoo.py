@@ -151,18 +151,23 @@ class ResidualBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
-def resnet18(*, classes: int = 10, seed: int = 0) -> nn.Sequential:
-    """ResNet-18 for 3x32x32 inputs: a 3x3 stem without pooling; 11,173,962 parameters for 10 classes."""
+def resnet18(*, classes: int = 10, width: int = 64, seed: int = 0) -> nn.Sequential:
+    """ResNet-18 for 3x32x32 inputs: a 3x3 stem without pooling; 11,173,962 parameters for 10 classes.
+
+    width  channels of the stem and the first two blocks; 2, 4 and 8 times as many in the next ones. 64 is ResNet-18.
+    """
+    if width < 1:
+        raise UnusableInput(f"the width must be positive, not {width}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: OrderedDict[str, nn.Module] = OrderedDict(
-            conv=nn.Conv2d(3, 64, 3, padding=1, bias=False), norm=nn.BatchNorm2d(64), relu=nn.ReLU()
+            conv=nn.Conv2d(3, width, 3, padding=1, bias=False), norm=nn.BatchNorm2d(width), relu=nn.ReLU()
         )
-        channels = 64
-        for i, width in enumerate((64, 128, 256, 512), 1):
+        channels = width
+        for i, outputs in enumerate((width, 2 * width, 4 * width, 8 * width), 1):
             for j in (1, 2):
-                layers[f"block{i}_{j}"] = ResidualBlock(channels, width, 2 if i > 1 and j == 1 else 1)
-                channels = width
+                layers[f"block{i}_{j}"] = ResidualBlock(channels, outputs, 2 if i > 1 and j == 1 else 1)
+                channels = outputs
         layers.update(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(channels, classes))
         return _initialised(nn.Sequential(layers))
 
