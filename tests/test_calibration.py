@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zkcert.calibration import (
@@ -35,6 +35,7 @@ RISKS = st.fractions(0, Fraction(99, 100), max_denominator=100)
 # --------------------------------------------------------------------------------------------- choosing
 
 
+@settings(deadline=None)
 @given(SCORES, SCORES, RISKS)
 def test_tau_is_the_largest_rounded_threshold_that_keeps_the_risk(good, bad, risk):
     tau = choose_tau(good, bad, risk)
@@ -47,6 +48,7 @@ def test_tau_is_the_largest_rounded_threshold_that_keeps_the_risk(good, bad, ris
     assert sum(Fraction(score) <= tau + unit for score in bad) > risk * len(bad)
 
 
+@settings(deadline=None)
 @given(SCORES, RISKS)
 def test_without_bad_models_at_most_the_risk_of_the_good_draws_is_rejected(good, risk):
     tau = choose_tau(good, [], risk)

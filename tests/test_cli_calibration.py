@@ -11,6 +11,7 @@ import torch
 from blake3 import blake3
 
 import zkcert
+from tests.test_imports import HEAVY, run_without
 from verifier.__main__ import main as verifier_main
 from zkcert import api
 from zkcert.api.calibration import data_digest
@@ -224,6 +225,25 @@ def test_verify_takes_a_calibration_and_insists_on_its_configuration(tiny, tmp_p
     right.write_text(right.read_text().replace("2.999", "2.9"))
     assert verifier_main([str(tiny.proof), str(tiny.model), "--tau", str(right)]) == 2
     assert "tau is not what the scores and the risk give" in capsys.readouterr().err
+
+
+def test_the_verifier_alone_reads_a_calibration_in_a_base_install(tiny, tmp_path):
+    file = pinned(tmp_path, "right.json", Probe.of_config(tiny.config))
+    barred = HEAVY | {"prover", "typer", "rich", "scipy", "sklearn"}
+    done = run_without(barred, "verifier.__main__", tiny.proof, tiny.model, "--tau", file)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "(asked: 2.999)" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["calibrate", "mia"])
+def test_a_missing_library_is_named_before_anything_is_computed(place, tmp_path, command):
+    arguments = {
+        "calibrate": [f"{place / 'm0.pt'}@{place / 'a.npz'}", "-o", tmp_path / "c.json"],
+        "mia": [place / "m0.pt", place / "a.npz", place / "c.npz"],
+    }
+    done = run_without({"sklearn"}, "zkcert.cli", command, *arguments[command])
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    assert "needs sklearn: pip install -e '.[metric]'" in done.stderr
 
 
 def test_announce_and_prove_take_configuration_and_tau_from_a_calibration(tiny, tmp_path, capsys):

@@ -256,11 +256,13 @@ def test_training_is_cached_and_the_cache_gives_the_same_model(tmp_path):
 
 
 def test_numbers_of_a_trained_model_are_those_of_its_module(tmp_path):
-    trained = train_model(TINY.but(corruption="noisy_labels", amount=0.5), Context(tmp_path))
+    trained = train_model(TINY.but(corruption="noisy_labels", amount=0.5, data_seed=3), Context(tmp_path))
     data = load_data("shipped", Context(tmp_path))
     raw, labels, clean = training_set(trained.recipe, data)
     assert np.array_equal(raw, trained.raw_x) and np.array_equal(labels, trained.labels)
-    assert (labels != clean).sum() == 30 and np.array_equal(clean, trained.clean_y)
+    x, y = corruptions.small(data.train_x, data.train_y, 60, seed=3)
+    assert np.array_equal(raw, x) and np.array_equal(clean, y) and np.array_equal(clean, trained.clean_y)
+    assert np.array_equal(labels, corruptions.noisy_labels(y, 0.5, classes=10, seed=3)) and (labels != y).sum() == 30
     for (x, y), accuracy, loss in (
         ((trained.x, trained.y), trained.train_accuracy, trained.train_loss),
         (trained.test, trained.test_accuracy, trained.test_loss),
@@ -630,7 +632,7 @@ def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     assert command.main(arguments) == 0
     result = report.load(tmp_path / f"{name}.json")
     assert result.profile == "tiny" and result.seeds == 2 and "Fashion-MNIST" in result.data
-    assert result.command == "python -m benchmarks.experiments " + " ".join(arguments)
+    assert result.command == f"python -m benchmarks.experiments {name} --profile tiny --seeds 2"
     assert result.claims and all(claim.rule and claim.numbers for claim in result.claims)
     assert result.date and result.machine and result.seconds > 0
     assert 1000 < (tmp_path / f"{name}.png").stat().st_size < report.MAX_FIGURE_BYTES
@@ -640,6 +642,24 @@ def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     assert command.main(arguments) == 0
     assert cached == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
     assert repr(report.load(tmp_path / f"{name}.json").values) == repr(result.values)
+
+
+def test_commands_in_reports_hide_the_paths_of_the_machine():
+    arguments = [
+        "table7",
+        "figure1",
+        "--cifar",
+        "/secret/c",
+        "--cluster",
+        "ray://host:1",
+        "--device",
+        "cuda",
+        "--out",
+        "/secret",
+    ]
+    args = command.parser().parse_args([*arguments, "--parts", "gpt,noise"])
+    expected = "table7 --profile small --cluster ... --cifar ... --device cuda --parts gpt,noise"
+    assert command.command_of("table7", args) == f"python -m benchmarks.experiments {expected}"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -40,6 +40,7 @@ def test_auc_is_the_chance_that_a_defective_model_has_the_larger_value():
     assert sep.auc([[1, 2], [3, 4]], [[5, 0]]) == 1 / 2
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_auc_counts_pairs(clean, defective):
     pairs = [(b > a) + (b == a) / 2 for a in clean for b in defective]

@@ -70,7 +70,7 @@ _MEASURES = ("static_sam", "static_asam", "train_loss", "train_accuracy", "test_
 _AUDIT = Audit(Probe(steps=10, batch_size=16), 5, _MEASURES, 1000)
 _RESNET = Recipe(
     dataset="cifar",
-    samples=2500,
+    samples=3000,
     test_samples=1000,
     model="resnet18",
     width=8,
@@ -86,7 +86,7 @@ SMALL = Table7(
     name="small",
     seeds=4,
     ours=f"{_OURS} ResNet-18 with an eighth of its channels, on subsets.",
-    backdoor=Levels(_RESNET.but(corruption="badnets"), (0.0, 0.05, 0.1), _AUDIT),
+    backdoor=Levels(_RESNET.but(corruption="badnets"), (0.0, 0.1, 0.2), _AUDIT),
     noise=Levels(_CNN.but(corruption="noisy_labels"), (0.0, 0.1, 0.2, 0.4), _AUDIT),
     poisoning=Poisoning(
         _CNN,

@@ -22,6 +22,7 @@ from benchmarks.experiments.parts import (
     compared,
     observe,
     told,
+    works,
 )
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Table
 from zkcert.errors import UnusableInput
@@ -101,9 +102,10 @@ def backdoor(part: Levels, seeds: int, context: Context) -> Part:
     names = {amount: f"{amount:.1%} poisoned" if amount else "clean" for amount in part.amounts}
     groups = {names[amount]: models for amount, models in grouped(part, found).items()}
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
+    about = f"Directional sharpness tells a {part.recipe.model} with a backdoor from a clean one"
     claims = [
-        claim(f"Directional sharpness tells a {part.recipe.model} with a backdoor from a clean one ({kind})", separated)
-        for kind, separated in ((kind, told(groups["clean"], models)) for kind, models in groups.items())
+        claim(f"{about} ({kind})", told(groups["clean"], models), working=works(models))
+        for kind, models in groups.items()
         if kind != "clean"
     ]
     return Part(
