@@ -105,6 +105,7 @@ def test_a_failing_probe_is_an_error_that_names_the_model():
         ({"draws": 0}, "draws"),
         ({"draws": True}, "draws"),
         ({"seed": "a\nb"}, "printable"),
+        ({"probe": Probe(steps=1 << 17, batch_size=1)}, "steps must be"),
         ({"good": [candidate(0, "n" * 300)]}, "at most 200"),
         ({"good": []}, "at least one good"),
         ({"bad": [candidate(0)]}, "occurs twice"),

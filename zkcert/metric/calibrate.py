@@ -17,7 +17,7 @@ import torch
 from blake3 import blake3
 
 from zkcert.calibration import Calibration, Rate, Scored, Source, choose_tau
-from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_text
+from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_probe, check_text
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
@@ -118,6 +118,7 @@ def calibrate(
     try:
         for text, what in ((seed, "the seed"), *((c.name, "the name of a model") for c in everything)):
             check_text(text, what)
+        check_probe(probe.to_dict())
         check_models(unscored, (), sources)
     except ValueError as error:
         raise UnusableInput(str(error)) from error
