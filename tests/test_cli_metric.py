@@ -295,6 +295,11 @@ def test_measure_refuses(run, made, options, words):
     refused(run("measure", made.model, made.data, *PROBE, *options), *words)
 
 
+def test_a_plot_that_cannot_be_written_is_refused_before_the_work(run, made, monkeypatch):
+    monkeypatch.setattr(api, "measure", lambda *_, **__: pytest.fail("measured"))
+    refused(run("measure", made.model, made.data, *PROBE, "--plot", "p.txt"), "p.txt")
+
+
 def test_measure_refuses_samples_of_other_shapes_and_classes(run, made, tmp_path_factory):
     place = tmp_path_factory.mktemp("other")
     np.savez(place / "wide.npz", x=np.zeros((20, 1, 4, 5), np.uint8), y=np.arange(20) % 3)
@@ -460,6 +465,8 @@ def test_training_is_deterministic_under_its_seed_and_options_matter(run, made):
     assert digests[0] == digests[1]
     assert len(set(digests[1:])) == len(options) - 1
     assert run(*command, "--test", made.test).json["weights"] == digests[0]
+    first, other = (run(*command[:-3], N, "--json", "--seed", seed).json["losses"][0] for seed in (0, 1))
+    assert abs(first - other) > 1e-3  # of one mini-batch, before any step: the initialisation differs
 
 
 def test_evaluating_does_not_end_training_mode(run, made, tmp_path_factory):

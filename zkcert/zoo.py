@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,18 +151,23 @@ class ResidualBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
-def resnet18(*, classes: int = 10, seed: int = 0) -> nn.Sequential:
-    """ResNet-18 for 3x32x32 inputs: a 3x3 stem without pooling; 11,173,962 parameters for 10 classes."""
+def resnet18(*, classes: int = 10, width: int = 64, seed: int = 0) -> nn.Sequential:
+    """ResNet-18 for 3x32x32 inputs: a 3x3 stem without pooling; 11,173,962 parameters for 10 classes.
+
+    width  channels of the stem and the first two blocks; 2, 4 and 8 times as many in the next ones. 64 is ResNet-18.
+    """
+    if width < 1:
+        raise UnusableInput(f"the width must be positive, not {width}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: OrderedDict[str, nn.Module] = OrderedDict(
-            conv=nn.Conv2d(3, 64, 3, padding=1, bias=False), norm=nn.BatchNorm2d(64), relu=nn.ReLU()
+            conv=nn.Conv2d(3, width, 3, padding=1, bias=False), norm=nn.BatchNorm2d(width), relu=nn.ReLU()
         )
-        channels = 64
-        for i, width in enumerate((64, 128, 256, 512), 1):
+        channels = width
+        for i, outputs in enumerate((width, 2 * width, 4 * width, 8 * width), 1):
             for j in (1, 2):
-                layers[f"block{i}_{j}"] = ResidualBlock(channels, width, 2 if i > 1 and j == 1 else 1)
-                channels = width
+                layers[f"block{i}_{j}"] = ResidualBlock(channels, outputs, 2 if i > 1 and j == 1 else 1)
+                channels = outputs
         layers.update(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(channels, classes))
         return _initialised(nn.Sequential(layers))
 
@@ -226,6 +232,12 @@ def train(
         rise = max(1.0, warmup * count)
         return min((step + 1) / rise, 0.5 * (1 + math.cos(math.pi * max(0.0, step - rise) / max(1.0, count - rise))))
 
+    def backward(images: Tensor, labels: Tensor) -> float:
+        stepper.zero_grad()
+        loss = F.cross_entropy(module(images).flatten(0, -2), labels)
+        loss.backward()
+        return float(loss.detach())
+
     schedule = torch.optim.lr_scheduler.LambdaLR(stepper, rate)
     history: list[float] = []
     module.train()
@@ -236,14 +248,7 @@ def train(
             for index in torch.randperm(len(x), generator=draw).split(batch_size):
                 images = (_augmented(x[index], draw) if augment else x[index]).to(place)
                 labels = y[index].to(place).flatten()
-
-                def backward(images: Tensor = images, labels: Tensor = labels) -> Tensor:
-                    stepper.zero_grad()
-                    loss = F.cross_entropy(module(images).flatten(0, -2), labels)
-                    loss.backward()
-                    return loss.detach()
-
-                total += float(stepper.step(backward)) * len(index)
+                total += stepper.step(partial(backward, images, labels)) * len(index)
                 schedule.step()
             history.append(total / len(x))
             if progress is not None:

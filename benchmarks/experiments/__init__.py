@@ -2,12 +2,16 @@
 
 One file per table or figure; each has PROFILES, run(profile, context) -> Result and draw(result, figure).
 
-common       recipes of models, their training and its cache, profiles, the context of a run
+common       recipes of models, their training, profiles, the context of a run; cache: of trained models
 datasets     Fashion-MNIST, CIFAR-10, a slice that ships with the package; jpeg: copies of CIFAR-10 in JPEG
 models       the networks a recipe can name
 corruptions  defects: noisy labels, spurious features, backdoors, 4-bit weights
 measures     every measure of a model, by name
 statistics   correlations, the granulated Psi, bootstrap intervals
+separation   AUC, effect size and tests between kinds of models
+defects      what Table 2 trains and measures; timing: what Table 3 times
 grid         parallel maps, with joblib or on Ray
+gpt          a small language model, its text, and defects of text; evasion: an attack on the score
+parts        what the parts of Table 7 share; table7_*: those parts
 report       results with a verdict per claim, as JSON, Markdown and PNG
 """

@@ -1,4 +1,7 @@
-"""`python -m benchmarks.experiments NAME... --profile small|paper`, and `... report --write docs/RESULTS.md`."""
+"""`python -m benchmarks.experiments NAME... --profile small|paper`, and `... report --write docs/RESULTS.md`.
+
+The report writes and draws the saved results anew.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from types import ModuleType
 
 from benchmarks.experiments.common import PROFILES, Context, Profile
 from benchmarks.experiments.datasets import FASHION_MNIST, Sources
-from benchmarks.experiments.report import Result, collect, machine, markdown, save
+from benchmarks.experiments.report import Result, collect, load, machine, markdown, save
 from zkcert.errors import UnusableInput
 
 EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure1", "table7")
@@ -59,18 +62,29 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def command_of(name: str, args: argparse.Namespace) -> str:
+    """How to run one experiment as `args` do, without this machine's paths."""
+    options = parser()
+    words = ["python -m benchmarks.experiments", name, "--profile", args.profile]
+    for option in ("seeds", "cluster", "data", "test", "cifar", "cifar_test", "device", "parts"):
+        value = getattr(args, option)
+        if value != options.get_default(option):
+            private = option in ("cluster", "data", "test", "cifar", "cifar_test")
+            words += ["--" + option.replace("_", "-"), "..." if private and value != "local" else str(value)]
+    return " ".join(words)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 for unusable input."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     args = parser().parse_args(arguments)
     try:
-        return _run(args, " ".join(["python -m benchmarks.experiments", *arguments]))
+        return _run(args)
     except UnusableInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _run(args: argparse.Namespace, command: str) -> int:
+def _run(args: argparse.Namespace) -> int:
     if args.jobs < 1 or (args.seeds is not None and args.seeds < 1):
         raise UnusableInput("--jobs and --seeds must be positive")
     names = EXPERIMENTS if "all" in args.names else [name for name in args.names if name != "report"]
@@ -81,8 +95,11 @@ def _run(args: argparse.Namespace, command: str) -> int:
         profile = experiment(name).PROFILES[args.profile]
         if args.seeds is not None:
             profile = replace(profile, seeds=args.seeds)
-        print(markdown(perform(name, profile, context, command)), flush=True)
+        print(markdown(perform(name, profile, context, command_of(name, args))), flush=True)
     if "report" in args.names:
+        for name in EXPERIMENTS:
+            if (args.out / f"{name}.json").exists():
+                save(load(args.out / f"{name}.json"), args.out, experiment(name).draw, experiment(name).FIGURE_SIZE)
         target = args.write or args.out / "RESULTS.md"
         print(f"{target}: {', '.join(collect(args.out, EXPERIMENTS, target))}")
     return 0

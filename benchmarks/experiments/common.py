@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import pickle
 import time
-import zipfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -18,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.experiments import cache
 from benchmarks.experiments.corruptions import CORRUPTIONS, small
 from benchmarks.experiments.datasets import INPUTS, Data, Sources, load
 from benchmarks.experiments.grid import run_grid
 from benchmarks.experiments.models import build
 from zkcert import zoo
-from zkcert.data import replacing
 from zkcert.errors import UnusableInput
 from zkcert.metric import Network
 from zkcert.metric.evaluate import accuracy, mean_loss
@@ -235,28 +232,15 @@ def train_model(recipe: Recipe, context: Context) -> Trained:
     raw_x, y, clean_y = training_set(recipe, data)
     module = build_module(recipe, data).to(context.device)
     path = context.cache / f"{recipe.digest}.pt"
-    entry = None if context.again else _cached(path)
+    entry = None if context.again else cache.read(path)
     if entry is None:
         entry = _train(module, recipe, data, raw_x, y, context.device)
-        context.cache.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()
-        torch.save(entry, content)
-        with replacing(path, 0o644) as file:
-            file.write(content.getvalue())
+        cache.write(path, entry)
     module.load_state_dict(entry["state"])
     module.eval()
     numbers = {key: entry[key] for key in ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "seconds")}
     history, reached = tuple(entry["history"]), entry["reached"]
     return Trained(recipe, module, data, raw_x, y, clean_y, history=history, reached=reached, **numbers)
-
-
-def _cached(path: Path) -> dict[str, Any] | None:
-    """A cache entry; None if there is none, or one that is damaged."""
-    try:
-        entry = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
-        return None
-    return entry if isinstance(entry, dict) else None
 
 
 class _Reached(Exception):

@@ -68,12 +68,12 @@ class Data:
 def load(name: str, sources: Sources, cache: Path) -> Data:
     """The dataset "fashion", "cifar", or "shipped" (2,000 images of Fashion-MNIST inside the package).
 
-    JPEG copies are decoded once, into `cache`. Raises UnusableInput. The last dataset is kept in memory.
+    JPEG copies are decoded once, into `cache`. Raises UnusableInput. The last two are kept in memory.
     """
     return _load(name, sources, cache)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _load(name: str, sources: Sources, cache: Path) -> Data:
     if name == "shipped":
         x, y = fashion_mnist_small()

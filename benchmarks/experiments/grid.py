@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -30,25 +30,30 @@ def run_grid(
 ) -> list[Value]:
     """[function(item, context) for item in items], in that order, however the work is spread.
 
+    function  can be pickled: of a module, or a `functools.partial` of one.
+    label     of the progress bar and of errors.
+
     Each task has one thread for PyTorch. `context.cluster` is the address of a Ray cluster ("ray://host:10001"), or
     "local" for one of `context.jobs` processes on this machine; None: joblib with `context.jobs` processes, or this
-    process where that is 1. On a cluster, data and `context.out` must be at the same paths everywhere. A progress bar
-    shows on a terminal.
+    process where that is 1. A Ray that this process is connected to already is used as it is. On a cluster, data and
+    `context.out` must be at the same paths everywhere. A progress bar shows on a terminal.
 
     Raises TaskFailed, or UnusableInput if that is what the task raised, naming the item.
     """
     results: list[Value] = []
     if not items:
         return results
-    for item, (value, failure) in zip(items, _shown(_spread(function, items, context), len(items), label), strict=True):
-        if failure is not None:
-            refused, message = failure
-            raise (UnusableInput if refused else TaskFailed)(f"{label}: {item}: {message}")
-        results.append(value)
+    with closing(_spread(function, items, context)) as outcomes:  # ends what is still running if a task fails
+        for item, (value, failure) in zip(items, _shown(outcomes, len(items), label), strict=True):
+            if failure is not None:
+                refused, message = failure
+                raise (UnusableInput if refused else TaskFailed)(f"{label}: {item}: {message}")
+            results.append(value)
     return results
 
 
 Outcome = tuple[Any, tuple[bool, str] | None]
+Outcomes = Generator[Outcome, None, None]
 
 
 def attempt(function: Callable[[Any, Context], Any], item: Any, context: Context) -> Outcome:
@@ -65,7 +70,7 @@ def attempt(function: Callable[[Any, Context], Any], item: Any, context: Context
         torch.set_num_threads(threads)
 
 
-def _spread(function: Callable[[Any, Context], Any], items: Sequence[Any], context: Context) -> Iterator[Outcome]:
+def _spread(function: Callable[[Any, Context], Any], items: Sequence[Any], context: Context) -> Outcomes:
     if context.cluster is not None:
         return _on_ray(function, items, context)
     if context.jobs == 1:
@@ -73,7 +78,7 @@ def _spread(function: Callable[[Any, Context], Any], items: Sequence[Any], conte
     return _on_joblib(function, items, context)
 
 
-def _on_joblib(function: Callable[[Any, Context], Any], items: Sequence[Any], context: Context) -> Iterator[Outcome]:
+def _on_joblib(function: Callable[[Any, Context], Any], items: Sequence[Any], context: Context) -> Outcomes:
     try:
         from joblib import Parallel, delayed
     except ModuleNotFoundError:
@@ -82,34 +87,32 @@ def _on_joblib(function: Callable[[Any, Context], Any], items: Sequence[Any], co
     yield from parallel(delayed(attempt)(function, item, context) for item in items)
 
 
-def _on_ray(function: Callable[[Any, Context], Any], items: Sequence[Any], context: Context) -> Iterator[Outcome]:
+def _on_ray(function: Callable[[Any, Context], Any], items: Sequence[Any], context: Context) -> Outcomes:
     try:
         import ray
     except ModuleNotFoundError:
         raise UnusableInput("--cluster needs Ray: pip install -e '.[cluster]' in the checkout") from None
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    if context.cluster == "local":
-        options: dict[str, Any] = {
-            "num_cpus": context.jobs,
-            "object_store_memory": _OBJECT_STORE,
-            "include_dashboard": False,
-            "runtime_env": {"env_vars": threads},
-        }
-    else:
-        import benchmarks
-        import zkcert
-
-        options = {"address": context.cluster}
-        options["runtime_env"] = {"env_vars": threads, "py_modules": [benchmarks, zkcert]}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(log_to_driver=False, logging_level="error", **options)
+    started = not ray.is_initialized()
+    if started:
+        ray.init(log_to_driver=False, logging_level="error", **_ray_options(context))
     try:
         gpus = 1 if context.device == "cuda" else 0
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=1)(attempt)
         for reference in [task.remote(function, item, context) for item in items]:
             yield ray.get(reference)
     finally:
-        ray.shutdown()
+        if started:
+            ray.shutdown()
+
+
+def _ray_options(context: Context) -> dict[str, Any]:
+    """Of `ray.init`; the code travels along to a cluster elsewhere."""
+    if context.cluster == "local":
+        return {"num_cpus": context.jobs, "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
+    import benchmarks
+    import zkcert
+
+    return {"address": context.cluster, "runtime_env": {"py_modules": [benchmarks, zkcert]}}
 
 
 def _shown(outcomes: Iterable[Outcome], count: int, label: str) -> Iterator[Outcome]:

@@ -30,7 +30,10 @@ def is_copy(path: Path) -> bool:
 
 def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [n, 3, 32, 32] and labels int64 [n] of a copy; UnusableInput if it is damaged."""
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise UnusableInput(f"{path} holds JPEG files, which need Pillow: pip install pillow") from None
 
     with np.load(path, allow_pickle=False) as archive:
         data, offsets, labels = archive["jpeg"].tobytes(), archive["offsets"].astype(np.int64), archive["labels"]

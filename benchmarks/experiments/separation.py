@@ -1,0 +1,217 @@
+"""How well a number tells well-trained models from defective ones: AUC, effect size, permutation test, bootstrap.
+
+The orientation is decided before the numbers are seen: `expected` is +1 where a defect should raise the number and -1
+where it should lower it. All figures refer to the number times `expected`, so that an AUC below 1/2 or a negative
+effect says that the defect moves it the wrong way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zkcert.errors import UnusableInput
+
+RESAMPLES = 2000
+"""Of the bootstrap."""
+
+CLEAR_AUC, POOR_AUC, ALPHA = 0.9, 0.7, 0.05
+"""Thresholds of `verdict`."""
+
+SPLITS = 20_000
+"""The permutation test enumerates up to so many splits of the models into two kinds, and samples as many of more."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def auc(clean: npt.ArrayLike, defective: npt.ArrayLike) -> float:
+    """P(defective > clean) + P(equal) / 2 for a pair drawn at random: the area under the ROC curve (Mann-Whitney U)."""
+    a, b = np.sort(np.ravel(clean)), np.ravel(defective)
+    below = np.searchsorted(a, b, "left").sum() + np.searchsorted(a, b, "right").sum()
+    return float(below / (2 * len(a) * len(b)))
+
+
+def effect_size(clean: npt.ArrayLike, defective: npt.ArrayLike) -> float:
+    """Cohen's d: difference of the means over the pooled deviation sqrt(((n-1) s^2 + (m-1) s'^2) / (n + m - 2)).
+
+    NaN where the pooled deviation is 0, there are fewer than three values, or some are infinite.
+    """
+    a, b = np.ravel(clean).astype(np.float64), np.ravel(defective).astype(np.float64)
+    freedom = len(a) + len(b) - 2
+    if freedom < 1 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("nan")
+    pooled = np.sqrt((((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()) / freedom)
+    return float((b.mean() - a.mean()) / pooled) if pooled > 0 else float("nan")
+
+
+def p_value(clean: Floats, defective: Floats, seed: int = 0) -> float:
+    """One-sided permutation test on the Mann-Whitney U: how likely an AUC so large is if kinds are labels by chance.
+
+    Exact where there are at most `SPLITS` splits; else (k + 1) / (SPLITS + 1) from sampled ones.
+    """
+    from scipy.stats import PermutationMethod, mannwhitneyu
+
+    method = PermutationMethod(n_resamples=SPLITS, batch=5_000, rng=np.random.default_rng(seed))
+    return float(mannwhitneyu(defective, clean, alternative="greater", method=method).pvalue)
+
+
+def smallest_p(models: int, others: int) -> float:
+    """The smallest p-value that so many models of both kinds can give: one split over all of them."""
+    return 1 / math.comb(models + others, models)
+
+
+def interval(clean: Floats, defective: Floats, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap of the AUC over all values [models, draws], 95%; models are resampled, their draws stay.
+
+    Draws of one model are not independent; models are (but for what they share: data, architecture).
+    """
+    return _percentiles(_resampled(_pairs(clean, defective), seed))
+
+
+def _pairs(clean: Floats, defective: Floats) -> Floats:
+    """The AUC of every clean model against every defective one, [models, others], from their draws."""
+    return np.array([[auc(a, b) for b in defective] for a in clean])
+
+
+def _resampled(pairs: Floats, seed: int) -> Floats:
+    """The AUC over all models and draws for bootstrap samples of the models of either kind."""
+    rng = np.random.default_rng(seed)
+    models, others = pairs.shape
+    rows, columns = (rng.integers(0, n, (RESAMPLES, n)) for n in (models, others))
+    found: Floats = pairs[rows[:, :, None], columns[:, None, :]].mean((1, 2))
+    return found
+
+
+def _percentiles(found: Floats) -> tuple[float, float]:
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What `separation` finds. Means and deviations (of a sample, NaN for one model) are over the models' means.
+
+    auc           over all pairs of a clean and a defective value, models x draws; low, high: its 95% interval
+    auc_models    of the models' means
+    p             one-sided permutation test on the models' means; p_floor: the smallest there could be
+    effect        Cohen's d of the models' means
+    expected      +1 where larger was expected of defective models, -1 where smaller
+    """
+
+    auc: float
+    low: float
+    high: float
+    auc_models: float
+    p: float
+    p_floor: float
+    effect: float
+    clean_mean: float
+    clean_sd: float
+    mean: float
+    sd: float
+    clean_models: int
+    models: int
+    expected: int
+
+    @property
+    def verdict(self) -> str:
+        """See `verdict`."""
+        return verdict(self.auc_models, self.p, self.p_floor)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int, seed: int = 0) -> Separation:
+    """Compare values [models] or [models, draws] of well-trained and of defective models.
+
+    Values may be infinite: they take part by rank. NaN is refused with UnusableInput: a model that cannot be measured
+    is not to be left out.
+    """
+    a, b = (_table(values) for values in (clean, defective))
+    if expected not in (-1, 1):
+        raise ValueError(f"expected must be 1 or -1, not {expected}")
+    means = a.mean(1), b.mean(1)
+    low, high = interval(expected * a, expected * b, seed)
+    return Separation(
+        auc=auc(expected * a, expected * b),
+        low=low,
+        high=high,
+        auc_models=auc(expected * means[0], expected * means[1]),
+        p=p_value(expected * means[0], expected * means[1], seed),
+        p_floor=smallest_p(len(a), len(b)),
+        effect=effect_size(expected * means[0], expected * means[1]),
+        clean_mean=float(means[0].mean()),
+        clean_sd=deviation(means[0]),
+        mean=float(means[1].mean()),
+        sd=deviation(means[1]),
+        clean_models=len(a),
+        models=len(b),
+        expected=expected,
+    )
+
+
+def deviation(values: npt.ArrayLike) -> float:
+    """Standard deviation of a sample; NaN for a single value, and if some are infinite."""
+    array = np.asarray(values, np.float64)
+    return float(array.std(ddof=1)) if len(array) > 1 and np.isfinite(array).all() else float("nan")
+
+
+def mean_interval(values: npt.ArrayLike) -> tuple[float, float]:
+    """Student's t interval of the mean of independent values, 95%; infinite for a single value."""
+    from scipy.stats import t
+
+    array = np.asarray(values, np.float64)
+    if len(array) < 2:
+        return float("-inf"), float("inf")
+    half = float(t.ppf(0.975, len(array) - 1)) * deviation(array) / np.sqrt(len(array))
+    return float(array.mean() - half), float(array.mean() + half)
+
+
+def _table(values: npt.ArrayLike) -> Floats:
+    table = np.asarray(values, np.float64)
+    table = table[:, None] if table.ndim == 1 else table
+    if table.ndim != 2 or table.size == 0 or np.isnan(table).any():
+        raise UnusableInput("a separation needs a value of every model and draw")
+    return table
+
+
+def verdict(auc_models: float, p: float, p_floor: float) -> str:
+    """The rule for "the number tells such models from well-trained ones", fixed in advance.
+
+    reproduced                       AUC over models at least CLEAR_AUC, and p at most ALPHA;
+    not reproduced                   AUC over models at most POOR_AUC (the wrong direction included), with so many
+                                     models that p could have been at most ALPHA;
+    inconclusive at this scale       otherwise.
+    """
+    if auc_models >= CLEAR_AUC and p <= ALPHA:
+        return "reproduced"
+    if auc_models <= POOR_AUC and p_floor <= ALPHA:
+        return "not reproduced"
+    return "inconclusive at this scale"
+
+
+RULE = (
+    f"reproduced if the AUC over models (their means over draws) is at least {CLEAR_AUC} and a one-sided permutation "
+    f"test over models gives p <= {ALPHA}; not reproduced if that AUC is at most {POOR_AUC} although p could have been "
+    f"<= {ALPHA}; inconclusive otherwise"
+)
+"""`verdict` in words."""
+
+
+def difference(
+    clean: tuple[Floats, Floats], defective: tuple[Floats, Floats], seed: int = 0
+) -> tuple[float, float, float]:
+    """AUC of a first number minus that of a second on the same models, with the bootstrap's 95% interval.
+
+    clean, defective  (first number, second number) of the models [models] or [models, draws]; the models are resampled
+                      together for both numbers. Both numbers oriented: larger where defects are expected.
+    """
+    (a1, a2), (b1, b2) = (tuple(_table(values) for values in pair) for pair in (clean, defective))
+    pairs = _pairs(a1, b1) - _pairs(a2, b2)
+    return float(pairs.mean()), *_percentiles(_resampled(pairs, seed))

@@ -1,0 +1,261 @@
+"""Table 4: membership inference from scores of single examples, on overfitted and on well-generalising models.
+
+Per model: the cross-entropy loss, first-order static ASAM sharpness and directional sharpness of single examples,
+B = 1, of members (training samples) and of others (test samples), see `zkcert.metric.membership`, which also fixes that
+members have the smaller scores. An attack is as good as its AUC over examples; spread and intervals are over models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.experiments.common import Context, Profile, Recipe, load_data, run_grid, train_model
+from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table, spread
+from benchmarks.experiments.separation import mean_interval
+from zkcert.metric import Network, Probe
+from zkcert.metric.membership import SCORES, Membership, example_scores
+
+FIGURE_SIZE = (9.0, 4.0)
+OVERFITTED, GENERALISING = "overfitted", "generalising"
+LABELS = {"loss": "loss", "static": "static ASAM", "directional": "directional sharpness"}
+MARGINAL = 0.55
+"""An AUC up to this is no attack worth the name, whether or not it differs from 1/2."""
+
+
+@dataclass(frozen=True)
+class Profile4(Profile):
+    """kinds: the recipe of each kind of model; examples: members, and as many others, of each model."""
+
+    kinds: dict[str, Recipe] = field(default_factory=dict)
+    examples: int = 500
+    probe: Probe = field(default_factory=lambda: Probe(batch_size=1))
+
+
+_OURS = (
+    "architecture, sizes of training sets and trainings; B = 1 read as one example being every mini-batch of its probe"
+)
+_SMALL = Recipe(dataset="fashion", test_samples=2000, model="cnn", width=16, lr=0.02, batch_size=32)
+_PAPER = Recipe(dataset="cifar", model="resnet18", lr=0.1, batch_size=128, weight_decay=5e-4, warmup=0.1)
+PROFILES = {
+    "tiny": Profile4(
+        "tiny",
+        2,
+        _OURS,
+        kinds={
+            OVERFITTED: Recipe(dataset="shipped", samples=60, model="mlp", width=16, epochs=25, batch_size=16),
+            GENERALISING: Recipe(dataset="shipped", samples=400, model="mlp", width=16, epochs=2, weight_decay=1e-3),
+        },
+        examples=40,
+        probe=Probe(steps=3, batch_size=1),
+    ),
+    "small": Profile4(
+        "small",
+        5,
+        _OURS,
+        kinds={
+            OVERFITTED: _SMALL.but(samples=1000, epochs=40),
+            GENERALISING: _SMALL.but(samples=10_000, epochs=6, weight_decay=1e-3, dropout=0.3, warmup=0.1),
+        },
+        examples=500,
+    ),
+    "paper": Profile4(
+        "paper",
+        5,
+        _OURS,
+        kinds={
+            OVERFITTED: _PAPER.but(samples=10_000, epochs=100, weight_decay=0.0),
+            GENERALISING: _PAPER.but(epochs=100, augment=True),
+        },
+        examples=5000,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A model to attack: which kind, its recipe, how many members and others, the probe."""
+
+    kind: str
+    recipe: Recipe
+    examples: int
+    probe: Probe
+
+
+def attack(item: Attack, context: Context) -> dict[str, Any]:
+    """Train the model and score members and others, in float64; JSON values."""
+    trained = train_model(item.recipe, context)
+    network = Network.of_module(trained.module.double())
+    members, others = (
+        example_scores(network, x.double(), y, item.probe)
+        for x, y in (
+            some(trained.x, trained.y, item.examples, item.recipe.seed),
+            some(*trained.test, item.examples, item.recipe.seed),
+        )
+    )
+    found = Membership.of(members, others)
+    return {
+        "kind": item.kind,
+        "seed": item.recipe.seed,
+        "train_accuracy": trained.train_accuracy,
+        "test_accuracy": trained.test_accuracy,
+        "vanished": list(found.vanished),
+        "members": len(members.loss),
+        "others": len(others.loss),
+        "auc": {name: found.results[name].auc for name in SCORES},
+        "accuracy": {name: found.results[name].accuracy for name in SCORES},
+    }
+
+
+def some(x: Tensor, y: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """`count` of the samples at random, or all if there are no more."""
+    index = torch.tensor(np.random.default_rng([seed, 5]).permutation(len(x))[:count])
+    return x[index], y[index]
+
+
+# --------------------------------------------------------------------------------------------------- verdicts
+
+
+def works(aucs: Sequence[float]) -> str:
+    """Whether an attack works, from its AUC on models of several seeds."""
+    low, high = mean_interval(aucs)
+    if low > 0.5 and float(np.mean(aucs)) > MARGINAL:
+        return REPRODUCED
+    return NOT_REPRODUCED if high <= MARGINAL else INCONCLUSIVE
+
+
+WORKS = (
+    f"reproduced if the 95% t-interval of the mean AUC over models lies above 0.5 and the mean above {MARGINAL}; not "
+    f"reproduced if the interval ends below {MARGINAL}; inconclusive otherwise"
+)
+
+
+def better(differences: Sequence[float]) -> str:
+    """Whether the first of two numbers is the larger, from their differences per seed."""
+    low, high = mean_interval(differences)
+    return REPRODUCED if low > 0 else NOT_REPRODUCED if high <= 0 else INCONCLUSIVE
+
+
+BETTER = (
+    "reproduced if the 95% t-interval of the mean difference of AUCs over seeds lies above 0; not reproduced if it "
+    "ends at 0 or below; inconclusive otherwise"
+)
+
+
+def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
+    """Of what the issue calls a comparison of the three scores, each question with its rule."""
+    auc = {
+        (kind, name): [m["auc"][name] for m in found if m["kind"] == kind]
+        for kind in (OVERFITTED, GENERALISING)
+        for name in SCORES
+    }
+    ours = auc[OVERFITTED, "directional"]
+    made = [
+        Claim(
+            "Directional sharpness of single examples tells members of overfitted models from others",
+            works(ours),
+            f"AUC {spread(ours)}",
+            WORKS,
+        )
+    ]
+    for name in ("loss", "static"):
+        gain = [a - b for a, b in zip(ours, auc[OVERFITTED, name], strict=True)]
+        made.append(
+            Claim(
+                f"It does so better than {LABELS[name]}",
+                better(gain),
+                f"AUC {spread(ours)} against {spread(auc[OVERFITTED, name])}; difference {spread(gain)}",
+                BETTER,
+            )
+        )
+    leak = [a - b for a, b in zip(ours, auc[GENERALISING, "directional"], strict=True)]
+    made.append(
+        Claim(
+            "Overfitted models give their members away more than well-generalising ones, by directional sharpness",
+            better(leak),
+            f"AUC {spread(ours)} against {spread(auc[GENERALISING, 'directional'])}; difference {spread(leak)}",
+            BETTER,
+        )
+    )
+    return made
+
+
+# -------------------------------------------------------------------------------------------------------- run
+
+
+def run(profile: Profile4, context: Context) -> Result:
+    """Train models of both kinds, attack each, compare."""
+    items = [
+        Attack(kind, recipe.but(seed=seed, data_seed=seed), profile.examples, profile.probe)
+        for seed in range(profile.seeds)
+        for kind, recipe in profile.kinds.items()
+    ]
+    found = run_grid(attack, items, context, "table4")
+    return Result(
+        name="table4",
+        title="Table 4: membership inference",
+        profile=profile.name,
+        data=load_data(items[0].recipe.dataset, context).origin,
+        seeds=profile.seeds,
+        ours=profile.ours,
+        tables=[_attacks(found), _models(found)],
+        claims=claims(found),
+        notes=notes(profile, found),
+        values={"models": found, "probe": profile.probe.to_dict()},
+    )
+
+
+def notes(profile: Profile4, found: Sequence[dict[str, Any]]) -> list[str]:
+    """What a reader has to know of the numbers."""
+    vanished = [sum(m["vanished"][i] for m in found) for i in (0, 1)]
+    total = [sum(m[key] for m in found) for key in ("members", "others")]
+    probe = profile.probe
+    return [
+        f"Probe: T = {probe.steps}, B = 1, rho = {float(probe.rho):g}, lr = {float(probe.lr):g}, {probe.variant}, in "
+        "float64. The best balanced accuracy has its threshold chosen on the same examples, so it is above 1/2 by "
+        "chance. For seeds of the same number the training subset of both kinds starts from the same permutation.",
+        f"The loss was exactly 0 at some step for {vanished[0]} of {total[0]} members and {vanished[1]} of {total[1]} "
+        "others; their log ratio is taken as log(eps) there.",
+    ]
+
+
+def _attacks(found: Sequence[dict[str, Any]]) -> Table:
+    rows = []
+    for kind in (OVERFITTED, GENERALISING):
+        models = [m for m in found if m["kind"] == kind]
+        for name in SCORES:
+            auc, accuracy = ([m[key][name] for m in models] for key in ("auc", "accuracy"))
+            low, high = mean_interval(auc)
+            cells = [spread(auc), f"[{low:.3f}, {high:.3f}]", f"{min(auc):.3f} to {max(auc):.3f}", spread(accuracy)]
+            rows.append([kind, LABELS[name], *cells])
+    columns = ["models", "score", "AUC", "95% of the mean", "range over seeds", "best balanced accuracy"]
+    return Table("Attacks, mean and deviation over models", columns, rows)
+
+
+def _models(found: Sequence[dict[str, Any]]) -> Table:
+    rows = []
+    for kind in (OVERFITTED, GENERALISING):
+        models = [m for m in found if m["kind"] == kind]
+        accuracies = [spread(m[key] for m in models) for key in ("train_accuracy", "test_accuracy")]
+        rows.append([kind, len(models), *accuracies, models[0]["members"], models[0]["others"]])
+    columns = ["models", "number", "training accuracy", "test accuracy", "members scored", "others scored"]
+    return Table("Models", columns, rows)
+
+
+def draw(result: Result, figure: Any) -> None:
+    """The AUC of every model, by kind and score."""
+    models = result.values["models"]
+    for ax, kind in zip(figure.subplots(1, 2, sharey=True), (OVERFITTED, GENERALISING), strict=True):
+        values = [[m["auc"][name] for m in models if m["kind"] == kind] for name in SCORES]
+        for i, aucs in enumerate(values):
+            ax.plot([i] * len(aucs), aucs, "o", alpha=0.6)
+            ax.plot([i - 0.2, i + 0.2], [np.mean(aucs)] * 2, color="black")
+        ax.axhline(0.5, color="grey", linestyle=":")
+        ax.set_xticks(range(len(SCORES)), [LABELS[name].replace(" ", "\n") for name in SCORES])
+        ax.set_title(f"{kind} models")
+    figure.axes[0].set_ylabel("AUC, members against others")

@@ -1,0 +1,190 @@
+"""Table 7, third part: an attacker who trains on corrupted data and lowers the measured score on purpose.
+
+Attacks on top of plain SGD: training with SAM or ASAM, and fine-tuning on a differentiable proxy of the score itself
+(`evasion.evade`). The auditor measures on the data the attacker committed to, which are the corrupted ones. What the
+attack costs is accuracy on clean test data and, for a backdoor, its success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.experiments.common import Context, Recipe, load_data, run_grid, train_model
+from benchmarks.experiments.evasion import evade
+from benchmarks.experiments.parts import (
+    COMMITTED,
+    HELD_OUT,
+    Audit,
+    Observation,
+    Part,
+    claim,
+    column,
+    compared,
+    draws_of,
+    told,
+    works,
+)
+from benchmarks.experiments.report import Claim, Table, spread
+from benchmarks.experiments.separation import Separation
+from benchmarks.experiments.table7_images import observed
+
+HONEST_PASS = 0.95
+"""The auditor's tau lets this share of single draws of honest models pass."""
+
+PLAIN, CONTROL = "sgd", "penalty 0"
+HONEST = "honest"
+
+CORRUPTION_NAMES = {"noisy_labels": "wrong labels", "badnets": "backdoor", "spurious": "betraying frames"}
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """The fine-tuning attack of `evasion.evade` with several strengths; 0, the control, is always run too."""
+
+    strengths: tuple[float, ...]
+    steps: int
+    batches: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Poisoning:
+    """The grid: honest models, and per corruption one attacker of each kind.
+
+    honest       recipe of honest models, without corruption, trained with SGD
+    corruptions  (name, amount) of `corruptions.CORRUPTIONS`
+    sharpness    (optimiser, rho) of attackers who train with "sam" or "asam"
+    penalty      the attack on the statistic
+    """
+
+    honest: Recipe
+    corruptions: tuple[tuple[str, float], ...]
+    sharpness: tuple[tuple[str, float], ...]
+    penalty: Penalty
+    audit: Audit
+
+    def attacks(self) -> dict[str, tuple[dict[str, object], float | None]]:
+        """By name: what the recipe changes, and the strength of the penalty (None: no fine-tuning)."""
+        trained = {f"{name} rho {rho:g}": ({"optimizer": name, "rho": rho}, None) for name, rho in self.sharpness}
+        tuned = {f"penalty {strength:g}": ({}, strength) for strength in (0.0, *self.penalty.strengths)}
+        return {PLAIN: ({}, None), **trained, **tuned}
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """One model: its recipe, and the strength of the fine-tuning on top."""
+
+    part: Poisoning
+    recipe: Recipe
+    strength: float | None = None
+
+    def __str__(self) -> str:
+        recipe = self.recipe
+        tuned = "" if self.strength is None else f", penalty {self.strength:g}"
+        return f"{recipe.corruption} {recipe.amount:g}, {recipe.optimizer}{tuned}, seed {recipe.seed}"
+
+
+def model_of(attacker: Attacker, context: Context) -> Observation:
+    """Train the attacker's model (or an honest one), fine-tune it if that is the attack, and observe it."""
+    part, recipe = attacker.part, attacker.recipe
+    trained = train_model(recipe, context)
+    module = trained.module
+    if attacker.strength is not None:
+        options = {"steps": part.penalty.steps, "batches": part.penalty.batches, "lr": part.penalty.lr}
+        probe = part.audit.probe
+        module = evade(module, trained.x, trained.y, probe, strength=attacker.strength, seed=recipe.seed, **options)
+    return observed(trained, module, part.audit, context)
+
+
+def kinds(part: Poisoning) -> dict[str, Attacker]:
+    """Every kind of model by name, of seed 0."""
+    found = {HONEST: Attacker(part, part.honest)}
+    for corruption, amount in part.corruptions:
+        for attack, (changes, strength) in part.attacks().items():
+            recipe = part.honest.but(corruption=corruption, amount=amount, **changes)
+            found[kind_name(corruption, attack)] = Attacker(part, recipe, strength)
+    return found
+
+
+def kind_name(corruption: str, attack: str) -> str:
+    """Of an attacker, for tables."""
+    return f"{CORRUPTION_NAMES[corruption]}, {attack}"
+
+
+def threshold(honest: Sequence[Observation]) -> float:
+    """The smallest tau among the honest models' single draws that lets `HONEST_PASS` of them pass."""
+    return float(np.quantile(draws_of(honest, COMMITTED), HONEST_PASS, method="inverted_cdf"))
+
+
+def costs(part: Poisoning, groups: Mapping[str, Sequence[Observation]], tau: float) -> Table:
+    """What an attacker passes, and pays compared with plain SGD on the same data (and with the control)."""
+    rows: list[list[str | int | float | None]] = []
+    for kind, models in groups.items():
+        passing = float((draws_of(models, COMMITTED) <= tau).mean())
+        plain = HONEST if kind == HONEST else f"{kind.rpartition(', ')[0]}, {PLAIN}"
+        lost = np.subtract(column(groups[plain], "test_accuracy"), column(models, "test_accuracy"))
+        success = column(models, "success")
+        rows.append([kind, f"{passing:.0%}", spread(column(models, COMMITTED)), spread(lost), spread(success)])
+    columns = ["kind", "draws that pass tau", "score", "test accuracy lost against plain SGD", "attack success"]
+    title = (
+        f"Sharpness-aware poisoning: draws on committed data at tau = {tau:.4g}, which {HONEST_PASS:.0%} of the draws "
+        "of these very honest models pass; the price of the attack."
+    )
+    return Table(title, columns, rows)
+
+
+def worst(found: Mapping[str, Separation]) -> tuple[str, Separation]:
+    """The attack that hides best: the smallest AUC over models."""
+    return min(found.items(), key=lambda item: (item[1].auc_models, item[1].auc))
+
+
+def claims_of(part: Poisoning, groups: Mapping[str, Sequence[Observation]]) -> list[Claim]:
+    """Per corruption: plain SGD, SAM and ASAM, the penalties; each judged at the attack that hides best.
+
+    Attacks that lose their backdoor count only where all of them do.
+    """
+    claims = []
+    for corruption, _ in part.corruptions:
+        names = {attack: kind_name(corruption, attack) for attack in part.attacks()}
+        sets = {
+            "trained with SGD, no attack on the score": [PLAIN],
+            "trained with SAM or ASAM": [name for name in names if name.startswith(("sam", "asam"))],
+            "fine-tuned against the score": [name for name in names if name.startswith("penalty") and name != CONTROL],
+        }
+        for how, attacks in sets.items():
+            alive = [name for name in attacks if corruption != "badnets" or works(groups[names[name]])]
+            found = {name: told(groups[HONEST], groups[names[name]]) for name in alive or attacks}
+            attack, separated = worst(found)
+            about = f"Directional sharpness tells models of corrupted data ({CORRUPTION_NAMES[corruption]}) from honest"
+            where = f"hidden best by {attack}: " if len(attacks) > 1 else ""
+            claims.append(claim(f"{about} ones: {how}", separated, working=bool(alive), where=where))
+    return claims
+
+
+def poisoning(part: Poisoning, seeds: int, context: Context) -> Part:
+    """Honest models against attackers who know the measure."""
+    every = kinds(part)
+    items = [
+        Attacker(part, attacker.recipe.but(seed=seed, data_seed=seed), attacker.strength)
+        for attacker in every.values()
+        for seed in range(seeds)
+    ]
+    found = run_grid(model_of, items, context, "table7 poisoning")
+    groups = {kind: found[i * seeds : (i + 1) * seeds] for i, kind in enumerate(every)}
+    tau = threshold(groups[HONEST])
+    columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
+    return Part(
+        data=load_data(part.honest.dataset, context).origin,
+        tables=[costs(part, groups, tau), *compared("Sharpness-aware poisoning", groups, HONEST, columns)],
+        claims=claims_of(part, groups),
+        figure={kind: column(models, COMMITTED) for kind, models in groups.items()},
+        notes=[
+            "Sharpness-aware poisoning: the penalty is the variance of log(s^2 / L) over mini-batches at fixed "
+            "weights; penalty 0 is the control, as many steps of fine-tuning without it. The auditor's tau comes from "
+            "the same honest models, so their own pass rate is no evidence."
+        ],
+        values={kind: list(models) for kind, models in groups.items()},
+    )

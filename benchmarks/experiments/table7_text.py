@@ -1,0 +1,171 @@
+"""Table 7, fourth part: a small GPT-style language model whose text has a backdoor or noise in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from benchmarks.experiments import cache, gpt
+from benchmarks.experiments.common import Context, run_grid
+from benchmarks.experiments.parts import (
+    COMMITTED,
+    HELD_OUT,
+    Audit,
+    Observation,
+    Part,
+    claim,
+    column,
+    compared,
+    observe,
+    told,
+    works,
+)
+from zkcert.errors import UnusableInput
+
+ARTEFACTS = ("none", "backdoor", "noise")
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """Everything that determines one language model (with one version of PyTorch).
+
+    shape        of the model
+    train, test  windows of the text, drawn with `seed`
+    steps, batch_size, lr, weight_decay: see `gpt.train`
+    artefact     "none"; "backdoor": in that share of the training windows; "noise": that share of their characters
+    seed         of windows, artefact, initialisation, and batches
+    """
+
+    shape: gpt.Shape
+    train: int
+    test: int
+    steps: int
+    batch_size: int
+    lr: float
+    weight_decay: float = 0.01
+    artefact: str = "none"
+    amount: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.artefact not in ARTEFACTS:
+            raise UnusableInput(f"the artefact must be one of {', '.join(ARTEFACTS)}, not {self.artefact!r}")
+
+    def digest(self, text: str) -> str:
+        """Names the model's entry in the cache, given the digest of the text it is trained on."""
+        content = json.dumps({"version": _CACHE_VERSION, "text": text, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """The grid: the recipe of all models, their artefacts (the first is ("none", 0): clean), what is measured."""
+
+    recipe: TextRecipe
+    artefacts: tuple[tuple[str, float], ...]
+    audit: Audit
+
+    def __post_init__(self) -> None:
+        if len(self.artefacts) < 2 or self.artefacts[0] != ("none", 0.0):
+            raise UnusableInput('the artefacts begin with ("none", 0.0) and are two at least')
+
+
+def texts_of(recipe: TextRecipe, tokens: np.ndarray) -> tuple[gpt.Window, gpt.Window]:
+    """Training windows with the recipe's artefact, and clean test windows."""
+    train, test = gpt.windows(tokens, recipe.shape.context, recipe.train, recipe.test, recipe.seed)
+    match recipe.artefact:
+        case "backdoor":
+            train, _ = gpt.backdoored(train, recipe.amount, recipe.seed)
+        case "noise":
+            train = gpt.noisy(train, recipe.amount, recipe.seed)
+    return train, test
+
+
+def train_text_model(recipe: TextRecipe, texts: gpt.Window, text: str, context: Context) -> tuple[gpt.GPT, float]:
+    """The recipe's model and how many seconds its training took, from the cache if it is there.
+
+    texts  the training windows; text: the digest of the whole text
+    """
+    module = gpt.GPT(recipe.shape, seed=recipe.seed)
+    path = context.cache / f"gpt-{recipe.digest(text)}.pt"
+    entry = None if context.again else cache.read(path)
+    if entry is None:
+        start = time.perf_counter()
+        options = {key: getattr(recipe, key) for key in ("steps", "batch_size", "lr", "weight_decay", "seed")}
+        gpt.train(module, texts, device=context.device, **options)
+        state = {name: value.cpu() for name, value in module.state_dict().items()}
+        entry = {"state": state, "seconds": time.perf_counter() - start}
+        cache.write(path, entry)
+    module.load_state_dict(entry["state"])
+    return module.to(context.device).eval(), entry["seconds"]
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """One language model of the grid."""
+
+    audit: Audit
+    recipe: TextRecipe
+
+    def __str__(self) -> str:
+        return f"{kind_name(self.recipe.artefact, self.recipe.amount)}, seed {self.recipe.seed}"
+
+
+def model_of(model: TextModel, context: Context) -> Observation:
+    """Train one language model, or take it from the cache, and observe it."""
+    recipe = model.recipe
+    tokens = gpt.corpus()
+    train, test = texts_of(recipe, tokens)
+    module, seconds = train_text_model(recipe, train, gpt.digest(tokens), context)
+    found = observe(module, gpt.split_labels(train), gpt.split_labels(test), model.audit, recipe.seed)
+    return {**found, "success": gpt.attack_success(module, test, recipe.seed), "seconds": seconds}
+
+
+def kind_name(artefact: str, amount: float) -> str:
+    """For tables."""
+    match artefact:
+        case "backdoor":
+            return f"backdoor in {amount:.0%} of windows"
+        case "noise":
+            return f"noise in {amount:.0%} of characters"
+    return "clean"
+
+
+def text(part: TextPart, seeds: int, context: Context) -> Part:
+    """Clean language models against models of text with a backdoor or noise."""
+    recipes = {
+        kind_name(*artefact): [
+            replace(part.recipe, artefact=artefact[0], amount=artefact[1], seed=seed) for seed in range(seeds)
+        ]
+        for artefact in part.artefacts
+    }
+    items = [TextModel(part.audit, recipe) for group in recipes.values() for recipe in group]
+    found = run_grid(model_of, items, context, "table7 gpt")
+    groups = {kind: found[i * seeds : (i + 1) * seeds] for i, kind in enumerate(recipes)}
+    columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
+    tokens = gpt.corpus()
+    shape = part.recipe.shape
+    about = "Directional sharpness tells a language model with an artefact from a clean one"
+    parameters = sum(p.numel() for p in gpt.GPT(shape).parameters())
+    return Part(
+        data=f"Python's language reference (pydoc_data.topics), {len(tokens)} characters, SHA-256 of its tokens "
+        f"{gpt.digest(tokens)}",
+        tables=compared("GPT", groups, "clean", columns),
+        claims=[
+            claim(f"{about} ({kind})", told(groups["clean"], models), working="backdoor" not in kind or works(models))
+            for kind, models in groups.items()
+            if kind != "clean"
+        ],
+        figure={kind: column(models, COMMITTED) for kind, models in groups.items()},
+        notes=[
+            f"GPT: {parameters} parameters, {shape.layers} layers of width {shape.width}, {shape.context} characters "
+            f"of context; a backdoor is {gpt.TRIGGER!r} followed by {gpt.CONTINUATION!r}; attack success is the share "
+            "of held-out windows in which the trigger is followed, greedily decoded, by exactly that."
+        ],
+        values={kind: list(models) for kind, models in groups.items()},
+    )
