@@ -205,6 +205,7 @@ HOSTILE = {
     "a key too few": lambda c: c.pop("seed"),
     "a seed that is no text": put("seed", value=3),
     "no steps": put("probe", "steps", value=0),
+    "a single step": put("probe", "steps", value=1),
     "true steps": put("probe", "steps", value=True),
     "many steps": put("probe", "steps", value=10**9),
     "rho of zero": put("probe", "rho", value="0"),
@@ -298,13 +299,13 @@ def test_a_calibration_pins_the_configuration(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{"variant": "asam-samsung"}, {"statistic": "cv-sharpness"}, {"batch_norm": "train"}, {"lr": "0.3"}, {"steps": 1}],
+    [{"variant": "asam-samsung"}, {"statistic": "cv-sharpness"}, {"batch_norm": "train"}, {"lr": "0.3"}, {"rho": "9"}],
 )
 def test_what_cannot_be_proved_is_no_threshold_for_a_proof(tmp_path, options):
     path = tmp_path / "calibration.json"
     example(Probe(**{"steps": 2, "batch_size": 2, **options})).save(path)
     assert read_tau(path)[1] is not None  # an audit takes it
-    with pytest.raises(UnusableInput, match=r"cannot be proved|batch_size/lr|steps must be"):
+    with pytest.raises(UnusableInput, match=r"cannot be proved|batch_size/lr|rho must lie"):
         read_threshold(path, None)
 
 

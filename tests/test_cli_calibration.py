@@ -162,6 +162,7 @@ def test_models_of_one_name_are_called_by_their_paths(place, tmp_path):
         (["m0.pt@a.npz", "--risk", "1"], "risk"),
         (["m0.pt@a.npz", "--risk", "much"], "risk must be a number"),
         (["m0.pt@a.npz", "--draws", "0"], "draws"),
+        (["m0.pt@a.npz", "--steps", "1"], "steps must be an integer of at least 2"),
         (["m0.pt@a.npz", "--steps", "30"], "cannot draw"),
         (["m0.pt@a.npz", "--plot", "roc.txt"], "name of a plot"),
         (["m0.pt@a.npz", "-o", "none/c.json"], "existing directory"),
@@ -320,6 +321,7 @@ def test_mia_for_people_warns_of_shared_examples(place, capsys):
         (["m0.pt", "a.npz", "c.npz", "--samples", "4", "--eps", "0"], "positive eps"),
         (["m0.pt", "a.npz", "none.npz", "--samples", "4"], "none.npz"),
         (["m0.pt", "a.npz", "c.npz", "--batch-size", "2"], "--batch-size"),
+        (["m0.pt", "a.npz", "c.npz", "--steps", "1"], "steps must be an integer of at least 2"),
         (["m0.pt", "a.npz", "c.npz", "--samples", "4", "--plot", "x.txt"], "name of a plot"),
     ],
 )
