@@ -38,14 +38,16 @@ RISKS = st.fractions(0, Fraction(99, 100), max_denominator=100)
 @settings(deadline=None)
 @given(SCORES, SCORES, RISKS)
 def test_tau_is_the_largest_rounded_threshold_that_keeps_the_risk(good, bad, risk):
+    """A further draw may tie with the k-th smallest, and is then above tau: of n + 1 draws at most k are <= tau."""
     tau = choose_tau(good, bad, risk)
-    assert sum(Fraction(score) <= tau for score in bad) <= risk * len(bad)
+    accepted, allowed = sum(Fraction(score) <= tau for score in bad), math.floor(risk * (len(bad) + 1))
+    assert accepted + 1 <= max(allowed, 1)
     digits = Decimal(decimal(tau)).normalize().as_tuple().digits
     assert len(digits) <= SIGNIFICANT_DIGITS and Fraction(decimal(tau)) == tau
     # one more unit of the last digit would accept too many
-    edge = sorted(bad)[math.floor(risk * len(bad))]
+    edge = sorted(bad)[max(allowed, 1) - 1]
     unit = Fraction(10) ** (math.floor(math.log10(edge)) - SIGNIFICANT_DIGITS + 1)
-    assert sum(Fraction(score) <= tau + unit for score in bad) > risk * len(bad)
+    assert sum(Fraction(score) <= tau + unit for score in bad) + 1 > allowed
 
 
 @settings(deadline=None)
@@ -59,8 +61,10 @@ def test_without_bad_models_at_most_the_risk_of_the_good_draws_is_rejected(good,
 def test_tau_by_hand():
     bad = [0.3, 0.5, 0.7, 0.9]
     assert choose_tau([0.1], bad, Fraction(0)) == Fraction("0.2999")  # 0.3 is a little below 3/10
-    assert choose_tau([0.1], bad, Fraction(1, 4)) == Fraction("0.4999")  # exactly 1/2 must not be accepted
-    assert choose_tau([0.1], bad, Fraction(49, 100)) == Fraction("0.4999")
+    assert choose_tau([0.1], bad, Fraction(1, 5)) == Fraction("0.2999")  # rank 1 of 4: one of five draws may lie below
+    assert choose_tau([0.1], bad, Fraction(39, 100)) == Fraction("0.2999")
+    assert choose_tau([0.1], bad, Fraction(2, 5)) == Fraction("0.4999")  # exactly 1/2 must not be accepted
+    assert choose_tau([0.1], bad, Fraction(99, 100)) == Fraction("0.9")  # rank 4 of 4; the float is a little larger
     good = [i / 64 for i in range(1, 20)]
     assert choose_tau(good, [], Fraction(1, 20)) == Fraction("0.2969")  # rank 19 of 19: 0.296875
     assert choose_tau(good, [], Fraction(1, 10)) == Fraction("0.2813")  # rank 18: 0.28125
@@ -75,6 +79,17 @@ def test_a_new_good_draw_exceeds_tau_with_at_most_the_risk():
         *draws, further = rng.gamma(2.0, size=40)
         exceeded.append(further > choose_tau(draws, [], Fraction(1, 10)))
     assert 0.07 < np.mean(exceeded) < 0.12  # 37 of 41 ranks: 0.0976
+
+
+@pytest.mark.parametrize("count", [60, 40, 20])
+def test_a_new_bad_draw_scores_at_most_tau_with_at_most_the_risk(count):
+    rng = np.random.default_rng(1)
+    accepted = []
+    for _ in range(4000):
+        *draws, further = rng.gamma(2.0, size=count + 1)
+        accepted.append(further <= choose_tau([0.1], draws, Fraction(1, 20)))
+    wanted = math.floor((count + 1) / 20) / (count + 1)  # 3 of 61, 2 of 41, 1 of 21: all below 0.05
+    assert np.mean(accepted) == pytest.approx(wanted, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +116,7 @@ def scored(name: str, scores: list[float]) -> Scored:
 def example(probe: Probe | None = None, **options: object) -> Calibration:
     good = [scored("g1", [0.1, 0.2, 0.3]), scored("g2", [0.2, 0.25, 0.9])]
     bad = [scored("b1", [0.75, 1.0, 1.1]), scored("b2", [0.7, 1.2, 1.3])]
-    values = {"good": good, "bad": bad, "risk": Fraction(1, 5), "seed": "s", "data": [DATA], **options}
+    values = {"good": good, "bad": bad, "risk": Fraction(2, 7), "seed": "s", "data": [DATA], **options}
     return assess(values.pop("good"), values.pop("bad"), probe or Probe(steps=2, batch_size=2), **values)
 
 
@@ -112,7 +127,7 @@ def test_what_is_saved_is_read_back(tmp_path, bad):
     made.save(path)
     assert load_calibration(path) == made
     assert kind_of(path) == CALIBRATION
-    assert json.loads(path.read_text())["tau"] == made.tau_text == ("0.7499" if bad else "0.9001")
+    assert json.loads(path.read_text())["tau"] == made.tau_text == ("0.7499" if bad else "0.3")
     assert Probe.from_dict(dict(load_calibration(path).probe)) == Probe(steps=2, batch_size=2)
 
 
@@ -170,7 +185,7 @@ HOSTILE = {
     "risk changed": put("risk", value="1/2"),
     "risk of one": put("risk", value="1"),
     "risk below zero": put("risk", value="-1/5"),
-    "risk not in lowest terms": put("risk", value="2/10"),
+    "risk not in lowest terms": put("risk", value="4/14"),
     "a bad score raised": put("bad", 0, "scores", 0, value=2.0),
     "a bad score removed": lambda c: c["bad"][0]["scores"].pop(),
     "a negative score": put("good", 0, "scores", 0, value=-0.5),
@@ -326,6 +341,9 @@ def test_warnings_say_what_is_wrong():
     alike = [Scored(m.name, "f" * 63 + m.name[1], m.data, m.scores) for m in good]
     assert "NO SEPARATION" in told(example(good=good, bad=alike, risk=Fraction(1, 10)))
     assert told(example(good=good, bad=[], risk=Fraction(1, 10))).startswith("NO BAD MODELS")
-    assert "24 draws cannot resolve a risk of 0.01" in told(example(good=good, bad=bad, risk=Fraction(1, 100)))
+    assert "24 bad draws cannot resolve a risk of 0.01" in told(example(good=good, bad=bad, risk=Fraction(1, 100)))
+    assert "cannot resolve" not in told(example(good=good, bad=bad, risk=Fraction(1, 25)))
+    assert "cannot resolve" in told(example(good=good, bad=bad, risk=Fraction(39, 1000)))
+    assert "24 good draws cannot resolve" in told(example(good=good, bad=[], risk=Fraction(39, 1000)))
     few = told(example(good=good[:1], bad=bad[:2], risk=Fraction(1, 10)))
     assert "only 1 good model:" in few and "only 2 bad models:" in few

@@ -153,8 +153,9 @@ class Calibration:
             out.append(f"NO SEPARATION: good and bad models score alike (AUC {self.auc:.3f}, 0.5 is chance)")
         if self.bad and self.false_rejection.value > 0.5:
             out.append(f"tau rejects most draws of good models ({self.false_rejection.value:.1%})")
-        if self.risk * (draws if self.bad else draws + 1) < 1:
-            out.append(f"{draws} draws cannot resolve a risk of {float(self.risk):g}: make more --draws")
+        if self.risk * (draws + 1) < 1:
+            kind = "bad" if self.bad else "good"
+            out.append(f"{draws} {kind} draws cannot resolve a risk of {float(self.risk):g}: make more --draws")
         for kind, models in (("good", self.good), ("bad", self.bad)):
             if 0 < len(models) < FEW_MODELS:
                 out.append(f"only {len(models)} {kind} model{'s' * (len(models) > 1)}: rates say little about others")

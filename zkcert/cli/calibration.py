@@ -63,7 +63,7 @@ def calibrate(
         str | None, typer.Option(metavar="DATA", help="Dataset or data.zkd of the models without @DATA.")
     ] = None,
     risk: Annotated[
-        str, typer.Option(help="Share of bad draws to accept at most; without --bad, of good draws to reject.")
+        str, typer.Option(help="Of accepting a bad draw; without --bad, of rejecting a good one.")
     ] = "0.05",
     draws: Annotated[int, typer.Option(metavar="K", help="Draws of the probe for each model.")] = 20,
     seed: Annotated[str, typer.Option(metavar="TEXT", help="Draws the samples.")] = "",
@@ -78,9 +78,9 @@ def calibrate(
 ) -> None:
     """Choose tau.
 
-    From models known to be good and bad. Scores each on several draws, takes the largest threshold that accepts at
-    most the share --risk of the bad draws, and says how well the two kinds separate. audit, announce, prove and verify
-    take the file for --tau, and the probe with it.
+    From models known to be good and bad. Scores each on several draws, takes the largest threshold that a further bad
+    draw passes with a probability of at most --risk, and says how well the two kinds separate. audit, announce, prove
+    and verify take the file for --tau, and the probe with it.
     """
     with progress_bar("draws") as progress:
         found = api.calibrate(
