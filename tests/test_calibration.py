@@ -331,6 +331,30 @@ def told(calibration: Calibration) -> str:
     return " | ".join(calibration.warnings())
 
 
+def test_a_bad_model_that_passes_within_the_risk_of_all_is_named():
+    """One of 20 bad models passes in all of its 8 draws: 8 of 160, the risk of 0.06 is kept."""
+    good = [scored(f"g{n}", [0.1 + 0.01 * i for i in range(8)]) for n in "abc"]
+    bad = [scored(f"b{n:02}", [(0.2 if n == 7 else 1.0) + 0.001 * i for i in range(8)]) for n in range(20)]
+    found = example(good=good, bad=bad, risk=Fraction(6, 100))
+    assert found.false_acceptance.count == 8 and found.false_acceptance.value <= 0.06
+    text = "BAD MODELS PASS in a larger share of their draws than the risk of 0.06: b07 (8 of 8)"
+    assert found.warnings() == [text]
+    kept = example(good=good, bad=bad[:7] + bad[8:], risk=Fraction(6, 100))
+    assert kept.false_acceptance.count == 0 and kept.warnings() == []
+
+
+def test_a_warning_names_five_bad_models_the_most_accepted_first():
+    good = [scored(f"g{n}", [0.1 + 0.01 * i for i in range(8)]) for n in "abc"]
+    bad = [scored(f"b{n}", [0.2] * n + [1.0] * (8 - n)) for n in range(1, 8)]
+    found = example(good=good, bad=bad, risk=Fraction(52, 100))  # rank 29 of 56: all 28 draws of 0.2 pass
+    assert [m.accepted(found.tau) for m in found.bad] == list(range(1, 8))
+    assert found.warnings()[0].endswith("risk of 0.52: b7 (7 of 8), b6 (6 of 8), b5 (5 of 8)")
+    bad = [scored(f"b{n:02}", [0.2 if n < 8 else 1.0] + [1.0] * 7) for n in range(20)]
+    text = example(good=good, bad=bad, risk=Fraction(1, 10)).warnings()[0]
+    assert text.endswith(f"risk of 0.1: {', '.join(f'b{n:02} (1 of 8)' for n in range(5))}, and 3 more")
+    assert "BAD" not in told(example(good=good, bad=bad, risk=Fraction(1, 8)))  # a share of 1/8 is within 1/8
+
+
 def test_warnings_say_what_is_wrong():
     names = "abc"
     good = [scored(f"g{n}", [0.1 + 0.01 * i for i in range(8)]) for n in names]
