@@ -81,7 +81,10 @@ def test_calibrate_for_people(place, tmp_path, capsys):
     made = load_calibration(tmp_path / "c.json")
     assert code == 0
     assert f"tau       {made.tau_text}, at a risk of 0.05" in text
-    assert "of 8 bad draws" in text and "of 4 good draws" in text and "not independent models" in text
+    rows = {line.split()[0]: line for line in text.splitlines() if line}
+    assert "of 8 bad draws" in rows["accepted"] and rows["accepted"].endswith(": tau was chosen on these")
+    assert "of 4 good draws" in rows["rejected"] and "chosen" not in rows["rejected"]
+    assert "not independent models" in text
     assert [line.split()[1] for line in text.splitlines() if line.startswith("│ m")] == ["m0.pt", "m1.pt", "m2.pt"]
     assert "WARNING: only 1 good model" in text
     assert all(f"WARNING: {warning}" in text for warning in made.warnings())
@@ -110,6 +113,8 @@ def test_good_models_alone(place, tmp_path, capsys):
     made = load_calibration(tmp_path / "c.json")
     assert code == 0 and made.auc is None and made.bad == ()
     assert "WARNING: NO BAD MODELS" in text and "AUC" not in text
+    (rejected,) = (line for line in text.splitlines() if line.startswith("rejected"))
+    assert "of 3 good draws" in rejected and rejected.endswith(": tau was chosen on these")
     assert max(made.good[0].scores) <= made.tau
 
 
