@@ -81,7 +81,7 @@ def test_calibrate_for_people(place, tmp_path, capsys):
     made = load_calibration(tmp_path / "c.json")
     assert code == 0
     assert f"tau       {made.tau_text}, at a risk of 0.05" in text
-    rows = {line.split()[0]: line for line in text.splitlines() if line}
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     assert "of 8 bad draws" in rows["accepted"] and rows["accepted"].endswith(": tau was chosen on these")
     assert "of 4 good draws" in rows["rejected"] and "chosen" not in rows["rejected"]
     assert "not independent models" in text
@@ -316,6 +316,23 @@ def test_mia_for_people_warns_of_shared_examples(place, capsys):
     rows = [line.split() for line in text.splitlines() if line.startswith("│")]
     assert [row[1] for row in rows] == ["loss", "static", "directional"]
     assert all(row[3] == "0.5000" for row in rows)  # the same examples on both sides
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_mia_warns_of_low_precision(place, capsys, dtype):
+    files = [place / "m0.pt", place / "a.npz", place / "c.npz"]
+    options = ["--samples", 4, "--steps", 2, "--dtype", dtype]
+    code, text, err = run(capsys, "mia", *files, *options, "--json")
+    found = json.loads(text)
+    assert (
+        code == 0
+        and found["dtype"] == dtype
+        and found["warnings"]
+        == [f"in {dtype} the directional scores of well-fitted examples are rounding error: use float64"]
+        * (dtype == "float32")
+    )
+    assert ("rounding error" in err) == (dtype == "float32")
+    assert ("WARNING: in float32" in run(capsys, "mia", *files, *options)[1]) == (dtype == "float32")
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,9 @@ def example_scores(
     probe  with batch_size 1, eps > 0, and batch-norm in evaluation mode: a single example has no batch statistics.
     chunk  examples at a time, each with weights of its own; None: as many as fit in 256 MB, at most 64.
 
+    Use float64: of a well-fitted example the loss is the small difference of much larger logits, and the log ratio
+    hardly changes along the trajectory, so that in float32 the directional score is rounding error.
+
     The whole trajectory is mapped over examples by `torch.func.vmap`, so `network.forward` must not branch on values.
     progress is called with (examples done, n). Raises UnusableInput, also where a loss or gradient diverges.
     """
