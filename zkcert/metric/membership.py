@@ -24,6 +24,7 @@ from torch import Tensor
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
 from zkcert.metric.perturbation import scales
+from zkcert.metric.precision import full_precision
 from zkcert.metric.probe import STATISTICS, Probe
 from zkcert.metric.roc import Discrimination
 
@@ -48,6 +49,7 @@ class ExampleScores:
     vanished: np.ndarray
 
 
+@full_precision()
 def example_scores(
     network: Network,
     x: Tensor,

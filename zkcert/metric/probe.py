@@ -15,6 +15,7 @@ from zkcert.config import VARIANTS, ProbeConfig, parse_fraction
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import BATCH_NORM_MODES, Network
 from zkcert.metric.perturbation import STEP_FUNCTIONS, perturbation, scales
+from zkcert.metric.precision import full_precision
 from zkcert.model import Model, input_values
 
 STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -126,6 +127,7 @@ class Trajectory:
         return {**arrays, "score": self.score}
 
 
+@full_precision()
 def trajectory(network: Network, x: Tensor, y: Tensor, probe: Probe) -> Trajectory:
     """Run Algorithm 1 of arXiv 2606.25004 from the network's weights, in its dtype and on its device.
 
