@@ -254,7 +254,14 @@ def test_epsilon_of_every_step_function_equals_an_independent_implementation(var
 def test_unknown_step_function_and_bad_probes_are_refused():
     with pytest.raises(UnusableInput, match="per-step function"):
         scales("asam", ["w"], [torch.ones(1)])
-    for bad in ({"batch_size": 0}, {"rho": 0}, {"variant": "x"}, {"statistic": "x"}, {"batch_norm": "x"}, {"eta": "-1"}):
+    for bad in (
+        {"batch_size": 0},
+        {"rho": 0},
+        {"variant": "x"},
+        {"statistic": "x"},
+        {"batch_norm": "x"},
+        {"eta": "-1"},
+    ):
         with pytest.raises(UnusableInput):
             Probe(**bad)
 
