@@ -138,7 +138,7 @@ def test_assessment_by_hand():
         models("g", (0.1, 0.2), (0.3, 0.6)),
         models("b", (0.5, 0.7), (0.9, 1.1)),
         PROBE,
-        risk=Fraction(1, 4),
+        risk=Fraction(2, 5),
         seed="",
         data=[SAMPLES.source],
     )

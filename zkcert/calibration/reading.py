@@ -30,7 +30,7 @@ PROBE_CHOICES = {
 }
 """The names in a probe: those of `zkcert.metric.Probe`, which needs PyTorch."""
 
-_COUNTS, _NUMBERS = ("steps", "batch_size"), ("rho", "lr", "eps", "eta")
+_COUNTS, _NUMBERS = {"steps": 2, "batch_size": 1}, ("rho", "lr", "eps", "eta")
 _TAU = re.compile(r"(0|[1-9][0-9]{0,2})(\.[0-9]{0,11}[1-9])?")
 
 
@@ -101,8 +101,8 @@ def _listed(value: object, low: int, what: str) -> list[Any]:
 def check_probe(value: object) -> dict[str, int | str]:
     """A probe as of `zkcert.metric.Probe.to_dict`, checked without PyTorch; ValueError or UnusableInput."""
     probe = _keys(value, " ".join((*_COUNTS, *_NUMBERS, *PROBE_CHOICES)), "a probe")
-    for name in _COUNTS:
-        _integer(probe[name], 1, 1 << 16, name)
+    for name, low in _COUNTS.items():
+        _integer(probe[name], low, 1 << 16, name)
     for name in _NUMBERS:
         number = parse_fraction(check_text(probe[name], name), name)
         if str(number) != probe[name] or number < 0 or (number == 0 and name in ("rho", "lr")):

@@ -102,9 +102,9 @@ def calibrate(
 ) -> Calibration:
     """The three steps; progress is called with (draws done, draws). See `zkcert.calibration.choose_tau` for tau.
 
-    Draw i of a model is what `draw_seed` says; a draw on which the probe fails is an error, not a bad score. The
-    false-acceptance rate is that of the draws tau was chosen on; with bad models the false-rejection rate is of draws
-    that had no part in it. Raises UnusableInput.
+    Draw i of a model is what `draw_seed` says; a draw on which the probe fails is an error, not a bad score. With bad
+    models the false-acceptance rate is that of the draws tau was chosen on, and the false-rejection rate of draws that
+    had no part in it; without, the false-rejection rate is that of the draws tau was chosen on. Raises UnusableInput.
     """
     if not 0 <= risk < 1:
         raise UnusableInput(f"the risk must lie in [0, 1), not {float(risk):g}")
