@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.experiments import __main__ as command
-from benchmarks.experiments import datasets, measures, report
+from benchmarks.experiments import datasets, failures, measures, report
 from benchmarks.experiments.common import Context, Recipe, load_data, run_grid, train_model
 from benchmarks.experiments.grid import TaskFailed
 from benchmarks.experiments.models import build
@@ -137,10 +137,22 @@ def test_divergence_is_an_infinite_score_and_bad_names_are_refused(tmp_path):
     with torch.no_grad():
         module.get_parameter("fc1.weight").fill_(math.nan)
     train = trained.x, trained.y
-    assert measures.scores(Network.of_module(module), *train, Probe(steps=2, batch_size=2), [0]).tolist() == [math.inf]
+    network, probe = Network.of_module(module), Probe(steps=2, batch_size=2)
+    assert measures.scores(network, *train, probe, [0]).tolist() == [math.inf]
+    assert measures.trajectories(network, *train, probe, range(2)) == [None, None]
     for which, match in ((("nonsense",), "unknown measures nonsense"), (("test_loss",), "needs test samples")):
         with pytest.raises(UnusableInput, match=match):
             measures.measure_all(trained.network(), train, None, Probe(), [0], which=which)
+
+
+def test_failed_draws_are_counted_and_leave_nothing_to_conclude():
+    draws = {"clean": [[0.1, 0.2], [0.3, math.inf]], "noisy": [0.4, math.nan]}
+    assert [failures.failed(scores) for scores in draws.values()] == [1, 1] and failures.failed([]) == 0
+    assert "clean 1 of 4, noisy 1 of 2." in failures.note(draws)
+    for verdict in report.VERDICTS:
+        assert failures.settled(verdict, [1.0, 2.0], np.zeros((2, 2)), 0.5) == verdict
+        assert failures.settled(verdict, [1.0], [2.0, math.inf]) == report.INCONCLUSIVE
+        assert failures.settled(verdict, math.nan) == report.INCONCLUSIVE
 
 
 # ------------------------------------------------------------------------------------------ report
