@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from operator import itemgetter
 
 import numpy as np
@@ -13,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.experiments import figure1, statistics, table1
+from benchmarks.experiments.common import Context
+from benchmarks.experiments.measures import trajectories
+from benchmarks.experiments.report import INCONCLUSIVE, save
 
 # -------------------------------------------------------------------------------------- statistics
 
@@ -189,12 +193,58 @@ def test_verdicts_of_table_1_follow_their_rules(given, fewest, verdicts):
     [([0.1, 0.2, 0.1], "reproduced"), ([2.1, 2.0, 2.2], "not reproduced"), ([0, 5, 1], "inconclusive")],
 )
 def test_verdicts_of_figure_1_follow_their_rule(sam, verdict):
-    def models(values: list[float]) -> list[dict[str, float]]:
-        return [{"score": v, "sharpness": v} for v in values]
-
-    found = figure1.claims("lenet5", {"sgd": models([1.0, 1.1, 1.0]), "sam": models(sam)})
+    found = figure1.claims("lenet5", {"sgd": scored([1.0, 1.1, 1.0]), "sam": scored(sam)})
     assert [claim.verdict.partition(" at")[0] for claim in found] == [verdict] * 2
     assert "lenet5" in found[0].claim
+    found = figure1.claims("lenet5", {"sgd": scored([]), "sam": scored([])})
+    assert [claim.verdict.partition(" at")[0] for claim in found] == ["inconclusive"] * 2
+
+
+def scored(values: list[float], accuracies: list[float] | None = None) -> list[dict[str, float]]:
+    """Models for figure 1."""
+    accuracies = [0.5] * len(values) if accuracies is None else accuracies
+    return [
+        {"score": v, "sharpness": v, "test_accuracy": a, "train_loss": 0.25}
+        for v, a in zip(values, accuracies, strict=True)
+    ]
+
+
+def test_figure_1_says_which_twin_is_the_better_model():
+    group = {"sgd": scored([1.0, 1.0, 1.0, 1.0], [0.9, 0.9, 0.7, 0.8]), "sam": scored([0.5, 0.6, 1.5, 0.5], [0.8] * 4)}
+    said = figure1.quality("lenet5", group, seeds=5)
+    # lower score: SAM, SAM, SGD, SAM; its accuracy: lower, lower, lower, equal; SAM's accuracy is lower in two
+    assert "4 of 5 pairs" in said and "lower test accuracy in 3 of them and the higher in 0" in said
+    assert "SAM's has the lower test accuracy in 2." in said and "SGD 0.825, SAM 0.800" in said
+    assert "none reached" in figure1.quality("lenet5", {"sgd": [], "sam": []}, seeds=2)
+
+
+def test_pairs_of_figure_1_count_if_both_models_reached_the_loss(tmp_path):
+    profile, context = figure1.PROFILES["tiny"], Context(tmp_path)
+    [base, matched] = profile.bases.values()
+    assert base.until_loss is None and matched.until_loss
+    hard = replace(profile, bases={"easy": matched, "hard": matched.but(until_loss=1e-9, epochs=1)})
+    result = figure1.run(hard, context)
+    assert len(result.tables) == 1 and [len(group["sgd"]) for group in result.values["groups"].values()] == [2, 0]
+    assert all(v["train_loss"] <= matched.until_loss for v in result.values["groups"]["easy"]["sam"])
+    assert [c.verdict for c in result.claims[2:]] == [INCONCLUSIVE] * 2
+    assert any("hard: of 2 pairs none" in said for said in result.notes)
+
+
+def test_failed_draws_leave_figure_1_inconclusive_and_are_counted(tmp_path, monkeypatch):
+    def sometimes(*args: object) -> list:
+        found = trajectories(*args)
+        return [None, *found[1:]]
+
+    monkeypatch.setattr(figure1, "trajectories", sometimes)
+    result = figure1.run(figure1.PROFILES["tiny"], Context(tmp_path))
+    assert {claim.verdict for claim in result.claims} == {INCONCLUSIVE}
+    model = result.values["groups"]["mlp, 2 epochs"]["sam"][0]
+    assert model["score"] == model["sharpness"] == math.inf and np.isfinite(model["sharpness_curve"]).all()
+    assert "mlp, 2 epochs, SGD 2 of 4" in result.notes[-1]
+    monkeypatch.setattr(figure1, "trajectories", lambda *args: [None, None])
+    result = figure1.run(figure1.PROFILES["tiny"], Context(tmp_path))
+    assert "SGD 4 of 4" in result.notes[-1]
+    save(result, tmp_path, figure1.draw, figure1.FIGURE_SIZE)
 
 
 @pytest.mark.parametrize("profile", ["small", "paper"])
