@@ -33,7 +33,7 @@ PROBE = ["--steps", "3", "--batch-size", "4", "--lr", "0.01"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Models m0 to m3, two datasets of 40 samples with the same images, and one of floats."""
+    """Models m0 to m3, datasets of 40 samples: a and b with the same images, c, floats, and small of another shape."""
     place = tmp_path_factory.mktemp("place")
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (40, 1, 4, 4), dtype=np.uint8), rng.integers(0, 3, 40)
@@ -41,6 +41,7 @@ def place(tmp_path_factory):
     np.savez(place / "b.npz", x=x, y=(y + 1) % 3)
     np.savez(place / "c.npz", x=rng.integers(0, 256, (40, 1, 4, 4), dtype=np.uint8), y=y)
     np.savez(place / "floats.npz", x=(x / 255).astype(np.float32), y=y)
+    np.savez(place / "small.npz", x=x[:, :, :3, :3], y=y)
     for seed in range(4):
         from_module(mlp(16, [6], 3, seed=seed), input=INPUT).save(place / f"m{seed}.pt")
     return place
@@ -166,6 +167,7 @@ def test_models_of_one_name_are_called_by_their_paths(place, tmp_path):
         (["m0.pt@a.npz", "--plot", "roc.txt"], "name of a plot"),
         (["m0.pt@a.npz", "-o", "none/c.json"], "existing directory"),
         (["a.npz@a.npz"], "a.npz"),
+        (["m0.pt@small.npz"], "the model takes samples of shape [1, 4, 4], the dataset has [1, 3, 3]"),
         (["m0.pt@a.npz", "--dtype", "float16"], "dtype"),
         (["--bad", "m0.pt@a.npz"], "GOOD"),
     ],
@@ -319,6 +321,7 @@ def test_mia_for_people_warns_of_shared_examples(place, capsys):
         (["m0.pt", "a.npz", "c.npz", "--samples", "1"], "at least 2"),
         (["m0.pt", "a.npz", "c.npz", "--samples", "4", "--eps", "0"], "positive eps"),
         (["m0.pt", "a.npz", "none.npz", "--samples", "4"], "none.npz"),
+        (["m0.pt", "a.npz", "small.npz", "--samples", "4"], "the model takes samples of shape [1, 4, 4]"),
         (["m0.pt", "a.npz", "c.npz", "--batch-size", "2"], "--batch-size"),
         (["m0.pt", "a.npz", "c.npz", "--samples", "4", "--plot", "x.txt"], "name of a plot"),
     ],

@@ -121,7 +121,7 @@ def run(profile: Pairing, context: Context) -> Result:
             f"Probe: T = {profile.probe.steps}, B = {profile.probe.batch_size}, rho = {float(profile.probe.rho):g}, "
             f"learning rate {float(profile.probe.lr):g}, {profile.probe.variant}; {profile.draws} draws per model, "
             "the same for both optimisers. A pair's difference is taken between the means over its draws. The wording "
-            "of the claims is ours. "
+            "of the claims is ours. Twins train for the same number of epochs, so their training losses differ. "
             f"Training took {sum(value['seconds'] for value in found) / 60:.1f} min in all, one model per core."
         ],
         values={"groups": groups},

@@ -21,7 +21,9 @@ NOT_REPRODUCED = "not reproduced"
 INCONCLUSIVE = "inconclusive at this scale"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
 
+DPI = 100
 MAX_FIGURE_BYTES = 150_000
+"""Of a figure that goes into docs/results."""
 
 Cell = str | int | float | None
 
@@ -186,7 +188,7 @@ def save(result: Result, out: Path, draw: Callable[[Result, Any], None], size: t
     """Write NAME.json, NAME.md and NAME.png into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     figure = out / f"{result.name}.png"
-    save_figure(figure, lambda canvas: draw(result, canvas), size)
+    save_figure(figure, lambda canvas: draw(result, canvas), size, DPI)
     _write(out / f"{result.name}.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
     _write(out / f"{result.name}.md", markdown(result, figure.name if figure.exists() else None))
 

@@ -49,7 +49,7 @@ def load_calibration(path: File) -> Calibration:
         try:
             if len(data) > MAX_FILE_BYTES:
                 raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
-            return _parse(json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant), name)
+            return _parse(json.loads(data, object_pairs_hook=_unique), name)
         except (ValueError, RecursionError, UnusableInput) as error:
             raise UnusableInput(f"{name}: not a usable calibration ({str(error)[:200]})") from error
 
@@ -58,10 +58,6 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len({key for key, _ in pairs}) != len(pairs):
         raise ValueError("a key occurs twice")
     return dict(pairs)
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no number")
 
 
 def _keys(value: object, keys: str, what: str) -> dict[str, Any]:
