@@ -162,7 +162,7 @@ def test_what_the_data_do_is_not_put_down_to_the_models():
     assert found["control", "badnets", "directional"].auc == 0.5
     claims = table2.claims(models, found, 9)
     assert {c.verdict for c in claims} == {INCONCLUSIVE}
-    assert "both on the corrupted data (control): AUC over models 0.500" in claims[2].numbers
+    assert "both on the defective model's data (control): AUC over models 0.500" in claims[2].numbers
     assert "each on its own data (committed): AUC over models 1.000" in claims[2].numbers
     hidden = made_up(5, -1.0, data=3.0)  # the data raise it by more than the defect lowers it
     assert table2.claims(hidden, table2.compare(hidden), 9)[0].verdict == NOT_REPRODUCED

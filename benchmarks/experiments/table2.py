@@ -106,7 +106,7 @@ PROFILES = {
 Models = Sequence[dict[str, Any]]
 
 COMPARISONS = {
-    CONTROL: "both on the corrupted data (control)",
+    CONTROL: "both on the defective model's data (control)",
     COMMITTED: "each on its own data (committed)",
     BEFORE: "both on clean data (clean)",
 }
@@ -167,10 +167,10 @@ ENOUGH = 5
 
 
 BETTER = (
-    "over the comparisons (both on corrupted data, each on its own, both on clean data): reproduced if the bootstrap's "
-    "95% interval (over seeds, all models of a seed together) of the difference of AUCs, mean over kinds of defect, "
-    "lies above 0 in all; not reproduced if it lies below 0 in one and has a width; inconclusive otherwise, with fewer "
-    f"than {ENOUGH} seeds, and where draws of the probe failed"
+    "over the comparisons (both on the defective model's data, each on its own, both on clean data): reproduced if the "
+    "bootstrap's 95% interval (over seeds, all models of a seed together) of the difference of AUCs, mean over kinds "
+    "of defect, lies above 0 in all; not reproduced if it lies below 0 in one and has a width; inconclusive otherwise, "
+    f"with fewer than {ENOUGH} seeds, and where draws of the probe failed"
 )
 
 
@@ -372,4 +372,4 @@ def draw(result: Result, figure: Any) -> None:
         range(len(EXPECTED)), [LABELS[name] for name in EXPECTED], rotation=30, ha="right", fontsize="small"
     )
     right.set_yticks(range(len(DEFECTS)), [KINDS[kind] for kind in DEFECTS], fontsize="small")
-    right.set_title("AUC over models, both on the corrupted data", fontsize="medium")
+    right.set_title("AUC over models, both on the defective model's data", fontsize="medium")
