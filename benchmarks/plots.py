@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def save_figure(path: Path, draw: Callable[[Any], None], size: tuple[float, float]) -> None:
+def save_figure(path: Path, draw: Callable[[Any], None], size: tuple[float, float], dpi: int = 150) -> None:
     """Write what `draw` puts on a figure of `size` inches as PNG; without matplotlib, say so and go on."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,4 +19,4 @@ def save_figure(path: Path, draw: Callable[[Any], None], size: tuple[float, floa
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     draw(figure)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=dpi)

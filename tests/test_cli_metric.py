@@ -274,7 +274,8 @@ def test_nothing_touches_the_global_random_state(run, made):
     ("options", "words"),
     [
         (("--draws", 0), ["number of draws"]),
-        (("--steps", 0), ["steps must be a positive integer"]),
+        (("--steps", 1), ["steps must be an integer of at least 2"]),
+        (("--batch-size", 0), ["batch_size must be an integer of at least 1"]),
         (("--steps", 100), ["cannot draw 400 samples from 60"]),
         (("--variant", "asam"), ["sam, asam-all, asam-samsung"]),
         (("--statistic", "mean"), ["std-log-ratio"]),
@@ -397,6 +398,7 @@ def test_audit_takes_tau_and_probe_from_a_calibration(run, made, tmp_path_factor
     [
         ("x", (), ["nor is there a calibration"]),
         ("-1", (), ["tau"]),
+        ("1", ("--steps", 1), ["steps must be an integer of at least 2"]),
         ("1", ("--steps", 100), ["cannot draw"]),
         ("1", ("--device", "tpu"), ["device tpu"]),
         ("1", ("--rho", "0"), ["rho"]),

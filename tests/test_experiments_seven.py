@@ -326,6 +326,8 @@ def run(tmp_path, *arguments: str) -> int:
 
 
 def test_every_part_runs_end_to_end(tmp_path, capsys):
+    from scipy.stats import spearmanr
+
     assert run(tmp_path) == 0
     result = load(tmp_path / "table7.json")
     assert set(result.values) == set(table7.PARTS) and result.seeds == 2
@@ -338,6 +340,13 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
     clean = document["values"]["gpt"]["models"]["clean"]
     assert len(clean) == 2 and clean[0][COMMITTED] != clean[1][COMMITTED]
     assert gpt.digest(gpt.corpus()) in result.data
+    trends = {row[0]: row[1] for table in result.tables if "Spearman" in table.title for row in table.rows}
+    by_level = result.values["noise"]["models"]
+    ranks = spearmanr(
+        [i for i, kind in enumerate(by_level) for _ in range(2)],
+        [-model["test_accuracy"] for kind in by_level.values() for model in kind],
+    )
+    assert trends["test accuracy"] == pytest.approx(ranks.statistic)
     for name in table7.PARTS:  # every kind is another model, of every seed
         figure = document["values"][name]["figure"]
         assert len({score for kind in figure.values() for score in kind}) == 2 * len(figure)

@@ -158,9 +158,9 @@ def test_the_mean_square_of_the_probes_first_step_follows_from_coherence(variant
     found = coherence(network, x, y, variant=variant, eta=0.02)
     assert 0.05 < found.coherence < 0.95  # neither term of the identity vanishes
     for size in range(1, n + 1):
-        probe = Probe(steps=1, batch_size=size, rho="0.3", variant=variant, eta="0.02")
-        chosen = [list(batch) for batch in itertools.combinations(range(n), size)]
-        squares = [trajectory(network, x[None, b], y[None, b], probe).sharpness[0] ** 2 for b in chosen]
+        probe = Probe(steps=2, batch_size=size, rho="0.3", variant=variant, eta="0.02")
+        chosen = [torch.tensor([batch, batch]) for batch in itertools.combinations(range(n), size)]
+        squares = [trajectory(network, x[b], y[b], probe).sharpness[0] ** 2 for b in chosen]
         assert len(squares) == math.comb(n, size)
         assert found.expected_square_sharpness(size, rho) == pytest.approx(np.mean(squares), rel=1e-10)
 

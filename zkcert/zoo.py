@@ -216,7 +216,8 @@ def train(
     until_loss    stop after the first epoch whose mean loss is at most this.
     device        where to train; the module stays there. Default: where it is.
 
-    Order, augmentation and dropout follow from `seed`. `progress(epoch, loss)` is called after every epoch. The loss
+    Order, augmentation and dropout follow from `seed`; on a CUDA device kernels may still round differently from run
+    to run. `progress(epoch, loss)` is called after every epoch. The loss
     of an epoch is the mean over its mini-batches as they are met, before each step. Raises UnusableInput for options
     that do not go together.
     """
