@@ -188,6 +188,10 @@ def markdown(found: Sequence[dict[str, Any]]) -> str:
     for f in found:
         seconds = {p["name"]: f"{p['seconds']:.1f}" for p in f["phases"]}
         lines.append(f"| {f['title']} | {' | '.join(seconds.get(n, '') for n in names)} |")
+    lines += ["", "| dataset | samples | commit | peak memory |", "| --- | --- | --- | --- |"]
+    for f in found:
+        peak = f"{f['commit_peak_rss_bytes'] / 1e9:.2f} GB" if "commit_peak_rss_bytes" in f else ""
+        lines.append(f"| of {f['title']} | {f['samples_committed']:,} | {f['commit_seconds']:.1f} s | {peak} |")
     return "\n".join(lines) + "\n"
 
 

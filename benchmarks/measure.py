@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from zkcert import api
+from zkcert.api.phases import peak_rss, reset_peak_rss
 from zkcert.config import ProbeConfig
 from zkcert.data import DatasetRoot
 from zkcert.model import Model
@@ -34,7 +35,9 @@ def measure(place: Path, config: ProbeConfig, tau: str, data: str | Path, classe
 
     tau should be far above the score, which a benchmark is not about; `data` is read as `zkcert commit` does.
     """
+    reset_peak_rss()
     committed = api.commit(data, place / DATA, classes=classes, force=True)
+    commit_peak = peak_rss()
     command = ["--prove-in", place, "--steps", config.steps, "--batch-size", config.batch_size, "--tau", tau]
     proved = json.loads(_python("-m", "benchmarks.measure", *command))
     start = time.perf_counter()
@@ -49,6 +52,7 @@ def measure(place: Path, config: ProbeConfig, tau: str, data: str | Path, classe
         "soundness_bits": verdict["soundness_bits"],
         "samples_committed": committed.root.n,
         "commit_seconds": round(committed.seconds, 3),
+        "commit_peak_rss_bytes": commit_peak,
         "steps": config.steps,
         "batch_size": config.batch_size,
         "sizes": proved["sizes"],

@@ -33,7 +33,7 @@ PROBE = ["--steps", "3", "--batch-size", "4", "--lr", "0.01"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Models m0 to m3, two datasets of 40 samples with the same images, and one of floats."""
+    """Models m0 to m3, datasets of 40 samples: a and b with the same images, c, floats, and small of another shape."""
     place = tmp_path_factory.mktemp("place")
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (40, 1, 4, 4), dtype=np.uint8), rng.integers(0, 3, 40)
@@ -41,6 +41,7 @@ def place(tmp_path_factory):
     np.savez(place / "b.npz", x=x, y=(y + 1) % 3)
     np.savez(place / "c.npz", x=rng.integers(0, 256, (40, 1, 4, 4), dtype=np.uint8), y=y)
     np.savez(place / "floats.npz", x=(x / 255).astype(np.float32), y=y)
+    np.savez(place / "small.npz", x=x[:, :, :3, :3], y=y)
     for seed in range(4):
         from_module(mlp(16, [6], 3, seed=seed), input=INPUT).save(place / f"m{seed}.pt")
     return place
@@ -81,7 +82,10 @@ def test_calibrate_for_people(place, tmp_path, capsys):
     made = load_calibration(tmp_path / "c.json")
     assert code == 0
     assert f"tau       {made.tau_text}, at a risk of 0.05" in text
-    assert "of 8 bad draws" in text and "of 4 good draws" in text and "not independent models" in text
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert "of 8 bad draws" in rows["accepted"] and rows["accepted"].endswith(": tau was chosen on these")
+    assert "of 4 good draws" in rows["rejected"] and "chosen" not in rows["rejected"]
+    assert "not independent models" in text
     assert [line.split()[1] for line in text.splitlines() if line.startswith("│ m")] == ["m0.pt", "m1.pt", "m2.pt"]
     assert "WARNING: only 1 good model" in text
     assert all(f"WARNING: {warning}" in text for warning in made.warnings())
@@ -110,6 +114,8 @@ def test_good_models_alone(place, tmp_path, capsys):
     made = load_calibration(tmp_path / "c.json")
     assert code == 0 and made.auc is None and made.bad == ()
     assert "WARNING: NO BAD MODELS" in text and "AUC" not in text
+    (rejected,) = (line for line in text.splitlines() if line.startswith("rejected"))
+    assert "of 3 good draws" in rejected and rejected.endswith(": tau was chosen on these")
     assert max(made.good[0].scores) <= made.tau
 
 
@@ -162,10 +168,12 @@ def test_models_of_one_name_are_called_by_their_paths(place, tmp_path):
         (["m0.pt@a.npz", "--risk", "1"], "risk"),
         (["m0.pt@a.npz", "--risk", "much"], "risk must be a number"),
         (["m0.pt@a.npz", "--draws", "0"], "draws"),
+        (["m0.pt@a.npz", "--steps", "1"], "steps must be an integer of at least 2"),
         (["m0.pt@a.npz", "--steps", "30"], "cannot draw"),
         (["m0.pt@a.npz", "--plot", "roc.txt"], "name of a plot"),
         (["m0.pt@a.npz", "-o", "none/c.json"], "existing directory"),
         (["a.npz@a.npz"], "a.npz"),
+        (["m0.pt@small.npz"], "the model takes samples of shape [1, 4, 4], the dataset has [1, 3, 3]"),
         (["m0.pt@a.npz", "--dtype", "float16"], "dtype"),
         (["--bad", "m0.pt@a.npz"], "GOOD"),
     ],
@@ -312,6 +320,23 @@ def test_mia_for_people_warns_of_shared_examples(place, capsys):
     assert all(row[3] == "0.5000" for row in rows)  # the same examples on both sides
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_mia_warns_of_low_precision(place, capsys, dtype):
+    files = [place / "m0.pt", place / "a.npz", place / "c.npz"]
+    options = ["--samples", 4, "--steps", 2, "--dtype", dtype]
+    code, text, err = run(capsys, "mia", *files, *options, "--json")
+    found = json.loads(text)
+    assert (
+        code == 0
+        and found["dtype"] == dtype
+        and found["warnings"]
+        == [f"in {dtype} the directional scores of well-fitted examples are rounding error: use float64"]
+        * (dtype == "float32")
+    )
+    assert ("rounding error" in err) == (dtype == "float32")
+    assert ("WARNING: in float32" in run(capsys, "mia", *files, *options)[1]) == (dtype == "float32")
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -319,7 +344,9 @@ def test_mia_for_people_warns_of_shared_examples(place, capsys):
         (["m0.pt", "a.npz", "c.npz", "--samples", "1"], "at least 2"),
         (["m0.pt", "a.npz", "c.npz", "--samples", "4", "--eps", "0"], "positive eps"),
         (["m0.pt", "a.npz", "none.npz", "--samples", "4"], "none.npz"),
+        (["m0.pt", "a.npz", "small.npz", "--samples", "4"], "the model takes samples of shape [1, 4, 4]"),
         (["m0.pt", "a.npz", "c.npz", "--batch-size", "2"], "--batch-size"),
+        (["m0.pt", "a.npz", "c.npz", "--steps", "1"], "steps must be an integer of at least 2"),
         (["m0.pt", "a.npz", "c.npz", "--samples", "4", "--plot", "x.txt"], "name of a plot"),
     ],
 )

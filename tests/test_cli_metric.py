@@ -274,7 +274,8 @@ def test_nothing_touches_the_global_random_state(run, made):
     ("options", "words"),
     [
         (("--draws", 0), ["number of draws"]),
-        (("--steps", 0), ["steps must be a positive integer"]),
+        (("--steps", 1), ["steps must be an integer of at least 2"]),
+        (("--batch-size", 0), ["batch_size must be an integer of at least 1"]),
         (("--steps", 100), ["cannot draw 400 samples from 60"]),
         (("--variant", "asam"), ["sam, asam-all, asam-samsung"]),
         (("--statistic", "mean"), ["std-log-ratio"]),
@@ -293,6 +294,11 @@ def test_nothing_touches_the_global_random_state(run, made):
 )
 def test_measure_refuses(run, made, options, words):
     refused(run("measure", made.model, made.data, *PROBE, *options), *words)
+
+
+def test_a_plot_that_cannot_be_written_is_refused_before_the_work(run, made, monkeypatch):
+    monkeypatch.setattr(api, "measure", lambda *_, **__: pytest.fail("measured"))
+    refused(run("measure", made.model, made.data, *PROBE, "--plot", "p.txt"), "p.txt")
 
 
 def test_measure_refuses_samples_of_other_shapes_and_classes(run, made, tmp_path_factory):
@@ -392,6 +398,7 @@ def test_audit_takes_tau_and_probe_from_a_calibration(run, made, tmp_path_factor
     [
         ("x", (), ["nor is there a calibration"]),
         ("-1", (), ["tau"]),
+        ("1", ("--steps", 1), ["steps must be an integer of at least 2"]),
         ("1", ("--steps", 100), ["cannot draw"]),
         ("1", ("--device", "tpu"), ["device tpu"]),
         ("1", ("--rho", "0"), ["rho"]),
@@ -460,6 +467,8 @@ def test_training_is_deterministic_under_its_seed_and_options_matter(run, made):
     assert digests[0] == digests[1]
     assert len(set(digests[1:])) == len(options) - 1
     assert run(*command, "--test", made.test).json["weights"] == digests[0]
+    first, other = (run(*command[:-3], N, "--json", "--seed", seed).json["losses"][0] for seed in (0, 1))
+    assert abs(first - other) > 1e-3  # of one mini-batch, before any step: the initialisation differs
 
 
 def test_evaluating_does_not_end_training_mode(run, made, tmp_path_factory):

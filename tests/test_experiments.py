@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
+import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks.experiments import __main__ as command
-from benchmarks.experiments import datasets, measures, report
+from benchmarks.experiments import datasets, failures, measures, report
 from benchmarks.experiments.common import Context, Recipe, load_data, run_grid, train_model
 from benchmarks.experiments.grid import TaskFailed
 from benchmarks.experiments.models import build
@@ -137,10 +140,22 @@ def test_divergence_is_an_infinite_score_and_bad_names_are_refused(tmp_path):
     with torch.no_grad():
         module.get_parameter("fc1.weight").fill_(math.nan)
     train = trained.x, trained.y
-    assert measures.scores(Network.of_module(module), *train, Probe(steps=2, batch_size=2), [0]).tolist() == [math.inf]
+    network, probe = Network.of_module(module), Probe(steps=2, batch_size=2)
+    assert measures.scores(network, *train, probe, [0]).tolist() == [math.inf]
+    assert measures.trajectories(network, *train, probe, range(2)) == [None, None]
     for which, match in ((("nonsense",), "unknown measures nonsense"), (("test_loss",), "needs test samples")):
         with pytest.raises(UnusableInput, match=match):
             measures.measure_all(trained.network(), train, None, Probe(), [0], which=which)
+
+
+def test_failed_draws_are_counted_and_leave_nothing_to_conclude():
+    draws = {"clean": [[0.1, 0.2], [0.3, math.inf]], "noisy": [0.4, math.nan]}
+    assert [failures.failed(scores) for scores in draws.values()] == [1, 1] and failures.failed([]) == 0
+    assert "clean 1 of 4, noisy 1 of 2." in failures.note(draws)
+    for verdict in report.VERDICTS:
+        assert failures.settled(verdict, [1.0, 2.0], np.zeros((2, 2)), 0.5) == verdict
+        assert failures.settled(verdict, [1.0], [2.0, math.inf]) == report.INCONCLUSIVE
+        assert failures.settled(verdict, math.nan) == report.INCONCLUSIVE
 
 
 # ------------------------------------------------------------------------------------------ report
@@ -167,7 +182,7 @@ def dot(result: report.Result, figure: object) -> None:
 
 
 def test_results_survive_their_files(tmp_path):
-    result = example(command="python -m x", machine="m", date="2026-01-01", seconds=61.5)
+    result = example(command="python -m x", machine="m", date="2026-01-01", seconds=61.5, commit="12ab with changes")
     report.save(result, tmp_path, dot, (2, 2))
     loaded = report.load(tmp_path / "table1.json")
     assert repr(loaded.to_dict()) == repr(result.to_dict())
@@ -178,7 +193,7 @@ def test_results_survive_their_files(tmp_path):
     for part in (
         "python -m x",
         "2026-01-01",
-        "1.0 min",
+        "1.0 min, code of commit 12ab with changes.",
         "CIFAR-10 (JPEG copy)",
         "**reproduced**",
         "a\\|b",
@@ -206,6 +221,38 @@ def test_reports_collect_what_is_there_and_refuse_large_figures(tmp_path):
         report.collect(tmp_path / "out", ["table1"], target)
 
 
+def test_reports_say_what_was_fixed_when_and_that_they_do_not_judge(tmp_path):
+    claim = report.Claim("it works", report.NOT_REPRODUCED, "1 of 1", "more than none")
+    report.save(example(claims=[claim]), tmp_path, dot, (2, 2))
+    report.collect(tmp_path, ["table1"], tmp_path / "RESULTS.md")
+    text = " ".join((tmp_path / "RESULTS.md").read_text().split())
+    assert "fixed before the runs reported here" in text and "rules were revised once, after a review" in text
+    assert "judges nothing anew" in text and "fixed beforehand" not in text
+    assert "it works | **not reproduced**" in text and "of commit" not in text.partition("## ")[2]
+
+
+def test_the_commit_of_the_code_is_found_or_left_out(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert report.commit(tmp_path) == ""
+    git("init", "-q")
+    (tmp_path / "file").write_text("a")
+    git("add", "file")
+    git("commit", "-qm", "first")
+    (tmp_path / "results").write_text("not of the code")
+    assert report.commit(tmp_path) == git("rev-parse", "HEAD")[:12]
+    (tmp_path / "file").write_text("b")
+    assert report.commit(tmp_path) == git("rev-parse", "HEAD")[:12] + " with changes"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert report.commit(tmp_path) == ""
+
+
 def test_verdicts_are_three():
     with pytest.raises(ValueError, match="one of reproduced, not reproduced, inconclusive"):
         report.Claim("a", "promising", "", "")
@@ -228,7 +275,7 @@ def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     assert result.profile == "tiny" and result.seeds == 2 and "Fashion-MNIST" in result.data
     assert result.command == f"python -m benchmarks.experiments {name} --profile tiny --seeds 2"
     assert result.claims and all(claim.rule and claim.numbers for claim in result.claims)
-    assert result.date and result.machine and result.seconds > 0
+    assert result.date and result.machine and result.seconds > 0 and result.commit == report.commit()
     assert 1000 < (tmp_path / f"{name}.png").stat().st_size < report.MAX_FIGURE_BYTES
     assert result.title in (tmp_path / "RESULTS.md").read_text()
     assert result.title in capsys.readouterr().out
@@ -254,6 +301,16 @@ def test_commands_in_reports_hide_the_paths_of_the_machine():
     args = command.parser().parse_args([*arguments, "--parts", "gpt,noise"])
     expected = "table7 --profile small --cluster ... --cifar ... --device cuda --parts gpt,noise"
     assert command.command_of("table7", args) == f"python -m benchmarks.experiments {expected}"
+
+
+def test_a_gpu_is_used_by_one_process_unless_more_are_asked_for():
+    for arguments, jobs in (
+        ([], os.cpu_count()),
+        (["--device", "cuda"], 1),
+        (["--device", "cuda", "--jobs", "3"], 3),
+        (["--jobs", "5"], 5),
+    ):
+        assert command.jobs_of(command.parser().parse_args(["table1", *arguments])) == jobs
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.experiments import corruptions, datasets, jpeg
-from benchmarks.experiments.common import Context, Recipe, load_data, train_model, training_set
+from benchmarks.experiments.common import Context, Recipe, entry_of, load_data, train_model, training_set
 from benchmarks.experiments.models import CHANNELS, MODELS, build
 from zkcert.errors import UnusableInput
 from zkcert.model import input_values
@@ -215,22 +215,45 @@ def test_models_take_the_options_they_name_and_refuse_others():
             build(**{"channels": 1, "classes": 10, **options})
 
 
-def test_digest_depends_on_every_field_and_on_nothing_else():
+def test_entries_of_the_cache_depend_on_every_field_the_device_and_the_samples(tmp_path):
     other = {str: "adam", int: 7, float: 0.123, bool: True, type(None): 0.5}
     values = {"dataset": "fashion", "model": "cnn", "corruption": "badnets"}
-    digests = {TINY.digest}
+    context, samples = Context(tmp_path), (np.zeros((2, 1, 2, 2), np.uint8), np.zeros(2, np.int64))
+    entries = {entry_of(TINY, context, *samples)}
     for field in fields(Recipe):
-        digests.add(TINY.but(**{field.name: values.get(field.name, other[type(getattr(TINY, field.name))])}).digest)
-    assert len(digests) == len(fields(Recipe)) + 1
-    assert Recipe(**TINY.to_dict()).digest == TINY.digest
+        changed = TINY.but(**{field.name: values.get(field.name, other[type(getattr(TINY, field.name))])})
+        entries.add(entry_of(changed, context, *samples))
+    entries.add(entry_of(TINY, replace(context, device="cuda"), *samples))
+    entries.add(entry_of(TINY, context, samples[0], samples[1] + 1))
+    entries.add(entry_of(TINY, context, samples[0].reshape(2, 1, 4, 1), samples[1]))
+    assert len(entries) == len(fields(Recipe)) + 4
+    again = tuple(a.copy() for a in samples)
+    assert entry_of(Recipe(**TINY.to_dict()), replace(context, jobs=2, again=True), *again) in entries
     with pytest.raises(UnusableInput, match="optimizer"):
         TINY.but(optimizer="lbfgs")
+
+
+def test_other_data_at_the_same_place_are_not_served_from_the_cache(tmp_path):
+    rng, recipe = np.random.default_rng(0), TINY.but(dataset="cifar", samples=20, test_samples=0, epochs=1)
+    found = []
+    for name in ("a", "b", "a"):
+        for part in ("train", "test"):
+            path = tmp_path / f"{name}-{part}.npz"
+            if not path.exists():
+                x, y = rng.integers(0, 256, (20, 3, 32, 32), dtype=np.uint8), np.arange(20) % 10
+                np.savez(path, x=x, y=y)
+        sources = datasets.Sources(cifar=str(tmp_path / f"{name}-train.npz"), cifar_test=str(tmp_path / "a-test.npz"))
+        found.append(train_model(recipe, Context(tmp_path / "out", sources=sources)))
+    assert found[0].train_loss == found[2].train_loss != found[1].train_loss
+    assert len(list((tmp_path / "out" / "cache").glob("*.pt"))) == 2
+    sources = datasets.Sources(cifar=str(tmp_path / "a-train.npz"), cifar_test=str(tmp_path / "b-test.npz"))
+    assert train_model(recipe, Context(tmp_path / "out", sources=sources)).test_loss != found[0].test_loss
 
 
 def test_training_is_cached_and_the_cache_gives_the_same_model(tmp_path):
     context = Context(tmp_path)
     first = train_model(TINY, context)
-    entry = tmp_path / "cache" / f"{TINY.digest}.pt"
+    (entry,) = (tmp_path / "cache").iterdir()
     written = entry.stat().st_mtime_ns
     second = train_model(TINY, context)
     assert entry.stat().st_mtime_ns == written

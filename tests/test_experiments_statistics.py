@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -11,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.experiments import figure1, statistics, table1
+from benchmarks.experiments.common import Context
+from benchmarks.experiments.measures import trajectories
+from benchmarks.experiments.report import INCONCLUSIVE, save
 
 # -------------------------------------------------------------------------------------- statistics
 
@@ -63,75 +69,123 @@ def test_coefficients_agree_with_the_formulas_as_printed(measure, target, kept):
         assert math.isnan(found)
     else:
         assert found == pytest.approx(plain_psi(models, ["a", "b"]))
-    # twice every model is the same population: only pairs of different models count
-    assert statistics.concordance(m, g, whole, np.full(len(index), 2.0)) == pytest.approx(
-        statistics.concordance(m, g, whole)
-    )
 
 
-def test_weights_count_models_as_often_as_they_say():
-    rng = np.random.default_rng(0)
-    m, g, w = rng.normal(size=6), rng.normal(size=6), np.array([2.0, 0, 1, 3, 1, 0])
-    pairs = [(i, j) for i, j in itertools.combinations(range(6), 2)]
-    signs = [np.sign(m[i] - m[j]) * np.sign(g[i] - g[j]) for i, j in pairs]
-    weights = [w[i] * w[j] for i, j in pairs]
-    expected = np.average(signs, weights=weights)
-    assert statistics.concordance(m, g, statistics.all_pairs(6), w) == pytest.approx(expected)
-
-
-def test_spearman_agrees_with_scipy_and_takes_counts():
+def test_spearman_agrees_with_scipy():
     from scipy.stats import spearmanr
 
     rng = np.random.default_rng(1)
     m, g = rng.integers(0, 6, 30).astype(float), rng.normal(size=30)
     assert statistics.spearman(m, g) == pytest.approx(spearmanr(m, g).statistic)
-    w = rng.integers(0, 3, 30)
-    expected = spearmanr(np.repeat(m, w), np.repeat(g, w)).statistic
-    assert statistics.spearman(m, g, w.astype(float)) == pytest.approx(expected)
     assert math.isnan(statistics.spearman(np.ones(5), np.arange(5.0)))
-
-
-def test_bootstrap_intervals_cover_the_mean_of_a_sample():
-    values = np.random.default_rng(2).normal(3, 1, 400)
-    samples = statistics.bootstrap(lambda w: float(np.average(values, weights=w)), 400, draws=500)
-    low, high = statistics.interval(samples)
-    error = values.std() / 20
-    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
-    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
-    assert np.array_equal(samples, statistics.bootstrap(lambda w: float(np.average(values, weights=w)), 400, draws=500))
-    assert statistics.interval(np.array([math.nan, 1.0, 1.0])) == (1.0, 1.0)
-    assert all(map(math.isnan, statistics.interval(np.array([math.nan]))))
 
 
 def test_students_interval_of_an_example_from_the_tables():
     """Mean 2, deviation 1, n = 3: 2 -+ 4.3027 / sqrt(3)."""
     assert statistics.paired_interval([1, 2, 3]) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
     assert statistics.paired_interval([1]) == (-math.inf, math.inf)
+    assert all(map(math.isnan, statistics.paired_interval([1, math.nan, 2])))
+    assert all(map(math.isnan, statistics.paired_interval([1, math.inf])))
+    found = statistics.over_seeds([1, 2, 3])
+    assert found["seeds"] == [1, 2, 3] and found["mean"] == 2
+    assert (found["low"], found["high"]) == statistics.paired_interval([1, 2, 3])
 
 
 # ------------------------------------------------------------------------- verdicts of the two here
 
 
-def coefficients(psi: tuple[float, float, float], leads: list[tuple[float, float]]) -> dict:
-    return {
-        "directional": {"kendall": [0.3, 0.1, 0.5], "psi": list(psi)},
-        **{rival: {"lead": list(lead)} for rival, lead in zip(table1.RIVALS, leads, strict=True)},
-    }
+def grid_models(seeds: int = 3) -> list[dict]:
+    """Models of a grid of all axes but two, eight of each seed, with numbers at random."""
+    rng, models = np.random.default_rng(3), []
+    constant = {"weight_decay": 0, "batch_size": 0, "dropout": 0}
+    for seed, a, b, c in itertools.product(range(seeds), ("sgd", "adam"), range(2), range(2)):
+        place = {"optimizer": a, "lr": b, "width": c, **constant, "seed": seed}
+        numbers = {name: float(rng.normal()) for name in (*table1.RIVALS, "train_loss", "gap", "error")}
+        draws = rng.normal(size=4).tolist()
+        models.append({"place": place, **numbers, "draws": draws, "directional": float(np.mean(draws))})
+    return models
+
+
+def test_coefficients_of_table_1_are_taken_within_seeds_and_draw_by_draw():
+    models, axes = grid_models(), ["optimizer", "lr", "width"]
+    found = table1.correlations(models, "error")
+    groups = [[m for m in models if m["place"]["seed"] == seed] for seed in range(3)]
+
+    def psi(group: list[dict], value: Callable[[dict], float], axes: list[str] = axes) -> float:
+        return plain_psi([(m["place"], value(m), m["error"]) for m in group], axes)
+
+    for name in ("directional", "worst_case", "train_loss"):
+        entry = found[name]
+        assert entry["psi"]["seeds"] == pytest.approx([psi(group, itemgetter(name)) for group in groups])
+        taus = [plain_tau([(m[name], m["error"]) for m in group]) for group in groups]
+        assert entry["kendall"]["seeds"] == pytest.approx(taus) and entry["kendall"]["mean"] == pytest.approx(
+            np.mean(taus)
+        )
+        assert entry["axes"]["lr"] == pytest.approx(np.mean([psi(g, itemgetter(name), ["lr"]) for g in groups]))
+        assert math.isnan(entry["axes"]["dropout"])
+        assert (entry["psi"]["low"], entry["psi"]["high"]) == statistics.paired_interval(entry["psi"]["seeds"])
+    single = [np.mean([psi(g, lambda m, i=i: m["draws"][i]) for i in range(4)]) for g in groups]
+    assert found["single"]["psi"]["seeds"] == pytest.approx(single)
+    assert found["single"]["psi"]["seeds"] != pytest.approx(found["directional"]["psi"]["seeds"])
+    for own in table1.OWN:
+        lead = np.subtract(found[own]["psi"]["seeds"], found["static_sam_ascent"]["psi"]["seeds"])
+        assert found["static_sam_ascent"]["lead"][own]["seeds"] == pytest.approx(lead)
+    assert found["directional"]["greatest"] == max(m["directional"] for m in models)
+    models[5]["draws"][2] = models[5]["directional"] = math.inf
+    found = table1.correlations(models, "error")
+    assert found["directional"]["greatest"] == found["single"]["greatest"] == math.inf
+    assert found["worst_case"]["greatest"] < math.inf
+
+
+Three = tuple[float, float, float]
+
+
+def coefficients(psi: Three, leads: list[tuple[float, float]], greatest: float = 1.0, ascent: float = 0.0) -> dict:
+    """Of one target; psi: mean, low, high; leads over SAM, ASAM and worst-case sharpness in their first readings."""
+
+    def value(mean: float, low: float, high: float) -> dict:
+        return {"seeds": [mean, mean], "mean": mean, "low": low, "high": high}
+
+    own = {"kendall": value(0.3, 0.1, 0.5), "psi": value(*psi), "greatest": greatest}
+    found = {"directional": own, "single": own}
+    for names, (low, high) in zip(table1.READINGS.values(), leads, strict=True):
+        for name, mean in zip(names, (0.1, ascent), strict=False):
+            good = name == names[0]
+            lead = value(0.0, low, high) if good else value(-0.2, -0.3, -0.1)
+            found[name] = {"psi": value(mean, 0, 0), "lead": dict.fromkeys(table1.OWN, lead), "greatest": 1.0}
+    return found
+
+
+AHEAD = [(0.1, 0.2)] * 3
 
 
 @pytest.mark.parametrize(
-    ("psi", "leads", "count", "verdicts"),
+    ("given", "fewest", "verdicts"),
     [
-        ((0.3, 0.1, 0.5), [(0.1, 0.2)] * 3, 60, ("reproduced", "reproduced")),
-        ((0.0, -0.1, 0.09), [(0.1, 0.2), (0.1, 0.2), (-0.3, -0.1)], 60, ("not reproduced", "not reproduced")),
-        ((0.1, -0.1, 0.3), [(0.1, 0.2), (0.1, 0.2), (-0.3, 0.1)], 60, ("inconclusive", "inconclusive")),
-        ((0.3, 0.1, 0.5), [(0.1, 0.2)] * 3, 9, ("inconclusive", "inconclusive")),
-        ((math.nan,) * 3, [(math.nan, math.nan)] * 3, 60, ("inconclusive", "inconclusive")),
+        ({"psi": (0.3, 0.1, 0.5), "leads": AHEAD}, 10, ("reproduced", "reproduced")),
+        ({"psi": (0.3, 0.1, 0.5), "leads": AHEAD}, 9, ("inconclusive", "inconclusive")),
+        ({"psi": (0.3, -0.1, 0.7), "leads": [*AHEAD[:2], (-0.3, 0.1)]}, 16, ("inconclusive", "inconclusive")),
+        ({"psi": (0.0, -0.1, 0.09), "leads": [*AHEAD[:2], (-0.3, -0.1)]}, 16, ("not reproduced", "not reproduced")),
+        # clearly positive, and clearly negligible
+        ({"psi": (0.05, 0.01, 0.09), "leads": [(0, 0)] * 3}, 16, ("not reproduced", "inconclusive")),
+        ({"psi": (0.09, 0.01, 0.17), "leads": AHEAD}, 16, ("inconclusive", "reproduced")),
+        # the other reading of SAM and ASAM sharpness is the better one, and leads
+        ({"psi": (0.3, 0.1, 0.5), "leads": AHEAD, "ascent": 0.2}, 16, ("reproduced", "not reproduced")),
+        # a draw failed
+        ({"psi": (0.3, 0.1, 0.5), "leads": AHEAD, "greatest": math.inf}, 16, ("inconclusive", "inconclusive")),
+        ({"psi": (math.nan,) * 3, "leads": [(math.nan, math.nan)] * 3}, 16, ("inconclusive", "inconclusive")),
+        ({"psi": (0.3, -math.inf, math.inf), "leads": AHEAD}, 16, ("inconclusive", "reproduced")),
     ],
 )
-def test_verdicts_of_table_1_follow_their_rules(psi, leads, count, verdicts):
-    found = table1.claims(coefficients(psi, leads), count)
-    assert [claim.verdict.partition(" at")[0] for claim in found[1:]] == list(verdicts)
+def test_verdicts_of_table_1_follow_their_rules(given, fewest, verdicts):
+    opposite = coefficients((0.0, -0.2, 0.05), [(-0.3, -0.1)] * 3)
+    found = table1.claims({"gap": coefficients(**given), "error": opposite}, fewest, draws=7)
+    said = [claim.verdict.partition(" at")[0] for claim in found]
+    assert said[1:3] == said[4:6] == list(verdicts)  # each target: tau, Psi and the lead, of the mean and of one draw
+    assert said[7:9] == said[10:12] == (["not reproduced"] * 2 if fewest >= 10 else ["inconclusive"] * 2)
+    assert all("mean over 7 draws" in c.claim for c in (*found[:3], *found[6:9]))
+    assert all("a single draw" in c.claim for c in (*found[3:6], *found[9:]))
+    assert all("generalisation gap" in c.claim for c in found[:6]) and all("test error" in c.claim for c in found[6:])
 
 
 @pytest.mark.parametrize(
@@ -139,20 +193,69 @@ def test_verdicts_of_table_1_follow_their_rules(psi, leads, count, verdicts):
     [([0.1, 0.2, 0.1], "reproduced"), ([2.1, 2.0, 2.2], "not reproduced"), ([0, 5, 1], "inconclusive")],
 )
 def test_verdicts_of_figure_1_follow_their_rule(sam, verdict):
-    def models(values: list[float]) -> list[dict[str, float]]:
-        return [{"score": v, "sharpness": v} for v in values]
-
-    found = figure1.claims("lenet5", {"sgd": models([1.0, 1.1, 1.0]), "sam": models(sam)})
+    found = figure1.claims("lenet5", {"sgd": scored([1.0, 1.1, 1.0]), "sam": scored(sam)})
     assert [claim.verdict.partition(" at")[0] for claim in found] == [verdict] * 2
     assert "lenet5" in found[0].claim
+    found = figure1.claims("lenet5", {"sgd": scored([]), "sam": scored([])})
+    assert [claim.verdict.partition(" at")[0] for claim in found] == ["inconclusive"] * 2
 
 
-def test_the_grid_of_table_1_is_full_and_pairs_levels_across_optimisers():
-    grid = table1.PROFILES["small"]
+def scored(values: list[float], accuracies: list[float] | None = None) -> list[dict[str, float]]:
+    """Models for figure 1."""
+    accuracies = [0.5] * len(values) if accuracies is None else accuracies
+    return [
+        {"score": v, "sharpness": v, "test_accuracy": a, "train_loss": 0.25}
+        for v, a in zip(values, accuracies, strict=True)
+    ]
+
+
+def test_figure_1_says_which_twin_is_the_better_model():
+    group = {"sgd": scored([1.0, 1.0, 1.0, 1.0], [0.9, 0.9, 0.7, 0.8]), "sam": scored([0.5, 0.6, 1.5, 0.5], [0.8] * 4)}
+    said = figure1.quality("lenet5", group, seeds=5)
+    # lower score: SAM, SAM, SGD, SAM; its accuracy: lower, lower, lower, equal; SAM's accuracy is lower in two
+    assert "4 of 5 pairs" in said and "lower test accuracy in 3 of them and the higher in 0" in said
+    assert "SAM's has the lower test accuracy in 2." in said and "SGD 0.825, SAM 0.800" in said
+    assert "none reached" in figure1.quality("lenet5", {"sgd": [], "sam": []}, seeds=2)
+
+
+def test_pairs_of_figure_1_count_if_both_models_reached_the_loss(tmp_path):
+    profile, context = figure1.PROFILES["tiny"], Context(tmp_path)
+    [base, matched] = profile.bases.values()
+    assert base.until_loss is None and matched.until_loss
+    hard = replace(profile, bases={"easy": matched, "hard": matched.but(until_loss=1e-9, epochs=1)})
+    result = figure1.run(hard, context)
+    assert len(result.tables) == 1 and [len(group["sgd"]) for group in result.values["groups"].values()] == [2, 0]
+    assert all(v["train_loss"] <= matched.until_loss for v in result.values["groups"]["easy"]["sam"])
+    assert [c.verdict for c in result.claims[2:]] == [INCONCLUSIVE] * 2
+    assert any("hard: of 2 pairs none" in said for said in result.notes)
+
+
+def test_failed_draws_leave_figure_1_inconclusive_and_are_counted(tmp_path, monkeypatch):
+    def sometimes(*args: object) -> list:
+        found = trajectories(*args)
+        return [None, *found[1:]]
+
+    monkeypatch.setattr(figure1, "trajectories", sometimes)
+    result = figure1.run(figure1.PROFILES["tiny"], Context(tmp_path))
+    assert {claim.verdict for claim in result.claims} == {INCONCLUSIVE}
+    model = result.values["groups"]["mlp, 2 epochs"]["sam"][0]
+    assert model["score"] == model["sharpness"] == math.inf and np.isfinite(model["sharpness_curve"]).all()
+    assert "mlp, 2 epochs, SGD 2 of 4" in result.notes[-1]
+    monkeypatch.setattr(figure1, "trajectories", lambda *args: [None, None])
+    result = figure1.run(figure1.PROFILES["tiny"], Context(tmp_path))
+    assert "SGD 4 of 4" in result.notes[-1]
+    save(result, tmp_path, figure1.draw, figure1.FIGURE_SIZE)
+
+
+@pytest.mark.parametrize("profile", ["small", "paper"])
+def test_the_grids_of_table_1_vary_every_axis_at_every_one_of_several_seeds(profile):
+    grid = table1.PROFILES[profile]
     runs = grid.runs()
-    assert len({recipe.digest for _, recipe in runs}) == len(runs) == 64 * grid.seeds
+    assert grid.seeds >= 4 and len({recipe for _, recipe in runs}) == len(runs)
     places = [place for place, _ in runs]
+    for seed in range(grid.seeds):
+        assert sum(place["seed"] == seed for place in places) == len(runs) / grid.seeds >= table1.FEWEST
     for axis in table1.AXES:
         pairs = statistics.axis_pairs(places, axis)
-        assert len(pairs.a) == len(runs) / 2  # two levels everywhere
+        assert len(pairs.a) >= len(runs) / 4
         assert all(places[a]["seed"] == places[b]["seed"] for a, b in zip(pairs.a, pairs.b, strict=True))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "numba", "llvmlite"}
+HEAVY = {"torch", "numba", "llvmlite", "scipy", "sklearn", "matplotlib", "joblib", "ray"}
 LIGHT = {"numpy", "blake3", "Crypto"}
 INTERFACE = ("zkcert.api.", "zkcert.cli.", "zkcert.__main__", "zkcert.__init__")
 """What users touch stands above prover and verifier; the rest of zkcert lies below the circuits."""
@@ -135,13 +135,19 @@ def test_zkcert_verify_runs_in_a_base_install(tiny):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["prove", "measure"])
+@pytest.mark.parametrize("command", ["prove", "measure", "audit", "train"])
 def test_base_install_says_which_package_is_missing(tiny, tmp_path, command):
-    arguments = [command, tiny.model, tiny.data, "--steps", 2, "--batch-size", 2]
-    if command == "prove":
-        arguments += ["--tau", 1, "--beacon", "00", "-o", tmp_path / "proof.bin"]
-    done = run_without(HEAVY, "zkcert.cli", *arguments)
+    more = {
+        "prove": ["--tau", 1, "--beacon", "00", "-o", tmp_path / "proof.bin"],
+        "measure": ["--plot", tmp_path / "plot.png", "--baselines"],
+        "audit": ["--tau", 1],
+        "train": ["-o", tmp_path / "model.pt"],
+    }
+    probe = [tiny.model, tiny.data, "--steps", 2, "--batch-size", 2]
+    arguments = ["mlp", tiny.dataset] if command == "train" else probe
+    done = run_without(HEAVY, "zkcert.cli", command, *arguments, *more[command])
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "pip install -e '.[prove]'" in done.stderr.splitlines()[-1]
+    extra = "metric" if command == "measure" else "prove"
+    assert f"pip install -e '.[{extra}]'" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())

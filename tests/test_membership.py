@@ -120,6 +120,20 @@ def test_sequences_are_examples_with_a_mean_loss():
     assert found.loss == pytest.approx(wanted)
 
 
+def test_well_fitted_examples_need_float64():
+    """Why float32 is warned of: an example of loss 1e-5, whose scores but one agree in both precisions."""
+    module = torch.nn.Linear(2, 2, bias=False).double()
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[5.7, 0.3], [-5.7, 0.4]], dtype=torch.float64))
+    x, y, probe = torch.tensor([[1.01, 0.2]], dtype=torch.float64), torch.tensor([0]), Probe(batch_size=1)
+    exact = example_scores(Network.of_module(module), x, y, probe)
+    rounded = example_scores(Network.of_module(module.float()), x.float(), y, probe)
+    assert 1e-6 < exact.loss[0] < 1e-4
+    assert rounded.loss == pytest.approx(exact.loss, rel=0.02)
+    assert rounded.static == pytest.approx(exact.static, rel=0.02)
+    assert rounded.directional != pytest.approx(exact.directional, rel=0.5)
+
+
 def test_other_statistics():
     network, (x, y) = networks()["perceptron"], examples(3)
     for statistic in ("std-sharpness", "cv-sharpness"):

@@ -254,9 +254,24 @@ def test_epsilon_of_every_step_function_equals_an_independent_implementation(var
 def test_unknown_step_function_and_bad_probes_are_refused():
     with pytest.raises(UnusableInput, match="per-step function"):
         scales("asam", ["w"], [torch.ones(1)])
-    for bad in ({"steps": 0}, {"rho": 0}, {"variant": "x"}, {"statistic": "x"}, {"batch_norm": "x"}, {"eta": "-1"}):
+    for bad in (
+        {"batch_size": 0},
+        {"rho": 0},
+        {"variant": "x"},
+        {"statistic": "x"},
+        {"batch_norm": "x"},
+        {"eta": "-1"},
+    ):
         with pytest.raises(UnusableInput):
             Probe(**bad)
+
+
+@pytest.mark.parametrize("steps", [1, 0, -3, True, 2.0, "2"])
+def test_a_probe_of_one_step_which_any_model_would_pass_is_refused(steps):
+    for make in (lambda: Probe(steps=steps), lambda: Probe.from_dict({**Probe().to_dict(), "steps": steps})):
+        with pytest.raises(UnusableInput, match="steps must be an integer of at least 2"):
+            make()
+    assert Probe(steps=2).steps == 2
 
 
 def test_probe_round_trips_and_knows_what_can_be_proved():

@@ -105,6 +105,7 @@ def test_a_failing_probe_is_an_error_that_names_the_model():
         ({"draws": 0}, "draws"),
         ({"draws": True}, "draws"),
         ({"seed": "a\nb"}, "printable"),
+        ({"probe": Probe(steps=1 << 17, batch_size=1)}, "steps must be"),
         ({"good": [candidate(0, "n" * 300)]}, "at most 200"),
         ({"good": []}, "at least one good"),
         ({"bad": [candidate(0)]}, "occurs twice"),
@@ -137,7 +138,7 @@ def test_assessment_by_hand():
         models("g", (0.1, 0.2), (0.3, 0.6)),
         models("b", (0.5, 0.7), (0.9, 1.1)),
         PROBE,
-        risk=Fraction(1, 4),
+        risk=Fraction(2, 5),
         seed="",
         data=[SAMPLES.source],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,8 @@ def train(
     until_loss    stop after the first epoch whose mean loss is at most this.
     device        where to train; the module stays there. Default: where it is.
 
-    Order, augmentation and dropout follow from `seed`. `progress(epoch, loss)` is called after every epoch. The loss
+    Order, augmentation and dropout follow from `seed`; on a CUDA device kernels may still round differently from run
+    to run. `progress(epoch, loss)` is called after every epoch. The loss
     of an epoch is the mean over its mini-batches as they are met, before each step. Raises UnusableInput for options
     that do not go together.
     """
@@ -231,6 +233,12 @@ def train(
         rise = max(1.0, warmup * count)
         return min((step + 1) / rise, 0.5 * (1 + math.cos(math.pi * max(0.0, step - rise) / max(1.0, count - rise))))
 
+    def backward(images: Tensor, labels: Tensor) -> float:
+        stepper.zero_grad()
+        loss = F.cross_entropy(module(images).flatten(0, -2), labels)
+        loss.backward()
+        return float(loss.detach())
+
     schedule = torch.optim.lr_scheduler.LambdaLR(stepper, rate)
     history: list[float] = []
     module.train()
@@ -241,14 +249,7 @@ def train(
             for index in torch.randperm(len(x), generator=draw).split(batch_size):
                 images = (_augmented(x[index], draw) if augment else x[index]).to(place)
                 labels = y[index].to(place).flatten()
-
-                def backward(images: Tensor = images, labels: Tensor = labels) -> Tensor:
-                    stepper.zero_grad()
-                    loss = F.cross_entropy(module(images).flatten(0, -2), labels)
-                    loss.backward()
-                    return loss.detach()
-
-                total += float(stepper.step(backward)) * len(index)
+                total += stepper.step(partial(backward, images, labels)) * len(index)
                 schedule.step()
             history.append(total / len(x))
             if progress is not None:

@@ -7,7 +7,8 @@ datasets     Fashion-MNIST, CIFAR-10, a slice that ships with the package; jpeg:
 models       the networks a recipe can name
 corruptions  defects: noisy labels, spurious features, backdoors, 4-bit weights
 measures     every measure of a model, by name
-statistics   correlations, the granulated Psi, bootstrap intervals
+failures     what becomes of draws of the probe that fail, the same in all experiments
+statistics   correlations, the granulated Psi, Student's interval
 separation   AUC, effect size and tests between kinds of models
 defects      what Table 2 trains and measures; timing: what Table 3 times
 grid         parallel maps, with joblib or on Ray

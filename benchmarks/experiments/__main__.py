@@ -1,6 +1,6 @@
 """`python -m benchmarks.experiments NAME... --profile small|paper`, and `... report --write docs/RESULTS.md`.
 
-The report writes and draws the saved results anew.
+The report writes and draws the saved results anew; their verdicts stay those of the runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import ModuleType
 
 from benchmarks.experiments.common import PROFILES, Context, Profile
 from benchmarks.experiments.datasets import FASHION_MNIST, Sources
-from benchmarks.experiments.report import Result, collect, load, machine, markdown, save
+from benchmarks.experiments.report import Result, collect, commit, load, machine, markdown, save
 from zkcert.errors import UnusableInput
 
 EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure1", "table7")
@@ -32,11 +32,11 @@ def experiment(name: str) -> ModuleType:
 
 def perform(name: str, profile: Profile, context: Context, command: str) -> Result:
     """Run an experiment and save what it found."""
-    module = experiment(name)
+    module, code = experiment(name), commit()
     start = time.perf_counter()
     found: Result = module.run(profile, context)
-    seconds = time.perf_counter() - start
-    result = replace(found, command=command, machine=machine(), date=date.today().isoformat(), seconds=seconds)
+    seconds, today = time.perf_counter() - start, date.today().isoformat()
+    result = replace(found, command=command, machine=machine(), date=today, seconds=seconds, commit=code)
     save(result, context.out, module.draw, module.FIGURE_SIZE)
     return result
 
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("names", nargs="+", metavar="NAME", choices=names, help=", ".join(names))
     options.add_argument("--profile", choices=PROFILES, default="small", help="[default: small]")
     options.add_argument("--seeds", type=int, metavar="K", help="instead of the profile's number")
-    options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes [default: one per core]")
+    options.add_argument("--jobs", type=int, metavar="N", help="processes [default: one per core; with cuda 1]")
     options.add_argument("--cluster", metavar="ADDRESS", help='run on Ray: "ray://HOST:10001", or "local"')
     options.add_argument("--data", metavar="PATH", default=str(FASHION_MNIST), help="[default: %(default)s]")
     options.add_argument("--test", metavar="PATH", help="its test set [default: beside it]")
@@ -84,13 +84,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def jobs_of(args: argparse.Namespace) -> int:
+    """How many processes: a GPU is not shared by several unless that is asked for."""
+    if args.jobs is not None:
+        return args.jobs
+    return 1 if args.device == "cuda" else os.cpu_count() or 1
+
+
 def _run(args: argparse.Namespace) -> int:
-    if args.jobs < 1 or (args.seeds is not None and args.seeds < 1):
+    if jobs_of(args) < 1 or (args.seeds is not None and args.seeds < 1):
         raise UnusableInput("--jobs and --seeds must be positive")
     names = EXPERIMENTS if "all" in args.names else [name for name in args.names if name != "report"]
     sources = Sources(args.data, args.test, args.cifar, args.cifar_test)
     parts = tuple(args.parts.split(",")) if args.parts else None
-    context = Context(args.out, args.device, args.jobs, args.cluster, sources, args.again, parts)
+    context = Context(args.out, args.device, jobs_of(args), args.cluster, sources, args.again, parts)
     for name in names:
         profile = experiment(name).PROFILES[args.profile]
         if args.seeds is not None:

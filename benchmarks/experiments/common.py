@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -92,12 +90,6 @@ class Recipe:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UnusableInput(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-
-    @cached_property
-    def digest(self) -> str:
-        """Names the model's entry in the cache: 16 hexadecimal digits over all fields."""
-        text = json.dumps({"version": _CACHE_VERSION, **asdict(self)}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def but(self, **changes: Any) -> Recipe:
         """The recipe with some fields changed."""
@@ -226,12 +218,19 @@ def build_module(recipe: Recipe, data: Data) -> nn.Module:
     return build(recipe.model, data.train_x.shape[1], data.classes, **options)
 
 
+def entry_of(recipe: Recipe, context: Context, *samples: np.ndarray) -> Path:
+    """The model's place in the cache: it belongs to the recipe, the device, and the samples of training and test."""
+    facts = {"version": _CACHE_VERSION, "device": context.device, **recipe.to_dict()}
+    return context.cache / f"{cache.key(facts, *samples)}.pt"
+
+
 def train_model(recipe: Recipe, context: Context) -> Trained:
     """The recipe's model, from the cache if it is there. Raises UnusableInput."""
     data = load_data(recipe.dataset, context)
     raw_x, y, clean_y = training_set(recipe, data)
     module = build_module(recipe, data).to(context.device)
-    path = context.cache / f"{recipe.digest}.pt"
+    tested = small(data.test_x, data.test_y, recipe.test_samples, 0)
+    path = entry_of(recipe, context, raw_x, y, *tested)
     entry = None if context.again else cache.read(path)
     if entry is None:
         entry = _train(module, recipe, data, raw_x, y, context.device)

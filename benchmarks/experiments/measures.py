@@ -15,7 +15,7 @@ from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.metric import Network, Probe, Trajectory, trajectory
 from zkcert.metric.evaluate import accuracy, mean_loss
-from zkcert.metric.static import sharpness
+from zkcert.metric.static import StaticSharpness, sharpness
 from zkcert.metric.worst_case import worst_case_sharpness
 
 MEASURES: dict[str, str] = {
@@ -44,21 +44,24 @@ def draw(x: Tensor, y: Tensor, probe: Probe, seed: str) -> tuple[Tensor, Tensor]
     return x[index], y[index]
 
 
-def trajectories(network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]) -> list[Trajectory]:
-    """The probe on one draw per seed."""
-    return [trajectory(network, *draw(x, y, probe, str(seed)), probe) for seed in seeds]
+def trajectories(
+    network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]
+) -> list[Trajectory | None]:
+    """The probe on one draw per seed; None where the draw fails, see `failures`."""
+    found: list[Trajectory | None] = []
+    for seed in seeds:
+        batches = draw(x, y, probe, str(seed))
+        try:
+            found.append(trajectory(network, *batches, probe))
+        except UnusableInput:
+            found.append(None)
+    return found
 
 
 def scores(network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]) -> np.ndarray:
-    """The score of each draw; infinite where the probe diverges, or the loss or the gradient vanishes."""
-    found = np.empty(len(seeds))
-    for i, seed in enumerate(seeds):
-        batches = draw(x, y, probe, str(seed))
-        try:
-            found[i] = trajectory(network, *batches, probe).score
-        except UnusableInput:
-            found[i] = math.inf
-    return found
+    """The score of each draw; infinite where it fails, see `failures`."""
+    found = trajectories(network, x, y, probe, seeds)
+    return np.array([math.inf if t is None else t.score for t in found], float)
 
 
 def measure_all(
@@ -84,6 +87,7 @@ def measure_all(
     if unknown := set(which) - set(MEASURES):
         raise UnusableInput(f"unknown measures {', '.join(sorted(unknown))}")
     found: dict[str, float] = {}
+    statics: dict[str, StaticSharpness] = {}
     for name in which:
         match name.split("_"):
             case ["directional"]:
@@ -92,8 +96,9 @@ def measure_all(
                 found |= {f"{name}/{i}": float(score) for i, score in enumerate(draws)}
             case ["static", kind, *rest]:
                 variant = {"sam": "sam", "asam": "asam-all"}[kind]
-                static = sharpness(network, *train, variant=variant, rho=rho)
-                found[name] = static.ascent if rest else static.first_order
+                if variant not in statics:
+                    statics[variant] = sharpness(network, *train, variant=variant, rho=rho)
+                found[name] = statics[variant].ascent if rest else statics[variant].first_order
             case ["worst", "case"]:
                 options = {"subset": min(WORST_CASE_SAMPLES, len(train[0])), **(worst_case or {})}
                 found[name] = worst_case_sharpness(network, *train, **options).sharpness

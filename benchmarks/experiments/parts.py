@@ -11,8 +11,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from benchmarks.experiments.measures import draw, measure_all
-from benchmarks.experiments.report import Claim, Table, spread
-from benchmarks.experiments.separation import RULE, Separation, separation
+from benchmarks.experiments.report import INCONCLUSIVE, Claim, Table, spread
+from benchmarks.experiments.separation import RULE as SEPARATION_RULE
+from benchmarks.experiments.separation import Separation, separation
 from zkcert.metric import Network, Probe, trajectory
 
 Observation = dict[str, float]
@@ -23,6 +24,9 @@ COMMITTED, HELD_OUT = "directional", "directional_clean"
 
 EXPECTED = {"train_accuracy": -1, "test_accuracy": -1}
 """Which way a defect should move a number: down for these, up for all others."""
+
+WORKS = 0.5
+RULE = f"{SEPARATION_RULE}; inconclusive, too, where it is a backdoor whose mean attack success is below {WORKS:.0%}"
 
 HEADERS = {
     COMMITTED: "directional sharpness, committed data",
@@ -140,10 +144,20 @@ def _area(found: Separation) -> str:
     return f"{found.auc_models:.2f} (p = {found.p:.2g})"
 
 
-def claim(text: str, found: Separation) -> Claim:
-    """A claim that directional sharpness tells models apart, with the verdict of `separation.RULE`."""
+def works(models: Sequence[Observation]) -> bool:
+    """Whether a backdoor is one: a mean attack success of at least `WORKS`."""
+    return float(np.mean(column(models, "success"))) >= WORKS
+
+
+def claim(text: str, found: Separation, *, working: bool = True, where: str = "") -> Claim:
+    """A claim that directional sharpness tells models apart, with the verdict of `RULE`.
+
+    working  whether the defect is there at all, see `works`; where: a clause before the numbers.
+    """
     numbers = (
-        f"AUC over models {found.auc_models:.2f} (p = {found.p:.2g}), over single draws {found.auc:.2f} "
+        f"{where}AUC over models {found.auc_models:.2f} (p = {found.p:.2g}), over single draws {found.auc:.2f} "
         f"[{found.low:.2f}, {found.high:.2f}]; mean {found.mean:.3g} against {found.clean_mean:.3g}"
     )
+    if not working:
+        return Claim(text, INCONCLUSIVE, f"the backdoor does not work; {numbers}", RULE)
     return Claim(text, found.verdict, numbers, RULE)

@@ -8,12 +8,14 @@ effect says that the defect moves it the wrong way.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from zkcert.errors import UnusableInput
 
 RESAMPLES = 2000
@@ -21,6 +23,12 @@ RESAMPLES = 2000
 
 CLEAR_AUC, POOR_AUC, ALPHA = 0.9, 0.7, 0.05
 """Thresholds of `verdict`."""
+
+Z = 1.959963984540054
+"""The normal distribution's 0.975 quantile."""
+
+TIE = 1e-12
+"""AUCs closer than this differ by rounding."""
 
 SPLITS = 20_000
 """The permutation test enumerates up to so many splits of the models into two kinds, and samples as many of more."""
@@ -64,6 +72,23 @@ def smallest_p(models: int, others: int) -> float:
     return 1 / math.comb(models + others, models)
 
 
+def score_interval(area: float, models: int, others: int) -> tuple[float, float]:
+    """95% interval of the AUC over independent models, from its value and the numbers of both kinds.
+
+    All T with |area - T| <= z sqrt(T (1 - T) (1 + ((n + m) / 2 - 1) ((1 - T) / (2 - T) + T / (1 + T))) / (n m)):
+    Method 5 of Newcombe, Statistics in Medicine 25 (2006) 559. Unlike a bootstrap's, it has a width at 0 and 1.
+    """
+    from scipy.optimize import brentq
+
+    def excess(t: float) -> float:
+        shape = 1 + ((models + others) / 2 - 1) * ((1 - t) / (2 - t) + t / (1 + t))
+        return (area - t) ** 2 - Z**2 * t * (1 - t) * shape / (models * others)
+
+    low = brentq(excess, 0.0, min(area, 1 - TIE)) if area > 0 else 0.0
+    high = brentq(excess, max(area, TIE), 1.0) if area < 1 else 1.0
+    return float(low), float(high)
+
+
 def interval(clean: Floats, defective: Floats, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap of the AUC over all values [models, draws], 95%; models are resampled, their draws stay.
 
@@ -96,16 +121,19 @@ class Separation:
     """What `separation` finds. Means and deviations (of a sample, NaN for one model) are over the models' means.
 
     auc           over all pairs of a clean and a defective value, models x draws; low, high: its 95% interval
-    auc_models    of the models' means
+    auc_models    of the models' means; models_low, models_high: its 95% interval, see `score_interval`
     p             one-sided permutation test on the models' means; p_floor: the smallest there could be
     effect        Cohen's d of the models' means
     expected      +1 where larger was expected of defective models, -1 where smaller
+    clean_failed, failed: values that are not finite: draws in which the measure vanished or diverged
     """
 
     auc: float
     low: float
     high: float
     auc_models: float
+    models_low: float
+    models_high: float
     p: float
     p_floor: float
     effect: float
@@ -116,11 +144,15 @@ class Separation:
     clean_models: int
     models: int
     expected: int
+    clean_failed: int
+    failed: int
 
     @property
     def verdict(self) -> str:
-        """See `verdict`."""
-        return verdict(self.auc_models, self.p, self.p_floor)
+        """See `verdict`; inconclusive where draws failed, for then the mean of a model is infinite."""
+        if self.clean_failed or self.failed:
+            return INCONCLUSIVE
+        return verdict(self.auc_models, self.models_high, self.p, self.p_floor)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -130,19 +162,23 @@ class Separation:
 def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int, seed: int = 0) -> Separation:
     """Compare values [models] or [models, draws] of well-trained and of defective models.
 
-    Values may be infinite: they take part by rank. NaN is refused with UnusableInput: a model that cannot be measured
-    is not to be left out.
+    Values may be infinite: they take part by rank, are counted, and make the verdict inconclusive. NaN is refused with
+    UnusableInput: a model that cannot be measured is not to be left out.
     """
     a, b = (_table(values) for values in (clean, defective))
     if expected not in (-1, 1):
         raise ValueError(f"expected must be 1 or -1, not {expected}")
     means = a.mean(1), b.mean(1)
     low, high = interval(expected * a, expected * b, seed)
+    auc_models = auc(expected * means[0], expected * means[1])
+    models_low, models_high = score_interval(auc_models, len(a), len(b))
     return Separation(
         auc=auc(expected * a, expected * b),
         low=low,
         high=high,
-        auc_models=auc(expected * means[0], expected * means[1]),
+        auc_models=auc_models,
+        models_low=models_low,
+        models_high=models_high,
         p=p_value(expected * means[0], expected * means[1], seed),
         p_floor=smallest_p(len(a), len(b)),
         effect=effect_size(expected * means[0], expected * means[1]),
@@ -153,6 +189,8 @@ def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int, se
         clean_models=len(a),
         models=len(b),
         expected=expected,
+        clean_failed=int((~np.isfinite(a)).sum()),
+        failed=int((~np.isfinite(b)).sum()),
     )
 
 
@@ -181,37 +219,53 @@ def _table(values: npt.ArrayLike) -> Floats:
     return table
 
 
-def verdict(auc_models: float, p: float, p_floor: float) -> str:
-    """The rule for "the number tells such models from well-trained ones", fixed in advance.
+def verdict(auc_models: float, high: float, p: float, p_floor: float) -> str:
+    """The rule for "the number tells such models from well-trained ones"; high: the upper end of auc_models' interval.
 
     reproduced                       AUC over models at least CLEAR_AUC, and p at most ALPHA;
-    not reproduced                   AUC over models at most POOR_AUC (the wrong direction included), with so many
-                                     models that p could have been at most ALPHA;
+    not reproduced                   its interval ends below POOR_AUC (so for the wrong direction), with so many models
+                                     that p could have been at most ALPHA;
     inconclusive at this scale       otherwise.
     """
     if auc_models >= CLEAR_AUC and p <= ALPHA:
-        return "reproduced"
-    if auc_models <= POOR_AUC and p_floor <= ALPHA:
-        return "not reproduced"
-    return "inconclusive at this scale"
+        return REPRODUCED
+    if high < POOR_AUC and p_floor <= ALPHA:
+        return NOT_REPRODUCED
+    return INCONCLUSIVE
 
 
 RULE = (
     f"reproduced if the AUC over models (their means over draws) is at least {CLEAR_AUC} and a one-sided permutation "
-    f"test over models gives p <= {ALPHA}; not reproduced if that AUC is at most {POOR_AUC} although p could have been "
-    f"<= {ALPHA}; inconclusive otherwise"
+    f"test over models gives p <= {ALPHA}; not reproduced if the 95% interval of that AUC (Newcombe's method 5, over "
+    f"models) ends below {POOR_AUC} although p could have been <= {ALPHA}; inconclusive otherwise, and where draws "
+    "failed (the measure vanished or diverged)"
 )
 """`verdict` in words."""
 
+Pair = tuple[Floats, Floats]
+"""A first and a second number of the same models, [models] or [models, draws]; larger where defects are expected."""
 
-def difference(
-    clean: tuple[Floats, Floats], defective: tuple[Floats, Floats], seed: int = 0
-) -> tuple[float, float, float]:
-    """AUC of a first number minus that of a second on the same models, with the bootstrap's 95% interval.
 
-    clean, defective  (first number, second number) of the models [models] or [models, draws]; the models are resampled
-                      together for both numbers. Both numbers oriented: larger where defects are expected.
+def difference(groups: Sequence[tuple[Pair, Pair]], seed: int = 0) -> tuple[float, float, float]:
+    """AUC of a first number minus that of a second, mean over groups, with the bootstrap's 95% interval.
+
+    groups  (well-trained, defective) per kind of defect; all have a model per seed, in the same order. The bootstrap
+            draws seeds: what shares a seed (data, initialisation) enters together, in all groups and both numbers.
     """
-    (a1, a2), (b1, b2) = (tuple(_table(values) for values in pair) for pair in (clean, defective))
-    pairs = _pairs(a1, b1) - _pairs(a2, b2)
-    return float(pairs.mean()), *_percentiles(_resampled(pairs, seed))
+    pairs = []
+    for (a1, a2), (b1, b2) in groups:
+        pairs.append(_pairs(_table(a1), _table(b1)) - _pairs(_table(a2), _table(b2)))
+    blocks = np.stack(pairs).mean(0)
+    seeds = np.random.default_rng(seed).integers(0, len(blocks), (RESAMPLES, len(blocks)))
+    found: Floats = blocks[seeds[:, :, None], seeds[:, None, :]].mean((1, 2))
+    return float(blocks.mean()), *_percentiles(found)
+
+
+def sign(low: float, high: float) -> str:
+    """Whether a number is positive, from its interval: that it is not takes an interval below 0 that has a width.
+
+    An interval without one comes of ties (two AUCs of 1, say) or saturation: it does not measure any spread.
+    """
+    if low > TIE:
+        return REPRODUCED
+    return NOT_REPRODUCED if high < -TIE and high - low > TIE else INCONCLUSIVE

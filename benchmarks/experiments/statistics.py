@@ -1,4 +1,4 @@
-"""Rank correlations between a measure and a target over many models, and intervals for them.
+"""Rank correlations between a measure and a target over many models, and intervals over seeds.
 
 Kendall's coefficients are those of Jiang et al., arXiv 1912.02178, Eq. 2: the mean over all pairs of models of
 sign(m_a - m_b) sign(t_a - t_b), for a measure m and a target t; pairs tied in either count as 0 ("tau-a").
@@ -7,8 +7,9 @@ sign(m_a - m_b) sign(t_a - t_b), for a measure m and a target t; pairs tied in e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,17 +47,12 @@ def axis_pairs(configurations: Sequence[Configuration], axis: str) -> Pairs:
     return Pairs.of(list(slices.values()))
 
 
-def concordance(measure: np.ndarray, target: np.ndarray, pairs: Pairs, weights: np.ndarray | None = None) -> float:
-    """The mean over slices of Kendall's coefficient within each; NaN if no slice has a pair.
-
-    weights [models], not negative: how often each model counts, as in a bootstrap sample. A slice's coefficient is
-    then the mean over its pairs weighted by w_a w_b, so that a model is never compared with itself.
-    """
+def concordance(measure: np.ndarray, target: np.ndarray, pairs: Pairs) -> float:
+    """The mean over slices of Kendall's coefficient within each; NaN if no slice has a pair."""
     agreement = _order(measure, pairs) * _order(target, pairs)
-    weight = np.ones(len(agreement)) if weights is None else weights[pairs.a] * weights[pairs.b]
     count = int(pairs.slice_of.max(initial=-1)) + 1
-    totals = np.bincount(pairs.slice_of, weight, count)
-    sums = np.bincount(pairs.slice_of, weight * agreement, count)
+    totals = np.bincount(pairs.slice_of, minlength=count)
+    sums = np.bincount(pairs.slice_of, agreement, count)
     used = totals > 0
     return float(np.mean(sums[used] / totals[used])) if used.any() else math.nan
 
@@ -66,57 +62,44 @@ def _order(values: np.ndarray, pairs: Pairs) -> np.ndarray:
     return (a > b).astype(float) - (a < b)
 
 
-def granulated(
-    measure: np.ndarray, target: np.ndarray, axes: Mapping[str, Pairs], weights: np.ndarray | None = None
-) -> float:
+def granulated(measure: np.ndarray, target: np.ndarray, axes: Mapping[str, Pairs]) -> float:
     """The granulated coefficient Psi of Jiang et al., Eq. 6: the mean over axes of psi_i.
 
     psi_i is the mean of Kendall's coefficient over the slices in which only axis i varies, see `axis_pairs`. Axes
     without a pair are left out.
     """
-    found = [concordance(measure, target, pairs, weights) for pairs in axes.values()]
+    found = [concordance(measure, target, pairs) for pairs in axes.values()]
     known = [value for value in found if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
 
 
-def spearman(measure: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Spearman's coefficient: Pearson's of the ranks, mean ranks for ties; NaN if either is constant.
-
-    weights [models]: how many times each model counts.
-    """
+def spearman(measure: np.ndarray, target: np.ndarray) -> float:
+    """Spearman's coefficient: Pearson's of the ranks, mean ranks for ties; NaN if either is constant."""
     from scipy.stats import rankdata
 
-    if weights is not None:
-        index = np.repeat(np.arange(len(measure)), weights.astype(int))
-        measure, target = measure[index], target[index]
     a, b = (rankdata(values) - (len(values) + 1) / 2 for values in (measure, target))
     scale = math.sqrt(float(a @ a) * float(b @ b))
     return float(a @ b) / scale if scale else math.nan
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], count: int, *, draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """`statistic` of `draws` bootstrap samples of `count` models, given as how often each is in the sample [count]."""
-    rng = np.random.default_rng([seed, 5])
-    samples = rng.multinomial(count, np.full(count, 1 / count), size=draws)
-    return np.array([statistic(sample.astype(float)) for sample in samples])
-
-
-def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap samples, undefined ones left out; (nan, nan) if all are."""
-    known = samples[~np.isnan(samples)]
-    if not known.size:
-        return math.nan, math.nan
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def paired_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's interval for the mean of paired differences; infinitely wide for fewer than two."""
+    """Student's interval for the mean of independent values, such as paired differences.
+
+    Infinitely wide for fewer than two values, undefined (NaN) if any is not finite.
+    """
     from scipy.stats import t
 
     values = np.asarray(differences, float)
+    if not np.isfinite(values).all():
+        return math.nan, math.nan
     if len(values) < 2:
         return -math.inf, math.inf
     mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
     reach = float(t.ppf((1 + level) / 2, len(values) - 1)) * error
     return float(mean - reach), float(mean + reach)
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """What a number was at each seed, its mean, and Student's 95 % interval for the mean: seeds, mean, low, high."""
+    low, high = paired_interval(values)
+    return {"seeds": [float(value) for value in values], "mean": float(np.mean(values)), "low": low, "high": high}

@@ -3,11 +3,16 @@
 A full grid over optimiser, learning rate, weight decay, batch size, dropout and width, with several seeds. As in Jiang
 et al. (arXiv 1912.02178) every model is trained until the same training loss, and those that do not get there are left
 out and counted. Targets: the generalisation gap (training less test accuracy) and the test error.
+
+The models of one seed share training samples and, at equal width, initialisation: they are not independent. So every
+coefficient is taken within each seed, over its grid, and Student's interval is that of the mean over seeds.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,33 +21,36 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments.common import Context, Profile, Recipe, load_data, run_grid, train_model
-from benchmarks.experiments.measures import MEASURES, measure_all
+from benchmarks.experiments.failures import RULE, note, settled
+from benchmarks.experiments.measures import MEASURES, WORST_CASE_SAMPLES, measure_all
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table, shown
-from benchmarks.experiments.statistics import (
-    all_pairs,
-    axis_pairs,
-    bootstrap,
-    concordance,
-    granulated,
-    interval,
-    spearman,
-)
+from benchmarks.experiments.statistics import all_pairs, axis_pairs, concordance, granulated, over_seeds, spearman
 from zkcert.errors import UnusableInput
 from zkcert.metric import Probe
+from zkcert.metric.worst_case import worst_case_sharpness
 
 NAME = "table1"
 TITLE = "Table 1: correlation with generalisation"
 FIGURE_SIZE = (9.0, 2.8)
 
 AXES = ("optimizer", "lr", "weight_decay", "batch_size", "dropout", "width")
-RIVALS = ("static_sam", "static_asam", "worst_case")
-SHARPNESS = ("directional", *RIVALS)
-COLUMNS = ("directional", "single", *RIVALS, "train_loss")
-NAMES = {**MEASURES, "single": "directional sharpness, a single draw"}
+READINGS = {
+    "full-dataset SAM sharpness": ("static_sam", "static_sam_ascent"),
+    "full-dataset ASAM sharpness": ("static_asam", "static_asam_ascent"),
+    "worst-case sharpness": ("worst_case",),
+}
+"""What directional sharpness is to beat, and the ways to read it: each is represented by its better reading."""
+
+RIVALS = tuple(name for readings in READINGS.values() for name in readings)
+OWN = ("directional", "single")
+COLUMNS = (*OWN, *RIVALS, "train_loss")
+NAMES = {**MEASURES, "single": "directional sharpness, draws taken singly (mean of their coefficients)"}
+DRAWN = ("directional", "static_sam", "static_asam", "worst_case")
 TARGETS = {"gap": "generalisation gap", "error": "test error"}
+COEFFICIENTS = {"spearman": "Spearman's rho", "kendall": "Kendall's tau", "psi": "granulated Psi"}
 
 FEWEST = 10
-"""Models that have to be left for a verdict."""
+"""Models that have to be left of every seed for a verdict."""
 
 NEGLIGIBLE = 0.1
 """A coefficient below this is no correlation worth the name."""
@@ -61,7 +69,6 @@ class Grid(Profile):
     probe: Probe = field(default_factory=Probe)
     draws: int = 10
     worst_case: Mapping[str, Any] = field(default_factory=dict)
-    resamples: int = 1000
 
     def runs(self) -> list[tuple[dict[str, Any], Recipe]]:
         """Each model's place in the grid, as levels by axis and the seed, and its recipe."""
@@ -93,15 +100,14 @@ PROFILES: dict[str, Grid] = {
         probe=Probe(steps=3, batch_size=4),
         draws=2,
         worst_case={"restarts": 1, "ascent_steps": 2, "bisections": 1},
-        resamples=50,
     ),
     "small": Grid(
         "small",
-        seeds=2,
+        seeds=4,
         ours=_OURS,
         base=Recipe(samples=600, test_samples=5000, model="cnn", epochs=50, until_loss=0.1),
-        lr={"sgd": (0.01, 0.02), "adam": (0.0015, 0.004)},
-        weight_decay={"sgd": (0.0, 0.005), "adam": (0.0, 0.3)},
+        lr={"sgd": (0.02,), "adam": (0.0015, 0.004)},
+        weight_decay={"sgd": (0.0, 0.005), "adam": (0.0,)},
         batch_size=(16, 64),
         dropout=(0.0, 0.2),
         width=(8, 16),
@@ -109,7 +115,7 @@ PROFILES: dict[str, Grid] = {
     ),
     "paper": Grid(
         "paper",
-        seeds=2,
+        seeds=4,
         ours=_OURS + " ResNet-18 is the paper's, its grid is ours.",
         base=Recipe(dataset="cifar", model="resnet18", epochs=200, until_loss=0.01),
         lr={"sgd": (0.03, 0.1), "adam": (0.0003, 0.001), "sam": (0.03, 0.1)},
@@ -132,7 +138,8 @@ def run(profile: Grid, context: Context) -> Result:
         raise UnusableInput(
             f"{len(kept)} of {len(models)} models reached the loss of {profile.base.until_loss}: nothing to correlate"
         )
-    coefficients = {target: correlations(kept, target, profile.resamples) for target in TARGETS}
+    fewest = min(sum(model["place"]["seed"] == seed for model in kept) for seed in range(profile.seeds))
+    coefficients = {target: correlations(kept, target) for target in TARGETS}
     return Result(
         name=NAME,
         title=TITLE,
@@ -142,9 +149,10 @@ def run(profile: Grid, context: Context) -> Result:
         ours=profile.ours,
         tables=[
             *(_table(coefficients[target], target, len(kept)) for target in TARGETS),
+            *(_by_seed(coefficients[target], target) for target in TARGETS),
             _left_out(models),
         ],
-        claims=claims(coefficients["gap"], len(kept)),
+        claims=claims(coefficients, fewest, profile.draws),
         notes=_notes(profile, models, kept),
         values={"models": models, "coefficients": coefficients},
     )
@@ -165,82 +173,151 @@ def _measured(profile: Grid, recipe: Recipe, context: Context) -> dict[str, Any]
     }
     if model.reached:
         seeds = range(profile.draws)
-        options = {"which": SHARPNESS, "worst_case": profile.worst_case}
+        options = {"which": ("directional", *RIVALS), "worst_case": profile.worst_case}
         found |= measure_all(model.network(), (model.x, model.y), None, profile.probe, seeds, **options)
-        found["single"] = found["directional/0"]
+        found["draws"] = [found.pop(f"directional/{i}") for i in seeds]
     return found
 
 
-def correlations(models: Sequence[Mapping[str, Any]], target: str, resamples: int) -> dict[str, Any]:
-    """Every coefficient of each of COLUMNS with a target, and intervals by bootstrap over models.
+def correlations(models: Sequence[Mapping[str, Any]], target: str) -> dict[str, Any]:
+    """Every coefficient of each of COLUMNS with a target, within seeds and over them.
 
-    By measure: "spearman", "kendall" and "psi", each [value, low, high]; "axes": psi_i by axis. Of each rival:
-    "lead", the interval of Psi of directional sharpness less the rival's, in the same bootstrap samples.
+    By measure: each of COEFFICIENTS as `over_seeds` has it; "axes": the mean of psi_i over seeds, by axis; "greatest":
+    the largest value of a model, not finite if one is not. Of each rival: "lead", by each of OWN, Psi of directional
+    sharpness less the rival's in the same seed, as `over_seeds`.
     """
+    seeds = sorted({model["place"]["seed"] for model in models})
+    by_seed = [_of_seed([model for model in models if model["place"]["seed"] == seed], target) for seed in seeds]
+    found: dict[str, Any] = {}
+    for name in COLUMNS:
+        found[name] = {key: over_seeds([one[name][key] for one in by_seed]) for key in COEFFICIENTS}
+        found[name]["axes"] = {axis: _mean_of_known([one[name][axis] for one in by_seed]) for axis in AXES}
+        found[name]["greatest"] = float(np.max(_readings(models, name)))
+    for rival in RIVALS:
+        found[rival]["lead"] = {
+            own: over_seeds([one[own]["psi"] - one[rival]["psi"] for one in by_seed]) for own in OWN
+        }
+    return found
+
+
+def _of_seed(models: Sequence[Mapping[str, Any]], target: str) -> dict[str, dict[str, float]]:
+    """Each coefficient, and psi_i by axis, of each of COLUMNS over the models of one seed."""
     goal = np.array([model[target] for model in models], float)
     axes = {axis: axis_pairs([model["place"] for model in models], axis) for axis in AXES}
-    whole = all_pairs(len(models))
-    found: dict[str, Any] = {}
-    resampled: dict[str, np.ndarray] = {}
-    for name in COLUMNS:
-        values = np.array([model[name] for model in models], float)
-        coefficients: dict[str, Callable[..., float]] = {
-            "spearman": partial(spearman, values, goal),
-            "kendall": partial(concordance, values, goal, whole),
-            "psi": partial(granulated, values, goal, axes),
+    statistics: dict[str, Callable[[np.ndarray], float]] = {
+        "spearman": lambda values: spearman(values, goal),
+        "kendall": lambda values: concordance(values, goal, all_pairs(len(models))),
+        "psi": lambda values: granulated(values, goal, axes),
+        **{axis: partial(concordance, target=goal, pairs=pairs) for axis, pairs in axes.items()},
+    }
+    return {
+        name: {
+            key: float(np.mean([statistic(values) for values in _readings(models, name)]))
+            for key, statistic in statistics.items()
         }
-        entry: dict[str, Any] = {"axes": {axis: concordance(values, goal, pairs) for axis, pairs in axes.items()}}
-        for key, statistic in coefficients.items():
-            resampled[key] = bootstrap(statistic, len(models), draws=resamples)
-            entry[key] = [statistic(), *interval(resampled[key])]
-        found[name], resampled[name] = entry, resampled["psi"]
-    for rival in RIVALS:
-        found[rival]["lead"] = list(interval(resampled["directional"] - resampled[rival]))
+        for name in COLUMNS
+    }
+
+
+def _readings(models: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """The measure of each model [readings, models]: one reading, but one per draw of "single"."""
+    if name == "single":
+        return np.array([model["draws"] for model in models], float).T
+    return np.array([[model[name] for model in models]], float)
+
+
+def _mean_of_known(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def claims(coefficients: Mapping[str, Mapping[str, Any]], fewest: int, draws: int) -> list[Claim]:
+    """The verdicts, from the coefficients by target; of every seed at least `fewest` models are left."""
+    found = []
+    for target, title in TARGETS.items():
+        for own, reading in (("directional", f"mean over {draws} draws"), ("single", "a single draw")):
+            for key in ("kendall", "psi"):
+                found.append(_ranks(coefficients[target][own], key, title, reading, fewest))
+            found.append(_leads(coefficients[target], own, title, reading, fewest))
     return found
 
 
-def claims(coefficients: Mapping[str, Any], count: int) -> list[Claim]:
-    """The verdicts, from the coefficients with the generalisation gap over `count` models."""
-    found = []
-    for key, what in (("kendall", "Kendall's tau"), ("psi", "granulated Psi")):
-        value, low, high = coefficients["directional"][key]
-        rule = (
-            f"reproduced if the 95 % bootstrap interval of {what} lies above 0; not reproduced if it lies below "
-            f"{NEGLIGIBLE}; otherwise, or with fewer than {FEWEST} models, inconclusive"
-        )
-        verdict = INCONCLUSIVE
-        if count >= FEWEST:
-            verdict = REPRODUCED if low > 0 else NOT_REPRODUCED if high < NEGLIGIBLE else INCONCLUSIVE
-        claim = f"Directional sharpness ranks models as their generalisation gap does ({what})"
-        found.append(Claim(claim, verdict, f"{what} {value:.2f} [{low:.2f}, {high:.2f}], {count} models", rule))
-    leads = {rival: coefficients[rival]["lead"] for rival in RIVALS}
+def _ranks(entry: Mapping[str, Any], key: str, target: str, reading: str, fewest: int) -> Claim:
+    what, value = COEFFICIENTS[key], entry[key]
     verdict = INCONCLUSIVE
-    if count >= FEWEST:
-        if all(low > 0 for low, _ in leads.values()):
-            verdict = REPRODUCED
-        elif any(high < 0 for _, high in leads.values()):
+    if fewest >= FEWEST:
+        if value["high"] < NEGLIGIBLE:
             verdict = NOT_REPRODUCED
-    numbers = "lead over " + ", ".join(f"{NAMES[r]} [{low:.2f}, {high:.2f}]" for r, (low, high) in leads.items())
+        elif value["low"] > 0 and value["mean"] >= NEGLIGIBLE:
+            verdict = REPRODUCED
     rule = (
-        "reproduced if, against each of the three, the 95 % bootstrap interval of the difference of Psi lies above 0; "
-        f"not reproduced if against one it lies below 0; otherwise, or with fewer than {FEWEST} models, inconclusive"
+        f"not reproduced if Student's 95 % interval for the mean of {what} over seeds lies below {NEGLIGIBLE}; "
+        f"reproduced if it lies above 0 and the mean is at least {NEGLIGIBLE}; otherwise, or with fewer than {FEWEST} "
+        f"models left of a seed, inconclusive; {RULE}"
     )
-    claim = "It does so better than full-dataset SAM and ASAM sharpness and worst-case sharpness (granulated Psi)"
-    return [*found, Claim(claim, verdict, numbers, rule)]
+    claim = f"Directional sharpness ({reading}) ranks models as their {target} does ({what})"
+    return Claim(claim, settled(verdict, entry["greatest"]), f"{what} {_interval(value)}, {_seeds(value)}", rule)
+
+
+def _leads(coefficients: Mapping[str, Any], own: str, target: str, reading: str, fewest: int) -> Claim:
+    better = [max(names, key=lambda name: coefficients[name]["psi"]["mean"]) for names in READINGS.values()]
+    leads = {name: coefficients[name]["lead"][own] for name in better}
+    verdict = INCONCLUSIVE
+    if fewest >= FEWEST:
+        if all(lead["low"] > 0 for lead in leads.values()):
+            verdict = REPRODUCED
+        elif any(lead["high"] < 0 for lead in leads.values()):
+            verdict = NOT_REPRODUCED
+    numbers = "lead over " + "; ".join(f"{NAMES[name]} {_interval(lead)}" for name, lead in leads.items())
+    rule = (
+        "reproduced if, against each of the three, Student's 95 % interval for the mean over seeds of the difference "
+        "of Psi lies above 0; not reproduced if against one it lies below 0; otherwise, or with fewer than "
+        f"{FEWEST} models left of a seed, inconclusive; of SAM and ASAM sharpness the reading with the higher mean Psi "
+        f"counts; {RULE}"
+    )
+    claim = (
+        f"Directional sharpness ({reading}) ranks models as their {target} does better than {', '.join(READINGS)} do "
+        "(granulated Psi)"
+    )
+    verdict = settled(verdict, coefficients[own]["greatest"], [coefficients[name]["greatest"] for name in better])
+    return Claim(claim, verdict, numbers, rule)
+
+
+def _interval(value: Mapping[str, Any]) -> str:
+    return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+
+
+def _seeds(value: Mapping[str, Any]) -> str:
+    return "by seed " + ", ".join(f"{one:.2f}" for one in value["seeds"])
 
 
 def _table(coefficients: Mapping[str, Any], target: str, count: int) -> Table:
     rows = []
     for name in COLUMNS:
         entry = coefficients[name]
-        three = [
-            f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, low, high in (entry[k] for k in ("spearman", "kendall", "psi"))
-        ]
-        rows.append([NAMES[name], *three, *(_two_digits(entry["axes"][axis]) for axis in AXES)])
+        leads = [_interval(entry["lead"][own]) if name in RIVALS else None for own in OWN]
+        by_axis = (_two_digits(entry["axes"][axis]) for axis in AXES)
+        rows.append([NAMES[name], *(_interval(entry[key]) for key in COEFFICIENTS), *leads, *by_axis])
     title = (
-        f"Correlation with the {TARGETS[target]} over {count} models, 95 % bootstrap intervals in brackets; psi by axis"
+        f"Correlation with the {TARGETS[target]} over {count} models: means over seeds of the coefficients within a "
+        "seed, Student's 95 % intervals in brackets; the lead in Psi of directional sharpness (mean over draws, single "
+        "draw) over the row's measure; psi by axis"
     )
-    return Table(title, ["measure", "Spearman", "Kendall", "Psi", *(axis.replace("_", " ") for axis in AXES)], rows)
+    columns = ["measure", "Spearman", "Kendall", "Psi", "lead", "lead, single draw"]
+    return Table(title, [*columns, *(axis.replace("_", " ") for axis in AXES)], rows)
+
+
+def _by_seed(coefficients: Mapping[str, Any], target: str) -> Table:
+    rows = []
+    for name in COLUMNS:
+        pairs = zip(coefficients[name]["kendall"]["seeds"], coefficients[name]["psi"]["seeds"], strict=True)
+        rows.append([NAMES[name], *(f"{tau:.2f} / {psi:.2f}" for tau, psi in pairs)])
+    count = len(coefficients["directional"]["psi"]["seeds"])
+    return Table(
+        f"Kendall's tau / Psi with the {TARGETS[target]}, seed by seed, of those of which models are left",
+        ["measure", *(f"seed {k + 1}" for k in range(count))],
+        rows,
+    )
 
 
 def _two_digits(value: float) -> str:
@@ -269,22 +346,41 @@ def _notes(profile: Grid, models: Sequence[Mapping[str, Any]], kept: Sequence[Ma
         f"trained to a loss of {base.until_loss}, for at most {base.epochs} epochs.",
         "Tau and Psi are those of Jiang et al. (arXiv 1912.02178), ties counting as 0. The claims are worded by us.",
     ]
+    probe, samples = profile.probe, base.samples or "all"
+    defaults = {
+        name: value.default
+        for name, value in inspect.signature(worst_case_sharpness).parameters.items()
+        if name in profile.worst_case
+    }
+    if reduced := ", ".join(f"{name} {profile.worst_case[name]} for {value}" for name, value in defaults.items()):
+        notes.append(
+            f"Worst-case sharpness has a smaller budget than the toolkit's default ({reduced}), on at most "
+            f"{WORST_CASE_SAMPLES} samples; with more it might do better."
+        )
+    notes.append(
+        f"Probe: T = {probe.steps}, B = {probe.batch_size}, {probe.variant}. An audit or a proof takes a single draw, "
+        f"which reads {probe.steps * probe.batch_size} samples; {profile.draws} draws read "
+        f"{profile.draws * probe.steps * probe.batch_size}, with repetitions, of {samples} training samples."
+    )
     gaps, seconds = [model["gap"] for model in kept], [model["seconds"] for model in models]
+    optimizers = dict.fromkeys(model["place"]["optimizer"] for model in kept)
+    draws = {name: [m["draws"] for m in kept if m["place"]["optimizer"] == name] for name in optimizers}
     return [
         *notes,
+        note(draws),
         f"The gaps span {min(gaps):.3f} to {max(gaps):.3f}. Training took {np.mean(seconds):.1f} s per model, "
         f"{sum(seconds) / 60:.1f} min in all, one model per core.",
     ]
 
 
 def draw(result: Result, figure: Any) -> None:
-    """Each sharpness measure against the gap."""
+    """Sharpness measures against the gap."""
     models = [model for model in result.values["models"] if model["reached"]]
-    for axis, name in zip(figure.subplots(1, len(SHARPNESS), sharey=True), SHARPNESS, strict=True):
+    for axis, name in zip(figure.subplots(1, len(DRAWN), sharey=True), DRAWN, strict=True):
         for optimizer in dict.fromkeys(model["place"]["optimizer"] for model in models):
             mine = [m for m in models if m["place"]["optimizer"] == optimizer]
             axis.plot([m[name] for m in mine], [m["gap"] for m in mine], "o", markersize=3, alpha=0.6, label=optimizer)
-        psi = result.values["coefficients"]["gap"][name]["psi"][0]
+        psi = result.values["coefficients"]["gap"][name]["psi"]["mean"]
         axis.set_title(f"{name.replace('_', ' ')} sharpness\nPsi {psi:.2f}", fontsize=8)
         axis.set_xscale("log")
         axis.tick_params(which="both", labelsize=6)

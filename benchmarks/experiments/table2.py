@@ -1,6 +1,6 @@
 """Table 2: does directional sharpness tell well-trained models from defective ones, and what does test accuracy tell?
 
-Kinds of models, measures and the two views they are taken in: benchmarks/experiments/defects.py. What "tells" means:
+Kinds of models, measures and the views they are taken in: benchmarks/experiments/defects.py. What "tells" means:
 benchmarks/experiments/separation.py. The small test set: test accuracy on as many random test samples as a probe
 reads, and on other numbers of them.
 """
@@ -18,17 +18,17 @@ from benchmarks.experiments.defects import (
     BEFORE,
     CLEAN,
     COMMITTED,
+    CONTROL,
     DEFECTS,
     EXPECTED,
     KINDS,
     LABELS,
     SMALL_TEST,
-    VIEWS,
     Task,
     assess,
 )
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table, spread
-from benchmarks.experiments.separation import RULE, Separation, auc, difference, separation
+from benchmarks.experiments.separation import RULE, Separation, auc, difference, separation, sign
 from zkcert.metric import Probe
 
 FIGURE_SIZE = (9.5, 4.0)
@@ -53,8 +53,9 @@ class Profile2(Profile):
 
 _OURS = (
     "architecture, training, amounts of corruption, the form of the spurious feature (a frame whose colour tells the "
-    "class) and of the trigger, the probe's parameters, and what data a defective model is measured on (both views are "
-    'shown); "small test set" read as test accuracy on few samples'
+    "class) and of the trigger, the probe's parameters, and what data models are measured on (all views are shown; "
+    "verdicts rest on well-trained and defective models on the same, corrupted data); "
+    '"small test set" read as test accuracy on few samples'
 )
 _AMOUNTS = {"noisy_labels": 0.2, "spurious": 0.9, "badnets": 0.1}
 PROFILES = {
@@ -104,71 +105,106 @@ PROFILES = {
 
 Models = Sequence[dict[str, Any]]
 
+COMPARISONS = {
+    CONTROL: "both on the defective model's data (control)",
+    COMMITTED: "each on its own data (committed)",
+    BEFORE: "both on clean data (clean)",
+}
+"""What well-trained and defective models are measured on; the first decides."""
 
-def values(models: Models, kind: str, view: str, measure: str) -> np.ndarray:
-    """A measure of all models of a kind, [models, draws], or [models, 1] for one that is not drawn."""
-    found = [m[view][measure] for m in models if m["kind"] == kind]
+
+def values(models: Models, kind: str, view: str, measure: str, size: str | None = None) -> np.ndarray:
+    """A measure of all models of a kind, [models, draws], or [models, 1] for one that is not drawn; in order of seeds.
+
+    size  of test sets, for the measure "small_tests".
+    """
+    some = sorted((m for m in models if m["kind"] == kind), key=lambda m: m["seed"])
+    found = [m[view][measure] if size is None else m[view][measure][size] for m in some]
     return np.array(found, np.float64).reshape(len(found), -1)
 
 
+def sides(models: Models, kind: str, view: str, measure: str, size: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """`values` of the well-trained models, and of those of a kind of defect, that a comparison sets side by side."""
+    if view == CONTROL:
+        return values(models, kind, CONTROL, measure, size), values(models, kind, COMMITTED, measure, size)
+    return values(models, CLEAN, view, measure, size), values(models, kind, view, measure, size)
+
+
 def compare(models: Models) -> dict[tuple[str, str, str], Separation]:
-    """(view, kind, measure) -> how well the measure tells models of that kind from well-trained ones."""
+    """(comparison, kind, measure) -> how well the measure tells models of that kind from well-trained ones."""
     return {
-        (view, kind, name): separation(values(models, CLEAN, view, name), values(models, kind, view, name), expected)
-        for view in VIEWS
+        (view, kind, name): separation(*sides(models, kind, view, name), expected)
+        for view in COMPARISONS
         for name, expected in EXPECTED.items()
         for kind in DEFECTS
     }
 
 
-def advantage(models: Models, other: str) -> tuple[float, float, float]:
-    """AUC of directional sharpness less that of another measure, all defects together, with its 95% interval."""
+def advantage(models: Models, other: str, view: str) -> tuple[float, float, float]:
+    """AUC of a single draw of directional sharpness less that of another measure, mean over the kinds of defect.
 
-    def oriented(name: str, kinds: Sequence[str]) -> np.ndarray:
-        return EXPECTED[name] * np.concatenate([values(models, kind, COMMITTED, name) for kind in kinds])
+    With its 95% interval: `separation.difference`.
+    """
+    groups = []
+    for kind in DEFECTS:
+        (a1, b1), (a2, b2) = (
+            tuple(EXPECTED[name] * side for side in sides(models, kind, view, name)) for name in ("directional", other)
+        )
+        groups.append(((a1, a2), (b1, b2)))
+    return difference(groups)
 
-    clean, defective = ((oriented("directional", kinds), oriented(other, kinds)) for kinds in ((CLEAN,), DEFECTS))
-    return difference(clean, defective)
 
-
-def better(low: float, high: float, models: int) -> str:
-    """Whether the first of two AUCs is the larger, from the interval of their difference over so many clean models."""
-    if models < ENOUGH:
+def better(intervals: Sequence[tuple[float, float]], seeds: int, failed: int) -> str:
+    """Whether the first of two AUCs is the larger, from intervals of their difference, one per comparison."""
+    if seeds < ENOUGH or failed:
         return INCONCLUSIVE
-    return REPRODUCED if low > 0 else NOT_REPRODUCED if high <= 0 else INCONCLUSIVE
+    found = [sign(low, high) for low, high in intervals]
+    return next((verdict for verdict in (NOT_REPRODUCED, INCONCLUSIVE) if verdict in found), REPRODUCED)
 
 
 ENOUGH = 5
-"""Well-trained models that a bootstrap over models needs, to mean anything."""
+"""Seeds that a bootstrap over seeds needs, to mean anything."""
 
 
 BETTER = (
-    "reproduced if the bootstrap's 95% interval (over models) of the difference of AUCs, all defects together, lies "
-    f"above 0; not reproduced if it ends at 0 or below; inconclusive otherwise, and with fewer than {ENOUGH} seeds"
+    "over the comparisons (both on the defective model's data, each on its own, both on clean data): reproduced if the "
+    "bootstrap's 95% interval (over seeds, all models of a seed together) of the difference of AUCs, mean over kinds "
+    "of defect, lies above 0 in all; not reproduced if it lies below 0 in one and has a width; inconclusive otherwise, "
+    f"with fewer than {ENOUGH} seeds, and where draws of the probe failed"
 )
 
 
 def claims(models: Models, found: dict[tuple[str, str, str], Separation], size: int) -> list[Claim]:
-    """Per kind of defect, on committed data; and against test accuracy."""
+    """Per kind of defect, against well-trained models on the same data; and against test accuracy."""
     made = []
+    draws = values(models, CLEAN, COMMITTED, "directional").shape[1]
     for kind in DEFECTS:
-        one, clean = found[COMMITTED, kind, "directional"], found[BEFORE, kind, "directional"]
-        numbers = (
-            f"AUC over models {one.auc_models:.3f}, p = {one.p:.3g}; over models x draws {one.auc:.3f} "
-            f"[{one.low:.3f}, {one.high:.3f}]; on clean data: over models {clean.auc_models:.3f}, p = {clean.p:.3g}"
+        parts = []
+        for view, where in COMPARISONS.items():
+            s = found[view, kind, "directional"]
+            failures = f", {s.clean_failed} and {s.failed} draws failed" if s.clean_failed or s.failed else ""
+            parts.append(
+                f"{where}: AUC over models {s.auc_models:.3f} [{s.models_low:.3f}, {s.models_high:.3f}], p = {s.p:.3g}"
+                f"; over models x draws {s.auc:.3f} [{s.low:.3f}, {s.high:.3f}]{failures}"
+            )
+        title = (
+            f"Directional sharpness (mean of {draws} draws) tells models with {KINDS[kind]} from well-trained ones "
+            "measured on the same data"
         )
-        title = f"Directional sharpness on the committed data tells models with {KINDS[kind]} from well-trained ones"
-        made.append(Claim(title, one.verdict, numbers, RULE))
-    enough = found[COMMITTED, DEFECTS[0], "directional"].clean_models
+        made.append(Claim(title, found[CONTROL, kind, "directional"].verdict, "; ".join(parts), RULE))
+    seeds = found[COMMITTED, DEFECTS[0], "directional"].clean_models
+    ours = [s for (_, _, name), s in found.items() if name == "directional"]
+    failed = sum(s.clean_failed + s.failed for s in ours)
     for other, text in (
-        (SMALL_TEST, f"test accuracy on a small test set ({size} samples, as many as the probe reads)"),
+        (SMALL_TEST, f"test accuracy on one small test set ({size} samples, as many as the draw reads)"),
         ("test_accuracy", "test accuracy on the full test set"),
     ):
-        gain, low, high = advantage(models, other)
-        numbers = f"difference of AUCs over models x draws {gain:.3f} [{low:.3f}, {high:.3f}]"
-        made.append(
-            Claim(f"Directional sharpness tells them better than {text}", better(low, high, enough), numbers, BETTER)
+        gains = {view: advantage(models, other, view) for view in COMPARISONS}
+        numbers = "difference of AUCs, " + "; ".join(
+            f"{COMPARISONS[view]}: {gain:.3f} [{low:.3f}, {high:.3f}]" for view, (gain, low, high) in gains.items()
         )
+        title = f"A single draw of directional sharpness tells them better than {text}"
+        made.append(Claim(title, better([gain[1:] for gain in gains.values()], seeds, failed), numbers, BETTER))
     return made
 
 
@@ -177,15 +213,15 @@ def claims(models: Models, found: dict[tuple[str, str, str], Separation], size: 
 
 def run(profile: Profile2, context: Context) -> Result:
     """Train models of every kind, take all measures, compare."""
+    corrupted = [profile.clean.but(corruption=kind, amount=amount) for kind, amount in profile.amounts.items()]
     tasks = [
         Task(recipe.but(seed=seed, data_seed=seed), profile.probe, profile.draws, profile.test_sizes, profile.worst)
+        for recipe in (profile.clean, *corrupted)
         for seed in range(profile.seeds)
-        for recipe in (
-            profile.clean,
-            *(profile.clean.but(corruption=kind, amount=amount) for kind, amount in profile.amounts.items()),
-        )
     ]
-    models = [model for part in run_grid(assess, tasks, context, "table2") for model in part]
+    models = []
+    for part in (tasks[: profile.seeds], tasks[profile.seeds :]):  # controls are in the cache before they are needed
+        models += [model for some in run_grid(assess, part, context, "table2") for model in some]
     found = compare(models)
     size = tasks[0].small_test
     return Result(
@@ -195,7 +231,7 @@ def run(profile: Profile2, context: Context) -> Result:
         data=load_data(profile.clean.dataset, context).origin,
         seeds=profile.seeds,
         ours=profile.ours,
-        tables=[_overview(found), *(_details(found, view) for view in VIEWS), _test_sizes(models), _models(models)],
+        tables=[_overview(found), *(_details(found, view) for view in COMPARISONS), *_counts(models)],
         claims=claims(models, found, size),
         notes=notes(profile, models),
         values={
@@ -211,8 +247,6 @@ def run(profile: Profile2, context: Context) -> Result:
 
 def notes(profile: Profile2, models: Models) -> list[str]:
     """What a reader has to know of the numbers."""
-    infinite = sum(int(np.isinf(m[view]["directional"]).sum()) for m in models for view in VIEWS)
-    drawn = sum(len(m[view]["directional"]) for m in models for view in VIEWS)
     amounts = ", ".join(f"{KINDS[kind]} {amount:g}" for kind, amount in profile.amounts.items())
     probe = profile.probe
     return [
@@ -221,21 +255,25 @@ def notes(profile: Profile2, models: Models) -> list[str]:
         "measures in float32. Defects were expected to raise every measure but the accuracies.",
         '"Committed" is the view of an auditor: the data a provider committed to are those it trained on, corrupted, '
         'and its test set is a split of the same. "Clean" takes the same measures on the samples as they were before.',
+        '"Control" are the well-trained models on the committed data of the defective ones of their seed. Verdicts on '
+        "defects rest on the comparison with it: data alone move a measure. A control reads the same draws as the "
+        "model it is for; of a model with 4-bit weights, whose data are clean, it is the well-trained one as it is.",
         "Models of one seed share initialisation and training subset, and a model with 4-bit weights is a well-trained "
         "one, rounded; the test over models treats them as independent. Draws of one model are not. "
         "p-values are not corrected for the number of comparisons.",
-        f"{infinite} of {drawn} draws of the probe were infinite (its loss or gradient vanished or diverged).",
+        "A draw of the probe fails where the loss or the gradient vanishes or diverges. It counts as infinite in "
+        "ranks; the verdict is inconclusive wherever the mean of a model is infinite for it.",
     ]
 
 
 def _overview(found: dict[tuple[str, str, str], Separation]) -> Table:
     rows = [
-        [KINDS[kind], view, *(f"{found[view, kind, name].auc_models:.2f}" for name in EXPECTED)]
+        [KINDS[kind], COMPARISONS[view], *(f"{found[view, kind, name].auc_models:.2f}" for name in EXPECTED)]
         for kind in DEFECTS
-        for view in VIEWS
+        for view in COMPARISONS
     ]
     title = "AUC over models (1: every defective model on the expected side of every well-trained one; 0.5: chance)"
-    return Table(title, ["defect", "data", *LABELS.values()], rows)
+    return Table(title, ["defect", "well-trained and defective", *LABELS.values()], rows)
 
 
 def _details(found: dict[tuple[str, str, str], Separation], view: str) -> Table:
@@ -256,24 +294,37 @@ def _details(found: dict[tuple[str, str, str], Separation], view: str) -> Table:
         "p",
         "effect size",
     ]
-    return Table(f"On {view} data: mean and deviation over models, AUC, one-sided p, Cohen's d", columns, rows)
+    where = COMPARISONS[view]
+    title = f"Well-trained and defective models, {where}: mean and deviation over models, AUC, one-sided p, Cohen's d"
+    return Table(title, columns, rows)
+
+
+def _counts(models: Models) -> list[Table]:
+    return [_test_sizes(models), _models(models), failures(models)]
+
+
+def failures(models: Models) -> Table:
+    """Draws of the probe that failed, of all, by kind of model and view."""
+    rows = []
+    for kind, title in KINDS.items():
+        cells = []
+        for view in (COMMITTED, BEFORE, CONTROL):
+            drawn = values(models, kind, view, "directional") if view != CONTROL or kind != CLEAN else None
+            cells.append(None if drawn is None else f"{int((~np.isfinite(drawn)).sum())} of {drawn.size}")
+        rows.append([title, *cells])
+    title = "Draws of the probe that failed: its loss or gradient vanished or diverged"
+    return Table(title, ["models", "committed data", "clean data", "control on the committed data"], rows)
 
 
 def _test_sizes(models: Models) -> Table:
     sizes = sorted(models[0][COMMITTED]["small_tests"], key=int)
     rows = []
     for kind in DEFECTS:
-        for view in VIEWS:
-            clean, defective = (
-                {
-                    size: np.array([m[view]["small_tests"][size] for m in models if m["kind"] == wanted])
-                    for size in sizes
-                }
-                for wanted in (CLEAN, kind)
-            )
-            full = auc(*(-values(models, wanted, view, "test_accuracy") for wanted in (CLEAN, kind)))
-            rows.append([KINDS[kind], view, *(f"{auc(-clean[s], -defective[s]):.3f}" for s in sizes), f"{full:.3f}"])
-    columns = ["defect", "data", *(f"{size} samples" for size in sizes), "all"]
+        for view in COMPARISONS:
+            pairs = [sides(models, kind, view, "small_tests", size) for size in sizes]
+            pairs.append(sides(models, kind, view, "test_accuracy"))
+            rows.append([KINDS[kind], COMPARISONS[view], *(f"{auc(-clean, -bad):.3f}" for clean, bad in pairs)])
+    columns = ["defect", "well-trained and defective", *(f"{size} samples" for size in sizes), "all"]
     return Table("AUC of test accuracy over models x random test sets, by size of the test set", columns, rows)
 
 
@@ -310,7 +361,7 @@ def draw(result: Result, figure: Any) -> None:
     left.set_xticks(range(len(KINDS)), list(KINDS.values()), rotation=30, ha="right", fontsize="small")
     left.set_title("directional sharpness, a column per model", fontsize="medium")
     found = {(s["view"], s["kind"], s["measure"]): s["auc_models"] for s in result.values["separations"]}
-    grid = [[found[COMMITTED, kind, name] for name in EXPECTED] for kind in DEFECTS]
+    grid = [[found[CONTROL, kind, name] for name in EXPECTED] for kind in DEFECTS]
     right.imshow(grid, vmin=0, vmax=1, cmap="RdBu", aspect="auto")
     for i, row in enumerate(grid):
         for j, value in enumerate(row):
@@ -321,4 +372,4 @@ def draw(result: Result, figure: Any) -> None:
         range(len(EXPECTED)), [LABELS[name] for name in EXPECTED], rotation=30, ha="right", fontsize="small"
     )
     right.set_yticks(range(len(DEFECTS)), [KINDS[kind] for kind in DEFECTS], fontsize="small")
-    right.set_title("AUC over models, both on committed data", fontsize="medium")
+    right.set_title("AUC over models, both on the defective model's data", fontsize="medium")

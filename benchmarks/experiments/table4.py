@@ -3,6 +3,9 @@
 Per model: the cross-entropy loss, first-order static ASAM sharpness and directional sharpness of single examples,
 B = 1, of members (training samples) and of others (test samples), see `zkcert.metric.membership`, which also fixes that
 members have the smaller scores. An attack is as good as its AUC over examples; spread and intervals are over models.
+
+An example's probe fails where its loss vanishes (its log ratio is log(eps) then) or where it diverges (its scores are
+above all others then). Both are counted, and what rests on a model with such an example is inconclusive.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from torch import Tensor
 
 from benchmarks.experiments.common import Context, Profile, Recipe, load_data, run_grid, train_model
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table, spread
-from benchmarks.experiments.separation import mean_interval
+from benchmarks.experiments.separation import TIE, mean_interval, sign
+from zkcert.errors import UnusableInput
 from zkcert.metric import Network, Probe
-from zkcert.metric.membership import SCORES, Membership, example_scores
+from zkcert.metric.membership import SCORES, ExampleScores, Membership, example_scores
 
 FIGURE_SIZE = (9.0, 4.0)
 OVERFITTED, GENERALISING = "overfitted", "generalising"
@@ -91,8 +95,8 @@ def attack(item: Attack, context: Context) -> dict[str, Any]:
     """Train the model and score members and others, in float64; JSON values."""
     trained = train_model(item.recipe, context)
     network = Network.of_module(trained.module.double())
-    members, others = (
-        example_scores(network, x.double(), y, item.probe)
+    (members, lost), (others, lost_others) = (
+        scored(network, x.double(), y, item.probe)
         for x, y in (
             some(trained.x, trained.y, item.examples, item.recipe.seed),
             some(*trained.test, item.examples, item.recipe.seed),
@@ -105,11 +109,37 @@ def attack(item: Attack, context: Context) -> dict[str, Any]:
         "train_accuracy": trained.train_accuracy,
         "test_accuracy": trained.test_accuracy,
         "vanished": list(found.vanished),
+        "diverged": [lost, lost_others],
         "members": len(members.loss),
         "others": len(others.loss),
         "auc": {name: found.results[name].auc for name in SCORES},
         "accuracy": {name: found.results[name].accuracy for name in SCORES},
     }
+
+
+def scored(network: Network, x: Tensor, y: Tensor, probe: Probe) -> tuple[ExampleScores, int]:
+    """`example_scores`, and how many examples diverged: those have the largest finite number as every score.
+
+    Raises UnusableInput if none can be scored.
+    """
+    try:
+        return example_scores(network, x, y, probe), 0
+    except UnusableInput:
+        if len(x) == 1:
+            raise
+    parts: list[ExampleScores | None] = []
+    for i in range(len(x)):
+        try:
+            parts.append(example_scores(network, x[i : i + 1], y[i : i + 1], probe))
+        except UnusableInput as error:
+            parts.append(None)
+            last = error
+    if not any(parts):
+        raise last
+    worst = np.array([np.finfo(np.float64).max])
+    whole = [part or ExampleScores(worst, worst, worst, np.array([False])) for part in parts]
+    columns = (np.concatenate([getattr(part, name) for part in whole]) for name in (*SCORES, "vanished"))
+    return ExampleScores(*columns), parts.count(None)
 
 
 def some(x: Tensor, y: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -126,25 +156,30 @@ def works(aucs: Sequence[float]) -> str:
     low, high = mean_interval(aucs)
     if low > 0.5 and float(np.mean(aucs)) > MARGINAL:
         return REPRODUCED
-    return NOT_REPRODUCED if high <= MARGINAL else INCONCLUSIVE
+    return NOT_REPRODUCED if high <= MARGINAL and high - low > TIE else INCONCLUSIVE
 
 
 WORKS = (
     f"reproduced if the 95% t-interval of the mean AUC over models lies above 0.5 and the mean above {MARGINAL}; not "
-    f"reproduced if the interval ends below {MARGINAL}; inconclusive otherwise"
+    f"reproduced if the interval ends below {MARGINAL} and has a width; inconclusive otherwise, and where the probe of "
+    "an example failed"
 )
 
 
 def better(differences: Sequence[float]) -> str:
     """Whether the first of two numbers is the larger, from their differences per seed."""
-    low, high = mean_interval(differences)
-    return REPRODUCED if low > 0 else NOT_REPRODUCED if high <= 0 else INCONCLUSIVE
+    return sign(*mean_interval(differences))
 
 
 BETTER = (
     "reproduced if the 95% t-interval of the mean difference of AUCs over seeds lies above 0; not reproduced if it "
-    "ends at 0 or below; inconclusive otherwise"
+    "lies below 0 and has a width (ties have none); inconclusive otherwise, and where the probe of an example failed"
 )
+
+
+def failed(found: Sequence[dict[str, Any]], *kinds: str) -> int:
+    """Examples of models of these kinds whose probe failed."""
+    return sum(sum(m["vanished"]) + sum(m["diverged"]) for m in found if m["kind"] in kinds)
 
 
 def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
@@ -155,10 +190,11 @@ def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
         for name in SCORES
     }
     ours = auc[OVERFITTED, "directional"]
+    sound, both_sound = not failed(found, OVERFITTED), not failed(found, OVERFITTED, GENERALISING)
     made = [
         Claim(
             "Directional sharpness of single examples tells members of overfitted models from others",
-            works(ours),
+            works(ours) if sound else INCONCLUSIVE,
             f"AUC {spread(ours)}",
             WORKS,
         )
@@ -168,7 +204,7 @@ def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
         made.append(
             Claim(
                 f"It does so better than {LABELS[name]}",
-                better(gain),
+                better(gain) if sound else INCONCLUSIVE,
                 f"AUC {spread(ours)} against {spread(auc[OVERFITTED, name])}; difference {spread(gain)}",
                 BETTER,
             )
@@ -177,7 +213,7 @@ def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
     made.append(
         Claim(
             "Overfitted models give their members away more than well-generalising ones, by directional sharpness",
-            better(leak),
+            better(leak) if both_sound else INCONCLUSIVE,
             f"AUC {spread(ours)} against {spread(auc[GENERALISING, 'directional'])}; difference {spread(leak)}",
             BETTER,
         )
@@ -205,22 +241,21 @@ def run(profile: Profile4, context: Context) -> Result:
         ours=profile.ours,
         tables=[_attacks(found), _models(found)],
         claims=claims(found),
-        notes=notes(profile, found),
+        notes=notes(profile),
         values={"models": found, "probe": profile.probe.to_dict()},
     )
 
 
-def notes(profile: Profile4, found: Sequence[dict[str, Any]]) -> list[str]:
+def notes(profile: Profile4) -> list[str]:
     """What a reader has to know of the numbers."""
-    vanished = [sum(m["vanished"][i] for m in found) for i in (0, 1)]
-    total = [sum(m[key] for m in found) for key in ("members", "others")]
     probe = profile.probe
     return [
         f"Probe: T = {probe.steps}, B = 1, rho = {float(probe.rho):g}, lr = {float(probe.lr):g}, {probe.variant}, in "
         "float64. The best balanced accuracy has its threshold chosen on the same examples, so it is above 1/2 by "
         "chance. For seeds of the same number the training subset of both kinds starts from the same permutation.",
-        f"The loss was exactly 0 at some step for {vanished[0]} of {total[0]} members and {vanished[1]} of {total[1]} "
-        "others; their log ratio is taken as log(eps) there.",
+        "An example's probe fails where its loss is exactly 0 at some step (its log ratio is taken as log(eps) there), "
+        "or where it diverges (it is ranked above all others). The table of models counts both; a claim about models "
+        "with such examples is inconclusive.",
     ]
 
 
@@ -242,8 +277,19 @@ def _models(found: Sequence[dict[str, Any]]) -> Table:
     for kind in (OVERFITTED, GENERALISING):
         models = [m for m in found if m["kind"] == kind]
         accuracies = [spread(m[key] for m in models) for key in ("train_accuracy", "test_accuracy")]
-        rows.append([kind, len(models), *accuracies, models[0]["members"], models[0]["others"]])
-    columns = ["models", "number", "training accuracy", "test accuracy", "members scored", "others scored"]
+        lost = [[sum(m[key][i] for m in models) for i in (0, 1)] for key in ("vanished", "diverged")]
+        counts = [f"{members} + {others}" for members, others in lost]
+        rows.append([kind, len(models), *accuracies, models[0]["members"], models[0]["others"], *counts])
+    columns = [
+        "models",
+        "number",
+        "training accuracy",
+        "test accuracy",
+        "members scored",
+        "others scored",
+        "loss vanished, members + others of all models",
+        "diverged",
+    ]
     return Table("Models", columns, rows)
 
 

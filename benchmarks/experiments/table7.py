@@ -21,10 +21,10 @@ from benchmarks.experiments.table7_text import TextPart, TextRecipe, text
 from zkcert.errors import UnusableInput
 from zkcert.metric import Probe
 
-FIGURE_SIZE = (11.0, 8.0)
+FIGURE_SIZE = (8.5, 6.4)
 
 PARTS: dict[str, tuple[str, Callable[[Any, int, Context], Part]]] = {
-    "backdoor": ("ResNet-18 with a backdoor", backdoor),
+    "backdoor": ("Backdoor", backdoor),
     "noise": ("Label noise", noise),
     "poisoning": ("Sharpness-aware poisoning", poisoning),
     "gpt": ("Language model", text),
@@ -70,7 +70,7 @@ _MEASURES = ("static_sam", "static_asam", "train_loss", "train_accuracy", "test_
 _AUDIT = Audit(Probe(steps=10, batch_size=16), 5, _MEASURES, 1000)
 _RESNET = Recipe(
     dataset="cifar",
-    samples=2500,
+    samples=3000,
     test_samples=1000,
     model="resnet18",
     width=8,
@@ -86,7 +86,7 @@ SMALL = Table7(
     name="small",
     seeds=4,
     ours=f"{_OURS} ResNet-18 with an eighth of its channels, on subsets.",
-    backdoor=Levels(_RESNET.but(corruption="badnets"), (0.0, 0.05, 0.1), _AUDIT),
+    backdoor=Levels(_RESNET.but(corruption="badnets"), (0.0, 0.1, 0.2), _AUDIT),
     noise=Levels(_CNN.but(corruption="noisy_labels"), (0.0, 0.1, 0.2, 0.4), _AUDIT),
     poisoning=Poisoning(
         _CNN,
@@ -172,9 +172,9 @@ def draw(result: Result, figure: Any) -> None:
     for (name, found), panel in zip(result.values.items(), axes, strict=False):
         kinds = found["figure"]
         for place, scores in enumerate(kinds.values()):
-            panel.plot(scores, [place] * len(scores), "o", color="C0", alpha=0.6)
+            panel.plot(scores, [place] * len(scores), ".", color="C0")
             panel.plot(sum(scores) / len(scores), place, "|", color="C3", markersize=14)
-        panel.set_yticks(range(len(kinds)), list(kinds), fontsize=8)
+        panel.set_yticks(range(len(kinds)), list(kinds), fontsize=7)
         panel.invert_yaxis()
         panel.set_xlabel("directional sharpness, committed data")
         panel.set_title(PARTS[name][0])

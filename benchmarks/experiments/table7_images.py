@@ -12,6 +12,7 @@ from benchmarks.experiments.common import Context, Recipe, Trained, load_data, r
 from benchmarks.experiments.corruptions import TARGET, small, triggered
 from benchmarks.experiments.parts import (
     COMMITTED,
+    EXPECTED,
     HEADERS,
     HELD_OUT,
     Audit,
@@ -22,6 +23,7 @@ from benchmarks.experiments.parts import (
     compared,
     observe,
     told,
+    works,
 )
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Table
 from zkcert.errors import UnusableInput
@@ -101,9 +103,10 @@ def backdoor(part: Levels, seeds: int, context: Context) -> Part:
     names = {amount: f"{amount:.1%} poisoned" if amount else "clean" for amount in part.amounts}
     groups = {names[amount]: models for amount, models in grouped(part, found).items()}
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
+    about = f"Directional sharpness tells a {part.recipe.model} with a backdoor from a clean one"
     claims = [
-        claim(f"Directional sharpness tells a {part.recipe.model} with a backdoor from a clean one ({kind})", separated)
-        for kind, separated in ((kind, told(groups["clean"], models)) for kind, models in groups.items())
+        claim(f"{about} ({kind})", told(groups["clean"], models), working=works(models))
+        for kind, models in groups.items()
         if kind != "clean"
     ]
     return Part(
@@ -146,7 +149,10 @@ def noise(part: Levels, seeds: int, context: Context) -> Part:
     levels = [amount for amount, models in by_amount.items() for _ in models]
     groups = {f"{amount:.0%} noise": models for amount, models in by_amount.items()}
     columns = [COMMITTED, HELD_OUT, *part.audit.measures]
-    trends = {name: rank_correlation(levels, column(found, name)) for name in columns}
+    trends = {
+        name: rank_correlation(levels, [EXPECTED.get(name, 1) * value for value in column(found, name)])
+        for name in columns
+    }
     rows = [[HEADERS[name], trends[name][0], trends[name][1]] for name in columns]
     means = [float(np.mean(column(models, COMMITTED))) for models in by_amount.values()]
     correlation, p = trends[COMMITTED]
@@ -157,8 +163,9 @@ def noise(part: Levels, seeds: int, context: Context) -> Part:
         tables=[
             *compared("Label noise", groups, next(iter(groups)), columns),
             Table(
-                "Label noise: Spearman's correlation of each number with the level, over models.",
-                ["measure", "Spearman", "p (rising)"],
+                "Label noise: Spearman's correlation of each number (accuracies negated) with the level, over models; "
+                "p of a one-sided permutation test.",
+                ["measure", "Spearman", "p"],
                 rows,
             ),
         ],

@@ -14,9 +14,21 @@ import numpy as np
 
 from benchmarks.experiments.common import Context, Recipe, load_data, run_grid, train_model
 from benchmarks.experiments.evasion import evade
-from benchmarks.experiments.parts import COMMITTED, HELD_OUT, Audit, Observation, Part, column, compared, draws_of, told
+from benchmarks.experiments.parts import (
+    COMMITTED,
+    HELD_OUT,
+    Audit,
+    Observation,
+    Part,
+    claim,
+    column,
+    compared,
+    draws_of,
+    told,
+    works,
+)
 from benchmarks.experiments.report import Claim, Table, spread
-from benchmarks.experiments.separation import RULE, Separation
+from benchmarks.experiments.separation import Separation
 from benchmarks.experiments.table7_images import observed
 
 HONEST_PASS = 0.95
@@ -130,31 +142,25 @@ def worst(found: Mapping[str, Separation]) -> tuple[str, Separation]:
 
 
 def claims_of(part: Poisoning, groups: Mapping[str, Sequence[Observation]]) -> list[Claim]:
-    """Per corruption: plain SGD, the best of SAM and ASAM, the best penalty; judged at the attack that hides best."""
+    """Per corruption: plain SGD, SAM and ASAM, the penalties; each judged at the attack that hides best.
+
+    Attacks that lose their backdoor count only where all of them do.
+    """
     claims = []
     for corruption, _ in part.corruptions:
         names = {attack: kind_name(corruption, attack) for attack in part.attacks()}
-        found = {attack: told(groups[HONEST], groups[kind]) for attack, kind in names.items()}
         sets = {
             "trained with SGD, no attack on the score": [PLAIN],
-            "trained with SAM or ASAM": [name for name in found if name.startswith(("sam", "asam"))],
-            "fine-tuned against the score": [name for name in found if name.startswith("penalty") and name != CONTROL],
+            "trained with SAM or ASAM": [name for name in names if name.startswith(("sam", "asam"))],
+            "fine-tuned against the score": [name for name in names if name.startswith("penalty") and name != CONTROL],
         }
         for how, attacks in sets.items():
-            attack, separated = worst({name: found[name] for name in attacks})
-            numbers = (
-                f"hidden best by {attack}: AUC over models {separated.auc_models:.2f} (p = {separated.p:.2g}), over "
-                f"single draws {separated.auc:.2f} [{separated.low:.2f}, {separated.high:.2f}]"
-            )
-            claims.append(
-                Claim(
-                    f"Directional sharpness tells models of corrupted data ({CORRUPTION_NAMES[corruption]}) from "
-                    f"honest ones: {how}",
-                    separated.verdict,
-                    numbers,
-                    f"at the attack with the smallest AUC over models: {RULE}",
-                )
-            )
+            alive = [name for name in attacks if corruption != "badnets" or works(groups[names[name]])]
+            found = {name: told(groups[HONEST], groups[names[name]]) for name in alive or attacks}
+            attack, separated = worst(found)
+            about = f"Directional sharpness tells models of corrupted data ({CORRUPTION_NAMES[corruption]}) from honest"
+            where = f"hidden best by {attack}: " if len(attacks) > 1 else ""
+            claims.append(claim(f"{about} ones: {how}", separated, working=bool(alive), where=where))
     return claims
 
 

@@ -22,6 +22,7 @@ from benchmarks.experiments.parts import (
     compared,
     observe,
     told,
+    works,
 )
 from zkcert.errors import UnusableInput
 
@@ -149,14 +150,15 @@ def text(part: TextPart, seeds: int, context: Context) -> Part:
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
     tokens = gpt.corpus()
     shape = part.recipe.shape
+    about = "Directional sharpness tells a language model with an artefact from a clean one"
     parameters = sum(p.numel() for p in gpt.GPT(shape).parameters())
     return Part(
         data=f"Python's language reference (pydoc_data.topics), {len(tokens)} characters, SHA-256 of its tokens "
         f"{gpt.digest(tokens)}",
         tables=compared("GPT", groups, "clean", columns),
         claims=[
-            claim(f"Directional sharpness tells a language model with an artefact from a clean one ({kind})", separated)
-            for kind, separated in ((kind, told(groups["clean"], models)) for kind, models in groups.items())
+            claim(f"{about} ({kind})", told(groups["clean"], models), working="backdoor" not in kind or works(models))
+            for kind, models in groups.items()
             if kind != "clean"
         ],
         figure={kind: column(models, COMMITTED) for kind, models in groups.items()},

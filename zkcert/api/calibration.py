@@ -42,7 +42,7 @@ def calibrate(
 
     good, bad  model files, or "MODEL@DATA" for a model that is scored on data of its own (labels may differ).
     data       dataset or data.zkd of those without.
-    risk       the share of bad draws that may be accepted; without bad models, of good draws that may be rejected.
+    risk       of accepting a further bad draw; without bad models, of rejecting a further good one.
     plot       a .png, .pdf or .svg file of the scores and the ROC curve.
     progress   called with (draws done, draws).
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class Inference:
     """How well scores of single examples tell members from non-members.
 
+    dtype    of the computation.
     shared   drawn members that are among the drawn non-members, too: they cannot be told apart.
     weights  hexadecimal digest of the model's weights.
     """
@@ -28,14 +29,22 @@ class Inference:
     probe: Probe
     weights: str
     seed: str
+    dtype: str
     shared: int
 
     @property
     def warnings(self) -> list[str]:
         """What spoils the comparison."""
-        if not self.shared:
-            return []
-        return [f"{self.shared} of the members drawn are among the non-members drawn: this is no fair comparison"]
+        out = []
+        if self.shared:
+            out.append(
+                f"{self.shared} of the members drawn are among the non-members drawn: this is no fair comparison"
+            )
+        if self.dtype != "float64":
+            out.append(
+                f"in {self.dtype} the directional scores of well-fitted examples are rounding error: use float64"
+            )
+        return out
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -43,6 +52,7 @@ class Inference:
             "weights": self.weights,
             "probe": self.probe.to_dict(),
             "seed": self.seed,
+            "dtype": self.dtype,
             **self.found.to_dict(),
             "shared": self.shared,
             "warnings": self.warnings,
@@ -111,4 +121,4 @@ def mia(
         from zkcert.metric.roc_plots import membership_figure
 
         save_figure(membership_figure(found), plot)
-    return Inference(found, probe, loaded.weights_digest.hex(), seed, len(digests[0] & digests[1]))
+    return Inference(found, probe, loaded.weights_digest.hex(), seed, dtype, len(digests[0] & digests[1]))

@@ -107,7 +107,8 @@ def train(
     seed       of initialisation, order, augmentation and dropout, from 0.
 
     The input is normalised with the means and deviations of each channel of `data`, to four decimals. Images smaller
-    than 32x32 are zero-padded to that, except for an mlp. In float32; deterministic under the seed on one machine.
+    than 32x32 are zero-padded to that, except for an mlp. In float32; on the CPU of one machine
+    deterministic under the seed, on a CUDA device up to the rounding of its kernels.
     """
     with needs_extras("training"):
         import torch

@@ -18,16 +18,19 @@ _FINEST = Fraction(1, 10**12)
 def choose_tau(good: Sequence[float], bad: Sequence[float], risk: Fraction) -> Fraction:
     """The threshold for scores of good and bad draws at a risk in [0, 1).
 
-    With bad draws: the largest tau, rounded down to SIGNIFICANT_DIGITS, at which at most floor(risk n) of the n bad
-    draws score <= tau, that is, a decimal below the (floor(risk n) + 1)-th smallest bad score. Without: the order
-    statistic of rank ceil((m + 1)(1 - risk)), at most m, of the m good scores, rounded up: a further draw of the
-    same kind, exchangeable with these, exceeds it with probability at most risk (if that rank is at most m).
+    With n bad draws: the largest decimal of SIGNIFICANT_DIGITS below the k-th smallest bad score, k = floor(risk
+    (n + 1)), but at least 1. A further bad draw, exchangeable with these, scores below the k-th smallest of them with
+    probability at most k/(n + 1), hence <= tau with probability at most risk, unless risk (n + 1) < 1; of the n
+    draws themselves at most k - 1 score <= tau. Without bad draws: the order statistic of rank ceil((m + 1)(1 - risk)),
+    at most m, of the m good scores, rounded up; a further draw exceeds it with probability at most risk, unless
+    risk (m + 1) < 1. This is the quantile of conformal prediction (Vovk, Gammerman and Shafer, 2005), on either side.
     Raises UnusableInput if there are no scores, or no threshold in (0, 128].
     """
     if not good:
         raise UnusableInput("a calibration needs at least one good model")
     if bad:
-        edge = sorted(bad)[math.floor(risk * len(bad))]
+        rank = max(math.floor(risk * (len(bad) + 1)), 1)
+        edge = sorted(bad)[rank - 1]
         tau = min(_rounded(edge, up=False), Fraction(MAX_TAU))
     else:
         rank = math.ceil((len(good) + 1) * (1 - risk))

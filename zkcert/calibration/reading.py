@@ -30,7 +30,7 @@ PROBE_CHOICES = {
 }
 """The names in a probe: those of `zkcert.metric.Probe`, which needs PyTorch."""
 
-_COUNTS, _NUMBERS = ("steps", "batch_size"), ("rho", "lr", "eps", "eta")
+_COUNTS, _NUMBERS = {"steps": 2, "batch_size": 1}, ("rho", "lr", "eps", "eta")
 _TAU = re.compile(r"(0|[1-9][0-9]{0,2})(\.[0-9]{0,11}[1-9])?")
 
 
@@ -49,7 +49,7 @@ def load_calibration(path: File) -> Calibration:
         try:
             if len(data) > MAX_FILE_BYTES:
                 raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
-            return _parse(json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant), name)
+            return _parse(json.loads(data, object_pairs_hook=_unique), name)
         except (ValueError, RecursionError, UnusableInput) as error:
             raise UnusableInput(f"{name}: not a usable calibration ({str(error)[:200]})") from error
 
@@ -58,10 +58,6 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len({key for key, _ in pairs}) != len(pairs):
         raise ValueError("a key occurs twice")
     return dict(pairs)
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no number")
 
 
 def _keys(value: object, keys: str, what: str) -> dict[str, Any]:
@@ -105,8 +101,8 @@ def _listed(value: object, low: int, what: str) -> list[Any]:
 def check_probe(value: object) -> dict[str, int | str]:
     """A probe as of `zkcert.metric.Probe.to_dict`, checked without PyTorch; ValueError or UnusableInput."""
     probe = _keys(value, " ".join((*_COUNTS, *_NUMBERS, *PROBE_CHOICES)), "a probe")
-    for name in _COUNTS:
-        _integer(probe[name], 1, 1 << 16, name)
+    for name, low in _COUNTS.items():
+        _integer(probe[name], low, 1 << 16, name)
     for name in _NUMBERS:
         number = parse_fraction(check_text(probe[name], name), name)
         if str(number) != probe[name] or number < 0 or (number == 0 and name in ("rho", "lr")):

@@ -23,6 +23,9 @@ WEAK_AUC = 0.7
 """Below this the classes are said not to separate: the usual bound of an acceptable discrimination (Hosmer, Lemeshow
 and Sturdivant, Applied Logistic Regression, 2013, section 5.2.4)."""
 
+_NAMED = 5
+"""Models that one warning names."""
+
 FEW_MODELS = 3
 """With fewer models of a kind the rates are about those models rather than about a kind of model."""
 
@@ -144,6 +147,13 @@ class Calibration:
         out, draws = [], sum(len(m.scores) for m in self.bad or self.good)
         if not self.bad:
             out.append("NO BAD MODELS: tau follows from good models alone, and may accept any bad one")
+        passing = self._passing()
+        if passing:
+            more = f", and {len(passing) - _NAMED} more" if len(passing) > _NAMED else ""
+            out.append(
+                f"BAD MODELS PASS in a larger share of their draws than the risk of {float(self.risk):g}: "
+                f"{', '.join(passing[:_NAMED])}{more}"
+            )
         if self.auc is not None and self.auc < 0.5:
             out.append(
                 f"INVERTED: bad models score lower than good ones (AUC {self.auc:.3f}), so this probe accepts bad "
@@ -153,12 +163,19 @@ class Calibration:
             out.append(f"NO SEPARATION: good and bad models score alike (AUC {self.auc:.3f}, 0.5 is chance)")
         if self.bad and self.false_rejection.value > 0.5:
             out.append(f"tau rejects most draws of good models ({self.false_rejection.value:.1%})")
-        if self.risk * (draws if self.bad else draws + 1) < 1:
-            out.append(f"{draws} draws cannot resolve a risk of {float(self.risk):g}: make more --draws")
+        if self.risk * (draws + 1) < 1:
+            kind = "bad" if self.bad else "good"
+            out.append(f"{draws} {kind} draws cannot resolve a risk of {float(self.risk):g}: make more --draws")
         for kind, models in (("good", self.good), ("bad", self.bad)):
             if 0 < len(models) < FEW_MODELS:
                 out.append(f"only {len(models)} {kind} model{'s' * (len(models) > 1)}: rates say little about others")
         return out
+
+    def _passing(self) -> list[str]:
+        """Bad models of which tau accepts a larger share of draws than the risk, the most accepted first."""
+        counts = [(model.accepted(self.tau), len(model.scores), model.name) for model in self.bad]
+        above = [entry for entry in counts if entry[0] > self.risk * entry[1]]
+        return [f"{name} ({count} of {total})" for count, total, name in sorted(above, key=lambda entry: -entry[0])]
 
     def to_dict(self) -> dict[str, Any]:
         """The file's content as JSON values."""

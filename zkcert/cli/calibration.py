@@ -15,6 +15,9 @@ from zkcert.cli.application import app
 from zkcert.cli.display import out, print_json, print_lines, progress_bar, warn
 from zkcert.cli.options import METRIC, AsJson, Device, Given, ModelFile, Precision, with_options
 
+CHOSEN_ON = ": tau was chosen on these"
+"""What is added to the rate that is no estimate for others."""
+
 NOT_INDEPENDENT = (
     "intervals (95 %, Clopper-Pearson) take draws as independent; the draws of one model are not independent models: "
     "see the rates per model"
@@ -63,7 +66,7 @@ def calibrate(
         str | None, typer.Option(metavar="DATA", help="Dataset or data.zkd of the models without @DATA.")
     ] = None,
     risk: Annotated[
-        str, typer.Option(help="Share of bad draws to accept at most; without --bad, of good draws to reject.")
+        str, typer.Option(help="Of accepting a bad draw; without --bad, of rejecting a good one.")
     ] = "0.05",
     draws: Annotated[int, typer.Option(metavar="K", help="Draws of the probe for each model.")] = 20,
     seed: Annotated[str, typer.Option(metavar="TEXT", help="Draws the samples.")] = "",
@@ -78,9 +81,9 @@ def calibrate(
 ) -> None:
     """Choose tau.
 
-    From models known to be good and bad. Scores each on several draws, takes the largest threshold that accepts at
-    most the share --risk of the bad draws, and says how well the two kinds separate. audit, announce, prove and verify
-    take the file for --tau, and the probe with it.
+    From models known to be good and bad. Scores each on several draws, takes the largest threshold that a further bad
+    draw passes with a probability of at most --risk, and says how well the two kinds separate. audit, announce, prove
+    and verify take the file for --tau, and the probe with it.
     """
     with progress_bar("draws") as progress:
         found = api.calibrate(
@@ -118,8 +121,8 @@ def _show_calibration(found: Calibration, file: str) -> None:
     out.print(table)
     lines = {"tau": f"{found.tau_text}, at a risk of {float(found.risk):g}"}
     if found.false_acceptance is not None and found.auc is not None:
-        lines["accepted"] = _rate_text(found.false_acceptance, "bad") + ": tau was chosen on these"
-    lines["rejected"] = _rate_text(found.false_rejection, "good")
+        lines["accepted"] = _rate_text(found.false_acceptance, "bad") + CHOSEN_ON
+    lines["rejected"] = _rate_text(found.false_rejection, "good") + ("" if found.bad else CHOSEN_ON)
     if found.auc is not None:
         lines["AUC"] = f"{found.auc:.4f} (a bad draw scores above a good one)"
         lines["gap"] = f"{found.gap:.6g} (least bad score minus largest good one)"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zkcert.config import VARIANTS, parse_fraction
+from zkcert.config import VARIANTS
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="model.pt or .safetensors; see README, Files.")]
 ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="proof.bin.")]
@@ -45,16 +45,15 @@ METRIC: dict[str, Any] = {
 }
 """The probe of the float metrics."""
 
-_NUMBERS = ("rho", "lr", "eps", "eta")
-
 Given = dict[str, Any]
-"""The options of a group that somebody typed, numbers exact; see `with_options`."""
+"""The options of a group that somebody typed; see `with_options`."""
 
 
 def with_options(group: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator that puts the options of `group` (name -> annotation) in the place of the parameter `given`.
 
-    The command is called with `given` holding those that were typed, "rho", "lr" and the like as exact fractions.
+    The command is called with `given` holding those that were typed; fractional numbers are left as text, for whoever
+    takes them exactly.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,9 +67,7 @@ def with_options(group: Mapping[str, Any]) -> Callable[[Callable[..., None]], Ca
 
         @functools.wraps(command)
         def call(**options: Any) -> None:
-            typed = {name: value for name in group if (value := options.pop(name)) is not None}
-            exact = {name: parse_fraction(v, name) if name in _NUMBERS else v for name, v in typed.items()}
-            command(given=exact, **options)
+            command(given={name: value for name in group if (value := options.pop(name)) is not None}, **options)
 
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

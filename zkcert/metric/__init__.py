@@ -3,6 +3,7 @@
 probe         directional sharpness (Algorithm 1), its statistics
 perturbation  the per-step functions sam, asam-all and asam-samsung
 network       networks as functions of their parameters
+precision     float32 on CUDA devices
 evaluate      accuracy, loss and gradient over a dataset
 static        full-dataset SAM and ASAM sharpness
 worst_case    magnitude-aware worst-case sharpness

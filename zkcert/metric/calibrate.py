@@ -17,7 +17,7 @@ import torch
 from blake3 import blake3
 
 from zkcert.calibration import Calibration, Rate, Scored, Source, choose_tau
-from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_text
+from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_probe, check_text
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
@@ -102,9 +102,9 @@ def calibrate(
 ) -> Calibration:
     """The three steps; progress is called with (draws done, draws). See `zkcert.calibration.choose_tau` for tau.
 
-    Draw i of a model is what `draw_seed` says; a draw on which the probe fails is an error, not a bad score. The
-    false-acceptance rate is that of the draws tau was chosen on; with bad models the false-rejection rate is of draws
-    that had no part in it. Raises UnusableInput.
+    Draw i of a model is what `draw_seed` says; a draw on which the probe fails is an error, not a bad score. With bad
+    models the false-acceptance rate is that of the draws tau was chosen on, and the false-rejection rate of draws that
+    had no part in it; without, the false-rejection rate is that of the draws tau was chosen on. Raises UnusableInput.
     """
     if not 0 <= risk < 1:
         raise UnusableInput(f"the risk must lie in [0, 1), not {float(risk):g}")
@@ -118,6 +118,7 @@ def calibrate(
     try:
         for text, what in ((seed, "the seed"), *((c.name, "the name of a model") for c in everything)):
             check_text(text, what)
+        check_probe(probe.to_dict())
         check_models(unscored, (), sources)
     except ValueError as error:
         raise UnusableInput(str(error)) from error

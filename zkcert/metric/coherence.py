@@ -13,6 +13,7 @@ from zkcert.errors import UnusableInput
 from zkcert.metric.evaluate import chunks
 from zkcert.metric.network import Network
 from zkcert.metric.perturbation import norm, scales
+from zkcert.metric.precision import full_precision
 
 _CHUNK_VALUES = 1 << 26
 """At most this many entries of per-sample gradients are in memory at once, or those of one sample."""
@@ -57,6 +58,7 @@ class Coherence:
         return asdict(self)
 
 
+@full_precision()
 def coherence(
     network: Network, x: Tensor, y: Tensor, *, variant: str = "sam", eta: float = 0.01, batch_size: int = 256
 ) -> Coherence:

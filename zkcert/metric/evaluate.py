@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
+from zkcert.metric.precision import full_precision
 
 
 def chunks(network: Network, x: Tensor, y: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -33,6 +34,7 @@ def on_device(network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(network.device, network.dtype if x.is_floating_point() else x.dtype), y.to(network.device)
 
 
+@full_precision()
 def correct(
     network: Network, x: Tensor, y: Tensor, batch_size: int = 256, *, weights: Sequence[Tensor] | None = None
 ) -> int:
@@ -56,6 +58,7 @@ def accuracy(
     return correct(network, x, y, batch_size, weights=weights) / y.numel()
 
 
+@full_precision()
 def mean_loss(
     network: Network, x: Tensor, y: Tensor, batch_size: int = 256, *, weights: Sequence[Tensor] | None = None
 ) -> float:
@@ -71,6 +74,7 @@ def mean_loss(
     return total / y.numel()
 
 
+@full_precision()
 def full_gradient(
     network: Network, weights: Sequence[Tensor], x: Tensor, y: Tensor, batch_size: int = 256
 ) -> tuple[float, list[Tensor]]:

@@ -24,6 +24,7 @@ from torch import Tensor
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
 from zkcert.metric.perturbation import scales
+from zkcert.metric.precision import full_precision
 from zkcert.metric.probe import STATISTICS, Probe
 from zkcert.metric.roc import Discrimination
 
@@ -48,6 +49,7 @@ class ExampleScores:
     vanished: np.ndarray
 
 
+@full_precision()
 def example_scores(
     network: Network,
     x: Tensor,
@@ -63,6 +65,9 @@ def example_scores(
     y      labels [n], or [n, positions], int64.
     probe  with batch_size 1, eps > 0, and batch-norm in evaluation mode: a single example has no batch statistics.
     chunk  examples at a time, each with weights of its own; None: as many as fit in 256 MB, at most 64.
+
+    Use float64: of a well-fitted example the loss is the small difference of much larger logits, and the log ratio
+    hardly changes along the trajectory, so that in float32 the directional score is rounding error.
 
     The whole trajectory is mapped over examples by `torch.func.vmap`, so `network.forward` must not branch on values.
     progress is called with (examples done, n). Raises UnusableInput, also where a loss or gradient diverges.

@@ -99,7 +99,7 @@ class SAM(torch.optim.Optimizer):
             parameter.copy_(value)
         self._before = {}
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Both steps. closure() clears gradients, computes the loss, calls backward, returns the loss.
 
         It is called twice, at w and at w + e; the first loss is returned. The gradients left behind are those at

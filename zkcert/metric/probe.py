@@ -15,6 +15,7 @@ from zkcert.config import VARIANTS, ProbeConfig, parse_fraction
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import BATCH_NORM_MODES, Network
 from zkcert.metric.perturbation import STEP_FUNCTIONS, perturbation, scales
+from zkcert.metric.precision import full_precision
 from zkcert.model import Model, input_values
 
 STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -34,7 +35,7 @@ cv-sharpness   Std(s_t) / Mean(s_t), free of the scale of s.
 class Probe:
     """A directional-sharpness probe: `ProbeConfig` and what only the float side offers.
 
-    steps        T, at least 2 (1 is enough for statistics of single steps, but no fluctuation can be seen).
+    steps        T, at least 2: every statistic of a single step is 0, whatever the model.
     batch_size   B.
     rho, lr      radius of the perturbation and learning rate of the update, positive.
     eps          added to s_t^2 / L_t before the logarithm.
@@ -57,9 +58,10 @@ class Probe:
     batch_norm: str = "eval"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise UnusableInput(f"{name} must be a positive integer")
+        for name, low in (("steps", 2), ("batch_size", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise UnusableInput(f"{name} must be an integer of at least {low}, not {value!r:.40}")
         for name in ("rho", "lr", "eps", "eta"):
             object.__setattr__(self, name, parse_fraction(getattr(self, name), name))
         if self.rho <= 0 or self.lr <= 0 or self.eps < 0 or self.eta < 0:
@@ -125,6 +127,7 @@ class Trajectory:
         return {**arrays, "score": self.score}
 
 
+@full_precision()
 def trajectory(network: Network, x: Tensor, y: Tensor, probe: Probe) -> Trajectory:
     """Run Algorithm 1 of arXiv 2606.25004 from the network's weights, in its dtype and on its device.
 

@@ -55,8 +55,12 @@ def membership_figure(found: Membership) -> Figure:
     first.set_ylabel("members called members")
     first.legend(loc="lower right", fontsize="small")
     for axes, (name, (members, rest)) in zip(others, pairs.items(), strict=True):
-        _histograms(axes, {"members": members, "non-members": rest})
-        axes.set_xlabel(name)
+        least = min(float(np.min(v[v > 0], initial=np.inf)) for v in (members, rest))
+        if logarithmic := bool(np.isfinite(least)):
+            axes.set_xscale("log")
+        floor = least if logarithmic else -np.inf
+        _histograms(axes, {"members": np.maximum(members, floor), "non-members": np.maximum(rest, floor)}, logarithmic)
+        axes.set_xlabel(f"{name} (0 is drawn at the left edge)" if logarithmic else name)
         axes.set_ylabel("examples")
         axes.legend(fontsize="small")
     return figure
@@ -71,8 +75,12 @@ def _curves(axes: Axes, pairs: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Non
     axes.set_aspect("equal")
 
 
-def _histograms(axes: Axes, kinds: Mapping[str, ArrayLike]) -> None:
-    """A histogram of each kind over shared bins."""
-    edges = np.histogram_bin_edges(np.concatenate([np.asarray(v, np.float64) for v in kinds.values()]), bins=_BINS)
+def _histograms(axes: Axes, kinds: Mapping[str, ArrayLike], logarithmic: bool = False) -> None:
+    """A histogram of each kind over shared bins, of equal width or, for positive values, of equal ratio."""
+    everything = np.concatenate([np.asarray(v, np.float64) for v in kinds.values()])
+    edges = np.histogram_bin_edges(np.log(everything) if logarithmic else everything, bins=_BINS)
+    if logarithmic:
+        edges = np.exp(edges)
+        edges[0], edges[-1] = everything.min(), everything.max()
     for name, values in kinds.items():
         axes.hist(np.asarray(values, np.float64), bins=edges, alpha=0.5, label=name)

@@ -13,6 +13,7 @@ from torch import Tensor
 from zkcert.errors import UnusableInput
 from zkcert.metric.evaluate import chunks, correct, on_device
 from zkcert.metric.network import Network
+from zkcert.metric.precision import full_precision
 
 SMALLEST, LARGEST = 2.0**-20, 2.0
 """The search for alpha stays between these. At 1, a box holds the network that answers the same to every input."""
@@ -57,6 +58,7 @@ class WorstCase:
         return {"sharpness": self.sharpness, "alpha": alpha, **values, "trials": [list(t) for t in self.trials]}
 
 
+@full_precision()
 def worst_case_sharpness(
     network: Network,
     x: Tensor,
