@@ -83,7 +83,8 @@ def test_spearman_agrees_with_scipy():
 def test_students_interval_of_an_example_from_the_tables():
     """Mean 2, deviation 1, n = 3: 2 -+ 4.3027 / sqrt(3)."""
     assert statistics.paired_interval([1, 2, 3]) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
-    assert statistics.paired_interval([1]) == (-math.inf, math.inf)
+    for alike in ([1], [], [0, 0, 0], [0.1, 0.1, 0.3 - 0.2]):
+        assert statistics.paired_interval(alike) == (-math.inf, math.inf)
     assert all(map(math.isnan, statistics.paired_interval([1, math.nan, 2])))
     assert all(map(math.isnan, statistics.paired_interval([1, math.inf])))
     found = statistics.over_seeds([1, 2, 3])
