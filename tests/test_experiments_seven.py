@@ -1,4 +1,4 @@
-"""Table 7: the attack on the score, verdicts, caches, and tiny runs of every part."""
+"""Table 7: the attack on the score, controls, caches, and tiny runs of every part."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from torch import nn
 
 from benchmarks.experiments import __main__ as command
 from benchmarks.experiments import gpt, table7
-from benchmarks.experiments.common import Context, Recipe, load_data
+from benchmarks.experiments.common import Context, Recipe, load_data, train_model, training_set
 from benchmarks.experiments.corruptions import TARGET, small, triggered
 from benchmarks.experiments.evasion import evade, log_ratios, penalty
 from benchmarks.experiments.parts import (
     COMMITTED,
     HELD_OUT,
     Audit,
-    claim,
-    compared,
-    draws_of,
     observe,
+    on_committed,
     scores,
-    told,
-    works,
 )
-from benchmarks.experiments.report import INCONCLUSIVE, MAX_FIGURE_BYTES, NOT_REPRODUCED, REPRODUCED, VERDICTS, load
-from benchmarks.experiments.table7_images import Levels, attack_success, grouped, monotone, rank_correlation
-from benchmarks.experiments.table7_poisoning import HONEST, Penalty, claims_of, costs, kinds, threshold
-from benchmarks.experiments.table7_text import TextPart, TextRecipe, texts_of, train_text_model
+from benchmarks.experiments.report import INCONCLUSIVE, MAX_FIGURE_BYTES, VERDICTS, load
+from benchmarks.experiments.table7_images import (
+    Levels,
+    Model,
+    attack_success,
+    control_of,
+    grouped,
+)
+from benchmarks.experiments.table7_text import TextModel, TextPart, TextRecipe, texts_of, train_text_model
+from benchmarks.experiments.table7_text import control_of as text_control_of
 from zkcert.convert import from_module
 from zkcert.errors import UnusableInput
 from zkcert.metric import STEP_FUNCTIONS, Network, Probe, trajectory
@@ -140,94 +142,7 @@ def test_fine_tuning_keeps_batch_norm_statistics_and_wants_enough_samples():
         evade(module, x, y, Probe(steps=2, batch_size=4), strength=1.0, steps=2, batches=5)
 
 
-# ---------------------------------------------------------------------------- statistics and verdicts
-
-
-def observation(committed: list[float], **numbers: float) -> dict[str, float]:
-    draws = {f"{COMMITTED}/{i}": value for i, value in enumerate(committed)}
-    return {COMMITTED: float(np.mean(committed)), **draws, **numbers}
-
-
-def test_spearman_against_scipy_and_all_permutations():
-    from itertools import permutations
-
-    from scipy.stats import spearmanr
-
-    levels, values = [0, 0, 1, 1, 2], [0.3, 0.1, 0.2, 0.6, 0.5]
-    found, p = rank_correlation(levels, values)
-    assert found == pytest.approx(spearmanr(levels, values).statistic)
-    every = [spearmanr(order, values).statistic for order in permutations(levels)]
-    assert p == pytest.approx(np.mean([value >= found - 1e-12 for value in every]))
-    assert math.isnan(rank_correlation(levels, [1.0] * 5)[0])
-
-
-def test_rule_for_levels():
-    assert monotone(0.9, 0.01, [1, 2, 3], 12) == REPRODUCED
-    assert monotone(0.9, 0.01, [1, 3, 2], 12) == INCONCLUSIVE
-    assert monotone(0.9, 0.06, [1, 2, 3], 12) == INCONCLUSIVE
-    assert monotone(0.5, 0.01, [1, 2, 3], 12) == INCONCLUSIVE
-    assert monotone(0.3, 0.2, [1, 2, 3], 12) == monotone(-1.0, 1.0, [3, 2, 1], 12) == NOT_REPRODUCED
-    assert monotone(0.3, 0.2, [1, 2, 3], 9) == monotone(math.nan, 1.0, [1, 1, 1], 12) == INCONCLUSIVE
-
-
-def test_threshold_lets_its_share_of_honest_draws_pass():
-    honest = [observation(list(np.arange(10) + 10.0 * i)) for i in range(2)]
-    assert threshold(honest) == 18.0  # 19 of the draws 0..19 are at most 18
-    assert draws_of(honest, COMMITTED).shape == (2, 10)
-
-
-def test_separation_is_oriented_and_taken_over_draws():
-    clean = [observation([1, 2], test_accuracy=0.9), observation([1, 3], test_accuracy=0.8)]
-    bad = [observation([2.5, 4], test_accuracy=0.7), observation([5, 6], test_accuracy=0.6)]
-    assert told(clean, bad).auc_models == 1 and told(clean, bad).auc == pytest.approx(15 / 16)
-    assert told(clean, bad, "test_accuracy").auc == 1 and told(bad, clean, "test_accuracy").auc == 0
-    means, areas = compared("Title", {"clean": clean, "bad": bad}, "clean", [COMMITTED, "test_accuracy"])
-    assert means.rows[0] == ["clean", 2, "1.75 ± 0.35", "0.85 ± 0.071"]
-    assert areas.rows == [["bad", "1.00 (p = 0.17)", "1.00 (p = 0.17)"]]
-
-
-def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
-    part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
-    high, low = [3.0, 4.0], [0.5, 0.5]
-    groups = {}
-    for kind in kinds(part):
-        hidden = kind.endswith("penalty 1")
-        drawn = [1.0, 2.0] if kind == HONEST else low if hidden else high
-        accuracy = 0.9 if kind == HONEST else 0.5 if hidden else 0.7
-        groups[kind] = [observation(drawn, test_accuracy=accuracy, success=0.1) for _ in range(4)]
-    rows = {row[0]: row[1:] for row in costs(part, groups, 2.0).rows}
-    assert rows[HONEST] == ["100%", "1.5 ± 0", "0 ± 0", "0.1 ± 0"]
-    assert rows["wrong labels, penalty 1"][:2] == ["100%", "0.5 ± 0"]
-    assert rows["wrong labels, penalty 1"][2].startswith("0.2 ±")  # of plain SGD on wrong labels: 0.7 - 0.5
-    assert rows["wrong labels, sgd"][0] == "0%"
-    plain, trained, tuned = claims_of(part, groups)
-    assert (plain.verdict, trained.verdict, tuned.verdict) == (REPRODUCED, REPRODUCED, NOT_REPRODUCED)
-    assert "hidden best by penalty 1: AUC over models 0.00" in tuned.numbers
-
-
-def test_a_backdoor_that_does_not_work_decides_nothing():
-    clean, bad = ([observation([v, v], success=s) for _ in range(4)] for v, s in ((1.0, 0.0), (2.0, 0.49)))
-    assert not works(bad) and works([*bad, observation([1.0], success=0.6)]) is True
-    found = told(clean, bad)
-    assert claim("It tells", found).verdict == REPRODUCED
-    assert claim("It tells", found, working=False).verdict == INCONCLUSIVE
-
-    base = table7.TINY.poisoning
-    part = replace(base, corruptions=(("badnets", 0.1),), penalty=Penalty((1.0, 10.0), 2, 3, 1e-3))
-    groups = {kind: clean if kind == HONEST else [{**b, "success": 0.9} for b in bad] for kind in kinds(part)}
-    groups["backdoor, penalty 10"] = [{**c, "success": 0.1} for c in clean]  # hides, and has lost the backdoor
-    tuned = claims_of(part, groups)[2]
-    assert tuned.verdict == REPRODUCED and "penalty 1:" in tuned.numbers
-    groups["backdoor, penalty 1"] = groups["backdoor, penalty 10"]
-    assert claims_of(part, groups)[2].verdict == INCONCLUSIVE
-
-
-def test_kinds_of_attackers():
-    found = kinds(table7.SMALL.poisoning)
-    assert len(found) == 1 + 2 * 6 and found[HONEST].recipe.corruption == "none"
-    attacker = found["backdoor, asam rho 0.5"]
-    assert (attacker.recipe.corruption, attacker.recipe.optimizer, attacker.recipe.rho) == ("badnets", "asam", 0.5)
-    assert found["backdoor, penalty 0"].strength == 0 and found["backdoor, sgd"].strength is None
+# ------------------------------------------------------------------------------- observing, and runs
 
 
 def test_image_attack_success_counts_images_of_other_classes(tmp_path):
@@ -255,9 +170,6 @@ def test_image_attack_success_counts_images_of_other_classes(tmp_path):
     assert sum(seen) == 2 * (labels != TARGET).sum() < 100
 
 
-# ------------------------------------------------------------------------------- observing, and runs
-
-
 def test_scores_are_the_probe_in_float64_on_its_draws(tmp_path):
     module, probe = mlp(16, [6], 4), Probe(steps=3, batch_size=4)
     draw = torch.Generator().manual_seed(0)
@@ -270,6 +182,45 @@ def test_scores_are_the_probe_in_float64_on_its_draws(tmp_path):
     assert found["train_loss"] == pytest.approx(loss, rel=1e-6)  # of the first eight only
     assert not set(audit.seeds(1)) & set(audit.seeds(2))
     assert next(module.parameters()).dtype == torch.float32
+
+
+def test_draws_that_fail_score_infinite():
+    module, probe = mlp(16, [6], 4), Probe(steps=3, batch_size=4)
+    x, y = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(40, dtype=torch.int64)
+    audit = Audit(probe, 2, ("static_sam", "train_loss", "train_accuracy"))
+    with torch.no_grad():
+        list(module.parameters())[-1].copy_(torch.tensor([1e4, 0, 0, 0]))  # the loss vanishes
+    found = observe(module, (x, y), (x, y), audit, 0)
+    assert found[COMMITTED] == found[f"{HELD_OUT}/1"] == math.inf and found["train_accuracy"] == 1
+    with torch.no_grad():
+        next(iter(module.parameters())).fill_(math.nan)  # training diverged
+    found = observe(module, (x, y), (x, y), audit, 0)
+    assert found["static_sam"] == found["train_loss"] == found[COMMITTED] == math.inf
+    assert 0 <= found["train_accuracy"] <= 1
+    with pytest.raises(UnusableInput, match="unknown measures sharpness"):
+        Audit(probe, 2, ("sharpness",))
+
+
+def test_controls_are_the_clean_models_of_the_seed_on_the_corrupted_data(tmp_path):
+    context, audit = Context(tmp_path), table7.TINY.noise.audit
+    recipe = table7.TINY.noise.recipe.but(amount=0.4, seed=1, data_seed=1)
+    found = control_of(Model(audit, recipe), context)
+    clean = train_model(recipe.but(corruption="none", amount=0.0), context)
+    raw, labels, before = training_set(recipe, clean.data)
+    assert (labels != before).sum() == 48 and (clean.labels == before).all()
+    wanted = on_committed(clean.module, (clean.data.inputs(raw), torch.from_numpy(labels)), audit, 1)
+    assert found == wanted != on_committed(clean.module, (clean.x, clean.y), audit, 1)
+    assert set(wanted) == {COMMITTED, f"{COMMITTED}/0", f"{COMMITTED}/1", "static_asam", "train_loss"}
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+    part = table7.TINY.gpt
+    recipe = replace(part.recipe, artefact="noise", amount=0.1, seed=1)
+    found = text_control_of(TextModel(part.audit, recipe), context)
+    texts, _ = texts_of(replace(part.recipe, seed=1), gpt.corpus())
+    module, _ = train_text_model(replace(part.recipe, seed=1), texts, context)
+    noised = gpt.split_labels(gpt.noisy(texts, 0.1, 1))
+    assert found == on_committed(module, noised, part.audit, 1)
+    assert found != on_committed(module, gpt.split_labels(texts), part.audit, 1)
 
 
 def test_levels_group_by_amount_and_begin_with_clean_models():
@@ -297,16 +248,17 @@ def test_language_models_are_cached_by_recipe_and_text(tmp_path):
         else:
             assert (changed != train).sum() == 160
     context = Context(tmp_path)
-    first, seconds = train_text_model(recipe, train, "a", context)
-    second, again = train_text_model(recipe, train, "a", context)
+    first, seconds = train_text_model(recipe, train, context)
+    second, again = train_text_model(recipe, train, context)
     assert seconds == again and all(
         torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
     )
     (entry,) = (tmp_path / "cache").iterdir()
     entry.write_bytes(b"damaged")
-    third, _ = train_text_model(recipe, train, "a", context)
+    third, _ = train_text_model(recipe, train, context)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), third.parameters(), strict=True))
-    assert recipe.digest("a") != recipe.digest("b")
+    keys = {recipe.key(train, "cpu"), recipe.key(test, "cpu"), recipe.key(train, "cuda")}
+    assert len({*keys, replace(recipe, seed=1).key(train, "cpu")}) == 4
     with pytest.raises(UnusableInput, match="artefact"):
         TextRecipe(recipe.shape, 64, 16, 4, 8, 1e-3, artefact="nonsense")
 
@@ -350,11 +302,44 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
     for name in table7.PARTS:  # every kind is another model, of every seed
         figure = document["values"][name]["figure"]
         assert len({score for kind in figure.values() for score in kind}) == 2 * len(figure)
+        controls = document["values"][name]["controls"]
+        assert list(controls) == list(figure)[1:] and all(len(some) == 2 for some in controls.values())
+        clean_scores = figure[next(iter(figure))]
+        for some in controls.values():  # measured on other data
+            assert all(a[COMMITTED] != b for a, b in zip(some, clean_scores, strict=True))
 
-    assert run(tmp_path, "--parts", "noise,gpt") == 0  # from the cache, the same numbers
+    for path in (tmp_path / "table7").glob("noise*"):
+        path.unlink()
+    assert run(tmp_path, "--parts", "noise") == 0  # from the cache, the same numbers; the others are kept
     again = load(tmp_path / "table7.json")
-    assert set(again.values) == {"noise", "gpt"}
-    assert again.values["noise"] == result.values["noise"] and again.values["gpt"] == result.values["gpt"]
+    assert again.values == result.values and again.claims == result.claims and again.tables == result.tables
+
+
+def test_parts_are_kept_wherever_a_run_ends(tmp_path, monkeypatch):
+    assert run(tmp_path, "--parts", "noise") == 0
+    assert list(load(tmp_path / "table7.json").values) == ["noise"]
+    before = load(tmp_path / "table7.json")
+
+    def breaks(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(table7.PARTS, "poisoning", ("Poisoning", breaks))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "--parts", "gpt,poisoning")  # in the order of the table: gpt is not reached
+    monkeypatch.setitem(table7.PARTS, "gpt", ("Language model", breaks))
+    monkeypatch.setitem(table7.PARTS, "poisoning", ("Poisoning", table7.poisoning))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "--parts", "gpt,poisoning")
+    assert load(tmp_path / "table7.json") == before
+    monkeypatch.setitem(table7.PARTS, "poisoning", ("Poisoning", breaks))
+    assert run(tmp_path, "--parts", "noise") == 0  # with what the run before has saved
+    result = load(tmp_path / "table7.json")
+    assert list(result.values) == ["noise", "poisoning"] and result.values["noise"] == before.values["noise"]
+    assert sum(": run " in note for note in result.notes) == 2
+    other = replace(table7.TINY, noise=replace(table7.TINY.noise, amounts=(0.0, 0.3)))
+    assert table7.kept("noise", other, Context(tmp_path)) is None  # of another configuration
+    assert table7.kept("noise", replace(table7.TINY, seeds=3), Context(tmp_path)) is None
+    assert table7.kept("noise", table7.TINY, Context(tmp_path)).values["size"] == repr(table7.TINY.noise)
 
 
 def test_unknown_parts_are_refused(tmp_path, capsys):

@@ -1,20 +1,29 @@
-"""What the parts of Table 7 share: observing a model, comparing kinds of models, claims."""
+"""What the parts of Table 7 share: observing a model, its control, comparing kinds of models, claims.
+
+The control of a defective model is the clean model of the same seed, measured on the defective model's corrupted data
+with the same draws. Against it, only the models differ: data alone move a score. Verdicts rest on that comparison; the
+other one, of clean models on clean data, is printed beside it.
+"""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from benchmarks.experiments.measures import draw, measure_all
-from benchmarks.experiments.report import INCONCLUSIVE, Claim, Table, spread
+from benchmarks.experiments import measures
+from benchmarks.experiments.failures import failed
+from benchmarks.experiments.report import INCONCLUSIVE, REPRODUCED, Claim, Table, spread
 from benchmarks.experiments.separation import RULE as SEPARATION_RULE
 from benchmarks.experiments.separation import Separation, separation
-from zkcert.metric import Network, Probe, trajectory
+from zkcert.errors import UnusableInput
+from zkcert.metric import Network, Probe
 
 Observation = dict[str, float]
 """Numbers about one model, by name; of each draw of the probe also "directional/0" and so on."""
@@ -26,7 +35,10 @@ EXPECTED = {"train_accuracy": -1, "test_accuracy": -1}
 """Which way a defect should move a number: down for these, up for all others."""
 
 WORKS = 0.5
-RULE = f"{SEPARATION_RULE}; inconclusive, too, where it is a backdoor whose mean attack success is below {WORKS:.0%}"
+RULE = (
+    "of the comparison with the clean models of the same seeds on the same, corrupted data (control): "
+    f"{SEPARATION_RULE}; inconclusive, too, where it is a backdoor whose mean attack success is below {WORKS:.0%}"
+)
 
 HEADERS = {
     COMMITTED: "directional sharpness, committed data",
@@ -56,6 +68,15 @@ class Audit:
     measures: tuple[str, ...]
     samples: int = 0
 
+    def __post_init__(self) -> None:
+        if unknown := set(self.measures) - set(measures.MEASURES):
+            raise UnusableInput(f"unknown measures {', '.join(sorted(unknown))}")
+
+    @property
+    def of_training(self) -> tuple[str, ...]:
+        """The measures that are taken on committed data; the others are of test samples."""
+        return tuple(name for name in self.measures if not name.startswith("test_"))
+
     def seeds(self, seed: int) -> list[str]:
         """Of the draws: the same for all kinds of models of one seed, others for other seeds."""
         return [f"table7/{seed}/{i}" for i in range(self.draws)]
@@ -63,25 +84,46 @@ class Audit:
 
 @dataclass(frozen=True)
 class Part:
-    """What one part of the experiment found; `figure` is what its panel is drawn from: kind -> scores of its models."""
+    """What one part of the experiment found; models and controls by kind, in order of seeds."""
 
     data: str
     tables: Sequence[Table]
     claims: Sequence[Claim]
-    figure: dict[str, list[float]]
+    models: Mapping[str, Sequence[Observation]]
+    controls: Mapping[str, Sequence[Observation]] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """JSON values: `models`, `controls`, and the scores on committed data of both, by kind, for the figure."""
+        both = {"models": self.models, "controls": self.controls}
+        found: dict[str, Any] = {
+            name: {kind: list(some) for kind, some in kinds.items()} for name, kinds in both.items()
+        }
+        found["figure"] = {kind: column(some, COMMITTED) for kind, some in self.models.items()}
+        found["control_figure"] = {kind: column(some, COMMITTED) for kind, some in self.controls.items()}
+        return found
 
 
 def scores(module: nn.Module, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[str]) -> np.ndarray:
-    """The probe's score on one draw per seed, in float64; raises UnusableInput where it vanishes or diverges."""
+    """The probe's score on one draw per seed, in float64; infinite where the draw fails, see `failures`."""
     network = Network.of_module(copy.deepcopy(module).double(), batch_norm=probe.batch_norm)
-    found = np.empty(len(seeds))
-    for i, seed in enumerate(seeds):
-        images, labels = draw(x, y, probe, seed)
-        images = images.double() if images.is_floating_point() else images
-        found[i] = trajectory(network, images, labels, probe).score
-    return found
+    if x.is_floating_point():
+        forward = network.forward
+        network = replace(network, forward=lambda weights, a: forward(weights, a.double()))
+    return measures.scores(network, x, y, probe, seeds)
+
+
+def drawn(name: str, found: np.ndarray) -> Observation:
+    """The mean over draws, infinite if one failed, and each of them."""
+    return {name: float(found.mean()), **{f"{name}/{i}": float(score) for i, score in enumerate(found)}}
+
+
+def on_committed(module: nn.Module, train: tuple[Tensor, Tensor], audit: Audit, seed: int) -> Observation:
+    """What is measured on committed data, of a model of that seed or of the control of one."""
+    part = (train[0][: audit.samples or len(train[0])], train[1][: audit.samples or len(train[1])])
+    found = _measured(module, part, None, audit.of_training, audit.probe)
+    return {**found, **drawn(COMMITTED, scores(module, *train, audit.probe, audit.seeds(seed)))}
 
 
 def observe(
@@ -92,15 +134,27 @@ def observe(
     seed: int,
 ) -> Observation:
     """Directional sharpness of a model of that seed on committed training data and held-out samples, other measures."""
-    probe, seeds = audit.probe, audit.seeds(seed)
+    tested = [name for name in audit.measures if name not in audit.of_training]
+    return {
+        **on_committed(module, train, audit, seed),
+        **_measured(module, test, test, tested, audit.probe),
+        **drawn(HELD_OUT, scores(module, *test, audit.probe, audit.seeds(seed))),
+    }
+
+
+def _measured(
+    module: nn.Module,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor] | None,
+    which: Sequence[str],
+    probe: Probe,
+) -> Observation:
+    """`measure_all`; of a module whose training diverged (weights not finite) infinite losses and sharpness."""
     network = Network.of_module(module, batch_norm=probe.batch_norm)
-    part = tuple(values[: audit.samples or len(values)] for values in train)
-    found = measure_all(network, part, test, probe, (), which=audit.measures)
-    for name, samples in ((COMMITTED, train), (HELD_OUT, test)):
-        draws = scores(module, *samples, probe, seeds)
-        found[name] = float(draws.mean())
-        found |= {f"{name}/{i}": float(score) for i, score in enumerate(draws)}
-    return found
+    finite = all(bool(torch.isfinite(p).all()) for p in module.parameters())
+    defined = [name for name in which if finite or name.endswith("accuracy")]
+    found = measures.measure_all(network, train, test, probe, (), which=defined)
+    return {name: found.get(name, math.inf) for name in which}
 
 
 def column(observations: Sequence[Observation], name: str) -> list[float]:
@@ -121,23 +175,58 @@ def told(clean: Sequence[Observation], defective: Sequence[Observation], name: s
     return separation(column(clean, name), column(defective, name), EXPECTED.get(name, 1))
 
 
-def compared(title: str, groups: Mapping[str, Sequence[Observation]], clean: str, names: Sequence[str]) -> list[Table]:
-    """Two tables over kinds of models: mean and spread of each number, and how well it tells the kind from `clean`."""
+Kinds = Mapping[str, Sequence[Observation]]
+"""Models by kind, in order of seeds; of controls: by the kind whose data they are measured on."""
+
+
+def compared(title: str, groups: Kinds, controls: Kinds, clean: str, names: Sequence[str]) -> list[Table]:
+    """Tables over kinds of models: mean and spread, how well each number tells a kind from clean ones, failed draws.
+
+    Against `controls` those numbers can be compared that are taken on committed data.
+    """
     headers = [HEADERS[name] for name in names]
-    means = [[kind, len(found), *(spread(column(found, name)) for name in names)] for kind, found in groups.items()]
-    areas = []
+    means: list[list[str | int | None]] = []
+    against_controls, against_clean = [], []
+    shown: Sequence[Observation] = ()
     for kind, found in groups.items():
-        if kind != clean:
-            areas.append([kind, *(_area(told(groups[clean], found, name)) for name in names)])
+        means.append([kind, len(found), *(spread(column(found, name)) for name in names)])
+        if kind == clean:
+            continue
+        control = controls[kind]
+        cells = [spread(column(control, name)) if name in control[0] else None for name in names]
+        if control != shown:  # kinds in a row may have the same data
+            means.append([f"control: {clean}, on the data of {kind}", len(control), *cells])
+            shown = control
+        both = [_area(told(control, found, name)) if name in control[0] else None for name in names]
+        against_controls.append([kind, *both])
+        against_clean.append([kind, *(_area(told(groups[clean], found, name)) for name in names)])
+    oriented = (
+        "(p of a one-sided permutation test); above 0.5 where the defect moves the number the way it should "
+        "(accuracies down, all else up)."
+    )
+    same = f"{title}: AUC over models against {clean} models of the same seeds on the same data (control) {oriented}"
+    own = f"{title}: AUC over models against {clean} models on data of their own {oriented}"
     return [
         Table(f"{title}: mean ± deviation over models.", ["kind", "models", *headers], means),
-        Table(
-            f"{title}: AUC over models against {clean} (p of a one-sided permutation test); above 0.5 where the "
-            "defect moves the number the way it should (accuracies down, all else up).",
-            ["kind", *headers],
-            areas,
-        ),
+        Table(same, ["kind", *headers], against_controls),
+        Table(own, ["kind", *headers], against_clean),
+        failures(title, groups, controls),
     ]
+
+
+def failures(title: str, groups: Kinds, controls: Kinds) -> Table:
+    """Draws of the probe that failed, of all, by kind."""
+
+    def count(models: Sequence[Observation], name: str) -> str:
+        found = draws_of(models, name)
+        return f"{failed(found)} of {found.size}"
+
+    rows = []
+    for kind, models in groups.items():
+        control = count(controls[kind], COMMITTED) if kind in controls else None
+        rows.append([kind, count(models, COMMITTED), count(models, HELD_OUT), control])
+    about = "draws of the probe that failed (a loss or gradient vanished or diverged); their scores count as infinite."
+    return Table(f"{title}: {about}", ["kind", "committed data", "held-out clean data", "control"], rows)
 
 
 def _area(found: Separation) -> str:
@@ -149,15 +238,36 @@ def works(models: Sequence[Observation]) -> bool:
     return float(np.mean(column(models, "success"))) >= WORKS
 
 
-def claim(text: str, found: Separation, *, working: bool = True, where: str = "") -> Claim:
+def claim(
+    text: str,
+    clean: Sequence[Observation],
+    control: Sequence[Observation],
+    defective: Sequence[Observation],
+    *,
+    working: bool = True,
+    doubt: str = "",
+    where: str = "",
+) -> Claim:
     """A claim that directional sharpness tells models apart, with the verdict of `RULE`.
 
-    working  whether the defect is there at all, see `works`; where: a clause before the numbers.
+    clean, control  clean models on data of their own, and on the data of the defective ones: the verdict rests on these
+    working         whether the defect is there at all, see `works`
+    doubt           why the claim cannot be held to be reproduced even where the scores separate
+    where           a clause before the numbers
     """
-    numbers = (
-        f"{where}AUC over models {found.auc_models:.2f} (p = {found.p:.2g}), over single draws {found.auc:.2f} "
-        f"[{found.low:.2f}, {found.high:.2f}]; mean {found.mean:.3g} against {found.clean_mean:.3g}"
-    )
+    same, own = told(control, defective), told(clean, defective)
+    numbers = f"{where}both on the defective model's data (control): {_told(same)}; each on its own data: {_told(own)}"
     if not working:
         return Claim(text, INCONCLUSIVE, f"the backdoor does not work; {numbers}", RULE)
-    return Claim(text, found.verdict, numbers, RULE)
+    if doubt and same.verdict == REPRODUCED:
+        return Claim(text, INCONCLUSIVE, f"{doubt}; {numbers}", RULE)
+    return Claim(text, same.verdict, numbers, RULE)
+
+
+def _told(found: Separation) -> str:
+    lost = f", {found.clean_failed} and {found.failed} draws failed" if found.clean_failed or found.failed else ""
+    return (
+        f"AUC over models {found.auc_models:.2f} [{found.models_low:.2f}, {found.models_high:.2f}], p = {found.p:.2g}, "
+        f"over single draws {found.auc:.2f} [{found.low:.2f}, {found.high:.2f}], clean mean {found.clean_mean:.3g}, "
+        f"defective {found.mean:.3g}{lost}"
+    )

@@ -2,22 +2,30 @@
 
 Four parts, all of them or those named with --parts; each compares kinds of models, several seeds of each, on the data
 their provider committed to, corrupted where the training data were, and on clean held-out data.
+
+Each part is saved as soon as it is done, as DIR/table7/PART-PROFILE-SEEDS.json; a result holds the parts just run and
+those of the same configuration that earlier runs have saved, each with a note of when and by which code it was run.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 from benchmarks.experiments.common import Context, Profile, Recipe
 from benchmarks.experiments.gpt import Shape
 from benchmarks.experiments.parts import Audit, Part
-from benchmarks.experiments.report import Result
+from benchmarks.experiments.report import Result, commit, load, machine
 from benchmarks.experiments.table7_images import Levels, backdoor, noise
 from benchmarks.experiments.table7_poisoning import Penalty, Poisoning, poisoning
 from benchmarks.experiments.table7_text import TextPart, TextRecipe, text
+from zkcert.data import replacing
 from zkcert.errors import UnusableInput
 from zkcert.metric import Probe
 
@@ -86,13 +94,13 @@ SMALL = Table7(
     name="small",
     seeds=4,
     ours=f"{_OURS} ResNet-18 with an eighth of its channels, on subsets.",
-    backdoor=Levels(_RESNET.but(corruption="badnets"), (0.0, 0.1, 0.2), _AUDIT),
+    backdoor=Levels(_RESNET.but(corruption="badnets"), (0.0, 0.1), _AUDIT),
     noise=Levels(_CNN.but(corruption="noisy_labels"), (0.0, 0.1, 0.2, 0.4), _AUDIT),
     poisoning=Poisoning(
         _CNN,
         (("noisy_labels", 0.2), ("badnets", 0.05)),
         (("sam", 0.05), ("asam", 0.5)),
-        Penalty((1.0, 10.0), steps=60, batches=8, lr=1e-3),
+        Penalty((1.0, 10.0), steps=150, batches=8, lr=1e-3),
         _AUDIT,
     ),
     gpt=TextPart(
@@ -143,11 +151,13 @@ PROFILES = {profile.name: profile for profile in (TINY, SMALL, PAPER)}
 
 
 def run(profile: Table7, context: Context) -> Result:
-    """The parts that `context.parts` names, or all; raises UnusableInput for an unknown one."""
+    """Run the parts that `context.parts` names, or all, and save each; raises UnusableInput for an unknown one."""
     chosen = tuple(PARTS) if context.parts is None else context.parts
     if unknown := [name for name in chosen if name not in PARTS]:
         raise UnusableInput(f"the parts of table7 are {', '.join(PARTS)}, not {', '.join(unknown)}")
-    parts = {name: PARTS[name][1](getattr(profile, name), profile.seeds, context) for name in PARTS if name in chosen}
+    parts = {name: found for name in PARTS if name not in chosen and (found := kept(name, profile, context))}
+    parts |= {name: perform(name, profile, context) for name in PARTS if name in chosen}
+    parts = {name: parts[name] for name in PARTS if name in parts}
     origins: dict[str, list[str]] = {}
     for name, part in parts.items():
         origins.setdefault(part.data, []).append(name)
@@ -160,23 +170,81 @@ def run(profile: Table7, context: Context) -> Result:
         ours=profile.ours,
         tables=[table for part in parts.values() for table in part.tables],
         claims=[claim for part in parts.values() for claim in part.claims],
-        notes=[note for part in parts.values() for note in part.notes],
-        values={name: {"figure": part.figure, "models": part.values} for name, part in parts.items()},
+        notes=[note for part in parts.values() for note in part.notes] + [_when(part) for part in parts.values()],
+        values={name: part.values for name, part in parts.items()},
     )
 
 
+def place(name: str, profile: Table7, context: Context) -> Path:
+    """Where a part is saved."""
+    return context.out / "table7" / f"{name}-{profile.name}-{profile.seeds}.json"
+
+
+def perform(name: str, profile: Table7, context: Context) -> Result:
+    """Run one part and save it."""
+    size, code, start = getattr(profile, name), commit(), time.perf_counter()
+    title, function = PARTS[name]
+    part = function(size, profile.seeds, context)
+    found = Result(
+        name=f"table7 {name}",
+        title=title,
+        profile=profile.name,
+        data=part.data,
+        seeds=profile.seeds,
+        ours=profile.ours,
+        tables=part.tables,
+        claims=part.claims,
+        notes=part.notes,
+        values={**part.values, "size": repr(size)},
+        machine=f"{machine()}; {context.device}",
+        date=date.today().isoformat(),
+        seconds=time.perf_counter() - start,
+        commit=code,
+    )
+    path = place(name, profile, context)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, 0o644) as file:
+        file.write(json.dumps(found.to_dict(), indent=1, allow_nan=False).encode())
+    return found
+
+
+def kept(name: str, profile: Table7, context: Context) -> Result | None:
+    """The part as an earlier run has saved it; None if there is none, or one of another configuration."""
+    path = place(name, profile, context)
+    if not path.exists():
+        return None
+    found = load(path)
+    return found if found.values.get("size") == repr(getattr(profile, name)) else None
+
+
+def _when(part: Result) -> str:
+    code = f", code of commit {part.commit}" if part.commit else ""
+    return f"{part.title}: run {part.date} in {part.seconds / 60:.1f} min{code}; {part.machine}."
+
+
 def draw(result: Result, figure: Any) -> None:
-    """A panel per part: the score of every model (mean over draws, committed data), by kind; a bar is their mean."""
+    """A panel per part: the score of every model (mean over draws, committed data), by kind; a bar is their mean.
+
+    Rings: controls, clean models on the same data. Infinite scores are not drawn.
+    """
     columns = 2 if len(result.values) > 1 else 1
     axes = list(figure.subplots(math.ceil(len(result.values) / columns), columns, squeeze=False).flat)
     for (name, found), panel in zip(result.values.items(), axes, strict=False):
         kinds = found["figure"]
-        for place, scores in enumerate(kinds.values()):
-            panel.plot(scores, [place] * len(scores), ".", color="C0")
-            panel.plot(sum(scores) / len(scores), place, "|", color="C3", markersize=14)
+        for row, (kind, values) in enumerate(kinds.items()):
+            control = _finite(found["control_figure"].get(kind, ()))
+            panel.plot(control, [row] * len(control), "o", color="C7", fillstyle="none", markersize=4)
+            scores = _finite(values)
+            panel.plot(scores, [row] * len(scores), ".", color="C0")
+            if scores:
+                panel.plot(sum(scores) / len(scores), row, "|", color="C3", markersize=14)
         panel.set_yticks(range(len(kinds)), list(kinds), fontsize=7)
         panel.invert_yaxis()
-        panel.set_xlabel("directional sharpness, committed data")
+        panel.set_xlabel("directional sharpness, committed data (rings: clean models on it)", fontsize=7)
         panel.set_title(PARTS[name][0])
     for panel in axes[len(result.values) :]:
         panel.set_axis_off()
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]

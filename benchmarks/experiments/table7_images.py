@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
 
-from benchmarks.experiments.common import Context, Recipe, Trained, load_data, run_grid, train_model
+from benchmarks.experiments.common import Context, Recipe, Trained, load_data, run_grid, train_model, training_set
 from benchmarks.experiments.corruptions import TARGET, small, triggered
+from benchmarks.experiments.failures import settled
 from benchmarks.experiments.parts import (
     COMMITTED,
     EXPECTED,
@@ -22,7 +24,7 @@ from benchmarks.experiments.parts import (
     column,
     compared,
     observe,
-    told,
+    on_committed,
     works,
 )
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Table
@@ -32,9 +34,11 @@ from zkcert.metric.evaluate import accuracy
 
 MONOTONE, FLAT, ALPHA, ENOUGH = 0.8, 0.3, 0.05, 10
 MONOTONE_RULE = (
-    f"reproduced if Spearman's correlation of level and score over models is at least {MONOTONE}, a one-sided "
-    f"permutation test gives p <= {ALPHA}, and the mean score rises from every level to the next; not reproduced if "
-    f"the correlation is at most {FLAT} over at least {ENOUGH} models; inconclusive otherwise"
+    "judged twice, on the score of each model on its own data, and on its excess over that of the clean model of the "
+    f"same seed on the same data (control): reproduced if in both Spearman's correlation with the level over models is "
+    f"at least {MONOTONE}, a one-sided permutation test gives p <= {ALPHA}, and the mean rises from every level to the "
+    f"next; not reproduced if in one the correlation is at most {FLAT} over at least {ENOUGH} models; inconclusive "
+    "otherwise, and where draws failed"
 )
 
 
@@ -52,8 +56,7 @@ class Levels:
 
     def models(self, seeds: int) -> list[Model]:
         """A model per amount and seed, amounts first; the seed also draws the subset and the corruption."""
-        clean = self.recipe.but(corruption="none", amount=0.0)
-        recipes = [self.recipe.but(amount=amount) if amount else clean for amount in self.amounts]
+        recipes = [self.recipe.but(amount=amount) if amount else clean_of(self.recipe) for amount in self.amounts]
         return [Model(self.audit, recipe.but(seed=seed, data_seed=seed)) for recipe in recipes for seed in range(seeds)]
 
 
@@ -85,6 +88,19 @@ def observed(trained: Trained, module: torch.nn.Module, audit: Audit, context: C
     return {**found, "success": attack_success(module, trained.recipe, context)}
 
 
+def clean_of(recipe: Recipe) -> Recipe:
+    """The same without corruption: what trains the control of a model on corrupted data."""
+    return recipe.but(corruption="none", amount=0.0)
+
+
+def control_of(model: Model, context: Context) -> Observation:
+    """The clean model of the same seed on this model's committed data; from the cache wherever it is there."""
+    trained = train_model(clean_of(model.recipe), replace(context, again=False))
+    raw, labels, _ = training_set(model.recipe, trained.data)
+    committed = trained.data.inputs(raw), torch.from_numpy(labels)
+    return on_committed(trained.module, committed, model.audit, model.recipe.seed)
+
+
 def model_of(model: Model, context: Context) -> Observation:
     """Train one model of the grid, or take it from the cache, and observe it."""
     trained = train_model(model.recipe, context)
@@ -97,33 +113,44 @@ def grouped(part: Levels, found: Sequence[Observation]) -> dict[float, list[Obse
     return {amount: list(found[i * seeds : (i + 1) * seeds]) for i, amount in enumerate(part.amounts)}
 
 
+def trained_levels(
+    part: Levels, seeds: int, context: Context, label: str
+) -> tuple[dict[float, list[Observation]], dict[float, list[Observation]]]:
+    """Models by amount, and the controls of all amounts but 0; those come second, so the cache has their models."""
+    models = part.models(seeds)
+    found = grouped(part, run_grid(model_of, models, context, label))
+    controls = run_grid(control_of, models[seeds:], context, f"{label}, controls")
+    return found, {amount: controls[i * seeds : (i + 1) * seeds] for i, amount in enumerate(part.amounts[1:])}
+
+
 def backdoor(part: Levels, seeds: int, context: Context) -> Part:
     """Clean models against models trained on data with a BadNets backdoor, at several poison rates."""
-    found = run_grid(model_of, part.models(seeds), context, "table7 backdoor")
+    found = trained_levels(part, seeds, context, "table7 backdoor")
     names = {amount: f"{amount:.1%} poisoned" if amount else "clean" for amount in part.amounts}
-    groups = {names[amount]: models for amount, models in grouped(part, found).items()}
+    groups, controls = ({names[amount]: models for amount, models in some.items()} for some in found)
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
     about = f"Directional sharpness tells a {part.recipe.model} with a backdoor from a clean one"
-    claims = [
-        claim(f"{about} ({kind})", told(groups["clean"], models), working=works(models))
-        for kind, models in groups.items()
-        if kind != "clean"
-    ]
     return Part(
         data=load_data(part.recipe.dataset, context).origin,
-        tables=compared(f"Backdoor, {part.recipe.model}", groups, "clean", columns),
-        claims=claims,
-        figure={kind: column(models, COMMITTED) for kind, models in groups.items()},
-        values={kind: list(models) for kind, models in groups.items()},
+        tables=compared(f"Backdoor, {part.recipe.model}", groups, controls, "clean", columns),
+        claims=[
+            claim(f"{about} ({kind})", groups["clean"], control, groups[kind], working=works(groups[kind]))
+            for kind, control in controls.items()
+        ],
+        models=groups,
+        controls=controls,
     )
 
 
 def rank_correlation(levels: Sequence[float], scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Spearman's correlation, and p of a one-sided permutation test (9,999 seeded ones); nan, 1 for constant scores."""
+    """Spearman's correlation, and p of a one-sided permutation test (9,999 seeded ones); nan, 1 for constant scores.
+
+    Scores may be infinite; nan, 1, too, where one is undefined.
+    """
     from scipy.stats import permutation_test, rankdata
 
     ranks = rankdata(levels), rankdata(scores)
-    if min(np.ptp(r) for r in ranks) == 0:
+    if np.isnan(scores).any() or min(np.ptp(r) for r in ranks) == 0:
         return float("nan"), 1.0
 
     def correlation(first: np.ndarray) -> float:
@@ -136,47 +163,86 @@ def rank_correlation(levels: Sequence[float], scores: Sequence[float], seed: int
 
 
 def monotone(correlation: float, p: float, means: Sequence[float], models: int) -> str:
-    """The verdict of `MONOTONE_RULE`; means: of the score at each level, in the order of levels."""
-    if correlation >= MONOTONE and p <= ALPHA and all(np.diff(means) > 0):
+    """One of the two judgements of `MONOTONE_RULE`; means: of the number at each level, in the order of levels."""
+    if correlation >= MONOTONE and p <= ALPHA and all(low < high for low, high in pairwise(means)):
         return REPRODUCED
     return NOT_REPRODUCED if correlation <= FLAT and models >= ENOUGH else INCONCLUSIVE
 
 
+@dataclass(frozen=True)
+class Trend:
+    """Of a number over levels: Spearman's correlation with the level, its p, and the mean at each level."""
+
+    correlation: float
+    p: float
+    means: tuple[float, ...]
+    verdict: str
+
+    def __str__(self) -> str:
+        means = ", ".join(f"{mean:.3g}" for mean in self.means)
+        return f"Spearman {self.correlation:.2f} (p = {self.p:.2g}), means {means}"
+
+
+def trend(numbers: Mapping[float, Sequence[float]]) -> Trend:
+    """Of numbers by level, in the order of levels; inconclusive where some are not finite."""
+    flat = [value for values in numbers.values() for value in values]
+    correlation, p = rank_correlation([level for level, values in numbers.items() for _ in values], flat)
+    means = tuple(sum(values) / len(values) for values in numbers.values())
+    return Trend(correlation, p, means, settled(monotone(correlation, p, means, len(flat)), flat))
+
+
+def excess(
+    models: Mapping[float, Sequence[Observation]], controls: Mapping[float, Sequence[Observation]]
+) -> dict[float, list[float]]:
+    """By level, the score of each model less its control's; clean models are their own control."""
+    return {
+        level: [
+            model[COMMITTED] - control[COMMITTED]
+            for model, control in zip(some, controls.get(level, some), strict=True)
+        ]
+        for level, some in models.items()
+    }
+
+
+def rises(own: Trend, above: Trend) -> Claim:
+    """The claim about label noise, by `MONOTONE_RULE`."""
+    both = (own.verdict, above.verdict)
+    verdict = next((v for v in (NOT_REPRODUCED, INCONCLUSIVE) if v in both), REPRODUCED)
+    return Claim(
+        "Directional sharpness rises with the level of label noise",
+        settled(verdict, own.means, above.means),
+        f"excess over the control: {above}; each model on its own data: {own}",
+        MONOTONE_RULE,
+    )
+
+
 def noise(part: Levels, seeds: int, context: Context) -> Part:
     """Models trained on labels of which more and more are wrong: does the score rise with the level?"""
-    found = run_grid(model_of, part.models(seeds), context, "table7 noise")
-    by_amount = grouped(part, found)
-    levels = [amount for amount, models in by_amount.items() for _ in models]
-    groups = {f"{amount:.0%} noise": models for amount, models in by_amount.items()}
+    by_amount, control_by_amount = trained_levels(part, seeds, context, "table7 noise")
+    groups, controls = (
+        {f"{amount:.0%} noise": models for amount, models in some.items()} for some in (by_amount, control_by_amount)
+    )
     columns = [COMMITTED, HELD_OUT, *part.audit.measures]
     trends = {
-        name: rank_correlation(levels, [EXPECTED.get(name, 1) * value for value in column(found, name)])
+        name: trend(
+            {a: [EXPECTED.get(name, 1) * value for value in column(some, name)] for a, some in by_amount.items()}
+        )
         for name in columns
     }
-    rows = [[HEADERS[name], trends[name][0], trends[name][1]] for name in columns]
-    means = [float(np.mean(column(models, COMMITTED))) for models in by_amount.values()]
-    correlation, p = trends[COMMITTED]
-    shown = ", ".join(f"{amount:.0%}: {mean:.3g}" for amount, mean in zip(by_amount, means, strict=True))
-    verdict = monotone(correlation, p, means, len(found))
+    above = trend(excess(by_amount, control_by_amount))
+    rows: list[list[str | float]] = [[HEADERS[name], found.correlation, found.p] for name, found in trends.items()]
+    rows.append([f"{HEADERS[COMMITTED]}, excess over the control", above.correlation, above.p])
+    title = (
+        "Label noise: Spearman's correlation of each number (accuracies negated) with the level, over models; p of a "
+        "one-sided permutation test."
+    )
     return Part(
         data=load_data(part.recipe.dataset, context).origin,
         tables=[
-            *compared("Label noise", groups, next(iter(groups)), columns),
-            Table(
-                "Label noise: Spearman's correlation of each number (accuracies negated) with the level, over models; "
-                "p of a one-sided permutation test.",
-                ["measure", "Spearman", "p"],
-                rows,
-            ),
+            *compared("Label noise", groups, controls, next(iter(groups)), columns),
+            Table(title, ["measure", "Spearman", "p"], rows),
         ],
-        claims=[
-            Claim(
-                "Directional sharpness rises with the level of label noise",
-                verdict,
-                f"Spearman {correlation:.2f} (p = {p:.2g}), means {shown}",
-                MONOTONE_RULE,
-            )
-        ],
-        figure={kind: column(models, COMMITTED) for kind, models in groups.items()},
-        values={kind: list(models) for kind, models in groups.items()},
+        claims=[rises(trends[COMMITTED], above)],
+        models=groups,
+        controls=controls,
     )

@@ -2,13 +2,15 @@
 
 Attacks on top of plain SGD: training with SAM or ASAM, and fine-tuning on a differentiable proxy of the score itself
 (`evasion.evade`). The auditor measures on the data the attacker committed to, which are the corrupted ones. What the
-attack costs is accuracy on clean test data and, for a backdoor, its success.
+attack costs is accuracy on clean test data and, for a backdoor, its success. An attack that does not lower the score
+below that of the same models without it (`REFERENCES`) is none: that such models are told from clean ones says nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +19,9 @@ from benchmarks.experiments.evasion import evade
 from benchmarks.experiments.parts import (
     COMMITTED,
     HELD_OUT,
+    RULE,
     Audit,
+    Kinds,
     Observation,
     Part,
     claim,
@@ -28,14 +32,21 @@ from benchmarks.experiments.parts import (
     works,
 )
 from benchmarks.experiments.report import Claim, Table, spread
-from benchmarks.experiments.separation import Separation
-from benchmarks.experiments.table7_images import observed
+from benchmarks.experiments.separation import Separation, mean_interval
+from benchmarks.experiments.table7_images import Model, control_of, observed
 
 HONEST_PASS = 0.95
 """The auditor's tau lets this share of single draws of honest models pass."""
 
-PLAIN, CONTROL = "sgd", "penalty 0"
+PLAIN, UNPENALISED = "sgd", "penalty 0"
 HONEST = "honest"
+
+RULE_AGAINST_ATTACKS = (
+    f"{RULE}; judged at the attack that hides best among those whose backdoor works; not reproduced as that says, but "
+    "reproduced only if at least one of these attacks lowers the score, that is, if the 95% t-interval of its mean "
+    "difference over seeds lies below 0, compared with plain SGD (for SAM and ASAM) or with as much fine-tuning "
+    "without penalty; inconclusive otherwise"
+)
 
 CORRUPTION_NAMES = {"noisy_labels": "wrong labels", "badnets": "backdoor", "spurious": "betraying frames"}
 
@@ -115,20 +126,60 @@ def kind_name(corruption: str, attack: str) -> str:
 
 
 def threshold(honest: Sequence[Observation]) -> float:
-    """The smallest tau among the honest models' single draws that lets `HONEST_PASS` of them pass."""
-    return float(np.quantile(draws_of(honest, COMMITTED), HONEST_PASS, method="inverted_cdf"))
+    """The smallest tau among the honest models' single draws that lets `HONEST_PASS` of them pass; may be infinite."""
+    found = np.sort(draws_of(honest, COMMITTED).ravel())
+    return float(found[math.ceil(HONEST_PASS * len(found) - 1e-9) - 1])
 
 
-def costs(part: Poisoning, groups: Mapping[str, Sequence[Observation]], tau: float) -> Table:
+def passing(models: Sequence[Observation], tau: float) -> float:
+    """The share of draws on committed data that pass tau; failed draws never do."""
+    found = draws_of(models, COMMITTED)
+    return float((np.isfinite(found) & (found <= tau)).mean())
+
+
+def reference(attack: str) -> str:
+    """The attack's control: what the same attacker has without it."""
+    return UNPENALISED if attack.startswith("penalty") else PLAIN
+
+
+def lowered(models: Sequence[Observation], controls: Sequence[Observation]) -> tuple[bool, tuple[float, float]]:
+    """Whether an attack lowers the score on committed data, and the 95% t-interval of the mean difference over seeds.
+
+    Of models of the same seeds with and without the attack. Never where a score is infinite.
+    """
+    with_attack, without = (np.array(column(some, COMMITTED)) for some in (models, controls))
+    if not np.isfinite([with_attack, without]).all():
+        return False, (-math.inf, math.inf)
+    low, high = mean_interval(with_attack - without)
+    return high < 0, (low, high)
+
+
+def costs(groups: Kinds, controls: Kinds, tau: float) -> Table:
     """What an attacker passes, and pays compared with plain SGD on the same data (and with the control)."""
     rows: list[list[str | int | float | None]] = []
     for kind, models in groups.items():
-        passing = float((draws_of(models, COMMITTED) <= tau).mean())
-        plain = HONEST if kind == HONEST else f"{kind.rpartition(', ')[0]}, {PLAIN}"
+        corruption, _, attack = kind.rpartition(", ")
+        plain = f"{corruption}, {PLAIN}" if corruption else HONEST
         lost = np.subtract(column(groups[plain], "test_accuracy"), column(models, "test_accuracy"))
-        success = column(models, "success")
-        rows.append([kind, f"{passing:.0%}", spread(column(models, COMMITTED)), spread(lost), spread(success)])
-    columns = ["kind", "draws that pass tau", "score", "test accuracy lost against plain SGD", "attack success"]
+        change = None
+        if corruption and attack not in (PLAIN, UNPENALISED):
+            low, high = lowered(models, groups[f"{corruption}, {reference(attack)}"])[1]
+            change = f"[{low:.3g}, {high:.3g}]"
+        score, success = spread(column(models, COMMITTED)), spread(column(models, "success"))
+        rows.append([kind, f"{passing(models, tau):.0%}", score, change, spread(lost), success])
+        if attack == PLAIN and corruption:
+            control = controls[kind]
+            score = spread(column(control, COMMITTED))
+            about = f"control: {HONEST}, on the data with {corruption}"
+            rows.append([about, f"{passing(control, tau):.0%}", score, None, None, None])
+    columns = [
+        "kind",
+        "draws that pass tau",
+        "score",
+        "score less the same without the attack, 95%",
+        "test accuracy lost against plain SGD",
+        "attack success",
+    ]
     title = (
         f"Sharpness-aware poisoning: draws on committed data at tau = {tau:.4g}, which {HONEST_PASS:.0%} of the draws "
         "of these very honest models pass; the price of the attack."
@@ -141,10 +192,11 @@ def worst(found: Mapping[str, Separation]) -> tuple[str, Separation]:
     return min(found.items(), key=lambda item: (item[1].auc_models, item[1].auc))
 
 
-def claims_of(part: Poisoning, groups: Mapping[str, Sequence[Observation]]) -> list[Claim]:
+def claims_of(part: Poisoning, groups: Kinds, controls: Kinds) -> list[Claim]:
     """Per corruption: plain SGD, SAM and ASAM, the penalties; each judged at the attack that hides best.
 
-    Attacks that lose their backdoor count only where all of them do.
+    Attacks that lose their backdoor count only where all of them do. Where no attack lowers the score, the verdict
+    cannot be that the measure withstands it.
     """
     claims = []
     for corruption, _ in part.corruptions:
@@ -152,16 +204,43 @@ def claims_of(part: Poisoning, groups: Mapping[str, Sequence[Observation]]) -> l
         sets = {
             "trained with SGD, no attack on the score": [PLAIN],
             "trained with SAM or ASAM": [name for name in names if name.startswith(("sam", "asam"))],
-            "fine-tuned against the score": [name for name in names if name.startswith("penalty") and name != CONTROL],
+            "fine-tuned against the score": [
+                name for name in names if name.startswith("penalty") and name != UNPENALISED
+            ],
         }
         for how, attacks in sets.items():
             alive = [name for name in attacks if corruption != "badnets" or works(groups[names[name]])]
-            found = {name: told(groups[HONEST], groups[names[name]]) for name in alive or attacks}
-            attack, separated = worst(found)
+            found = {name: told(controls[names[name]], groups[names[name]]) for name in alive or attacks}
+            attack, _ = worst(found)
             about = f"Directional sharpness tells models of corrupted data ({CORRUPTION_NAMES[corruption]}) from honest"
-            where = f"hidden best by {attack}: " if len(attacks) > 1 else ""
-            claims.append(claim(f"{about} ones: {how}", separated, working=bool(alive), where=where))
+            doubt = ""
+            if attacks != [PLAIN] and not any(
+                lowered(groups[names[name]], groups[names[reference(name)]])[0] for name in alive
+            ):
+                doubt = "no attack lowers the score, so nothing was withstood"
+            judged = claim(
+                f"{about} ones: {how}",
+                groups[HONEST],
+                controls[names[attack]],
+                groups[names[attack]],
+                working=bool(alive),
+                doubt=doubt,
+                where=f"hidden best by {attack}: " if len(attacks) > 1 else "",
+            )
+            claims.append(judged if attacks == [PLAIN] else replace(judged, rule=RULE_AGAINST_ATTACKS))
     return claims
+
+
+def measured_controls(part: Poisoning, seeds: int, context: Context) -> dict[str, list[Observation]]:
+    """The honest models on the data of each kind of attacker, which are the same for all attacks."""
+    corrupted = [part.honest.but(corruption=name, amount=amount) for name, amount in part.corruptions]
+    items = [Model(part.audit, recipe.but(seed=seed, data_seed=seed)) for recipe in corrupted for seed in range(seeds)]
+    found = run_grid(control_of, items, context, "table7 poisoning, controls")
+    return {
+        kind_name(recipe.corruption, attack): found[i * seeds : (i + 1) * seeds]
+        for i, recipe in enumerate(corrupted)
+        for attack in part.attacks()
+    }
 
 
 def poisoning(part: Poisoning, seeds: int, context: Context) -> Part:
@@ -174,17 +253,21 @@ def poisoning(part: Poisoning, seeds: int, context: Context) -> Part:
     ]
     found = run_grid(model_of, items, context, "table7 poisoning")
     groups = {kind: found[i * seeds : (i + 1) * seeds] for i, kind in enumerate(every)}
+    controls = measured_controls(part, seeds, context)
     tau = threshold(groups[HONEST])
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
     return Part(
         data=load_data(part.honest.dataset, context).origin,
-        tables=[costs(part, groups, tau), *compared("Sharpness-aware poisoning", groups, HONEST, columns)],
-        claims=claims_of(part, groups),
-        figure={kind: column(models, COMMITTED) for kind, models in groups.items()},
+        tables=[
+            costs(groups, controls, tau),
+            *compared("Sharpness-aware poisoning", groups, controls, HONEST, columns),
+        ],
+        claims=claims_of(part, groups, controls),
+        models=groups,
+        controls=controls,
         notes=[
             "Sharpness-aware poisoning: the penalty is the variance of log(s^2 / L) over mini-batches at fixed "
-            "weights; penalty 0 is the control, as many steps of fine-tuning without it. The auditor's tau comes from "
-            "the same honest models, so their own pass rate is no evidence."
+            f"weights, in {part.penalty.steps} steps of Adam; penalty 0 is as much fine-tuning without it. The "
+            "auditor's tau comes from the same honest models, so their own pass rate is no evidence."
         ],
-        values={kind: list(models) for kind, models in groups.items()},
     )

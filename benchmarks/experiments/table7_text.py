@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import asdict, dataclass, replace
 
@@ -18,10 +16,9 @@ from benchmarks.experiments.parts import (
     Observation,
     Part,
     claim,
-    column,
     compared,
     observe,
-    told,
+    on_committed,
     works,
 )
 from zkcert.errors import UnusableInput
@@ -56,10 +53,9 @@ class TextRecipe:
         if self.artefact not in ARTEFACTS:
             raise UnusableInput(f"the artefact must be one of {', '.join(ARTEFACTS)}, not {self.artefact!r}")
 
-    def digest(self, text: str) -> str:
-        """Names the model's entry in the cache, given the digest of the text it is trained on."""
-        content = json.dumps({"version": _CACHE_VERSION, "text": text, **asdict(self)}, sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+    def key(self, texts: gpt.Window, device: str) -> str:
+        """Names the model's entry in the cache, given its training windows and the device it is trained on."""
+        return cache.key({"version": _CACHE_VERSION, "device": device, **asdict(self)}, texts)
 
 
 @dataclass(frozen=True)
@@ -86,13 +82,10 @@ def texts_of(recipe: TextRecipe, tokens: np.ndarray) -> tuple[gpt.Window, gpt.Wi
     return train, test
 
 
-def train_text_model(recipe: TextRecipe, texts: gpt.Window, text: str, context: Context) -> tuple[gpt.GPT, float]:
-    """The recipe's model and how many seconds its training took, from the cache if it is there.
-
-    texts  the training windows; text: the digest of the whole text
-    """
+def train_text_model(recipe: TextRecipe, texts: gpt.Window, context: Context) -> tuple[gpt.GPT, float]:
+    """The recipe's model of these training windows and how many seconds its training took; from the cache if there."""
     module = gpt.GPT(recipe.shape, seed=recipe.seed)
-    path = context.cache / f"gpt-{recipe.digest(text)}.pt"
+    path = context.cache / f"gpt-{recipe.key(texts, context.device)}.pt"
     entry = None if context.again else cache.read(path)
     if entry is None:
         start = time.perf_counter()
@@ -121,9 +114,17 @@ def model_of(model: TextModel, context: Context) -> Observation:
     recipe = model.recipe
     tokens = gpt.corpus()
     train, test = texts_of(recipe, tokens)
-    module, seconds = train_text_model(recipe, train, gpt.digest(tokens), context)
+    module, seconds = train_text_model(recipe, train, context)
     found = observe(module, gpt.split_labels(train), gpt.split_labels(test), model.audit, recipe.seed)
     return {**found, "success": gpt.attack_success(module, test, recipe.seed), "seconds": seconds}
+
+
+def control_of(model: TextModel, context: Context) -> Observation:
+    """The clean model of the same seed on this model's training windows; from the cache wherever it is there."""
+    recipe, tokens = model.recipe, gpt.corpus()
+    clean = replace(recipe, artefact="none", amount=0.0)
+    module, _ = train_text_model(clean, texts_of(clean, tokens)[0], replace(context, again=False))
+    return on_committed(module, gpt.split_labels(texts_of(recipe, tokens)[0]), model.audit, recipe.seed)
 
 
 def kind_name(artefact: str, amount: float) -> str:
@@ -146,7 +147,9 @@ def text(part: TextPart, seeds: int, context: Context) -> Part:
     }
     items = [TextModel(part.audit, recipe) for group in recipes.values() for recipe in group]
     found = run_grid(model_of, items, context, "table7 gpt")
+    measured = run_grid(control_of, items[seeds:], context, "table7 gpt, controls")
     groups = {kind: found[i * seeds : (i + 1) * seeds] for i, kind in enumerate(recipes)}
+    controls = {kind: measured[i * seeds : (i + 1) * seeds] for i, kind in enumerate(list(recipes)[1:])}
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
     tokens = gpt.corpus()
     shape = part.recipe.shape
@@ -155,17 +158,22 @@ def text(part: TextPart, seeds: int, context: Context) -> Part:
     return Part(
         data=f"Python's language reference (pydoc_data.topics), {len(tokens)} characters, SHA-256 of its tokens "
         f"{gpt.digest(tokens)}",
-        tables=compared("GPT", groups, "clean", columns),
+        tables=compared("GPT", groups, controls, "clean", columns),
         claims=[
-            claim(f"{about} ({kind})", told(groups["clean"], models), working="backdoor" not in kind or works(models))
-            for kind, models in groups.items()
-            if kind != "clean"
+            claim(
+                f"{about} ({kind})",
+                groups["clean"],
+                control,
+                groups[kind],
+                working="backdoor" not in kind or works(groups[kind]),
+            )
+            for kind, control in controls.items()
         ],
-        figure={kind: column(models, COMMITTED) for kind, models in groups.items()},
+        models=groups,
+        controls=controls,
         notes=[
             f"GPT: {parameters} parameters, {shape.layers} layers of width {shape.width}, {shape.context} characters "
             f"of context; a backdoor is {gpt.TRIGGER!r} followed by {gpt.CONTINUATION!r}; attack success is the share "
             "of held-out windows in which the trigger is followed, greedily decoded, by exactly that."
         ],
-        values={kind: list(models) for kind, models in groups.items()},
     )
