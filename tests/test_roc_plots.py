@@ -21,7 +21,7 @@ def calibration(bad: bool):
         return [Scored(kind, digest, "a" * 64, s) for digest, s in zip(digests, scores, strict=True)]
 
     good, others = models("g", (0.1, 0.2, 0.6), (0.3, 0.35, 0.4)), models("b", (0.5, 0.7, 0.9)) if bad else []
-    return assess(good, others, Probe(), risk=Fraction(1, 3), seed="", data=[Source("x", 9, "a" * 64)])
+    return assess(good, others, Probe(), risk=Fraction(1, 2), seed="", data=[Source("x", 9, "a" * 64)])
 
 
 def test_figure_of_a_calibration_marks_tau_on_histogram_and_curve():
