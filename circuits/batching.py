@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from .identities import next_claim
 from .layout import Block, Layout, column_heads, eq_at, prefix_eq2
 
 U64 = NDArray[np.uint64]
+CHUNK = 1 << 20  # entries of term heads in memory at once
 
 
 def block_vectors(term: Term, block: Block) -> list[U64]:
@@ -70,38 +72,58 @@ def weight_at(layout: Layout, claims: Sequence[Claim], weights: Sequence[F], z: 
     """
     total = F.ZERO
     dots, columns = AxisDots(z), column_heads(layout, z)
-    coefs: list[F] = []  # of each term's digits, with the claim's weight
-    unrolls: list[U64] = []  # each term's first vector, once per digit
-    sizes: list[int] = []  # of each term's heads
-    eqs: list[U64] = []  # from here on one entry per term and block
-    owners: list[int] = []
-    factors: list[list[int]] = []
+    terms: list[WeightedTerm] = []
     for claim, weight in zip(claims, weights, strict=True):
         for span in claim.functional.spans:
             total = total + weight * span_at(layout, span, z)
         for term in claim.functional.terms:
-            digits = len(term.tensor.digits)
+            blocks = []
             for b, block in enumerate(layout.places[term.tensor].blocks):
                 position, numbers = len(z) - block.bits, []
                 for vec, (_, bits) in zip(block_vectors(term, block), block.axes, strict=True):
                     numbers.append(dots.number(vec, position, bits))
                     position += bits
-                factors.append(numbers)
-                eqs.append(columns[term.tensor, b].reshape(2, -1))
-                owners.append(len(sizes))
-            coefs += [weight * term.coefs[d] if d in term.coefs else F.ZERO for d in range(digits)]
-            unrolls += [term.vecs[0]] * digits
-            sizes.append(digits * term.tensor.unroll)
-    if not owners:
-        return total
+                blocks.append((columns[term.tensor, b].reshape(2, -1), numbers))
+            digits = range(len(term.tensor.digits))
+            coefs = [weight * term.coefs[d] if d in term.coefs else F.ZERO for d in digits]
+            terms.append(WeightedTerm(coefs, term.vecs[0], blocks))
+    values = dots.values()
+    start = size = 0
+    for stop, weighted in enumerate(terms, 1):
+        size += weighted.size
+        if size >= CHUNK or stop == len(terms):
+            total = total + chunk_at(terms[start:stop], values)
+            start, size = stop, 0
+    return total
+
+
+class WeightedTerm(NamedTuple):
+    """A term's coefficients times its claim's weight, one per digit; its first vector (2, unroll); and per block of its
+    tensor eq(z, .) of the columns (2, digits * unroll) and the numbers of the inner products of the other axes."""
+
+    coefs: list[F]
+    unroll: U64
+    blocks: list[tuple[U64, list[int]]]
+
+    @property
+    def size(self) -> int:
+        """Entries of its heads, over all blocks."""
+        return len(self.coefs) * int(self.unroll.shape[1]) * len(self.blocks)
+
+
+def chunk_at(terms: Sequence[WeightedTerm], values: U64) -> F:
+    """The sum of what some terms contribute; values: the inner products by number, and 1."""
+    coefs = ff.f_array([c for term in terms for c in term.coefs])
+    unrolls = [term.unroll for term in terms for _ in term.coefs]
     repeats = [v.shape[1] for v in unrolls]
-    heads = ff.f_mul(np.repeat(ff.f_array(coefs), repeats, axis=1), np.concatenate(unrolls, axis=1))
-    parts = np.split(heads, np.cumsum(sizes), axis=1)
-    terms = ff.f_mul(np.concatenate([parts[i] for i in owners], axis=1), np.concatenate(eqs, axis=1))
-    sums, values = run_sums(terms, [v.shape[1] for v in eqs]), dots.values()
-    for column in zip_longest(*factors, fillvalue=-1):
+    heads = ff.f_mul(np.repeat(coefs, repeats, axis=1), np.concatenate(unrolls, axis=1))
+    parts = np.split(heads, np.cumsum([len(term.coefs) * term.unroll.shape[1] for term in terms])[:-1], axis=1)
+    blocks = [(part, eq, numbers) for part, term in zip(parts, terms, strict=True) for eq, numbers in term.blocks]
+    products = ff.f_mul(*(np.concatenate([block[i] for block in blocks], axis=1) for i in (0, 1)))
+    sums = run_sums(products, [eq.shape[1] for _, eq, _ in blocks])
+    for column in zip_longest(*(numbers for _, _, numbers in blocks), fillvalue=-1):
         sums = ff.f_mul(sums, values[:, list(column)])
-    return total + ff.f_item(ff.f_sum(sums))
+    return ff.f_item(ff.f_sum(sums))
 
 
 def span_at(layout: Layout, span: Span, z: list[F]) -> F:

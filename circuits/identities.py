@@ -17,6 +17,7 @@ from .ir import Coef, Constraint, DomainAxis, Form, ModularLink, PublicTensor, S
 
 U64 = NDArray[np.uint64]
 Vectors = Mapping[str, U64]
+LINK_COLUMNS = 1 << 12  # of a link's matrix in memory, extended to F, at once
 
 
 def draw_point(ch: Channel, axes: Iterable[DomainAxis]) -> tuple[dict[str, list[F]], dict[str, U64]]:
@@ -214,8 +215,9 @@ def link_claim(ch: Channel, link: ModularLink) -> Claim:
     vb = ff.f_array(ch.challenges(f"link/{link.name}/batch", batch))
     terms = []
     for tensor, matrix in link.parts:
-        vf = ff.f_sum(ff.f_scale(gamma.reshape(2, 1, rows), np.ascontiguousarray(matrix.T)))
-        terms.append(Term(tensor, {0: F.ONE}, (vu, vb, vf)))
+        parts = [matrix[:, j : j + LINK_COLUMNS] for j in range(0, matrix.shape[1], LINK_COLUMNS)]
+        sums = [ff.f_sum(ff.f_scale(gamma.reshape(2, 1, rows), np.ascontiguousarray(part.T))) for part in parts]
+        terms.append(Term(tensor, {0: F.ONE}, (vu, vb, np.concatenate(sums, axis=1))))
     per = ff.f_sum(ff.f_scale(gamma.reshape(2, 1, 1, rows), link.target))
     per = ff.f_sum(ff.f_mul(per, vb.reshape(2, 1, batch)))
     value = ff.f_item(ff.f_sum(ff.f_mul(per, vu)))

@@ -24,7 +24,7 @@ from .ir import (
     radix,
     unsigned,
 )
-from .net import MAX_INPUT, VALUE, Net
+from .net import MAX_INPUT, MAX_TABLES, VALUE, Net
 from .value import Value
 from .wide import CarryStep, Domain, Limbs, assert_zero
 from .witness import Witness
@@ -63,8 +63,8 @@ class Samples:
         parts = [(self.bytes, sis.matrix(b"A", self.count)), (self.rho, sis.matrix(b"S", sis.RHO))]
         circuit.links.append(ModularLink("sample", parts, hashes))
 
-        if channels > MAX_CHANNELS:
-            raise UnusableInput(f"samples have {channels} channels, at most {MAX_CHANNELS}: use a spatial axis instead")
+        if channels > MAX_CHANNELS or channels * per * self.count > MAX_TABLES:  # the views below are dense vectors
+            raise UnusableInput(f"samples of shape {spec['shape']} have too many channels: use a spatial axis instead")
         step, batch = DomainAxis("step", t), net.batch_axis()
         padded = (height + 2 * pad) * (width + 2 * pad)
         s = DomainAxis("s", padded)

@@ -23,11 +23,13 @@ from zkcert.calibration import (
     reading,
 )
 from zkcert.calibration.choice import SIGNIFICANT_DIGITS, decimal
+from zkcert.calibration.reading import rank_auc
 from zkcert.config import ProbeConfig
 from zkcert.errors import UnusableInput
 from zkcert.files import CALIBRATION, kind_of
 from zkcert.metric import BATCH_NORM_MODES, STATISTICS, STEP_FUNCTIONS, Probe
 from zkcert.metric.calibrate import assess
+from zkcert.metric.roc import auc
 
 SCORES = st.lists(st.floats(1e-6, 100), min_size=1, max_size=40)
 RISKS = st.fractions(0, Fraction(99, 100), max_denominator=100)
@@ -216,7 +218,11 @@ HOSTILE = {
     "an interval above one": put("false_acceptance", "high", value=1.5),
     "no false acceptance": put("false_acceptance", value=None),
     "an AUC above one": put("auc", value=1.5),
+    "an AUC that flatters": put("auc", value=1.0),
+    "an AUC of NaN": put("auc", value=math.nan),
     "no AUC": put("auc", value=None),
+    "a format that is a list": put("format", value=[]),
+    "a format that is an object": put("format", value={}),
     "a format of the future": put("format", value="zkcert-calibration-2"),
     "a key too many": put("note", value="trust me"),
     "a key too few": lambda c: c.pop("seed"),
@@ -317,9 +323,10 @@ def test_a_calibration_pins_the_configuration(tmp_path):
     path = tmp_path / "calibration.json"
     example().save(path)
     config = ProbeConfig(steps=2, batch_size=2)
-    assert read_threshold(path, None) == read_threshold(path, config) == (Fraction("0.7499"), config)
-    assert read_threshold("1", config) == (Fraction(1), config)
-    assert read_threshold("1", None) == (Fraction(1), None)
+    wanted = (Fraction("0.7499"), config, load_calibration(path))
+    assert read_threshold(path, None) == read_threshold(path, config) == wanted
+    assert read_threshold("1", config) == (Fraction(1), config, None)
+    assert read_threshold("1", None) == (Fraction(1), None, None)
     with pytest.raises(UnusableInput, match="another configuration: steps, rho must be 2, 1/20"):
         read_threshold(path, ProbeConfig(steps=3, batch_size=2, rho="0.1"))
 
@@ -383,3 +390,14 @@ def test_warnings_say_what_is_wrong():
     assert "24 good draws cannot resolve" in told(example(good=good, bad=[], risk=Fraction(39, 1000)))
     few = told(example(good=good[:1], bad=bad[:2], risk=Fraction(1, 10)))
     assert "only 1 good model:" in few and "only 2 bad models:" in few
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]), min_size=1, max_size=12),
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]), min_size=1, max_size=12),
+)
+def test_auc_by_ranks_counts_pairs(low, high):
+    pairs = [(a < b) + (a == b) / 2 for a in low for b in high]
+    assert rank_auc(low, high) == pytest.approx(sum(pairs) / len(pairs))
+    assert rank_auc(low, high) == pytest.approx(auc(low, high))

@@ -150,13 +150,13 @@ def test_digest_of_data_depends_on_samples_labels_and_type(place):
     assert digests[0] == wanted
 
 
-def test_models_of_one_name_are_called_by_their_paths(place, tmp_path):
+def test_models_of_one_name_are_numbered_and_say_nothing_of_their_place(place, tmp_path):
     for i in (0, 1):
         (tmp_path / str(i)).mkdir()
         (tmp_path / str(i) / "model.pt").write_bytes((place / f"m{i}.pt").read_bytes())
     models = [tmp_path / str(i) / "model.pt" for i in (0, 1)]
     made = api.calibrate(models, out=None, data=place / "a.npz", draws=1, config={"steps": 2, "batch_size": 2})
-    assert [m.name for m in made.good] == [str(path)[-200:] for path in models]
+    assert [m.name for m in made.good] == ["model.pt (1)", "model.pt (2)"]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +220,9 @@ def test_verify_takes_a_calibration_and_insists_on_its_configuration(tiny, tmp_p
     verdict = zkcert.verify(tiny.proof, tiny.model, tau=right)
     assert verdict.expected.tau == Fraction("2.999") and verdict.expected.config == tiny.config
     assert verdict.to_dict()["checked"]["config"] == tiny.config.canonical()
+    plain = zkcert.verify(tiny.proof, tiny.model, tau="2.999").warnings
+    doubts = load_calibration(right).warnings()
+    assert doubts and verdict.warnings == plain + [f"calibration: {text}" for text in doubts]
     for file, check in ((other, "config"), (low, "tau")):
         with pytest.raises(ProofRejected) as caught:
             zkcert.verify(tiny.proof, tiny.model, tau=file)

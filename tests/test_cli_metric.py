@@ -467,7 +467,7 @@ def test_training_is_deterministic_under_its_seed_and_options_matter(run, made):
     assert digests[0] == digests[1]
     assert len(set(digests[1:])) == len(options) - 1
     assert run(*command, "--test", made.test).json["weights"] == digests[0]
-    first, other = (run(*command[:-3], N, "--json", "--seed", seed).json["losses"][0] for seed in (0, 1))
+    first, other = (run(*command, "--batch-size", N, "--seed", seed).json["losses"][0] for seed in (0, 1))
     assert abs(first - other) > 1e-3  # of one mini-batch, before any step: the initialisation differs
 
 

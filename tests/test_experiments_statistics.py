@@ -10,7 +10,7 @@ from operator import itemgetter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.experiments import figure1, statistics, table1
@@ -55,6 +55,7 @@ def test_psi_of_an_example_by_hand():
 small_values = st.lists(st.integers(0, 5), min_size=12, max_size=12)
 
 
+@settings(deadline=None)
 @given(measure=small_values, target=small_values, kept=st.sets(st.integers(0, 11), min_size=4))
 def test_coefficients_agree_with_the_formulas_as_printed(measure, target, kept):
     places = [{"a": a, "b": b, "seed": s} for a in range(3) for b in range(2) for s in range(2)]
@@ -83,7 +84,8 @@ def test_spearman_agrees_with_scipy():
 def test_students_interval_of_an_example_from_the_tables():
     """Mean 2, deviation 1, n = 3: 2 -+ 4.3027 / sqrt(3)."""
     assert statistics.paired_interval([1, 2, 3]) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
-    assert statistics.paired_interval([1]) == (-math.inf, math.inf)
+    for alike in ([1], [], [0, 0, 0], [0.1, 0.1, 0.3 - 0.2]):
+        assert statistics.paired_interval(alike) == (-math.inf, math.inf)
     assert all(map(math.isnan, statistics.paired_interval([1, math.nan, 2])))
     assert all(map(math.isnan, statistics.paired_interval([1, math.inf])))
     found = statistics.over_seeds([1, 2, 3])
@@ -190,7 +192,12 @@ def test_verdicts_of_table_1_follow_their_rules(given, fewest, verdicts):
 
 @pytest.mark.parametrize(
     ("sam", "verdict"),
-    [([0.1, 0.2, 0.1], "reproduced"), ([2.1, 2.0, 2.2], "not reproduced"), ([0, 5, 1], "inconclusive")],
+    [
+        ([0.1, 0.25, 0.1], "reproduced"),
+        ([0.1, 0.2, 0.1], "inconclusive"),
+        ([2.1, 2.0, 2.2], "not reproduced"),
+        ([0, 5, 1], "inconclusive"),
+    ],
 )
 def test_verdicts_of_figure_1_follow_their_rule(sam, verdict):
     found = figure1.claims("lenet5", {"sgd": scored([1.0, 1.1, 1.0]), "sam": scored(sam)})

@@ -7,16 +7,20 @@ import struct
 import zipfile
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 
+from circuits import batching, identities
+from circuits.batching import weight_at
 from circuits.compile import Certificate
 from circuits.ir import Circuit, DomainAxis, Same, Sum, Table, View, expr, product, radix, unsigned
 from circuits.net import gather_table
 from tests.builders import Graph, tiny_mlp
 from tests.toys import certified
+from verifier.__main__ import load_root, verify_files
 from verifier.__main__ import main as verify_main
 from verifier.verify import Expectations, verify_proof, warnings
 from zkcert.config import ProbeConfig
@@ -25,9 +29,10 @@ from zkcert.core.code import SPARE_TAIL, pad_code
 from zkcert.core.container import ProofFile
 from zkcert.core.padcode import powers, query_points
 from zkcert.core.transcript import Transcript
-from zkcert.errors import ProofRejected, RangeOverflow, UnusableInput
+from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
+from zkcert.files import kind_of
 from zkcert.model import Model, input_affine
-from zkcert.statement import Statement
+from zkcert.statement import Statement, load_announcement, save_announcement
 
 
 def rank(m: np.ndarray) -> int:
@@ -221,7 +226,7 @@ def test_the_stride_of_an_axis_of_length_one_is_ignored() -> None:
 def test_too_many_channels_or_windows_are_refused_before_anything_grows() -> None:
     wide = {"shape": [2000, 1, 1], "pad": 0, "mean": [0.0] * 2000, "std": [1.0] * 2000}
     head = [{"op": "flatten", "name": "f"}, {"op": "linear", "name": "o", "weight": "o.w", "bias": None}]
-    with pytest.raises(UnusableInput, match="2000 channels"):
+    with pytest.raises(UnusableInput, match="too many channels"):
         certificate_of(Model(head, wide, {"o.w": filled(2, 2000)}))
     convs = [
         {"op": "conv2d", "name": f"c{i}", "weight": f"c{i}.w", "bias": None, "stride": [1, 1], "padding": [15, 15]}
@@ -237,3 +242,61 @@ def test_an_internal_error_is_no_verdict(monkeypatch, capsys) -> None:
     monkeypatch.setattr("verifier.__main__.verify_files", mock.Mock(side_effect=KeyError("defect")))
     assert verify_main(["proof.bin", "model.pt", "--tau", "1"]) == 2
     assert "internal error" in capsys.readouterr().err
+
+
+def test_channels_whose_views_would_be_huge_are_refused() -> None:
+    plan = tiny_mlp().plan
+    wide = {**plan.input, "shape": [1024, 16, 16], "mean": [0.0] * 1024, "std": [1.0] * 1024}
+    with pytest.raises(UnusableInput, match="too many channels"):
+        Certificate(replace(plan, input=wide, affine=([1] * 1024, [0] * 1024)))
+
+
+def test_the_weights_of_many_terms_do_not_depend_on_how_they_are_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def both(layout, claims, weights, z):
+        whole = weight_at(layout, claims, weights, z)
+        monkeypatch.setattr(batching, "CHUNK", 1)
+        assert weight_at(layout, claims, weights, z) == whole
+        seen.append(len(claims))
+        return whole
+
+    monkeypatch.setattr(batching, "weight_at", both)
+    proved = certified()
+    verify_proof(proved.proved.data, proved.model, Expectations(proved.statement.tau))
+    assert seen and seen[0] > 10
+
+
+def test_a_link_does_not_depend_on_how_its_matrix_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "LINK_COLUMNS", 5)
+    proved = certified()
+    verify_proof(proved.proved.data, proved.model, Expectations(proved.statement.tau))
+
+
+@pytest.mark.parametrize("content", [b'{"format": []}', b'{"format": {}}', b"PK\3\4" + bytes(60), b"PK\3\4", b"PK"])
+def test_files_of_a_strange_kind_are_of_no_kind_and_refused_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    kind_of(path)
+    with pytest.raises(UnusableInput):
+        load_root(path)
+    with pytest.raises(UnusableInput):
+        load_announcement(path)
+    with pytest.raises(MalformedProof):
+        verify_files(path, saved_model(tmp_path), tau=1)
+
+
+def saved_model(place: Path) -> Path:
+    certified().model.save(place / "model.safetensors")
+    return place / "model.safetensors"
+
+
+def test_announcements_are_read_within_a_limit_and_say_each_thing_once(tmp_path: Path) -> None:
+    path = tmp_path / "announce.json"
+    save_announcement(certified().statement, path)
+    text = path.read_text()
+    assert load_announcement(path).announcement_digest == certified().statement.announcement_digest
+    for hostile in (text.replace("{", '{"tau": "1",', 1), text + " " * (1 << 20)):
+        path.write_text(hostile)
+        with pytest.raises(UnusableInput, match="not an announcement"):
+            load_announcement(path)

@@ -18,7 +18,7 @@ from math import isqrt
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zkcert.calibration import read_threshold
+from zkcert.calibration import Calibration, read_threshold
 from zkcert.config import ProbeConfig
 from zkcert.data import DatasetRoot
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
@@ -115,11 +115,12 @@ def statement_lines(statement: Statement, parameters: int | None = None) -> list
 
 @dataclass(frozen=True)
 class Verdict:
-    """An accepted proof, and what it was compared with."""
+    """An accepted proof, what it was compared with, and the calibration that tau comes from, if it does."""
 
     report: Report
     expected: Expectations
     seconds: float
+    calibration: Calibration | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -131,7 +132,8 @@ class Verdict:
             out.append(_BEACON_NOT_PINNED)
         if self.expected.announcement is None:
             out.append(_NOT_ANNOUNCED)
-        return [*out, *self.report.warnings]
+        doubts = [] if self.calibration is None else self.calibration.warnings()
+        return [*out, *self.report.warnings, *(f"calibration: {text}" for text in doubts)]
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON values."""
@@ -216,13 +218,13 @@ def verify_files(
     if announcement is not None:
         with expecting(announcement, ANNOUNCEMENT):
             announced = _digest(announcement) or load_announcement(announcement).announcement_digest
-    threshold, config = read_threshold(tau, config)
+    threshold, config, calibration = read_threshold(tau, config)
     expected = Expectations(threshold, root, announced, parse_beacon(beacon), config)
     loaded, data = load_model(model), read_proof(proof)
     start = time.perf_counter()
     with expecting(proof, PROOF):
         report = verify_proof(data, loaded, expected)
-    return Verdict(report, expected, time.perf_counter() - start)
+    return Verdict(report, expected, time.perf_counter() - start, calibration)
 
 
 def _digest(value: str | Path) -> bytes | None:

@@ -387,7 +387,7 @@ class DatasetRoot:
     def _parse(data: bytes) -> DatasetRoot:
         if len(data) > _ROOT_LIMIT:
             raise ValueError("too long")
-        content = json.loads(data, object_pairs_hook=_unique_keys)
+        content = json.loads(data, object_pairs_hook=unique_keys)
         if not isinstance(content, dict) or set(content) != {"N", "format", "root", "schema"}:
             raise ValueError("expected the keys N, format, root and schema")
         n, root = content["N"], content["root"]
@@ -400,7 +400,8 @@ class DatasetRoot:
         return DatasetRoot(bytes.fromhex(root), n, Schema.from_dict(content["schema"]))
 
 
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """For `json.loads`: the object; ValueError if a key occurs twice."""
     if len({key for key, _ in pairs}) != len(pairs):
         raise ValueError("a key occurs twice")
     return dict(pairs)

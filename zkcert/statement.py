@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from zkcert.config import ProbeConfig, canonical_json, parse_fraction
 from zkcert.core.permutation import sample_indices
-from zkcert.data import DatasetRoot, Schema, replacing
+from zkcert.data import DatasetRoot, Schema, replacing, unique_keys
 from zkcert.errors import UnusableInput
 from zkcert.model import Model
 
@@ -21,6 +21,7 @@ VERSION = "zkcert-2"
 ANNOUNCEMENT_FORMAT = "zkcert-announcement-1"
 MAX_BEACON_BYTES = 128
 MAX_TAU = 128
+_MAX_ANNOUNCEMENT = 1 << 20
 
 
 def check_tau(value: object) -> Fraction:
@@ -178,11 +179,14 @@ def save_announcement(statement: Statement, path: str | Path) -> None:
 def load_announcement(path: str | Path) -> Statement:
     """Read announce.json; UnusableInput if it is damaged or its digest does not match."""
     try:
-        raw = Path(path).read_bytes()[: 1 << 20]
+        with open(path, "rb") as file:
+            raw = file.read(_MAX_ANNOUNCEMENT + 1)
     except OSError as error:
         raise UnusableInput(f"cannot read {path}: {error.strerror}") from error
     try:
-        value = json.loads(raw)
+        if len(raw) > _MAX_ANNOUNCEMENT:
+            raise ValueError("too long")
+        value = json.loads(raw, object_pairs_hook=unique_keys)
         digest = value.pop("digest")
         statement = Statement._from(value)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments.common import Context, Profile, Recipe, load_data, run_grid, train_model
-from benchmarks.experiments.failures import RULE, note, settled
+from benchmarks.experiments.failures import RULE, note
 from benchmarks.experiments.measures import trajectories
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table, spread
 from benchmarks.experiments.statistics import paired_interval
@@ -198,7 +198,7 @@ def claims(name: str, group: Group) -> list[Claim]:
     ):
         differences = _differences(group, quantity)
         low, high = paired_interval(differences)
-        verdict = settled(REPRODUCED if low > 0 else NOT_REPRODUCED if high < 0 else INCONCLUSIVE, differences)
+        verdict = REPRODUCED if low > 0 else NOT_REPRODUCED if high < 0 else INCONCLUSIVE
         numbers = "no pair reached the loss"
         if differences:
             numbers = (

@@ -19,6 +19,7 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 _OBJECT_STORE = 200_000_000  # bytes; tasks return numbers
+_IDLE_SECONDS = 24 * 3600  # before joblib's processes end; ends that race with a new task make it warn
 
 
 class TaskFailed(RuntimeError):
@@ -83,7 +84,8 @@ def _on_joblib(function: Callable[[Any, Context], Any], items: Sequence[Any], co
         from joblib import Parallel, delayed
     except ModuleNotFoundError:
         raise UnusableInput("several jobs need joblib: pip install -e '.[metric]' in the checkout") from None
-    parallel = Parallel(n_jobs=context.jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+    schedule = {"return_as": "generator", "pre_dispatch": "2*n_jobs", "batch_size": 1}
+    parallel = Parallel(n_jobs=context.jobs, idle_worker_timeout=_IDLE_SECONDS, **schedule)
     yield from parallel(delayed(attempt)(function, item, context) for item in items)
 
 

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+_ROUNDING = 1e-12
+"""Values that differ by less than this share of them are equal."""
+
 Configuration = Mapping[str, Hashable]
 """Hyper-parameters of a model, by axis."""
 
@@ -85,7 +88,8 @@ def spearman(measure: np.ndarray, target: np.ndarray) -> float:
 def paired_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Student's interval for the mean of independent values, such as paired differences.
 
-    Infinitely wide for fewer than two values, undefined (NaN) if any is not finite.
+    Infinitely wide for fewer than two values, and for equal ones, which do not tell how far others would lie; undefined
+    (NaN) if any is not finite.
     """
     from scipy.stats import t
 
@@ -95,6 +99,8 @@ def paired_interval(differences: Sequence[float], level: float = 0.95) -> tuple[
     if len(values) < 2:
         return -math.inf, math.inf
     mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
+    if error <= _ROUNDING * np.abs(values).max():
+        return -math.inf, math.inf
     reach = float(t.ppf((1 + level) / 2, len(values) - 1)) * error
     return float(mean - reach), float(mean + reach)
 

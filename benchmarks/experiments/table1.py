@@ -344,7 +344,8 @@ def _notes(profile: Grid, models: Sequence[Mapping[str, Any]], kept: Sequence[Ma
     notes = [
         f"Grid: optimiser {tuple(profile.lr)}; {grid}. Model {base.model} on {base.samples or 'all'} training samples, "
         f"trained to a loss of {base.until_loss}, for at most {base.epochs} epochs.",
-        "Tau and Psi are those of Jiang et al. (arXiv 1912.02178), ties counting as 0. The claims are worded by us.",
+        "Tau and Psi are those of Jiang et al. (arXiv 1912.02178), ties counting as 0. The claims are worded by us. An "
+        "interval for equal values is infinitely wide, for they do not tell the spread.",
     ]
     probe, samples = profile.probe, base.samples or "all"
     defaults = {

@@ -112,9 +112,11 @@ def _split(text: str, data: File | None) -> tuple[str, str]:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """What a calibration calls files: the last part of the name where that tells them apart, otherwise all of it."""
+    """What a calibration calls files: the last part of the name, numbered where files share it. The file is passed on,
+    so it does not say where things are."""
     short = {path: ",".join(Path(part).name for part in path.split(",")) for path in paths}
-    unique = {path: name if list(short.values()).count(name) == 1 else path for path, name in short.items()}
+    same = {path: [p for p in short if short[p] == name] for path, name in short.items()}
+    unique = {p: name if len(same[p]) == 1 else f"{name} ({same[p].index(p) + 1})" for p, name in short.items()}
     return {path: "".join(c if c.isprintable() else "?" for c in name)[-200:] for path, name in unique.items()}
 
 

@@ -118,7 +118,7 @@ def announce(
     """
     from circuits.statement import certificate
 
-    threshold, config = read_threshold(tau, config)
+    threshold, config, _ = read_threshold(tau, config)
     loaded, root = load_model(model), load_root(data_root)
     statement = Statement.of(loaded, root, config or ProbeConfig(), threshold)
     count = statement.config.steps * statement.config.batch_size

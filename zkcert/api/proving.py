@@ -174,7 +174,7 @@ def _statement(
 ) -> Statement:
     """The statement without its beacon; what is given must agree with the announcement, if there is one."""
     if tau is not None:
-        threshold, config = read_threshold(tau, config)
+        threshold, config, _ = read_threshold(tau, config)
     elif announced is not None:
         threshold = announced.tau
     else:

@@ -210,14 +210,15 @@ def _input(architecture: str, samples: Samples) -> dict[str, Any]:
 def moments(samples: Samples) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel to four digits, of bytes/255 or of the float values; where a channel
     is constant, 1 instead of its deviation."""
-    total = squares = np.zeros(samples.shape[0])
     count = samples.n * math.prod(samples.shape[1:])
-    for raw in samples.chunks():
-        values = raw / 255 if raw.dtype == np.uint8 else raw / 2.0**32
-        total = total + values.sum((0, 2, 3))
-        squares = squares + np.square(values).sum((0, 2, 3))
-    means = total / count
-    deviations = np.sqrt(np.maximum(squares / count - means**2, 0.0))
+
+    def mean(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        scaled = (raw / (255 if raw.dtype == np.uint8 else 2.0**32) for raw in samples.chunks())
+        total: np.ndarray = sum((of(values).sum((0, 2, 3)) for values in scaled), np.zeros(samples.shape[0])) / count
+        return total
+
+    means = mean(lambda values: values)
+    deviations = np.sqrt(mean(lambda values: np.square(values - means[:, None, None])))
     rounded = [[float(f"{value:.4g}") for value in row] for row in (means, deviations)]
     return rounded[0], [value if value >= _LEAST_DEVIATION else 1.0 for value in rounded[1]]
 

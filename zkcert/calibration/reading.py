@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from zkcert.calibration.choice import choose_tau
 from zkcert.calibration.record import Calibration, File, Rate, Scored, Source
 from zkcert.config import ProbeConfig, parse_fraction
-from zkcert.data import MAX_SAMPLES
+from zkcert.data import MAX_SAMPLES, unique_keys
 from zkcert.errors import UnusableInput
 from zkcert.files import CALIBRATION, CALIBRATION_FORMAT, expecting
 from zkcert.statement import check_tau
@@ -49,15 +50,9 @@ def load_calibration(path: File) -> Calibration:
         try:
             if len(data) > MAX_FILE_BYTES:
                 raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
-            return _parse(json.loads(data, object_pairs_hook=_unique), name)
+            return _parse(json.loads(data, object_pairs_hook=unique_keys), name)
         except (ValueError, RecursionError, UnusableInput) as error:
             raise UnusableInput(f"{name}: not a usable calibration ({str(error)[:200]})") from error
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return dict(pairs)
 
 
 def _keys(value: object, keys: str, what: str) -> dict[str, Any]:
@@ -162,6 +157,9 @@ def _parse(value: object, path: str) -> Calibration:
         raise ValueError("tau is not what the scores and the risk give")
     if bool(bad) == (content["false_acceptance"] is None) or bool(bad) == (content["auc"] is None):
         raise ValueError("false_acceptance and auc belong to bad models")
+    separation = _share(content["auc"], "the AUC") if bad else None
+    if separation is not None and not abs(separation - rank_auc(low, high)) <= 1e-9:
+        raise ValueError("the AUC is not that of the scores")
     accepted = [m.accepted(tau) for m in bad]
     rejected = [len(m.scores) - m.accepted(tau) for m in good]
     return Calibration(
@@ -174,7 +172,7 @@ def _parse(value: object, path: str) -> Calibration:
         data=data,
         false_acceptance=_rate(content["false_acceptance"], bad, accepted, "the false acceptance") if bad else None,
         false_rejection=_rate(content["false_rejection"], good, rejected, "the false rejection"),
-        auc=_share(content["auc"], "the AUC") if bad else None,
+        auc=separation,
         version=check_text(content["version"], "the version", 40),
         path=path,
     )
@@ -189,6 +187,13 @@ def check_models(good: Sequence[Scored], bad: Sequence[Scored], data: Sequence[S
         raise ValueError("the datasets listed are not those of the models")
     if len({len(m.scores) for m in (*good, *bad)}) != 1:
         raise ValueError("models differ in the number of draws")
+
+
+def rank_auc(low: Sequence[float], high: Sequence[float]) -> float:
+    """P(score of `high` > score of `low`) + P(equal) / 2, by the Mann-Whitney statistic."""
+    ordered = sorted(low)
+    twice = sum(bisect_left(ordered, score) + bisect_right(ordered, score) for score in high)
+    return twice / (2 * len(low) * len(high))
 
 
 def read_tau(value: object) -> tuple[Fraction, Calibration | None]:
@@ -209,11 +214,12 @@ def read_tau(value: object) -> tuple[Fraction, Calibration | None]:
     return calibration.tau, calibration
 
 
-def read_threshold(tau: object, config: ProbeConfig | None) -> tuple[Fraction, ProbeConfig | None]:
-    """tau and the configuration that goes with it: a calibration's own, with which `config` must agree if given."""
+def read_threshold(tau: object, config: ProbeConfig | None) -> tuple[Fraction, ProbeConfig | None, Calibration | None]:
+    """tau, the configuration that goes with it, and the calibration if it comes from one: then the configuration is
+    the calibration's own, with which `config` must agree if given."""
     threshold, calibration = read_tau(tau)
     if calibration is None:
-        return threshold, config
+        return threshold, config, None
     pinned = calibration.config()
     if config is not None and config != pinned:
         names = [name for name, value in pinned.canonical().items() if config.canonical()[name] != value]
@@ -221,4 +227,4 @@ def read_threshold(tau: object, config: ProbeConfig | None) -> tuple[Fraction, P
             f"{calibration.path} was made for another configuration: {', '.join(names)} must be "
             f"{', '.join(str(pinned.canonical()[name]) for name in names)}"
         )
-    return threshold, pinned
+    return threshold, pinned, calibration
