@@ -122,7 +122,7 @@ def test_failed_draws_are_counted_and_decide_nothing():
     tables = compared("T", {"clean": clean, "bad": lost}, {"bad": clean}, "clean", [COMMITTED, HELD_OUT])
     assert tables[0].rows[1][2] == "inf ± nan"
     assert lowered(models([1.0, 1.0]), models([2.0, 2.5]))[1][1] == pytest.approx(-1.25 + 12.7062 * 0.25, abs=1e-4)
-    assert not lowered(models([1.0, 1.0]), models([2.0, math.inf]))[0]
+    assert lowered(models([1.0, math.inf]), models([2.0, math.inf])) == (False, (-math.inf, math.inf))
 
 
 def test_trend_of_label_noise_is_judged_on_the_excess_over_the_control_too():
