@@ -177,6 +177,13 @@ def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
     assert trained.rule == tuned.rule != plain.rule
 
 
+def test_the_attack_that_hides_best_hides_among_clean_models_on_the_same_data():
+    part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
+    groups, controls = poisoned(part, lambda kind: 3.0 if kind.endswith("penalty 10") else 5.0)
+    controls = dict.fromkeys(controls, models([4.0, 4.1, 4.2, 4.3]))  # honest models on their own data: 1
+    assert "hidden best by penalty 10" in claims_of(part, groups, controls)[2].numbers
+
+
 def test_an_attack_that_lowers_nothing_withstands_nothing():
     part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
     assert reference("penalty 1") == UNPENALISED and reference("asam rho 0.5") == reference("sam rho 1") == "sgd"
