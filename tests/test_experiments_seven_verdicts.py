@@ -122,7 +122,7 @@ def test_failed_draws_are_counted_and_decide_nothing():
     tables = compared("T", {"clean": clean, "bad": lost}, {"bad": clean}, "clean", [COMMITTED, HELD_OUT])
     assert tables[0].rows[1][2] == "inf ± nan"
     assert lowered(models([1.0, 1.0]), models([2.0, 2.5]))[1][1] == pytest.approx(-1.25 + 12.7062 * 0.25, abs=1e-4)
-    assert not lowered(models([1.0, 1.0]), models([2.0, math.inf]))[0]
+    assert lowered(models([1.0, math.inf]), models([2.0, math.inf])) == (False, (-math.inf, math.inf))
 
 
 def test_trend_of_label_noise_is_judged_on_the_excess_over_the_control_too():
@@ -175,6 +175,13 @@ def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
         "hidden best by penalty 1: both on the defective model's data (control): AUC over models 0.0" in tuned.numbers
     )
     assert trained.rule == tuned.rule != plain.rule
+
+
+def test_the_attack_that_hides_best_hides_among_clean_models_on_the_same_data():
+    part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
+    groups, controls = poisoned(part, lambda kind: 3.0 if kind.endswith("penalty 10") else 5.0)
+    controls = dict.fromkeys(controls, models([4.0, 4.1, 4.2, 4.3]))  # honest models on their own data: 1
+    assert "hidden best by penalty 10" in claims_of(part, groups, controls)[2].numbers
 
 
 def test_an_attack_that_lowers_nothing_withstands_nothing():

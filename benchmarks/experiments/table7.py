@@ -31,6 +31,14 @@ from zkcert.metric import Probe
 
 FIGURE_SIZE = (8.5, 6.4)
 
+_CONTROL_NOTE = (
+    "The control of a defective model is the clean model of its seed, measured on the defective model's committed data "
+    "with the same draws. Data alone move a score, so verdicts rest on that comparison, in which only the models "
+    "differ. An auditor has no such control: what thresholds from clean models on clean data would tell is the "
+    "comparison of each model on its own data. Models of one seed share initialisation and training subset; the tests "
+    "treat them as independent. p-values are not corrected for the number of comparisons."
+)
+
 PARTS: dict[str, tuple[str, Callable[[Any, int, Context], Part]]] = {
     "backdoor": ("Backdoor", backdoor),
     "noise": ("Label noise", noise),
@@ -170,7 +178,7 @@ def run(profile: Table7, context: Context) -> Result:
         ours=profile.ours,
         tables=[table for part in parts.values() for table in part.tables],
         claims=[claim for part in parts.values() for claim in part.claims],
-        notes=[note for part in parts.values() for note in part.notes] + [_when(part) for part in parts.values()],
+        notes=[_CONTROL_NOTE, *(note for part in parts.values() for note in part.notes), *map(_when, parts.values())],
         values={name: part.values for name, part in parts.items()},
     )
 
