@@ -31,7 +31,7 @@ from tests.toys import (
 )
 from verifier.verify import Expectations, verify_proof
 from zkcert import api
-from zkcert.errors import ProofRejected, UnusableInput
+from zkcert.errors import ProofRejected, UnusableInput, ZkcertError
 
 PHASES = ["witness", "reference", "multiplicities", "commit", "constraints", "range checks", "batch", "open", "pads"]
 REPLAYED = ["constraints", "range checks", "batch"]
@@ -358,7 +358,7 @@ def test_prove_removes_the_checkpoint_when_the_proof_is_written(tiny, tmp_path):
 
 def test_refused_score_leaves_no_checkpoint(tiny, tmp_path):
     kept = tmp_path / "kept"
-    with pytest.raises(api.ZkcertError, match="tau"):
+    with pytest.raises(ZkcertError, match="tau"):
         api.prove(tiny.model, tiny.data, tmp_path / "proof.bin", tau="0.001", config=tiny.config, checkpoint=kept)
     assert not kept.exists()
 
