@@ -632,3 +632,19 @@ def test_other_bytes_are_no_root(tmp_path, content):
     (tmp_path / "data.root").write_bytes(content)
     with pytest.raises(UnusableInput, match="not a dataset root"):
         DatasetRoot.load(tmp_path / "data.root")
+
+
+def test_no_other_output_takes_the_place_of_a_secret_file(tmp_path):
+    root = commit(save(tmp_path / "d.npz"), tmp_path / "data.zkd")
+    before = (tmp_path / "data.zkd").read_bytes()
+    with (
+        pytest.raises(UnusableInput, match="secret file of a commitment"),
+        data.replacing(tmp_path / "data.zkd", 0o666),
+    ):
+        pass
+    with pytest.raises(UnusableInput, match="secret file of a commitment"):
+        root.save(tmp_path / "data.zkd")
+    assert (tmp_path / "data.zkd").read_bytes() == before
+    with data.replacing(tmp_path / "data.root", 0o666) as file:
+        file.write(b"x")
+    assert (tmp_path / "data.root").read_bytes() == b"x"

@@ -23,7 +23,7 @@ import secrets
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -408,8 +408,15 @@ def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 @contextmanager
-def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
-    """A new file that takes the place of path if the block succeeds, and vanishes otherwise."""
+def replacing(path: Path, mode: int, *, secret: bool = False) -> Iterator[BinaryIO]:
+    """A new file that takes the place of path if the block succeeds, and vanishes otherwise.
+
+    The secret file of a commitment cannot be made again: only with `secret` may it be replaced. Raises UnusableInput.
+    """
+    if not secret and path.is_file():
+        with suppress(OSError), open(path, "rb") as file:
+            if file.read(len(_MAGIC)) == _MAGIC:
+                raise UnusableInput(f"{path} is the secret file of a commitment: choose another name")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
@@ -461,7 +468,7 @@ def commit(
     if not least <= classes <= MAX_CLASSES:
         raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
     schema = Schema(classes, data.kind, data.x.shape[1:])
-    with replacing(out, 0o600) as file:
+    with replacing(out, 0o600, secret=True) as file:
         leaves = _write_secret(file, data, schema, keep_order, progress)
     root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
     root.save(out.with_suffix(".root"))

@@ -98,7 +98,7 @@ def estimate(
 ) -> None:
     """Say what a proof will take.
 
-    Sizes are exact; time and memory follow from measured rates. Needs no data.
+    Sizes are exact but for Merkle paths; time and memory follow from measured rates. Needs no data.
     """
     found = api.estimate(model, config=ProbeConfig(**given), data_root=data_root, rates=rates)
     if as_json:
