@@ -133,7 +133,8 @@ def made_up(seeds: int, defect: float, *, small: float = 0.0, data: float = 0.0)
         for seed in range(seeds):
             bad = kind != "clean"
             own, fall = defect * bad, small * bad
-            model = {"kind": kind, "seed": seed, "attack": None, "clean": view(own, seed, fall)}
+            attack = 0.9 if kind == "badnets" else None
+            model = {"kind": kind, "seed": seed, "attack": attack, "clean": view(own, seed, fall)}
             model["committed"] = view(own + data * bad, seed, fall)
             models.append(model | ({"control": view(data, seed, 0)} if bad else {}))
     return models
@@ -145,14 +146,14 @@ def test_table_2_verdicts_follow_the_numbers():
         found = table2.compare(models)
         assert {s.auc for key, s in found.items() if key[2] != "small_test"} == {auc}
         claims = table2.claims(models, found, 9)
-        assert [c.verdict for c in claims[:4]] == [verdict] * 4
+        assert [c.verdict for c in claims[:7]] == [verdict] * 7
     models = made_up(5, 1.0)
-    small, full = table2.claims(models, table2.compare(models), 9)[4:]
+    small, full = table2.claims(models, table2.compare(models), 9)[7:]
     assert "small test set (9 samples" in small.claim and "single draw" in small.claim
     assert small.verdict == REPRODUCED  # ours 1, chance for the other
     assert "full test set" in full.claim and full.verdict == INCONCLUSIVE  # both 1: a tie
     few = made_up(3, 1.0)
-    assert {c.verdict for c in table2.claims(few, table2.compare(few), 9)[4:]} == {INCONCLUSIVE}
+    assert {c.verdict for c in table2.claims(few, table2.compare(few), 9)[7:]} == {INCONCLUSIVE}
 
 
 def test_what_the_data_do_is_not_put_down_to_the_models():
@@ -161,20 +162,30 @@ def test_what_the_data_do_is_not_put_down_to_the_models():
     assert found["committed", "badnets", "directional"].verdict == REPRODUCED  # each on data of its own
     assert found["control", "badnets", "directional"].auc == 0.5
     claims = table2.claims(models, found, 9)
-    assert {c.verdict for c in claims} == {INCONCLUSIVE}
-    assert "both on the defective model's data (control): AUC over models 0.500" in claims[2].numbers
-    assert "each on its own data (committed): AUC over models 1.000" in claims[2].numbers
+    own, same = claims[4:6]
+    assert (own.verdict, same.verdict) == (REPRODUCED, INCONCLUSIVE)
+    assert "AUC over models 1.000" in own.numbers and "each on the data it was trained on" in own.claim
+    assert "AUC over models 0.500" in same.numbers and "only the models differ" in same.claim
     hidden = made_up(5, -1.0, data=3.0)  # the data raise it by more than the defect lowers it
-    assert table2.claims(hidden, table2.compare(hidden), 9)[0].verdict == NOT_REPRODUCED
+    assert table2.claims(hidden, table2.compare(hidden), 9)[1].verdict == NOT_REPRODUCED
+
+
+def test_a_backdoor_that_does_not_work_leaves_its_claims_open():
+    models = made_up(5, 1.0)
+    for model in models:
+        model["attack"] = 0.4 if model["kind"] == "badnets" else None
+    claims = table2.claims(models, table2.compare(models), 9)
+    assert [c.verdict for c in claims[:7]] == [*[REPRODUCED] * 4, *[INCONCLUSIVE] * 2, REPRODUCED]
+    assert "does not work (success 40%)" in claims[4].numbers
 
 
 def test_failed_draws_of_the_probe_are_printed_and_leave_it_open():
     models = made_up(5, 1.0)
     next(m for m in models if m["kind"] == "spurious")["control"]["directional"][1] = math.inf
     claims = table2.claims(models, table2.compare(models), 9)
-    assert [c.verdict for c in claims[:4]] == [REPRODUCED, INCONCLUSIVE, REPRODUCED, REPRODUCED]
-    assert [c.verdict for c in claims[4:]] == [INCONCLUSIVE] * 2
-    assert "1 and 0 draws failed" in claims[1].numbers and "failed" not in claims[0].numbers
+    assert [c.verdict for c in claims[:7]] == [*[REPRODUCED] * 3, INCONCLUSIVE, *[REPRODUCED] * 3]
+    assert [c.verdict for c in claims[7:]] == [INCONCLUSIVE] * 2
+    assert "1 and 0 draws failed" in claims[3].numbers and "failed" not in claims[0].numbers
     rows = {row[0]: row[1:] for row in table2.failures(models).rows}
     assert rows["spurious features"] == ["0 of 15", "0 of 15", "1 of 15"]
     assert rows["well-trained"] == ["0 of 15", "0 of 15", None]
@@ -204,7 +215,7 @@ def test_advantage_is_a_difference_of_aucs():
     )
     for view in ("committed", "clean", "control"):
         gain, low, high = table2.advantage(models, "small_test", view)
-        assert gain == pytest.approx(1 - sep.auc(clean, defective)) and 0 < low < gain <= high < 1
+        assert gain == pytest.approx(1 - sep.auc(clean, defective)) and 0 < low <= gain <= high < 1
     moved = made_up(5, 1.0, small=0.02, data=5.0)
     assert table2.advantage(moved, "test_accuracy", "control")[0] == 0
 
@@ -229,7 +240,7 @@ def test_table_2_end_to_end(context):
     result = perform("table2", table2.PROFILES["tiny"], context, "command")
     kept = load(context.out / "table2.json")
     assert kept.to_dict() == result.to_dict() and (context.out / "table2.png").stat().st_size > 1000
-    assert len(kept.claims) == 6 and len(kept.tables) == 7
+    assert len(kept.claims) == 9 and len(kept.tables) == 7
     models = kept.values["models"]
     assert sorted((m["kind"], m["seed"]) for m in models) == sorted(itertools.product(defects.KINDS, range(2)))
     by_kind = {kind: [m["committed"] for m in models if m["kind"] == kind] for kind in defects.KINDS}

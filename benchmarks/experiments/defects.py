@@ -29,12 +29,12 @@ from benchmarks.experiments.measures import measure_all, scores
 from zkcert.metric import Network, Probe
 from zkcert.metric.evaluate import chunks
 
-CLEAN, QUANTISED = "clean", "quantised"
+CLEAN, BACKDOOR, QUANTISED = "clean", "badnets", "quantised"
 KINDS = {
     CLEAN: "well-trained",
     "noisy_labels": "noisy labels",
     "spurious": "spurious features",
-    "badnets": "BadNets backdoor",
+    BACKDOOR: "BadNets backdoor",
     QUANTISED: "4-bit weights",
 }
 DEFECTS = tuple(KINDS)[1:]
@@ -156,7 +156,7 @@ def assess(task: Task, context: Context) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for kind, module in models.items():
         taken = {view: measures(module, pair, kind, recipe.seed, task) for view, pair in views(trained).items()}
-        attack = attack_success(module, trained) if kind == "badnets" else None
+        attack = attack_success(module, trained) if kind == BACKDOOR else None
         committed = taken[COMMITTED]
         found.append({"kind": kind, "seed": recipe.seed, "attack": attack, BEFORE: committed, **taken})
     if recipe.corruption == CLEAN_DATA:

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.experiments.common import Context, Profile, Recipe, load_data, run_grid
 from benchmarks.experiments.defects import (
+    BACKDOOR,
     BEFORE,
     CLEAN,
     COMMITTED,
@@ -23,12 +24,23 @@ from benchmarks.experiments.defects import (
     EXPECTED,
     KINDS,
     LABELS,
+    QUANTISED,
     SMALL_TEST,
     Task,
     assess,
 )
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table, spread
-from benchmarks.experiments.separation import RULE, Separation, auc, difference, separation, sign
+from benchmarks.experiments.separation import (
+    OWN_DATA,
+    RULE,
+    SAME_DATA,
+    Separation,
+    auc,
+    difference,
+    separation,
+    sign,
+    smallest_p,
+)
 from zkcert.metric import Probe
 
 FIGURE_SIZE = (9.5, 4.0)
@@ -53,8 +65,7 @@ class Profile2(Profile):
 
 _OURS = (
     "architecture, training, amounts of corruption, the form of the spurious feature (a frame whose colour tells the "
-    "class) and of the trigger, the probe's parameters, and what data models are measured on (all views are shown; "
-    "verdicts rest on well-trained and defective models on the same, corrupted data); "
+    "class) and of the trigger, the probe's parameters, and what data models are measured on (all views are shown); "
     '"small test set" read as test accuracy on few samples'
 )
 _AMOUNTS = {"noisy_labels": 0.2, "spurious": 0.9, "badnets": 0.1}
@@ -110,7 +121,13 @@ COMPARISONS = {
     COMMITTED: "each on its own data (committed)",
     BEFORE: "both on clean data (clean)",
 }
-"""What well-trained and defective models are measured on; the first decides."""
+"""What well-trained and defective models are measured on."""
+
+JUDGED = {COMMITTED: OWN_DATA, CONTROL: SAME_DATA}
+"""The comparisons that have a verdict of their own; of models with 4-bit weights, whose data are clean, only one."""
+
+WORKS = 0.5
+"""A backdoor whose mean attack success is below this is none."""
 
 
 def values(models: Models, kind: str, view: str, measure: str, size: str | None = None) -> np.ndarray:
@@ -163,36 +180,47 @@ def better(intervals: Sequence[tuple[float, float]], seeds: int, failed: int) ->
 
 
 ENOUGH = 5
-"""Seeds that a bootstrap over seeds needs, to mean anything."""
+"""Seeds that a jackknife over seeds needs, to mean anything."""
 
 
 BETTER = (
     "over the comparisons (both on the defective model's data, each on its own, both on clean data): reproduced if the "
-    "bootstrap's 95% interval (over seeds, all models of a seed together) of the difference of AUCs, mean over kinds "
+    "jackknife's 95% interval (over seeds, all models of a seed together) of the difference of AUCs, mean over kinds "
     "of defect, lies above 0 in all; not reproduced if it lies below 0 in one and has a width; inconclusive otherwise, "
     f"with fewer than {ENOUGH} seeds, and where draws of the probe failed"
 )
 
 
+def attack_success(models: Models) -> float:
+    """Mean over models with a backdoor."""
+    return float(np.mean([m["attack"] for m in models if m["kind"] == BACKDOOR]))
+
+
+BACKDOOR_RULE = f"{RULE}; inconclusive, too, where the mean attack success is below {WORKS:.0%}"
+
+
 def claims(models: Models, found: dict[tuple[str, str, str], Separation], size: int) -> list[Claim]:
-    """Per kind of defect, against well-trained models on the same data; and against test accuracy."""
+    """Per kind of defect and comparison of `JUDGED`; and against test accuracy."""
     made = []
     draws = values(models, CLEAN, COMMITTED, "directional").shape[1]
     for kind in DEFECTS:
-        parts = []
-        for view, where in COMPARISONS.items():
+        for view, where in list(JUDGED.items())[: 1 if kind == QUANTISED else None]:
             s = found[view, kind, "directional"]
             failures = f", {s.clean_failed} and {s.failed} draws failed" if s.clean_failed or s.failed else ""
-            parts.append(
-                f"{where}: AUC over models {s.auc_models:.3f} [{s.models_low:.3f}, {s.models_high:.3f}], p = {s.p:.3g}"
-                f"; over models x draws {s.auc:.3f} [{s.low:.3f}, {s.high:.3f}]{failures}"
+            numbers = (
+                f"AUC over models {s.auc_models:.3f} [{s.models_low:.3f}, {s.models_high:.3f}], p = {s.p:.3g}; over "
+                f"models x draws {s.auc:.3f} [{s.low:.3f}, {s.high:.3f}]; means {s.clean_mean:.3g} of well-trained, "
+                f"{s.mean:.3g} of defective models{failures}"
             )
-        title = (
-            f"Directional sharpness (mean of {draws} draws) tells models with {KINDS[kind]} from well-trained ones "
-            "measured on the same data"
-        )
-        made.append(Claim(title, found[CONTROL, kind, "directional"].verdict, "; ".join(parts), RULE))
-    seeds = found[COMMITTED, DEFECTS[0], "directional"].clean_models
+            title = (
+                f"Directional sharpness (mean of {draws} draws) tells models with {KINDS[kind]} from well-trained "
+                f"ones, {'measured on the same, clean data' if kind == QUANTISED else where}"
+            )
+            verdict = s.verdict
+            if kind == BACKDOOR and (success := attack_success(models)) < WORKS:
+                verdict, numbers = INCONCLUSIVE, f"the backdoor does not work (success {success:.0%}); {numbers}"
+            made.append(Claim(title, verdict, numbers, BACKDOOR_RULE if kind == BACKDOOR else RULE))
+    seeds = found[COMMITTED, DEFECTS[0], "directional"].models
     ours = [s for (_, _, name), s in found.items() if name == "directional"]
     failed = sum(s.clean_failed + s.failed for s in ours)
     for other, text in (
@@ -255,11 +283,13 @@ def notes(profile: Profile2, models: Models) -> list[str]:
         "measures in float32. Defects were expected to raise every measure but the accuracies.",
         '"Committed" is the view of an auditor: the data a provider committed to are those it trained on, corrupted, '
         'and its test set is a split of the same. "Clean" takes the same measures on the samples as they were before.',
-        '"Control" are the well-trained models on the committed data of the defective ones of their seed. Verdicts on '
-        "defects rest on the comparison with it: data alone move a measure. A control reads the same draws as the "
+        '"Control" are the well-trained models on the committed data of the defective ones of their seed: data alone '
+        "move a measure, and only against it is a difference one between models. A control reads the same draws as the "
         "model it is for; of a model with 4-bit weights, whose data are clean, it is the well-trained one as it is.",
         "Models of one seed share initialisation and training subset, and a model with 4-bit weights is a well-trained "
-        "one, rounded; the test over models treats them as independent. Draws of one model are not. "
+        f"one, rounded: so the permutation test swaps within seeds (with {profile.seeds} seeds p is at least "
+        f"{smallest_p(profile.seeds):.2g}), and intervals over models x draws and of differences leave out seeds; "
+        "Newcombe's interval treats models as independent, which is too wide for pairs that go together. "
         "p-values are not corrected for the number of comparisons.",
         "A draw of the probe fails where the loss or the gradient vanishes or diverges. It counts as infinite in "
         "ranks; the verdict is inconclusive wherever the mean of a model is infinite for it.",
