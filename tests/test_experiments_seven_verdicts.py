@@ -154,16 +154,18 @@ def test_trend_of_label_noise_is_judged_on_the_excess_over_the_control_too():
     flat = {level: models([1.0] * 4) for level in levels[1:]}
     assert excess(own, flat)[0.0] == [0.0] * 4
     assert excess(own, flat)[0.2] == pytest.approx([value - 1 for value in rising[0.2]])
-    assert rises(trend(rising), trend(excess(own, flat))).verdict == REPRODUCED
+    assert rises(trend(rising), trend(excess(own, flat)), "long enough").verdict == REPRODUCED
+    found = rises(trend(rising), trend(excess(own, flat)), "long enough", short=1)
+    assert found.verdict == INCONCLUSIVE and "1 models did not reach" in found.numbers and "long enough" in found.claim
     same = {level: own[level] for level in levels[1:]}  # the data alone move the score: no excess
     nothing = trend(excess(own, same))
-    assert math.isnan(nothing.correlation) and rises(trend(rising), nothing).verdict == INCONCLUSIVE
+    assert math.isnan(nothing.correlation) and rises(trend(rising), nothing, "long enough").verdict == INCONCLUSIVE
     more = {level: models([2 * value - 1 for value in rising[level]]) for level in levels[1:]}  # clean models even more
-    assert rises(trend(rising), trend(excess(own, more))).verdict == NOT_REPRODUCED
+    assert rises(trend(rising), trend(excess(own, more)), "long enough").verdict == NOT_REPRODUCED
     for broken in (own | {0.2: models([math.inf] * 4)}, own):
         controls = flat if broken is not own else flat | {0.1: models([1.0, 1.0, 1.0, math.inf])}
         scored = trend({level: [m[COMMITTED] for m in some] for level, some in broken.items()})
-        assert rises(scored, trend(excess(broken, controls))).verdict == INCONCLUSIVE
+        assert rises(scored, trend(excess(broken, controls)), "long enough").verdict == INCONCLUSIVE
 
 
 def poisoned(part, score_of, **numbers):

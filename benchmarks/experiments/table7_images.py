@@ -40,7 +40,7 @@ MONOTONE_RULE = (
     f"same seed on the same data (control): reproduced if in both Spearman's correlation with the level over models is "
     f"at least {MONOTONE}, a one-sided permutation test (within seeds) gives p <= {ALPHA}, and the mean rises from "
     f"every level to the next; not reproduced if in one the correlation is at most {FLAT} over >= {ENOUGH} models; "
-    "inconclusive otherwise, and where draws failed"
+    "inconclusive otherwise, where draws failed, and where a model did not reach the training loss it should have"
 )
 
 
@@ -106,7 +106,8 @@ def control_of(model: Model, context: Context) -> Observation:
 def model_of(model: Model, context: Context) -> Observation:
     """Train one model of the grid, or take it from the cache, and observe it."""
     trained = train_model(model.recipe, context)
-    return {**observed(trained, trained.module, model.audit, context), "seconds": trained.seconds}
+    found = observed(trained, trained.module, model.audit, context)
+    return {**found, "reached": float(trained.reached), "seconds": trained.seconds}
 
 
 def grouped(part: Levels, found: Sequence[Observation]) -> dict[float, list[Observation]]:
@@ -210,21 +211,32 @@ def excess(
     }
 
 
-def rises(own: Trend, above: Trend) -> Claim:
-    """The claim about label noise, by `MONOTONE_RULE`."""
+def rises(own: Trend, above: Trend, how: str, short: int = 0) -> Claim:
+    """The claim about label noise, by `MONOTONE_RULE`.
+
+    how    models are trained; short: how many did not reach the training loss they should have.
+    """
     both = (own.verdict, above.verdict)
     verdict = next((v for v in (NOT_REPRODUCED, INCONCLUSIVE) if v in both), REPRODUCED)
+    lost = f"{short} models did not reach the training loss; " if short else ""
     return Claim(
-        "Directional sharpness rises with the level of label noise",
-        settled(verdict, own.means, above.means),
-        f"excess over the control: {above}; each model on its own data: {own}",
+        f"Directional sharpness rises with the level of label noise ({how})",
+        INCONCLUSIVE if short else settled(verdict, own.means, above.means),
+        f"{lost}excess over the control: {above}; each model on its own data: {own}",
         MONOTONE_RULE,
     )
 
 
+def training_of(recipe: Recipe) -> str:
+    """How long a recipe trains, for titles."""
+    return f"{recipe.epochs} epochs" if recipe.until_loss is None else f"until a training loss of {recipe.until_loss:g}"
+
+
 def noise(part: Levels, seeds: int, context: Context) -> Part:
     """Models trained on labels of which more and more are wrong: does the score rise with the level?"""
-    by_amount, control_by_amount = trained_levels(part, seeds, context, "table7 noise")
+    how = training_of(part.recipe)
+    by_amount, control_by_amount = trained_levels(part, seeds, context, f"table7 noise, {how}")
+    short = sum(not model["reached"] for some in by_amount.values() for model in some)
     groups, controls = (
         {f"{amount:.0%} noise": models for amount, models in some.items()} for some in (by_amount, control_by_amount)
     )
@@ -239,16 +251,16 @@ def noise(part: Levels, seeds: int, context: Context) -> Part:
     rows: list[list[str | float]] = [[HEADERS[name], found.correlation, found.p] for name, found in trends.items()]
     rows.append([f"{HEADERS[COMMITTED]}, excess over the control", above.correlation, above.p])
     title = (
-        "Label noise: Spearman's correlation of each number (accuracies negated) with the level, over models; p of a "
-        "one-sided permutation test."
+        f"Label noise, {how}: Spearman's correlation of each number (accuracies negated) with the level, over models; "
+        "p of a one-sided permutation test within seeds."
     )
     return Part(
         data=load_data(part.recipe.dataset, context).origin,
         tables=[
-            *compared("Label noise", groups, controls, next(iter(groups)), columns),
+            *compared(f"Label noise, {how}", groups, controls, next(iter(groups)), columns),
             Table(title, ["measure", "Spearman", "p"], rows),
         ],
-        claims=[rises(trends[COMMITTED], above)],
+        claims=[rises(trends[COMMITTED], above, how, short)],
         models=groups,
         controls=controls,
     )
