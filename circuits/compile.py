@@ -22,6 +22,7 @@ from .ir import Circuit, PublicTensor
 from .layers import Layer
 from .layers.relu import Rectifier
 from .layout import Layout
+from .limits import require_bounded
 from .net import Net
 from .probe import Parameter
 from .sample import Samples
@@ -162,7 +163,8 @@ class Certificate:
         return out
 
     def close(self, tau: Fraction, revealed: int | None = None) -> Layout:
-        """Add the threshold, and the variance if it is to be public, and lay the circuit out."""
+        """Add the threshold, and the variance if it is to be public, and lay the circuit out; UnusableInput if it is
+        larger than a verifier works through."""
         units = tau_units(tau, self.plan.classes)
         if units < 0:
             raise UnusableInput(f"tau {float(tau)} is below the charged error of the fixed-point score")
@@ -170,6 +172,7 @@ class Certificate:
         if revealed is not None:
             self.reveal(revealed)
         self.layout = Layout(self.circuit)
+        require_bounded(self.layout)
         return self.layout
 
     def reveal(self, variance: int) -> None:
