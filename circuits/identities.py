@@ -40,11 +40,14 @@ class Resolver:
         self.vecs, self.broadcast = vecs, broadcast
         self._sums: dict[str, F] = {}
         self._vectors: dict[Source, U64] = {}
+        self._seen: dict[int, tuple[Source, U64]] = {}  # by identity: hashing a source reads its whole table
 
     def _vector(self, src: Source) -> U64:
-        if src not in self._vectors:
-            self._vectors[src] = src.vector(self.vecs)
-        return self._vectors[src]
+        if id(src) not in self._seen:
+            if src not in self._vectors:
+                self._vectors[src] = src.vector(self.vecs)
+            self._seen[id(src)] = src, self._vectors[src]
+        return self._seen[id(src)][1]
 
     def _sum(self, name: str) -> F:
         if name not in self._sums:
