@@ -230,8 +230,12 @@ class Certificate:
 
 def weight_digits(values: I64) -> I64:
     """Digits (2, ...) of Q31.32 weights; raises RangeOverflow from 2^36 on."""
-    if np.any(np.abs(values) >= 1 << 36):
+    if max(values.max(initial=0), -values.min(initial=0)) >= 1 << 36:
         worst = float(np.abs(values).max()) / 2.0**32
         raise RangeOverflow("weights", worst, 16.0, "rescale the model")
-    low = ((values + (1 << 21)) & ((1 << 22) - 1)) - (1 << 21)
-    return np.stack([low, (values - low) >> 22])
+    low, high = out = np.empty((2, *values.shape), np.int64)
+    np.add(values, 1 << 21, out=low)
+    np.right_shift(low, 22, out=high)
+    low &= (1 << 22) - 1
+    low -= 1 << 21
+    return out
