@@ -15,7 +15,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from functools import cached_property
+from math import gcd, prod
 
 import numpy as np
 from blake3 import blake3
@@ -401,6 +402,18 @@ class Form:
     @property
     def axes(self) -> frozenset[str]:
         return frozenset(a for v, _, _ in self.terms for a in v.axes)
+
+    @cached_property
+    def primitive(self) -> tuple[int, Form]:
+        """With integer coefficients: an integer times a form that all its non-zero multiples share."""
+        coefs = [c for _, _, c in self.terms if isinstance(c, int)]
+        content = gcd(*coefs)
+        if not content:
+            return 1, self
+        if coefs[0] < 0:
+            content = -content
+        terms = zip(self.terms, coefs, strict=True)
+        return content, self if content == 1 else Form(tuple((v, d, c // content) for (v, d, _), c in terms))
 
     def bounds(self) -> tuple[int, int]:
         """Exact interval of the form's value (digits independent; absent reads count as zero)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from zkcert.core.code import matrix_code
 from zkcert.errors import UnusableInput
 
-from .identities import primitive
 from .ir import Constraint, Form, View
 from .layout import Layout
 from .protocol import message_counts
@@ -19,7 +18,7 @@ def operands(con: Constraint) -> list[list[Form]]:
     grouped: dict[Form, list[Form]] = {}
     for _, e in con.members:
         for a, b in e.products:
-            grouped.setdefault(primitive(a)[1], []).append(b)
+            grouped.setdefault(a.primitive[1], []).append(b)
     return [[e.linear for _, e in con.members], *([left] for left in grouped), *grouped.values()]
 
 
