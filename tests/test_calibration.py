@@ -384,7 +384,10 @@ def test_probes_that_cannot_be_proved_have_limits_of_their_own(tmp_path, options
             with_bad_score(limit * 1.01, probe)
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=5, max_size=5).filter(any), st.floats(5e-324, 1e308))
+@given(
+    st.lists(st.just(0.0) | st.floats(1e-100, 1e6), min_size=5, max_size=5).filter(any),
+    st.floats(5e-324, 1e308),
+)
 def test_no_trajectory_exceeds_the_limits_of_statistics(sharpness, ratio):
     found = np.array(sharpness)
     assert STATISTICS["cv-sharpness"](found, found) <= math.sqrt(4) * (1 + 1e-9)
