@@ -340,7 +340,7 @@ def test_a_calibration_pins_the_configuration(tmp_path):
 )
 def test_what_cannot_be_proved_is_no_threshold_for_a_proof(tmp_path, options):
     path = tmp_path / "calibration.json"
-    example(Probe(**{"steps": 2, "batch_size": 2, **options})).save(path)
+    example(Probe(**{"steps": 3, "batch_size": 2, **options})).save(path)
     assert read_tau(path)[1] is not None  # an audit takes it
     with pytest.raises(UnusableInput, match=r"cannot be proved|batch_size/lr|rho must lie"):
         read_threshold(path, None)
