@@ -283,7 +283,7 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
     assert run(tmp_path) == 0
     result = load(tmp_path / "table7.json")
     assert set(result.values) == set(table7.PARTS) and result.seeds == 2
-    assert len(result.claims) == 1 + 1 + 3 + 2
+    assert len(result.claims) == 2 + 1 + 6 + 4
     # two models of a kind cannot decide anything
     assert {claim.verdict for claim in result.claims} == {INCONCLUSIVE} <= set(VERDICTS)
     assert "verdict" in capsys.readouterr().out

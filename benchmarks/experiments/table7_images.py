@@ -20,7 +20,7 @@ from benchmarks.experiments.parts import (
     Audit,
     Observation,
     Part,
-    claim,
+    both,
     column,
     compared,
     observe,
@@ -28,17 +28,19 @@ from benchmarks.experiments.parts import (
     works,
 )
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Table
+from benchmarks.experiments.separation import TIE
 from zkcert.errors import UnusableInput
 from zkcert.metric import Network
 from zkcert.metric.evaluate import accuracy
 
 MONOTONE, FLAT, ALPHA, ENOUGH = 0.8, 0.3, 0.05, 10
+PERMUTATIONS = 9_999
 MONOTONE_RULE = (
     "judged twice, on the score of each model on its own data, and on its excess over that of the clean model of the "
     f"same seed on the same data (control): reproduced if in both Spearman's correlation with the level over models is "
-    f"at least {MONOTONE}, a one-sided permutation test gives p <= {ALPHA}, and the mean rises from every level to the "
-    f"next; not reproduced if in one the correlation is at most {FLAT} over at least {ENOUGH} models; inconclusive "
-    "otherwise, and where draws failed"
+    f"at least {MONOTONE}, a one-sided permutation test (within seeds) gives p <= {ALPHA}, and the mean rises from "
+    f"every level to the next; not reproduced if in one the correlation is at most {FLAT} over >= {ENOUGH} models; "
+    "inconclusive otherwise, and where draws failed"
 )
 
 
@@ -134,32 +136,36 @@ def backdoor(part: Levels, seeds: int, context: Context) -> Part:
         data=load_data(part.recipe.dataset, context).origin,
         tables=compared(f"Backdoor, {part.recipe.model}", groups, controls, "clean", columns),
         claims=[
-            claim(f"{about} ({kind})", groups["clean"], control, groups[kind], working=works(groups[kind]))
+            judged
             for kind, control in controls.items()
+            for judged in both(f"{about} ({kind})", groups["clean"], control, groups[kind], working=works(groups[kind]))
         ],
         models=groups,
         controls=controls,
     )
 
 
-def rank_correlation(levels: Sequence[float], scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Spearman's correlation, and p of a one-sided permutation test (9,999 seeded ones); nan, 1 for constant scores.
+def rank_correlation(numbers: Mapping[float, Sequence[float]], seed: int = 0) -> tuple[float, float]:
+    """Spearman's correlation of numbers with their level, and p of a one-sided permutation test; nan, 1 if constant.
 
-    Scores may be infinite; nan, 1, too, where one is undefined.
+    Of every level as many numbers, in order of seeds. The test permutes levels within each seed (`PERMUTATIONS` times),
+    for models of one seed have data and initialisation in common. Numbers may be infinite; nan, 1, too, where one is
+    undefined.
     """
-    from scipy.stats import permutation_test, rankdata
+    from scipy.stats import rankdata
 
-    ranks = rankdata(levels), rankdata(scores)
-    if np.isnan(scores).any() or min(np.ptp(r) for r in ranks) == 0:
+    table = np.array(list(numbers.values()), float)
+    levels = np.repeat(np.array(list(numbers), float)[:, None], table.shape[1], axis=1)
+    if np.isnan(table).any():
         return float("nan"), 1.0
-
-    def correlation(first: np.ndarray) -> float:
-        return float(np.corrcoef(first, ranks[1])[0, 1])
-
-    tested = permutation_test(
-        (ranks[0],), correlation, permutation_type="pairings", alternative="greater", rng=np.random.default_rng(seed)
-    )
-    return float(tested.statistic), float(tested.pvalue)
+    a, b = (rankdata(values).reshape(table.shape) for values in (levels, table))
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a**2).sum() * (b**2).sum())
+    if scale == 0:
+        return float("nan"), 1.0
+    shuffled = np.random.default_rng(seed).permuted(np.broadcast_to(a, (PERMUTATIONS, *a.shape)), axis=1)
+    reached = int(((shuffled * b).sum((1, 2)) >= (a * b).sum() - TIE * scale).sum())
+    return float((a * b).sum() / scale), (reached + 1) / (PERMUTATIONS + 1)
 
 
 def monotone(correlation: float, p: float, means: Sequence[float], models: int) -> str:
@@ -186,7 +192,7 @@ class Trend:
 def trend(numbers: Mapping[float, Sequence[float]]) -> Trend:
     """Of numbers by level, in the order of levels; inconclusive where some are not finite."""
     flat = [value for values in numbers.values() for value in values]
-    correlation, p = rank_correlation([level for level, values in numbers.items() for _ in values], flat)
+    correlation, p = rank_correlation(numbers)
     means = tuple(sum(values) / len(values) for values in numbers.values())
     return Trend(correlation, p, means, settled(monotone(correlation, p, means, len(flat)), flat))
 
