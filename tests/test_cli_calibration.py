@@ -216,7 +216,7 @@ def test_verify_takes_a_calibration_and_insists_on_its_configuration(tiny, tmp_p
     right = pinned(tmp_path, "right.json", Probe.of_config(tiny.config))
     other = pinned(tmp_path, "other.json", Probe(steps=2, batch_size=2, rho="0.1"))
     low = pinned(tmp_path, "low.json", Probe.of_config(tiny.config), 2.0)
-    unprovable = pinned(tmp_path, "no.json", Probe(steps=2, batch_size=2, statistic="cv-sharpness"))
+    unprovable = pinned(tmp_path, "no.json", Probe(steps=2, batch_size=2, statistic="cv-sharpness"), 0.9)
     verdict = zkcert.verify(tiny.proof, tiny.model, tau=right)
     assert verdict.expected.tau == Fraction("2.999") and verdict.expected.config == tiny.config
     assert verdict.to_dict()["checked"]["config"] == tiny.config.canonical()

@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -553,7 +554,7 @@ class Model:
         floor = np.floor(scaled)
         return floor.astype(np.int64) + (scaled - floor >= 0.5)
 
-    @property
+    @cached_property
     def weights_digest(self) -> bytes:
         """BLAKE3 (32 bytes) of the parameters in graph order, then the buffers: name, dtype, shape, little-endian
         bytes."""
