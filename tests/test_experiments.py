@@ -6,9 +6,11 @@ import json
 import math
 import os
 import pickle
+import re
 import shutil
 import subprocess
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import torch
 
 from benchmarks.experiments import __main__ as command
 from benchmarks.experiments import datasets, failures, measures, report
-from benchmarks.experiments.common import Context, Recipe, load_data, run_grid, train_model
+from benchmarks.experiments.common import Context, Profile, Recipe, load_data, run_grid, train_model
 from benchmarks.experiments.grid import TaskFailed
 from benchmarks.experiments.models import build
 from zkcert import api
@@ -204,31 +206,82 @@ def test_results_survive_their_files(tmp_path):
     assert (tmp_path / "table1.png").read_bytes().startswith(b"\x89PNG")
 
 
+COMMAND = "python -m benchmarks.experiments report"
+
+
 def test_reports_collect_what_is_there_and_refuse_large_figures(tmp_path):
     report.save(example(), tmp_path / "out", dot, (2, 2))
     target = tmp_path / "docs" / "RESULTS.md"
-    assert report.collect(tmp_path / "out", ["figure1", "table1"], target) == ["table1"]
+    assert report.collect(tmp_path / "out", ["figure1", "table1"], target, COMMAND) == ["table1"]
     text = target.read_text()
-    assert "| An example | it works | **reproduced** |" in text and "![An example](results/table1.png)" in text
-    assert (tmp_path / "docs" / "results" / "table1.png").exists()
+    assert "| [An example](#an-example) | it works | **reproduced** |" in text and "## An example\n" in text
+    assert "![An example](results/table1.png)" in text and f"`{COMMAND}`" in text
+    figure = tmp_path / "docs" / "results" / "table1.png"
+    assert figure.read_bytes() == (tmp_path / "out" / "table1.png").read_bytes()
     (tmp_path / "out" / "table1.png").write_bytes(b"x" * (report.MAX_FIGURE_BYTES + 1))
     with pytest.raises(UnusableInput, match="150001 bytes"):
-        report.collect(tmp_path / "out", ["table1"], target)
+        report.collect(tmp_path / "out", ["table1"], target, COMMAND)
     with pytest.raises(UnusableInput, match="no results of figure1"):
-        report.collect(tmp_path / "out", ["figure1"], target)
+        report.collect(tmp_path / "out", ["figure1"], target, COMMAND)
     (tmp_path / "out" / "table1.json").write_text('{"name": 1}')
     with pytest.raises(UnusableInput, match="not a result"):
-        report.collect(tmp_path / "out", ["table1"], target)
+        report.collect(tmp_path / "out", ["table1"], target, COMMAND)
 
 
-def test_reports_say_what_was_fixed_when_and_that_they_do_not_judge(tmp_path):
-    claim = report.Claim("it works", report.NOT_REPRODUCED, "1 of 1", "more than none")
-    report.save(example(claims=[claim]), tmp_path, dot, (2, 2))
-    report.collect(tmp_path, ["table1"], tmp_path / "RESULTS.md")
-    text = " ".join((tmp_path / "RESULTS.md").read_text().split())
-    assert "fixed before the runs reported here" in text and "rules were revised once, after a review" in text
-    assert "judges nothing anew" in text and "fixed beforehand" not in text
-    assert "it works | **not reproduced**" in text and "of commit" not in text.partition("## ")[2]
+@pytest.mark.parametrize("below", ["", "results", "some results"])
+def test_figures_below_the_document_are_linked_and_not_copied(tmp_path, below):
+    out = tmp_path / "here" / below
+    report.save(example(), out, dot, (2, 2))
+    report.collect(out, ["table1"], tmp_path / "here" / "RESULTS.md", COMMAND)
+    link = f"{below}/table1.png".lstrip("/").replace(" ", "%20")
+    assert f"![An example]({link})" in (tmp_path / "here" / "RESULTS.md").read_text()
+    assert [path.parent for path in tmp_path.rglob("*.png")] == [out]
+
+
+def test_reports_say_what_holds_for_any_results_and_history_only_from_the_preface(tmp_path):
+    claims = [report.Claim("it works", report.NOT_REPRODUCED, "1 of 1", "r"), *example().claims]
+    report.save(example(claims=claims), tmp_path, dot, (2, 2))
+    report.collect(tmp_path, ["table1"], tmp_path / "RESULTS.md", COMMAND)
+    plain = (tmp_path / "RESULTS.md").read_text()
+    head = " ".join(plain.partition("## ")[0].split())
+    assert "judges nothing anew" in head and "it works | **not reproduced**" in head
+    assert "Of 2 claims: 1 reproduced, 1 not reproduced, 0 inconclusive at this scale." in head
+    assert not any(word in head for word in ("revised", "tuned", "before the runs", "docs/RESULTS.md"))
+    assert "of commit" not in plain.partition("## ")[2]
+    report.collect(tmp_path, ["table1"], tmp_path / "RESULTS.md", COMMAND, "The rules were\n\n* revised `once`.\n")
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert text.replace("The rules were\n\n* revised `once`.\n\n", "") == plain
+    assert text.index("judges nothing") < text.index("revised `once`") < text.index("| experiment |")
+
+
+def test_rules_are_written_once_and_claims_name_them_by_number():
+    rules = ["more than none", "a | b", "more than none"]
+    claims = [report.Claim(f"claim {i}", report.INCONCLUSIVE, "n", rule) for i, rule in enumerate(rules)]
+    text = report.markdown(example(claims=claims))
+    assert text.count("more than none") == 1 and "\n1. more than none\n2. a | b\n" in text
+    for claim, rule in zip(claims, (1, 2, 1), strict=True):
+        assert f"| {claim.claim} | **{report.INCONCLUSIVE}** | n | {rule} |" in text
+
+
+PLAIN = "T * B *x* <b>not</b> x < 3 ~0.5~ _a_ log_ratio $x$ [a](b) &amp; back\\*slash a|b `code*` end"
+
+
+@pytest.mark.parametrize("text", [PLAIN, "+ 1", "- 1", "3. x", "3) x", "# h", "> q", "---", "=== ", "0.5 is", "-1 is"])
+def test_all_text_shows_as_it_is_when_rendered(text):
+    """By the reference parser of CommonMark with the extensions of GitHub."""
+    parser = pytest.importorskip("markdown_it").MarkdownIt("gfm-like", {"linkify": False})
+    shown = text.replace("`", "").strip()
+
+    def blocks(markdown: str, kind: str) -> list[str]:
+        tokens = parser.parse(markdown)
+        assert not [t for t in tokens if t.type in ("html_block", "hr", "list_item_open")]
+        inlines = [(tokens[i - 1].type, t.children) for i, t in enumerate(tokens) if t.type == "inline"]
+        assert all(c.type in ("text", "code_inline") for _, children in inlines for c in children)
+        return ["".join(c.content for c in children) for before, children in inlines if before == kind]
+
+    assert blocks(report.paragraph(text), "paragraph_open") == [shown]
+    grid = "\n".join(report.grid(["a", text], [[text, "b"]]))
+    assert blocks(grid, "th_open") == ["a", shown] and blocks(grid, "td_open") == [shown, "b"]
 
 
 def test_the_commit_of_the_code_is_found_or_left_out(tmp_path, monkeypatch):
@@ -303,6 +356,14 @@ def test_commands_in_reports_hide_the_paths_of_the_machine():
     assert command.command_of("table7", args) == f"python -m benchmarks.experiments {expected}"
 
 
+def test_the_command_of_a_report_hides_absolute_paths_only(tmp_path):
+    arguments = ["report", "--out", str(tmp_path), "--write", "docs/RESULTS.md", "--preface", "docs/results/preface.md"]
+    expected = "report --out ... --write docs/RESULTS.md --preface docs/results/preface.md"
+    args = command.parser().parse_args(arguments)
+    assert command.command_of("report", args) == f"python -m benchmarks.experiments {expected}"
+    assert command.command_of("report", command.parser().parse_args(["report"])) == COMMAND
+
+
 def test_a_gpu_is_used_by_one_process_unless_more_are_asked_for():
     for arguments, jobs in (
         ([], os.cpu_count()),
@@ -319,11 +380,149 @@ def test_a_gpu_is_used_by_one_process_unless_more_are_asked_for():
         (["table1", "--jobs", "0"], "--jobs and --seeds must be positive"),
         (["table1", "--seeds", "0"], "--jobs and --seeds must be positive"),
         (["report"], "no results of"),
+        (["report", "--preface", "nowhere.md"], "nowhere.md: cannot be read"),
+        (["table1", "--preface", "x.md"], "--write and --preface are of `report`"),
+        (["table1", "--write", "x.md"], "--write and --preface are of `report`"),
+        (["table1", "--parts", "gpt"], "--parts are those of table7"),
         (["table1", "--profile", "paper"], "--cifar PATH"),
+        (["table3"], "--cifar PATH"),
+        (["table7"], "--cifar PATH"),
         (["table1", "--data", "nowhere"], "nowhere"),
+        (["table1", "--profile", "tiny", "--data", "x"], "leave out --data"),
+        (["all", "--profile", "tiny", "--cifar", "x", "--cifar-test", "y"], "leave out --cifar --cifar-test"),
+        (["table1", "--profile", "tiny", "--device", "cuda"], "cuda is not available"),
     ],
 )
-def test_unusable_options_are_one_line_and_exit_code_2(tmp_path, capsys, arguments, message):
+def test_unusable_options_are_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert command.main([*arguments, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_results_go_into_a_directory_that_can_be_written_to(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nowhere"):
+        assert command.main(["table1", "--profile", "tiny", "--jobs", "1", "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert f"--out {out}: not a directory that can be written to" in error and error.count("\n") == 1
+    report.save(example(), tmp_path, dot, (2, 2))
+    with pytest.raises(UnusableInput, match="cannot be written"):
+        report.collect(tmp_path, ["table1"], tmp_path / "file" / "RESULTS.md", COMMAND)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "extras"),
+    [
+        ("scipy", [], "metric"),
+        ("sklearn", [], "metric"),
+        ("joblib", ["--jobs", "2"], "metric"),
+        ("ray", ["--cluster", "local"], "metric,cluster"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    tmp_path, capsys, monkeypatch, package, options, extras
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    arguments = ["table1", "--profile", "tiny", "--out", str(tmp_path), "--jobs", "1", *options]
+    assert command.main(arguments) == 2
+    expected = f'error: experiments need {package}: pip install -c constraints.txt -e ".[{extras}]" in the checkout\n'
+    assert capsys.readouterr().err == expected
+    if options:
+        with pytest.raises(UnusableInput, match=re.escape(extras)):
+            cluster = "local" if package == "ray" else None
+            run_grid(cube, [1, 2], Context(tmp_path, jobs=2, cluster=cluster), "cubes")
+
+
+def test_without_matplotlib_results_have_no_figure_and_say_why(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    report.save(example(), tmp_path, dot, (2, 2))
+    assert 'matplotlib: pip install -c constraints.txt -e ".[metric]"' in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.png")) and "![" not in (tmp_path / "table1.md").read_text()
+
+
+class Fake:
+    """An experiment that finds `example()`, or raises."""
+
+    FIGURE_SIZE, draw = (2, 2), staticmethod(dot)
+
+    def __init__(self, name: str, error: BaseException | None = None, dataset: str = "shipped") -> None:
+        self.name, self.error = name, error
+        profile = measures_profile(TINY.but(dataset=dataset))
+        self.PROFILES = {"tiny": profile, "small": profile}
+
+    def run(self, profile: Profile, context: Context) -> report.Result:
+        if self.error is not None:
+            raise self.error
+        return example(name=self.name, title=f"Of {self.name}")
+
+
+@dataclass(frozen=True)
+class Sized(Profile):
+    """A profile with a recipe inside of other things."""
+
+    inside: object = None
+    text: object = None
+
+
+def measures_profile(recipe: Recipe) -> Sized:
+    return Sized("tiny", 2, "", inside={"a": [(recipe,)]}, text=TINY.but(dataset="fashion"))
+
+
+def test_all_goes_on_after_an_experiment_that_cannot_be_run(tmp_path, capsys, monkeypatch):
+    errors = {"table1": UnusableInput("spoilt"), "table4": UnusableInput("bad")}
+    fakes = {name: Fake(name, errors.get(name)) for name in command.EXPERIMENTS}
+    monkeypatch.setattr(command, "experiment", fakes.__getitem__)
+    assert command.main(["all", "report", "--jobs", "1", "--out", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert lines[:3] == [
+        "table1: begins; profile tiny, 2 seeds, one process",
+        "error: table1: spoilt",
+        "table2: begins; profile tiny, 2 seeds, one process",
+    ]
+    assert re.fullmatch(rf"table2: done in \d+ s; {tmp_path}/table2.json, .md, .png", lines[3])
+    assert lines[-1] == "error: 2 of 6 experiments could not be run: table1, table4"
+    assert "Of table2" in captured.out and "RESULTS.md: table2, table3, figure1, table7\n" in captured.out
+    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["figure1", "table2", "table3", "table7"]
+    assert command.main(["table2", "table3", "--jobs", "1", "--out", str(tmp_path)]) == 0
+
+
+def test_missing_data_are_said_before_any_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "experiment", lambda name: Fake(name, AssertionError("it ran"), dataset="cifar"))
+    assert command.main(["table2", "--jobs", "1", "--out", str(tmp_path)]) == 2
+    assert "--cifar PATH" in capsys.readouterr().err
+    profile = measures_profile(TINY)
+    assert set(command.datasets_of(profile, set())) == {"shipped", "fashion"}
+    assert set(command.datasets_of(profile, {"text"})) == {"shipped"}
+
+
+def test_help_says_truly_what_each_profile_reads():
+    read = {
+        profile: {
+            name: set(command.datasets_of(command.experiment(name).PROFILES[profile], set()))
+            for name in command.EXPERIMENTS
+        }
+        for profile in command.PROFILES
+    }
+    table7 = command.experiment("table7")
+    assert all(found == {"shipped"} for found in read["tiny"].values())
+    assert {name for name, found in read["small"].items() if "cifar" in found} == {"table3", "table7"}
+    assert all("fashion" in found for found in read["small"].values())
+    assert set(command.datasets_of(table7.PROFILES["small"], {"backdoor"})) == {"fashion"}
+    assert all("cifar" in found for found in read["paper"].values())
+    assert {name for name, found in read["paper"].items() if "fashion" in found} == {"table3"}
+    text = command.parser().format_help()
+    assert all(re.search(rf"^  {name} ", text, re.M) for name in (*command.EXPERIMENTS, *command.PROFILES))
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_an_interruption_is_one_line_and_code_130(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "experiment", lambda name: Fake(name, KeyboardInterrupt()))
+    assert command.main(["table1", "table2", "--jobs", "1", "--out", str(tmp_path)]) == 130
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("table1: begins") and len(lines) == 2
+    assert lines[1].startswith(f"interrupted; what is saved in {tmp_path} stays")
