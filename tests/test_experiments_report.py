@@ -101,6 +101,7 @@ def test_reports_say_what_holds_for_any_results_and_history_only_from_the_prefac
     assert "Of 2 claims: 1 reproduced, 1 not reproduced, 0 inconclusive at this scale." in head
     assert not any(word in head for word in ("revised", "tuned", "before the runs", "docs/RESULTS.md"))
     assert "of commit" not in plain.partition("## ")[2]
+    assert "**Of profile tiny, which tests the code and says nothing about the claims: An example.**" in head
     report.collect(tmp_path, ["table1"], tmp_path / "RESULTS.md", COMMAND, "The rules were\n\n* revised `once`.\n")
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.replace("The rules were\n\n* revised `once`.\n\n", "") == plain
@@ -177,3 +178,9 @@ def test_without_matplotlib_results_have_no_figure_and_say_why(tmp_path, capsys,
     report.save(example(), tmp_path, dot, (2, 2))
     assert 'matplotlib: pip install -c constraints.txt -e ".[metric]"' in capsys.readouterr().err
     assert not list(tmp_path.glob("*.png")) and "![" not in (tmp_path / "table1.md").read_text()
+
+
+def test_documents_without_tiny_runs_do_not_speak_of_them(tmp_path):
+    report.save(example(profile="small"), tmp_path, dot, (2, 2))
+    report.collect(tmp_path, ["table1"], tmp_path / "RESULTS.md", COMMAND)
+    assert "tiny" not in (tmp_path / "RESULTS.md").read_text()

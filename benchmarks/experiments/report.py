@@ -305,6 +305,11 @@ def _head(results: Sequence[Result], command: str, preface: str) -> str:
         "and judges nothing anew. Means are over all seeds run; ± is the sample standard deviation. Times are of the",
         "command; models that its cache held were not trained again.",
     ]
+    if tiny := [result.title.partition(":")[0] for result in results if result.profile == "tiny"]:
+        lines += [
+            "",
+            f"**Of profile tiny, which tests the code and says nothing about the claims: {', '.join(tiny)}.**",
+        ]
     lines += ["", preface.strip()] if preface.strip() else []
     lines += ["", f"Of {len(claims)} claims: {', '.join(found)}.", ""]
     return "\n".join([*lines, "| experiment | claim | verdict |", "| --- | --- | --- |", *rows, ""])
