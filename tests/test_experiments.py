@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import pickle
-import shutil
-import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -162,112 +158,6 @@ def test_failed_draws_are_counted_and_leave_nothing_to_conclude():
         assert failures.settled(verdict, math.nan) == report.INCONCLUSIVE
 
 
-# ------------------------------------------------------------------------------------------ report
-
-
-def example(**changes: object) -> report.Result:
-    result = report.Result(
-        name="table1",
-        title="An example",
-        profile="tiny",
-        data="CIFAR-10 (JPEG copy)",
-        seeds=2,
-        ours="all of it",
-        tables=[report.Table("T", ["a|b", "c"], [["x", 0.123456], ["y", None], ["z", math.inf]])],
-        claims=[report.Claim("it works", report.REPRODUCED, "1 of 1", "more than none")],
-        notes=["A note."],
-        values={"points": [[1.0, math.nan], [math.inf, -math.inf]], "flag": True, "no": None},
-    )
-    return replace(result, **changes)
-
-
-def dot(result: report.Result, figure: object) -> None:
-    figure.subplots().plot([0, 1], [0, 1])
-
-
-def test_results_survive_their_files(tmp_path):
-    result = example(command="python -m x", machine="m", date="2026-01-01", seconds=61.5, commit="12ab with changes")
-    report.save(result, tmp_path, dot, (2, 2))
-    loaded = report.load(tmp_path / "table1.json")
-    assert repr(loaded.to_dict()) == repr(result.to_dict())
-    assert math.isnan(loaded.values["points"][0][1]) and loaded.values["points"][1] == [math.inf, -math.inf]
-    assert loaded.values["flag"] is True and loaded.claims[0] == result.claims[0]
-    assert "NaN" not in json.dumps(result.to_dict(), allow_nan=False).replace('"NaN"', "")
-    text = (tmp_path / "table1.md").read_text()
-    for part in (
-        "python -m x",
-        "2026-01-01",
-        "1.0 min, code of commit 12ab with changes.",
-        "CIFAR-10 (JPEG copy)",
-        "**reproduced**",
-        "a\\|b",
-        "0.1235",
-        "inf",
-    ):
-        assert part in text
-    assert (tmp_path / "table1.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_reports_collect_what_is_there_and_refuse_large_figures(tmp_path):
-    report.save(example(), tmp_path / "out", dot, (2, 2))
-    target = tmp_path / "docs" / "RESULTS.md"
-    assert report.collect(tmp_path / "out", ["figure1", "table1"], target) == ["table1"]
-    text = target.read_text()
-    assert "| An example | it works | **reproduced** |" in text and "![An example](results/table1.png)" in text
-    assert (tmp_path / "docs" / "results" / "table1.png").exists()
-    (tmp_path / "out" / "table1.png").write_bytes(b"x" * (report.MAX_FIGURE_BYTES + 1))
-    with pytest.raises(UnusableInput, match="150001 bytes"):
-        report.collect(tmp_path / "out", ["table1"], target)
-    with pytest.raises(UnusableInput, match="no results of figure1"):
-        report.collect(tmp_path / "out", ["figure1"], target)
-    (tmp_path / "out" / "table1.json").write_text('{"name": 1}')
-    with pytest.raises(UnusableInput, match="not a result"):
-        report.collect(tmp_path / "out", ["table1"], target)
-
-
-def test_reports_say_what_was_fixed_when_and_that_they_do_not_judge(tmp_path):
-    claim = report.Claim("it works", report.NOT_REPRODUCED, "1 of 1", "more than none")
-    report.save(example(claims=[claim]), tmp_path, dot, (2, 2))
-    report.collect(tmp_path, ["table1"], tmp_path / "RESULTS.md")
-    text = " ".join((tmp_path / "RESULTS.md").read_text().split())
-    assert "fixed before the runs reported here" in text and "rules were revised once, after a review" in text
-    assert "judges nothing anew" in text and "fixed beforehand" not in text
-    assert "it works | **not reproduced**" in text and "of commit" not in text.partition("## ")[2]
-
-
-def test_the_commit_of_the_code_is_found_or_left_out(tmp_path, monkeypatch):
-    def git(*words: str) -> str:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-        command = ["git", "-C", str(tmp_path), *identity, *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    if shutil.which("git") is None:
-        pytest.skip("no git")
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert report.commit(tmp_path) == ""
-    git("init", "-q")
-    (tmp_path / "file").write_text("a")
-    git("add", "file")
-    git("commit", "-qm", "first")
-    (tmp_path / "results").write_text("not of the code")
-    assert report.commit(tmp_path) == git("rev-parse", "HEAD")[:12]
-    (tmp_path / "file").write_text("b")
-    assert report.commit(tmp_path) == git("rev-parse", "HEAD")[:12] + " with changes"
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert report.commit(tmp_path) == ""
-
-
-def test_verdicts_are_three():
-    with pytest.raises(ValueError, match="one of reproduced, not reproduced, inconclusive"):
-        report.Claim("a", "promising", "", "")
-
-
-def test_spread_is_mean_and_sample_deviation():
-    assert report.spread([1, 2, 3]) == "2 ± 1"
-    assert report.spread([0.5]) == "0.5"
-    assert report.spread([1, math.inf]) == "inf ± nan"
-
-
 # -------------------------------------------------------------------------------------- end to end
 
 
@@ -287,47 +177,3 @@ def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     assert command.main(arguments) == 0
     assert cached == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
     assert repr(report.load(tmp_path / f"{name}.json").values) == repr(result.values)
-
-
-def test_commands_in_reports_hide_the_paths_of_the_machine():
-    arguments = [
-        "table7",
-        "figure1",
-        "--cifar",
-        "/secret/c",
-        "--cluster",
-        "ray://host:1",
-        "--device",
-        "cuda",
-        "--out",
-        "/secret",
-    ]
-    args = command.parser().parse_args([*arguments, "--parts", "gpt,noise"])
-    expected = "table7 --profile small --cluster ... --cifar ... --device cuda --parts gpt,noise"
-    assert command.command_of("table7", args) == f"python -m benchmarks.experiments {expected}"
-
-
-def test_a_gpu_is_used_by_one_process_unless_more_are_asked_for():
-    for arguments, jobs in (
-        ([], os.cpu_count()),
-        (["--device", "cuda"], 1),
-        (["--device", "cuda", "--jobs", "3"], 3),
-        (["--jobs", "5"], 5),
-    ):
-        assert command.jobs_of(command.parser().parse_args(["table1", *arguments])) == jobs
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["table1", "--jobs", "0"], "--jobs and --seeds must be positive"),
-        (["table1", "--seeds", "0"], "--jobs and --seeds must be positive"),
-        (["report"], "no results of"),
-        (["table1", "--profile", "paper"], "--cifar PATH"),
-        (["table1", "--data", "nowhere"], "nowhere"),
-    ],
-)
-def test_unusable_options_are_one_line_and_exit_code_2(tmp_path, capsys, arguments, message):
-    assert command.main([*arguments, "--out", str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1

@@ -1,28 +1,53 @@
-"""`python -m benchmarks.experiments NAME... --profile small|paper`, and `... report --write docs/RESULTS.md`.
+"""The evidence of arXiv 2606.25004, run anew: trains models, measures them, and judges the claims by fixed rules.
 
-The report writes and draws the saved results anew; their verdicts stay those of the runs.
+Every experiment saves OUT/NAME.json, NAME.md and NAME.png, and prints its tables. `report` writes the saved results of
+all experiments into one document and draws their figures anew; the verdicts stay those of the runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryFile
+from textwrap import fill
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.experiments.common import PROFILES, Context, Profile
-from benchmarks.experiments.datasets import FASHION_MNIST, Sources
 from benchmarks.experiments.report import Result, collect, commit, load, machine, markdown, save
+from benchmarks.extras import install
 from zkcert.errors import UnusableInput
 
-EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure1", "table7")
+if TYPE_CHECKING:
+    from benchmarks.experiments.common import Context, Profile
+
+EXPERIMENTS = {
+    "table1": "which measures of a model go with its generalisation, over a grid of hyper-parameters",
+    "table2": "whether they tell well-trained models from defective ones (noisy labels, backdoors, 4-bit weights ...)",
+    "table3": "what they cost in seconds, on LeNet-5, VGG and ResNet-18",
+    "table4": "membership inference from scores of single examples",
+    "figure1": "the probe's trajectory on models trained with SGD and with SAM; with Table 5",
+    "table7": "a backdoored ResNet, levels of label noise, poisoning that hides from the score, a GPT; see --parts",
+}
+PROFILES = {
+    "tiny": "to test the code: tiny models, images that ship with the package; about a minute each on one core",
+    "small": "small models, subsets of the data; minutes to hours each on two cores. Needs Fashion-MNIST (--data); "
+    "table3 and the backdoor part of table7 need CIFAR-10, too (--cifar)",
+    "paper": "the paper's architectures and datasets as far as they are known to us, full grids; for a GPU (--device "
+    "cuda) or a cluster (--cluster). Needs CIFAR-10 (--cifar); table3 needs Fashion-MNIST, too (--data)",
+}
 OUT = Path("results")
+PROGRAM = "python -m benchmarks.experiments"
+_SOURCES = ("data", "test", "cifar", "cifar_test")
+_PRIVATE = ("cluster", *_SOURCES)
+"""Options whose values name places of this machine."""
 
 
 def experiment(name: str) -> ModuleType:
@@ -43,45 +68,74 @@ def perform(name: str, profile: Profile, context: Context, command: str) -> Resu
 
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.experiments", description=__doc__)
+    others = {
+        "all": "every one of these; goes on with the next if one cannot be run",
+        "report": "one document of all results in OUT; may follow experiments, as in `all report`",
+    }
+    listed = {"names": (EXPERIMENTS | others).items(), "profiles": PROFILES.items()}
+    about = [
+        "\n".join(
+            [f"{heading}:", *(fill(f"  {name:8} {text}", 110, subsequent_indent=" " * 11) for name, text in entries)]
+        )
+        for heading, entries in listed.items()
+    ]
+    options = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="\n\n".join([str(__doc__).strip(), *about]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = [*EXPERIMENTS, "all", "report"]
     options.add_argument("names", nargs="+", metavar="NAME", choices=names, help=", ".join(names))
-    options.add_argument("--profile", choices=PROFILES, default="small", help="[default: small]")
+    options.add_argument("--profile", choices=PROFILES, default="small", help="see above [default: small]")
     options.add_argument("--seeds", type=int, metavar="K", help="instead of the profile's number")
     options.add_argument("--jobs", type=int, metavar="N", help="processes [default: one per core; with cuda 1]")
     options.add_argument("--cluster", metavar="ADDRESS", help='run on Ray: "ray://HOST:10001", or "local"')
-    options.add_argument("--data", metavar="PATH", default=str(FASHION_MNIST), help="[default: %(default)s]")
-    options.add_argument("--test", metavar="PATH", help="its test set [default: beside it]")
+    beside = "its test set [default: beside it]"
+    options.add_argument(
+        "--data", metavar="PATH", help="Fashion-MNIST [default: where Debian's dataset-fashion-mnist has it]"
+    )
+    options.add_argument("--test", metavar="PATH", help=beside)
     options.add_argument("--cifar", metavar="PATH", help="CIFAR-10: python batches, an .npz, or a JPEG copy")
-    options.add_argument("--cifar-test", metavar="PATH", help="its test set [default: beside it]")
-    options.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="of results [default: %(default)s]")
+    options.add_argument("--cifar-test", metavar="PATH", help=beside)
+    options.add_argument("--out", type=Path, default=OUT, metavar="OUT", help="directory [default: %(default)s]")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    options.add_argument("--again", action="store_true", help="train again what DIR/cache holds")
-    options.add_argument("--parts", metavar="A,B", help="of table7, see its file [default: all]")
+    options.add_argument("--again", action="store_true", help="train again what OUT/cache holds")
+    parts = "backdoor, noise, fitted, poisoning, gpt"
+    options.add_argument("--parts", metavar="A,B", help=f"of table7: {parts} [default: all]")
     options.add_argument("--write", type=Path, metavar="FILE", help="of report: where to [default: OUT/RESULTS.md]")
+    options.add_argument(
+        "--preface", type=Path, metavar="FILE", help="of report: Markdown to put in before the results"
+    )
     return options
 
 
 def command_of(name: str, args: argparse.Namespace) -> str:
-    """How to run one experiment as `args` do, without this machine's paths."""
-    options = parser()
-    words = ["python -m benchmarks.experiments", name, "--profile", args.profile]
+    """How to run one experiment, or the report, as `args` do, without this machine's paths."""
+    words = [PROGRAM, name]
+    if name == "report":
+        for option in ("out", "write", "preface"):
+            value = getattr(args, option)
+            if value is not None and value != parser().get_default(option):
+                words += [f"--{option}", "..." if value.is_absolute() else value.as_posix()]
+        return " ".join(words)
+    words += ["--profile", args.profile]
     for option in ("seeds", "cluster", "data", "test", "cifar", "cifar_test", "device", "parts"):
         value = getattr(args, option)
-        if value != options.get_default(option):
-            private = option in ("cluster", "data", "test", "cifar", "cifar_test")
-            words += ["--" + option.replace("_", "-"), "..." if private and value != "local" else str(value)]
+        if value != parser().get_default(option):
+            words += ["--" + option.replace("_", "-"), "..." if option in _PRIVATE and value != "local" else str(value)]
     return " ".join(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 for unusable input."""
+    """Exit code 0; 2 for unusable input, or if an experiment could not be run for that; 130 if interrupted."""
     args = parser().parse_args(arguments)
     try:
         return _run(args)
-    except UnusableInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (UnusableInput, OSError) as error:
+        return _refused(error)
+    except KeyboardInterrupt:
+        _say(f"interrupted; what is saved in {args.out} stays, and the models in its cache are not trained again")
+        return 130
 
 
 def jobs_of(args: argparse.Namespace) -> int:
@@ -92,24 +146,120 @@ def jobs_of(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if jobs_of(args) < 1 or (args.seeds is not None and args.seeds < 1):
-        raise UnusableInput("--jobs and --seeds must be positive")
-    names = EXPERIMENTS if "all" in args.names else [name for name in args.names if name != "report"]
-    sources = Sources(args.data, args.test, args.cifar, args.cifar_test)
-    parts = tuple(args.parts.split(",")) if args.parts else None
-    context = Context(args.out, args.device, jobs_of(args), args.cluster, sources, args.again, parts)
+    names = list(EXPERIMENTS) if "all" in args.names else [name for name in args.names if name != "report"]
+    _check(args, names)
+    preface = _text(args.preface) if args.preface else ""
+    failed = []
     for name in names:
-        profile = experiment(name).PROFILES[args.profile]
-        if args.seeds is not None:
-            profile = replace(profile, seeds=args.seeds)
-        print(markdown(perform(name, profile, context, command_of(name, args))), flush=True)
+        try:
+            _perform(name, args)
+        except UnusableInput as error:
+            failed.append(name)
+            _refused(f"{name}: {error}")
     if "report" in args.names:
         for name in EXPERIMENTS:
             if (args.out / f"{name}.json").exists():
                 save(load(args.out / f"{name}.json"), args.out, experiment(name).draw, experiment(name).FIGURE_SIZE)
         target = args.write or args.out / "RESULTS.md"
-        print(f"{target}: {', '.join(collect(args.out, EXPERIMENTS, target))}")
-    return 0
+        found = collect(args.out, list(EXPERIMENTS), target, command_of("report", args), preface)
+        print(f"{target}: {', '.join(found)}")
+    if failed and len(names) > 1:
+        return _refused(f"{len(failed)} of {len(names)} experiments could not be run: {', '.join(failed)}")
+    return 2 if failed else 0
+
+
+def _refused(reason: object) -> int:
+    _say(f"error: {reason}")
+    return 2
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UnusableInput(f"{path}: cannot be read ({error})") from error
+
+
+def _check(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """UnusableInput for what no experiment could be run with, before any work."""
+    if jobs_of(args) < 1 or (args.seeds is not None and args.seeds < 1):
+        raise UnusableInput("--jobs and --seeds must be positive")
+    if (args.write or args.preface) and "report" not in args.names:
+        raise UnusableInput("--write and --preface are of `report`: add it to the names")
+    if args.parts and "table7" not in names:
+        raise UnusableInput("--parts are those of table7")
+    given = [f"--{name.replace('_', '-')}" for name in _SOURCES if getattr(args, name) is not None]
+    if names and args.profile == "tiny" and given:
+        raise UnusableInput(f"--profile tiny reads only images that ship with the package: leave out {' '.join(given)}")
+    needed = ["torch", "scipy", "sklearn"]
+    needed += ["ray"] if args.cluster else ["joblib"] * (jobs_of(args) > 1)
+    if missing := [package for package in needed if importlib.util.find_spec(package) is None]:
+        extras = ("metric", "cluster") if "ray" in missing else ("metric",)
+        raise UnusableInput(f"experiments need {', '.join(missing)}: {install(*extras)}")
+    if names:
+        from zkcert.api.files import check_device
+
+        check_device(args.device)
+        _writable(args.out)
+
+
+def _writable(out: Path) -> None:
+    try:
+        for directory in (out, out / "cache"):
+            directory.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=directory):
+                pass
+    except OSError as error:
+        raise UnusableInput(f"--out {out}: not a directory that can be written to ({error.strerror})") from error
+
+
+def _perform(name: str, args: argparse.Namespace) -> None:
+    """Run one experiment as the command line says, and print it."""
+    from benchmarks.experiments.common import Context, load_data
+    from benchmarks.experiments.datasets import FASHION_MNIST, Sources
+
+    module = experiment(name)
+    profile = module.PROFILES[args.profile]
+    if args.seeds is not None:
+        profile = replace(profile, seeds=args.seeds)
+    parts = tuple(args.parts.split(",")) if args.parts else None
+    sources = Sources(args.data or str(FASHION_MNIST), args.test, args.cifar, args.cifar_test)
+    context = Context(args.out, args.device, jobs_of(args), args.cluster, sources, args.again, parts)
+    left_out = set(getattr(module, "PARTS", ())) - set(parts) if parts else set()
+    for dataset in sorted(set(datasets_of(profile, left_out))):
+        load_data(dataset, context)
+    _say(f"{name}: begins; profile {profile.name}, {profile.seeds} seeds, {_workers(context)}")
+    start = time.perf_counter()
+    result = perform(name, profile, context, command_of(name, args))
+    _say(f"{name}: done in {time.perf_counter() - start:.0f} s; {args.out / name}.json, .md, .png")
+    print(markdown(result), flush=True)
+
+
+def datasets_of(value: Any, left_out: set[str]) -> Iterator[str]:
+    """The datasets of all recipes in a profile, however deep, without those of fields in `left_out`."""
+    from benchmarks.experiments.common import Recipe
+
+    if isinstance(value, Recipe):
+        yield value.dataset
+    elif is_dataclass(value):
+        for field in fields(value):
+            if field.name not in left_out:
+                yield from datasets_of(getattr(value, field.name), left_out)
+    elif isinstance(value, dict):
+        yield from datasets_of(tuple(value.values()), left_out)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from datasets_of(item, left_out)
+
+
+def _workers(context: Context) -> str:
+    if context.cluster not in (None, "local"):
+        return "on a cluster"
+    return f"{context.jobs} processes" if context.jobs > 1 else "one process"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

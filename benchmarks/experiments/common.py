@@ -36,9 +36,6 @@ __all__ = [
     "training_set",
 ]
 
-PROFILES = ("tiny", "small", "paper")
-"""Seconds, for tests; minutes on two cores; the paper's models and full grids, for a GPU."""
-
 OPTIMIZERS = ("sgd", "adam", "sam", "asam")
 _CACHE_VERSION = 1
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from benchmarks.extras import install
 from zkcert.errors import UnusableInput
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _on_joblib(function: Callable[[Any, Context], Any], items: Sequence[Any], co
     try:
         from joblib import Parallel, delayed
     except ModuleNotFoundError:
-        raise UnusableInput("several jobs need joblib: pip install -e '.[metric]' in the checkout") from None
+        raise UnusableInput(f"several jobs need joblib: {install('metric')}") from None
     schedule = {"return_as": "generator", "pre_dispatch": "2*n_jobs", "batch_size": 1}
     parallel = Parallel(n_jobs=context.jobs, idle_worker_timeout=_IDLE_SECONDS, **schedule)
     yield from parallel(delayed(attempt)(function, item, context) for item in items)
@@ -93,7 +94,7 @@ def _on_ray(function: Callable[[Any, Context], Any], items: Sequence[Any], conte
     try:
         import ray
     except ModuleNotFoundError:
-        raise UnusableInput("--cluster needs Ray: pip install -e '.[cluster]' in the checkout") from None
+        raise UnusableInput(f"--cluster needs Ray: {install('metric', 'cluster')}") from None
     started = not ray.is_initialized()
     if started:
         ray.init(log_to_driver=False, logging_level="error", **_ray_options(context))

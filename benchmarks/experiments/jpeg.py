@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.extras import install
 from zkcert.data import replacing
 from zkcert.errors import UnusableInput
 
@@ -33,7 +34,7 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         from PIL import Image
     except ModuleNotFoundError:
-        raise UnusableInput(f"{path} holds JPEG files, which need Pillow: pip install pillow") from None
+        raise UnusableInput(f"{path} holds JPEG files, which need Pillow: {install('metric')}") from None
 
     with np.load(path, allow_pickle=False) as archive:
         data, offsets, labels = archive["jpeg"].tobytes(), archive["offsets"].astype(np.int64), archive["labels"]

@@ -1,4 +1,4 @@
-"""Results: tables, a verdict per claim, and a figure, as JSON, Markdown and PNG; and all of them in docs/RESULTS.md."""
+"""Results: tables, a verdict per claim, and a figure, as JSON, Markdown and PNG; and all of them in one document."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 import math
 import os
 import platform
-import shutil
+import re
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from benchmarks.plots import save_figure
 from zkcert.data import replacing
@@ -28,6 +29,11 @@ MAX_FIGURE_BYTES = 150_000
 """Of a figure that goes into docs/results."""
 
 Cell = str | int | float | None
+
+_MARKS = re.compile(r"[\\*~$]|<(?=[\w/!?])|(?<![^\W_])_|_(?![^\W_])|\](?=\()|&(?=#?\w+;)")
+"""What Markdown on GitHub reads as more than itself within a line; an underscore inside a word is not."""
+_BEGINNINGS = re.compile(r"^(\d*)(?=(?<=\d)[.)](?:\s|$)|(?<!\d)(?:[-+](?:\s|$)|[#>=]|--))")
+"""Where a paragraph would become something else: a list, a heading, a quotation, a rule."""
 
 
 @dataclass(frozen=True)
@@ -175,31 +181,63 @@ def spread(values: Iterable[float]) -> str:
 
 
 def markdown(result: Result, figure: str | None = None) -> str:
-    """The result as a section of a document; `figure` is the path of its PNG."""
-    lines = [f"## {result.title}", ""]
+    """The result as a section of a document; `figure` is the path of its PNG, relative to the document.
+
+    A rule that decided several claims is written once, below them, and referred to by its number.
+    """
     seconds = f"{result.seconds / 60:.1f} min" if result.seconds >= 60 else f"{result.seconds:.0f} s"
     code = f", code of commit {result.commit}" if result.commit else ""
-    lines += [
-        f"`{result.command}`, profile {result.profile}, {result.date}, {seconds}{code}.",
-        f"Machine: {result.machine}. Data: {result.data}. Seeds: {result.seeds}.",
-    ]
-    if result.ours:
-        lines += [f"Our choices: {result.ours}"]
-    lines += ["", "| claim | verdict | numbers | rule |", "| --- | --- | --- | --- |"]
-    lines += [f"| {_cell(c.claim)} | **{c.verdict}** | {_cell(c.numbers)} | {_cell(c.rule)} |" for c in result.claims]
+    rules = list(dict.fromkeys(claim.rule for claim in result.claims))
+    facts = {
+        "Command": f"`{result.command}`, profile {result.profile}, {result.date}, {seconds}{code}.",
+        "Machine": escaped(result.machine),
+        "Data": escaped(result.data),
+        "Seeds": f"{result.seeds}",
+        "Our choices": escaped(result.ours),
+    }
+    lines = [f"## {escaped(result.title)}", "", *(f"- {name}: {fact}" for name, fact in facts.items() if fact), ""]
+    rows = [[c.claim, f"**{c.verdict}**", c.numbers, f"{rules.index(c.rule) + 1}"] for c in result.claims]
+    lines += [*grid(["claim", "verdict", "numbers", "rule"], rows, bold=1), "", "The rules, by their numbers:", ""]
+    lines += [f"{number}. {paragraph(rule)}" for number, rule in enumerate(rules, 1)]
     for table in result.tables:
-        lines += ["", f"{table.title}", "", "| " + " | ".join(map(_cell, table.columns)) + " |"]
-        lines += ["| " + " | ".join("---" for _ in table.columns) + " |"]
-        lines += ["| " + " | ".join(_cell(shown(cell)) for cell in row) + " |" for row in table.rows]
+        lines += ["", f"**{escaped(table.title)}**", "", *grid(table.columns, table.rows)]
     for note in result.notes:
-        lines += ["", note]
+        lines += ["", paragraph(note)]
     if figure is not None:
-        lines += ["", f"![{result.title}]({figure})"]
+        lines += ["", f"![{_label(result.title)}]({quote(figure)})"]
     return "\n".join(lines) + "\n"
 
 
+def grid(columns: Sequence[str], rows: Iterable[Sequence[Cell]], bold: int | None = None) -> Iterator[str]:
+    """The lines of a table; cells of column `bold` are Markdown already."""
+    yield "| " + " | ".join(_cell(column) for column in columns) + " |"
+    yield "|" + " --- |" * len(columns)
+    for row in rows:
+        yield "| " + " | ".join(str(c) if i == bold else _cell(shown(c)) for i, c in enumerate(row)) + " |"
+
+
+def escaped(text: str) -> str:
+    """Text on a line of Markdown, so that all of it shows; `code` stays code."""
+    parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
+    return "".join(part if i % 2 else _MARKS.sub(r"\\\g<0>", part) for i, part in enumerate(parts))
+
+
+def paragraph(text: str) -> str:
+    """Text as a paragraph of its own, in which nothing at the beginning makes it a list or a heading."""
+    return _BEGINNINGS.sub(r"\1\\", escaped(text))
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return escaped(text).replace("|", "\\|")
+
+
+def _label(text: str) -> str:
+    return re.sub(r"[\[\]]", r"\\\g<0>", escaped(text))
+
+
+def _anchor(title: str) -> str:
+    """What GitHub calls a heading in links: without marks but hyphens, in lower case, joined by hyphens."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def save(result: Result, out: Path, draw: Callable[[Result, Any], None], size: tuple[float, float]) -> None:
@@ -207,8 +245,9 @@ def save(result: Result, out: Path, draw: Callable[[Result, Any], None], size: t
     out.mkdir(parents=True, exist_ok=True)
     figure = out / f"{result.name}.png"
     save_figure(figure, lambda canvas: draw(result, canvas), size, DPI)
-    _write(out / f"{result.name}.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
-    _write(out / f"{result.name}.md", markdown(result, figure.name if figure.exists() else None))
+    saved = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
+    _write(out / f"{result.name}.json", saved.encode())
+    _write(out / f"{result.name}.md", markdown(result, figure.name if figure.exists() else None).encode())
 
 
 def load(path: Path) -> Result:
@@ -221,55 +260,65 @@ def load(path: Path) -> Result:
         raise UnusableInput(f"{path}: not a result ({error})") from error
 
 
-def collect(out: Path, names: Sequence[str], target: Path) -> list[str]:
-    """Write one document of the results in `out`, those of `names` that are there, figures beside it in results/.
+def collect(out: Path, names: Sequence[str], target: Path, command: str, preface: str = "") -> list[str]:
+    """Write one document of the results in `out`, those of `names` that are there.
+
+    Figures are linked where they are if that is below the document, or else copied into results/ beside it.
+    command  that writes the document, `preface`: Markdown to come before the results.
 
     Returns the names of those found; UnusableInput if there are none, or a figure is too large to be kept.
     """
     results = [load(out / f"{name}.json") for name in names if (out / f"{name}.json").exists()]
     if not results:
         raise UnusableInput(f"{out}: no results of {', '.join(names)}")
-    place = target.parent / "results"
-    sections = []
-    for result in results:
-        figure, kept = out / f"{result.name}.png", place / f"{result.name}.png"
-        if figure.exists():
-            if figure.stat().st_size > MAX_FIGURE_BYTES:
-                raise UnusableInput(f"{figure}: {figure.stat().st_size} bytes, at most {MAX_FIGURE_BYTES} are kept")
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(figure, kept)
-        sections.append(markdown(result, f"results/{kept.name}" if figure.exists() else None))
-    _write(target, "\n".join([_head(results), *sections]))
+    sections = [markdown(result, _linked(out / f"{result.name}.png", target.parent)) for result in results]
+    _write(target, "\n".join([_head(results, command, preface), *sections]).encode())
     return [result.name for result in results]
 
 
-def _head(results: Sequence[Result]) -> str:
+def _linked(figure: Path, directory: Path) -> str | None:
+    """The path of a figure relative to the directory of a document, copied there if it is not below; None without."""
+    if not figure.exists():
+        return None
+    if figure.resolve().is_relative_to(directory.resolve()):
+        return figure.resolve().relative_to(directory.resolve()).as_posix()
+    if figure.stat().st_size > MAX_FIGURE_BYTES:
+        raise UnusableInput(f"{figure}: {figure.stat().st_size} bytes, at most {MAX_FIGURE_BYTES} are kept")
+    _write(directory / "results" / figure.name, figure.read_bytes())
+    return f"results/{figure.name}"
+
+
+def _head(results: Sequence[Result], command: str, preface: str) -> str:
+    claims = [(result.title, claim) for result in results for claim in result.claims]
+    found = [f"{sum(claim.verdict == verdict for _, claim in claims)} {verdict}" for verdict in VERDICTS]
     rows = [
-        f"| {_cell(result.title)} | {_cell(claim.claim)} | **{claim.verdict}** |"
-        for result in results
-        for claim in result.claims
+        f"| [{_label(title.partition(':')[0])}](#{_anchor(title)}) | {_cell(claim.claim)} | **{claim.verdict}** |"
+        for title, claim in claims
     ]
-    return "\n".join(
-        [
-            "# Results",
+    lines = [
+        "# Results",
+        "",
+        "What became of the claims of arXiv 2606.25004, at the scale given with each. Written by",
+        f"`{command}`",
+        "from what the commands below saved. Every verdict follows from a rule that is part of the code that ran, and",
+        "is given with it; this document repeats the verdicts of the runs, by the code of the commit named with each,",
+        "and judges nothing anew. Means are over all seeds run; ± is the sample standard deviation. Times are of the",
+        "command; models that its cache held were not trained again.",
+    ]
+    if tiny := [result.title.partition(":")[0] for result in results if result.profile == "tiny"]:
+        lines += [
             "",
-            "What became of the claims of arXiv 2606.25004, at the scale given with each. Written by",
-            "`python -m benchmarks.experiments report --write docs/RESULTS.md` from what the commands below saved.",
-            "Every verdict follows from a rule that is part of the code and was fixed before the runs reported here.",
-            "Sizes, rates and schedules were tuned on trial runs, and the rules were revised once, after a review that",
-            "had seen a first run of figure1 and table1. This document repeats the verdicts of the runs, by the code",
-            "of the commit named with each; writing it judges nothing anew. Means are over all seeds run; ± is the",
-            "sample standard deviation. Times are of the command; models that its cache held were not trained again.",
-            "",
-            "| experiment | claim | verdict |",
-            "| --- | --- | --- |",
-            *rows,
-            "",
+            f"**Of profile tiny, which tests the code and says nothing about the claims: {', '.join(tiny)}.**",
         ]
-    )
+    lines += ["", preface.strip()] if preface.strip() else []
+    lines += ["", f"Of {len(claims)} claims: {', '.join(found)}.", ""]
+    return "\n".join([*lines, "| experiment | claim | verdict |", "| --- | --- | --- |", *rows, ""])
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnusableInput(f"{path.parent}: cannot be written ({error.strerror})") from error
     with replacing(path, 0o644) as file:
-        file.write(text.encode())
+        file.write(content)
