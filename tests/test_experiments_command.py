@@ -188,6 +188,7 @@ def test_help_says_truly_what_each_profile_reads():
     assert {name for name, found in read["paper"].items() if "fashion" in found} == {"table3"}
     text = command.parser().format_help()
     assert all(re.search(rf"^  {name} ", text, re.M) for name in (*command.EXPERIMENTS, *command.PROFILES))
+    assert f"of {', '.join(table7.PARTS)} [default: all]" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 120
 
 

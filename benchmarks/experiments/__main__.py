@@ -100,8 +100,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--out", type=Path, default=OUT, metavar="OUT", help="directory [default: %(default)s]")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options.add_argument("--again", action="store_true", help="train again what OUT/cache holds")
-    parts = "backdoor, noise, fitted, poisoning, gpt"
-    options.add_argument("--parts", metavar="A,B", help=f"of table7: {parts} [default: all]")
+    options.add_argument(
+        "--parts", metavar="A,B", help="of table7, of backdoor, noise, fitted, poisoning, gpt [default: all]"
+    )
     options.add_argument("--write", type=Path, metavar="FILE", help="of report: where to [default: OUT/RESULTS.md]")
     options.add_argument(
         "--preface", type=Path, metavar="FILE", help="of report: Markdown to put in before the results"
