@@ -292,8 +292,8 @@ def _models(found: Sequence[dict[str, Any]]) -> Table:
         "test accuracy",
         "members scored",
         "others scored",
-        "probes that met a loss of exactly 0 (members + others, of all models together)",
-        "probes that diverged",
+        "examples whose loss vanished (members + others, summed over models)",
+        "examples that diverged (members + others)",
     ]
     return Table("Models", columns, rows)
 
