@@ -185,11 +185,11 @@ def test_help_explains_why_the_announcement_comes_first(run):
 def test_commit_refuses_to_replace_a_secret(run, tiny):
     assert run("commit", tiny.dataset).code == 0
     before = Path("data.zkd").read_bytes(), Path("data.root").read_bytes()
-    refused(run("commit", tiny.dataset), 2, "data.zkd exists", "--force")
+    for force in ((), ("--force",)):
+        refused(run("commit", tiny.dataset, *force), 2, "data.zkd exists", "never replaced")
     Path("data.zkd").rename("kept.zkd")
-    refused(run("commit", tiny.dataset), 2, "data.root exists")
-    Path("kept.zkd").rename("data.zkd")
-    assert (Path("data.zkd").read_bytes(), Path("data.root").read_bytes()) == before
+    refused(run("commit", tiny.dataset), 2, "data.root exists", "--force")
+    assert (Path("kept.zkd").read_bytes(), Path("data.root").read_bytes()) == before
     assert run("commit", tiny.dataset, "--force").code == 0
     assert Path("data.root").read_bytes() != before[1]
 

@@ -408,12 +408,12 @@ def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 @contextmanager
-def replacing(path: Path, mode: int, *, secret: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
     """A new file that takes the place of path if the block succeeds, and vanishes otherwise.
 
-    The secret file of a commitment cannot be made again: only with `secret` may it be replaced. Raises UnusableInput.
+    The secret file of a commitment cannot be made again, so it is never replaced. Raises UnusableInput.
     """
-    if not secret and path.is_file():
+    if path.is_file():
         with suppress(OSError), open(path, "rb") as file:
             if file.read(len(_MAGIC)) == _MAGIC:
                 raise UnusableInput(f"{path} is the secret file of a commitment: choose another name")
@@ -456,8 +456,8 @@ def commit(
     classes defaults to the largest label plus one. The samples are shuffled, unless keep_order asks for the source's
     order: then the index of a sample in a proof is public knowledge about it. progress is called with (samples done,
     samples).
-    Existing files are replaced; every call draws a new seed, hence a new root, and nothing can be proved any
-    more about a root whose .zkd file is lost. Raises UnusableInput.
+    Every call draws a new seed, hence a new root, and nothing can be proved any more about a root whose .zkd file is
+    lost: an existing one is never replaced, a .root file is. Raises UnusableInput.
     """
     out = Path(out_path)
     if out.suffix != ".zkd":
@@ -468,10 +468,14 @@ def commit(
     if not least <= classes <= MAX_CLASSES:
         raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
     schema = Schema(classes, data.kind, data.x.shape[1:])
-    with replacing(out, 0o600, secret=True) as file:
+    with replacing(out, 0o600) as file:
         leaves = _write_secret(file, data, schema, keep_order, progress)
     root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
-    root.save(out.with_suffix(".root"))
+    try:
+        root.save(out.with_suffix(".root"))
+    except BaseException:
+        out.unlink()  # of a root that nobody has seen
+        raise
     return root
 
 

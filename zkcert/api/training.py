@@ -14,6 +14,7 @@ import numpy as np
 from zkcert.api.files import File, check_device, needs_extras
 from zkcert.api.samples import Samples, open_samples
 from zkcert.errors import UnusableInput
+from zkcert.files import MODEL, check_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,6 +95,7 @@ def train(
     classes: int | None = None,
     seed: int = 0,
     device: str = "cpu",
+    force: bool = False,
     progress: EpochDone | None = None,
 ) -> Training:
     """Train one of ARCHITECTURES on a dataset and write the model file `out`.
@@ -105,6 +107,7 @@ def train(
     hidden     widths of the hidden layers of an mlp.
     classes    by default the dataset's: what it was committed with, or the largest label + 1.
     seed       of initialisation, order, augmentation and dropout, from 0.
+    force      replace a model file of that name.
 
     The input is normalised with the means and deviations of each channel of `data`, to four decimals. Images smaller
     than 32x32 are zero-padded to that, except for an mlp. In float32; on the CPU of one machine
@@ -115,9 +118,7 @@ def train(
 
         from zkcert import zoo
         from zkcert.convert import from_module
-    path = Path(out)
-    if path.is_dir() or not path.parent.is_dir():
-        raise UnusableInput(f"{path}: not a file in an existing directory")
+    path = check_output(out, MODEL, inputs=(data, test), force=force)
     given = {"lr": lr, "momentum": momentum, "rho": rho}
     options: dict[str, Any] = {
         "optimizer": optimizer,

@@ -40,9 +40,7 @@ def commit(
     keep_order: Annotated[
         bool, typer.Option("--keep-order", help="Do not shuffle: indices in proofs are places in DATA.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing commitment; its root becomes useless.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a data.root; a secret file never is.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Commit to a dataset.
@@ -145,7 +143,7 @@ def prove(
         typer.Option(metavar="DIR", help="Keep the state there: after an interruption, go on. Secret."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on although more memory seems to be needed than there is.")
+        bool, typer.Option("--force", help="Replace a proof of that name; go on even if memory seems too small.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -40,6 +40,7 @@ def train(
     classes: Annotated[int | None, typer.Option(help="Number of classes. [default: the dataset's]")] = None,
     seed: Annotated[int, typer.Option(help="Of initialisation, order, augmentation and dropout.")] = 0,
     device: Device = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Replace a model file of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model.
@@ -70,6 +71,7 @@ def train(
             classes=classes,
             seed=seed,
             device=device,
+            force=force,
             progress=epoch_done,
         )
     if as_json:
