@@ -419,6 +419,7 @@ def test_prove_refuses_labels_beyond_the_models_classes(run, tiny):
     assert run("commit", "labels.npz").code == 0
     done = run("prove", tiny.model, "data.zkd", "--tau", 3, *PROBE, "--beacon", "00")
     refused(done, 2, "3 classes", "the dataset 5")
+    refused(run("announce", tiny.model, "data.root", "--tau", 3, *PROBE), 2, "--classes 3, which no label may reach")
     refused(run("commit", "labels.npz", "--classes", 3, "-o", "few.zkd"), 2, "labels up to 4")
     assert files() == {"labels.npz", "data.zkd", "data.root"}
 
@@ -456,6 +457,8 @@ def test_proving_without_beacon_or_announcement_warns(run, tiny):
     options = ("prove", tiny.model, tiny.data, "--tau", "0.000001", *PROBE)
     assert "WARNING: no --beacon" in run(*options).err
     assert "WARNING: no --announcement" in run(*options, "--beacon", "00").err
+    refused(run("prove", tiny.model, "missing.zkd", *options[3:]), 2, "missing.zkd")
+    assert "WARNING" not in run("prove", tiny.model, "missing.zkd", *options[3:]).err  # nothing but the error
 
 
 @pytest.mark.parametrize(
@@ -531,7 +534,7 @@ def test_prove_resumes_from_its_checkpoint_and_says_what_it_costs(run, tiny, mon
     with monkeypatch.context() as patch:
         patch.setattr("prover.commit.MatrixCommitment.open", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         done = run(*arguments)
-    assert done.code == 130
+    refused(done, 130, "no proof was written; the same command goes on from kept", line="interrupted; ")
     assert files() == {"kept"}
     refused(run(*arguments[:6], "00", *arguments[7:]), 2, "the beacon differs")
     done = run(*arguments)

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import stat
 import struct
 import zipfile
@@ -658,3 +659,49 @@ def test_no_other_output_takes_the_place_of_a_secret_file(tmp_path):
     with data.replacing(tmp_path / "data.root", 0o666) as file:
         file.write(b"x")
     assert (tmp_path / "data.root").read_bytes() == b"x"
+
+
+def labelled(tmp_path, y: list[int], shape: tuple[int, ...] = (1, 4, 4)):
+    np.savez(tmp_path / "w.npz", x=np.zeros((len(y), *shape), np.uint8), y=np.array(y))
+    return data.load_dataset(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ([0, 1, 2, 3, 4, 200], "the largest label is 200, which makes 201 classes, but only 6 .* 200 occurs once"),
+        ([0, 4, 4], "the largest label is 4, which makes 5 classes, but only 2 .* 4 occurs 2 times: .* --classes 5"),
+        ([0, 1, 3], None),
+        ([0, 1, 2], None),
+        ([1, 1], None),
+        ([2, 2], "makes 3 classes, but only 1 "),
+    ],
+)
+def test_a_label_far_above_the_number_of_labels_is_warned_of(tmp_path, y, words):
+    found = labelled(tmp_path, y)
+    if words is None:
+        assert found.warnings() == []
+        return
+    (warning,) = found.warnings()
+    assert re.search(words, warning)
+    assert found.warnings(max(y) + 1) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "warned"),
+    [
+        ((28, 28, 1), True),
+        ((32, 24, 3), True),
+        ((8, 8, 4), True),
+        ((3, 32, 32), False),
+        ((1, 1, 4), False),
+        ((1, 28, 3), False),
+        ((64, 4, 4), False),
+        ((5, 2, 3), False),
+        ((16, 16, 2), False),
+    ],
+)
+def test_channels_in_the_last_axis_are_warned_of(tmp_path, shape, warned):
+    warnings = labelled(tmp_path, [0, 1], shape).warnings()
+    assert len(warnings) == warned
+    assert all("height x width x channels" in text and f"{shape[0]}x{shape[1]}" in text for text in warnings)

@@ -56,28 +56,30 @@ def commit(
     keep_order: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    warned: Callable[[str], None] | None = None,
 ) -> Commitment:
     """Commit to a dataset (see `zkcert.data.load_dataset`): the secret `out` and, beside it, the public .root.
 
     The samples are shuffled, so that their indices in proofs say nothing; keep_order leaves them as they are. An
     existing secret file is never replaced, as nothing more could be proved about its root; a .root without one is with
-    `force`. progress is called with (samples done, samples).
+    `force`. progress is called with (samples done, samples), warned, before the work, with what looks like a mistake.
     """
     secret = check_output(out, SECRET, inputs=[data])
     public = check_output(secret.with_suffix(".root"), ROOT, inputs=[data], force=force)
     start = time.perf_counter()
     source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
     with expecting_samples(data):
-        root = commit_dataset(source, secret, classes=classes, keep_order=keep_order, progress=progress)
+        root = commit_dataset(source, secret, classes=classes, keep_order=keep_order, progress=progress, warned=warned)
     return Commitment(root, secret, public, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """What is fixed before the beacon exists; publish `digest`."""
+    """What is fixed before the beacon exists; publish `digest`. `warnings`: those of the calibration tau comes from."""
 
     statement: Statement
     path: Path
+    warnings: tuple[str, ...] = ()
 
     @property
     def digest(self) -> bytes:
@@ -111,7 +113,7 @@ def announce(
     from circuits.statement import certificate
 
     check_output(out, ANNOUNCEMENT, inputs=(model, data_root, tau), force=True)
-    threshold, config, _ = read_threshold(tau, config)
+    threshold, config, calibration = read_threshold(tau, config)
     loaded, root = load_model(model), load_root(data_root)
     statement = Statement.of(loaded, root, config or ProbeConfig(), threshold)
     if not _announces(out, statement):
@@ -119,7 +121,7 @@ def announce(
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
     save_announcement(statement, os.fspath(out))
-    return Announcement(statement, Path(out))
+    return Announcement(statement, Path(out), tuple(calibration.doubts) if calibration else ())
 
 
 def announced(path: File) -> Statement:

@@ -119,6 +119,7 @@ def prove(
         statement = _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce)
         with needs_extras("proving"):
             from prover.checkpoint import Checkpoint
+            from prover.kernels.compiling import compile_clock
             from prover.prove import prove_statement
             from prover.resources import estimate as predict
             from zkcert.metric import directional_sharpness
@@ -143,7 +144,8 @@ def prove(
         return difference
 
     state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
-    with state as kept:
+    with state as kept, compile_clock() as clock:
+        phases.compiling = clock.seconds
         try:
             proved = prove_statement(
                 statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases, checkpoint=kept
