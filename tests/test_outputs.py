@@ -76,13 +76,13 @@ def test_files_of_another_kind_are_never_replaced(capsys, tiny, kinds, tmp_path,
     option, wanted, arguments = commands(tiny)[name]
     other = tmp_path / "notes.txt"
     other.write_text("mine")
-    for kind, path in (*kinds.items(), ("no file of this kind", other)):
+    for kind, path in (*kinds.items(), (None, other)):
         if kind == wanted:
             continue
         before = path.read_bytes()
         for force in ((), ("--force",)):
             code, err = run(capsys, *arguments, option, path, *force)
-            assert (code, f"{path} exists and is {kind}, not {wanted}" in err) == (2, True), err
+            assert (code, f"{path} exists and is {kind + ', ' if kind else ''}not {wanted}" in err) == (2, True), err
             assert path.read_bytes() == before
     assert len(list(kinds[MODEL].parent.iterdir())) == len(kinds)
 

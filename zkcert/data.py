@@ -483,8 +483,9 @@ def commit(
     if out.suffix != ".zkd":
         raise UnusableInput(f"{out}: the name of the secret file must end in .zkd")
     data = load_dataset(data_path)
-    for text in data.warnings(classes) if warned else ():
-        warned(text)
+    if warned:
+        for text in data.warnings(classes):
+            warned(text)
     least = int(data.y.max()) + 1
     classes = least if classes is None else classes
     if not least <= classes <= MAX_CLASSES:

@@ -115,7 +115,8 @@ def check_output(
             "choose another name, or remove it yourself"
         )
     if found != kind:
-        raise UnusableInput(f"{out} exists and is {found or 'no file of this kind'}, not {kind}: choose another name")
+        what = "is" if found is None else f"is {found},"
+        raise UnusableInput(f"{out} exists and {what} not {kind}: choose another name")
     if not force:
         raise UnusableInput(f"{out} exists ({kind}): choose another name, or --force to replace it")
     return out

@@ -141,8 +141,9 @@ def train(
     check_device(device)
     start = time.perf_counter()
     samples, held_out = open_samples(data), None if test is None else open_samples(test)
-    for text in samples.plain.warnings(classes) if warned and samples.plain else ():
-        warned(text)
+    if warned and samples.plain:
+        for text in samples.plain.warnings(classes):
+            warned(text)
     count = samples.classes if classes is None else classes
     spec = _input(architecture, samples)
     module = _module(architecture, spec, count, hidden, seed)
