@@ -546,11 +546,16 @@ def test_samples_do_not_depend_on_the_chunks_they_are_converted_in(made, monkeyp
         ("mlp", ("-o", "none/m.pt"), ["existing directory"]),
         ("mlp", ("--device", "tpu"), ["device tpu"]),
         ("mlp", ("--test", "missing.npz"), ["missing.npz"]),
-        ("mlp", ("--optimizer", "sgd", "--lr", "1e30", "--epochs", 3), ["diverged"]),
     ],
 )
 def test_train_refuses_and_leaves_no_file(run, made, architecture, options, words):
     refused(run("train", architecture, made.data, *options), *words)
+
+
+def test_diverged_training_leaves_no_file(run, made):
+    done = run("train", "mlp", made.data, "--optimizer", "sgd", "--lr", "1e30", "--epochs", 3)
+    assert [line.split()[0] for line in done.out.splitlines()] == ["epoch"]  # what came before is shown
+    refused(replace(done, out=""), "diverged in epoch 2")
 
 
 def test_train_says_which_arguments_are_swapped(run, made):

@@ -79,21 +79,23 @@ def test_interruption_during_imports(tmp_path):
 def test_training_into_a_pipe_shows_each_epoch_and_can_be_interrupted(tiny: Tiny, tmp_path):
     command = ["train", "mlp", tiny.dataset, "--epochs", "1000000", "--hidden", "4", "-o", tmp_path / "m.pt"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "zkcert", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "zkcert", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where tests run in the background
     )
-    assert process.stdout and process.stderr
+    assert process.stdout
     try:
-        first = process.stdout.readline()  # would wait for ever if lines were kept back
+        first = process.stdout.readline()  # waits for ever if lines are kept back
         process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        assert process.wait(120) == 130
-        assert first.startswith("epoch 1    loss ")
-        assert process.stderr.read() == NOTHING + "\n"
-        assert not list(tmp_path.iterdir())
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
-        process.stdout.close()
-        process.stderr.close()
+        process.communicate()
+    assert first.startswith("epoch 1    loss ")
+    assert (process.returncode, err) == (130, NOTHING + "\n")
+    assert not list(tmp_path.iterdir())
 
 
 # ----------------------------------------------------------------------------------------------- progress

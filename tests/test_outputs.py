@@ -49,7 +49,7 @@ def kinds(tiny: Tiny, calibration: Path, tmp_path: Path) -> dict[str, Path]:
 
 def commands(tiny: Tiny) -> dict[str, tuple[str, str, list[object]]]:
     """By command: the option of its output, the kind of that, and arguments without it."""
-    data = ("--data", tiny.dataset, "--draws", 2, *PROBE)
+    data = ("--data", tiny.dataset, "--draws", 2, "--seed", "other", *PROBE)
     return {
         "announce": ("-o", ANNOUNCEMENT, ["announce", tiny.model, tiny.root, "--tau", 3, *PROBE]),
         "prove": (
