@@ -380,7 +380,7 @@ def test_prove_refuses_a_bad_model(run, tiny, change, words):
         ([*PROBE, "--device", "abacus"], ["abacus"]),
         ([*PROBE, "--beacon", "0"], ["hexadecimal"]),
         ([*PROBE, "-o", "nowhere/proof.bin"], ["nowhere"]),
-        ([*PROBE, "-o", "."], ["not a file"]),
+        ([*PROBE, "-o", "."], ["is a directory"]),
         (["--announcement", "missing.json"], ["missing.json"]),
         (["--nonsense"], ["--nonsense"]),
     ],

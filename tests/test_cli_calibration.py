@@ -304,7 +304,8 @@ def test_audit_takes_any_calibrated_probe(place, tmp_path, capsys):
         file = pinned(tmp_path, name, probe, score)
         code, text, _ = run(capsys, "audit", place / "m0.pt", place / "a.npz", "--tau", file, "--seed", "x", "--json")
         assert code == wanted and json.loads(text)["probe"] == probe.to_dict()
-        assert f"WARNING: {json.loads(text)['warnings'][0]}".startswith(DOUBT)
+        doubts = [f"calibration: {warning}" for warning in load_calibration(file).warnings()]
+        assert json.loads(text)["warnings"] == doubts and len(doubts) >= 3
         code, text, _ = run(capsys, "audit", place / "m0.pt", place / "a.npz", "--tau", file, "--seed", "x")
         assert code == wanted and DOUBT in text
     code, text, err = run(capsys, "audit", place / "m0.pt", place / "a.npz", "--tau", "100", *PROBE)
