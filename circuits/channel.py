@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from zkcert.core.field import F, f_array
+from zkcert.core.field import F, P, f_array
 
 U64 = NDArray[np.uint64]
 Node = int
@@ -85,10 +85,11 @@ class Tape:
     def collapse(self, weights: Sequence[F]) -> PadForm:
         """One random combination of all equations as an affine form in the pads (reverse accumulation)."""
         zero = F.ZERO
-        adjoint: list[F] = [zero] * len(self.const)
+        # Both lanes of the adjoints and of the constant as integers, reduced when a node is reached.
+        re, im, const = [0] * len(self.const), [0] * len(self.const), [0, 0]
         for (node, _), w in zip(self.equations, weights, strict=True):
-            adjoint[node] = adjoint[node] + w
-        const = zero
+            re[node] += w.re
+            im[node] += w.im
         pads: dict[str, list[F]] = {
             "s": [zero] * self.singles,
             "x": [zero] * self.triples,
@@ -96,17 +97,20 @@ class Tape:
             "z": [zero] * self.triples,
         }
         for node in reversed(range(len(self.const))):
-            a = adjoint[node]
-            if not a:
+            a, b = re[node] % P, im[node] % P
+            if not (a or b):
                 continue
-            const = const + a * self.const[node]
+            known = self.const[node]
+            const[0] += a * known.re - b * known.im
+            const[1] += a * known.im + b * known.re
             for coef, parent in self.terms[node]:
-                adjoint[parent] = adjoint[parent] + a * coef
+                re[parent] += a * coef.re - b * coef.im
+                im[parent] += a * coef.im + b * coef.re
             if node in self.pad_of:
                 kind, index = self.pad_of[node]
-                pads[kind][index] = pads[kind][index] + a
+                pads[kind][index] = F(a, b)
         s, x, y, z = (f_array(pads[k]).reshape(2, -1) for k in "sxyz")
-        return PadForm(s, x, y, z, const)
+        return PadForm(s, x, y, z, F(*const))
 
 
 class Channel(Protocol):

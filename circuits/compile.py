@@ -22,6 +22,7 @@ from .ir import Circuit, PublicTensor
 from .layers import Layer
 from .layers.relu import Rectifier
 from .layout import Layout
+from .limits import require_bounded
 from .net import Net
 from .probe import Parameter
 from .sample import Samples
@@ -162,7 +163,8 @@ class Certificate:
         return out
 
     def close(self, tau: Fraction, revealed: int | None = None) -> Layout:
-        """Add the threshold, and the variance if it is to be public, and lay the circuit out."""
+        """Add the threshold, and the variance if it is to be public, and lay the circuit out; UnusableInput if it is
+        larger than a verifier works through."""
         units = tau_units(tau, self.plan.classes)
         if units < 0:
             raise UnusableInput(f"tau {float(tau)} is below the charged error of the fixed-point score")
@@ -170,6 +172,7 @@ class Certificate:
         if revealed is not None:
             self.reveal(revealed)
         self.layout = Layout(self.circuit)
+        require_bounded(self.layout)
         return self.layout
 
     def reveal(self, variance: int) -> None:
@@ -227,8 +230,12 @@ class Certificate:
 
 def weight_digits(values: I64) -> I64:
     """Digits (2, ...) of Q31.32 weights; raises RangeOverflow from 2^36 on."""
-    if np.any(np.abs(values) >= 1 << 36):
+    if max(values.max(initial=0), -values.min(initial=0)) >= 1 << 36:
         worst = float(np.abs(values).max()) / 2.0**32
         raise RangeOverflow("weights", worst, 16.0, "rescale the model")
-    low = ((values + (1 << 21)) & ((1 << 22) - 1)) - (1 << 21)
-    return np.stack([low, (values - low) >> 22])
+    low, high = out = np.empty((2, *values.shape), np.int64)
+    np.add(values, 1 << 21, out=low)
+    np.right_shift(low, 22, out=high)
+    low &= (1 << 22) - 1
+    low -= 1 << 21
+    return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zkcert.model import SAMPLES
+from zkcert.graph import SAMPLES
 
 Node = Mapping[str, Any]
 

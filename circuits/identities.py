@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +39,14 @@ class Resolver:
         self.vecs, self.broadcast = vecs, broadcast
         self._sums: dict[str, F] = {}
         self._vectors: dict[Source, U64] = {}
+        self._seen: dict[int, tuple[Source, U64]] = {}  # by identity: hashing a source reads its whole table
 
     def _vector(self, src: Source) -> U64:
-        if src not in self._vectors:
-            self._vectors[src] = src.vector(self.vecs)
-        return self._vectors[src]
+        if id(src) not in self._seen:
+            if src not in self._vectors:
+                self._vectors[src] = src.vector(self.vecs)
+            self._seen[id(src)] = src, self._vectors[src]
+        return self._seen[id(src)][1]
 
     def _sum(self, name: str) -> F:
         if name not in self._sums:
@@ -66,24 +68,12 @@ class Resolver:
         return Functional(tuple(terms))
 
 
-def primitive(form: Form) -> tuple[int, Form]:
-    """A form with integer coefficients as an integer times a form that all its non-zero multiples share."""
-    coefs = [c for _, _, c in form.terms if isinstance(c, int)]
-    content = gcd(*coefs)
-    if not content:
-        return 1, form
-    if coefs[0] < 0:
-        content = -content
-    terms = zip(form.terms, coefs, strict=True)
-    return content, form if content == 1 else Form(tuple((v, d, c // content) for (v, d, _), c in terms))
-
-
 def group_pairs(con: Constraint, weights: Sequence[F]) -> list[tuple[Form, Form]]:
     """The weighted products of all members, gathered by their left form up to an integer factor."""
     grouped: dict[Form, dict[tuple[View, int], Coef]] = {}
     for (_, e), w in zip(con.members, weights, strict=True):
         for a, b in e.products:
-            content, left = primitive(a)
+            content, left = a.primitive
             acc = grouped.setdefault(left, {})
             for v, d, c in b.terms:
                 acc[v, d] = acc.get((v, d), F.ZERO) + w * (content * c)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from functools import cached_property
+from math import gcd, prod
 
 import numpy as np
 from blake3 import blake3
@@ -313,12 +314,13 @@ class GatherSum(Source):
 
 
 def scatter(v: U64, index: I64, size: int) -> U64:
-    """(2, n) weights added up at `index` (entries -1 dropped) into (2, size)."""
-    out = np.zeros((2, size), np.uint64)
-    for j, i in enumerate(index.tolist()):
-        if i >= 0:
-            out[:, i] = ff.f_add(out[:, i], v[:, j])
-    return out
+    """(2, n) weights added up at `index` (entries -1 dropped) into (2, size); n at most 2^28."""
+    low, high = np.zeros((2, 2, size), np.uint64)
+    kept = index >= 0
+    for lane in range(2):
+        np.add.at(low[lane], index[kept], v[lane, kept] & np.uint64((1 << 32) - 1))
+        np.add.at(high[lane], index[kept], v[lane, kept] >> np.uint64(32))
+    return ff.fp_add(ff.fp_mul(high, np.array(1 << 32, np.uint64)), low)
 
 
 ONCE = Sum(1)
@@ -375,12 +377,18 @@ class Form:
     terms: tuple[tuple[View, int, Coef], ...] = ()
 
     def __add__(self, other: Form) -> Form:
+        if not (self.terms and other.terms):
+            form = self if self.terms else other
+            if all(c != 0 for _, _, c in form.terms):
+                return form
         acc: dict[tuple[View, int], Coef] = {}
         for v, d, c in self.terms + other.terms:
             acc[v, d] = acc[v, d] + c if (v, d) in acc else c
         return Form(tuple((v, d, c) for (v, d), c in acc.items() if c != 0))
 
     def __mul__(self, k: Coef) -> Form:
+        if k == 1:
+            return self
         return Form(tuple((v, d, c * k) for v, d, c in self.terms))
 
     __rmul__ = __mul__
@@ -395,14 +403,26 @@ class Form:
     def axes(self) -> frozenset[str]:
         return frozenset(a for v, _, _ in self.terms for a in v.axes)
 
+    @cached_property
+    def primitive(self) -> tuple[int, Form]:
+        """With integer coefficients: an integer times a form that all its non-zero multiples share."""
+        coefs = [c for _, _, c in self.terms if isinstance(c, int)]
+        content = gcd(*coefs)
+        if not content:
+            return 1, self
+        if coefs[0] < 0:
+            content = -content
+        terms = zip(self.terms, coefs, strict=True)
+        return content, self if content == 1 else Form(tuple((v, d, c // content) for (v, d, _), c in terms))
+
     def bounds(self) -> tuple[int, int]:
         """Exact interval of the form's value (digits independent; absent reads count as zero)."""
         lo = hi = 0
         for v, d, c in self.terms:
             assert isinstance(c, int)
             r, n = v.tensor.digits[d].range, v.count
-            a, b = sorted((c * r.lo * n, c * r.hi * n))
-            lo, hi = lo + min(a, 0), hi + max(b, 0)
+            a, b = c * n * r.lo, c * n * (r.lo + r.size - 1)
+            lo, hi = lo + min(a, b, 0), hi + max(a, b, 0)
         return lo, hi
 
 
@@ -435,6 +455,8 @@ class Expr:
     __radd__ = __add__
 
     def __mul__(self, k: int) -> Expr:
+        if k == 1:
+            return self
         consts = tuple(Constant(c.coef * k, c.weights) for c in self.constants)
         return Expr(tuple((a * k, b) for a, b in self.products), self.linear * k, consts)
 

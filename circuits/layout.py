@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from zkcert.core import field as ff
 from zkcert.core.field import F
+from zkcert.errors import UnusableInput
 
 from .ir import Circuit, Tensor, ceil_log2
 
@@ -25,6 +26,7 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 MULTIPLICITY_BLOCK = 16
 SMALLEST_CUT = 1 << 12  # entries; shorter columns are padded, not cut
+MAX_COLUMNS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def column_blocks(t: Tensor, smallest_cut: int = SMALLEST_CUT) -> list[Block]:
 
 @dataclass
 class Layout:
-    """Positions of all columns; a function of the circuit alone."""
+    """Positions of all columns; a function of the circuit alone. UnusableInput for more than MAX_COLUMNS."""
 
     circuit: Circuit
     smallest_cut: int = SMALLEST_CUT
@@ -95,9 +97,13 @@ class Layout:
 
     def __post_init__(self) -> None:
         self.tables = sorted({d.range.size for t in self.circuit.tensors for d in t.digits}, reverse=True)
+        blocks = {t: column_blocks(t, self.smallest_cut) for t in self.circuit.tensors}
+        count = sum(len(boxes) * len(t.digits) * t.unroll for t, boxes in blocks.items())
+        if count > MAX_COLUMNS:
+            raise UnusableInput(f"{count} columns, at most {MAX_COLUMNS} can be proved: take fewer steps or layers")
         columns = []
         for t in self.circuit.tensors:
-            place = Placement(column_blocks(t, self.smallest_cut), [])
+            place = Placement(blocks[t], [])
             self.places[t] = place
             for b, box in enumerate(place.blocks):
                 place.positions.append(np.zeros((len(t.digits), t.unroll), np.int64))
@@ -130,17 +136,28 @@ class Layout:
 
 
 def prefix_eq(r: list[F], length: int) -> F:
-    """sum_{i < length} eq(r, i)."""
-    return prefix_eq2(r, None, length)
+    """sum_{i < length} eq(r, i), in O(n)."""
+    n = len(r)
+    if length >= 1 << n:
+        return F.ONE
+    out, head = F.ZERO, F.ONE  # head: eq of the bits of `length` so far; all that is below it is in `out`
+    for j in range(n):
+        one = head * r[j]
+        zero = head - one
+        if (length >> (n - 1 - j)) & 1:
+            out, head = out + zero, one
+        else:
+            head = zero
+    return out
 
 
-def prefix_eq2(r: list[F], z: list[F] | None, length: int) -> F:
-    """sum_{i < length} eq(r, i) eq(z, i), in O(n); z = None stands for weight one."""
+def prefix_eq2(r: list[F], z: list[F], length: int) -> F:
+    """sum_{i < length} eq(r, i) eq(z, i), in O(n)."""
     n = len(r)
     if length >= 1 << n:
         length = 1 << n
-    w0 = [(1 - a) if z is None else (1 - a) * (1 - z[j]) for j, a in enumerate(r)]
-    w1 = [a if z is None else a * z[j] for j, a in enumerate(r)]
+    w0 = [(1 - a) * (1 - b) for a, b in zip(r, z, strict=True)]
+    w1 = [a * b for a, b in zip(r, z, strict=True)]
     free = [F.ONE] * (n + 1)
     for j in reversed(range(n)):
         free[j] = free[j + 1] * (w0[j] + w1[j])

@@ -14,7 +14,7 @@ from zkcert.core.field import F
 from .batching import batch
 from .channel import Channel
 from .claims import Claim, Oracle
-from .identities import constraint_claims, link_claim, primitive, public_claim, split_axes
+from .identities import constraint_claims, link_claim, public_claim, split_axes
 from .ir import Circuit, ceil_log2
 from .layout import Layout
 from .lookups import digit_trees, range_check
@@ -26,7 +26,7 @@ def message_counts(layout: Layout, n: int) -> tuple[int, int]:
     """How many single pads and triples `run` uses."""
     singles = triples = 0
     for con in layout.circuit.constraints:
-        pairs = len({primitive(a)[1] for _, e in con.members for a, _ in e.products})
+        pairs = len({a.primitive[1] for _, e in con.members for a, _ in e.products})
         if pairs:
             _, kept = split_axes(con)
             singles += 1 + 2 * sum(ax.bits for ax in kept)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .ir import DIGIT_BITS, ZERO, Form, Source, Tensor, View
+from .ir import DIGIT_BITS, Form, Source, Tensor, View
 from .wide import limb_forms
 from .witness import Witness
 
 I64 = NDArray[np.int64]
 Ints = NDArray[np.int32] | NDArray[np.int64]
+
+
+def joined(forms: Sequence[Form]) -> Form:
+    """The sum of forms without common terms."""
+    return Form(tuple(term for form in forms for term in form.terms))
 
 
 @dataclass(frozen=True)
@@ -68,20 +73,17 @@ class Value:
 
     def limbs(self, first: Callable[[str], Source], *inner: Source) -> list[Form]:
         """Forms worth 2^(22 k), over the axes of the sources; `first(per)` is the source of an unrolled axis."""
-        out: list[Form] = []
+        limbs: list[list[Form]] = []
         for part in self.parts:
             forms = limb_forms(View(part.tensor, (first(part.per), *inner)))
-            out += [ZERO] * (len(forms) - len(out))
+            limbs += [[] for _ in range(len(forms) - len(limbs))]
             for k, form in enumerate(forms):
-                out[k] = out[k] + form * part.coef
-        return out
+                limbs[k].append(form * part.coef)
+        return [joined(forms) for forms in limbs]
 
     def whole(self, first: Callable[[str], Source], *inner: Source) -> Form:
         """The value as one form."""
-        out = ZERO
-        for part in self.parts:
-            out = out + View(part.tensor, (first(part.per), *inner)).whole(part.coef)
-        return out
+        return joined([View(part.tensor, (first(part.per), *inner)).whole(part.coef) for part in self.parts])
 
     def peak(self) -> int:
         """Largest magnitude of a limb, from the digit ranges."""

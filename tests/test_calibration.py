@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from circuits.head import score
 from zkcert.calibration import (
     Calibration,
     Scored,
@@ -23,6 +24,7 @@ from zkcert.calibration import (
     reading,
 )
 from zkcert.calibration.choice import SIGNIFICANT_DIGITS, decimal
+from zkcert.calibration.plausible import FLOAT_Y_LIMIT, Y_LIMIT, largest_score, score_limit
 from zkcert.calibration.reading import rank_auc
 from zkcert.config import ProbeConfig
 from zkcert.errors import UnusableInput
@@ -195,6 +197,7 @@ HOSTILE = {
     "a negative score": put("good", 0, "scores", 0, value=-0.5),
     "an infinite score": put("bad", 0, "scores", 1, value=math.inf),
     "a score of NaN": put("good", 0, "scores", 0, value=math.nan),
+    "a score no proof could show": put("bad", 1, "scores", 2, value=31.0),
     "a score too large for a float": put("bad", 1, "scores", 2, value=10**400),
     "a score of text": put("good", 0, "scores", 0, value="0.1"),
     "a score that is true": put("good", 0, "scores", 0, value=True),
@@ -337,10 +340,91 @@ def test_a_calibration_pins_the_configuration(tmp_path):
 )
 def test_what_cannot_be_proved_is_no_threshold_for_a_proof(tmp_path, options):
     path = tmp_path / "calibration.json"
-    example(Probe(**{"steps": 2, "batch_size": 2, **options})).save(path)
+    example(Probe(**{"steps": 3, "batch_size": 2, **options})).save(path)
     assert read_tau(path)[1] is not None  # an audit takes it
     with pytest.raises(UnusableInput, match=r"cannot be proved|batch_size/lr|rho must lie"):
         read_threshold(path, None)
+
+
+# ------------------------------------------------------------------------------------------- plausibility
+
+
+def with_bad_score(score: float, probe: Probe) -> Calibration:
+    return example(probe, good=[scored("g", [0.1])], bad=[scored("b", [score])], risk=Fraction(0))
+
+
+def test_absurd_scores_are_refused(tmp_path):
+    path, probe = tmp_path / "calibration.json", Probe(steps=2, batch_size=2)
+    with pytest.raises(UnusableInput, match=r"b has a score of 1e\+300, but this probe gives at most 29"):
+        with_bad_score(1e300, probe)
+    made = with_bad_score(29.0, probe)
+    made.save(path)
+    assert load_calibration(path).tau_text == "28.99"  # large, but a proof could show it
+    edit(path, put("bad", 0, "scores", 0, value=1e300))
+    edit(path, put("tau", value="128"))
+    with pytest.raises(UnusableInput, match=r"calibration\.json: not a usable calibration .*score of 1e\+300"):
+        load_calibration(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ({"variant": "asam-samsung"}, FLOAT_Y_LIMIT),
+        ({"statistic": "cv-sharpness"}, math.sqrt(4)),
+        ({"statistic": "std-sharpness"}, math.inf),
+    ],
+)
+def test_probes_that_cannot_be_proved_have_limits_of_their_own(tmp_path, options, limit):
+    probe, path = Probe(**{"steps": 5, "batch_size": 2, **options}), tmp_path / "calibration.json"
+    assert score_limit(probe.to_dict()) == limit
+    with_bad_score(min(limit, 1e300), probe).save(path)
+    assert load_calibration(path).tau == choose_tau([0.1], [min(limit, 1e300)], Fraction(0)) <= 128
+    if limit < math.inf:
+        with pytest.raises(UnusableInput, match="at most"):
+            with_bad_score(limit * 1.01, probe)
+
+
+@given(
+    st.lists(st.just(0.0) | st.floats(1e-100, 1e6), min_size=5, max_size=5).filter(any),
+    st.floats(5e-324, 1e308),
+)
+def test_no_trajectory_exceeds_the_limits_of_statistics(sharpness, ratio):
+    found = np.array(sharpness)
+    assert STATISTICS["cv-sharpness"](found, found) <= math.sqrt(4) * (1 + 1e-9)
+    assert abs(math.log(ratio)) < FLOAT_Y_LIMIT
+
+
+CONFIGS = st.builds(
+    lambda rho, lr, eps, batch: ProbeConfig(steps=2, batch_size=batch, rho=rho, lr=Fraction(batch, lr), eps=eps),
+    st.fractions(Fraction(1, 1000), 7, max_denominator=1000),
+    st.integers(1, 1 << 22),
+    st.sampled_from([Fraction(0), Fraction(1, 10**8), Fraction(1, 2)]),
+    st.integers(1, 1 << 16),
+)
+
+
+@settings(deadline=None)
+@given(CONFIGS, st.data())
+def test_what_the_circuit_admits_stays_within_the_largest_score(config, data):
+    """Two steps as far apart as the circuit's own limits of n, q, k, L and y let them be."""
+    assert (score.LOG_RATIO[1].range.hi + 1) << 22 == int(Y_LIMIT) << 32
+    rho, batch = config.rho, config.batch_size
+    norms = (1, (1 << 22 * score.NORM_LIMBS) - 1)
+    losses = (batch << 32, batch * ((1 << 56) * (1 << 13)))  # SPEC 2.4: the least that is not refused; 2^13 nats
+
+    def ratio(n: int, k: int, loss: int) -> Fraction:
+        return rho**2 * n / ((1 << 64) * 4**k * batch**2) / Fraction(loss, batch << 56) + config.eps
+
+    # the least n whose q = floor(rho 2^72 / sqrt(n)) is below the circuit's limit
+    least = math.ceil((rho * (1 << 72) / score.Q_LIMIT) ** 2)
+    n = data.draw(st.sampled_from([least, norms[1]]))
+    k, loss = data.draw(st.sampled_from([0, score.MAX_SCALE])), data.draw(st.sampled_from(losses))
+    ends = [ratio(norms[1], 0, losses[0]), ratio(least, score.MAX_SCALE, losses[1])]
+    assert ends[1] <= ratio(n, k, loss) <= ends[0]
+    high, low = (math.log(end) for end in ends)
+    reachable = (min(high, Y_LIMIT) - max(low, -Y_LIMIT)) / 2
+    assert reachable <= largest_score(config) * (1 + 1e-9)
+    assert largest_score(config) - reachable < 1  # and not far above
 
 
 # -------------------------------------------------------------------------------------------- warnings

@@ -123,7 +123,11 @@ def test_all_measures_are_those_of_the_toolkit(tmp_path):
     found = measures.measure_all(
         trained.network(), train, trained.test, probe, range(3), which=list(measures.MEASURES), worst_case=options
     )
-    assert set(found) == {*measures.MEASURES, "directional/0", "directional/1", "directional/2"}
+    assert set(found) == {*measures.MEASURES, *(f"{name}/{i}" for name in measures.DRAWN for i in range(3))}
+    losses = [t.loss for t in measures.trajectories(trained.network(), *train, probe, range(3))]
+    alone = [abs(math.log(a) - math.log(b)) / 2 for a, b in losses]  # the deviation of two numbers
+    assert [found[f"log_loss/{i}"] for i in range(3)] == pytest.approx(alone)
+    assert found["log_loss"] == pytest.approx(sum(alone) / 3)
     draws = [found[f"directional/{i}"] for i in range(3)]
     assert found["directional"] == pytest.approx(sum(draws) / 3) and len(set(draws)) == 3
     for kind, variant in (("sam", "sam"), ("asam", "asam-all")):

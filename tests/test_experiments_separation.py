@@ -41,25 +41,31 @@ def test_effect_size_by_hand():
     assert math.isnan(sep.effect_size([1, 1], [2, 2])) and math.isnan(sep.effect_size([1], [2]))
 
 
-def test_permutation_test_counts_the_splits_that_separate_as_well():
-    clean, defective = np.array([1.0, 4.0, 2.0]), np.array([3.0, 5.0, 6.0, 7.0])
-    values = np.concatenate([clean, defective])
+def test_permutation_test_counts_the_swaps_within_seeds_that_separate_as_well(monkeypatch):
+    clean, defective = np.array([1.0, 4.0, 2.0, 6.0]), np.array([3.0, 5.0, 6.0, 5.5])
     found = []
-    for chosen in itertools.combinations(range(7), 3):
-        rest = [i for i in range(7) if i not in chosen]
-        found.append(sep.auc(values[list(chosen)], values[rest]))
+    for swapped in itertools.product((False, True), repeat=4):
+        found.append(sep.auc(np.where(swapped, defective, clean), np.where(swapped, clean, defective)))
     expected = np.mean([a >= sep.auc(clean, defective) - 1e-12 for a in found])
-    assert sep.p_value(clean, defective) == pytest.approx(expected)
-    assert sep.p_value(np.arange(4.0), 10 + np.arange(4.0)) == pytest.approx(sep.smallest_p(4, 4)) == 1 / 70
+    assert sep.p_value(clean, defective) == expected and 1 / 16 < expected < 1 / 2
+    assert sep.p_value(np.arange(5.0), 10 + np.arange(5.0)) == sep.smallest_p(5) == 1 / 32
+    assert sep.p_value(10 + np.arange(5.0), np.arange(5.0)) == 1
+    monkeypatch.setattr(sep, "SWAPS", 15)  # sampled
+    assert 1 / 16 <= sep.p_value(clean, defective) <= 1
+    monkeypatch.setattr(sep, "SWAPS", 8_000)
+    many = [np.tile(some, 4) + np.arange(16) / 100 for some in (clean, defective)]
+    sampled = sep.p_value(*many)
+    monkeypatch.setattr(sep, "SWAPS", 2**16)
+    assert sampled == pytest.approx(sep.p_value(*many), abs=0.01)
 
 
 def test_separation_follows_the_orientation_that_was_expected():
-    clean, defective = [0.9, 0.91, 0.92, 0.93], [0.7, 0.71, 0.72, 0.73]
+    clean, defective = [0.9, 0.91, 0.92, 0.93, 0.94], [0.7, 0.71, 0.72, 0.73, 0.74]
     right, wrong = (sep.separation(clean, defective, expected) for expected in (-1, 1))
     assert (right.auc, right.auc_models, right.verdict) == (1, 1, "reproduced")
     assert (wrong.auc, wrong.auc_models, wrong.verdict) == (0, 0, "not reproduced")
     assert right.effect == -wrong.effect > 0
-    assert (right.clean_mean, right.mean) == (pytest.approx(0.915), pytest.approx(0.715))
+    assert (right.clean_mean, right.mean) == (pytest.approx(0.92), pytest.approx(0.72))
     assert right.sd == pytest.approx(np.std(defective, ddof=1))
 
 
@@ -67,13 +73,15 @@ def test_models_and_not_draws_are_the_units_of_test_and_interval():
     rng = np.random.default_rng(1)
     clean, defective = rng.normal(size=(2, 6)), rng.normal(size=(2, 6)) + 9
     found = sep.separation(clean, defective, 1)
-    assert found.auc == found.auc_models == 1 and found.p == found.p_floor == pytest.approx(1 / 6)
+    assert found.auc == found.auc_models == 1 and found.p == found.p_floor == 1 / 4
     assert found.verdict == "inconclusive at this scale"
     draws = np.array([[0.0, 0.0, 9.0], [0.0, 0.0, 12.0]])  # means 3 and 4, medians 0
     assert sep.separation(draws, [[1.0, 1.0, 1.0]] * 2, 1).auc_models == 0
     one = np.array([[0.0] * 9, [2.0] * 9])  # one model below the defective ones, one above: all draws move together
-    low, high = sep.interval(one, np.ones((2, 9)))
-    assert (low, high) == (0, 1)
+    found = sep.separation(one, np.ones((2, 9)), 1)
+    assert (found.low, found.auc, found.high) == (0, 0.5, 1)
+    with pytest.raises(ValueError, match="one of either per seed"):
+        sep.separation([1.0, 2.0], [1.0], 1)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +119,12 @@ def test_score_interval_holds_the_areas_within_two_errors_of_the_one_found(part,
 
 
 def test_an_area_below_the_bar_on_few_models_refutes_nothing():
-    clean, defective = [1.0, 3.0, 5.0, 7.0], [2.0, 4.0, 6.0, 0.0]
+    clean, defective = [1.0, 3.0, 5.0, 7.0, 9.0], [2.0, 4.0, 6.0, 8.0, 0.0]
     found = sep.separation(clean, defective, 1)
-    assert found.auc_models == 6 / 16 and found.p_floor < 0.05 and found.models_high > 0.7
+    assert found.auc_models == 10 / 25 and found.p_floor < 0.05 and found.models_high > 0.7
     assert found.verdict == INCONCLUSIVE
     many = sep.separation([*clean] * 5, [*defective] * 5, 1)
-    assert many.auc_models == 6 / 16 and many.models_high < 0.7 and many.verdict == NOT_REPRODUCED
+    assert many.auc_models == 10 / 25 and many.models_high < 0.7 and many.verdict == NOT_REPRODUCED
 
 
 def test_difference_of_two_numbers_on_the_same_models():
@@ -127,23 +135,27 @@ def test_difference_of_two_numbers_on_the_same_models():
     assert sep.difference(mixed) == (0.5, 0.5, 0.5)  # mean over groups
 
 
-def test_difference_draws_seeds_as_blocks():
-    # a seed is good in both groups or in none: each has AUC 1 of 1 against 0 within and across good ones
-    level = np.array([0.0, 0.0, 1.0, 1.0])
-    clean, defective = np.zeros(4), level - 0.5
-    tie = np.zeros(4)
-    groups = [((clean, tie), (defective, tie))] * 3
+def test_jackknife_leaves_out_a_seed_with_its_row_and_column():
+    pairs = np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 0.5], [1.0, 1.0, 0.5]])
+    left = [(1 + 0.5 + 1 + 0.5) / 4, (1 + 0 + 1 + 0.5) / 4, (1 + 0.5 + 0 + 1) / 4]
+    error = math.sqrt(2 / 3 * sum((value - sum(left) / 3) ** 2 for value in left))
+    reach = 4.302653 * error  # Student's t(0.975) of 2 degrees
+    assert sep.jackknife(pairs) == (pytest.approx(5.5 / 9 - reach), pytest.approx(5.5 / 9 + reach))
+    assert sep.jackknife(np.ones((1, 1))) == (-math.inf, math.inf)
+    rows = np.repeat(np.arange(5.0)[:, None], 5, axis=1)  # of a mean over rows it is Student's interval
+    assert sep.jackknife(rows) == pytest.approx(sep.mean_interval(np.arange(5.0)))
+
+
+def test_difference_keeps_what_shares_a_seed_together():
+    # a seed is good in both groups or in none: three groups tell no more than one
+    level, tie = np.array([0.0, 0.0, 1.0, 1.0]), np.zeros(4)
+    groups = [((tie, tie), (level - 0.5, tie))]
+    assert sep.difference(groups * 3) == pytest.approx(sep.difference(groups))
     value, low, high = sep.difference(groups)
-    assert value == 0  # half of the defective lie above, half below: 1/2, as a tie gives
-    drawn = np.random.default_rng(5).integers(0, 4, (20_000, 4))
-    expected = np.quantile(level[drawn].mean(1) - 0.5, [0.025, 0.975])
-    assert (low, high) == (pytest.approx(expected[0]), pytest.approx(expected[1]))  # three groups: no narrower
-    # clean and defective values of a seed move together: in blocks both numbers of a seed are drawn or neither
-    pair = [((level, tie), (level + 0.5, tie))]
-    _, low, high = sep.difference(pair)
-    shares = level[drawn].mean(1)
-    areas = 1 - shares * (1 - shares) - 0.5  # wrong only where clean is 1 and defective 0.5
-    assert (low, high) == (pytest.approx(np.quantile(areas, 0.025)), pytest.approx(np.quantile(areas, 0.975)))
+    assert value == 0 and low == -high == pytest.approx(-3.182446 * 0.5 / math.sqrt(3))  # deviation of level - 1/2
+    # clean and defective values of a seed move together: wrong only where clean is 1 and defective 0.5
+    value, low, high = sep.difference([((level, tie), (level + 0.5, tie))])
+    assert value == 0.25 and low == pytest.approx(0.25) and high == pytest.approx(0.25)  # any three: 7 of 9 pairs
 
 
 @pytest.mark.parametrize(
@@ -176,7 +188,7 @@ def test_infinite_values_count_by_rank():
 
 
 def test_failed_draws_are_counted_and_decide_nothing():
-    clean, defective = np.arange(8.0).reshape(4, 2), np.arange(8.0).reshape(4, 2) + 10
+    clean, defective = np.arange(10.0).reshape(5, 2), np.arange(10.0).reshape(5, 2) + 10
     assert sep.separation(clean, defective, 1).verdict == REPRODUCED
     broken = defective.copy()
     broken[1, 0] = broken[2, 1] = math.inf

@@ -283,7 +283,7 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
     assert run(tmp_path) == 0
     result = load(tmp_path / "table7.json")
     assert set(result.values) == set(table7.PARTS) and result.seeds == 2
-    assert len(result.claims) == 1 + 1 + 3 + 2
+    assert len(result.claims) == 2 + 1 + 1 + 6 + 4
     # two models of a kind cannot decide anything
     assert {claim.verdict for claim in result.claims} == {INCONCLUSIVE} <= set(VERDICTS)
     assert "verdict" in capsys.readouterr().out
@@ -292,7 +292,7 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
     clean = document["values"]["gpt"]["models"]["clean"]
     assert len(clean) == 2 and clean[0][COMMITTED] != clean[1][COMMITTED]
     assert gpt.digest(gpt.corpus()) in result.data
-    trends = {row[0]: row[1] for table in result.tables if "Spearman" in table.title for row in table.rows}
+    trends = {row[0]: row[1] for table in result.tables if "2 epochs: Spearman" in table.title for row in table.rows}
     by_level = result.values["noise"]["models"]
     ranks = spearmanr(
         [i for i, kind in enumerate(by_level) for _ in range(2)],

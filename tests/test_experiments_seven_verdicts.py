@@ -12,6 +12,7 @@ from benchmarks.experiments import table7
 from benchmarks.experiments.parts import (
     COMMITTED,
     HELD_OUT,
+    both,
     claim,
     compared,
     draws_of,
@@ -47,19 +48,26 @@ def observation(committed: list[float], **numbers: float) -> dict[str, float]:
     return {COMMITTED: mean, HELD_OUT: mean, **draws, **numbers}
 
 
-def test_spearman_against_scipy_and_all_permutations():
-    from itertools import permutations
+def test_spearman_against_scipy_and_all_permutations_within_seeds():
+    from itertools import permutations, product
 
     from scipy.stats import spearmanr
 
-    levels, values = [0, 0, 1, 1, 2], [0.3, 0.1, 0.2, 0.6, 0.5]
-    found, p = rank_correlation(levels, values)
+    numbers = {0.0: [0.3, 0.1], 1.0: [0.2, 0.6], 2.0: [0.5, 0.7]}
+    levels, values = np.repeat([0, 1, 2], 2), np.ravel(list(numbers.values()))
+    found, p = rank_correlation(numbers)
     assert found == pytest.approx(spearmanr(levels, values).statistic)
-    every = [spearmanr(order, values).statistic for order in permutations(levels)]
-    assert p == pytest.approx(np.mean([value >= found - 1e-12 for value in every]))
-    assert math.isnan(rank_correlation(levels, [1.0] * 5)[0])
-    assert math.isnan(rank_correlation(levels, [1.0, 2.0, 3.0, 4.0, math.nan])[0])
-    assert rank_correlation(levels, [0.3, 0.1, 0.2, math.inf, 0.5]) == (found, p)  # by rank
+    every = [
+        spearmanr(np.ravel(list(zip(*orders, strict=True))), values).statistic
+        for orders in product(permutations([0, 1, 2]), repeat=2)
+    ]
+    expected = np.mean([value >= found - 1e-12 for value in every])
+    assert p == pytest.approx(expected, abs=0.01) and 0.05 < expected < 0.2
+    assert math.isnan(rank_correlation({0.0: [1.0] * 2, 1.0: [1.0] * 2})[0])
+    assert rank_correlation({0.0: [1.0, 2.0], 1.0: [3.0, math.nan]})[1] == 1.0
+    assert rank_correlation(numbers | {2.0: [0.5, math.inf]}) == (found, p)  # by rank
+    seeds_differ = {level: [level / 10, 100 + level / 10, 50 + level / 10] for level in (0.0, 1.0, 2.0)}
+    assert rank_correlation(seeds_differ)[1] == pytest.approx(1 / 6**3, abs=0.003)  # the only order with all ascending
 
 
 def test_rule_for_levels():
@@ -91,7 +99,7 @@ def test_separation_is_oriented_and_taken_over_draws():
     )
     assert means.rows[0] == ["clean", 2, "1.75 ± 0.35", "0.85 ± 0.071"]
     assert means.rows[2] == ["control: clean, on the data of bad", 2, "4.5 ± 0.71", None]
-    assert own.rows == [["bad", "1.00 (p = 0.17)", "1.00 (p = 0.17)"]]
+    assert own.rows == [["bad", "1.00 (p = 0.25)", "1.00 (p = 0.25)"]]
     assert same.rows[0][1].startswith("0.50 (") and same.rows[0][2] is None
     assert [row[1:] for row in lost.rows] == [["0 of 4", "0 of 4", None], ["0 of 4", "0 of 4", "0 of 4"]]
 
@@ -100,25 +108,38 @@ def models(scores_of: list[float], draws: int = 2, **numbers: float) -> list[dic
     return [observation([value] * draws, **numbers) for value in scores_of]
 
 
-def test_the_verdict_rests_on_clean_models_on_the_same_data():
-    """Scores of clean models move with the data: against those on clean data alone, the verdict would be another."""
-    low, high = models([1.0, 1.1, 1.2, 1.3]), models([2.0, 2.1, 2.2, 2.3])
-    moved = claim("It tells", low, high, models([2.01, 2.11, 2.12, 2.13]))
-    assert moved.verdict != REPRODUCED
-    assert "(control): AUC over models 0.4" in moved.numbers and "own data: AUC over models 1.00" in moved.numbers
-    hidden = claim("It tells", high, low, models([1.5, 1.6, 1.7, 1.8]))
-    assert hidden.verdict == REPRODUCED and "own data: AUC over models 0.00" in hidden.numbers
-    assert claim("It tells", low, low, high, doubt="no attack").verdict == INCONCLUSIVE
-    assert claim("It tells", low, high, low, doubt="no attack").verdict == NOT_REPRODUCED
+FIVE = [1.0, 1.1, 1.2, 1.3, 1.4]
+
+
+def above(start: float) -> list[dict[str, float]]:
+    return models([start + value for value in FIVE])
+
+
+def test_models_are_compared_on_their_own_data_and_on_the_same():
+    """Scores of clean models move with the data: the two comparisons differ."""
+    low, high = above(0.0), above(1.0)
+    own, same = both("It tells", low, high, models([2.01, 2.11, 2.12, 2.13, 2.5]))
+    assert own.verdict == REPRODUCED and "AUC over models 1.00" in own.numbers and "as an auditor" in own.claim
+    assert same.verdict != REPRODUCED and "AUC over models 0.4" in same.numbers and "same" not in own.claim
+    own, same = both("It tells", high, low, above(0.45))
+    assert own.verdict == NOT_REPRODUCED and same.verdict == REPRODUCED and "only the models differ" in same.claim
+    assert both("It tells", low, low, high, working=False)[0].verdict == INCONCLUSIVE
+    assert claim("It tells", low, high, doubt="no attack").verdict == INCONCLUSIVE
+    assert claim("It tells", high, low, doubt="no attack").verdict == NOT_REPRODUCED
 
 
 def test_failed_draws_are_counted_and_decide_nothing():
-    clean, bad = models([1.0, 1.1, 1.2, 1.3]), models([2.0, 2.1, 2.2, 2.3])
+    clean, bad = above(0.0), above(1.0)
     lost = [observation([2.0, math.inf]), *bad[1:]]
-    assert claim("It tells", clean, clean, bad).verdict == REPRODUCED
-    for found in (claim("It tells", clean, clean, lost), claim("It tells", clean, lost, bad)):
+    assert claim("It tells", clean, bad).verdict == REPRODUCED
+    for found in (claim("It tells", clean, lost), claim("It tells", lost, bad)):
         assert found.verdict == INCONCLUSIVE and "draws failed" in found.numbers
-    assert failures("T", {"clean": clean, "bad": lost}, {"bad": lost}).rows[1] == ["bad", "1 of 8", "1 of 8", "1 of 8"]
+    assert failures("T", {"clean": clean, "bad": lost}, {"bad": lost}).rows[1] == [
+        "bad",
+        "1 of 10",
+        "1 of 10",
+        "1 of 10",
+    ]
     tables = compared("T", {"clean": clean, "bad": lost}, {"bad": clean}, "clean", [COMMITTED, HELD_OUT])
     assert tables[0].rows[1][2] == "inf ± nan"
     assert lowered(models([1.0, 1.0]), models([2.0, 2.5]))[1][1] == pytest.approx(-1.25 + 12.7062 * 0.25, abs=1e-4)
@@ -133,22 +154,24 @@ def test_trend_of_label_noise_is_judged_on_the_excess_over_the_control_too():
     flat = {level: models([1.0] * 4) for level in levels[1:]}
     assert excess(own, flat)[0.0] == [0.0] * 4
     assert excess(own, flat)[0.2] == pytest.approx([value - 1 for value in rising[0.2]])
-    assert rises(trend(rising), trend(excess(own, flat))).verdict == REPRODUCED
+    assert rises(trend(rising), trend(excess(own, flat)), "long enough").verdict == REPRODUCED
+    found = rises(trend(rising), trend(excess(own, flat)), "long enough", short=1)
+    assert found.verdict == INCONCLUSIVE and "1 models did not reach" in found.numbers and "long enough" in found.claim
     same = {level: own[level] for level in levels[1:]}  # the data alone move the score: no excess
     nothing = trend(excess(own, same))
-    assert math.isnan(nothing.correlation) and rises(trend(rising), nothing).verdict == INCONCLUSIVE
+    assert math.isnan(nothing.correlation) and rises(trend(rising), nothing, "long enough").verdict == INCONCLUSIVE
     more = {level: models([2 * value - 1 for value in rising[level]]) for level in levels[1:]}  # clean models even more
-    assert rises(trend(rising), trend(excess(own, more))).verdict == NOT_REPRODUCED
+    assert rises(trend(rising), trend(excess(own, more)), "long enough").verdict == NOT_REPRODUCED
     for broken in (own | {0.2: models([math.inf] * 4)}, own):
         controls = flat if broken is not own else flat | {0.1: models([1.0, 1.0, 1.0, math.inf])}
         scored = trend({level: [m[COMMITTED] for m in some] for level, some in broken.items()})
-        assert rises(scored, trend(excess(broken, controls))).verdict == INCONCLUSIVE
+        assert rises(scored, trend(excess(broken, controls)), "long enough").verdict == INCONCLUSIVE
 
 
 def poisoned(part, score_of, **numbers):
-    """Four models a kind (honest ones score 1 to 1.3), and honest ones on all data; score_of(kind): the lowest."""
+    """Five models a kind (honest ones score 1 to 1.4), and honest ones on all data; score_of(kind): the lowest."""
     groups = {
-        kind: models([(1.0 if kind == HONEST else score_of(kind)) + 0.1 * i for i in range(4)], **numbers)
+        kind: models([(1.0 if kind == HONEST else score_of(kind)) + 0.1 * i for i in range(5)], **numbers)
         for kind in kinds(part)
     }
     return groups, {kind: groups[HONEST] for kind in groups if kind != HONEST}
@@ -162,59 +185,61 @@ def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
         accuracy = 0.9 if kind == HONEST else 0.5 if kind.endswith("penalty 1") else 0.7
         groups[kind] = [{**model, "test_accuracy": accuracy} for model in groups[kind]]
     rows = {row[0]: row[1:] for row in costs(groups, controls, 1.2).rows}
-    assert rows[HONEST] == ["75%", "1.15 ± 0.13", None, "0 ± 0", "0.1 ± 0"]
-    assert rows["wrong labels, penalty 1"][:2] == ["100%", "0.65 ± 0.13"]
+    assert rows[HONEST] == ["60%", "1.2 ± 0.16", None, "0 ± 0", "0.1 ± 0"]
+    assert rows["wrong labels, penalty 1"][:2] == ["100%", "0.7 ± 0.16"]
     assert rows["wrong labels, penalty 1"][2] == "[-3.5, -3.5]"
     assert rows["wrong labels, penalty 1"][3].startswith("0.2 ±")  # of plain SGD on wrong labels: 0.7 - 0.5
     assert rows["wrong labels, penalty 10"][2] == "[0, 0]"
     assert rows["wrong labels, sgd"][0] == "0%" and rows["wrong labels, sgd"][2] is None
-    assert rows["control: honest, on the data with wrong labels"][0] == "75%"
-    plain, trained, tuned = claims_of(part, groups, controls)
-    assert (plain.verdict, trained.verdict, tuned.verdict) == (REPRODUCED, REPRODUCED, NOT_REPRODUCED)
-    assert (
-        "hidden best by penalty 1: both on the defective model's data (control): AUC over models 0.0" in tuned.numbers
-    )
+    assert rows["control: honest, on the data with wrong labels"][0] == "60%"
+    for plain, trained, tuned in (claims_of(part, groups, controls)[i::2] for i in (0, 1)):
+        assert (plain.verdict, trained.verdict, tuned.verdict) == (REPRODUCED, REPRODUCED, NOT_REPRODUCED)
+        assert "hidden best by penalty 1: AUC over models 0.0" in tuned.numbers
     assert trained.rule == tuned.rule != plain.rule
 
 
 def test_the_attack_that_hides_best_hides_among_clean_models_on_the_same_data():
     part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
     groups, controls = poisoned(part, lambda kind: 3.0 if kind.endswith("penalty 10") else 5.0)
-    controls = dict.fromkeys(controls, models([4.0, 4.1, 4.2, 4.3]))  # honest models on their own data: 1
-    assert "hidden best by penalty 10" in claims_of(part, groups, controls)[2].numbers
+    controls = dict.fromkeys(controls, above(3.0))  # honest models on their own data: 1
+    own, same = claims_of(part, groups, controls)[4:6]
+    assert "hidden best by penalty 10" in own.numbers and "hidden best by penalty 10" in same.numbers
+    assert (own.verdict, same.verdict) == (REPRODUCED, NOT_REPRODUCED)
 
 
 def test_an_attack_that_lowers_nothing_withstands_nothing():
     part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
     assert reference("penalty 1") == UNPENALISED and reference("asam rho 0.5") == reference("sam rho 1") == "sgd"
     groups, controls = poisoned(part, lambda kind: 4.0)
-    plain, trained, tuned = claims_of(part, groups, controls)
+    plain, trained, tuned = claims_of(part, groups, controls)[::2]
     assert (plain.verdict, trained.verdict, tuned.verdict) == (REPRODUCED, INCONCLUSIVE, INCONCLUSIVE)
     assert "no attack lowers the score" in trained.numbers
-    groups["wrong labels, penalty 10"] = models([3.9, 3.95, 4.1, 4.15])  # lower on each seed
-    groups["wrong labels, asam rho 0.5"] = models([3.0, 3.2, 4.3, 4.5])  # lower on the mean, but not surely
-    _, trained, tuned = claims_of(part, groups, controls)
+    groups["wrong labels, penalty 10"] = models([3.9, 3.95, 4.1, 4.15, 4.3])  # lower on each seed
+    groups["wrong labels, asam rho 0.5"] = models([3.0, 3.2, 4.3, 4.5, 4.6])  # lower on the mean, but not surely
+    _, trained, tuned = claims_of(part, groups, controls)[::2]
     assert (trained.verdict, tuned.verdict) == (INCONCLUSIVE, REPRODUCED)
-    groups[f"wrong labels, {UNPENALISED}"] = models([1.0] * 4)  # fine-tuning alone lowers it more
-    assert claims_of(part, groups, controls)[2].verdict == INCONCLUSIVE
+    groups[f"wrong labels, {UNPENALISED}"] = models([1.0] * 5)  # fine-tuning alone lowers it more
+    assert claims_of(part, groups, controls)[4].verdict == INCONCLUSIVE
 
 
 def test_a_backdoor_that_does_not_work_decides_nothing():
-    clean, bad = ([observation([v, v], success=s) for _ in range(4)] for v, s in ((1.0, 0.0), (2.0, 0.49)))
+    clean, bad = ([observation([v, v], success=s) for _ in range(5)] for v, s in ((1.0, 0.0), (2.0, 0.49)))
     assert not works(bad) and works([*bad, observation([1.0], success=0.6)]) is True
-    assert claim("It tells", clean, clean, bad).verdict == REPRODUCED
-    assert claim("It tells", clean, clean, bad, working=False).verdict == INCONCLUSIVE
+    assert claim("It tells", clean, bad).verdict == REPRODUCED
+    assert claim("It tells", clean, bad, working=False).verdict == INCONCLUSIVE
 
     base = table7.TINY.poisoning
     part = replace(base, corruptions=(("badnets", 0.1),), penalty=Penalty((1.0, 10.0), 2, 3, 1e-3))
     groups, controls = poisoned(part, lambda kind: 2.5 if kind.endswith("penalty 1") else 3.0, success=0.9)
-    groups["backdoor, penalty 10"] = models([1.0, 1.1, 1.2, 1.3], success=0.1)  # hides, and has lost the backdoor
-    tuned = claims_of(part, groups, controls)[2]
+    groups["backdoor, penalty 10"] = models(FIVE, success=0.1)  # hides, and has lost the backdoor
+    tuned = claims_of(part, groups, controls)[4]
     assert tuned.verdict == REPRODUCED and "penalty 1:" in tuned.numbers
-    groups["backdoor, penalty 1"] = models([3.0, 3.1, 3.2, 3.3], success=0.9)  # what lowers the score has no backdoor
-    assert claims_of(part, groups, controls)[2].verdict == INCONCLUSIVE
+    groups["backdoor, penalty 1"] = models(
+        [3.0, 3.1, 3.2, 3.3, 3.4], success=0.9
+    )  # what lowers the score has no backdoor
+    assert claims_of(part, groups, controls)[4].verdict == INCONCLUSIVE
     groups["backdoor, penalty 1"] = groups["backdoor, penalty 10"]
-    assert claims_of(part, groups, controls)[2].verdict == INCONCLUSIVE
+    assert claims_of(part, groups, controls)[4].verdict == INCONCLUSIVE
 
 
 def test_kinds_of_attackers():

@@ -102,7 +102,7 @@ def grid_models(seeds: int = 3) -> list[dict]:
     constant = {"weight_decay": 0, "batch_size": 0, "dropout": 0}
     for seed, a, b, c in itertools.product(range(seeds), ("sgd", "adam"), range(2), range(2)):
         place = {"optimizer": a, "lr": b, "width": c, **constant, "seed": seed}
-        numbers = {name: float(rng.normal()) for name in (*table1.RIVALS, "train_loss", "gap", "error")}
+        numbers = {name: float(rng.normal()) for name in (*table1.RIVALS, *table1.BESIDE, "gap", "error")}
         draws = rng.normal(size=4).tolist()
         models.append({"place": place, **numbers, "draws": draws, "directional": float(np.mean(draws))})
     return models
@@ -132,6 +132,8 @@ def test_coefficients_of_table_1_are_taken_within_seeds_and_draw_by_draw():
     for own in table1.OWN:
         lead = np.subtract(found[own]["psi"]["seeds"], found["static_sam_ascent"]["psi"]["seeds"])
         assert found["static_sam_ascent"]["lead"][own]["seeds"] == pytest.approx(lead)
+        lead = np.subtract(found[own]["psi"]["seeds"], found["log_loss"]["psi"]["seeds"])
+        assert found["log_loss"]["lead"][own]["seeds"] == pytest.approx(lead)
     assert found["directional"]["greatest"] == max(m["directional"] for m in models)
     models[5]["draws"][2] = models[5]["directional"] = math.inf
     found = table1.correlations(models, "error")

@@ -15,6 +15,7 @@ from torch import nn
 
 from benchmarks.experiments import defects, table2, table3, table4, timing
 from benchmarks.experiments import separation as sep
+from benchmarks.experiments import table2_verdicts as verdicts
 from benchmarks.experiments.__main__ import perform
 from benchmarks.experiments.common import Context, train_model
 from benchmarks.experiments.corruptions import quantize4
@@ -48,7 +49,7 @@ def test_four_bits_are_sixteen_levels_by_hand():
 
 
 def small_clean():
-    return table2.PROFILES["tiny"].clean
+    return table2.PROFILES["tiny"].trainings["3 epochs"]
 
 
 def test_views_are_the_data_trained_on_and_the_data_before(context):
@@ -133,49 +134,80 @@ def made_up(seeds: int, defect: float, *, small: float = 0.0, data: float = 0.0)
         for seed in range(seeds):
             bad = kind != "clean"
             own, fall = defect * bad, small * bad
-            model = {"kind": kind, "seed": seed, "attack": None, "clean": view(own, seed, fall)}
+            attack = 0.9 if kind == "badnets" else None
+            model = {"kind": kind, "seed": seed, "attack": attack, "reached": True, "clean": view(own, seed, fall)}
             model["committed"] = view(own + data * bad, seed, fall)
             models.append(model | ({"control": view(data, seed, 0)} if bad else {}))
     return models
 
 
+def claims_of(models):
+    return verdicts.claims(models, verdicts.compare(models), 9, "long enough")
+
+
 def test_table_2_verdicts_follow_the_numbers():
     for defect, verdict, auc in ((1.0, REPRODUCED, 1), (-1.0, NOT_REPRODUCED, 0)):
         models = made_up(5, defect)
-        found = table2.compare(models)
+        found = verdicts.compare(models)
         assert {s.auc for key, s in found.items() if key[2] != "small_test"} == {auc}
-        claims = table2.claims(models, found, 9)
-        assert [c.verdict for c in claims[:4]] == [verdict] * 4
+        claims = claims_of(models)
+        assert [c.verdict for c in claims[:7]] == [verdict] * 7
     models = made_up(5, 1.0)
-    small, full = table2.claims(models, table2.compare(models), 9)[4:]
+    small, full = claims_of(models)[7:]
     assert "small test set (9 samples" in small.claim and "single draw" in small.claim
     assert small.verdict == REPRODUCED  # ours 1, chance for the other
     assert "full test set" in full.claim and full.verdict == INCONCLUSIVE  # both 1: a tie
     few = made_up(3, 1.0)
-    assert {c.verdict for c in table2.claims(few, table2.compare(few), 9)[4:]} == {INCONCLUSIVE}
+    assert {c.verdict for c in claims_of(few)[7:]} == {INCONCLUSIVE}
 
 
 def test_what_the_data_do_is_not_put_down_to_the_models():
     models = made_up(5, 0.0, data=1.0)
-    found = table2.compare(models)
+    found = verdicts.compare(models)
     assert found["committed", "badnets", "directional"].verdict == REPRODUCED  # each on data of its own
     assert found["control", "badnets", "directional"].auc == 0.5
-    claims = table2.claims(models, found, 9)
-    assert {c.verdict for c in claims} == {INCONCLUSIVE}
-    assert "both on the defective model's data (control): AUC over models 0.500" in claims[2].numbers
-    assert "each on its own data (committed): AUC over models 1.000" in claims[2].numbers
+    claims = claims_of(models)
+    own, same = claims[4:6]
+    assert (own.verdict, same.verdict) == (REPRODUCED, INCONCLUSIVE)
+    assert "AUC over models 1.000" in own.numbers and "each on the data it was trained on" in own.claim
+    assert "AUC over models 0.500" in same.numbers and "only the models differ" in same.claim
     hidden = made_up(5, -1.0, data=3.0)  # the data raise it by more than the defect lowers it
-    assert table2.claims(hidden, table2.compare(hidden), 9)[0].verdict == NOT_REPRODUCED
+    assert claims_of(hidden)[1].verdict == NOT_REPRODUCED
+
+
+def test_models_short_of_the_common_loss_leave_everything_open():
+    models = made_up(5, 1.0)
+    models[3]["reached"] = False
+    claims = claims_of(models)
+    assert {c.verdict for c in claims} == {INCONCLUSIVE}
+    assert all("1 models did not reach it" in c.numbers and c.claim.endswith("(long enough)") for c in claims)
+
+
+def test_advantages_are_shown_of_every_other_measure():
+    table = verdicts.tables(made_up(5, 1.0, small=0.005), verdicts.compare(made_up(5, 1.0)), "long enough")[1]
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert set(rows) == set(defects.LABELS.values()) - {"directional sharpness"}
+    assert rows["Std(log L_t)"] == ["0.00 [0.00, 0.00]"] * 3
+    assert all(cell.startswith("0.4") for cell in rows["test accuracy, small"])
+
+
+def test_a_backdoor_that_does_not_work_leaves_its_claims_open():
+    models = made_up(5, 1.0)
+    for model in models:
+        model["attack"] = 0.4 if model["kind"] == "badnets" else None
+    claims = claims_of(models)
+    assert [c.verdict for c in claims[:7]] == [*[REPRODUCED] * 4, *[INCONCLUSIVE] * 2, REPRODUCED]
+    assert "does not work (success 40%)" in claims[4].numbers
 
 
 def test_failed_draws_of_the_probe_are_printed_and_leave_it_open():
     models = made_up(5, 1.0)
     next(m for m in models if m["kind"] == "spurious")["control"]["directional"][1] = math.inf
-    claims = table2.claims(models, table2.compare(models), 9)
-    assert [c.verdict for c in claims[:4]] == [REPRODUCED, INCONCLUSIVE, REPRODUCED, REPRODUCED]
-    assert [c.verdict for c in claims[4:]] == [INCONCLUSIVE] * 2
-    assert "1 and 0 draws failed" in claims[1].numbers and "failed" not in claims[0].numbers
-    rows = {row[0]: row[1:] for row in table2.failures(models).rows}
+    claims = claims_of(models)
+    assert [c.verdict for c in claims[:7]] == [*[REPRODUCED] * 3, INCONCLUSIVE, *[REPRODUCED] * 3]
+    assert [c.verdict for c in claims[7:]] == [INCONCLUSIVE] * 2
+    assert "1 and 0 draws failed" in claims[3].numbers and "failed" not in claims[0].numbers
+    rows = {row[0]: row[1:] for row in verdicts.failures(models, "T").rows}
     assert rows["spurious features"] == ["0 of 15", "0 of 15", "1 of 15"]
     assert rows["well-trained"] == ["0 of 15", "0 of 15", None]
 
@@ -193,7 +225,7 @@ def test_failed_draws_of_the_probe_are_printed_and_leave_it_open():
     ],
 )
 def test_better_has_to_hold_in_every_comparison(intervals, seeds, failed, expected):
-    assert table2.better(intervals, seeds, failed) == expected
+    assert verdicts.better(intervals, seeds, failed) == expected
 
 
 def test_advantage_is_a_difference_of_aucs():
@@ -203,10 +235,10 @@ def test_advantage_is_a_difference_of_aucs():
         for wanted in (True, False)
     )
     for view in ("committed", "clean", "control"):
-        gain, low, high = table2.advantage(models, "small_test", view)
-        assert gain == pytest.approx(1 - sep.auc(clean, defective)) and 0 < low < gain <= high < 1
+        gain, low, high = verdicts.advantage(models, "small_test", view)
+        assert gain == pytest.approx(1 - sep.auc(clean, defective)) and 0 < low <= gain <= high < 1
     moved = made_up(5, 1.0, small=0.02, data=5.0)
-    assert table2.advantage(moved, "test_accuracy", "control")[0] == 0
+    assert verdicts.advantage(moved, "test_accuracy", "control")[0] == 0
 
 
 def test_controls_are_well_trained_models_on_the_data_of_the_defective(context):
@@ -229,12 +261,14 @@ def test_table_2_end_to_end(context):
     result = perform("table2", table2.PROFILES["tiny"], context, "command")
     kept = load(context.out / "table2.json")
     assert kept.to_dict() == result.to_dict() and (context.out / "table2.png").stat().st_size > 1000
-    assert len(kept.claims) == 6 and len(kept.tables) == 7
-    models = kept.values["models"]
+    assert len(kept.claims) == 2 * 9 and len(kept.tables) == 2 * 8
+    matched = kept.values["models"]["until a training loss of 1.8"]
+    assert all(not m["reached"] or m["committed"]["train_loss"] <= 1.8 for m in matched if m["kind"] != "quantised")
+    models = kept.values["models"]["3 epochs"]
     assert sorted((m["kind"], m["seed"]) for m in models) == sorted(itertools.product(defects.KINDS, range(2)))
     by_kind = {kind: [m["committed"] for m in models if m["kind"] == kind] for kind in defects.KINDS}
     assert by_kind["quantised"][0]["train_loss"] != by_kind["clean"][0]["train_loss"]
-    for s in kept.values["separations"]:
+    for s in kept.values["separations"]["3 epochs"]:
         if s["view"] != "clean":
             control = [m["control"] for m in models if m["kind"] == s["kind"]]
             clean, defective = (

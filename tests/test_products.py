@@ -10,7 +10,7 @@ import pytest
 import prover.products
 from circuits.channel import Blind
 from circuits.claims import ProductJob
-from circuits.identities import constraint_claims, group_pairs, primitive
+from circuits.identities import constraint_claims, group_pairs
 from circuits.ir import (
     Circuit,
     Constraint,
@@ -238,9 +238,9 @@ def test_pairs_are_grouped_by_left_form_up_to_an_integer():
     t = lone_tensor([4], count=3)
     view = View(t, (Same("a", 4),))
     x, y, z = (view.digit(i) for i in range(3))
-    assert primitive(x * -6 + y * 4) == (-2, x * 3 - y * 2)
-    assert primitive(x) == (1, x) and primitive(x * 0 + x * -1) == (-1, x)
-    assert primitive(Form()) == (1, Form())
+    assert (x * -6 + y * 4).primitive == (-2, x * 3 - y * 2)
+    assert x.primitive == (1, x) and (x * 0 + x * -1).primitive == (-1, x)
+    assert Form().primitive == (1, Form())
     con = Constraint("unit", (DomainAxis("a", 4),))
     con.add("one", product(x, y) + product(2 * y, z))
     con.add("two", product(-3 * y, x) + product(x, 5 * y))

@@ -11,6 +11,8 @@ from unittest import mock
 import numpy as np
 import pytest
 from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from circuits import lookups
 from circuits.batching import span_at, weight_at
@@ -18,7 +20,7 @@ from circuits.channel import Blind, PadForm, Tape
 from circuits.claims import Claim, Functional, ProductJob, Span, Term
 from circuits.compile import Certificate
 from circuits.identities import product_sumcheck
-from circuits.ir import ONCE, Circuit, Digit, DomainAxis, Range, Same, View, ceil_log2, product, unsigned
+from circuits.ir import ONCE, Circuit, Digit, DomainAxis, Range, Same, View, ceil_log2, product, scatter, unsigned
 from circuits.layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
 from circuits.lookups import FractionSum, digit_trees, fraction_layer, unit_leaves
 from circuits.protocol import message_counts, run
@@ -679,6 +681,33 @@ def test_field_elements_of_a_stream_skip_p_and_keep_the_low_bits():
     words = [P, (1 << 64) - 1, 5, (7 << 61) | 9, 0, P - 1, *range(20)]
     with mock.patch("zkcert.core.transcript.blake3", lambda seed: Stream(words)):
         assert xof_field(b"", 4).tolist() == [5, 9, 0, P - 1]
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 3])
+def test_one_challenge_is_the_first_of_many_also_where_p_is_skipped(monkeypatch, skipped):
+    """Streams of words P, which are skipped, before the two that are taken."""
+    words = [P] * skipped + [5, 9, *range(20)]
+
+    class Stream:
+        def digest(self, length, seek=0):
+            return b"".join(w.to_bytes(8, "little") for w in words)[seek : seek + length]
+
+    one, many = Transcript("p"), Transcript("p")
+    monkeypatch.setattr(Transcript, "_stream", lambda self, label: b"seed")
+    monkeypatch.setattr("zkcert.core.transcript.blake3", lambda seed: Stream())
+    assert [one.challenge("c")] == many.challenges("c", 1) == [F(5, 9)]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-1, 4), min_size=1, max_size=40), st.integers(0, 2**32))
+def test_scattered_weights_add_up_where_entries_repeat(index, seed):
+    v = np.random.default_rng(seed).integers(0, P, (2, len(index)), np.uint64)
+    v[:, 0] = P - 1
+    wanted = [F.ZERO] * 5
+    for i, weight in zip(index, ff.f_list(v), strict=True):
+        if i >= 0:
+            wanted[i] = wanted[i] + weight
+    assert ff.f_list(scatter(v, np.array(index), 5)) == wanted
 
 
 @pytest.mark.parametrize("bits", [0, 1, 5, 10])

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from circuits.channel import Blind
 from circuits.layout import Layout
-from circuits.protocol import run
+from circuits.protocol import message_counts, run
 from zkcert.core.code import matrix_code, pad_code
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
+from zkcert.errors import MalformedProof
 
 from .channel import VerifierChannel
 from .opening import verify_opening
 from .pads import verify_pads
 
 SECTION_LIMIT = 1 << 28
+
+
+def require_length(reader: Reader, size: int, *, siblings: bool = False) -> None:
+    """MalformedProof unless the section has so many bytes, or at least so many if Merkle siblings are among them.
+
+    So nothing is computed for a proof that is too short for its circuit.
+    """
+    if len(reader.data) < size or (len(reader.data) > size and not siblings):
+        raise MalformedProof(f"{reader.what}: {len(reader.data)} bytes, {'at least ' * siblings}{size} wanted")
 
 
 def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
@@ -31,6 +41,11 @@ def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
     reader.end()
 
     code = matrix_code(layout.data_end)
+    singles, triples = message_counts(layout, code.variables)
+    pads = pad_code(singles, triples)
+    require_length(messages, 16 * (singles + 2 * triples + 1) + 8)
+    require_length(opening, code.opening_bytes, siblings=True)
+    require_length(pad_proof, pads.opening_bytes, siblings=True)
     transcript.absorb("roots", matrix_root + pad_root)
     channel = VerifierChannel(transcript, messages)
     z = run(channel, Blind(), layout, code.variables)
@@ -38,4 +53,4 @@ def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
     verify_opening(opening, transcript, code, matrix_root, z, channel.opened)
     tape = channel.tape
     weights = transcript.challenges("equations", len(tape.equations))
-    verify_pads(pad_proof, transcript, pad_code(tape.singles, tape.triples), pad_root, tape.collapse(weights))
+    verify_pads(pad_proof, transcript, pads, pad_root, tape.collapse(weights))

@@ -8,15 +8,8 @@ from circuits.channel import PadForm
 from zkcert.core import field as ff
 from zkcert.core.code import PadCode
 from zkcert.core.merkle import verify_multiproof
-from zkcert.core.padcode import (
-    PAD_GRIND,
-    TREE_NAME,
-    interpolate,
-    message_rows,
-    pad_leaf,
-    powers,
-    query_points,
-)
+from zkcert.core.opening import powers
+from zkcert.core.padcode import PAD_GRIND, TREE_NAME, interpolate, message_rows, pad_leaf, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
 from zkcert.errors import ProofRejected
@@ -51,7 +44,7 @@ def verify_pads(reader: Reader, transcript: Transcript, code: PadCode, root: byt
         raise ProofRejected("pads/merkle")
 
     constraint = interpolate(code, message_rows(code, form.singles, form.x, form.y, form.z))
-    vander = np.stack([powers(x, 2 * block) for x in query_points(code, queries)], axis=1)  # (2, t, 2|H|)
+    vander = powers(ff.f_array(query_points(code, queries)), 2 * block)  # (2, t, 2|H|)
     rows, blind = columns[:, :, : code.rows], columns[:, :, code.rows :]
     low = np.ascontiguousarray(vander[:, :, :block])
 

@@ -15,7 +15,8 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
-from zkcert.model import SAMPLES, Model
+from zkcert.graph import SAMPLES
+from zkcert.model import Model
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _IDENTITIES = (nn.Identity, *_DROPOUTS)

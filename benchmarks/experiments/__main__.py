@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="of results [default: %(default)s]")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options.add_argument("--again", action="store_true", help="train again what DIR/cache holds")
-    options.add_argument("--parts", metavar="A,B", help="of table7: backdoor, noise, poisoning, gpt [default: all]")
+    options.add_argument("--parts", metavar="A,B", help="of table7, see its file [default: all]")
     options.add_argument("--write", type=Path, metavar="FILE", help="of report: where to [default: OUT/RESULTS.md]")
     return options
 

@@ -25,16 +25,16 @@ from torch import Tensor, nn
 
 from benchmarks.experiments.common import Context, Recipe, Trained, train_model
 from benchmarks.experiments.corruptions import CORRUPTIONS, TARGET, quantize4, small, triggered
-from benchmarks.experiments.measures import measure_all, scores
+from benchmarks.experiments.measures import DRAWN, fluctuations, measure_all
 from zkcert.metric import Network, Probe
 from zkcert.metric.evaluate import chunks
 
-CLEAN, QUANTISED = "clean", "quantised"
+CLEAN, BACKDOOR, QUANTISED = "clean", "badnets", "quantised"
 KINDS = {
     CLEAN: "well-trained",
     "noisy_labels": "noisy labels",
     "spurious": "spurious features",
-    "badnets": "BadNets backdoor",
+    BACKDOOR: "BadNets backdoor",
     QUANTISED: "4-bit weights",
 }
 DEFECTS = tuple(KINDS)[1:]
@@ -45,6 +45,7 @@ STATIC = ("static_sam", "static_asam", "worst_case", "train_loss", "train_accura
 SMALL_TEST = "small_test"
 EXPECTED = {
     "directional": 1,
+    "log_loss": 1,
     "static_sam": 1,
     "static_asam": 1,
     "worst_case": 1,
@@ -56,6 +57,7 @@ EXPECTED = {
 
 LABELS = {
     "directional": "directional sharpness",
+    "log_loss": "Std(log L_t)",
     "static_sam": "static SAM",
     "static_asam": "static ASAM",
     "worst_case": "worst-case sharpness",
@@ -134,9 +136,10 @@ def measures(
     right, order = hits(network, *test), [seed, list(KINDS).index(kind)]
     seeds = [f"{kind} {seed} {i}" for i in range(task.draws)]
     sizes = sorted({*task.test_sizes, task.small_test})
+    drawn = fluctuations(double, *train, task.probe, seeds)
     return {
         **measure_all(network, train, test, task.probe, (), which=STATIC, worst_case=task.worst),
-        "directional": scores(double, *train, task.probe, seeds).tolist(),
+        **{name: values.tolist() for name, values in zip(DRAWN, drawn, strict=True)},
         SMALL_TEST: small_tests(right, task.small_test, task.draws, order),
         "small_tests": {str(size): small_tests(right, size, task.draws, order) for size in sizes},
     }
@@ -156,9 +159,10 @@ def assess(task: Task, context: Context) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for kind, module in models.items():
         taken = {view: measures(module, pair, kind, recipe.seed, task) for view, pair in views(trained).items()}
-        attack = attack_success(module, trained) if kind == "badnets" else None
+        attack = attack_success(module, trained) if kind == BACKDOOR else None
         committed = taken[COMMITTED]
-        found.append({"kind": kind, "seed": recipe.seed, "attack": attack, BEFORE: committed, **taken})
+        facts = {"kind": kind, "seed": recipe.seed, "attack": attack, "reached": trained.reached}
+        found.append({**facts, BEFORE: committed, **taken})
     if recipe.corruption == CLEAN_DATA:
         found[1][CONTROL] = found[0][COMMITTED]
     else:

@@ -20,6 +20,7 @@ from zkcert.metric.worst_case import worst_case_sharpness
 
 MEASURES: dict[str, str] = {
     "directional": "directional sharpness, mean over draws",
+    "log_loss": "Std(log L_t), of the same draws, no gradient",
     "static_sam": "full-dataset SAM sharpness, first order",
     "static_asam": "full-dataset ASAM sharpness (all parameters), first order",
     "static_sam_ascent": "loss increase at the SAM perturbation",
@@ -31,6 +32,9 @@ MEASURES: dict[str, str] = {
     "test_accuracy": "test accuracy",
 }
 """Names of the measures, and what tables call them. Larger is worse, except for accuracies."""
+
+DRAWN = ("directional", "log_loss")
+"""What `fluctuations` gives."""
 
 ALL = ("directional", "static_sam", "static_asam", "worst_case", "train_loss", "test_accuracy")
 WORST_CASE_SAMPLES = 1000
@@ -58,10 +62,22 @@ def trajectories(
     return found
 
 
+def fluctuations(
+    network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The score of each draw, and Std(log L_t) of the same draw; both infinite where it fails, see `failures`.
+
+    The latter is what a score owes to the losses of mini-batches alone: no gradient is in it.
+    """
+    found = trajectories(network, x, y, probe, seeds)
+    scores = [math.inf if t is None else t.score for t in found]
+    alone = [math.inf if t is None else float(np.std(np.log(t.loss))) for t in found]
+    return np.array(scores, float), np.array(alone, float)
+
+
 def scores(network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]) -> np.ndarray:
     """The score of each draw; infinite where it fails, see `failures`."""
-    found = trajectories(network, x, y, probe, seeds)
-    return np.array([math.inf if t is None else t.score for t in found], float)
+    return fluctuations(network, x, y, probe, seeds)[0]
 
 
 def measure_all(
@@ -75,7 +91,7 @@ def measure_all(
     rho: float = 0.05,
     worst_case: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
-    """The measures `which` of `MEASURES`, by name; of "directional" also each draw, as "directional/0" and so on.
+    """The measures `which` of `MEASURES`, by name; of those that are drawn each draw, too, as "directional/0" etc.
 
     train   inputs and labels [n, ...] that the sharpness measures and the training loss are taken on.
     test    of the test measures; None if none is asked for.
@@ -88,12 +104,14 @@ def measure_all(
         raise UnusableInput(f"unknown measures {', '.join(sorted(unknown))}")
     found: dict[str, float] = {}
     statics: dict[str, StaticSharpness] = {}
+    drawn: dict[str, np.ndarray] = {}
     for name in which:
         match name.split("_"):
-            case ["directional"]:
-                draws = scores(network, *train, probe, seeds)
-                found[name] = float(draws.mean())
-                found |= {f"{name}/{i}": float(score) for i, score in enumerate(draws)}
+            case ["directional"] | ["log", "loss"]:
+                if not drawn:
+                    drawn = dict(zip(DRAWN, fluctuations(network, *train, probe, seeds), strict=True))
+                found[name] = float(drawn[name].mean())
+                found |= {f"{name}/{i}": float(value) for i, value in enumerate(drawn[name])}
             case ["static", kind, *rest]:
                 variant = {"sam": "sam", "asam": "asam-all"}[kind]
                 if variant not in statics:

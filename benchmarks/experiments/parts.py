@@ -1,8 +1,8 @@
 """What the parts of Table 7 share: observing a model, its control, comparing kinds of models, claims.
 
 The control of a defective model is the clean model of the same seed, measured on the defective model's corrupted data
-with the same draws. Against it, only the models differ: data alone move a score. Verdicts rest on that comparison; the
-other one, of clean models on clean data, is printed beside it.
+with the same draws. Against it, only the models differ: data alone move a score. Models are compared twice, each on the
+data it was trained on, as an auditor has them, and with the controls; either comparison has its verdicts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from benchmarks.experiments import measures
 from benchmarks.experiments.failures import failed
 from benchmarks.experiments.report import INCONCLUSIVE, REPRODUCED, Claim, Table, spread
+from benchmarks.experiments.separation import OWN_DATA, SAME_DATA, Separation, separation
 from benchmarks.experiments.separation import RULE as SEPARATION_RULE
-from benchmarks.experiments.separation import Separation, separation
 from zkcert.errors import UnusableInput
 from zkcert.metric import Network, Probe
 
@@ -35,10 +35,7 @@ EXPECTED = {"train_accuracy": -1, "test_accuracy": -1}
 """Which way a defect should move a number: down for these, up for all others."""
 
 WORKS = 0.5
-RULE = (
-    "of the comparison with the clean models of the same seeds on the same, corrupted data (control): "
-    f"{SEPARATION_RULE}; inconclusive, too, where it is a backdoor whose mean attack success is below {WORKS:.0%}"
-)
+RULE = f"{SEPARATION_RULE}; inconclusive, too, where it is a backdoor whose mean attack success is below {WORKS:.0%}"
 
 HEADERS = {
     COMMITTED: "directional sharpness, committed data",
@@ -241,7 +238,6 @@ def works(models: Sequence[Observation]) -> bool:
 def claim(
     text: str,
     clean: Sequence[Observation],
-    control: Sequence[Observation],
     defective: Sequence[Observation],
     *,
     working: bool = True,
@@ -250,18 +246,33 @@ def claim(
 ) -> Claim:
     """A claim that directional sharpness tells models apart, with the verdict of `RULE`.
 
-    clean, control  clean models on data of their own, and on the data of the defective ones: the verdict rests on these
-    working         whether the defect is there at all, see `works`
-    doubt           why the claim cannot be held to be reproduced even where the scores separate
-    where           a clause before the numbers
+    clean    clean models, or the controls
+    working  whether the defect is there at all, see `works`
+    doubt    why the claim cannot be held to be reproduced even where the scores separate
+    where    a clause before the numbers
     """
-    same, own = told(control, defective), told(clean, defective)
-    numbers = f"{where}both on the defective model's data (control): {_told(same)}; each on its own data: {_told(own)}"
+    found = told(clean, defective)
+    numbers = where + _told(found)
     if not working:
         return Claim(text, INCONCLUSIVE, f"the backdoor does not work; {numbers}", RULE)
-    if doubt and same.verdict == REPRODUCED:
+    if doubt and found.verdict == REPRODUCED:
         return Claim(text, INCONCLUSIVE, f"{doubt}; {numbers}", RULE)
-    return Claim(text, same.verdict, numbers, RULE)
+    return Claim(text, found.verdict, numbers, RULE)
+
+
+def both(
+    text: str,
+    clean: Sequence[Observation],
+    control: Sequence[Observation],
+    defective: Sequence[Observation],
+    *,
+    working: bool = True,
+) -> list[Claim]:
+    """`claim` against clean models on data of their own, and against the controls."""
+    return [
+        claim(f"{text}, {OWN_DATA}", clean, defective, working=working),
+        claim(f"{text}, {SAME_DATA}", control, defective, working=working),
+    ]
 
 
 def _told(found: Separation) -> str:

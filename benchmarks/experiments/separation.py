@@ -1,4 +1,7 @@
-"""How well a number tells well-trained models from defective ones: AUC, effect size, permutation test, bootstrap.
+"""How well a number tells well-trained models from defective ones: AUC, effect size, permutation test, jackknife.
+
+There is a model of either kind per seed, in the same order. Both share what the seed draws (data, initialisation), so
+seeds are the units of the test and of the jackknife.
 
 The orientation is decided before the numbers are seen: `expected` is +1 where a defect should raise the number and -1
 where it should lower it. All figures refer to the number times `expected`, so that an AUC below 1/2 or a negative
@@ -18,9 +21,6 @@ import numpy.typing as npt
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from zkcert.errors import UnusableInput
 
-RESAMPLES = 2000
-"""Of the bootstrap."""
-
 CLEAR_AUC, POOR_AUC, ALPHA = 0.9, 0.7, 0.05
 """Thresholds of `verdict`."""
 
@@ -30,8 +30,12 @@ Z = 1.959963984540054
 TIE = 1e-12
 """AUCs closer than this differ by rounding."""
 
-SPLITS = 20_000
-"""The permutation test enumerates up to so many splits of the models into two kinds, and samples as many of more."""
+OWN_DATA = "each on the data it was trained on, as an auditor has them"
+SAME_DATA = "both on the defective model's data, so that only the models differ"
+"""Two comparisons of well-trained and defective models; each has a verdict of its own."""
+
+SWAPS = 20_000
+"""The permutation test enumerates up to so many ways to swap the models of some seeds, and samples as many of more."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,19 +61,29 @@ def effect_size(clean: npt.ArrayLike, defective: npt.ArrayLike) -> float:
 
 
 def p_value(clean: Floats, defective: Floats, seed: int = 0) -> float:
-    """One-sided permutation test on the Mann-Whitney U: how likely an AUC so large is if kinds are labels by chance.
+    """One-sided permutation test on the AUC: how likely one so large is if labels are by chance within seeds.
 
-    Exact where there are at most `SPLITS` splits; else (k + 1) / (SPLITS + 1) from sampled ones.
+    Both [seeds]. Exact where there are at most `SWAPS` ways to swap the two models of some seeds; else
+    (k + 1) / (SWAPS + 1) from sampled ones.
     """
-    from scipy.stats import PermutationMethod, mannwhitneyu
+    seeds = len(clean)
+    both = np.concatenate([clean, defective])
+    above = (both[None, :] > both[:, None]) + (both[None, :] == both[:, None]) / 2
+    exact = 2**seeds <= SWAPS
+    if exact:
+        swaps = np.arange(2**seeds)[:, None] >> np.arange(seeds) & 1
+    else:
+        swaps = np.random.default_rng(seed).integers(0, 2, (SWAPS, seeds))
+    first = np.arange(seeds) + seeds * swaps
+    second = np.arange(seeds) + seeds * (1 - swaps)
+    areas = np.array([above[np.ix_(a, b)].mean() for a, b in zip(first, second, strict=True)])
+    reached = int((areas >= auc(clean, defective) - TIE).sum())
+    return reached / len(swaps) if exact else (reached + 1) / (SWAPS + 1)
 
-    method = PermutationMethod(n_resamples=SPLITS, batch=5_000, rng=np.random.default_rng(seed))
-    return float(mannwhitneyu(defective, clean, alternative="greater", method=method).pvalue)
 
-
-def smallest_p(models: int, others: int) -> float:
-    """The smallest p-value that so many models of both kinds can give: one split over all of them."""
-    return 1 / math.comb(models + others, models)
+def smallest_p(seeds: int) -> float:
+    """The smallest p-value that models of so many seeds can give: one way to swap them over all."""
+    return 0.5**seeds
 
 
 def score_interval(area: float, models: int, others: int) -> tuple[float, float]:
@@ -89,40 +103,36 @@ def score_interval(area: float, models: int, others: int) -> tuple[float, float]
     return float(low), float(high)
 
 
-def interval(clean: Floats, defective: Floats, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap of the AUC over all values [models, draws], 95%; models are resampled, their draws stay.
-
-    Draws of one model are not independent; models are (but for what they share: data, architecture).
-    """
-    return _percentiles(_resampled(_pairs(clean, defective), seed))
-
-
 def _pairs(clean: Floats, defective: Floats) -> Floats:
-    """The AUC of every clean model against every defective one, [models, others], from their draws."""
+    """The AUC of every clean model against every defective one, [seeds, seeds], from their draws."""
     return np.array([[auc(a, b) for b in defective] for a in clean])
 
 
-def _resampled(pairs: Floats, seed: int) -> Floats:
-    """The AUC over all models and draws for bootstrap samples of the models of either kind."""
-    rng = np.random.default_rng(seed)
-    models, others = pairs.shape
-    rows, columns = (rng.integers(0, n, (RESAMPLES, n)) for n in (models, others))
-    found: Floats = pairs[rows[:, :, None], columns[:, None, :]].mean((1, 2))
-    return found
+def jackknife(pairs: Floats) -> tuple[float, float]:
+    """95% interval of the mean of pairs [seeds, seeds], by leaving out one seed, its row and its column, at a time.
 
+    mean +- t sqrt((n - 1) / n sum_i (m_i - m)^2) with Student's t of n - 1 degrees, m_i the means that are left and m
+    their mean: Arvesen, Annals of Mathematical Statistics 40 (1969) 2076. Infinite for a single seed.
+    """
+    from scipy.stats import t
 
-def _percentiles(found: Floats) -> tuple[float, float]:
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
+    n = len(pairs)
+    if n < 2:
+        return float("-inf"), float("inf")
+    rest = [[j for j in range(n) if j != i] for i in range(n)]
+    left = np.array([pairs[np.ix_(some, some)].mean() for some in rest])
+    half = float(t.ppf(0.975, n - 1)) * math.sqrt((n - 1) / n * float(((left - left.mean()) ** 2).sum()))
+    return float(pairs.mean() - half), float(pairs.mean() + half)
 
 
 @dataclass(frozen=True)
 class Separation:
     """What `separation` finds. Means and deviations (of a sample, NaN for one model) are over the models' means.
 
-    auc           over all pairs of a clean and a defective value, models x draws; low, high: its 95% interval
+    auc           over all pairs of a clean and a defective value, models x draws; low, high: its 95% interval, see
+                  `jackknife`, within 0 and 1
     auc_models    of the models' means; models_low, models_high: its 95% interval, see `score_interval`
-    p             one-sided permutation test on the models' means; p_floor: the smallest there could be
+    p             of a permutation test on the models' means, see `p_value`; p_floor: the smallest there could be
     effect        Cohen's d of the models' means
     expected      +1 where larger was expected of defective models, -1 where smaller
     clean_failed, failed: values that are not finite: draws in which the measure vanished or diverged
@@ -141,7 +151,6 @@ class Separation:
     clean_sd: float
     mean: float
     sd: float
-    clean_models: int
     models: int
     expected: int
     clean_failed: int
@@ -159,8 +168,8 @@ class Separation:
         return asdict(self)
 
 
-def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int, seed: int = 0) -> Separation:
-    """Compare values [models] or [models, draws] of well-trained and of defective models.
+def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int) -> Separation:
+    """Compare values [seeds] or [seeds, draws] of well-trained and of defective models, in the same order of seeds.
 
     Values may be infinite: they take part by rank, are counted, and make the verdict inconclusive. NaN is refused with
     UnusableInput: a model that cannot be measured is not to be left out.
@@ -168,26 +177,27 @@ def separation(clean: npt.ArrayLike, defective: npt.ArrayLike, expected: int, se
     a, b = (_table(values) for values in (clean, defective))
     if expected not in (-1, 1):
         raise ValueError(f"expected must be 1 or -1, not {expected}")
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} well-trained and {len(b)} defective models: there must be one of either per seed")
     means = a.mean(1), b.mean(1)
-    low, high = interval(expected * a, expected * b, seed)
+    low, high = jackknife(_pairs(expected * a, expected * b))
     auc_models = auc(expected * means[0], expected * means[1])
     models_low, models_high = score_interval(auc_models, len(a), len(b))
     return Separation(
         auc=auc(expected * a, expected * b),
-        low=low,
-        high=high,
+        low=max(0.0, low),
+        high=min(1.0, high),
         auc_models=auc_models,
         models_low=models_low,
         models_high=models_high,
-        p=p_value(expected * means[0], expected * means[1], seed),
-        p_floor=smallest_p(len(a), len(b)),
+        p=p_value(expected * means[0], expected * means[1]),
+        p_floor=smallest_p(len(a)),
         effect=effect_size(expected * means[0], expected * means[1]),
         clean_mean=float(means[0].mean()),
         clean_sd=deviation(means[0]),
         mean=float(means[1].mean()),
         sd=deviation(means[1]),
-        clean_models=len(a),
-        models=len(b),
+        models=len(a),
         expected=expected,
         clean_failed=int((~np.isfinite(a)).sum()),
         failed=int((~np.isfinite(b)).sum()),
@@ -236,9 +246,9 @@ def verdict(auc_models: float, high: float, p: float, p_floor: float) -> str:
 
 RULE = (
     f"reproduced if the AUC over models (their means over draws) is at least {CLEAR_AUC} and a one-sided permutation "
-    f"test over models gives p <= {ALPHA}; not reproduced if the 95% interval of that AUC (Newcombe's method 5, over "
-    f"models) ends below {POOR_AUC} although p could have been <= {ALPHA}; inconclusive otherwise, and where draws "
-    "failed (the measure vanished or diverged)"
+    f"test (models of one seed swap kinds) gives p <= {ALPHA}; not reproduced if the 95% interval of that AUC "
+    f"(Newcombe's method 5, over models) ends below {POOR_AUC} although p could have been <= {ALPHA}; inconclusive "
+    "otherwise, and where draws failed (the measure vanished or diverged)"
 )
 """`verdict` in words."""
 
@@ -246,19 +256,17 @@ Pair = tuple[Floats, Floats]
 """A first and a second number of the same models, [models] or [models, draws]; larger where defects are expected."""
 
 
-def difference(groups: Sequence[tuple[Pair, Pair]], seed: int = 0) -> tuple[float, float, float]:
-    """AUC of a first number minus that of a second, mean over groups, with the bootstrap's 95% interval.
+def difference(groups: Sequence[tuple[Pair, Pair]]) -> tuple[float, float, float]:
+    """AUC of a first number minus that of a second, mean over groups, with its 95% interval by the `jackknife`.
 
-    groups  (well-trained, defective) per kind of defect; all have a model per seed, in the same order. The bootstrap
-            draws seeds: what shares a seed (data, initialisation) enters together, in all groups and both numbers.
+    groups  (well-trained, defective) per kind of defect; all have a model per seed, in the same order. What shares a
+            seed is left out together, in all groups and both numbers.
     """
     pairs = []
     for (a1, a2), (b1, b2) in groups:
         pairs.append(_pairs(_table(a1), _table(b1)) - _pairs(_table(a2), _table(b2)))
     blocks = np.stack(pairs).mean(0)
-    seeds = np.random.default_rng(seed).integers(0, len(blocks), (RESAMPLES, len(blocks)))
-    found: Floats = blocks[seeds[:, :, None], seeds[:, None, :]].mean((1, 2))
-    return float(blocks.mean()), *_percentiles(found)
+    return float(blocks.mean()), *jackknife(blocks)
 
 
 def sign(low: float, high: float) -> str:

@@ -43,7 +43,10 @@ READINGS = {
 
 RIVALS = tuple(name for readings in READINGS.values() for name in readings)
 OWN = ("directional", "single")
-COLUMNS = (*OWN, *RIVALS, "train_loss")
+BESIDE = ("log_loss", "train_loss")
+"""Controls: nobody claims that directional sharpness beats them."""
+
+COLUMNS = (*OWN, *RIVALS, *BESIDE)
 NAMES = {**MEASURES, "single": "directional sharpness, draws taken singly (mean of their coefficients)"}
 DRAWN = ("directional", "static_sam", "static_asam", "worst_case")
 TARGETS = {"gap": "generalisation gap", "error": "test error"}
@@ -173,9 +176,11 @@ def _measured(profile: Grid, recipe: Recipe, context: Context) -> dict[str, Any]
     }
     if model.reached:
         seeds = range(profile.draws)
-        options = {"which": ("directional", *RIVALS), "worst_case": profile.worst_case}
+        options = {"which": ("directional", "log_loss", *RIVALS), "worst_case": profile.worst_case}
         found |= measure_all(model.network(), (model.x, model.y), None, profile.probe, seeds, **options)
         found["draws"] = [found.pop(f"directional/{i}") for i in seeds]
+        for i in seeds:
+            del found[f"log_loss/{i}"]
     return found
 
 
@@ -183,8 +188,8 @@ def correlations(models: Sequence[Mapping[str, Any]], target: str) -> dict[str, 
     """Every coefficient of each of COLUMNS with a target, within seeds and over them.
 
     By measure: each of COEFFICIENTS as `over_seeds` has it; "axes": the mean of psi_i over seeds, by axis; "greatest":
-    the largest value of a model, not finite if one is not. Of each rival: "lead", by each of OWN, Psi of directional
-    sharpness less the rival's in the same seed, as `over_seeds`.
+    the largest value of a model, not finite if one is not. Of all but OWN: "lead", by each of OWN, Psi of directional
+    sharpness less theirs in the same seed, as `over_seeds`.
     """
     seeds = sorted({model["place"]["seed"] for model in models})
     by_seed = [_of_seed([model for model in models if model["place"]["seed"] == seed], target) for seed in seeds]
@@ -193,7 +198,7 @@ def correlations(models: Sequence[Mapping[str, Any]], target: str) -> dict[str, 
         found[name] = {key: over_seeds([one[name][key] for one in by_seed]) for key in COEFFICIENTS}
         found[name]["axes"] = {axis: _mean_of_known([one[name][axis] for one in by_seed]) for axis in AXES}
         found[name]["greatest"] = float(np.max(_readings(models, name)))
-    for rival in RIVALS:
+    for rival in (*RIVALS, *BESIDE):
         found[rival]["lead"] = {
             own: over_seeds([one[own]["psi"] - one[rival]["psi"] for one in by_seed]) for own in OWN
         }
@@ -295,7 +300,7 @@ def _table(coefficients: Mapping[str, Any], target: str, count: int) -> Table:
     rows = []
     for name in COLUMNS:
         entry = coefficients[name]
-        leads = [_interval(entry["lead"][own]) if name in RIVALS else None for own in OWN]
+        leads = [None if name in OWN else _interval(entry["lead"][own]) for own in OWN]
         by_axis = (_two_digits(entry["axes"][axis]) for axis in AXES)
         rows.append([NAMES[name], *(_interval(entry[key]) for key in COEFFICIENTS), *leads, *by_axis])
     title = (

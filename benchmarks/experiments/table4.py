@@ -265,8 +265,13 @@ def _attacks(found: Sequence[dict[str, Any]]) -> Table:
         models = [m for m in found if m["kind"] == kind]
         for name in SCORES:
             auc, accuracy = ([m[key][name] for m in models] for key in ("auc", "accuracy"))
-            low, high = mean_interval(auc)
-            cells = [spread(auc), f"[{low:.3f}, {high:.3f}]", f"{min(auc):.3f} to {max(auc):.3f}", spread(accuracy)]
+            low, high = np.clip(mean_interval(auc), 0, 1)
+            cells = [
+                spread(auc),
+                f"[{low:.3f}, {high:.3f}]",
+                f"{min(auc):.3f} to {max(auc):.3f}",
+                spread(accuracy),
+            ]
             rows.append([kind, LABELS[name], *cells])
     columns = ["models", "score", "AUC", "95% of the mean", "range over seeds", "best balanced accuracy"]
     return Table("Attacks, mean and deviation over models", columns, rows)
@@ -287,8 +292,8 @@ def _models(found: Sequence[dict[str, Any]]) -> Table:
         "test accuracy",
         "members scored",
         "others scored",
-        "loss vanished, members + others of all models",
-        "diverged",
+        "probes that met a loss of exactly 0 (members + others, of all models together)",
+        "probes that diverged",
     ]
     return Table("Models", columns, rows)
 

@@ -20,7 +20,7 @@ from benchmarks.experiments.parts import (
     Audit,
     Observation,
     Part,
-    claim,
+    both,
     column,
     compared,
     observe,
@@ -28,17 +28,19 @@ from benchmarks.experiments.parts import (
     works,
 )
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Table
+from benchmarks.experiments.separation import TIE
 from zkcert.errors import UnusableInput
 from zkcert.metric import Network
 from zkcert.metric.evaluate import accuracy
 
 MONOTONE, FLAT, ALPHA, ENOUGH = 0.8, 0.3, 0.05, 10
+PERMUTATIONS = 9_999
 MONOTONE_RULE = (
     "judged twice, on the score of each model on its own data, and on its excess over that of the clean model of the "
     f"same seed on the same data (control): reproduced if in both Spearman's correlation with the level over models is "
-    f"at least {MONOTONE}, a one-sided permutation test gives p <= {ALPHA}, and the mean rises from every level to the "
-    f"next; not reproduced if in one the correlation is at most {FLAT} over at least {ENOUGH} models; inconclusive "
-    "otherwise, and where draws failed"
+    f"at least {MONOTONE}, a one-sided permutation test (within seeds) gives p <= {ALPHA}, and the mean rises from "
+    f"every level to the next; not reproduced if in one the correlation is at most {FLAT} over >= {ENOUGH} models; "
+    "inconclusive otherwise, where draws failed, and where a model did not reach the training loss it should have"
 )
 
 
@@ -104,7 +106,8 @@ def control_of(model: Model, context: Context) -> Observation:
 def model_of(model: Model, context: Context) -> Observation:
     """Train one model of the grid, or take it from the cache, and observe it."""
     trained = train_model(model.recipe, context)
-    return {**observed(trained, trained.module, model.audit, context), "seconds": trained.seconds}
+    found = observed(trained, trained.module, model.audit, context)
+    return {**found, "reached": float(trained.reached), "seconds": trained.seconds}
 
 
 def grouped(part: Levels, found: Sequence[Observation]) -> dict[float, list[Observation]]:
@@ -134,32 +137,36 @@ def backdoor(part: Levels, seeds: int, context: Context) -> Part:
         data=load_data(part.recipe.dataset, context).origin,
         tables=compared(f"Backdoor, {part.recipe.model}", groups, controls, "clean", columns),
         claims=[
-            claim(f"{about} ({kind})", groups["clean"], control, groups[kind], working=works(groups[kind]))
+            judged
             for kind, control in controls.items()
+            for judged in both(f"{about} ({kind})", groups["clean"], control, groups[kind], working=works(groups[kind]))
         ],
         models=groups,
         controls=controls,
     )
 
 
-def rank_correlation(levels: Sequence[float], scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Spearman's correlation, and p of a one-sided permutation test (9,999 seeded ones); nan, 1 for constant scores.
+def rank_correlation(numbers: Mapping[float, Sequence[float]], seed: int = 0) -> tuple[float, float]:
+    """Spearman's correlation of numbers with their level, and p of a one-sided permutation test; nan, 1 if constant.
 
-    Scores may be infinite; nan, 1, too, where one is undefined.
+    Of every level as many numbers, in order of seeds. The test permutes levels within each seed (`PERMUTATIONS` times),
+    for models of one seed have data and initialisation in common. Numbers may be infinite; nan, 1, too, where one is
+    undefined.
     """
-    from scipy.stats import permutation_test, rankdata
+    from scipy.stats import rankdata
 
-    ranks = rankdata(levels), rankdata(scores)
-    if np.isnan(scores).any() or min(np.ptp(r) for r in ranks) == 0:
+    table = np.array(list(numbers.values()), float)
+    levels = np.repeat(np.array(list(numbers), float)[:, None], table.shape[1], axis=1)
+    if np.isnan(table).any():
         return float("nan"), 1.0
-
-    def correlation(first: np.ndarray) -> float:
-        return float(np.corrcoef(first, ranks[1])[0, 1])
-
-    tested = permutation_test(
-        (ranks[0],), correlation, permutation_type="pairings", alternative="greater", rng=np.random.default_rng(seed)
-    )
-    return float(tested.statistic), float(tested.pvalue)
+    a, b = (rankdata(values).reshape(table.shape) for values in (levels, table))
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a**2).sum() * (b**2).sum())
+    if scale == 0:
+        return float("nan"), 1.0
+    shuffled = np.random.default_rng(seed).permuted(np.broadcast_to(a, (PERMUTATIONS, *a.shape)), axis=1)
+    reached = int(((shuffled * b).sum((1, 2)) >= (a * b).sum() - TIE * scale).sum())
+    return float((a * b).sum() / scale), (reached + 1) / (PERMUTATIONS + 1)
 
 
 def monotone(correlation: float, p: float, means: Sequence[float], models: int) -> str:
@@ -186,7 +193,7 @@ class Trend:
 def trend(numbers: Mapping[float, Sequence[float]]) -> Trend:
     """Of numbers by level, in the order of levels; inconclusive where some are not finite."""
     flat = [value for values in numbers.values() for value in values]
-    correlation, p = rank_correlation([level for level, values in numbers.items() for _ in values], flat)
+    correlation, p = rank_correlation(numbers)
     means = tuple(sum(values) / len(values) for values in numbers.values())
     return Trend(correlation, p, means, settled(monotone(correlation, p, means, len(flat)), flat))
 
@@ -204,21 +211,32 @@ def excess(
     }
 
 
-def rises(own: Trend, above: Trend) -> Claim:
-    """The claim about label noise, by `MONOTONE_RULE`."""
+def rises(own: Trend, above: Trend, how: str, short: int = 0) -> Claim:
+    """The claim about label noise, by `MONOTONE_RULE`.
+
+    how    models are trained; short: how many did not reach the training loss they should have.
+    """
     both = (own.verdict, above.verdict)
     verdict = next((v for v in (NOT_REPRODUCED, INCONCLUSIVE) if v in both), REPRODUCED)
+    lost = f"{short} models did not reach the training loss; " if short else ""
     return Claim(
-        "Directional sharpness rises with the level of label noise",
-        settled(verdict, own.means, above.means),
-        f"excess over the control: {above}; each model on its own data: {own}",
+        f"Directional sharpness rises with the level of label noise ({how})",
+        INCONCLUSIVE if short else settled(verdict, own.means, above.means),
+        f"{lost}excess over the control: {above}; each model on its own data: {own}",
         MONOTONE_RULE,
     )
 
 
+def training_of(recipe: Recipe) -> str:
+    """How long a recipe trains, for titles."""
+    return f"{recipe.epochs} epochs" if recipe.until_loss is None else f"until a training loss of {recipe.until_loss:g}"
+
+
 def noise(part: Levels, seeds: int, context: Context) -> Part:
     """Models trained on labels of which more and more are wrong: does the score rise with the level?"""
-    by_amount, control_by_amount = trained_levels(part, seeds, context, "table7 noise")
+    how = training_of(part.recipe)
+    by_amount, control_by_amount = trained_levels(part, seeds, context, f"table7 noise, {how}")
+    short = sum(not model["reached"] for some in by_amount.values() for model in some)
     groups, controls = (
         {f"{amount:.0%} noise": models for amount, models in some.items()} for some in (by_amount, control_by_amount)
     )
@@ -233,16 +251,16 @@ def noise(part: Levels, seeds: int, context: Context) -> Part:
     rows: list[list[str | float]] = [[HEADERS[name], found.correlation, found.p] for name, found in trends.items()]
     rows.append([f"{HEADERS[COMMITTED]}, excess over the control", above.correlation, above.p])
     title = (
-        "Label noise: Spearman's correlation of each number (accuracies negated) with the level, over models; p of a "
-        "one-sided permutation test."
+        f"Label noise, {how}: Spearman's correlation of each number (accuracies negated) with the level, over models; "
+        "p of a one-sided permutation test within seeds."
     )
     return Part(
         data=load_data(part.recipe.dataset, context).origin,
         tables=[
-            *compared("Label noise", groups, controls, next(iter(groups)), columns),
+            *compared(f"Label noise, {how}", groups, controls, next(iter(groups)), columns),
             Table(title, ["measure", "Spearman", "p"], rows),
         ],
-        claims=[rises(trends[COMMITTED], above)],
+        claims=[rises(trends[COMMITTED], above, how, short)],
         models=groups,
         controls=controls,
     )

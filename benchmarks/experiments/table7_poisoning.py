@@ -32,7 +32,7 @@ from benchmarks.experiments.parts import (
     works,
 )
 from benchmarks.experiments.report import Claim, Table, spread
-from benchmarks.experiments.separation import Separation, mean_interval
+from benchmarks.experiments.separation import OWN_DATA, SAME_DATA, Separation, mean_interval
 from benchmarks.experiments.table7_images import Model, control_of, observed
 
 HONEST_PASS = 0.95
@@ -188,8 +188,8 @@ def costs(groups: Kinds, controls: Kinds, tau: float) -> Table:
 
 
 def worst(found: Mapping[str, Separation]) -> tuple[str, Separation]:
-    """The attack that hides best: the smallest AUC over models."""
-    return min(found.items(), key=lambda item: (item[1].auc_models, item[1].auc))
+    """The attack that hides best: the smallest AUC over models, then over draws, then the smallest scores."""
+    return min(found.items(), key=lambda item: (item[1].auc_models, item[1].auc, item[1].mean))
 
 
 def claims_of(part: Poisoning, groups: Kinds, controls: Kinds) -> list[Claim]:
@@ -210,24 +210,24 @@ def claims_of(part: Poisoning, groups: Kinds, controls: Kinds) -> list[Claim]:
         }
         for how, attacks in sets.items():
             alive = [name for name in attacks if corruption != "badnets" or works(groups[names[name]])]
-            found = {name: told(controls[names[name]], groups[names[name]]) for name in alive or attacks}
-            attack, _ = worst(found)
-            about = f"Directional sharpness tells models of corrupted data ({CORRUPTION_NAMES[corruption]}) from honest"
             doubt = ""
             if attacks != [PLAIN] and not any(
                 lowered(groups[names[name]], groups[names[reference(name)]])[0] for name in alive
             ):
                 doubt = "no attack lowers the score, so nothing was withstood"
-            judged = claim(
-                f"{about} ones: {how}",
-                groups[HONEST],
-                controls[names[attack]],
-                groups[names[attack]],
-                working=bool(alive),
-                doubt=doubt,
-                where=f"hidden best by {attack}: " if len(attacks) > 1 else "",
-            )
-            claims.append(judged if attacks == [PLAIN] else replace(judged, rule=RULE_AGAINST_ATTACKS))
+            for against, view in ((None, OWN_DATA), (controls, SAME_DATA)):
+                clean = {name: groups[HONEST] if against is None else against[names[name]] for name in attacks}
+                attack, _ = worst({name: told(clean[name], groups[names[name]]) for name in alive or attacks})
+                about = f"Directional sharpness tells models of corrupted data ({CORRUPTION_NAMES[corruption]}) from"
+                judged = claim(
+                    f"{about} honest ones: {how}; {view}",
+                    clean[attack],
+                    groups[names[attack]],
+                    working=bool(alive),
+                    doubt=doubt,
+                    where=f"hidden best by {attack}: " if len(attacks) > 1 else "",
+                )
+                claims.append(judged if attacks == [PLAIN] else replace(judged, rule=RULE_AGAINST_ATTACKS))
     return claims
 
 

@@ -15,7 +15,7 @@ from benchmarks.experiments.parts import (
     Audit,
     Observation,
     Part,
-    claim,
+    both,
     compared,
     observe,
     on_committed,
@@ -160,14 +160,15 @@ def text(part: TextPart, seeds: int, context: Context) -> Part:
         f"{gpt.digest(tokens)}",
         tables=compared("GPT", groups, controls, "clean", columns),
         claims=[
-            claim(
+            judged
+            for kind, control in controls.items()
+            for judged in both(
                 f"{about} ({kind})",
                 groups["clean"],
                 control,
                 groups[kind],
                 working="backdoor" not in kind or works(groups[kind]),
             )
-            for kind, control in controls.items()
         ],
         models=groups,
         controls=controls,

@@ -1,8 +1,9 @@
 """calibration.json: a threshold chosen from models of known quality, and the probe it was chosen for.
 
-choice   how the threshold is chosen
-record   what is kept of it
-reading  the file, and what --tau says
+choice     how the threshold is chosen
+record     what is kept of it
+plausible  how large a score can be
+reading    the file, and what --tau says
 
 A model is accepted if its score is at most tau: a draw of a bad model with score <= tau is a false acceptance, a draw
 of a good model with score > tau a false rejection. Light enough for the verifier: nothing here needs PyTorch or a

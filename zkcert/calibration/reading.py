@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zkcert.calibration.choice import choose_tau
+from zkcert.calibration.plausible import check_scores
 from zkcert.calibration.record import Calibration, File, Rate, Scored, Source
 from zkcert.config import ProbeConfig, parse_fraction
 from zkcert.data import MAX_SAMPLES, unique_keys
@@ -38,7 +39,8 @@ _TAU = re.compile(r"(0|[1-9][0-9]{0,2})(\.[0-9]{0,11}[1-9])?")
 def load_calibration(path: File) -> Calibration:
     """Read a file nobody vouches for; UnusableInput unless it is exactly of this format.
 
-    tau must be what the scores and the risk give, and the counts of the rates those of the scores.
+    tau must be what the scores and the risk give, no score more than the probe can give (`plausible.score_limit`), and
+    the counts of the rates those of the scores.
     """
     name = os.fspath(path)
     try:
@@ -152,6 +154,8 @@ def _parse(value: object, path: str) -> Calibration:
     data = tuple(map(_source, _listed(content["data"], 1, "data")))
     good, bad = (tuple(map(_scored, _listed(content[name], low, name))) for name, low in (("good", 1), ("bad", 0)))
     check_models(good, bad, data)
+    probe = check_probe(content["probe"])
+    check_scores((*good, *bad), probe)
     low, high = ([score for model in models for score in model.scores] for models in (good, bad))
     if choose_tau(low, high, risk) != tau:
         raise ValueError("tau is not what the scores and the risk give")
@@ -165,7 +169,7 @@ def _parse(value: object, path: str) -> Calibration:
     return Calibration(
         tau=tau,
         risk=risk,
-        probe=check_probe(content["probe"]),
+        probe=probe,
         seed=check_text(content["seed"], "the seed"),
         good=good,
         bad=bad,

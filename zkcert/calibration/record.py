@@ -91,6 +91,15 @@ class Rate:
         return {"count": self.count, "total": self.total, "low": self.low, "high": self.high}
 
 
+def provable(probe: Mapping[str, int | str]) -> ProbeConfig:
+    """The configuration of a proof of a probe as of `zkcert.metric.Probe.to_dict`; UnusableInput if there is none."""
+    for name, allowed in (("variant", VARIANTS), ("statistic", ("std-log-ratio",)), ("batch_norm", ("eval",))):
+        if probe[name] not in allowed:
+            raise UnusableInput(f"{name} {probe[name]}, which cannot be proved (only {', '.join(allowed)})")
+    shared: dict[str, Any] = {name: probe[name] for name in ("steps", "batch_size", "rho", "lr", "eps", "variant")}
+    return ProbeConfig(**shared)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """A calibrated threshold.
@@ -118,17 +127,10 @@ class Calibration:
 
     def config(self) -> ProbeConfig:
         """The configuration of a proof of the calibrated probe; UnusableInput if that probe cannot be proved."""
-        provable = {"variant": VARIANTS, "statistic": ("std-log-ratio",), "batch_norm": ("eval",)}
-        for name, allowed in provable.items():
-            if self.probe[name] not in allowed:
-                raise UnusableInput(
-                    f"this calibration is for {name} {self.probe[name]}, which cannot be proved (only "
-                    f"{', '.join(allowed)})"
-                )
-        shared: dict[str, Any] = {
-            name: self.probe[name] for name in ("steps", "batch_size", "rho", "lr", "eps", "variant")
-        }
-        return ProbeConfig(**shared)
+        try:
+            return provable(self.probe)
+        except UnusableInput as error:
+            raise UnusableInput(f"this calibration is for {error}") from error
 
     @property
     def gap(self) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -333,19 +334,20 @@ def f_conj(a: U64Array) -> U64Array:
 def f_mul(a: U64Array, b: U64Array) -> U64Array:
     """a * b, three F_p products per element."""
     a, b = _align(a, b)
-    if a.shape != b.shape:
-        a, b = np.broadcast_arrays(a, b)
     if a.ndim == 1:
         return f_mul(a[:, None], b[:, None])[:, 0]
-    if a.size <= _SMALL:
+    shape = tuple(n if m == 1 else m for n, m in zip(a.shape, b.shape, strict=True))
+    if prod(shape) <= _SMALL:
         # One call for the three products: here the cost is that of calling numpy.
-        x, y = np.empty((2, 3, *a.shape[1:]), np.uint64)
+        x, y = np.empty((2, 3, *shape[1:]), np.uint64)
         x[:2], y[:2] = a, b
         np.add(a[0], a[1], out=x[2])
         np.add(b[0], b[1], out=y[2])
         rr, ii, cross = _reduce(_mul_lazy(x, y))
         return _reduce(np.stack((rr + (_P - ii), cross + (_P + _P - rr - ii))))
-    out = np.empty(a.shape, np.uint64)
+    if a.shape != b.shape:
+        a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
+    out = np.empty(shape, np.uint64)
     for ar, ai, br, bi, zr, zi in _split(*a, *b, *out):
         rr, ii = _reduce(_mul_lazy(ar, br)), _reduce(_mul_lazy(ai, bi))
         np.subtract(rr, ii, out=zr)

@@ -16,8 +16,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from blake3 import blake3
 
-from zkcert.core.field import U64Array, fp_add, fp_mul
+from zkcert.core.field import P, U64Array, fp_add, fp_mul
 from zkcert.core.transcript import xof_field
 
 ROWS = 160
@@ -35,9 +36,12 @@ def matrix(name: bytes, columns: int) -> U64Array:
     Fewer columns are a prefix of more.
     """
     prefix = b"zkcert/sis/1" + bytes([len(name)]) + name
-    out = np.empty((columns, ROWS), np.uint64)
-    for j in range(columns):
-        out[j] = xof_field(prefix + j.to_bytes(8, "little"), ROWS)
+    seeds = [prefix + j.to_bytes(8, "little") for j in range(columns)]
+    words = b"".join(blake3(seed).digest(length=8 * ROWS) for seed in seeds)
+    out = np.frombuffer(words, "<u8").astype(np.uint64).reshape(columns, ROWS)
+    out &= np.uint64(P)
+    for j in np.flatnonzero((out == np.uint64(P)).any(axis=1)).tolist():
+        out[j] = xof_field(seeds[j], ROWS)  # a word is skipped, which happens to one column in 2^53
     out.flags.writeable = False
     return out.T
 

@@ -7,6 +7,8 @@ bytes become the new state and the rest is the randomness. All integers are litt
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
@@ -48,8 +50,11 @@ class Transcript:
 
     def challenge(self, label: str) -> F:
         """One uniform element of F."""
-        a = xof_field(self._stream(label), 2)
-        return F(int(a[0]), int(a[1]))
+        seed = self._stream(label)
+        lanes = [word & P for word in struct.unpack("<2Q", blake3(seed).digest(length=16))]
+        if P in lanes:
+            lanes = xof_field(seed, 2).tolist()
+        return F(*lanes)
 
     def challenges(self, label: str, count: int) -> list[F]:
         """`count` uniform elements of F."""

@@ -17,6 +17,7 @@ import torch
 from blake3 import blake3
 
 from zkcert.calibration import Calibration, Rate, Scored, Source, choose_tau
+from zkcert.calibration.plausible import check_scores
 from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_probe, check_text
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
@@ -141,7 +142,8 @@ def calibrate(
 def assess(
     good: Sequence[Scored], bad: Sequence[Scored], probe: Probe, *, risk: Fraction, seed: str, data: Sequence[Source]
 ) -> Calibration:
-    """The second and third step, on scores at hand."""
+    """The second and third step, on scores at hand; UnusableInput if one is more than the probe can give."""
+    check_scores((*good, *bad), probe.to_dict())
     low, high = ([score for model in models for score in model.scores] for models in (good, bad))
     tau = choose_tau(low, high, risk)
     rejected = len(low) - sum(model.accepted(tau) for model in good)

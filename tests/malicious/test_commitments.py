@@ -1,0 +1,374 @@
+"""Wrong messages, openings and pads."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from prover import commit
+from prover.channel import Pads, ProverChannel
+from prover.commit import ColumnTree, MatrixCommitment, SecondCommitment
+from prover.pads import PadCommitment
+from tests.builders import Digits
+from tests.malicious.forging import toy_verdict
+from tests.toys import prove_toy, toy_layout, toy_witness
+from zkcert.core import field as ff
+from zkcert.core.code import MatrixCode, SecondCode
+from zkcert.core.field import F, P
+from zkcert.core.transcript import Transcript
+
+# ------------------------------------------------------------------------------------------------ messages
+
+MESSAGES = {
+    "linear/matmul": "sumcheck/matmul",
+    "round/matmul": "sumcheck/matmul",
+    "ends/matmul": "sumcheck/matmul",
+    "linear/relu": "sumcheck/relu",
+    "roots": "range-check/digits",
+    "leaves/digits": "range-check/digits",
+    "tree/digits": "range-check/digits",
+    "tree-ends/digits": "range-check/digits",
+    "tree/table": "range-check/table",
+    "tree-ends/table": "range-check/table",
+    "batch": "batch",
+}
+
+
+def one_wrong_message(label):
+    """Add one to the first value sent under a label."""
+    state = {"done": False}
+
+    def wrap(original, paired):
+        def send(self, name, values, count):
+            if name == label and not state["done"]:
+                state["done"] = True
+                values = list(values)
+                values[0] = (values[0][0] + 1, values[0][1]) if paired else values[0] + 1
+            return original(self, name, values, count)
+
+        return send
+
+    return (
+        mock.patch.object(ProverChannel, "send", wrap(ProverChannel.send, False)),
+        mock.patch.object(ProverChannel, "send_pairs", wrap(ProverChannel.send_pairs, True)),
+    )
+
+
+@pytest.mark.parametrize(("label", "name"), MESSAGES.items())
+def test_an_inconsistent_message_is_named_and_rejected(label, name):
+    assert toy_verdict(*one_wrong_message(label), strict=True) == name
+    assert toy_verdict(*one_wrong_message(label)) == "hidden-equations"
+
+
+def test_every_kind_of_message_has_a_lie():
+    labels = set()
+    original = ProverChannel._write
+
+    def write(self, label, values):
+        labels.add(label)
+        original(self, label, values)
+
+    with mock.patch.object(ProverChannel, "_write", write):
+        prove_toy()
+    expected = {*MESSAGES, "round/relu", "ends/relu", "opened"}
+    assert labels == expected
+
+
+def test_a_wrong_opened_value_is_caught_by_the_equations_or_the_opening():
+    original = ProverChannel.reveal
+    lie = mock.patch.object(ProverChannel, "reveal", lambda self, label, v: original(self, label, v + 1))
+    assert toy_verdict(lie, strict=True) == "batch"
+    lie = mock.patch.object(ProverChannel, "reveal", lambda self, label, v: original(self, label, v + 1))
+    assert toy_verdict(lie) == "opening/value"
+
+
+# ------------------------------------------------------------------------------------------------ commitments
+
+
+def changed_rows(change):
+    original = MatrixCommitment.combine
+    return mock.patch.object(MatrixCommitment, "combine", lambda self, w: change(original(self, w)))
+
+
+def bumped(rows, *index):
+    rows[(0, *index)] = (int(rows[(0, *index)]) + 1) % P
+    return rows
+
+
+@pytest.mark.parametrize(("row", "name"), [(0, "claims"), (1, "value"), (2, "value")])
+def test_combined_rows_that_are_not_the_committed_ones_are_caught(row, name):
+    assert toy_verdict(changed_rows(lambda rows: bumped(rows, row, 0))) == f"opening/{name}"
+
+
+@pytest.mark.parametrize("row", range(3))
+def test_combined_rows_changed_where_the_value_does_not_look_are_caught(row):
+    assert toy_verdict(changed_rows(lambda rows: bumped(rows, row, -1))) == "opening/claims"  # in the tail
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_inner_products_that_are_not_those_of_the_rows_are_caught(times):
+    """Both are changed so that they still give the opened value."""
+    dot, original, seen = ff.f_dot, MatrixCommitment.open, []
+
+    def open_with_shift(self, t, z):
+        half, unit = F(2).inv(), F(0, 1).inv()
+        plus, minus = ((1 - z[-1]) + z[-1] * unit) * half, ((1 - z[-1]) - z[-1] * unit) * half
+        shift = [F.ONE, (-(plus / minus)).conj()]
+
+        def moved(a, b):
+            seen.append(None)
+            return dot(a, b) + (shift[len(seen) - 1] * times if len(seen) <= 2 else F.ZERO)
+
+        with mock.patch("prover.commit.ff.f_dot", moved):
+            return original(self, t, z)
+
+    assert toy_verdict(mock.patch.object(MatrixCommitment, "open", open_with_shift)) == "opening/claims"
+
+
+def opened_otherwise(level, change):
+    """A prover that changes what its column tree of one level opens."""
+    original = ColumnTree.open
+
+    def open_columns(self, queries):
+        data = bytearray(original(self, queries))
+        if isinstance(self.code, level):
+            change(data)
+        return bytes(data)
+
+    return mock.patch.object(ColumnTree, "open", open_columns)
+
+
+@pytest.mark.parametrize(("level", "name"), [(MatrixCode, "merkle"), (SecondCode, "second-merkle")])
+def test_other_columns_than_the_committed_ones_are_caught(level, name):
+    def change(data):
+        data[0] ^= 1
+
+    assert toy_verdict(opened_otherwise(level, change)) == f"opening/{name}"
+
+
+def test_columns_of_another_matrix_do_not_fit_the_claims():
+    """The tree is that of another X: consistent with itself, not with the combined rows."""
+    original = MatrixCommitment.__init__
+
+    def init(self, x, code, secret, *args):
+        other = x.copy()
+        other[0] += 1
+        original(self, other, code, secret)
+        self.x = x
+
+    def open_other(self, t, z, original=MatrixCommitment.open):
+        x, mine = self.x, self.columns.open
+
+        def columns(queries):
+            self.x = self.x.copy()
+            self.x[0] += 1
+            out = mine(queries)
+            self.x = x
+            return out
+
+        with mock.patch.object(self.columns, "open", columns):
+            return original(self, t, z)
+
+    patches = (
+        mock.patch.object(MatrixCommitment, "__init__", init),
+        mock.patch.object(MatrixCommitment, "open", open_other),
+    )
+    assert toy_verdict(*patches) == "opening/claims"
+
+
+@pytest.mark.parametrize(("row", "name"), [(0, "second-proximity"), (1, "claims")])
+def test_rows_of_the_second_matrix_that_are_not_combined_from_it_are_caught(row, name):
+    original, weights, drawn = commit.kernels.fold_matrix_f, commit.second_weights, []
+
+    def remember(*args):
+        drawn.append(weights(*args))
+        return drawn[-1]
+
+    def fold(x, v):
+        out = original(x, v)
+        return bumped(out, 0, row, 0) if drawn and v is drawn[-1] else out  # its two combinations only
+
+    patches = (
+        mock.patch.object(commit, "second_weights", remember),
+        mock.patch.object(commit.kernels, "fold_matrix_f", fold),
+    )
+    assert toy_verdict(*patches) == f"opening/{name}"
+
+
+def test_an_evaluation_row_forged_to_the_claim_is_caught_by_the_second_columns():
+    """The inner product with eq(s_col) stays the same, the row does not."""
+    original, weights = commit.kernels.fold_matrix_f, commit.second_weights
+    point = []
+
+    def remember(transcript, code, s):
+        point[:] = s[len(s) - code.row_bits :]
+        return weights(transcript, code, s)
+
+    def fold(x, v):
+        out = original(x, v)
+        if point:
+            eq = ff.f_list(ff.eq_table(point)[:, :2])
+            row = np.ascontiguousarray(out[:, 0, 1])
+            for k, change in enumerate((eq[1], -eq[0])):
+                value = ff.f_item(row, k) + change
+                out[:, 0, 1, k] = value.re, value.im
+        return out
+
+    patches = (
+        mock.patch.object(commit, "second_weights", remember),
+        mock.patch.object(commit.kernels, "fold_matrix_f", fold),
+    )
+    assert toy_verdict(*patches) == "opening/second-row"
+
+
+def test_a_sum_check_message_of_the_claims_that_is_not_the_sum_is_caught():
+    original = SecondCommitment.prove
+
+    def prove(self, transcript, claims, eq):
+        product, calls = commit.kernels.product_round, []
+
+        def lie(*args):
+            calls.append(args)
+            t0, tinf = product(*args)
+            return (t0 + 1, tinf) if len(calls) == 1 else (t0, tinf)
+
+        with mock.patch.object(commit.kernels, "product_round", lie):
+            return original(self, transcript, claims, eq)
+
+    assert toy_verdict(mock.patch.object(SecondCommitment, "prove", prove)) == "opening/claims"
+
+
+def false_triples(*errors):
+    """Triples whose z is off by the given amounts, from the first two on at the root of the digits (one equation)."""
+    original = Pads.draw
+
+    def draw(*args):
+        pads = original(*args)
+        for i, error in enumerate(errors, 2):  # the toy's two products come first
+            pads.z[0, i] = (int(pads.z[0, i]) + error) % P
+        return pads
+
+    return mock.patch.object(Pads, "draw", draw)
+
+
+def test_triples_that_are_no_products_are_caught():
+    assert toy_verdict(false_triples(1), strict=True) == "range-check/digits"
+    assert toy_verdict(false_triples(1)) == "hidden-equations"
+    # the errors cancel in the only equation that holds them
+    assert toy_verdict(false_triples(1, -1)) == "pads/products"
+
+
+def pad_prover(**changes):
+    """A pad prover that alters a test polynomial before it is sent; see PadCommitment.prove."""
+    original = PadCommitment.__init__
+
+    def init(self, pads, secret):
+        original(self, pads, secret)
+        for name, change in changes.items():
+            setattr(self, name, change(self, getattr(self, name).copy()))
+
+    return mock.patch.object(PadCommitment, "__init__", init)
+
+
+def add_one(self, q):
+    q[0, 0] = (int(q[0, 0]) + 1) % P
+    return q
+
+
+def test_a_linear_test_forged_to_the_right_sum_is_caught_by_its_columns():
+    """An equation is false by some amount; the prover shifts the polynomial so that its sum fits."""
+    w = toy_witness()
+    t = next(t for t in toy_layout().circuit.tensors if t.name == "total")
+    Digits(w, t)[0, 0, 0] ^= 1
+    original = PadCommitment.prove
+
+    def prove(self, transcript, form):
+        block = 1 << self.code.block_bits
+        q = np.zeros((2, 2 * block), np.uint64)
+        error = form.const + sum(
+            (ff.f_dot(c, v) for c, v in zip((form.singles, form.x, form.y, form.z), self.all_pads, strict=True)), F.ZERO
+        )
+        assert error != 0
+        shift = -(error / block)
+        q[:, 0] = shift.re, shift.im
+        self.blind_linear = ff.f_add(self.blind_linear, q)
+        return original(self, transcript, form)
+
+    init = PadCommitment.__init__
+
+    def remember(self, pads, secret):
+        init(self, pads, secret)
+        self.all_pads = (pads.singles, pads.x, pads.y, pads.z)
+
+    patches = (
+        mock.patch.object(PadCommitment, "__init__", remember),
+        mock.patch.object(PadCommitment, "prove", prove),
+    )
+    assert toy_verdict(*patches, witness=w) == "pads/linear"
+
+
+@pytest.mark.parametrize(
+    ("polynomial", "name"),
+    [("blind_proximity", "pads/proximity"), ("blind_linear", "hidden-equations"), ("blind_product", "pads/products")],
+)
+def test_test_polynomials_with_another_blinding_than_committed_are_caught(polynomial, name):
+    assert toy_verdict(pad_prover(**{polynomial: add_one})) == name
+
+
+def test_a_product_test_forged_to_vanish_is_caught_by_its_columns():
+    """Two false triples; the prover replaces the product polynomial by one that vanishes on the messages."""
+    prove = PadCommitment.prove
+
+    def forge(self, transcript, form):
+        block, code = 1 << self.code.block_bits, self.code
+        fft = ff.f_ifft
+
+        def vanishing(values):
+            # the last polynomial interpolated from 2|H| values is the product test
+            coefs = fft(values)
+            on = ff.f_fft(ff.f_add(coefs, self.blind_product), code.block_bits + 1)
+            on[:, 0 : 2 * code.message : 2] = 0
+            return ff.f_sub(fft(on), self.blind_product)
+
+        calls = []
+
+        def ifft(values):
+            calls.append(values.shape)
+            if values.shape == (2, 2 * block) and sum(s == values.shape for s in calls) == 2:
+                return vanishing(values)
+            return fft(values)
+
+        with mock.patch.object(ff, "f_ifft", ifft):
+            return prove(self, transcript, form)
+
+    patches = (false_triples(1, -1), mock.patch.object(PadCommitment, "prove", forge))
+    assert toy_verdict(*patches) == "pads/product-columns"
+
+
+@pytest.mark.parametrize(
+    ("which", "name"),
+    list(
+        enumerate(
+            [
+                *("proof-of-work", "opening/proximity-nonce", "opening/query-nonce"),
+                *("opening/second-query-nonce", "pads/nonce"),
+            ]
+        )
+    ),
+)
+def test_work_that_was_not_done_is_caught(which, name):
+    """The prover goes on with a nonce of no worth and is consistent with it ever after."""
+    grind, calls = Transcript.grind, []
+
+    def lazy(self, bits):
+        calls.append(bits)
+        if len(calls) != which + 1:
+            return grind(self, bits)
+        nonce = next(n for n in range(1 << 20) if not self._grind_ok(n, 1))
+        self.absorb("grind", nonce.to_bytes(8, "little"))
+        return nonce
+
+    assert toy_verdict(mock.patch.object(Transcript, "grind", lazy)) == name
+    assert len(calls) >= 5

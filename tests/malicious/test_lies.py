@@ -1,0 +1,454 @@
+"""Lies consistent with themselves, and lies about the threshold: what the constraints of head and layers are for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from circuits.compile import Certificate
+from circuits.head import exponential, logarithm, score, softmax
+from circuits.head.score import SCALED_LOSS_LIMBS, Score, StepSize
+from circuits.head.softmax import Softmax
+from circuits.layers.batchnorm2d import BatchNorm2d
+from circuits.layers.maxpool2d import MaxPool2d
+from circuits.layers.relu import Rectifier, ReLU
+from circuits.probe import Parameter
+from circuits.witness import Witness
+from prover.argument import prove_circuit
+from tests.builders import Digits, Graph
+from tests.malicious.forging import TAU, altered, full_name, lying_threshold, other_digit, strict_name, transcript
+from verifier.argument import verify_circuit
+from zkcert.errors import RangeOverflow
+
+# ------------------------------------------------------------------------------------------------ consistent lies
+
+
+@pytest.mark.parametrize("name", ["relu1", "relu4"])
+def test_an_output_that_is_not_the_positive_part_is_named(cnn, name):
+    """Output one more, magnitude two more: the pre-activation they stand for is the same."""
+    relu = next(layer for layer in cnn.certificate.layers if isinstance(layer, ReLU) and layer.name == name)
+    w = cnn.witness
+    with altered(w, relu.y.tensor, relu.magnitude):
+        for t, change in ((relu.y.tensor, 1), (relu.magnitude, 2)):
+            values = w.value(t)
+            values[0, 0, 0, 0] += change
+            w.put(t, values)
+        assert strict_name(cnn.layout, w) == f"constraint/{name}/forward"
+
+
+BRANCHES = {
+    ("relu2/y", 0): "conv2d0/forward",  # read by the samples' sum, two convolutions and a shortcut
+    ("relu7/y", 1): "conv2d5/forward",
+    ("relu7/magnitude", 0): "conv2d5/forward",
+    ("conv2d8/z", 0): "conv2d8/forward",
+    ("conv2d12/z", 1): "conv2d12/forward",
+    ("linear17/z", 0): "linear17/forward",
+    ("relu18/sign", 0): "relu18/forward",
+    ("relu18/magnitude", 1): "relu18/forward",
+    ("linear19/z", 0): "linear19/forward",
+    ("softmax/dz", 0): "softmax",
+    ("relu18/dx", 0): "relu18/backward",
+    ("conv2d10/dx", 0): "conv2d10/input-gradient",
+    ("conv2d8/dx", 0): "conv2d8/input-gradient",
+    ("relu7/dx", 1): "relu7/backward",
+}
+
+
+@pytest.mark.parametrize(("where", "name"), BRANCHES.items(), ids=lambda v: "-".join(map(str, v)))
+def test_one_altered_digit_of_a_branch_is_named(branches, where, name):
+    t = branches.tensor(where[0])
+    with altered(branches.witness, t) as (digits,):
+        at = digits.at(where[1], 0)
+        digits[at] = other_digit(int(digits[at]), t.digits[where[1]].range)
+        assert strict_name(branches.layout, branches.witness, t) == f"constraint/{name}"
+
+
+def test_a_forgotten_shortcut_is_named(branches):
+    def alone(self, w, z, p, rows=None):
+        w.put(self.bit, (z > 0).astype(np.int64), p, rows)
+        w.put(self.magnitude, abs(z) - (z > 0), p, rows)
+        w.put(self.a.tensor, z * (z > 0), p, rows)
+
+    lie = mock.patch.object(Rectifier, "put", alone)
+    assert lying_name(branches.case, lie) == "constraint/conv2d0/forward"
+
+
+def test_a_gradient_that_forgets_a_branch_is_named(branches):
+    def first_reader(self, result, w, p):
+        dy = w.value(self.dy.parts[0].tensor, p)
+        w.put(self.dx.tensor, dy * w.value(self.bit, p), p)
+        return result
+
+    assert lying_name(branches.case, after(ReLU, "backward", first_reader)) == "constraint/relu7/backward"
+
+
+def test_a_network_with_branches_is_proved(branches):
+    verify_circuit(branches.layout, transcript(), prove_circuit(branches.layout, branches.witness, transcript()))
+
+
+NORMS = {
+    ("batchnorm2d0/u", 0): "batchnorm2d0/scale",
+    ("batchnorm2d0/u", 1): "batchnorm2d0/scale",
+    ("batchnorm2d0/y", 0): "batchnorm2d0/forward",
+    ("weight/batchnorm2d2.weight", 0): "batchnorm2d2/scale",
+    ("weight/batchnorm2d2.bias", 1): "batchnorm2d2/forward",
+    ("y.remainder", 0): "batchnorm2d0/forward",
+    ("relu3/magnitude", 1): "batchnorm2d2/forward",
+    ("relu7/sign", 0): "batchnorm2d5/forward",
+    ("batchnorm2d5/dx", 0): "batchnorm2d5/input-gradient",
+    ("batchnorm2d2/dx", 1): "batchnorm2d2/input-gradient",
+    ("batchnorm2d0/h", 0): "batchnorm2d0/sums",
+    ("h.remainder", 1): "batchnorm2d10/sums",
+    ("gradient/batchnorm2d2.weight", 0): "gradient/batchnorm2d2.weight",
+    ("gradient/batchnorm2d2.bias", 0): "gradient/batchnorm2d2.bias",
+    ("update/batchnorm2d2.weight.remainder", 2): "update/batchnorm2d2.weight",
+}
+
+
+@pytest.mark.parametrize(("where", "name"), NORMS.items(), ids=lambda v: "-".join(map(str, v)))
+def test_one_altered_digit_of_a_batch_norm_is_named(norms, where, name):
+    t = norms.tensor(where[0])
+    with altered(norms.witness, t) as (digits,):
+        at = digits.at(where[1], 0)
+        digits[at] = other_digit(int(digits[at]), t.digits[where[1]].range)
+        assert strict_name(norms.layout, norms.witness, t) == f"constraint/{name}"
+
+
+@pytest.mark.parametrize(("change", "name"), [("factors", "scale"), ("signed_means", "forward")])
+def test_other_public_statistics_are_named(norms, change, name):
+    """The executor believes in a factor, or a mean, one unit larger."""
+
+    def swapped(original):
+        def run(self, *args):
+            own = getattr(self, change)
+            if change == "factors":
+                other = [(own[0][0] + 1, *own[0][1:]), own[1]]
+            else:
+                (sign, k, limb), *rest = own
+                other = [(sign, k, (limb[0] + 1, *limb[1:])), *rest]
+            setattr(self, change, other)
+            try:
+                return original(self, *args)
+            finally:
+                setattr(self, change, own)
+
+        return run
+
+    method = "_times_factor" if change == "factors" else "_minus_mean"
+    lie = mock.patch.object(BatchNorm2d, method, swapped(getattr(BatchNorm2d, method)))
+    assert lying_name(norms.case, lie) == f"constraint/batchnorm2d0/{name}"
+
+
+def test_a_network_with_batch_norms_is_proved(norms):
+    verify_circuit(norms.layout, transcript(), prove_circuit(norms.layout, norms.witness, transcript()))
+
+
+def test_a_window_without_a_choice_is_named(cnn):
+    """y one above the maximum, no choice bit: slacks and products are as they must be, only the sum of bits is not."""
+    pool = next(layer for layer in cnn.certificate.layers if isinstance(layer, MaxPool2d))
+    w, windows = cnn.witness, pool.s.size
+    with altered(w, pool.y.tensor, pool.choice, pool.slack) as (_, choice, _):
+        y, slack = w.value(pool.y.tensor), w.value(pool.slack)
+        own = choice[0, 0, 0, 0, ::windows]
+        before = np.arange(len(own)) < int(own.argmax())
+        y[0, 0, 0, 0] += 1
+        slack[0, 0, 0, ::windows] += before  # y - x_k - 1 for every k, with y one more
+        choice[0, 0, 0, 0, ::windows] = 0
+        w.put(pool.y.tensor, y)
+        w.put(pool.slack, slack)
+        assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/choice"
+
+
+def test_a_pooled_value_above_its_window_is_named(cnn):
+    """y and all slacks one more: only the chosen position's slack should have been zero."""
+    pool = next(layer for layer in cnn.certificate.layers if isinstance(layer, MaxPool2d))
+    w, windows = cnn.witness, pool.s.size
+    with altered(w, pool.y.tensor, pool.slack):
+        y, slack = w.value(pool.y.tensor), w.value(pool.slack)
+        y[0, 0, 0, 0] += 1
+        slack[0, 0, 0, ::windows] += 1
+        w.put(pool.y.tensor, y)
+        w.put(pool.slack, slack)
+        assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/forward"
+
+
+def test_an_unattained_maximum_is_named(cnn):
+    head, w = cnn.certificate.head, cnn.witness
+    with altered(w, head.is_top.tensor) as (bits,):
+        bits[...] = 0
+        assert strict_name(cnn.layout, w) == "constraint/softmax/rows"
+
+
+def scaled_deltas(head, w, p, bits, power):
+    """Set the scale bits of pass p and follow with everything the softmax constraint holds together."""
+    scale = Digits(w, head.scale.tensor)
+    scale[0, 0, p] = 0
+    scale[0, 0, p, bits] = 1
+    r = head.results[p]
+    scaled = (r["wrong"] - r["true"]) * power + (1 << 23)
+    w.put(head.dz.tensor, (scaled >> 24).astype(np.int64), p)
+    rem = w.value(head.dz_rem.tensor).astype(object)
+    rem[0, p] = scaled & ((1 << 24) - 1)
+    w.put(head.dz_rem.tensor, rem)
+    w.fill_carries(head.dz_carries, head.full.axes)
+
+
+def delta_tensors(head):
+    return head.scale.tensor, head.dz.tensor, head.dz_rem.tensor, *(s.carry.tensor for s in head.dz_carries if s.carry)
+
+
+def test_two_scales_at_once_are_named(cnn):
+    head = cnn.certificate.head
+    with altered(cnn.witness, *delta_tensors(head)):
+        scaled_deltas(head, cnn.witness, 1, [0, 1], 3)
+        assert strict_name(cnn.layout, cnn.witness) == "constraint/scale/one"
+
+
+def test_a_scaled_second_gradient_is_named(cnn):
+    head = cnn.certificate.head
+    with altered(cnn.witness, *delta_tensors(head)):
+        scaled_deltas(head, cnn.witness, 1, [3], 8)
+        assert strict_name(cnn.layout, cnn.witness) == "constraint/scale/second-passes"
+
+
+# -- executions with another rule, honest ever after
+
+
+def wrapping_put(self, t, values, index=None, rows=None):
+    """`Witness.put` of a prover who squeezes what does not fit into the range."""
+    shape = self.digit(t, 0, index, rows).shape
+    rest = np.asarray(values).reshape(shape).astype(object)
+    for i, d in enumerate(t.digits):
+        width = t.digits[i + 1].shift - d.shift if i + 1 < len(t.digits) else None
+        size = d.range.size if width is None else 1 << width
+        digit = ((rest - d.range.lo) % size) + d.range.lo
+        if width is not None:
+            rest = (rest - digit) >> width
+        self.write(t, i, np.asarray(digit, np.int64).reshape(shape), index, rows)
+
+
+def lying_name(case, *patches, plan=None):
+    """The constraint named when the executor follows patched rules (and squeezes what no longer fits)."""
+    certificate = Certificate(case.plan)
+    if plan:
+        certificate.plan = plan
+    layout = certificate.close(TAU)
+    with mock.patch.object(Witness, "put", wrapping_put):
+        for p in patches:
+            p.start()
+        try:
+            witness, trace = certificate.execute(case.samples, case.randomness)
+        finally:
+            for p in patches:
+                p.stop()
+        certificate.threshold(witness, trace)
+    return strict_name(layout, witness)
+
+
+def after(cls, method, change):
+    """Patch a method: `change(self, result, *args)` gives the new result."""
+    original = getattr(cls, method)
+
+    def changed(self, *args):
+        return change(self, original(self, *args), *args)
+
+    return mock.patch.object(cls, method, changed)
+
+
+@pytest.mark.parametrize("lie", [-1, 1])
+def test_another_step_size_is_named(cnn, lie):
+    assert lying_name(cnn.case, after(StepSize, "solve", lambda self, q, *_: q + lie)) == "constraint/step-size"
+
+
+def nudge(passes):
+    """Moves one weight by one unit in the last place."""
+
+    def change(self, result, w, t, *_):
+        if self.g.name == "conv2d3.weight":
+            value = w.value(self.weight, 2 * t + passes)
+            value.flat[4] += 1
+            w.put(self.weight, value, 2 * t + passes)
+        return result
+
+    return change
+
+
+def test_a_later_weight_off_by_one_unit_is_named(cnn):
+    lie = after(Parameter, "second_pass", nudge(2))
+    assert lying_name(cnn.case, lie) == "constraint/update/conv2d3.weight"
+
+
+def test_a_perturbed_weight_off_by_one_unit_is_named(cnn):
+    lie = after(Parameter, "perturb", nudge(1))
+    assert lying_name(cnn.case, lie) == "constraint/perturbation/conv2d3.weight"
+
+
+def test_other_public_weights_are_named(cnn):
+    weights = {**cnn.case.plan.weights}
+    weights["conv2d0.bias"] = weights["conv2d0.bias"] + np.array([0, 1, 0])
+    plan = replace(cnn.case.plan, weights=weights)
+    assert lying_name(cnn.case, plan=plan) == "constraint/public/weight/conv2d0.bias"
+
+
+def test_a_gradient_through_a_negative_pre_activation_is_named(cnn):
+    def leak(self, result, w, p):
+        if self.dx is not None:
+            dx = w.value(self.dx.tensor, p)
+            closed = np.argwhere(w.value(self.bit, p) == 0)[0]
+            dx[tuple(closed)] += 5
+            w.put(self.dx.tensor, dx, p)
+        return result
+
+    assert lying_name(cnn.case, after(ReLU, "backward", leak)) == "constraint/relu4/backward"
+
+
+@pytest.mark.parametrize("rule", ["last of equals", "smallest"])
+def test_another_pooling_choice_is_named(cnn, rule):
+    def choose(self, w, p):
+        x = self.x.read(w, p)[:, :, self.index]
+        if rule == "smallest":
+            pick = x.argmin(axis=2)
+        else:
+            pick = x.shape[2] - 1 - x[:, :, ::-1].argmax(axis=2)
+            assert np.any(pick != x.argmax(axis=2))  # zeros after a ReLU: there are ties
+        y = np.take_along_axis(x, pick[:, :, None], axis=2)
+        order = np.arange(self.k.size)[:, None]
+        w.put(self.y.tensor, y[:, :, 0], p)
+        w.put(self.choice, (order == pick[:, :, None]).astype(np.int64).reshape(self.choice.shape), p)
+        w.put(self.slack, (y - x - (order < pick[:, :, None])).reshape(self.choice.shape), p)
+
+    lie = mock.patch.object(MaxPool2d, "forward", choose)
+    assert lying_name(cnn.case, lie) == "constraint/maxpool2d2/forward"
+
+
+def confident_case():
+    """A network that is sure of itself, and right in the first batch: its loss scale is not zero."""
+    graph = Graph(np.random.default_rng(3), [1, 3, 4], scale=6).flatten().linear(4)
+    certificate, w, _ = graph.case(batch=1).execute()
+    guess = w.value(certificate.head.logits.tensor, 0).argmax(axis=1)
+    case = graph.case(batch=1, labels=np.array([guess, guess]))
+    assert case.execute()[2].scales[0] > 0
+    return case
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_another_loss_scale_is_named(shift):
+    original = Softmax.forward
+
+    def forward(self, w, p):
+        original(self, w, p)
+        r = self.results[p]
+        if p == 0:
+            r["k"] += shift
+            scaled = ((r["wrong"] - r["true"]) << r["k"]) + (1 << 23)
+            w.put(self.dz.tensor, (scaled >> 24).astype(np.int64), p)
+            r["dz_rem"] = scaled & ((1 << 24) - 1)
+
+    lie = mock.patch.object(Softmax, "forward", forward)
+    assert lying_name(confident_case(), lie) == "constraint/scale"
+
+
+def test_a_log_ratio_off_by_one_unit_is_named(cnn):
+    lie = after(Score, "log_ratio", lambda self, y, *_: y + 1)
+    assert lying_name(cnn.case, lie) == "constraint/score/ratios"
+
+
+def test_an_exponential_beyond_64_nats_that_is_not_zero_is_named():
+    """The prover calls the excess over 64 nats a remainder and keeps exp of the rest."""
+    graph = Graph(np.random.default_rng(7), [1, 3, 4]).flatten().linear(4)
+    weights = graph.params["linear1.weight"]
+    weights[0], weights[1:] = 14, -14  # about 170 nats between the first class and the others
+    case = graph.case(labels=np.ones((2, 3), np.int64))
+    honest_evaluate = exponential.evaluate
+    far = []
+
+    def evaluate(x):
+        out = honest_evaluate(x)
+        far.append(np.any(out["far"]))
+        return {**out, "far": out["far"] * 0, "y": out["ys"][-1]}
+
+    patches = (mock.patch.object(exponential, "evaluate", evaluate), mock.patch.object(softmax, "evaluate", evaluate))
+    assert lying_name(case, *patches) == "constraint/softmax"
+    assert any(far)
+
+
+def test_a_logarithm_that_loses_the_top_of_its_argument_is_named(cnn):
+    """The scaled loss is shifted past its last limb, and the logarithm of what remains is taken."""
+    honest_evaluate = logarithm.evaluate
+
+    def evaluate(v, limbs):
+        return honest_evaluate(v & ((1 << 44) - 1) if limbs == SCALED_LOSS_LIMBS else v, limbs)
+
+    patches = (mock.patch.object(logarithm, "evaluate", evaluate), mock.patch.object(score, "evaluate_ln", evaluate))
+    assert lying_name(cnn.case, *patches) == "constraint/score/ratios"
+
+
+# -- other data
+
+
+def retold(case, samples=None, randomness=None):
+    """The witness of other private data under the same public hashes."""
+    certificate = Certificate(case.plan)
+    chosen = case.samples if samples is None else samples
+    layout = certificate.close(TAU)
+    witness, trace = certificate.execute(chosen, case.randomness if randomness is None else randomness)
+    certificate.threshold(witness, trace)
+    return strict_name(layout, witness)
+
+
+def test_another_pixel_is_named_by_the_hash(cnn):
+    samples = cnn.case.samples.copy()
+    samples[1, 2, 7] ^= 1
+    assert retold(cnn.case, samples) == "constraint/link/sample"
+
+
+def test_another_label_is_named_by_the_hash(cnn):
+    samples = cnn.case.samples.copy()
+    samples[0, 1, -1] = (samples[0, 1, -1] + 1) % cnn.case.plan.classes
+    assert retold(cnn.case, samples) == "constraint/link/sample"
+
+
+def test_samples_in_another_order_are_named_by_the_hash(cnn):
+    samples, randomness = cnn.case.samples[::-1].copy(), cnn.case.randomness[::-1].copy()
+    assert retold(cnn.case, samples, randomness) == "constraint/link/sample"
+
+
+def test_a_label_that_is_not_the_committed_byte_is_named(cnn):
+    onehot = cnn.certificate.samples.onehot
+    with altered(cnn.witness, onehot) as (bits,):
+        bits[0, 0, 0] = np.roll(bits[0, 0, 0], 1)
+        assert strict_name(cnn.layout, cnn.witness) == "constraint/label"
+    with altered(cnn.witness, onehot) as (bits,):
+        bits[0, 0, 0] = 0
+        assert strict_name(cnn.layout, cnn.witness) == "constraint/label"
+
+
+# ------------------------------------------------------------------------------------------------ the threshold
+
+
+def test_a_threshold_below_the_score_is_named(mlp):
+    certificate, layout, w, trace = lying_threshold(mlp.case)
+    score = certificate.score
+    slack = (certificate.net.steps * score.tau) ** 2 - trace.variance
+    assert slack < 0
+    for invented in (0, -slack, slack % (1 << 110)):
+        w.put(score.slack.tensor, np.array([invented], object))
+        with mock.patch.object(Witness, "put", wrapping_put):
+            w.fill_carries(score.slack_carries, ())
+        assert strict_name(layout, w) == "constraint/score/threshold"
+
+
+def test_a_negative_slack_fits_no_digits_and_the_proof_falls_to_the_range_check(mlp):
+    certificate, layout, w, trace = lying_threshold(mlp.case)
+    score = certificate.score
+    slack = (certificate.net.steps * score.tau) ** 2 - trace.variance
+    with pytest.raises(RangeOverflow):
+        w.put(score.slack.tensor, np.array([slack], object))
+    digits = [(slack >> (22 * i)) & ((1 << 22) - 1) for i in range(4)]
+    Digits(w, score.slack.tensor)[:, 0] = [*digits, slack >> 88]
+    w.fill_carries(score.slack_carries, ())
+    assert np.all(w.expression(certificate.circuit.constraints[-1].members[-1][1], ()) == 0)
+    assert full_name(layout, w) == "range-check/roots"
