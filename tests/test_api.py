@@ -184,15 +184,15 @@ def test_proof_that_fails_its_own_verification_is_not_written(tiny, tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
-def test_commit_keeps_an_existing_secret_unless_forced(tiny, tmp_path):
+def test_commit_keeps_an_existing_secret(tiny, tmp_path):
     seen = []
     first = api.commit(tiny.dataset, tmp_path / "d.zkd", progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (40, 40)
     secret = first.secret.read_bytes()
-    with pytest.raises(UnusableInput, match="--force"):
-        api.commit(tiny.dataset, tmp_path / "d.zkd")
+    for force in (False, True):
+        with pytest.raises(UnusableInput, match="never replaced"):
+            api.commit(tiny.dataset, tmp_path / "d.zkd", force=force)
     assert first.secret.read_bytes() == secret
-    assert api.commit(tiny.dataset, tmp_path / "d.zkd", force=True).root != first.root
 
 
 @pytest.mark.slow

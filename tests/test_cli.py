@@ -185,11 +185,11 @@ def test_help_explains_why_the_announcement_comes_first(run):
 def test_commit_refuses_to_replace_a_secret(run, tiny):
     assert run("commit", tiny.dataset).code == 0
     before = Path("data.zkd").read_bytes(), Path("data.root").read_bytes()
-    refused(run("commit", tiny.dataset), 2, "data.zkd exists", "--force")
+    for force in ((), ("--force",)):
+        refused(run("commit", tiny.dataset, *force), 2, "data.zkd exists", "never replaced")
     Path("data.zkd").rename("kept.zkd")
-    refused(run("commit", tiny.dataset), 2, "data.root exists")
-    Path("kept.zkd").rename("data.zkd")
-    assert (Path("data.zkd").read_bytes(), Path("data.root").read_bytes()) == before
+    refused(run("commit", tiny.dataset), 2, "data.root exists", "--force")
+    assert (Path("kept.zkd").read_bytes(), Path("data.root").read_bytes()) == before
     assert run("commit", tiny.dataset, "--force").code == 0
     assert Path("data.root").read_bytes() != before[1]
 
@@ -380,7 +380,7 @@ def test_prove_refuses_a_bad_model(run, tiny, change, words):
         ([*PROBE, "--device", "abacus"], ["abacus"]),
         ([*PROBE, "--beacon", "0"], ["hexadecimal"]),
         ([*PROBE, "-o", "nowhere/proof.bin"], ["nowhere"]),
-        ([*PROBE, "-o", "."], ["not a file"]),
+        ([*PROBE, "-o", "."], ["is a directory"]),
         (["--announcement", "missing.json"], ["missing.json"]),
         (["--nonsense"], ["--nonsense"]),
     ],
@@ -419,6 +419,7 @@ def test_prove_refuses_labels_beyond_the_models_classes(run, tiny):
     assert run("commit", "labels.npz").code == 0
     done = run("prove", tiny.model, "data.zkd", "--tau", 3, *PROBE, "--beacon", "00")
     refused(done, 2, "3 classes", "the dataset 5")
+    refused(run("announce", tiny.model, "data.root", "--tau", 3, *PROBE), 2, "--classes 3, which no label may reach")
     refused(run("commit", "labels.npz", "--classes", 3, "-o", "few.zkd"), 2, "labels up to 4")
     assert files() == {"labels.npz", "data.zkd", "data.root"}
 
@@ -456,6 +457,8 @@ def test_proving_without_beacon_or_announcement_warns(run, tiny):
     options = ("prove", tiny.model, tiny.data, "--tau", "0.000001", *PROBE)
     assert "WARNING: no --beacon" in run(*options).err
     assert "WARNING: no --announcement" in run(*options, "--beacon", "00").err
+    refused(run("prove", tiny.model, "missing.zkd", *options[3:]), 2, "missing.zkd")
+    assert "WARNING" not in run("prove", tiny.model, "missing.zkd", *options[3:]).err  # nothing but the error
 
 
 @pytest.mark.parametrize(
@@ -531,7 +534,7 @@ def test_prove_resumes_from_its_checkpoint_and_says_what_it_costs(run, tiny, mon
     with monkeypatch.context() as patch:
         patch.setattr("prover.commit.MatrixCommitment.open", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         done = run(*arguments)
-    assert done.code == 130
+    refused(done, 130, "no proof was written; the same command goes on from kept", line="interrupted; ")
     assert files() == {"kept"}
     refused(run(*arguments[:6], "00", *arguments[7:]), 2, "the beacon differs")
     done = run(*arguments)

@@ -28,6 +28,7 @@ from zkcert.model import Model, input_values
 from zkcert.zoo import mlp
 
 INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
+DOUBT = "WARNING: calibration: 1 bad draws cannot resolve a risk of 0"  # of those that `pinned` makes
 PROBE = ["--steps", "3", "--batch-size", "4", "--lr", "0.01"]
 
 
@@ -98,7 +99,18 @@ def test_classes_that_do_not_separate_are_a_loud_warning_and_no_failure(place, t
     codes, texts = [], []
     for first, second in ((good, bad), (bad, good)):
         code, text, err = run(
-            capsys, "calibrate", *first, "--bad", *second, "--draws", 8, "-o", tmp_path / "c.json", *PROBE, "--json"
+            capsys,
+            "calibrate",
+            *first,
+            "--bad",
+            *second,
+            "--draws",
+            8,
+            "-o",
+            tmp_path / "c.json",
+            *PROBE,
+            "--force",
+            "--json",
         )
         codes.append(code)
         assert all(warning in err for warning in json.loads(text)["warnings"])
@@ -254,7 +266,7 @@ def test_a_missing_library_is_named_before_anything_is_computed(place, tmp_path,
     }
     done = run_without({"sklearn"}, "zkcert.cli", command, *arguments[command])
     assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert "needs sklearn: pip install -e '.[metric]'" in done.stderr
+    assert "needs sklearn: pip install -c constraints.txt -e '.[metric]'" in done.stderr
 
 
 def test_announce_and_prove_take_configuration_and_tau_from_a_calibration(tiny, tmp_path, capsys):
@@ -276,7 +288,12 @@ def test_announce_and_prove_take_configuration_and_tau_from_a_calibration(tiny, 
         capsys, "prove", tiny.model, tiny.data, "--tau", other, "--announcement", announcement, "-o", proof
     )
     assert code == 2 and "the configuration changed" in err and not proof.exists()
-    result = api.prove(tiny.model, tiny.data, proof, tau=right, beacon="00")
+    code, out, err = run(capsys, "announce", tiny.model, tiny.root, "--tau", right, "-o", tmp_path / "4")
+    assert code == 0 and DOUBT in err and DOUBT not in out
+    code, _, err = run(capsys, "prove", tiny.model, tiny.data, "--tau", right, "--beacon", "00", "-o", proof)
+    assert code == 0 and err.index(DOUBT) < err.index("witness")
+    assert "WARNING: no --announcement" in err
+    result = api.prove(tiny.model, tiny.data, proof, tau=right, beacon="00", force=True)
     assert (result.tau, result.statement.config) == (Fraction("2.999"), tiny.config)
     assert run(capsys, "verify", proof, tiny.model, "--tau", right)[0] == 0
 
@@ -287,6 +304,12 @@ def test_audit_takes_any_calibrated_probe(place, tmp_path, capsys):
         file = pinned(tmp_path, name, probe, score)
         code, text, _ = run(capsys, "audit", place / "m0.pt", place / "a.npz", "--tau", file, "--seed", "x", "--json")
         assert code == wanted and json.loads(text)["probe"] == probe.to_dict()
+        doubts = [f"calibration: {warning}" for warning in load_calibration(file).warnings()]
+        assert json.loads(text)["warnings"] == doubts and len(doubts) >= 3
+        code, text, _ = run(capsys, "audit", place / "m0.pt", place / "a.npz", "--tau", file, "--seed", "x")
+        assert code == wanted and DOUBT in text
+    code, text, err = run(capsys, "audit", place / "m0.pt", place / "a.npz", "--tau", "100", *PROBE)
+    assert code == 0 and "WARNING" not in text + err
 
 
 # ------------------------------------------------------------------------------------------------- mia

@@ -427,7 +427,8 @@ def test_training_writes_the_model_it_reports(run, made, optimizer):
         "9,5",
     )
     done = run(*command, "--hidden", "9,5", "--test", made.test, "--json")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert [line.split()[:2] for line in done.err.splitlines()] == [["epoch", str(i)] for i in range(1, 5)]
     assert {path.name for path in Path().iterdir()} == {"model.pt"}
     found, model = done.json, Model.load("model.pt")
     assert found["weights"] == model.weights_digest.hex()
@@ -462,7 +463,7 @@ def test_training_is_deterministic_under_its_seed_and_options_matter(run, made):
                ("--warmup", "0.3"), ("--augment",), ("--hidden", ""), ("--optimizer", "sgd"),
                ("--optimizer", "sgd", "--momentum", "0.5"), ("--optimizer", "sam"),
                ("--optimizer", "sam", "--rho", "0.5"), ("--optimizer", "asam"), ("--classes", 4)]  # fmt: skip
-    command = ("train", "mlp", made.data, "--epochs", 2, "--batch-size", 20, "--json")
+    command = ("train", "mlp", made.data, "--epochs", 2, "--batch-size", 20, "--force", "--json")
     digests = [run(*command, *more).json["weights"] for more in options]
     assert digests[0] == digests[1]
     assert len(set(digests[1:])) == len(options) - 1
@@ -476,7 +477,7 @@ def test_evaluating_does_not_end_training_mode(run, made, tmp_path_factory):
     place = tmp_path_factory.mktemp("rgb")
     rng = np.random.default_rng(0)
     np.savez(place / "rgb.npz", x=rng.integers(0, 256, (8, 3, 32, 32), dtype=np.uint8), y=np.arange(8) % 2)
-    command = ("train", "alexnet", place / "rgb.npz", "--epochs", 2, "--batch-size", 4, "--json")
+    command = ("train", "alexnet", place / "rgb.npz", "--epochs", 2, "--batch-size", 4, "--force", "--json")
     plain, tested = run(*command).json, run(*command, "--test", place / "rgb.npz").json
     assert plain["losses"] == tested["losses"] and plain["weights"] == tested["weights"]
 
@@ -541,15 +542,25 @@ def test_samples_do_not_depend_on_the_chunks_they_are_converted_in(made, monkeyp
         ("mlp", ("--hidden", "a"), ["--hidden"]),
         ("mlp", ("--hidden", "0"), ["widths"]),
         ("mlp", ("--classes", 1), ["two classes"]),
-        ("mlp", ("--classes", 2), ["labels must be integers from 0 to 1"]),
+        ("mlp", ("--classes", 2), ["labels must be integers from 0 to 1; there is a label 2"]),
         ("mlp", ("-o", "none/m.pt"), ["existing directory"]),
         ("mlp", ("--device", "tpu"), ["device tpu"]),
         ("mlp", ("--test", "missing.npz"), ["missing.npz"]),
-        ("mlp", ("--optimizer", "sgd", "--lr", "1e30", "--epochs", 3), ["diverged"]),
     ],
 )
 def test_train_refuses_and_leaves_no_file(run, made, architecture, options, words):
     refused(run("train", architecture, made.data, *options), *words)
+
+
+def test_diverged_training_leaves_no_file(run, made):
+    done = run("train", "mlp", made.data, "--optimizer", "sgd", "--lr", "1e30", "--epochs", 3)
+    assert [line.split()[0] for line in done.out.splitlines()] == ["epoch"]  # what came before is shown
+    refused(replace(done, out=""), "diverged in epoch 2")
+
+
+def test_train_says_which_arguments_are_swapped(run, made):
+    done = run("train", made.data, "lenet5")
+    refused(done, "ARCH comes before DATA", "zkcert train lenet5")
 
 
 def test_train_refuses_test_data_of_another_shape(run, made, tmp_path_factory):
@@ -567,7 +578,7 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(run, made, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    done = run("train", "mlp", made.data, "--epochs", 1, "--seed", 1, "-o", name)
+    done = run("train", "mlp", made.data, "--epochs", 1, "--seed", 1, "-o", name, "--force")
     assert done.code == 2 and "No space left" in done.err
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == {name: before}
 

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import stat
 import struct
 import zipfile
@@ -469,7 +470,7 @@ def test_committing_twice_gives_unrelated_roots(tmp_path):
     first = commit(source, tmp_path / "a.zkd")
     second = commit(source, tmp_path / "b.zkd")
     assert first.root != second.root and first.schema == second.schema
-    assert commit(source, tmp_path / "a.zkd") == CommittedDataset.open(tmp_path / "a.zkd").root
+    assert first == CommittedDataset.open(tmp_path / "a.zkd").root
 
 
 def test_several_chunks_equal_one(tmp_path, monkeypatch):
@@ -485,11 +486,11 @@ def test_several_chunks_equal_one(tmp_path, monkeypatch):
 def test_classes_can_exceed_the_labels(tmp_path):
     source = save(tmp_path / "d.npz")
     assert commit(source, tmp_path / "a.zkd").schema == Schema(4, "u8", (2, 3, 4))
-    assert commit(source, tmp_path / "a.zkd", classes=300, keep_order=True).schema.label_bytes == 2
-    assert (CommittedDataset.open(tmp_path / "a.zkd").labels(range(7)) == Y).all()
+    assert commit(source, tmp_path / "b.zkd", classes=300, keep_order=True).schema.label_bytes == 2
+    assert (CommittedDataset.open(tmp_path / "b.zkd").labels(range(7)) == Y).all()
     for classes in (3, 0, -1, 65_537):
         with pytest.raises(UnusableInput, match=f"labels up to 3 do not fit {classes} classes"):
-            commit(source, tmp_path / "a.zkd", classes=classes)
+            commit(source, tmp_path / "c.zkd", classes=classes)
 
 
 def test_the_secret_file_is_private_and_the_root_is_not(committed):
@@ -509,17 +510,25 @@ def test_unwritable_outputs_are_refused(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.npz", "data.zkd"]
 
 
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_an_interrupted_commit_leaves_the_old_files(tmp_path):
     source = save(tmp_path / "d.npz")
-    root = commit(source, tmp_path / "data.zkd")
-
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
+    (tmp_path / "data.root").write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
         commit(source, tmp_path / "data.zkd", progress=interrupt)
-    assert CommittedDataset.open(tmp_path / "data.zkd").root == root
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.npz", "data.root", "data.zkd"]
+    assert (tmp_path / "data.root").read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.npz", "data.root"]
+
+
+def test_a_commit_interrupted_between_its_two_files_leaves_none(tmp_path, monkeypatch):
+    source = save(tmp_path / "d.npz")
+    monkeypatch.setattr(DatasetRoot, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        commit(source, tmp_path / "data.zkd")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.npz"]
 
 
 def test_truncated_or_extended_files_are_refused(committed, tmp_path):
@@ -644,7 +653,55 @@ def test_no_other_output_takes_the_place_of_a_secret_file(tmp_path):
         pass
     with pytest.raises(UnusableInput, match="secret file of a commitment"):
         root.save(tmp_path / "data.zkd")
+    with pytest.raises(UnusableInput, match="secret file of a commitment"):
+        commit(tmp_path / "d.npz", tmp_path / "data.zkd")
     assert (tmp_path / "data.zkd").read_bytes() == before
     with data.replacing(tmp_path / "data.root", 0o666) as file:
         file.write(b"x")
     assert (tmp_path / "data.root").read_bytes() == b"x"
+
+
+def labelled(tmp_path, y: list[int], shape: tuple[int, ...] = (1, 4, 4)):
+    np.savez(tmp_path / "w.npz", x=np.zeros((len(y), *shape), np.uint8), y=np.array(y))
+    return data.load_dataset(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ([0, 1, 2, 3, 4, 200], "the largest label is 200, which makes 201 classes, but only 6 .* 200 occurs once"),
+        ([0, 4, 4], "the largest label is 4, which makes 5 classes, but only 2 .* 4 occurs 2 times: .* --classes 5"),
+        ([0, 1, 3], None),
+        ([0, 1, 2], None),
+        ([1, 1], None),
+        ([2, 2], "makes 3 classes, but only 1 "),
+    ],
+)
+def test_a_label_far_above_the_number_of_labels_is_warned_of(tmp_path, y, words):
+    found = labelled(tmp_path, y)
+    if words is None:
+        assert found.warnings() == []
+        return
+    (warning,) = found.warnings()
+    assert re.search(words, warning)
+    assert found.warnings(max(y) + 1) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "warned"),
+    [
+        ((28, 28, 1), True),
+        ((32, 24, 3), True),
+        ((8, 8, 4), True),
+        ((3, 32, 32), False),
+        ((1, 1, 4), False),
+        ((1, 28, 3), False),
+        ((64, 4, 4), False),
+        ((5, 2, 3), False),
+        ((16, 16, 2), False),
+    ],
+)
+def test_channels_in_the_last_axis_are_warned_of(tmp_path, shape, warned):
+    warnings = labelled(tmp_path, [0, 1], shape).warnings()
+    assert len(warnings) == warned
+    assert all("height x width x channels" in text and f"{shape[0]}x{shape[1]}" in text for text in warnings)

@@ -149,5 +149,5 @@ def test_base_install_says_which_package_is_missing(tiny, tmp_path, command):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     extra = "metric" if command == "measure" else "prove"
-    assert f"pip install -e '.[{extra}]'" in done.stderr.splitlines()[-1]
+    assert f"pip install -c constraints.txt -e '.[{extra}]'" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())

@@ -13,6 +13,8 @@ from prover import resources
 from prover.resources import WORK, Estimate, Rates, available_memory, fit, fit_rates, multiproof_bytes, sizes_of
 from tests.toys import certified, tiny_model
 from zkcert import api
+from zkcert.api.phases import Phases, PhaseTime
+from zkcert.cli.display import PhaseDisplay
 from zkcert.core.merkle import MerkleTree
 from zkcert.errors import UnusableInput
 from zkcert.progress import RemainingTime, duration
@@ -175,6 +177,49 @@ def test_remaining_time_without_a_plan_is_nothing():
     assert left.seconds(5) == 0
     left.finish("commit", 5)
     assert left.seconds() == 0
+
+
+def test_compiling_says_nothing_about_later_phases(capsys):
+    """A phase of 2 s of which 1.5 are compiling is one of half a second."""
+    shown = []
+    for phase in (PhaseTime("witness", 2.0, 1, 1.5), PhaseTime("witness", 0.5, 1)):
+        display = PhaseDisplay()
+        display._remaining = RemainingTime({"witness": 0.5, "commit": 100.0})
+        display("witness", None)
+        display("witness", phase)
+        shown.append(display.left())
+    assert shown[0] == shown[1] == "about 1 min 40 s left"
+
+
+def test_compile_clock_adds_up_what_any_thread_waits_for(monkeypatch):
+    from prover.kernels import compiling
+
+    now = [0.0]
+    monkeypatch.setattr(compiling.time, "perf_counter", lambda: now[0])
+    clock = compiling.CompileClock()
+    for call, until in ((clock.on_start, 1), (clock.on_start, 3), (clock.on_end, 6), (clock.on_end, 10)):
+        now[0] = until
+        call(None)
+    assert clock.seconds() == 9  # from 1 to 10, once
+    now[0] = 20
+    clock.on_start(None)
+    now[0] = 22
+    assert clock.seconds() == 11
+
+
+def test_compile_clock_runs_while_numba_compiles():
+    from numba import njit
+
+    from prover.kernels.compiling import compile_clock
+
+    phases, add = Phases(None), njit(lambda x: x + 1)
+    with compile_clock() as clock:
+        phases.compiling = clock.seconds
+        for name in ("first", "second"):
+            with phases(name):
+                add(1)
+    first, second = phases.done
+    assert 0 < first.compiling <= first.seconds and second.compiling == 0
 
 
 def test_unplanned_phases_do_not_count():

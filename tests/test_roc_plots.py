@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zkcert.calibration import Scored, Source
-from zkcert.metric import Probe
+from zkcert.metric import Probe, roc_plots
 from zkcert.metric.calibrate import assess
 from zkcert.metric.membership import ExampleScores, Membership
 from zkcert.metric.plots import save_figure
@@ -30,8 +30,9 @@ def test_figure_of_a_calibration_marks_tau_on_histogram_and_curve():
     histogram, curve = calibration_figure(made).axes
     (line,) = [line for line in histogram.lines if line.get_label() == "tau = 0.6999"]
     assert line.get_xdata()[0] == 0.6999
-    counts = [sum(patch.get_height() for patch in bars) for bars in histogram.containers]
-    assert counts == [6, 3]  # every draw of good and bad models
+    points = [line for line in histogram.lines if line.get_linestyle() == "None"]
+    assert [sorted(line.get_xdata()) for line in points] == [[0.1, 0.2, 0.3, 0.35, 0.4, 0.6], [0.5, 0.7, 0.9]]
+    assert [set(np.round(line.get_ydata())) for line in points] == [{0}, {1}]  # each kind in a band of its own
     (point,) = [line for line in curve.lines if line.get_label() == "tau"]
     assert (point.get_xdata()[0], point.get_ydata()[0]) == (1 / 3, 1.0)
     x, y = curve.lines[0].get_data()
@@ -51,7 +52,9 @@ def test_figures_are_written_twice_alike(tmp_path, kind):
     assert contents[0] == contents[1] and len(contents[0]) > 1000
 
 
-def test_figure_of_membership_counts_every_example():
+@pytest.mark.parametrize("many", [False, True], ids=["points", "bars"])
+def test_figure_of_membership_shows_every_example(many, monkeypatch):
+    monkeypatch.setattr(roc_plots, "FEW", 29 if many else 30)
     rng = np.random.default_rng(0)
     members, others = (
         ExampleScores(*(np.append(rng.lognormal(s, 3.0, size=n - 1), 0.0) for _ in range(3)), np.zeros(n, bool))
@@ -61,4 +64,7 @@ def test_figure_of_membership_counts_every_example():
     assert len(curves.lines) == 4 and len(histograms) == 3
     for axes in histograms:
         assert axes.get_xscale() == "log"
-        assert [sum(patch.get_height() for patch in bars) for bars in axes.containers] == [30, 20]
+        bars = [sum(patch.get_height() for patch in bars) for bars in axes.containers]
+        points = [len(line.get_xdata()) for line in axes.lines]
+        assert (bars, points) == (([30, 20], []) if many else ([], [30, 20]))
+        assert axes.get_ylabel() == ("examples" if many else "examples, one point each")

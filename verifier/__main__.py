@@ -132,8 +132,7 @@ class Verdict:
             out.append(_BEACON_NOT_PINNED)
         if self.expected.announcement is None:
             out.append(_NOT_ANNOUNCED)
-        doubts = [] if self.calibration is None else self.calibration.warnings()
-        return [*out, *self.report.warnings, *(f"calibration: {text}" for text in doubts)]
+        return [*out, *self.report.warnings, *(self.calibration.doubts if self.calibration else ())]
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON values."""
@@ -308,6 +307,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(failure_dict(error), indent=1))
         print(line, file=sys.stderr)
         return code
+    except KeyboardInterrupt:
+        print("interrupted; nothing was verified", file=sys.stderr)
+        return 130
     except Exception as error:  # a defect: not to be taken for a rejection
         print(f"internal error, nothing was verified: {type(error).__name__}: {error}"[:500], file=sys.stderr)
         return 2

@@ -75,6 +75,25 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.x)
 
+    def warnings(self, classes: int | None = None) -> list[str]:
+        """What looks like a mistake: channels in the last axis and, unless somebody says how many classes there are, a
+        label of at least twice the number of different labels."""
+        out, shape = [], self.x.shape[1:]
+        if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4) and min(shape[:2]) > 4:
+            out.append(
+                f"{self.source}: {shape[0]}x{shape[1]}x{shape[2]} looks like height x width x channels; expected are "
+                "channels x height x width, as x.transpose(0, 3, 1, 2) gives them"
+            )
+        present, counts = np.unique(self.y, return_counts=True)
+        if classes is None and present[-1] >= 2 * len(present):
+            times = "once" if counts[-1] == 1 else f"{counts[-1]} times"
+            out.append(
+                f"{self.source}: the largest label is {present[-1]}, which makes {present[-1] + 1} classes, but only "
+                f"{len(present)} different labels occur; {present[-1]} occurs {times}: is that a mistake? (If not, "
+                f"say --classes {present[-1] + 1}.)"
+            )
+        return out
+
 
 def load_dataset(source: Source | Sequence[Source]) -> Dataset:
     """Read a dataset, recognised by content.
@@ -408,12 +427,12 @@ def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 @contextmanager
-def replacing(path: Path, mode: int, *, secret: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
     """A new file that takes the place of path if the block succeeds, and vanishes otherwise.
 
-    The secret file of a commitment cannot be made again: only with `secret` may it be replaced. Raises UnusableInput.
+    The secret file of a commitment cannot be made again, so it is never replaced. Raises UnusableInput.
     """
-    if not secret and path.is_file():
+    if path.is_file():
         with suppress(OSError), open(path, "rb") as file:
             if file.read(len(_MAGIC)) == _MAGIC:
                 raise UnusableInput(f"{path} is the secret file of a commitment: choose another name")
@@ -450,28 +469,36 @@ def commit(
     classes: int | None = None,
     keep_order: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    warned: Callable[[str], None] | None = None,
 ) -> DatasetRoot:
     """Commit to a dataset: write the secret out_path (ending in .zkd) and, beside it, the public .root file.
 
     classes defaults to the largest label plus one. The samples are shuffled, unless keep_order asks for the source's
     order: then the index of a sample in a proof is public knowledge about it. progress is called with (samples done,
-    samples).
-    Existing files are replaced; every call draws a new seed, hence a new root, and nothing can be proved any
-    more about a root whose .zkd file is lost. Raises UnusableInput.
+    samples), warned, before the work, with what looks like a mistake.
+    Every call draws a new seed, hence a new root, and nothing can be proved any more about a root whose .zkd file is
+    lost: an existing one is never replaced, a .root file is. Raises UnusableInput.
     """
     out = Path(out_path)
     if out.suffix != ".zkd":
         raise UnusableInput(f"{out}: the name of the secret file must end in .zkd")
     data = load_dataset(data_path)
+    if warned:
+        for text in data.warnings(classes):
+            warned(text)
     least = int(data.y.max()) + 1
     classes = least if classes is None else classes
     if not least <= classes <= MAX_CLASSES:
         raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
     schema = Schema(classes, data.kind, data.x.shape[1:])
-    with replacing(out, 0o600, secret=True) as file:
+    with replacing(out, 0o600) as file:
         leaves = _write_secret(file, data, schema, keep_order, progress)
     root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
-    root.save(out.with_suffix(".root"))
+    try:
+        root.save(out.with_suffix(".root"))
+    except BaseException:
+        out.unlink()  # of a root that nobody has seen
+        raise
     return root
 
 

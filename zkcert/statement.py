@@ -69,8 +69,11 @@ class Statement:
                 f"the model takes samples of shape {model.input['shape']}, the dataset has {list(dataset.schema.shape)}"
             )
         if dataset.schema.classes != model.classes:
+            advice = f"commit with --classes {model.classes}"
+            if dataset.schema.classes > model.classes:
+                advice = f"commit with --classes {model.classes}, which no label may reach"
             raise UnusableInput(
-                f"the model has {model.classes} classes, the dataset {dataset.schema.classes} (commit with --classes)"
+                f"the model has {model.classes} classes, the dataset {dataset.schema.classes} ({advice})"
             )
         wanted = config.steps * config.batch_size
         if wanted > dataset.n:

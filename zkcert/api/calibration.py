@@ -15,6 +15,7 @@ from zkcert.api.samples import Samples, open_samples
 from zkcert.calibration import Calibration, Source
 from zkcert.config import ProbeConfig, canonical_json, parse_fraction
 from zkcert.errors import UnusableInput
+from zkcert.files import CALIBRATION, check_output
 
 if TYPE_CHECKING:
     from zkcert.metric import Probe
@@ -36,6 +37,7 @@ def calibrate(
     device: str = "cpu",
     dtype: str = "float64",
     plot: File | None = None,
+    force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """Score models known to be good or bad on several draws, choose tau at a risk, and write `out` (None: nothing).
@@ -43,6 +45,7 @@ def calibrate(
     good, bad  model files, or "MODEL@DATA" for a model that is scored on data of its own (labels may differ).
     data       dataset or data.zkd of those without.
     risk       of accepting a further bad draw; without bad models, of rejecting a further good one.
+    force      replace a calibration of that name.
     plot       a .png, .pdf or .svg file of the scores and the ROC curve.
     progress   called with (draws done, draws).
 
@@ -55,8 +58,10 @@ def calibrate(
         from zkcert.metric import calibrate as steps
     if plot is not None:
         check_plot(plot)
-    if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
-        raise UnusableInput(f"{out}: not a file in an existing directory")
+    if out is not None:
+        check_output(out, CALIBRATION, inputs=(*good, *bad, data), force=force)
+        if plot is not None and os.path.abspath(out) == os.path.abspath(plot):
+            raise UnusableInput(f"{plot}: the plot and the calibration need names of their own")
     probe, kind, share = as_probe(config), as_dtype(dtype), parse_fraction(risk, "risk")
     check_device(device)
     candidates = _candidates([*good, *bad], data)
@@ -71,13 +76,13 @@ def calibrate(
         dtype=kind,
         progress=progress,
     )
+    if out is not None:
+        found.save(out)
     if plot is not None:
         from zkcert.metric.plots import save_figure
         from zkcert.metric.roc_plots import calibration_figure
 
         save_figure(calibration_figure(found), plot)
-    if out is not None:
-        found.save(out)
     return found
 
 

@@ -19,7 +19,7 @@ from zkcert.core.container import ProofFile
 from zkcert.data import DatasetRoot, Schema
 from zkcert.data import commit as commit_dataset
 from zkcert.errors import MalformedProof, UnusableInput
-from zkcert.files import ANNOUNCEMENT, PROOF, expecting
+from zkcert.files import ANNOUNCEMENT, PROOF, ROOT, SECRET, check_output, expecting
 from zkcert.statement import MAX_TAU, Statement, load_announcement, save_announcement
 
 if TYPE_CHECKING:
@@ -56,36 +56,30 @@ def commit(
     keep_order: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    warned: Callable[[str], None] | None = None,
 ) -> Commitment:
     """Commit to a dataset (see `zkcert.data.load_dataset`): the secret `out` and, beside it, the public .root.
 
     The samples are shuffled, so that their indices in proofs say nothing; keep_order leaves them as they are. An
-    existing commitment is replaced only with `force`: nothing more can be proved about a root whose secret file is
-    gone. progress is called with (samples done, samples).
+    existing secret file is never replaced, as nothing more could be proved about its root; a .root without one is with
+    `force`. progress is called with (samples done, samples), warned, before the work, with what looks like a mistake.
     """
-    secret = Path(out)
-    public = secret.with_suffix(".root")
-    for path in (secret, public):
-        if path.is_dir():
-            raise UnusableInput(f"{path} is a directory")
-        if path.exists() and not force:
-            raise UnusableInput(
-                f"{path} exists: replacing it makes its root useless, as no proof about it can be made any more; "
-                "choose another name, or --force"
-            )
+    secret = check_output(out, SECRET, inputs=[data])
+    public = check_output(secret.with_suffix(".root"), ROOT, inputs=[data], force=force)
     start = time.perf_counter()
     source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
     with expecting_samples(data):
-        root = commit_dataset(source, secret, classes=classes, keep_order=keep_order, progress=progress)
+        root = commit_dataset(source, secret, classes=classes, keep_order=keep_order, progress=progress, warned=warned)
     return Commitment(root, secret, public, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """What is fixed before the beacon exists; publish `digest`."""
+    """What is fixed before the beacon exists; publish `digest`. `warnings`: those of the calibration tau comes from."""
 
     statement: Statement
     path: Path
+    warnings: tuple[str, ...] = ()
 
     @property
     def digest(self) -> bytes:
@@ -118,15 +112,16 @@ def announce(
     """
     from circuits.statement import certificate
 
-    threshold, config, _ = read_threshold(tau, config)
+    check_output(out, ANNOUNCEMENT, inputs=(model, data_root, tau), force=True)
+    threshold, config, calibration = read_threshold(tau, config)
     loaded, root = load_model(model), load_root(data_root)
     statement = Statement.of(loaded, root, config or ProbeConfig(), threshold)
+    if not _announces(out, statement):
+        check_output(out, ANNOUNCEMENT, force=force)
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
-    if not force and Path(out).exists() and not _announces(out, statement):
-        raise UnusableInput(f"{out} exists and says something else: choose another name, or --force")
     save_announcement(statement, os.fspath(out))
-    return Announcement(statement, Path(out))
+    return Announcement(statement, Path(out), tuple(calibration.doubts) if calibration else ())
 
 
 def announced(path: File) -> Statement:

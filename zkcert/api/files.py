@@ -25,7 +25,8 @@ def needs_extras(what: str, extra: str = "prove") -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UnusableInput(f"{what} needs {error.name}: pip install -e '.[{extra}]' in the checkout") from error
+        command = f"pip install -c constraints.txt -e '.[{extra}]'"
+        raise UnusableInput(f"{what} needs {error.name}: {command} in the checkout") from error
 
 
 def check_device(device: str) -> None:

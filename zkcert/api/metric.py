@@ -208,11 +208,13 @@ def _draw(
 
 @dataclass(frozen=True)
 class Audit:
-    """One draw against a threshold. `calibration` is the file that gave tau and probe, if one did."""
+    """One draw against a threshold. `calibration` is the file that gave tau and probe, if one did; `warnings`: why its
+    threshold may be worth little."""
 
     measurement: Measurement
     tau: Fraction
     calibration: str | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def score(self) -> float:
@@ -238,7 +240,7 @@ class Audit:
         (draw,) = measured.pop("draws")
         del measured["spread"]
         verdict = {"passed": self.passed, "tau": decimal_text(self.tau), "calibration": self.calibration}
-        return {**verdict, **measured, **draw}
+        return {**verdict, **measured, **draw, "warnings": list(self.warnings)}
 
 
 def audit(
@@ -263,7 +265,9 @@ def audit(
         probe = as_probe(config) if calibration is None else _calibrated(calibration.probe, config)
     text = secrets.token_hex(16) if seed is None else seed
     found = measure(model, data, config=probe, seed=text, device=device, dtype=dtype)
-    return Audit(found, threshold, None if calibration is None else calibration.path)
+    if calibration is None:
+        return Audit(found, threshold, None)
+    return Audit(found, threshold, calibration.path, tuple(calibration.doubts))
 
 
 def _calibrated(pinned: Mapping[str, int | str], config: ProbeConfig | Probe | Options | None) -> Probe:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class PhaseTime:
     """A finished phase of proving; peak_rss_bytes is the most memory the process held during it (where the system does
-    not tell: since the process began)."""
+    not tell: since the process began), compiling the part of `seconds` in which kernels were compiled or loaded."""
 
     name: str
     seconds: float
     peak_rss_bytes: int
+    compiling: float = 0.0
 
 
 Progress = Callable[[str, PhaseTime | None], None]
@@ -28,15 +29,18 @@ class Phases:
     def __init__(self, progress: Progress | None) -> None:
         self.done: list[PhaseTime] = []
         self._progress = progress
+        self.compiling: Callable[[], float] = float
+        """Seconds of compiling so far, once somebody knows."""
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         if self._progress:
             self._progress(name, None)
-        start = time.perf_counter()
+        start, compiled = time.perf_counter(), self.compiling()
         reset_peak_rss()
         yield
-        self.done.append(PhaseTime(name, time.perf_counter() - start, peak_rss()))
+        compiling = self.compiling() - compiled
+        self.done.append(PhaseTime(name, time.perf_counter() - start, peak_rss(), compiling))
         if self._progress:
             self._progress(name, self.done[-1])
 

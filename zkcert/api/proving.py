@@ -19,6 +19,7 @@ from zkcert.calibration import read_threshold
 from zkcert.config import ProbeConfig
 from zkcert.data import DatasetRoot, replacing
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
+from zkcert.files import PROOF, check_output
 from zkcert.model import Model
 from zkcert.statement import Statement, parse_beacon
 
@@ -100,7 +101,7 @@ def prove(
     beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
     device        of the float64 reference, "cpu" or "cuda".
     planned       called with the estimate, before anything is computed.
-    force         go on although more memory seems to be needed than there is.
+    force         replace a proof of that name, and go on although more memory seems to be needed than there is.
     checkpoint    a directory for the state of this proof: called again with the same arguments after an interruption,
                   prove goes on after the last finished phase. As secret as the data; removed at the end.
 
@@ -110,9 +111,7 @@ def prove(
     """
     phases = Phases(progress)
     start = time.perf_counter()
-    path = Path(out)
-    if path.is_dir() or not path.parent.is_dir():
-        raise UnusableInput(f"{path}: not a file in an existing directory")
+    path = check_output(out, PROOF, inputs=(model, data, announcement, tau), force=force)
     nonce = parse_beacon(beacon)
     with phases("load"):
         before = None if announcement is None else announced(announcement)
@@ -120,6 +119,7 @@ def prove(
         statement = _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce)
         with needs_extras("proving"):
             from prover.checkpoint import Checkpoint
+            from prover.kernels.compiling import compile_clock
             from prover.prove import prove_statement
             from prover.resources import estimate as predict
             from zkcert.metric import directional_sharpness
@@ -144,7 +144,8 @@ def prove(
         return difference
 
     state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
-    with state as kept:
+    with state as kept, compile_clock() as clock:
+        phases.compiling = clock.seconds
         try:
             proved = prove_statement(
                 statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases, checkpoint=kept

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from zkcert.api.files import File, expecting_samples, is_committed, open_dataset, raw_samples
 from zkcert.core.permutation import sample_indices
-from zkcert.data import DatasetRoot, load_dataset
+from zkcert.data import Dataset, DatasetRoot, load_dataset
 from zkcert.errors import UnusableInput
 from zkcert.model import Model, input_values
 
@@ -30,6 +30,7 @@ class Samples:
     take     k indices -> raw samples [k, C, H, W] as `zkcert.model.input_integers` reads them, uint8 or int64 in
              Q31.32, and labels [k], int64. Only these samples are converted; a data.zkd is not read into memory.
     root     of a committed dataset.
+    plain    of one that is not committed.
     """
 
     n: int
@@ -37,6 +38,7 @@ class Samples:
     classes: int
     take: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
     root: DatasetRoot | None = None
+    plain: Dataset | None = None
 
     def draw(self, seed: str, count: int) -> list[int]:
         """Indices of `count` different samples: a permutation keyed by BLAKE3 of the text."""
@@ -72,7 +74,8 @@ class Samples:
 def check_labels(model: Model, labels: np.ndarray) -> None:
     """UnusableInput unless all labels are among the model's classes."""
     if labels.min() < 0 or labels.max() >= model.classes:
-        raise UnusableInput(f"labels must be integers from 0 to {model.classes - 1}")
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise UnusableInput(f"labels must be integers from 0 to {model.classes - 1}; there is a label {wrong}")
 
 
 def open_samples(data: File | Sequence[File]) -> Samples:
@@ -91,4 +94,4 @@ def open_samples(data: File | Sequence[File]) -> Samples:
         rows = np.asarray(indices, np.int64)
         return raw_samples(plain.x[rows]), plain.y[rows]
 
-    return Samples(len(plain), plain.x.shape[1:], int(plain.y.max()) + 1, take)
+    return Samples(len(plain), plain.x.shape[1:], int(plain.y.max()) + 1, take, plain=plain)

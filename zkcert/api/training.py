@@ -14,6 +14,7 @@ import numpy as np
 from zkcert.api.files import File, check_device, needs_extras
 from zkcert.api.samples import Samples, open_samples
 from zkcert.errors import UnusableInput
+from zkcert.files import MODEL, check_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,7 +95,9 @@ def train(
     classes: int | None = None,
     seed: int = 0,
     device: str = "cpu",
+    force: bool = False,
     progress: EpochDone | None = None,
+    warned: Callable[[str], None] | None = None,
 ) -> Training:
     """Train one of ARCHITECTURES on a dataset and write the model file `out`.
 
@@ -105,6 +108,8 @@ def train(
     hidden     widths of the hidden layers of an mlp.
     classes    by default the dataset's: what it was committed with, or the largest label + 1.
     seed       of initialisation, order, augmentation and dropout, from 0.
+    force      replace a model file of that name.
+    warned     called, before the training, with what looks like a mistake in `data`.
 
     The input is normalised with the means and deviations of each channel of `data`, to four decimals. Images smaller
     than 32x32 are zero-padded to that, except for an mlp. In float32; on the CPU of one machine
@@ -115,9 +120,11 @@ def train(
 
         from zkcert import zoo
         from zkcert.convert import from_module
-    path = Path(out)
-    if path.is_dir() or not path.parent.is_dir():
-        raise UnusableInput(f"{path}: not a file in an existing directory")
+    if architecture not in ARCHITECTURES:
+        swapped = f": ARCH comes before DATA, zkcert train {data} ..." if data in ARCHITECTURES else ""
+        names = ", ".join(ARCHITECTURES)
+        raise UnusableInput(f"the architecture must be one of {names}, not {architecture[:40]!r}{swapped}")
+    path = check_output(out, MODEL, inputs=(data, test), force=force)
     given = {"lr": lr, "momentum": momentum, "rho": rho}
     options: dict[str, Any] = {
         "optimizer": optimizer,
@@ -134,6 +141,9 @@ def train(
     check_device(device)
     start = time.perf_counter()
     samples, held_out = open_samples(data), None if test is None else open_samples(test)
+    if warned and samples.plain:
+        for text in samples.plain.warnings(classes):
+            warned(text)
     count = samples.classes if classes is None else classes
     spec = _input(architecture, samples)
     module = _module(architecture, spec, count, hidden, seed)
@@ -191,8 +201,6 @@ def _check(options: Mapping[str, Any]) -> None:
 
 def _input(architecture: str, samples: Samples) -> dict[str, Any]:
     """The input specification: padding to 32x32, mean and deviation of each channel to four digits."""
-    if architecture not in ARCHITECTURES:
-        raise UnusableInput(f"the architecture must be one of {', '.join(ARCHITECTURES)}, not {architecture[:40]!r}")
     channels, height, width = samples.shape
     pad = 0
     if architecture != "mlp":

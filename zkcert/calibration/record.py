@@ -173,6 +173,11 @@ class Calibration:
                 out.append(f"only {len(models)} {kind} model{'s' * (len(models) > 1)}: rates say little about others")
         return out
 
+    @property
+    def doubts(self) -> list[str]:
+        """The warnings, for whoever uses the threshold."""
+        return [f"calibration: {text}" for text in self.warnings()]
+
     def _passing(self) -> list[str]:
         """Bad models of which tau accepts a larger share of draws than the risk, the most accepted first."""
         counts = [(model.accepted(self.tau), len(model.scores), model.name) for model in self.bad]

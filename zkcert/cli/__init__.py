@@ -13,7 +13,7 @@ import typer
 
 from verifier.__main__ import failure
 from zkcert.cli import calibration, certificate, demonstration, metric, training  # noqa: F401
-from zkcert.cli.application import app
+from zkcert.cli.application import INTERRUPTED, Interrupted, app
 from zkcert.cli.display import err
 from zkcert.errors import UnusableInput, ZkcertError
 
@@ -24,11 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors are one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        return app(arguments, prog_name="zkcert", standalone_mode=False) or 0
+        code, line = app(arguments, prog_name="zkcert", standalone_mode=False) or 0, ""
+        if code == INTERRUPTED:  # typer's reading of Ctrl-C
+            raise KeyboardInterrupt
+        return code
     except (ZkcertError, OSError, MemoryError) as error:
         code, line = failure(error)
     except (typer.Abort, KeyboardInterrupt):
-        code, line = 130, "interrupted"
+        code, line = INTERRUPTED, "interrupted; nothing was written"
+    except Interrupted as error:
+        code, line = INTERRUPTED, f"interrupted; {error}"
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's usage errors, whichever click it brings
         if message is None:  # a defect: not to be taken for a rejection

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import typer
 
 from verifier.__main__ import EXIT_CODES
+
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C ended."""
 
 app = typer.Typer(
     name="zkcert",
@@ -14,3 +20,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+class Interrupted(Exception):
+    """Ctrl-C; the text says what is left behind."""
+
+
+@contextmanager
+def leaving(text: str | None) -> Iterator[None]:
+    """Ctrl-C during the block leaves something behind, unless text is None: say what."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if text is None:
+            raise
+        raise Interrupted(text) from error

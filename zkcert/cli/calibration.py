@@ -77,6 +77,7 @@ def calibrate(
     given: Given,
     device: Device = "cpu",
     dtype: Precision = "float64",
+    force: Annotated[bool, typer.Option("--force", help="Replace a calibration of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Choose tau.
@@ -98,6 +99,7 @@ def calibrate(
             device=device,
             dtype=dtype,
             plot=plot,
+            force=force,
             progress=progress,
         )
     if as_json:

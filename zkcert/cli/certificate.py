@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from verifier.__main__ import BEACON_ORDER, EXIT_CODES, failure_dict, statement_lines
 from zkcert import api
 from zkcert.calibration import read_tau
-from zkcert.cli.application import app
+from zkcert.cli.application import app, leaving
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, progress_bar, warn
 from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFile, with_options
 from zkcert.config import ProbeConfig
 from zkcert.errors import ZkcertError
 from zkcert.progress import duration
+
+if TYPE_CHECKING:
+    from prover.resources import Estimate
 
 CALIBRATED = "or a calibration.json, which also fixes the configuration."
 
@@ -40,9 +43,7 @@ def commit(
     keep_order: Annotated[
         bool, typer.Option("--keep-order", help="Do not shuffle: indices in proofs are places in DATA.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing commitment; its root becomes useless.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a data.root; a secret file never is.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Commit to a dataset.
@@ -50,7 +51,9 @@ def commit(
     Writes the secret data.zkd and, beside it, the public data.root, and prints the root.
     """
     with progress_bar("hashing samples") as progress:
-        result = api.commit(data, file, classes=classes, keep_order=keep_order, force=force, progress=progress)
+        result = api.commit(
+            data, file, classes=classes, keep_order=keep_order, force=force, progress=progress, warned=warn
+        )
     if as_json:
         print_json(result.to_dict())
         return
@@ -79,6 +82,8 @@ def announce(
     result = api.announce(model, data_root, file, tau=tau, config=_config(given, tau), force=force)
     out.print(f"digest  {result.digest.hex()}")
     out.print(f"file    {result.path}")
+    for text in result.warnings:
+        warn(text)
     err.print("Publish the digest first; only then let the verifier, or public randomness, give the beacon.")
 
 
@@ -145,7 +150,7 @@ def prove(
         typer.Option(metavar="DIR", help="Keep the state there: after an interruption, go on. Secret."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on although more memory seems to be needed than there is.")
+        bool, typer.Option("--force", help="Replace a proof of that name; go on even if memory seems too small.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -154,11 +159,20 @@ def prove(
     Nothing is written unless the proof holds; exit code 1 if the score is above tau.
     """
     config = _config(given, tau, announcement)
+    calibration = None if tau is None else read_tau(tau)[1]
+    warnings = [] if calibration is None else calibration.doubts
     if beacon is None:
-        warn("no --beacon: verifiers will be told that you could have tried many seeds.")
+        warnings.append("no --beacon: verifiers will be told that you could have tried many seeds.")
     elif announcement is None:
-        warn("no --announcement: verifiers cannot tell that the statement was fixed before the beacon.")
-    with PhaseDisplay() as display:
+        warnings.append("no --announcement: verifiers cannot tell that the statement was fixed before the beacon.")
+    kept = None if checkpoint is None else f"no proof was written; the same command goes on from {checkpoint}"
+    with leaving(kept), PhaseDisplay() as display:
+
+        def planned(estimate: Estimate) -> None:
+            for text in warnings:
+                warn(text)
+            display.planned(estimate)
+
         result = api.prove(
             model,
             data,
@@ -170,7 +184,7 @@ def prove(
             reveal_score=reveal_score,
             device=device,
             progress=display,
-            planned=display.planned,
+            planned=planned,
             checkpoint=checkpoint,
             force=force,
         )

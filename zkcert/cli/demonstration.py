@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from zkcert import api
-from zkcert.cli.application import app
+from zkcert.cli.application import app, leaving
 from zkcert.cli.display import PhaseDisplay, out
 
 
@@ -21,7 +21,8 @@ def demo(
 
     Trains on shipped Fashion-MNIST images, commits, announces, proves, verifies, and rejects forgeries.
     """
-    with PhaseDisplay() as display:
+    left = None if directory is None else f"the files made so far are in {directory}"
+    with leaving(left), PhaseDisplay() as display:
 
         def say(text: str) -> None:
             display.stop()

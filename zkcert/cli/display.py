@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -48,10 +49,13 @@ class PhaseDisplay:
 
     def planned(self, estimate: Estimate) -> None:
         """From here on, say how long it will take."""
+        from prover.kernels import compiled
+
         self._remaining = RemainingTime(estimate.phases)
+        first = "" if compiled() else " and, this first time, up to a minute or two of compiling"
         err.print(
-            f"{estimate.sizes.digits:,} digits: about {duration(estimate.seconds)}, {gigabytes(estimate.peak_bytes)} "
-            f"of memory, a proof of {estimate.sizes.proof_bytes / 1e6:.2f} MB"
+            f"{estimate.sizes.digits:,} digits: about {duration(estimate.seconds)}{first}, "
+            f"{gigabytes(estimate.peak_bytes)} of memory, a proof of {estimate.sizes.proof_bytes / 1e6:.2f} MB"
         )
 
     def left(self, elapsed: float = 0.0) -> str:
@@ -68,7 +72,7 @@ class PhaseDisplay:
         if done is None:
             self._remaining.start(name)
         else:
-            self._remaining.finish(name, done.seconds)
+            self._remaining.finish(name, done.seconds - done.compiling)
         if not self._live:
             if done:
                 figures = f"{name:<14}{done.seconds:8.2f} s  {gigabytes(done.peak_rss_bytes):>9}  {self.left()}"
@@ -98,12 +102,27 @@ class Update(Protocol):
     def __call__(self, done: int, total: int, text: str | None = None) -> None: ...
 
 
+PAUSE = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
 @contextmanager
-def progress_bar(text: str) -> Iterator[Update]:
-    """A bar on stderr; nothing where that is no terminal."""
+def progress_bar(what: str) -> Iterator[Update]:
+    """A bar on stderr; where that is no terminal, a line now and then."""
+    if not err.is_terminal:
+        last = time.monotonic()
+
+        def line(done: int, total: int, text: str | None = None) -> None:
+            nonlocal last
+            if time.monotonic() - last >= PAUSE:
+                last = time.monotonic()
+                err.print(f"{text or what}: {done:,} of {total:,}")
+
+        yield line
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
-        task = bars.add_task(text, total=None)
+    with Progress(*columns, console=err, redirect_stdout=False) as bars:
+        task = bars.add_task(what, total=None)
         yield lambda done, total, text=None: bars.update(task, completed=done, total=total, description=text)
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from zkcert import api
 from zkcert.cli.application import app
-from zkcert.cli.display import out, print_json, print_lines, progress_bar
+from zkcert.cli.display import out, print_json, print_lines, progress_bar, warn
 from zkcert.cli.options import METRIC, AsJson, Device, Given, ModelFile, Precision, Samples, with_options
 from zkcert.errors import UnusableInput
 
@@ -22,7 +22,9 @@ def measure(
     data: Samples,
     beacon: Annotated[str | None, typer.Option(metavar="HEX", help="Draws from a data.zkd, as for a proof.")] = None,
     seed: Annotated[str | None, typer.Option(metavar="TEXT", help="Draws from any dataset. [default: empty]")] = None,
-    draws: Annotated[int, typer.Option(metavar="K", help="Draw K times, with the seeds TEXT/0, TEXT/1, ...")] = 1,
+    draws: Annotated[
+        int, typer.Option(metavar="K", help="Draw K times; above 1 with the seeds TEXT/0, TEXT/1, ...")
+    ] = 1,
     given: Given,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Plot the trajectories: .png, .pdf or .svg.")] = None,
     baselines: Annotated[
@@ -97,6 +99,7 @@ def _show_draws(found: api.Measurement) -> None:
             table.add_row(str(t), *(f"{value:.9g}" for value in row))
         out.print(table)
         out.print(f"score  {found.score:.9f}")
+        out.print(f"drawn  {'by the beacon, or its absence' if draw.seed is None else f'by the seed {draw.seed!r}'}")
         _show_time(found)
         return
     table = _table("seed", "mean sharpness", "mean loss", "mean log ratio", "score")
@@ -105,7 +108,9 @@ def _show_draws(found: api.Measurement) -> None:
         table.add_row(draw.seed, *(f"{value:.6g}" for value in means), f"{draw.score:.9f}")
     out.print(table)
     scores = [draw.score for draw in found.draws]
-    out.print(f"score  {found.score:.9f} +- {found.spread:.9f} (mean and standard deviation of {len(scores)} draws)")
+    out.print(
+        f"score  {found.score:.9f} +- {found.spread:.9f} (mean and standard deviation, ddof 1, of {len(scores)} draws)"
+    )
     out.print(f"range  {min(scores):.9f} to {max(scores):.9f}")
     _show_time(found)
 
@@ -161,6 +166,8 @@ def audit(
     found = api.audit(model, data, tau=tau, config=given, seed=seed, device=device, dtype=dtype)
     if as_json:
         print_json(found.to_dict())
+        for text in found.warnings:
+            warn(text)
     else:
         measured, probe = found.measurement, found.measurement.probe
         verdict = "PASS: the score is at most tau" if found.passed else "FAIL: the score is above tau"
@@ -171,6 +178,7 @@ def audit(
                 f"seed    {found.seed}",
                 f"probe   {probe.steps} batches of {probe.batch_size}, from {measured.n} samples; {probe.variant}",
                 f"time    {measured.probing:.2f} s, and {measured.reading:.2f} s reading files",
+                *(f"WARNING: {text}" for text in found.warnings),
                 verdict,
             ]
         )

@@ -8,7 +8,7 @@ import typer
 
 from zkcert import api
 from zkcert.cli.application import app
-from zkcert.cli.display import out, print_json, progress_bar
+from zkcert.cli.display import err, out, print_json, progress_bar, warn
 from zkcert.cli.options import AsJson, Device, Samples
 from zkcert.errors import UnusableInput
 from zkcert.progress import duration
@@ -40,17 +40,24 @@ def train(
     classes: Annotated[int | None, typer.Option(help="Number of classes. [default: the dataset's]")] = None,
     seed: Annotated[int, typer.Option(help="Of initialisation, order, augmentation and dropout.")] = 0,
     device: Device = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Replace a model file of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model.
 
     Writes a model file that can be measured, audited and proved. Without GPU, take the small architectures.
     """
+    lines: list[str] = []
+    bar = err.is_terminal and (as_json or out.is_terminal)
     with progress_bar("training") as progress:
 
         def epoch_done(epoch: int, loss: float, accuracy: float | None) -> None:
-            reached = "" if accuracy is None else f", test accuracy {accuracy:.4f}"
-            progress(epoch + 1, epochs, f"loss {loss:.4f}{reached}")
+            reached = "" if accuracy is None else f"  test accuracy {accuracy:.4f}"
+            lines.append(f"epoch {epoch + 1:<4} loss {loss:.6f}{reached}")
+            if err.is_terminal:
+                progress(epoch + 1, epochs, f"loss {loss:.4f}{reached}")
+            if not bar:
+                (err if as_json else out).print(lines[-1])
 
         found = api.train(
             architecture,
@@ -70,14 +77,15 @@ def train(
             classes=classes,
             seed=seed,
             device=device,
+            force=force,
             progress=epoch_done,
+            warned=warn,
         )
     if as_json:
         print_json(found.to_dict())
         return
-    for epoch, loss in enumerate(found.losses):
-        reached = f"  test accuracy {found.accuracies[epoch]:.4f}" if found.accuracies else ""
-        out.print(f"epoch {epoch + 1:<4} loss {loss:.6f}{reached}")
+    for line in lines if bar else ():
+        out.print(line)
     out.print(f"model  {found.path}: {found.architecture}, {found.parameters:,} parameters, {found.classes} classes")
     out.print(f"train accuracy {found.accuracy:.4f} in {duration(found.seconds)}")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from zkcert.data import replacing
 from zkcert.errors import UnusableInput
+from zkcert.files import PICTURE, check_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,12 +39,12 @@ class Course(Protocol):
 
 
 def check_plot(path: str | os.PathLike[str]) -> None:
-    """UnusableInput unless a figure can be written to a file of that name: worth knowing before the work is done."""
+    """UnusableInput unless a figure can be written to a file of that name, where at most an earlier picture may be:
+    worth knowing before the work is done."""
     name = Path(path)
     if name.suffix.removeprefix(".").lower() not in FORMATS:
         raise UnusableInput(f"{name}: the name of a plot ends in {' or '.join('.' + kind for kind in FORMATS)}")
-    if name.is_dir() or not name.parent.is_dir():
-        raise UnusableInput(f"{name}: not a file in an existing directory")
+    check_output(name, PICTURE, force=True)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -18,20 +18,22 @@ if TYPE_CHECKING:
     from zkcert.calibration import Calibration
 
 _BINS = 40
+_GOLDEN = (5**0.5 - 1) / 2  # multiples of it modulo 1 keep their distance
+FEW = 200
+"""Up to so many values of a kind each is shown as a point; histograms of few values mislead."""
 
 
 def calibration_figure(calibration: Calibration) -> Figure:
-    """Histograms of the scores of good and bad draws with tau; with bad models also the ROC curve, tau marked on it."""
+    """The scores of good and bad draws with tau; with bad models also the ROC curve, tau marked on it."""
     from matplotlib.figure import Figure
 
     kinds = {"good": calibration.good, "bad": calibration.bad}
     scores = {name: [score for m in models for score in m.scores] for name, models in kinds.items() if models}
     figure = Figure(figsize=(5.5 * len(scores), 4.2), layout="constrained")
     axes = figure.subplots(1, len(scores), squeeze=False)[0]
-    _histograms(axes[0], {f"{name}: {len(kinds[name])} models": values for name, values in scores.items()})
+    _show(axes[0], {f"{name}: {len(kinds[name])} models": values for name, values in scores.items()}, "draws")
     axes[0].axvline(float(calibration.tau), color="black", linestyle="--", label=f"tau = {calibration.tau_text}")
     axes[0].set_xlabel(f"score: {calibration.probe['statistic']}")
-    axes[0].set_ylabel("draws")
     axes[0].legend(fontsize="small")
     if calibration.false_acceptance is not None:
         _curves(axes[1], {"score": (scores["good"], scores["bad"])})
@@ -44,7 +46,7 @@ def calibration_figure(calibration: Calibration) -> Figure:
 
 
 def membership_figure(found: Membership) -> Figure:
-    """The ROC curves of all scores, and histograms of each for members and others."""
+    """The ROC curves of all scores, and each score of members and others."""
     from matplotlib.figure import Figure
 
     pairs = {name: (getattr(found.members, name), getattr(found.others, name)) for name in SCORES}
@@ -59,9 +61,9 @@ def membership_figure(found: Membership) -> Figure:
         if logarithmic := bool(np.isfinite(least)):
             axes.set_xscale("log")
         floor = least if logarithmic else -np.inf
-        _histograms(axes, {"members": np.maximum(members, floor), "non-members": np.maximum(rest, floor)}, logarithmic)
+        kinds = {"members": np.maximum(members, floor), "non-members": np.maximum(rest, floor)}
+        _show(axes, kinds, "examples", logarithmic)
         axes.set_xlabel(f"{name} (0 is drawn at the left edge)" if logarithmic else name)
-        axes.set_ylabel("examples")
         axes.legend(fontsize="small")
     return figure
 
@@ -75,7 +77,23 @@ def _curves(axes: Axes, pairs: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Non
     axes.set_aspect("equal")
 
 
-def _histograms(axes: Axes, kinds: Mapping[str, ArrayLike], logarithmic: bool = False) -> None:
+def _show(axes: Axes, kinds: Mapping[str, ArrayLike], what: str, logarithmic: bool = False) -> None:
+    """Each kind's values: few as points, side by side only so that they do not hide each other; many as a histogram."""
+    if max(np.size(values) for values in kinds.values()) > FEW:
+        _histograms(axes, kinds, logarithmic)
+        axes.set_ylabel(what)
+        return
+    for row, (name, values) in enumerate(kinds.items()):
+        heights = row + 0.6 * (np.arange(np.size(values)) * _GOLDEN % 1 - 0.5)
+        axes.plot(
+            np.asarray(values, np.float64), heights, marker="o", markersize=4, linestyle="", alpha=0.6, label=name
+        )
+    axes.set_yticks([])
+    axes.set_ylim(len(kinds) - 0.5, -0.5)
+    axes.set_ylabel(f"{what}, one point each")
+
+
+def _histograms(axes: Axes, kinds: Mapping[str, ArrayLike], logarithmic: bool) -> None:
     """A histogram of each kind over shared bins, of equal width or, for positive values, of equal ratio."""
     everything = np.concatenate([np.asarray(v, np.float64) for v in kinds.values()])
     edges = np.histogram_bin_edges(np.log(everything) if logarithmic else everything, bins=_BINS)
