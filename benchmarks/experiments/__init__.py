@@ -10,7 +10,7 @@ measures     every measure of a model, by name
 failures     what becomes of draws of the probe that fail, the same in all experiments
 statistics   correlations, the granulated Psi, Student's interval
 separation   AUC, effect size and tests between kinds of models
-defects      what Table 2 trains and measures; timing: what Table 3 times
+defects      what Table 2 trains and measures, table2_verdicts: what it says; timing: what Table 3 times
 grid         parallel maps, with joblib or on Ray
 gpt          a small language model, its text, and defects of text; evasion: an attack on the score
 parts        what the parts of Table 7 share; table7_*: those parts
