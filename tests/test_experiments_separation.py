@@ -175,6 +175,17 @@ def test_ties_are_no_refutation(low, high, expected):
     assert sep.sign(low, high) == expected
 
 
+def test_the_largest_area_that_is_refuted():
+    area = sep.refuted(5)
+    assert sep.score_interval(area, 5, 5)[1] < 0.7 <= sep.score_interval(area + 1 / 50, 5, 5)[1]
+    assert area == pytest.approx(0.36) and math.isnan(sep.refuted(4)) and area < sep.refuted(10) < 0.7
+
+
+def test_intervals_without_a_width_are_not_shown():
+    assert sep.between(0.25, 0.5) == "[0.250, 0.500]" and sep.between(0.25, 0.5, 1) == "[0.2, 0.5]"
+    assert sep.between(1.0, 1.0) == "[no spread]"
+
+
 @pytest.mark.parametrize("values", [[], [math.nan, 1.0], [[[1.0]]]])
 def test_values_that_are_missing_are_refused(values):
     with pytest.raises(UnusableInput, match="a value of every model"):

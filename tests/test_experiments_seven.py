@@ -283,7 +283,7 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
     assert run(tmp_path) == 0
     result = load(tmp_path / "table7.json")
     assert set(result.values) == set(table7.PARTS) and result.seeds == 2
-    assert len(result.claims) == 2 + 1 + 1 + 6 + 4
+    assert len(result.claims) == 1 + 1 + 1 + 3 + 2
     # two models of a kind cannot decide anything
     assert {claim.verdict for claim in result.claims} == {INCONCLUSIVE} <= set(VERDICTS)
     assert "verdict" in capsys.readouterr().out
@@ -303,7 +303,8 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
         figure = document["values"][name]["figure"]
         assert len({score for kind in figure.values() for score in kind}) == 2 * len(figure)
         controls = document["values"][name]["controls"]
-        assert list(controls) == list(figure)[1:] and all(len(some) == 2 for some in controls.values())
+        defective = [kind for kind in list(figure)[1:] if not kind.startswith("honest")]
+        assert list(controls) == defective and all(len(some) == 2 for some in controls.values())
         clean_scores = figure[next(iter(figure))]
         for some in controls.values():  # measured on other data
             assert all(a[COMMITTED] != b for a, b in zip(some, clean_scores, strict=True))
@@ -324,12 +325,10 @@ def test_parts_are_kept_wherever_a_run_ends(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(table7.PARTS, "poisoning", ("Poisoning", breaks))
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, "--parts", "gpt,poisoning")  # in the order of the table: gpt is not reached
+    assert run(tmp_path, "--parts", "gpt,poisoning") == 130  # in the order of the table: gpt is not reached
     monkeypatch.setitem(table7.PARTS, "gpt", ("Language model", breaks))
     monkeypatch.setitem(table7.PARTS, "poisoning", ("Poisoning", table7.poisoning))
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, "--parts", "gpt,poisoning")
+    assert run(tmp_path, "--parts", "gpt,poisoning") == 130
     assert load(tmp_path / "table7.json") == before
     monkeypatch.setitem(table7.PARTS, "poisoning", ("Poisoning", breaks))
     assert run(tmp_path, "--parts", "noise") == 0  # with what the run before has saved
@@ -345,4 +344,4 @@ def test_parts_are_kept_wherever_a_run_ends(tmp_path, monkeypatch):
 def test_unknown_parts_are_refused(tmp_path, capsys):
     assert run(tmp_path, "--parts", "noise,nonsense") == 2
     assert "not nonsense" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("*.*")) and not list(tmp_path.glob("table7"))

@@ -12,7 +12,6 @@ from benchmarks.experiments import table7
 from benchmarks.experiments.parts import (
     COMMITTED,
     HELD_OUT,
-    both,
     claim,
     compared,
     draws_of,
@@ -22,7 +21,6 @@ from benchmarks.experiments.parts import (
 )
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from benchmarks.experiments.table7_images import (
-    excess,
     monotone,
     rank_correlation,
     rises,
@@ -115,17 +113,26 @@ def above(start: float) -> list[dict[str, float]]:
     return models([start + value for value in FIVE])
 
 
-def test_models_are_compared_on_their_own_data_and_on_the_same():
-    """Scores of clean models move with the data: the two comparisons differ."""
+def test_claims_follow_the_scores_unless_something_is_wrong_with_the_models():
     low, high = above(0.0), above(1.0)
-    own, same = both("It tells", low, high, models([2.01, 2.11, 2.12, 2.13, 2.5]))
-    assert own.verdict == REPRODUCED and "AUC over models 1.00" in own.numbers and "as an auditor" in own.claim
-    assert same.verdict != REPRODUCED and "AUC over models 0.4" in same.numbers and "same" not in own.claim
-    own, same = both("It tells", high, low, above(0.45))
-    assert own.verdict == NOT_REPRODUCED and same.verdict == REPRODUCED and "only the models differ" in same.claim
-    assert both("It tells", low, low, high, working=False)[0].verdict == INCONCLUSIVE
-    assert claim("It tells", low, high, doubt="no attack").verdict == INCONCLUSIVE
-    assert claim("It tells", high, low, doubt="no attack").verdict == NOT_REPRODUCED
+    found = claim("It tells", low, high)
+    assert found.verdict == REPRODUCED and "AUC over models 1.00 [0.64, 1.00]" in found.numbers
+    assert "over single draws 1.00 [no spread]" in found.numbers
+    assert claim("It tells", high, low).verdict == NOT_REPRODUCED
+    for clean, bad in ((low, high), (high, low)):
+        assert claim("It tells", clean, bad, working=False).verdict == INCONCLUSIVE
+        assert claim("It tells", clean, bad, doubt="no attack").verdict == INCONCLUSIVE
+
+
+def test_the_placebo_is_the_clean_model_on_its_own_data_against_the_control():
+    clean, bad, control = above(1.0), above(2.0), above(0.0)
+    tables = compared("T", {"clean": clean, "bad": bad}, {"bad": control}, "clean", [COMMITTED])
+    rows = {row[0]: row[1] for row in tables[1].rows}
+    assert rows["bad"].startswith("1.00") and rows["placebo: clean, on its own data, against that control"].startswith(
+        "1.00"
+    )
+    tables = compared("T", {"clean": clean, "bad": bad}, {"bad": clean}, "clean", [COMMITTED])
+    assert [row[1][:4] for row in tables[1].rows] == ["1.00", "0.50"]
 
 
 def test_failed_draws_are_counted_and_decide_nothing():
@@ -146,26 +153,15 @@ def test_failed_draws_are_counted_and_decide_nothing():
     assert lowered(models([1.0, math.inf]), models([2.0, math.inf])) == (False, (-math.inf, math.inf))
 
 
-def test_trend_of_label_noise_is_judged_on_the_excess_over_the_control_too():
+def test_trend_of_label_noise_is_judged_on_own_data():
     rng = np.random.default_rng(0)
-    levels = (0.0, 0.1, 0.2)
-    rising = {level: list(1 + 10 * level + rng.uniform(0, 0.1, 4)) for level in levels}
-    own = {level: models(values) for level, values in rising.items()}
-    flat = {level: models([1.0] * 4) for level in levels[1:]}
-    assert excess(own, flat)[0.0] == [0.0] * 4
-    assert excess(own, flat)[0.2] == pytest.approx([value - 1 for value in rising[0.2]])
-    assert rises(trend(rising), trend(excess(own, flat)), "long enough").verdict == REPRODUCED
-    found = rises(trend(rising), trend(excess(own, flat)), "long enough", short=1)
+    rising = {level: list(1 + 10 * level + rng.uniform(0, 0.1, 4)) for level in (0.0, 0.1, 0.2)}
+    falling = {level: [-value for value in values] for level, values in rising.items()}
+    assert rises(trend(rising), "long enough").verdict == REPRODUCED
+    assert rises(trend(falling), "long enough").verdict == NOT_REPRODUCED
+    found = rises(trend(rising), "long enough", short=1)
     assert found.verdict == INCONCLUSIVE and "1 models did not reach" in found.numbers and "long enough" in found.claim
-    same = {level: own[level] for level in levels[1:]}  # the data alone move the score: no excess
-    nothing = trend(excess(own, same))
-    assert math.isnan(nothing.correlation) and rises(trend(rising), nothing, "long enough").verdict == INCONCLUSIVE
-    more = {level: models([2 * value - 1 for value in rising[level]]) for level in levels[1:]}  # clean models even more
-    assert rises(trend(rising), trend(excess(own, more)), "long enough").verdict == NOT_REPRODUCED
-    for broken in (own | {0.2: models([math.inf] * 4)}, own):
-        controls = flat if broken is not own else flat | {0.1: models([1.0, 1.0, 1.0, math.inf])}
-        scored = trend({level: [m[COMMITTED] for m in some] for level, some in broken.items()})
-        assert rises(scored, trend(excess(broken, controls)), "long enough").verdict == INCONCLUSIVE
+    assert rises(trend(rising | {0.2: [math.inf] * 4}), "long enough").verdict == INCONCLUSIVE
 
 
 def poisoned(part, score_of, **numbers):
@@ -185,41 +181,39 @@ def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
         accuracy = 0.9 if kind == HONEST else 0.5 if kind.endswith("penalty 1") else 0.7
         groups[kind] = [{**model, "test_accuracy": accuracy} for model in groups[kind]]
     rows = {row[0]: row[1:] for row in costs(groups, controls, 1.2).rows}
-    assert rows[HONEST] == ["60%", "1.2 ± 0.16", None, "0 ± 0", "0.1 ± 0"]
+    assert rows[HONEST] == ["60%", "1.2 ± 0.16", None, "0 ± 0", None]
     assert rows["wrong labels, penalty 1"][:2] == ["100%", "0.7 ± 0.16"]
     assert rows["wrong labels, penalty 1"][2] == "[-3.5, -3.5]"
     assert rows["wrong labels, penalty 1"][3].startswith("0.2 ±")  # of plain SGD on wrong labels: 0.7 - 0.5
     assert rows["wrong labels, penalty 10"][2] == "[0, 0]"
     assert rows["wrong labels, sgd"][0] == "0%" and rows["wrong labels, sgd"][2] is None
     assert rows["control: honest, on the data with wrong labels"][0] == "60%"
-    for plain, trained, tuned in (claims_of(part, groups, controls)[i::2] for i in (0, 1)):
-        assert (plain.verdict, trained.verdict, tuned.verdict) == (REPRODUCED, REPRODUCED, NOT_REPRODUCED)
-        assert "hidden best by penalty 1: AUC over models 0.0" in tuned.numbers
+    plain, trained, tuned = claims_of(part, groups)
+    assert (plain.verdict, trained.verdict, tuned.verdict) == (REPRODUCED, REPRODUCED, NOT_REPRODUCED)
+    assert "hidden best by penalty 1: AUC over models 0.0" in tuned.numbers
     assert trained.rule == tuned.rule != plain.rule
 
 
-def test_the_attack_that_hides_best_hides_among_clean_models_on_the_same_data():
+def test_the_attack_that_hides_best_has_the_lowest_score():
     part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
-    groups, controls = poisoned(part, lambda kind: 3.0 if kind.endswith("penalty 10") else 5.0)
-    controls = dict.fromkeys(controls, above(3.0))  # honest models on their own data: 1
-    own, same = claims_of(part, groups, controls)[4:6]
-    assert "hidden best by penalty 10" in own.numbers and "hidden best by penalty 10" in same.numbers
-    assert (own.verdict, same.verdict) == (REPRODUCED, NOT_REPRODUCED)
+    groups, _ = poisoned(part, lambda kind: 3.0 if kind.endswith("penalty 10") else 5.0)
+    tuned = claims_of(part, groups)[2]
+    assert "hidden best by penalty 10" in tuned.numbers and tuned.verdict == REPRODUCED  # of equal AUCs the lower score
 
 
 def test_an_attack_that_lowers_nothing_withstands_nothing():
     part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
     assert reference("penalty 1") == UNPENALISED and reference("asam rho 0.5") == reference("sam rho 1") == "sgd"
-    groups, controls = poisoned(part, lambda kind: 4.0)
-    plain, trained, tuned = claims_of(part, groups, controls)[::2]
+    groups, _ = poisoned(part, lambda kind: 4.0)
+    plain, trained, tuned = claims_of(part, groups)
     assert (plain.verdict, trained.verdict, tuned.verdict) == (REPRODUCED, INCONCLUSIVE, INCONCLUSIVE)
     assert "no attack lowers the score" in trained.numbers
     groups["wrong labels, penalty 10"] = models([3.9, 3.95, 4.1, 4.15, 4.3])  # lower on each seed
     groups["wrong labels, asam rho 0.5"] = models([3.0, 3.2, 4.3, 4.5, 4.6])  # lower on the mean, but not surely
-    _, trained, tuned = claims_of(part, groups, controls)[::2]
+    _, trained, tuned = claims_of(part, groups)
     assert (trained.verdict, tuned.verdict) == (INCONCLUSIVE, REPRODUCED)
     groups[f"wrong labels, {UNPENALISED}"] = models([1.0] * 5)  # fine-tuning alone lowers it more
-    assert claims_of(part, groups, controls)[4].verdict == INCONCLUSIVE
+    assert claims_of(part, groups)[2].verdict == INCONCLUSIVE
 
 
 def test_a_backdoor_that_does_not_work_decides_nothing():
@@ -230,21 +224,21 @@ def test_a_backdoor_that_does_not_work_decides_nothing():
 
     base = table7.TINY.poisoning
     part = replace(base, corruptions=(("badnets", 0.1),), penalty=Penalty((1.0, 10.0), 2, 3, 1e-3))
-    groups, controls = poisoned(part, lambda kind: 2.5 if kind.endswith("penalty 1") else 3.0, success=0.9)
+    groups, _ = poisoned(part, lambda kind: 2.5 if kind.endswith("penalty 1") else 3.0, success=0.9)
     groups["backdoor, penalty 10"] = models(FIVE, success=0.1)  # hides, and has lost the backdoor
-    tuned = claims_of(part, groups, controls)[4]
+    tuned = claims_of(part, groups)[2]
     assert tuned.verdict == REPRODUCED and "penalty 1:" in tuned.numbers
     groups["backdoor, penalty 1"] = models(
         [3.0, 3.1, 3.2, 3.3, 3.4], success=0.9
     )  # what lowers the score has no backdoor
-    assert claims_of(part, groups, controls)[4].verdict == INCONCLUSIVE
+    assert claims_of(part, groups)[2].verdict == INCONCLUSIVE
     groups["backdoor, penalty 1"] = groups["backdoor, penalty 10"]
-    assert claims_of(part, groups, controls)[4].verdict == INCONCLUSIVE
+    assert claims_of(part, groups)[2].verdict == INCONCLUSIVE
 
 
 def test_kinds_of_attackers():
     found = kinds(table7.SMALL.poisoning)
-    assert len(found) == 1 + 2 * 6 and found[HONEST].recipe.corruption == "none"
+    assert len(found) == 1 + 2 + 2 * 6 and found[HONEST].recipe.corruption == "none"
     attacker = found["backdoor, asam rho 0.5"]
     assert (attacker.recipe.corruption, attacker.recipe.optimizer, attacker.recipe.rho) == ("badnets", "asam", 0.5)
     assert found["backdoor, penalty 0"].strength == 0 and found["backdoor, sgd"].strength is None

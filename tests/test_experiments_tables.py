@@ -149,16 +149,17 @@ def test_table_2_verdicts_follow_the_numbers():
     for defect, verdict, auc in ((1.0, REPRODUCED, 1), (-1.0, NOT_REPRODUCED, 0)):
         models = made_up(5, defect)
         found = verdicts.compare(models)
-        assert {s.auc for key, s in found.items() if key[2] != "small_test"} == {auc}
+        assert {s.auc for (view, _, name), s in found.items() if name != "small_test" and view != "placebo"} == {auc}
+        assert {s.auc for (view, *_), s in found.items() if view == "placebo"} == {0.5}
         claims = claims_of(models)
-        assert [c.verdict for c in claims[:7]] == [verdict] * 7
+        assert [c.verdict for c in claims[:4]] == [verdict] * 4
     models = made_up(5, 1.0)
-    small, full = claims_of(models)[7:]
+    small, full = claims_of(models)[4:]
     assert "small test set (9 samples" in small.claim and "single draw" in small.claim
     assert small.verdict == REPRODUCED  # ours 1, chance for the other
     assert "full test set" in full.claim and full.verdict == INCONCLUSIVE  # both 1: a tie
     few = made_up(3, 1.0)
-    assert {c.verdict for c in claims_of(few)[7:]} == {INCONCLUSIVE}
+    assert {c.verdict for c in claims_of(few)[4:]} == {INCONCLUSIVE}
 
 
 def test_what_the_data_do_is_not_put_down_to_the_models():
@@ -167,12 +168,8 @@ def test_what_the_data_do_is_not_put_down_to_the_models():
     assert found["committed", "badnets", "directional"].verdict == REPRODUCED  # each on data of its own
     assert found["control", "badnets", "directional"].auc == 0.5
     claims = claims_of(models)
-    own, same = claims[4:6]
-    assert (own.verdict, same.verdict) == (REPRODUCED, INCONCLUSIVE)
-    assert "AUC over models 1.000" in own.numbers and "each on the data it was trained on" in own.claim
-    assert "AUC over models 0.500" in same.numbers and "only the models differ" in same.claim
-    hidden = made_up(5, -1.0, data=3.0)  # the data raise it by more than the defect lowers it
-    assert claims_of(hidden)[1].verdict == NOT_REPRODUCED
+    assert claims[2].verdict == REPRODUCED and "AUC over models 1.000" in claims[2].numbers
+    assert found["placebo", "badnets", "directional"].auc == 0  # what the data do to well-trained models, reversed
 
 
 def test_models_short_of_the_common_loss_leave_everything_open():
@@ -187,8 +184,8 @@ def test_advantages_are_shown_of_every_other_measure():
     table = verdicts.tables(made_up(5, 1.0, small=0.005), verdicts.compare(made_up(5, 1.0)), "long enough")[1]
     rows = {row[0]: row[1:] for row in table.rows}
     assert set(rows) == set(defects.LABELS.values()) - {"directional sharpness"}
-    assert rows["Std(log L_t)"] == ["0.00 [0.00, 0.00]"] * 3
-    assert all(cell.startswith("0.4") for cell in rows["test accuracy, small"])
+    assert rows["Std(log L_t)"] == ["0.00 [no spread]"] * 4
+    assert [cell[:3] for cell in rows["test accuracy, small"]] == ["0.4", "0.4", "0.0", "0.4"]  # no defect in the third
 
 
 def test_a_backdoor_that_does_not_work_leaves_its_claims_open():
@@ -196,36 +193,38 @@ def test_a_backdoor_that_does_not_work_leaves_its_claims_open():
     for model in models:
         model["attack"] = 0.4 if model["kind"] == "badnets" else None
     claims = claims_of(models)
-    assert [c.verdict for c in claims[:7]] == [*[REPRODUCED] * 4, *[INCONCLUSIVE] * 2, REPRODUCED]
-    assert "does not work (success 40%)" in claims[4].numbers
+    assert [c.verdict for c in claims[:4]] == [REPRODUCED, REPRODUCED, INCONCLUSIVE, REPRODUCED]
+    assert "does not work (success 40%)" in claims[2].numbers
 
 
 def test_failed_draws_of_the_probe_are_printed_and_leave_it_open():
     models = made_up(5, 1.0)
-    next(m for m in models if m["kind"] == "spurious")["control"]["directional"][1] = math.inf
+    next(m for m in models if m["kind"] == "spurious")["committed"]["directional"][1] = math.inf
     claims = claims_of(models)
-    assert [c.verdict for c in claims[:7]] == [*[REPRODUCED] * 3, INCONCLUSIVE, *[REPRODUCED] * 3]
-    assert [c.verdict for c in claims[7:]] == [INCONCLUSIVE] * 2
-    assert "1 and 0 draws failed" in claims[3].numbers and "failed" not in claims[0].numbers
+    assert [c.verdict for c in claims[:4]] == [REPRODUCED, INCONCLUSIVE, REPRODUCED, REPRODUCED]
+    assert [c.verdict for c in claims[4:]] == [INCONCLUSIVE] * 2
+    assert "0 and 1 draws failed" in claims[1].numbers and "failed" not in claims[0].numbers
     rows = {row[0]: row[1:] for row in verdicts.failures(models, "T").rows}
-    assert rows["spurious features"] == ["0 of 15", "0 of 15", "1 of 15"]
+    assert rows["spurious features"] == ["1 of 15", "0 of 15", "0 of 15"]
     assert rows["well-trained"] == ["0 of 15", "0 of 15", None]
 
 
 @pytest.mark.parametrize(
-    ("intervals", "seeds", "failed", "expected"),
+    ("interval", "seeds", "failed", "expected"),
     [
-        ([(0.1, 0.2), (0.1, 0.3)], 5, 0, REPRODUCED),
-        ([(0.1, 0.2), (-0.1, 0.3)], 5, 0, INCONCLUSIVE),
-        ([(0.1, 0.2), (0.0, 0.0)], 5, 0, INCONCLUSIVE),
-        ([(0.1, 0.2), (-0.1, 0.1), (-0.3, -0.1)], 5, 0, NOT_REPRODUCED),
-        ([(0.1, 0.2)], 4, 0, INCONCLUSIVE),
-        ([(0.1, 0.2)], 5, 1, INCONCLUSIVE),
-        ([(-0.3, -0.1)], 5, 1, INCONCLUSIVE),
+        ((0.1, 0.2), 5, 0, REPRODUCED),
+        ((-0.1, 0.3), 5, 0, INCONCLUSIVE),
+        ((0.0, 0.0), 5, 0, INCONCLUSIVE),
+        ((-0.3, -0.1), 5, 0, NOT_REPRODUCED),
+        ((0.1, 0.2), 4, 0, INCONCLUSIVE),
+        ((0.1, 0.2), 5, 1, INCONCLUSIVE),
+        ((-0.3, -0.1), 5, 1, INCONCLUSIVE),
     ],
 )
-def test_better_has_to_hold_in_every_comparison(intervals, seeds, failed, expected):
-    assert verdicts.better(intervals, seeds, failed) == expected
+def test_better_takes_an_interval_on_one_side_enough_seeds_and_draws_that_did_not_fail(
+    interval, seeds, failed, expected
+):
+    assert verdicts.better(*interval, seeds, failed) == expected
 
 
 def test_advantage_is_a_difference_of_aucs():
@@ -261,7 +260,7 @@ def test_table_2_end_to_end(context):
     result = perform("table2", table2.PROFILES["tiny"], context, "command")
     kept = load(context.out / "table2.json")
     assert kept.to_dict() == result.to_dict() and (context.out / "table2.png").stat().st_size > 1000
-    assert len(kept.claims) == 2 * 9 and len(kept.tables) == 2 * 8
+    assert len(kept.claims) == 2 * 6 and len(kept.tables) == 2 * 9
     matched = kept.values["models"]["until a training loss of 1.8"]
     assert all(not m["reached"] or m["committed"]["train_loss"] <= 1.8 for m in matched if m["kind"] != "quantised")
     models = kept.values["models"]["3 epochs"]
@@ -269,7 +268,7 @@ def test_table_2_end_to_end(context):
     by_kind = {kind: [m["committed"] for m in models if m["kind"] == kind] for kind in defects.KINDS}
     assert by_kind["quantised"][0]["train_loss"] != by_kind["clean"][0]["train_loss"]
     for s in kept.values["separations"]["3 epochs"]:
-        if s["view"] != "clean":
+        if s["view"] in ("committed", "control"):
             control = [m["control"] for m in models if m["kind"] == s["kind"]]
             clean, defective = (
                 [s["expected"] * v for m in some for v in np.ravel(m[s["measure"]])]

@@ -129,8 +129,10 @@ def measures(
 ) -> dict[str, Any]:
     """Every measure on (training samples, test samples): numbers, lists of draws for those that are drawn.
 
-    What is drawn depends on kind and seed, and not on the module: a model and its control see the same draws.
+    What is drawn depends on kind and seed, and not on the module: a model and its control see the same draws, and so
+    do a well-trained model and its rounding.
     """
+    kind = CLEAN if kind == QUANTISED else kind
     train, test = samples
     network, double = Network.of_module(module), in_float64(module)
     right, order = hits(network, *test), [seed, list(KINDS).index(kind)]

@@ -30,10 +30,6 @@ Z = 1.959963984540054
 TIE = 1e-12
 """AUCs closer than this differ by rounding."""
 
-OWN_DATA = "each on the data it was trained on, as an auditor has them"
-SAME_DATA = "both on the defective model's data, so that only the models differ"
-"""Two comparisons of well-trained and defective models; each has a verdict of its own."""
-
 SWAPS = 20_000
 """The permutation test enumerates up to so many ways to swap the models of some seeds, and samples as many of more."""
 
@@ -267,6 +263,18 @@ def difference(groups: Sequence[tuple[Pair, Pair]]) -> tuple[float, float, float
         pairs.append(_pairs(_table(a1), _table(b1)) - _pairs(_table(a2), _table(b2)))
     blocks = np.stack(pairs).mean(0)
     return float(blocks.mean()), *jackknife(blocks)
+
+
+def between(low: float, high: float, digits: int = 3) -> str:
+    """An interval for people; one without a width, of numbers that are all at an end or tied, says nothing."""
+    return f"[{low:.{digits}f}, {high:.{digits}f}]" if high - low > TIE else "[no spread]"
+
+
+def refuted(seeds: int) -> float:
+    """The largest AUC over models, of so many seeds, that `verdict` takes for a refutation; NaN if none is."""
+    areas = [k / (2 * seeds**2) for k in range(2 * seeds**2 + 1)]
+    low = [area for area in areas if score_interval(area, seeds, seeds)[1] < POOR_AUC]
+    return max(low) if low and smallest_p(seeds) <= ALPHA else float("nan")
 
 
 def sign(low: float, high: float) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.experiments.common import Context, Profile, Recipe, load_data, run_grid
 from benchmarks.experiments.defects import COMMITTED, DEFECTS, EXPECTED, KINDS, LABELS, Task, assess
 from benchmarks.experiments.report import Result
-from benchmarks.experiments.separation import smallest_p
+from benchmarks.experiments.separation import refuted, smallest_p
 from benchmarks.experiments.table2_verdicts import Models, claims, compare, tables, values
 from zkcert.metric import Probe
 
@@ -46,7 +46,7 @@ class Profile2(Profile):
 
 _OURS = (
     "architecture, training, amounts of corruption, the form of the spurious feature (a frame whose colour tells the "
-    "class) and of the trigger, the probe's parameters, and what data models are measured on (all views are shown); "
+    "class) and of the trigger, the probe's parameters, and what data models are measured on; "
     '"small test set" read as test accuracy on few samples'
 )
 _TINY = Recipe(dataset="shipped", samples=120, test_samples=80, model="mlp", width=8, epochs=3, batch_size=16)
@@ -123,7 +123,7 @@ def run(profile: Profile2, context: Context) -> Result:
         ours=profile.ours,
         tables=[table for name, models in groups.items() for table in tables(models, found[name], name)],
         claims=[claim for name, models in groups.items() for claim in claims(models, found[name], size, name)],
-        notes=notes(profile),
+        notes=[*notes(profile), *(of_losses(name, models) for name, models in groups.items())],
         values={
             "models": groups,
             "separations": {
@@ -158,21 +158,36 @@ def notes(profile: Profile2) -> list[str]:
         f"Amounts of corruption: {amounts}. Probe: T = {probe.steps}, B = {probe.batch_size}, rho = "
         f"{float(probe.rho):g}, lr = {float(probe.lr):g}, {probe.variant}, float64, {profile.draws} draws; the other "
         "measures in float32. Defects were expected to raise every measure but the accuracies.",
-        '"Committed" is the view of an auditor: the data a provider committed to are those it trained on, corrupted, '
-        'and its test set is a split of the same. "Clean" takes the same measures on the samples as they were before.',
-        '"Control" are the well-trained models on the committed data of the defective ones of their seed: data alone '
-        "move a measure, and only against it is a difference one between models. A control reads the same draws as the "
-        "model it is for; of a model with 4-bit weights, whose data are clean, it is the well-trained one as it is.",
+        "Verdicts rest on every model being measured on its own data, those it was trained on: what a provider commits "
+        "to, corrupted where training was, and a test set that is a split of the same.",
+        '"Control" are the well-trained models of the same seeds on the defective models\' data. Against it the data '
+        "are the same, but only the defective models were fitted to them; what that alone does shows the placebo: it "
+        "sets the well-trained models on their own data against the control: a defect would have to beat it. In the "
+        "comparison on clean data the well-trained models were fitted to them. A control reads the same draws "
+        "as the model it is for; of a model with 4-bit weights it is the well-trained one as it is.",
         "Models of one seed share initialisation and training subset, and a model with 4-bit weights is a well-trained "
         f"one, rounded: so the permutation test swaps within seeds (with {profile.seeds} seeds p is at least "
         f"{smallest_p(profile.seeds):.2g}), and intervals over models x draws and of differences leave out seeds; "
-        "Newcombe's interval treats models as independent, which is too wide for pairs that go together. "
-        "p-values are not corrected for the number of comparisons.",
+        "Newcombe's interval treats models as independent, which is too wide for pairs that go together. With so many "
+        f"seeds an AUC over models is refuted if it is at most {refuted(profile.seeds):.2f}: most measures that tell "
+        "nothing come out as inconclusive. p-values are not corrected for the number of comparisons. An interval of "
+        "numbers without spread is not shown.",
         "Std(log L_t) is a control of ours: what the score owes to how the losses of mini-batches fluctuate, without "
         "any gradient. Where it tells models as well, the gradients add nothing.",
         "A draw of the probe fails where the loss or the gradient vanishes or diverges. It counts as infinite in "
         "ranks; the verdict is inconclusive wherever the mean of a model is infinite for it.",
     ]
+
+
+def of_losses(training: str, models: Models) -> str:
+    """How closely a score goes with the losses' fluctuation, draw by draw."""
+    pairs = [(m[COMMITTED]["directional"], m[COMMITTED]["log_loss"]) for m in models]
+    scores, losses = (np.ravel(side) for side in zip(*pairs, strict=True))
+    if not np.isfinite([scores, losses]).all():
+        return f"{training}: draws failed, so that scores and Std(log L_t) are not correlated here."
+    correlation = np.corrcoef(scores, losses)[0, 1]
+    about = f"the score has correlation {correlation:.2f} with Std(log L_t)"
+    return f"{training}: over all draws of all models on their own data, {about}."
 
 
 def draw(result: Result, figure: Any) -> None:

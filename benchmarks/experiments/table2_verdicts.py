@@ -21,16 +21,14 @@ from benchmarks.experiments.defects import (
     EXPECTED,
     KINDS,
     LABELS,
-    QUANTISED,
     SMALL_TEST,
 )
-from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Table, spread
+from benchmarks.experiments.report import INCONCLUSIVE, Claim, Table, spread
 from benchmarks.experiments.separation import (
-    OWN_DATA,
     RULE,
-    SAME_DATA,
     Separation,
     auc,
+    between,
     difference,
     separation,
     sign,
@@ -38,15 +36,16 @@ from benchmarks.experiments.separation import (
 
 Models = Sequence[dict[str, Any]]
 
+PLACEBO = "placebo"
 COMPARISONS = {
+    COMMITTED: "each on its own data",
     CONTROL: "both on the defective model's data (control)",
-    COMMITTED: "each on its own data (committed)",
-    BEFORE: "both on clean data (clean)",
+    PLACEBO: "no defect: well-trained models on their own data against the control (placebo)",
+    BEFORE: "both on clean data",
 }
-"""What well-trained and defective models are measured on."""
-
-JUDGED = {COMMITTED: OWN_DATA, CONTROL: SAME_DATA}
-"""The comparisons that have a verdict of their own; of models with 4-bit weights, whose data are clean, only one."""
+"""What well-trained and defective models are measured on. The first decides: there every model is measured on the data
+it was trained on. In the others one of two models knows the data and the other does not, which alone moves a measure,
+as the placebo shows: it compares well-trained models with themselves."""
 
 WORKS = 0.5
 """A backdoor whose mean attack success is below this is none."""
@@ -66,6 +65,8 @@ def sides(models: Models, kind: str, view: str, measure: str, size: str | None =
     """`values` of the well-trained models, and of those of a kind of defect, that a comparison sets side by side."""
     if view == CONTROL:
         return values(models, kind, CONTROL, measure, size), values(models, kind, COMMITTED, measure, size)
+    if view == PLACEBO:
+        return values(models, kind, CONTROL, measure, size), values(models, CLEAN, COMMITTED, measure, size)
     return values(models, CLEAN, view, measure, size), values(models, kind, view, measure, size)
 
 
@@ -93,12 +94,9 @@ def advantage(models: Models, other: str, view: str) -> tuple[float, float, floa
     return difference(groups)
 
 
-def better(intervals: Sequence[tuple[float, float]], seeds: int, failed: int) -> str:
-    """Whether the first of two AUCs is the larger, from intervals of their difference, one per comparison."""
-    if seeds < ENOUGH or failed:
-        return INCONCLUSIVE
-    found = [sign(low, high) for low, high in intervals]
-    return next((verdict for verdict in (NOT_REPRODUCED, INCONCLUSIVE) if verdict in found), REPRODUCED)
+def better(low: float, high: float, seeds: int, failed: int) -> str:
+    """Whether the first of two AUCs is the larger, from the interval of their difference."""
+    return INCONCLUSIVE if seeds < ENOUGH or failed else sign(low, high)
 
 
 ENOUGH = 5
@@ -106,10 +104,9 @@ ENOUGH = 5
 
 
 BETTER = (
-    "over the comparisons (both on the defective model's data, each on its own, both on clean data): reproduced if the "
-    "jackknife's 95% interval (over seeds, all models of a seed together) of the difference of AUCs, mean over kinds "
-    "of defect, lies above 0 in all; not reproduced if it lies below 0 in one and has a width; inconclusive otherwise, "
-    f"with fewer than {ENOUGH} seeds, and where draws of the probe failed"
+    "reproduced if the jackknife's 95% interval (over seeds, all models of a seed together) of the difference of AUCs, "
+    "mean over kinds of defect, each model on its own data, lies above 0; not reproduced if it lies below 0 and has a "
+    f"width; inconclusive otherwise, with fewer than {ENOUGH} seeds, and where draws of the probe failed"
 )
 
 
@@ -122,7 +119,7 @@ BACKDOOR_RULE = f"{RULE}; inconclusive, too, where the mean attack success is be
 
 
 def claims(models: Models, found: dict[tuple[str, str, str], Separation], size: int, training: str) -> list[Claim]:
-    """Per kind of defect and comparison of `JUDGED`; and against test accuracy.
+    """Per kind of defect, and against test accuracy; every model on its own data.
 
     All are inconclusive where a model did not reach the training loss it should have.
     """
@@ -130,35 +127,28 @@ def claims(models: Models, found: dict[tuple[str, str, str], Separation], size: 
     short = sum(not m["reached"] for m in models)
     draws = values(models, CLEAN, COMMITTED, "directional").shape[1]
     for kind in DEFECTS:
-        for view, where in list(JUDGED.items())[: 1 if kind == QUANTISED else None]:
-            s = found[view, kind, "directional"]
-            failures = f", {s.clean_failed} and {s.failed} draws failed" if s.clean_failed or s.failed else ""
-            numbers = (
-                f"AUC over models {s.auc_models:.3f} [{s.models_low:.3f}, {s.models_high:.3f}], p = {s.p:.3g}; over "
-                f"models x draws {s.auc:.3f} [{s.low:.3f}, {s.high:.3f}]; means {s.clean_mean:.3g} of well-trained, "
-                f"{s.mean:.3g} of defective models{failures}"
-            )
-            title = (
-                f"Directional sharpness (mean of {draws} draws) tells models with {KINDS[kind]} from well-trained "
-                f"ones, {'measured on the same, clean data' if kind == QUANTISED else where}"
-            )
-            verdict = s.verdict
-            if kind == BACKDOOR and (success := attack_success(models)) < WORKS:
-                verdict, numbers = INCONCLUSIVE, f"the backdoor does not work (success {success:.0%}); {numbers}"
-            made.append(Claim(title, verdict, numbers, BACKDOOR_RULE if kind == BACKDOOR else RULE))
-    seeds = found[COMMITTED, DEFECTS[0], "directional"].models
-    ours = [s for (_, _, name), s in found.items() if name == "directional"]
+        s = found[COMMITTED, kind, "directional"]
+        failures = f", {s.clean_failed} and {s.failed} draws failed" if s.clean_failed or s.failed else ""
+        numbers = (
+            f"AUC over models {s.auc_models:.3f} {between(s.models_low, s.models_high)}, p = {s.p:.3g}; over "
+            f"models x draws {s.auc:.3f} {between(s.low, s.high)}; means {s.clean_mean:.3g} of well-trained, "
+            f"{s.mean:.3g} of defective models{failures}"
+        )
+        title = f"Directional sharpness (mean of {draws} draws) tells models with {KINDS[kind]} from well-trained ones"
+        verdict = s.verdict
+        if kind == BACKDOOR and (success := attack_success(models)) < WORKS:
+            verdict, numbers = INCONCLUSIVE, f"the backdoor does not work (success {success:.0%}); {numbers}"
+        made.append(Claim(title, verdict, numbers, BACKDOOR_RULE if kind == BACKDOOR else RULE))
+    ours = [found[COMMITTED, kind, "directional"] for kind in DEFECTS]
     failed = sum(s.clean_failed + s.failed for s in ours)
     for other, text in (
         (SMALL_TEST, f"test accuracy on one small test set ({size} samples, as many as the draw reads)"),
         ("test_accuracy", "test accuracy on the full test set"),
     ):
-        gains = {view: advantage(models, other, view) for view in COMPARISONS}
-        numbers = "difference of AUCs, " + "; ".join(
-            f"{COMPARISONS[view]}: {gain:.3f} [{low:.3f}, {high:.3f}]" for view, (gain, low, high) in gains.items()
-        )
+        gain, low, high = advantage(models, other, COMMITTED)
         title = f"A single draw of directional sharpness tells them better than {text}"
-        made.append(Claim(title, better([gain[1:] for gain in gains.values()], seeds, failed), numbers, BETTER))
+        verdict = better(low, high, ours[0].models, failed)
+        made.append(Claim(title, verdict, f"difference of AUCs {gain:.3f} {between(low, high)}", BETTER))
     about = f" ({training})"
     if short:
         made = [replace(c, verdict=INCONCLUSIVE, numbers=f"{short} models did not reach it; {c.numbers}") for c in made]
@@ -188,7 +178,7 @@ def _advantages(models: Models, training: str) -> Table:
     rows = []
     for other in [name for name in EXPECTED if name != "directional"]:
         gains = [advantage(models, other, view) for view in COMPARISONS]
-        rows.append([LABELS[other], *(f"{gain:.2f} [{low:.2f}, {high:.2f}]" for gain, low, high in gains)])
+        rows.append([LABELS[other], *(f"{gain:.2f} {between(low, high, 2)}" for gain, low, high in gains)])
     title = (
         f"{training}: AUC of a single draw of directional sharpness less that of other measures, mean over the kinds "
         "of defect, 95% interval (jackknife over seeds)"
@@ -202,7 +192,7 @@ def _details(found: dict[tuple[str, str, str], Separation], view: str, training:
         for kind in DEFECTS:
             s = found[view, kind, name]
             means = [f"{s.clean_mean:.4g} ± {s.clean_sd:.2g}", f"{s.mean:.4g} ± {s.sd:.2g}"]
-            aucs = [f"{s.auc:.3f} [{s.low:.3f}, {s.high:.3f}]", f"{s.auc_models:.3f}"]
+            aucs = [f"{s.auc:.3f} {between(s.low, s.high)}", f"{s.auc_models:.3f}"]
             rows.append([LABELS[name], KINDS[kind], *means, *aucs, f"{s.p:.3g}", f"{s.effect:.2f}"])
     columns = [
         "measure",

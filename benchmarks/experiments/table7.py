@@ -34,11 +34,12 @@ from zkcert.metric import Probe
 FIGURE_SIZE = (8.5, 6.4)
 
 _CONTROL_NOTE = (
-    "The control of a defective model is the clean model of its seed, measured on the defective model's committed data "
-    "with the same draws. Data alone move a score; only in that comparison nothing but the models differs. An auditor "
-    "has no such control: what thresholds from clean models on clean data would tell is the comparison of each model "
-    "on its own data. Models of one seed share initialisation and training subset, so permutation tests swap within "
-    "seeds. p-values are not corrected for the number of comparisons."
+    "Verdicts rest on every model being measured on its own data, those it was trained on. The control of a defective "
+    "model is the clean model of its seed on the defective model's data, with the same draws. Against it the data are "
+    "the same, but only the defective model was fitted to them; what that alone does shows the placebo, the clean "
+    "model on its own data against that control: a defect would have to beat it. Models of one seed share "
+    "initialisation and training subset, so permutation tests swap within seeds. p-values are not corrected for the "
+    "number of comparisons."
 )
 
 PARTS: dict[str, tuple[str, Callable[[Any, int, Context], Part]]] = {

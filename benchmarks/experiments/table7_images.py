@@ -20,7 +20,7 @@ from benchmarks.experiments.parts import (
     Audit,
     Observation,
     Part,
-    both,
+    claim,
     column,
     compared,
     observe,
@@ -36,10 +36,9 @@ from zkcert.metric.evaluate import accuracy
 MONOTONE, FLAT, ALPHA, ENOUGH = 0.8, 0.3, 0.05, 10
 PERMUTATIONS = 9_999
 MONOTONE_RULE = (
-    "judged twice, on the score of each model on its own data, and on its excess over that of the clean model of the "
-    f"same seed on the same data (control): reproduced if in both Spearman's correlation with the level over models is "
-    f"at least {MONOTONE}, a one-sided permutation test (within seeds) gives p <= {ALPHA}, and the mean rises from "
-    f"every level to the next; not reproduced if in one the correlation is at most {FLAT} over >= {ENOUGH} models; "
+    "judged on the score of each model on its own data: reproduced if Spearman's correlation with the level, over "
+    f"models, is at least {MONOTONE}, a one-sided permutation test within seeds gives p <= {ALPHA}, and the mean rises "
+    f"from every level to the next; not reproduced if the correlation is at most {FLAT} over >= {ENOUGH} models; "
     "inconclusive otherwise, where draws failed, and where a model did not reach the training loss it should have"
 )
 
@@ -132,14 +131,13 @@ def backdoor(part: Levels, seeds: int, context: Context) -> Part:
     names = {amount: f"{amount:.1%} poisoned" if amount else "clean" for amount in part.amounts}
     groups, controls = ({names[amount]: models for amount, models in some.items()} for some in found)
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
-    about = f"Directional sharpness tells a {part.recipe.model} with a backdoor from a clean one"
+    name = part.recipe.model + (f" of width {part.recipe.width}" if part.recipe.width else "")
+    about = f"Directional sharpness tells a {name} with a backdoor from a clean one"
     return Part(
         data=load_data(part.recipe.dataset, context).origin,
         tables=compared(f"Backdoor, {part.recipe.model}", groups, controls, "clean", columns),
         claims=[
-            judged
-            for kind, control in controls.items()
-            for judged in both(f"{about} ({kind})", groups["clean"], control, groups[kind], working=works(groups[kind]))
+            claim(f"{about} ({kind})", groups["clean"], groups[kind], working=works(groups[kind])) for kind in controls
         ],
         models=groups,
         controls=controls,
@@ -170,7 +168,7 @@ def rank_correlation(numbers: Mapping[float, Sequence[float]], seed: int = 0) ->
 
 
 def monotone(correlation: float, p: float, means: Sequence[float], models: int) -> str:
-    """One of the two judgements of `MONOTONE_RULE`; means: of the number at each level, in the order of levels."""
+    """The judgement of `MONOTONE_RULE`; means: of the number at each level, in the order of levels."""
     if correlation >= MONOTONE and p <= ALPHA and all(low < high for low, high in pairwise(means)):
         return REPRODUCED
     return NOT_REPRODUCED if correlation <= FLAT and models >= ENOUGH else INCONCLUSIVE
@@ -198,33 +196,14 @@ def trend(numbers: Mapping[float, Sequence[float]]) -> Trend:
     return Trend(correlation, p, means, settled(monotone(correlation, p, means, len(flat)), flat))
 
 
-def excess(
-    models: Mapping[float, Sequence[Observation]], controls: Mapping[float, Sequence[Observation]]
-) -> dict[float, list[float]]:
-    """By level, the score of each model less its control's; clean models are their own control."""
-    return {
-        level: [
-            model[COMMITTED] - control[COMMITTED]
-            for model, control in zip(some, controls.get(level, some), strict=True)
-        ]
-        for level, some in models.items()
-    }
-
-
-def rises(own: Trend, above: Trend, how: str, short: int = 0) -> Claim:
+def rises(own: Trend, how: str, short: int = 0) -> Claim:
     """The claim about label noise, by `MONOTONE_RULE`.
 
     how    models are trained; short: how many did not reach the training loss they should have.
     """
-    both = (own.verdict, above.verdict)
-    verdict = next((v for v in (NOT_REPRODUCED, INCONCLUSIVE) if v in both), REPRODUCED)
     lost = f"{short} models did not reach the training loss; " if short else ""
-    return Claim(
-        f"Directional sharpness rises with the level of label noise ({how})",
-        INCONCLUSIVE if short else settled(verdict, own.means, above.means),
-        f"{lost}excess over the control: {above}; each model on its own data: {own}",
-        MONOTONE_RULE,
-    )
+    title = f"Directional sharpness rises with the level of label noise ({how})"
+    return Claim(title, INCONCLUSIVE if short else own.verdict, f"{lost}{own}", MONOTONE_RULE)
 
 
 def training_of(recipe: Recipe) -> str:
@@ -247,9 +226,7 @@ def noise(part: Levels, seeds: int, context: Context) -> Part:
         )
         for name in columns
     }
-    above = trend(excess(by_amount, control_by_amount))
     rows: list[list[str | float]] = [[HEADERS[name], found.correlation, found.p] for name, found in trends.items()]
-    rows.append([f"{HEADERS[COMMITTED]}, excess over the control", above.correlation, above.p])
     title = (
         f"Label noise, {how}: Spearman's correlation of each number (accuracies negated) with the level, over models; "
         "p of a one-sided permutation test within seeds."
@@ -260,7 +237,7 @@ def noise(part: Levels, seeds: int, context: Context) -> Part:
             *compared(f"Label noise, {how}", groups, controls, next(iter(groups)), columns),
             Table(title, ["measure", "Spearman", "p"], rows),
         ],
-        claims=[rises(trends[COMMITTED], above, how, short)],
+        claims=[rises(trends[COMMITTED], how, short)],
         models=groups,
         controls=controls,
     )

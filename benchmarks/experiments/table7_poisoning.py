@@ -32,7 +32,7 @@ from benchmarks.experiments.parts import (
     works,
 )
 from benchmarks.experiments.report import Claim, Table, spread
-from benchmarks.experiments.separation import OWN_DATA, SAME_DATA, Separation, mean_interval
+from benchmarks.experiments.separation import Separation, mean_interval
 from benchmarks.experiments.table7_images import Model, control_of, observed
 
 HONEST_PASS = 0.95
@@ -42,10 +42,10 @@ PLAIN, UNPENALISED = "sgd", "penalty 0"
 HONEST = "honest"
 
 RULE_AGAINST_ATTACKS = (
-    f"{RULE}; judged at the attack that hides best among those whose backdoor works; not reproduced as that says, but "
-    "reproduced only if at least one of these attacks lowers the score, that is, if the 95% t-interval of its mean "
+    f"{RULE}; judged at the attack that hides best, which is chosen after the fact, among those whose backdoor works; "
+    "inconclusive unless at least one of these attacks lowers the score, that is, if the 95% t-interval of its mean "
     "difference over seeds lies below 0, compared with plain SGD (for SAM and ASAM) or with as much fine-tuning "
-    "without penalty; inconclusive otherwise"
+    "without penalty"
 )
 
 CORRUPTION_NAMES = {"noisy_labels": "wrong labels", "badnets": "backdoor", "spurious": "betraying frames"}
@@ -113,6 +113,9 @@ def model_of(attacker: Attacker, context: Context) -> Observation:
 def kinds(part: Poisoning) -> dict[str, Attacker]:
     """Every kind of model by name, of seed 0."""
     found = {HONEST: Attacker(part, part.honest)}
+    for attack, (changes, strength) in part.attacks().items():
+        if changes:
+            found[f"{HONEST}, {attack}"] = Attacker(part, part.honest.but(**changes), strength)
     for corruption, amount in part.corruptions:
         for attack, (changes, strength) in part.attacks().items():
             recipe = part.honest.but(corruption=corruption, amount=amount, **changes)
@@ -159,13 +162,15 @@ def costs(groups: Kinds, controls: Kinds, tau: float) -> Table:
     rows: list[list[str | int | float | None]] = []
     for kind, models in groups.items():
         corruption, _, attack = kind.rpartition(", ")
-        plain = f"{corruption}, {PLAIN}" if corruption else HONEST
+        plain = f"{corruption}, {PLAIN}" if corruption not in ("", HONEST) else HONEST
         lost = np.subtract(column(groups[plain], "test_accuracy"), column(models, "test_accuracy"))
         change = None
         if corruption and attack not in (PLAIN, UNPENALISED):
-            low, high = lowered(models, groups[f"{corruption}, {reference(attack)}"])[1]
+            without = HONEST if corruption == HONEST else f"{corruption}, {reference(attack)}"
+            low, high = lowered(models, groups[without])[1]
             change = f"[{low:.3g}, {high:.3g}]"
-        score, success = spread(column(models, COMMITTED)), spread(column(models, "success"))
+        score = spread(column(models, COMMITTED))
+        success = spread(column(models, "success")) if corruption == CORRUPTION_NAMES["badnets"] else None
         rows.append([kind, f"{passing(models, tau):.0%}", score, change, spread(lost), success])
         if attack == PLAIN and corruption:
             control = controls[kind]
@@ -192,7 +197,7 @@ def worst(found: Mapping[str, Separation]) -> tuple[str, Separation]:
     return min(found.items(), key=lambda item: (item[1].auc_models, item[1].auc, item[1].mean))
 
 
-def claims_of(part: Poisoning, groups: Kinds, controls: Kinds) -> list[Claim]:
+def claims_of(part: Poisoning, groups: Kinds) -> list[Claim]:
     """Per corruption: plain SGD, SAM and ASAM, the penalties; each judged at the attack that hides best.
 
     Attacks that lose their backdoor count only where all of them do. Where no attack lowers the score, the verdict
@@ -215,19 +220,17 @@ def claims_of(part: Poisoning, groups: Kinds, controls: Kinds) -> list[Claim]:
                 lowered(groups[names[name]], groups[names[reference(name)]])[0] for name in alive
             ):
                 doubt = "no attack lowers the score, so nothing was withstood"
-            for against, view in ((None, OWN_DATA), (controls, SAME_DATA)):
-                clean = {name: groups[HONEST] if against is None else against[names[name]] for name in attacks}
-                attack, _ = worst({name: told(clean[name], groups[names[name]]) for name in alive or attacks})
-                about = f"Directional sharpness tells models of corrupted data ({CORRUPTION_NAMES[corruption]}) from"
-                judged = claim(
-                    f"{about} honest ones: {how}; {view}",
-                    clean[attack],
-                    groups[names[attack]],
-                    working=bool(alive),
-                    doubt=doubt,
-                    where=f"hidden best by {attack}: " if len(attacks) > 1 else "",
-                )
-                claims.append(judged if attacks == [PLAIN] else replace(judged, rule=RULE_AGAINST_ATTACKS))
+            attack, _ = worst({name: told(groups[HONEST], groups[names[name]]) for name in alive or attacks})
+            about = f"Directional sharpness tells models of corrupted data ({CORRUPTION_NAMES[corruption]}) from honest"
+            judged = claim(
+                f"{about} ones: {how}",
+                groups[HONEST],
+                groups[names[attack]],
+                working=bool(alive),
+                doubt=doubt,
+                where=f"hidden best by {attack}: " if len(attacks) > 1 else "",
+            )
+            claims.append(judged if attacks == [PLAIN] else replace(judged, rule=RULE_AGAINST_ATTACKS))
     return claims
 
 
@@ -262,7 +265,7 @@ def poisoning(part: Poisoning, seeds: int, context: Context) -> Part:
             costs(groups, controls, tau),
             *compared("Sharpness-aware poisoning", groups, controls, HONEST, columns),
         ],
-        claims=claims_of(part, groups, controls),
+        claims=claims_of(part, groups),
         models=groups,
         controls=controls,
         notes=[

@@ -15,7 +15,7 @@ from benchmarks.experiments.parts import (
     Audit,
     Observation,
     Part,
-    both,
+    claim,
     compared,
     observe,
     on_committed,
@@ -160,15 +160,13 @@ def text(part: TextPart, seeds: int, context: Context) -> Part:
         f"{gpt.digest(tokens)}",
         tables=compared("GPT", groups, controls, "clean", columns),
         claims=[
-            judged
-            for kind, control in controls.items()
-            for judged in both(
+            claim(
                 f"{about} ({kind})",
                 groups["clean"],
-                control,
                 groups[kind],
                 working="backdoor" not in kind or works(groups[kind]),
             )
+            for kind in controls
         ],
         models=groups,
         controls=controls,
