@@ -1,4 +1,4 @@
-"""The evidence of arXiv 2606.25004, reproduced: `python -m benchmarks.experiments NAME --profile small|paper`.
+"""Experiments after arXiv 2606.25004: `python -m benchmarks.experiments NAME --profile small|paper`.
 
 One file per table or figure; each has PROFILES, run(profile, context) -> Result and draw(result, figure).
 

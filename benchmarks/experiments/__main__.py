@@ -1,4 +1,4 @@
-"""The evidence of arXiv 2606.25004, run anew: trains models, measures them, and judges the claims by fixed rules.
+"""Experiments after arXiv 2606.25004: train models, measure them, judge claims by rules that are part of the code.
 
 Every experiment saves OUT/NAME.json, NAME.md and NAME.png, and prints its tables. `report` writes the saved results of
 all experiments into one document and draws their figures anew; the verdicts stay those of the runs.

@@ -298,7 +298,7 @@ def _head(results: Sequence[Result], command: str, preface: str) -> str:
     lines = [
         "# Results",
         "",
-        "What became of the claims of arXiv 2606.25004, at the scale given with each. Written by",
+        "What became of claims that we attribute to arXiv 2606.25004, at the scale given with each. Written by",
         f"`{command}`",
         "from what the commands below saved. Every verdict follows from a rule that is part of the code that ran, and",
         "is given with it; this document repeats the verdicts of the runs, by the code of the commit named with each,",
