@@ -60,11 +60,11 @@ class Samples:
         circuit, t, b = net.circuit, net.steps, net.batch
         self.bytes = circuit.tensor("sample/bytes", t, (b, self.count), radix(BYTE))
         self.rho = circuit.tensor("sample/randomness", t, (b, sis.RHO), radix(BYTE))
+        if channels > MAX_CHANNELS or channels * per * self.count > MAX_TABLES:  # the views below are dense vectors
+            raise UnusableInput(f"samples of shape {spec['shape']} have too many channels: use a spatial axis instead")
         parts = [(self.bytes, sis.matrix(b"A", self.count)), (self.rho, sis.matrix(b"S", sis.RHO))]
         circuit.links.append(ModularLink("sample", parts, hashes))
 
-        if channels > MAX_CHANNELS or channels * per * self.count > MAX_TABLES:  # the views below are dense vectors
-            raise UnusableInput(f"samples of shape {spec['shape']} have too many channels: use a spatial axis instead")
         step, batch = DomainAxis("step", t), net.batch_axis()
         padded = (height + 2 * pad) * (width + 2 * pad)
         s = DomainAxis("s", padded)

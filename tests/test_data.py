@@ -505,7 +505,7 @@ def test_unwritable_outputs_are_refused(tmp_path):
     with pytest.raises(UnusableInput, match=r"cannot be written \(No such file"):
         commit(source, tmp_path / "missing" / "data.zkd")
     (tmp_path / "data.zkd").mkdir()
-    with pytest.raises(UnusableInput, match="cannot be written"):
+    with pytest.raises(UnusableInput, match="exists: choose another name"):
         commit(source, tmp_path / "data.zkd")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.npz", "data.zkd"]
 
@@ -705,3 +705,34 @@ def test_channels_in_the_last_axis_are_warned_of(tmp_path, shape, warned):
     warnings = labelled(tmp_path, [0, 1], shape).warnings()
     assert len(warnings) == warned
     assert all("height x width x channels" in text and f"{shape[0]}x{shape[1]}" in text for text in warnings)
+
+
+def test_a_commitment_made_meanwhile_is_not_replaced(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 1, 2, 2), np.uint8), y=np.arange(3))
+    out, kept = tmp_path / "d.zkd", []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not kept:
+            kept.append(None)
+            commit(tmp_path / "d.npz", out)
+            kept[0] = out.read_bytes(), out.with_suffix(".root").read_bytes()
+
+    with pytest.raises(UnusableInput, match="exists"):
+        commit(tmp_path / "d.npz", out, progress=meanwhile)
+    assert kept == [(out.read_bytes(), out.with_suffix(".root").read_bytes())]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.npz", "d.root", "d.zkd"]
+
+
+def test_a_secret_that_another_has_put_there_is_not_removed(tmp_path, monkeypatch):
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 1, 2, 2), np.uint8), y=np.arange(3))
+    out = tmp_path / "d.zkd"
+
+    def fails(self, path):
+        out.unlink()
+        out.write_bytes(b"another's")
+        raise OSError("no space")
+
+    monkeypatch.setattr(DatasetRoot, "save", fails)
+    with pytest.raises(OSError, match="no space"):
+        commit(tmp_path / "d.npz", out)
+    assert out.read_bytes() == b"another's"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -877,3 +878,12 @@ def test_an_explicitly_built_stack_equals_torch():
     w, b, v = (torch.tensor(PARAMS[k], dtype=torch.float64) for k in "wbv")
     expected = F.linear(F.max_pool2d(F.conv2d(x, w, b), 2).flatten(1), v)
     torch.testing.assert_close(to_module(model)(x), expected)
+
+
+def test_the_digest_is_of_the_weights_as_they_are():
+    model = from_sequential(mlp(4, [3], 2, seed=0), input={"shape": [1, 2, 2], "pad": 0, "mean": [0], "std": [1]})
+    other = copy.deepcopy(model)
+    assert other.weights_digest == model.weights_digest
+    name = next(iter(other.params))
+    other.params[name] = other.params[name] + 1
+    assert other.weights_digest != model.weights_digest

@@ -17,6 +17,7 @@ from zkcert.files import ANNOUNCEMENT, CALIBRATION, MODEL, PICTURE, PROOF, ROOT,
 
 PROBE = ("--steps", "2", "--batch-size", "2")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+PLOT = PNG + b"tEXtSoftware\0zkcert plot"
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,7 @@ def kinds(tiny: Tiny, calibration: Path, tmp_path: Path) -> dict[str, Path]:
     place = tmp_path / "kinds"
     place.mkdir()
     picture = place / "old.png"
-    picture.write_bytes(PNG)
+    picture.write_bytes(PLOT)
     originals = {
         SECRET: tiny.data,
         ROOT: tiny.root,
@@ -147,7 +148,7 @@ def test_announcing_the_same_again_is_no_replacement(capsys, tiny, kinds):
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
-def test_plots_replace_pictures_only(capsys, tiny, kinds, tmp_path, suffix):
+def test_plots_replace_plots_only(capsys, tiny, kinds, tmp_path, suffix):
     path = tmp_path / f"plot.{suffix}"
     command = ("measure", tiny.model, tiny.dataset, *PROBE, "--plot", path)
     assert run(capsys, *command)[0] == 0
@@ -157,7 +158,16 @@ def test_plots_replace_pictures_only(capsys, tiny, kinds, tmp_path, suffix):
         if kind != PICTURE:
             shutil.copy(other, path)
             code, err = run(capsys, *command)
-            assert (code, f"exists and is {kind}, not a picture" in err) == (2, True), err
+            assert (code, f"exists and is {kind}, not a plot" in err) == (2, True), err
+
+
+@pytest.mark.parametrize("content", [PNG, b"%PDF-1.7 a thesis", b"<?xml version='1.0'?><html><svg/></html>", b"<svg/>"])
+def test_pictures_of_others_are_no_plots_to_replace(capsys, tiny, tmp_path, content):
+    path = tmp_path / "page.svg"
+    path.write_bytes(content)
+    code, err = run(capsys, "measure", tiny.model, tiny.dataset, *PROBE, "--plot", path)
+    assert (code, "exists and is not a plot" in err) == (2, True), err
+    assert path.read_bytes() == content
 
 
 def test_plot_and_calibration_need_names_of_their_own(capsys, tiny, tmp_path):

@@ -120,3 +120,10 @@ def test_estimates_react_to_the_parameters():
     assert 120 < fewer_rows.bits < 128
     assert euclidean(0.292, rows=64, bound=4).bits > euclidean(0.292, rows=64).bits
     assert infinity(0.292, rows=48).bits > euclidean(0.292, rows=48).bits
+
+
+def test_matrices_made_in_several_pieces_agree(monkeypatch):
+    whole = sis.matrix.__wrapped__(b"A", 23)
+    monkeypatch.setattr(sis, "_BLOCK_SEEDS", 5)
+    assert np.array_equal(sis.matrix.__wrapped__(b"A", 23), whole) and whole.shape == (sis.ROWS, 23)
+    assert not sis.matrix.__wrapped__(b"A", 3).flags.writeable

@@ -23,7 +23,7 @@ import secrets
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -427,22 +427,33 @@ def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 @contextmanager
-def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int, *, new: bool = False) -> Iterator[BinaryIO]:
     """A new file that takes the place of path if the block succeeds, and vanishes otherwise.
 
-    The secret file of a commitment cannot be made again, so it is never replaced. Raises UnusableInput.
+    The secret file of a commitment cannot be made again, so it is never replaced; with `new` no file is, even one that
+    appears during the block. Raises UnusableInput.
     """
     if path.is_file():
-        with suppress(OSError), open(path, "rb") as file:
-            if file.read(len(_MAGIC)) == _MAGIC:
-                raise UnusableInput(f"{path} is the secret file of a commitment: choose another name")
+        try:
+            with open(path, "rb") as file:
+                secret = file.read(len(_MAGIC)) == _MAGIC
+        except OSError as error:
+            raise UnusableInput(f"{path}: exists and cannot be read ({error.strerror})") from error
+        if secret or new:
+            what = "is the secret file of a commitment" if secret else "exists"
+            raise UnusableInput(f"{path} {what}: choose another name")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if new:
+            os.link(temporary, path)  # fails if the name is taken
+        else:
+            os.replace(temporary, path)
+    except FileExistsError as error:
+        raise UnusableInput(f"{path} exists: choose another name") from error
     except OSError as error:
         raise UnusableInput(f"{path}: cannot be written ({error.strerror})") from error
     finally:
@@ -491,14 +502,18 @@ def commit(
     if not least <= classes <= MAX_CLASSES:
         raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
     schema = Schema(classes, data.kind, data.x.shape[1:])
-    with replacing(out, 0o600) as file:
-        leaves = _write_secret(file, data, schema, keep_order, progress)
-    root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
-    try:
-        root.save(out.with_suffix(".root"))
-    except BaseException:
-        out.unlink()  # of a root that nobody has seen
-        raise
+    with ExitStack() as cleanup:
+        with replacing(out, 0o600, new=True) as file:
+            leaves = _write_secret(file, data, schema, keep_order, progress)
+            ours = os.dup(file.fileno())  # as long as it is open, no other file is the same
+            cleanup.callback(os.close, ours)
+        try:
+            root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
+            root.save(out.with_suffix(".root"))
+        except BaseException:
+            if out.exists() and os.path.samestat(os.fstat(ours), os.stat(out)):
+                out.unlink()  # of a root that nobody has seen
+            raise
     return root
 
 

@@ -19,10 +19,14 @@ ROOT = "the public file of a commitment (data.root)"
 ANNOUNCEMENT = "an announcement"
 CALIBRATION = "a calibration"
 SAMPLES = "a dataset"
-PICTURE = "a picture"
+PICTURE = "a plot"
+
+PLOT_MARK = "zkcert plot"
+"""What a figure's metadata say; other pictures are not ours to replace."""
 
 CALIBRATION_FORMAT = "zkcert-calibration-1"
 _HEAD = 4096
+_PLOT_LIMIT = 64 << 20
 _JSON_LIMIT = 17 << 20  # a calibration has at most 16 MiB
 
 
@@ -48,8 +52,9 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
             return _json_kind(path)
         if head[:2] == b"\0\0" and head[3:4] in (b"\1", b"\3", b"\4"):
             return SAMPLES
-        if head.startswith((b"\x89PNG\r\n", b"%PDF-")) or (head.startswith(b"<") and b"<svg" in head):
-            return PICTURE
+        if head.startswith((b"\x89PNG\r\n", b"%PDF-", b"<?xml")):
+            with open(path, "rb") as file:
+                return PICTURE if PLOT_MARK.encode() in file.read(_PLOT_LIMIT) else None
     except Exception:  # a hostile file; what it is stays unknown
         pass
     return None

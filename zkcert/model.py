@@ -11,7 +11,6 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,7 @@ class Model:
         floor = np.floor(scaled)
         return floor.astype(np.int64) + (scaled - floor >= 0.5)
 
-    @cached_property
+    @property
     def weights_digest(self) -> bytes:
         """BLAKE3 (32 bytes) of the parameters in graph order, then the buffers: name, dtype, shape, little-endian
         bytes."""

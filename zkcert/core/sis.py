@@ -26,6 +26,7 @@ RHO = 1280
 
 _LIMB_BITS = 31
 _BLOCK_COLUMNS = 1 << 14  # 2^14 products of a byte and a 31-bit limb add up to less than 2^53
+_BLOCK_SEEDS = 1 << 12  # columns of the matrices are made so many at a time
 _BLOCK_ENTRIES = 1 << 22  # samples are converted to float64 in pieces of this size
 
 
@@ -36,12 +37,14 @@ def matrix(name: bytes, columns: int) -> U64Array:
     Fewer columns are a prefix of more.
     """
     prefix = b"zkcert/sis/1" + bytes([len(name)]) + name
-    seeds = [prefix + j.to_bytes(8, "little") for j in range(columns)]
-    words = b"".join(blake3(seed).digest(length=8 * ROWS) for seed in seeds)
-    out = np.frombuffer(words, "<u8").astype(np.uint64).reshape(columns, ROWS)
-    out &= np.uint64(P)
-    for j in np.flatnonzero((out == np.uint64(P)).any(axis=1)).tolist():
-        out[j] = xof_field(seeds[j], ROWS)  # a word is skipped, which happens to one column in 2^53
+    out = np.empty((columns, ROWS), np.uint64)
+    for begin in range(0, columns, _BLOCK_SEEDS):
+        block = out[begin : begin + _BLOCK_SEEDS]
+        seeds = [prefix + j.to_bytes(8, "little") for j in range(begin, begin + len(block))]
+        words = b"".join(blake3(seed).digest(length=8 * ROWS) for seed in seeds)
+        np.bitwise_and(np.frombuffer(words, "<u8").reshape(block.shape), np.uint64(P), out=block)
+        for j in np.flatnonzero((block == np.uint64(P)).any(axis=1)).tolist():
+            block[j] = xof_field(seeds[j], ROWS)  # a word is skipped, which happens to one column in 2^53
     out.flags.writeable = False
     return out.T
 

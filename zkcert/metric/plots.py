@@ -11,12 +11,16 @@ import numpy as np
 
 from zkcert.data import replacing
 from zkcert.errors import UnusableInput
-from zkcert.files import PICTURE, check_output
+from zkcert.files import PICTURE, PLOT_MARK, check_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NO_DATE: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+_NO_DATE: dict[str, dict[str, Any]] = {
+    "png": {"Software": PLOT_MARK},
+    "pdf": {"Creator": PLOT_MARK, "CreationDate": None},
+    "svg": {"Creator": PLOT_MARK, "Date": None},
+}
 FORMATS = tuple(_NO_DATE)
 """What a figure can be written as; the name's suffix says which."""
 
@@ -39,7 +43,7 @@ class Course(Protocol):
 
 
 def check_plot(path: str | os.PathLike[str]) -> None:
-    """UnusableInput unless a figure can be written to a file of that name, where at most an earlier picture may be:
+    """UnusableInput unless a figure can be written to a file of that name, where at most an earlier plot may be:
     worth knowing before the work is done."""
     name = Path(path)
     if name.suffix.removeprefix(".").lower() not in FORMATS:
