@@ -31,7 +31,7 @@ from zkcert.data import replacing
 from zkcert.errors import UnusableInput
 from zkcert.metric import Probe
 
-FIGURE_SIZE = (8.5, 6.4)
+FIGURE_SIZE = (10.0, 9.0)
 
 _CONTROL_NOTE = (
     "Verdicts rest on every model being measured on its own data, those it was trained on. The control of a defective "
@@ -282,10 +282,12 @@ def draw(result: Result, figure: Any) -> None:
                 panel.plot(sum(scores) / len(scores), row, "|", color="C3", markersize=14)
         panel.set_yticks(range(len(kinds)), list(kinds), fontsize=7)
         panel.invert_yaxis()
-        panel.set_xlabel("directional sharpness, committed data (rings: clean models on it)", fontsize=7)
-        panel.set_title(PARTS[name][0])
+        panel.tick_params(labelsize=7)
+        panel.set_title(PARTS[name][0], fontsize=9)
     for panel in axes[len(result.values) :]:
         panel.set_axis_off()
+    marks = "a bar is the mean of a kind; rings: clean models on these data"
+    figure.supxlabel(f"directional sharpness on own data, mean over draws; {marks}", fontsize=8)
 
 
 def _finite(values: Iterable[float]) -> list[float]:
