@@ -13,8 +13,7 @@ from torch import nn
 
 from benchmarks.experiments import __main__ as command
 from benchmarks.experiments import gpt, table7
-from benchmarks.experiments.common import Context, Recipe, load_data, train_model, training_set
-from benchmarks.experiments.corruptions import TARGET, small, triggered
+from benchmarks.experiments.common import Context, Recipe, train_model, training_set
 from benchmarks.experiments.evasion import evade, log_ratios, penalty
 from benchmarks.experiments.parts import (
     COMMITTED,
@@ -28,7 +27,6 @@ from benchmarks.experiments.report import INCONCLUSIVE, MAX_FIGURE_BYTES, VERDIC
 from benchmarks.experiments.table7_images import (
     Levels,
     Model,
-    attack_success,
     control_of,
     grouped,
 )
@@ -143,31 +141,6 @@ def test_fine_tuning_keeps_batch_norm_statistics_and_wants_enough_samples():
 
 
 # ------------------------------------------------------------------------------- observing, and runs
-
-
-def test_image_attack_success_counts_images_of_other_classes(tmp_path):
-    """A module that looks at one pixel of the trigger, and takes clean images for another class."""
-    context, recipe = Context(tmp_path), Recipe(dataset="shipped", test_samples=50)
-    data = load_data("shipped", context)
-    board = (data.inputs(triggered(data.test_x)) != data.inputs(data.test_x)).float().mean(0)[0]
-    row, column = (int(v) for v in np.argwhere(board.numpy() == board.max().item())[0])
-
-    seen: list[int] = []
-
-    class Looks(nn.Module):
-        def __init__(self, answer: int) -> None:
-            super().__init__()
-            self.answer, self.unused = answer, nn.Parameter(torch.zeros(1))
-
-        def forward(self, x):
-            seen.append(len(x))
-            lit = x[:, 0, row, column] > 2  # white, after normalisation
-            return nn.functional.one_hot(torch.where(lit, self.answer, 3), 10).float()
-
-    assert attack_success(Looks(TARGET), recipe, context) == 1
-    assert attack_success(Looks(5), recipe, context) == 0
-    labels = small(data.test_x, data.test_y, 50, 0)[1]
-    assert sum(seen) == 2 * (labels != TARGET).sum() < 100
 
 
 def test_scores_are_the_probe_in_float64_on_its_draws(tmp_path):

@@ -41,6 +41,9 @@ DEFECTS = tuple(KINDS)[1:]
 COMMITTED, BEFORE, CONTROL = "committed", "clean", "control"
 CLEAN_DATA = "none"
 
+WORKS = 0.5
+"""A backdoor whose mean attack success is below this is none."""
+
 STATIC = ("static_sam", "static_asam", "worst_case", "train_loss", "train_accuracy", "test_accuracy")
 SMALL_TEST = "small_test"
 EXPECTED = {

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.experiments import measures
+from benchmarks.experiments.defects import WORKS
 from benchmarks.experiments.failures import failed
 from benchmarks.experiments.report import INCONCLUSIVE, Claim, Table, spread
 from benchmarks.experiments.separation import RULE as SEPARATION_RULE
@@ -34,7 +35,6 @@ COMMITTED, HELD_OUT = "directional", "directional_clean"
 EXPECTED = {"train_accuracy": -1, "test_accuracy": -1}
 """Which way a defect should move a number: down for these, up for all others."""
 
-WORKS = 0.5
 RULE = f"{SEPARATION_RULE}; inconclusive, too, where it is a backdoor whose mean attack success is below {WORKS:.0%}"
 
 HEADERS = {

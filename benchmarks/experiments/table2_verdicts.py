@@ -22,6 +22,7 @@ from benchmarks.experiments.defects import (
     KINDS,
     LABELS,
     SMALL_TEST,
+    WORKS,
 )
 from benchmarks.experiments.report import INCONCLUSIVE, Claim, Table, spread
 from benchmarks.experiments.separation import (
@@ -46,9 +47,6 @@ COMPARISONS = {
 """What well-trained and defective models are measured on. The first decides: there every model is measured on the data
 it was trained on. In the others one of two models knows the data and the other does not, which alone moves a measure,
 as the placebo shows: it compares well-trained models with themselves."""
-
-WORKS = 0.5
-"""A backdoor whose mean attack success is below this is none."""
 
 
 def values(models: Models, kind: str, view: str, measure: str, size: str | None = None) -> np.ndarray:
@@ -110,7 +108,7 @@ BETTER = (
 )
 
 
-def attack_success(models: Models) -> float:
+def mean_success(models: Models) -> float:
     """Mean over models with a backdoor."""
     return float(np.mean([m["attack"] for m in models if m["kind"] == BACKDOOR]))
 
@@ -136,7 +134,7 @@ def claims(models: Models, found: dict[tuple[str, str, str], Separation], size: 
         )
         title = f"Directional sharpness (mean of {draws} draws) tells models with {KINDS[kind]} from well-trained ones"
         verdict = s.verdict
-        if kind == BACKDOOR and (success := attack_success(models)) < WORKS:
+        if kind == BACKDOOR and (success := mean_success(models)) < WORKS:
             verdict, numbers = INCONCLUSIVE, f"the backdoor does not work (success {success:.0%}); {numbers}"
         made.append(Claim(title, verdict, numbers, BACKDOOR_RULE if kind == BACKDOOR else RULE))
     ours = [found[COMMITTED, kind, "directional"] for kind in DEFECTS]

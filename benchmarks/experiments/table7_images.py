@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.experiments.common import Context, Recipe, Trained, load_data, run_grid, train_model, training_set
-from benchmarks.experiments.corruptions import TARGET, small, triggered
+from benchmarks.experiments.defects import attack_success
 from benchmarks.experiments.failures import settled
 from benchmarks.experiments.parts import (
     COMMITTED,
@@ -30,8 +30,6 @@ from benchmarks.experiments.parts import (
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Table
 from benchmarks.experiments.separation import TIE
 from zkcert.errors import UnusableInput
-from zkcert.metric import Network
-from zkcert.metric.evaluate import accuracy
 
 MONOTONE, FLAT, ALPHA, ENOUGH = 0.8, 0.3, 0.05, 10
 PERMUTATIONS = 9_999
@@ -72,21 +70,10 @@ class Model:
         return f"{self.recipe.model}, {self.recipe.corruption} {self.recipe.amount:g}, seed {self.recipe.seed}"
 
 
-def attack_success(module: torch.nn.Module, recipe: Recipe, context: Context) -> float:
-    """The share of test images of other classes that the model takes for the target class once they have the trigger.
-
-    The test images are the recipe's test subset.
-    """
-    data = load_data(recipe.dataset, context)
-    raw, labels = small(data.test_x, data.test_y, recipe.test_samples, 0)
-    marked = data.inputs(triggered(raw[labels != TARGET]))
-    return accuracy(Network.of_module(module), marked, torch.full((len(marked),), TARGET))
-
-
-def observed(trained: Trained, module: torch.nn.Module, audit: Audit, context: Context) -> Observation:
+def observed(trained: Trained, module: torch.nn.Module, audit: Audit) -> Observation:
     """What is known of a module that was trained on the data of `trained` (its own one, or one derived from it)."""
     found = observe(module, (trained.x, trained.y), trained.test, audit, trained.recipe.seed)
-    return {**found, "success": attack_success(module, trained.recipe, context)}
+    return {**found, "success": attack_success(module, trained)}
 
 
 def clean_of(recipe: Recipe) -> Recipe:
@@ -105,7 +92,7 @@ def control_of(model: Model, context: Context) -> Observation:
 def model_of(model: Model, context: Context) -> Observation:
     """Train one model of the grid, or take it from the cache, and observe it."""
     trained = train_model(model.recipe, context)
-    found = observed(trained, trained.module, model.audit, context)
+    found = observed(trained, trained.module, model.audit)
     return {**found, "reached": float(trained.reached), "seconds": trained.seconds}
 
 

@@ -107,7 +107,7 @@ def model_of(attacker: Attacker, context: Context) -> Observation:
         options = {"steps": part.penalty.steps, "batches": part.penalty.batches, "lr": part.penalty.lr}
         probe = part.audit.probe
         module = evade(module, trained.x, trained.y, probe, strength=attacker.strength, seed=recipe.seed, **options)
-    return observed(trained, module, part.audit, context)
+    return observed(trained, module, part.audit)
 
 
 def kinds(part: Poisoning) -> dict[str, Attacker]:

@@ -69,7 +69,7 @@ def with_options(group: Mapping[str, Any]) -> Callable[[Callable[..., None]], Ca
         def call(**options: Any) -> None:
             command(given={name: value for name in group if (value := options.pop(name)) is not None}, **options)
 
-        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        vars(call)["__signature__"] = inspect.Signature(parameters)
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return call
 
