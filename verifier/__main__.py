@@ -24,6 +24,7 @@ from zkcert.data import DatasetRoot
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
 from zkcert.model import Model
+from zkcert.reading import read_file
 from zkcert.statement import Statement, load_announcement, parse_beacon
 
 from .verify import Expectations, Report, verify_proof
@@ -169,15 +170,8 @@ class Verdict:
 
 
 def read_proof(path: str | Path) -> bytes:
-    """The bytes of a proof; UnusableInput if there is no such file, MalformedProof if it is far too large."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_PROOF_BYTES + 1)
-    except OSError as error:
-        raise UnusableInput(f"{path}: {error.strerror}") from error
-    if len(data) > MAX_PROOF_BYTES:
-        raise MalformedProof(f"more than {MAX_PROOF_BYTES} bytes")
-    return data
+    """The bytes of a proof; UnusableInput if it cannot be read, or is far too large."""
+    return read_file(path, MAX_PROOF_BYTES)
 
 
 def load_model(path: str | Path) -> Model:

@@ -37,11 +37,13 @@ from zkcert.core.merkle import DIGEST_BYTES, MerkleTree, U8Array, leaf_digest
 from zkcert.core.permutation import sample_indices
 from zkcert.core.sis import RHO, hash_samples
 from zkcert.errors import UnusableInput
+from zkcert.reading import opened, read_file, read_head
 
 TREE_NAME = b"dataset"
 MAX_SAMPLES = 1 << 40
 MAX_VALUES = 1 << 24  # pixels of one sample
 MAX_CLASSES = 1 << 16
+MAX_FILE_BYTES = 1 << 38  # of a dataset
 FLOAT_LIMIT = 2048.0
 
 _VALUE_BYTES = {"u8": 1, "q32": 6}
@@ -161,8 +163,7 @@ def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
             [path / f"train-images{dot}idx3-ubyte{gz}" for dot in "-." for gz in ("", ".gz")],
             f"{path}: holds neither train-images-idx3-ubyte(.gz) nor data_batch_1",
         )
-    with path.open("rb") as file:
-        head = file.read(4)
+    head = read_head(path, 4)
     if head.startswith(b"PK"):
         return _read_npz(path)
     if head.startswith(b"\x80"):
@@ -180,7 +181,7 @@ def _first_existing(candidates: Iterable[Path], otherwise: str) -> Path:
 
 
 def _read_npz(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    with path.open("rb") as file:
+    with opened(path, MAX_FILE_BYTES) as (file, _):
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 if "x" not in arrays and "images" in arrays:
@@ -215,7 +216,7 @@ def _read_idx_pair(images: Path, labels: Path) -> tuple[U8Array, U8Array]:
 
 
 def _read_idx(path: Path, rank: int) -> U8Array:
-    data = path.read_bytes()
+    data = read_file(path, MAX_FILE_BYTES)
     if data.startswith(b"\x1f\x8b"):
         try:
             data = gzip.decompress(data)
@@ -274,7 +275,7 @@ class _CifarUnpickler(pickle.Unpickler):
 
 
 def _read_cifar(path: Path) -> tuple[U8Array, npt.NDArray[Any]]:
-    with path.open("rb") as file:
+    with opened(path, MAX_FILE_BYTES) as (file, _):
         try:
             batch = _CifarUnpickler(file, encoding="bytes").load()
             batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
@@ -393,19 +394,14 @@ class DatasetRoot:
     @staticmethod
     def load(path: Source) -> DatasetRoot:
         """Read a data.root file; UnusableInput if it is unreadable or not exactly of that format."""
+        data = read_file(path, _ROOT_LIMIT)
         try:
-            with open(path, "rb") as file:
-                data = file.read(_ROOT_LIMIT + 1)
             return DatasetRoot._parse(data)
-        except OSError as error:
-            raise UnusableInput(f"{path}: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
             raise UnusableInput(f"{path}: not a dataset root ({error})") from error
 
     @staticmethod
     def _parse(data: bytes) -> DatasetRoot:
-        if len(data) > _ROOT_LIMIT:
-            raise ValueError("too long")
         content = json.loads(data, object_pairs_hook=unique_keys)
         if not isinstance(content, dict) or set(content) != {"N", "format", "root", "schema"}:
             raise ValueError("expected the keys N, format, root and schema")
@@ -435,10 +431,9 @@ def replacing(path: Path, mode: int, *, new: bool = False) -> Iterator[BinaryIO]
     """
     if path.is_file():
         try:
-            with open(path, "rb") as file:
-                secret = file.read(len(_MAGIC)) == _MAGIC
-        except OSError as error:
-            raise UnusableInput(f"{path}: exists and cannot be read ({error.strerror})") from error
+            secret = read_head(path, len(_MAGIC)) == _MAGIC
+        except UnusableInput as error:
+            raise UnusableInput(f"{path}: exists and cannot be read ({error.__cause__ or error})") from error
         if secret or new:
             what = "is the secret file of a commitment" if secret else "exists"
             raise UnusableInput(f"{path} {what}: choose another name")
@@ -562,18 +557,15 @@ class CommittedDataset:
     def open(path: Source) -> CommittedDataset:
         """Read a .zkd file (samples stay on disk); UnusableInput if it is damaged, cut short or foreign."""
         try:
-            if os.path.getsize(path) < len(_MAGIC) + 8:
-                raise ValueError("it is too short")
-            return CommittedDataset._parse(np.memmap(path, np.uint8, mode="r"))
-        except OSError as error:
-            raise UnusableInput(f"{path}: {error.strerror}") from error
+            with opened(path) as (file, size):
+                if size < len(_MAGIC) + 8 or file.read(len(_MAGIC)) != _MAGIC:
+                    raise ValueError("it has another format")
+                return CommittedDataset._parse(np.memmap(file, np.uint8, mode="r"))
         except (ValueError, RecursionError) as error:
             raise UnusableInput(f"{path}: not a usable committed dataset ({error})") from error
 
     @staticmethod
     def _parse(content: U8Array) -> CommittedDataset:
-        if content[: len(_MAGIC)].tobytes() != _MAGIC:
-            raise ValueError("it has another format")
         position = len(_MAGIC) + 8
         version, length = struct.unpack("<II", content[len(_MAGIC) : position].tobytes())
         if version != _VERSION:

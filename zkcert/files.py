@@ -11,6 +11,7 @@ from pathlib import Path
 
 from zkcert.core.container import MAGIC
 from zkcert.errors import MalformedProof, UnusableInput
+from zkcert.reading import read_file, read_head
 
 MODEL = "a model file"
 PROOF = "a proof"
@@ -36,8 +37,7 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
         if os.path.isdir(path):
             names = set(os.listdir(path))
             return SAMPLES if any(n.startswith(("data_batch_", "train-images")) for n in names) else None
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
+        head = read_head(path, _HEAD)
         if head.startswith(MAGIC[:12]):
             return PROOF
         if head.startswith(b"zkcert-d"):
@@ -53,16 +53,14 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
         if head[:2] == b"\0\0" and head[3:4] in (b"\1", b"\3", b"\4"):
             return SAMPLES
         if head.startswith((b"\x89PNG\r\n", b"%PDF-", b"<?xml")):
-            with open(path, "rb") as file:
-                return PICTURE if PLOT_MARK.encode() in file.read(_PLOT_LIMIT) else None
+            return PICTURE if PLOT_MARK.encode() in read_file(path, _PLOT_LIMIT) else None
     except Exception:  # a hostile file; what it is stays unknown
         pass
     return None
 
 
 def _json_kind(path: str | os.PathLike[str]) -> str | None:
-    with open(path, "rb") as file:
-        value = json.loads(file.read(_JSON_LIMIT))
+    value = json.loads(read_file(path, _JSON_LIMIT))
     kinds = {"zkcert-root-1": ROOT, "zkcert-announcement-1": ANNOUNCEMENT, CALIBRATION_FORMAT: CALIBRATION}
     return kinds.get(value.get("format"))
 

@@ -30,6 +30,7 @@ from zkcert.graph import (
     output_shape,
 )
 from zkcert.model_file import read_model, safetensors
+from zkcert.reading import read_file
 
 WEIGHT_LIMIT = 16.0
 MAX_FILE_BYTES = 4 << 30
@@ -147,13 +148,7 @@ class Model:
     @classmethod
     def load(cls, path: str | Path) -> Model:
         """Read `model.pt` or `.safetensors`; the kind is told by content. Raises as `parse`."""
-        try:
-            if Path(path).stat().st_size > MAX_FILE_BYTES:
-                raise UnusableInput(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB")
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise UnusableInput(f"cannot read {path}: {error.strerror}") from error
-        return cls.parse(data)
+        return cls.parse(read_file(path, MAX_FILE_BYTES))
 
     @classmethod
     def parse(cls, data: bytes) -> Model:

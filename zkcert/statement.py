@@ -16,6 +16,7 @@ from zkcert.core.permutation import sample_indices
 from zkcert.data import DatasetRoot, Schema, replacing, unique_keys
 from zkcert.errors import UnusableInput
 from zkcert.model import Model
+from zkcert.reading import read_file
 
 VERSION = "zkcert-2"
 ANNOUNCEMENT_FORMAT = "zkcert-announcement-1"
@@ -181,14 +182,8 @@ def save_announcement(statement: Statement, path: str | Path) -> None:
 
 def load_announcement(path: str | Path) -> Statement:
     """Read announce.json; UnusableInput if it is damaged or its digest does not match."""
+    raw = read_file(path, _MAX_ANNOUNCEMENT)
     try:
-        with open(path, "rb") as file:
-            raw = file.read(_MAX_ANNOUNCEMENT + 1)
-    except OSError as error:
-        raise UnusableInput(f"cannot read {path}: {error.strerror}") from error
-    try:
-        if len(raw) > _MAX_ANNOUNCEMENT:
-            raise ValueError("too long")
         value = json.loads(raw, object_pairs_hook=unique_keys)
         digest = value.pop("digest")
         statement = Statement._from(value)

@@ -13,7 +13,7 @@ import numpy as np
 from zkcert.config import ProbeConfig
 from zkcert.data import CommittedDataset, DatasetRoot
 from zkcert.errors import UnusableInput
-from zkcert.files import SAMPLES, SECRET, expecting
+from zkcert.files import SAMPLES, SECRET, expecting, kind_of
 from zkcert.model import Model
 
 File = str | os.PathLike[str]
@@ -77,8 +77,4 @@ def batches(config: ProbeConfig, images: np.ndarray, labels: np.ndarray) -> tupl
 
 def is_committed(path: File) -> bool:
     """Whether a file begins as a .zkd does, or is called so."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(8) == b"zkcert-d" or Path(path).suffix == ".zkd"
-    except OSError:
-        return Path(path).suffix == ".zkd"
+    return kind_of(path) == SECRET or Path(path).suffix == ".zkd"

@@ -19,6 +19,7 @@ from zkcert.config import ProbeConfig, parse_fraction
 from zkcert.data import MAX_SAMPLES, unique_keys
 from zkcert.errors import UnusableInput
 from zkcert.files import CALIBRATION, CALIBRATION_FORMAT, expecting
+from zkcert.reading import read_file
 from zkcert.statement import check_tau
 
 MAX_FILE_BYTES = 16 << 20
@@ -43,15 +44,9 @@ def load_calibration(path: File) -> Calibration:
     the counts of the rates those of the scores.
     """
     name = os.fspath(path)
-    try:
-        with open(name, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise UnusableInput(f"{name}: {getattr(error, 'strerror', None) or error}") from error
     with expecting(name, CALIBRATION):
+        data = read_file(name, MAX_FILE_BYTES)
         try:
-            if len(data) > MAX_FILE_BYTES:
-                raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
             return _parse(json.loads(data, object_pairs_hook=unique_keys), name)
         except (ValueError, RecursionError, UnusableInput) as error:
             raise UnusableInput(f"{name}: not a usable calibration ({str(error)[:200]})") from error
