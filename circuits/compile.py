@@ -21,7 +21,7 @@ from .head.softmax import MAX_CLASSES, Softmax
 from .ir import Circuit, PublicTensor
 from .layers import Layer
 from .layers.relu import Rectifier
-from .layout import Layout
+from .layout import SMALLEST_CUT, Layout
 from .limits import require_bounded
 from .net import Net
 from .probe import Parameter
@@ -162,16 +162,16 @@ class Certificate:
             out["factors"], out["means"] = self.plan.norms[node["name"]]
         return out
 
-    def close(self, tau: Fraction, revealed: int | None = None) -> Layout:
+    def close(self, tau: Fraction, revealed: int | None = None, smallest_cut: int = SMALLEST_CUT) -> Layout:
         """Add the threshold, and the variance if it is to be public, and lay the circuit out; UnusableInput if it is
-        larger than a verifier works through."""
+        larger than a verifier works through. smallest_cut: see `Layout`; another one is another proof system."""
         units = tau_units(tau, self.plan.classes)
         if units < 0:
             raise UnusableInput(f"tau {float(tau)} is below the charged error of the fixed-point score")
         self.score.close(units)
         if revealed is not None:
             self.reveal(revealed)
-        self.layout = Layout(self.circuit)
+        self.layout = Layout(self.circuit, smallest_cut)
         require_bounded(self.layout)
         return self.layout
 

@@ -345,7 +345,10 @@ class View:
         for src, size in zip(self.sources, self.tensor.sizes, strict=True):
             if src.size != size:
                 raise ValueError(f"{self.tensor.name}: source {src} does not fit sizes {self.tensor.sizes}")
-        object.__setattr__(self, "axes", frozenset(a for s in self.sources for a in s.axes))
+        axes = [a for s in self.sources for a in s.axes]
+        if len(set(axes)) < len(axes):
+            raise ValueError(f"{self.tensor.name}: two sources read the same axis of {axes}")
+        object.__setattr__(self, "axes", frozenset(axes))
         object.__setattr__(self, "count", prod(s.terms() for s in self.sources))
         object.__setattr__(self, "_hash", hash((self.tensor, self.sources)))
 

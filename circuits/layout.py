@@ -87,7 +87,11 @@ def column_blocks(t: Tensor, smallest_cut: int = SMALLEST_CUT) -> list[Block]:
 
 @dataclass
 class Layout:
-    """Positions of all columns; a function of the circuit alone. UnusableInput for more than MAX_COLUMNS."""
+    """Positions of all columns; a function of the circuit alone. UnusableInput for more than MAX_COLUMNS.
+
+    smallest_cut: entries from which a tensor is cut into blocks. Proofs are made and verified with the default; both
+    sides must use the same one, which is no part of a proof. Smaller ones give toy circuits every kind of block.
+    """
 
     circuit: Circuit
     smallest_cut: int = SMALLEST_CUT

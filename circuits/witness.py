@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,11 @@ from .workers import by_rows
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
-Columns = tuple[tuple[slice, ...], I32]
+Index = int | slice
+Window = Mapping[str, slice]
+Box = tuple[slice, ...]
+WHOLE = slice(None)
+EVERYTHING: Window = {}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,36 @@ class Part:
     axes: tuple[str, str]
     index: int
     rows: slice
+
+    @property
+    def window(self) -> Window:
+        return {self.axes[0]: slice(self.index, self.index + 1), self.axes[1]: self.rows}
+
+
+def indices(index: Index, size: int) -> range:
+    """What an int, or a slice with a positive step, picks of an axis; IndexError for whatever is not inside it.
+
+    Negative numbers count from no end here: -1 is how index tables say that nothing is read.
+    """
+    if isinstance(index, slice):
+        start = 0 if index.start is None else index.start
+        stop = size if index.stop is None else index.stop
+        step = 1 if index.step is None else index.step
+        if 0 <= start <= stop <= size and step > 0:
+            return range(start, stop, step)
+    elif 0 <= index < size:
+        return range(index, index + 1)
+    raise IndexError(f"{index} picks nothing that an axis of {size} entries has")
+
+
+def meet(wanted: range, block: slice) -> tuple[slice, slice] | None:
+    """The indices of `wanted` inside a block: their places within `wanted`, and within the block."""
+    first, stop = (-((wanted.start - end) // wanted.step) for end in (block.start, block.stop))  # rounded up
+    first, stop = max(first, 0), min(stop, len(wanted))
+    if first >= stop:
+        return None
+    inside = slice(wanted[first] - block.start, wanted[stop - 1] - block.start + 1, wanted.step)
+    return slice(first, stop), inside
 
 
 class Witness:
@@ -54,72 +88,61 @@ class Witness:
     def __init__(self, layout: Layout) -> None:
         self.layout, self.circuit = layout, layout.circuit
         self.x = np.zeros(layout.data_end, np.int32)
-        self._columns: dict[tuple[Tensor, int], list[Columns]] = {}
+        self._columns: dict[tuple[Tensor, int], list[tuple[Box, I32]]] = {}
 
-    def columns(self, t: Tensor, d: int) -> list[Columns]:
-        """Per block of digit d: its window within `t.shape`, and its columns as a view of X without their padding."""
+    def columns(self, t: Tensor, d: int) -> list[tuple[Box, I32]]:
+        """Per block of digit d: its window within `t.sizes`, and its columns as a view of X without their padding."""
         if (t, d) not in self._columns:
             place, out = self.layout.places[t], []
             for block, positions in zip(place.blocks, place.positions, strict=True):
                 start, window = int(positions[d, 0]), block.window(t.shape)
                 whole = self.x[start : start + (t.unroll << block.bits)]
                 whole = whole.reshape(t.unroll, *(1 << bits for _, bits in block.axes))
-                out.append((window, whole[(slice(None), *(slice(s.stop - s.start) for s in window))]))
+                view = whole[(WHOLE, *(slice(s.stop - s.start) for s in window))]
+                out.append(((slice(0, t.unroll), *window), view))
             self._columns[t, d] = out
         return self._columns[t, d]
 
-    def _pieces(self, t: Tensor, d: int, index: int | None, rows: slice | None) -> Iterator[Columns]:
-        """Where the wanted part meets each block: the window within the part, and the view of X."""
+    def _pieces(self, t: Tensor, d: int, wanted: Sequence[range]) -> Iterator[tuple[Box, I32]]:
+        """Where the wanted indices of each axis meet each block: the box within them, and the view of X.
+
+        All reading and writing of digits goes through here; nothing else knows of blocks.
+        """
         for window, view in self.columns(t, d):
-            if rows is not None:
-                first = window[0]
-                start, stop = max(first.start, rows.start), min(first.stop, rows.stop)
-                if start >= stop:
-                    continue
-                view = view[:, start - first.start : stop - first.start]
-                window = (slice(start - rows.start, stop - rows.start), *window[1:])
-            if index is None:
-                yield (slice(None), *window), view
-            else:
-                yield window, view[index, ...]
+            parts = [part for r, s in zip(wanted, window, strict=True) if (part := meet(r, s))]
+            if len(parts) == len(wanted):
+                yield tuple(into for into, _ in parts), view[tuple(inside for _, inside in parts)]
+
+    @staticmethod
+    def _at(t: Tensor, index: int | None, rows: slice | None) -> tuple[Index, ...]:
+        """`index` and `rows` as an index per axis."""
+        inner = [WHOLE] * len(t.shape)
+        if rows is not None:
+            inner[0] = rows
+        return (WHOLE if index is None else index, *inner)
+
+    def _wanted(self, t: Tensor, index: int | None, rows: slice | None) -> list[range]:
+        return [indices(i, size) for i, size in zip(self._at(t, index, rows), t.sizes, strict=True)]
 
     def _shape(self, t: Tensor, index: int | None, rows: slice | None) -> tuple[int, ...]:
-        shape = t.shape if rows is None else (rows.stop - rows.start, *t.shape[1:])
-        return shape if index is not None else (t.unroll, *shape)
+        return tuple(map(len, self._wanted(t, index, rows)))[index is not None :]
+
+    def region(self, t: Tensor, d: int, at: Sequence[Index]) -> I32:
+        """Digit d at an index per axis, the unrolled one first: ints, which drop the axis, and slices as `indices`
+        takes them. int32, not to be written to: a view of X where the tensor has one block, else a copy.
+        """
+        wanted = [indices(i, size) for i, size in zip(at, t.sizes, strict=True)]
+        if len(self.layout.places[t].blocks) == 1:
+            out = self.columns(t, d)[0][1][tuple(slice(r.start, r.stop, r.step) for r in wanted)]
+        else:
+            out = np.empty([len(r) for r in wanted], np.int32)
+            for into, view in self._pieces(t, d, wanted):
+                out[into] = view
+        return out.squeeze(tuple(axis for axis, i in enumerate(at) if not isinstance(i, slice)))
 
     def digit(self, t: Tensor, d: int, index: int | None = None, rows: slice | None = None) -> I32:
-        """Digit d, int32 `t.sizes`, or `t.shape` for one unrolled index; not to be written to.
-
-        A view of X where the tensor has one block, else a copy.
-        """
-        if len(self.layout.places[t].blocks) == 1:
-            ((_, view),) = self._pieces(t, d, index, rows)
-            return view
-        out = np.empty(self._shape(t, index, rows), np.int32)
-        for window, view in self._pieces(t, d, index, rows):
-            out[window] = view
-        return out
-
-    def region(self, t: Tensor, d: int, index: tuple[slice | int, ...]) -> I32:
-        """Digit d restricted by an index per axis, the unrolled one first; slices of inner axes have step one.
-
-        A view of X where the tensor has one block, else a copy of the region alone.
-        """
-        columns = self.columns(t, d)
-        if len(columns) == 1:
-            return columns[0][1][index]
-        wanted = [
-            range(n)[i] if isinstance(i, slice) else range(i, i + 1) for n, i in zip(t.shape, index[1:], strict=True)
-        ]
-        first = index[0] if isinstance(index[0], slice) else slice(index[0], index[0] + 1)
-        out = np.empty((len(range(t.unroll)[first]), *map(len, wanted)), np.int32)
-        for window, view in columns:
-            spans = [(max(r.start, s.start), min(r.stop, s.stop)) for r, s in zip(wanted, window, strict=True)]
-            if all(start < stop for start, stop in spans):
-                into = tuple(slice(a - r.start, b - r.start) for (a, b), r in zip(spans, wanted, strict=True))
-                source = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(spans, window, strict=True))
-                out[(slice(None), *into)] = view[(first, *source)]
-        return out[tuple(slice(None) if isinstance(i, slice) else 0 for i in index)]
+        """Digit d, int32 `t.sizes`, or `t.shape` for one unrolled index; as `region`."""
+        return self.region(t, d, self._at(t, index, rows))
 
     def array(self, t: Tensor) -> I32:
         """A copy of all digits, (n_digits, *t.sizes)."""
@@ -134,8 +157,9 @@ class Witness:
         rows: slice | None = None,
     ) -> None:
         """Overwrite digit d with integers of any kind, of the shape `digit` has; nothing is checked."""
-        for window, view in self._pieces(t, d, index, rows):
-            view[...] = values[window]
+        values = values if index is None else values[None]
+        for into, view in self._pieces(t, d, self._wanted(t, index, rows)):
+            view[...] = values[into]
 
     def put(self, t: Tensor, values: NDArray[np.generic], index: int | None = None, rows: slice | None = None) -> None:
         """Decompose integer `values` (of the shape `digit` has) into digits.
@@ -169,11 +193,12 @@ class Witness:
 
     def value(self, t: Tensor, index: int | None = None, rows: slice | None = None) -> I64:
         """The whole values as int64 (for tensors below 2^63)."""
-        out = np.zeros(self._shape(t, index, rows), np.int64)
+        wanted = self._wanted(t, index, rows)
+        out = np.zeros([len(r) for r in wanted], np.int64)
         for i, d in enumerate(t.digits):
-            for window, view in self._pieces(t, i, index, rows):
-                out[window] += view.astype(np.int64) << d.shift
-        return out
+            for into, view in self._pieces(t, i, wanted):
+                out[into] += view.astype(np.int64) << d.shift
+        return out if index is None else out[0, ...]
 
     def digits(self, t: Tensor, index: int, rows: slice | None = None) -> list[I64]:
         """All digits of one unrolled index, int64 copies."""
@@ -181,52 +206,42 @@ class Witness:
 
     # -- evaluation over a domain
 
-    def read(self, view: View, d: int, axes: Sequence[DomainAxis], at: Part | None = None) -> I64:
-        """Digit `d` of the view for every index of the domain axes (of `at` only); absent axes have length 1."""
-        sources, index, rows = view.sources[1:], None, None
+    def read(self, view: View, d: int, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
+        """Digit `d` of the view over the window of the domain axes; axes that it does not read have length 1."""
+        picked = [pick(src, window) if isinstance(src, Same | Map | Gather) else (WHOLE, None) for src in view.sources]
+        arr = self.region(view.tensor, d, [index for index, _ in picked]).astype(np.int64)
         names: list[str] = []
-        if at and at.axes[0] in view.sources[0].axes:
-            first = view.sources[0]
-            index = first.table[at.index] if isinstance(first, Map) else at.index
-        else:
-            sources = view.sources
-        if at and index is not None and isinstance(sources[0], Same) and sources[0].axis == at.axes[1]:
-            rows = at.rows
-        arr = self.digit(view.tensor, d, index, rows).astype(np.int64)
-        axis = 0
-        for src in sources:
-            arr, new = _read_axis(arr, axis, src)
-            names += new
-            axis += len(new)
-        if at and rows is None and at.axes[1] in names:
-            arr = arr[(slice(None),) * names.index(at.axes[1]) + (at.rows,)]
+        for src, (_, table) in zip(view.sources, picked, strict=True):
+            if table is not None:
+                arr = take(arr, len(names), table)
+            elif not isinstance(src, Same | Map):
+                arr = _read_axis(arr, len(names), src)
+                arr = arr[(*(WHOLE for _ in names), *(window.get(name, WHOLE) for name in src.axes))]
+            names += src.axes
         order = [names.index(a.name) for a in axes if a.name in names]
         arr = arr.transpose(order)
         shape = iter(arr.shape)
         return np.asarray(arr.reshape([next(shape) if a.name in names else 1 for a in axes]), np.int64)
 
-    def form(self, f: Form, axes: Sequence[DomainAxis], at: Part | None = None) -> I64:
+    def form(self, f: Form, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
         out = np.zeros([1] * len(axes), np.int64)
         for v, d, c in f.terms:
             assert isinstance(c, int)
-            term = self.read(v, d, axes, at)
+            term = self.read(v, d, axes, window)
             out = out + (term if c == 1 else term * np.int64(c))
         return out
 
-    def linear_part(self, e: Expr, axes: Sequence[DomainAxis], at: Part | None = None) -> I64:
+    def linear_part(self, e: Expr, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
         """Linear form and constants of an expression over the domain (int64, exact by the bound checks)."""
-        if at:
-            rows = at.rows.stop - at.rows.start
-            axes = [DomainAxis(a.name, rows if a.name == at.axes[1] else a.size) for a in axes if a.name != at.axes[0]]
-        out = np.broadcast_to(self.form(e.linear, axes, at), [a.size for a in axes]).copy()
+        sizes = [len(range(a.size)[window.get(a.name, WHOLE)]) for a in axes]
+        out = np.broadcast_to(self.form(e.linear, axes, window), sizes).copy()
         names = [a.name for a in axes]
         for c in e.constants:
             w = np.array(c.coef, np.int64)
             for name, weights in c.weights:
                 shape = [1] * len(axes)
-                own = weights[at.rows] if at and name == at.axes[1] else weights
-                shape[names.index(name)] = len(own)
-                w = w * np.array(own, np.int64).reshape(shape)
+                shape[names.index(name)] = -1
+                w = w * np.array(weights[window.get(name, WHOLE)], np.int64).reshape(shape)
             out += w
         return out
 
@@ -260,7 +275,7 @@ class Witness:
         for s in steps:
             if s.carry is None:
                 continue
-            total = self.linear_part(s.value, axes, at)
+            total = self.linear_part(s.value, axes, at.window)[0, ...]
             total += carry
             for k in range(s.first, min(s.last, len(products))):
                 total += products[k] << (DIGIT_BITS * (k - s.first)) if k > s.first else products[k]
@@ -268,27 +283,45 @@ class Witness:
             self.put(s.carry.tensor, carry, at.index, at.rows)
 
 
-def _read_axis(arr: I64, axis: int, src: Source) -> tuple[I64, list[str]]:
-    """Replace tensor axis `axis` by the domain axes of its source."""
+def pick(src: Same | Map | Gather, window: Window) -> tuple[Index, I64 | None]:
+    """A source that reads single entries, over the window of its axes: what to read of the tensor axis, and then the
+    index table by which `take` replaces it, if one is needed."""
     if isinstance(src, Same):
-        return arr, [src.axis]
-    if isinstance(src, Scaled):
-        return arr * np.array(src.weights, np.int64).reshape([-1] + [1] * (arr.ndim - axis - 1)), [src.axis]
+        return window.get(src.axis, WHOLE), None
     if isinstance(src, Map):
-        return _take(arr, np.array(src.table), axis), [src.axis]
-    if isinstance(src, Gather):
-        return _take(arr, src.table.index, axis), [src.k, src.s]
+        table = src.table[window.get(src.axis, WHOLE)]
+        run = table_slice(table)
+        return (WHOLE, np.array(table)) if run is None else (run, None)
+    return WHOLE, src.table.index[window.get(src.k, WHOLE), window.get(src.s, WHOLE)]
+
+
+def table_slice(table: Sequence[int]) -> slice | None:
+    """The slice that picks the entries of an index table, if one does."""
+    first, step = table[0], table[1] - table[0] if len(table) > 1 else 1
+    last = first + step * (len(table) - 1)
+    if first < 0 or step < 1 or tuple(range(first, last + 1, step)) != tuple(table):
+        return None
+    return slice(first, last + 1, step)
+
+
+def take(x: NDArray[Any], axis: int, index: I64) -> NDArray[Any]:
+    """Replace `axis` by the axes of `index`; -1 reads zero."""
+    out: NDArray[Any] = np.take(x, np.maximum(index, 0), axis=axis)
+    absent = index < 0
+    if absent.any():
+        out *= ~absent.reshape([1] * axis + list(index.shape) + [1] * (x.ndim - axis - 1))
+    return out
+
+
+def _read_axis(arr: I64, axis: int, src: Source) -> I64:
+    """Replace tensor axis `axis` by the domain axes of a source that sums or scales entries."""
+    if isinstance(src, Scaled):
+        return arr * np.array(src.weights, np.int64).reshape([-1] + [1] * (arr.ndim - axis - 1))
     if isinstance(src, SuffixGather):
-        return np.cumsum(_take(arr, src.table.index, axis), axis=axis), [src.k, src.s]
+        return np.cumsum(take(arr, axis, src.table.index), axis=axis)
     if isinstance(src, GatherSum):
-        return _take(arr, src.table.index, axis).sum(axis=axis), [src.s]
+        return np.asarray(take(arr, axis, src.table.index).sum(axis=axis), np.int64)
     if isinstance(src, Sum):
         w = np.ones(src.size, np.int64) if src.weights is None else np.array(src.weights)
-        return np.asarray(np.tensordot(arr, w, axes=(axis, 0)), np.int64), []
+        return np.asarray(np.tensordot(arr, w, axes=(axis, 0)), np.int64)
     raise TypeError(f"unknown source {src}")
-
-
-def _take(arr: I64, index: NDArray[np.int64], axis: int) -> I64:
-    out = np.take(arr, np.maximum(index, 0), axis=axis)
-    shape = [1] * axis + list(index.shape) + [1] * (arr.ndim - axis - 1)
-    return out * (index >= 0).reshape(shape)

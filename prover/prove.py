@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from circuits.compile import Trace
+from circuits.layout import SMALLEST_CUT
 from circuits.protocol import Phase, no_phase
 from circuits.statement import certificate, start_transcript
 from circuits.witness import Witness
@@ -44,10 +45,12 @@ def prove_statement(
     check: Check | None = None,
     phase: Phase = no_phase,
     checkpoint: Checkpoint | None = None,
+    smallest_cut: int = SMALLEST_CUT,
 ) -> Proved:
     """Execute the probe, check it against `check` (the float reference), and prove it.
 
-    With a `checkpoint` that an earlier call left behind, finished phases are not repeated.
+    With a `checkpoint` that an earlier call left behind, finished phases are not repeated. smallest_cut: as
+    `verify_proof` will use it.
 
     Raises ThresholdExceeded if the score is above tau, RangeOverflow or GradientTooSmall if the probe leaves the
     fixed-point range, UnusableInput if dataset and statement differ. These errors depend on private data.
@@ -68,7 +71,7 @@ def prove_statement(
         rho = dataset.rho(indices).reshape(*shape, -1)
         hashes = dataset.sample_hashes(indices)
         cert = certificate(statement, model, hashes)
-        layout = cert.close(statement.tau)
+        layout = cert.close(statement.tau, smallest_cut=smallest_cut)
         if checkpoint is None or checkpoint.trace is None:
             witness, trace = cert.execute(samples, rho)
         else:

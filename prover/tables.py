@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from circuits.claims import Functional, ProductJob
 from circuits.ir import DomainAxis, Form, Gather, Map, Same, Sum, View
-from circuits.witness import Witness
+from circuits.witness import WHOLE, Index, Window, Witness, pick, take
 from zkcert.core import field as ff
 from zkcert.core.field import F
 
@@ -18,8 +18,6 @@ from . import kernels
 
 U64 = NDArray[np.uint64]
 Digit = tuple[View, int]
-Window = Mapping[str, slice]
-WHOLE = slice(None)
 
 
 def distinct_digits(job: ProductJob) -> list[Digit]:
@@ -39,24 +37,6 @@ def readable(view: View, job: ProductJob) -> bool:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def _map_slice(table: Sequence[int]) -> slice | None:
-    """The slice with the same indices, if there is one."""
-    first, step = table[0], table[1] - table[0] if len(table) > 1 else 1
-    last = first + step * (len(table) - 1)
-    if first < 0 or step < 1 or tuple(range(first, last + 1, step)) != tuple(table):
-        return None
-    return slice(first, last + 1, step)
-
-
-def _take(x: NDArray[Any], axis: int, index: NDArray[np.int64]) -> NDArray[Any]:
-    """Replace `axis` by the axes of `index`; -1 reads zero."""
-    out: NDArray[Any] = np.take(x, np.maximum(index, 0), axis=axis)
-    absent = index < 0
-    if absent.any():
-        out *= ~absent.reshape([1] * axis + list(index.shape) + [1] * (x.ndim - axis - 1))
-    return out
-
-
 def read(
     w: Witness, digit: Digit, axes: Sequence[DomainAxis], window: Window, private: frozenset[str] = frozenset()
 ) -> tuple[NDArray[np.int32], list[tuple[str, ...]]]:
@@ -65,35 +45,26 @@ def read(
     A source that reads an axis in `private` keeps the tensor's own axis (its names are then the source's).
     """
     view, d = digit
-    basic: list[slice | int] = []
+    basic: list[Index] = []
     takes: list[tuple[int, NDArray[np.int64]]] = []
     names: list[tuple[str, ...]] = []
     for src in view.sources:
         if set(src.axes) & private or (isinstance(src, Sum) and not (src.size == 1 and src.weights is None)):
             basic.append(WHOLE)
             names.append(src.axes)
-        elif isinstance(src, Same):
-            basic.append(window.get(src.axis, WHOLE))
-            names.append((src.axis,))
-        elif isinstance(src, Map):
-            table = src.table[window.get(src.axis, WHOLE)]
-            piece = _map_slice(table)
-            if piece is None:
-                takes.append((len(names), np.array(table)))
-            basic.append(piece or WHOLE)
-            names.append((src.axis,))
-        elif isinstance(src, Gather):
-            index = src.table.index[window.get(src.k, WHOLE), window.get(src.s, WHOLE)]
-            takes.append((len(names), index))
-            basic.append(WHOLE)
-            names.append((src.k, src.s))
+        elif isinstance(src, Same | Map | Gather):
+            index, table = pick(src, window)
+            if table is not None:
+                takes.append((len(names), table))
+            basic.append(index)
+            names.append(src.axes)
         elif isinstance(src, Sum):
             basic.append(0)
         else:
             raise TypeError(f"{view.tensor.name}: {src} cannot be an operand")
-    x = w.region(view.tensor, d, tuple(basic))
+    x = w.region(view.tensor, d, basic)
     for axis, index in reversed(takes):
-        x = _take(x, axis, index)
+        x = take(x, axis, index)
         if index.ndim == 2:
             names[axis : axis + 1] = [(name,) for name in names[axis]]
     return x, names
@@ -153,9 +124,9 @@ class Folded:
     def take(self, axis: int, index: NDArray[np.int64]) -> None:
         """Replace `axis` by the axes of `index`; -1 reads zero."""
         if self.ints is not None:
-            self.ints = _take(self.ints, axis, index)
+            self.ints = take(self.ints, axis, index)
         else:
-            self.data = _take(self.data, axis + 1, index)
+            self.data = take(self.data, axis + 1, index)
 
     def squeeze(self, axis: int) -> None:
         if self.ints is not None:

@@ -108,8 +108,7 @@ def test_execution_in_pieces_and_blocks_is_the_same(seed, piece, cut, monkeypatc
     certificate, w, trace = case.run()
     monkeypatch.setattr(workers, "PIECE", piece)
     other = Certificate(case.plan)
-    other.close(Fraction(30))
-    other.layout = Layout(other.circuit, cut)
+    other.close(Fraction(30), smallest_cut=cut)
     again, found = other.execute(case.samples, case.randomness)
     other.threshold(again, found)
     assert found == trace

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
 
+from circuits.layout import SMALLEST_CUT
 from circuits.statement import certificate, start_transcript
 from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
@@ -95,8 +96,11 @@ def check_statement(statement: Statement, model: Model, expected: Expectations) 
         raise ProofRejected("beacon", "the proof uses another beacon, or none")
 
 
-def verify_proof(data: bytes, model: Model, expected: Expectations) -> Report:
-    """Accept a proof or raise ProofRejected (a check failed) or MalformedProof (the bytes do not parse)."""
+def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_cut: int = SMALLEST_CUT) -> Report:
+    """Accept a proof or raise ProofRejected (a check failed) or MalformedProof (the bytes do not parse).
+
+    smallest_cut: of the layout; the constant is the specification's, others are for toy proofs.
+    """
     proof = ProofFile.parse(data)
     try:
         statement = Statement.parse_header(proof.header)
@@ -116,7 +120,7 @@ def verify_proof(data: bytes, model: Model, expected: Expectations) -> Report:
         if not verify_multiproof(dataset.root, dataset.n, rising, leaves, proof.multiproof, TREE_NAME):
             raise ProofRejected("dataset", "the sample hashes do not belong to the dataset root")
         cert = certificate(statement, model, proof.hashes)
-        layout = cert.close(statement.tau, statement.variance)
+        layout = cert.close(statement.tau, statement.variance, smallest_cut)
     except (UnusableInput, RangeOverflow) as error:
         raise ProofRejected("statement", str(error)) from error
     table = soundness(layout)
