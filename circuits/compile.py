@@ -23,7 +23,7 @@ from .layers import Layer
 from .layers.relu import Rectifier
 from .layout import SMALLEST_CUT, Layout
 from .limits import require_bounded
-from .net import Net
+from .net import Net, Total
 from .probe import Parameter
 from .sample import Samples
 from .value import Value
@@ -94,6 +94,8 @@ class Certificate:
         self.samples = Samples(net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)
         self.connections = Connections(plan.graph)
         self.layers: list[Layer] = []
+        self.sums: dict[int, Total] = {}  # by node: its output
+        self.gradient_sums: dict[int, Total] = {}  # by node: the gradient at its output
         values, shapes = self._declare_layers()
         x, shape = values[len(plan.graph) - 1], shapes[len(plan.graph) - 1]
         if shape != (plan.classes,):
@@ -136,6 +138,9 @@ class Certificate:
             layer = layer_type(self.net, self._described(node), add_up(inputs[i]), shapes[inputs[i][0]])
             self.layers.append(layer)
             values[i], shapes[i] = layer.y, layer.shape
+            if i in self.connections.sums:
+                self.sums[i] = Total(self.net, f"{node['name']}/sum", layer.y)
+                values[i] = self.sums[i].value
         return values, shapes
 
     def _declare_gradients(self) -> None:
@@ -144,6 +149,9 @@ class Certificate:
         for i in reversed(range(len(self.layers))):
             if not self.connections.reaches[i]:
                 continue
+            if i in self.connections.gradient_sums:
+                self.gradient_sums[i] = Total(self.net, f"{self.plan.graph[i]['name']}/dy", deltas[i])
+                deltas[i] = self.gradient_sums[i].value
             sources = [j for j in self.connections.inputs[i] if self.connections.reached(j)]
             self.layers[i].declare_backward(self.net, deltas[i], bool(sources))
             for j in sources:
@@ -197,14 +205,18 @@ class Certificate:
         parameters = {param.g.name: param for param in self.parameters}
         for p in range(self.net.passes):
             t = p // 2
-            for layer in self.layers:
+            for i, layer in enumerate(self.layers):
                 layer.forward(w, p)
+                if i in self.sums:
+                    self.sums[i].fill(w, p)
             self.head.forward(w, p)
             if p % 2 == 0:
                 trace.losses.append(self.head.batch_loss(w, t))
                 trace.scales.append(self.head.scale_of(t))
-            for layer, reaches in zip(self.layers[::-1], self.connections.reaches[::-1], strict=True):
-                for name, acc in (layer.backward(w, p) if reaches else {}).items():
+            for i, reaches in reversed([*enumerate(self.connections.reaches)]):
+                if i in self.gradient_sums:
+                    self.gradient_sums[i].fill(w, p)
+                for name, acc in (self.layers[i].backward(w, p) if reaches else {}).items():
                     if p % 2 == 0:
                         parameters[name].first_pass(w, t, acc)
                     else:

@@ -8,13 +8,19 @@ from typing import Any
 from zkcert.graph import SAMPLES
 
 Node = Mapping[str, Any]
+TRANSPARENT = ("add", "flatten")  # they have no tensors of their own
+MAX_TERMS = 8  # of a sum of branches, or of gradients, that every reader adds up itself
 
 
 class Connections:
     """inputs[i]: the nodes that node i reads, -1 for the samples; readers[i]: the nodes that read node i, with
-    repetitions; reaches[i]: whether node i or one before it on some way to it has weights."""
+    repetitions; reaches[i]: whether node i or one before it on some way to it has weights.
 
-    def __init__(self, graph: Sequence[Node]) -> None:
+    sums, gradient_sums: the nodes whose output, or the gradient at it, is a sum of so many terms (more than `most`)
+    that it is a tensor of its own. Reading k branches then costs k once, and not for each of its readers.
+    """
+
+    def __init__(self, graph: Sequence[Node], most: int = MAX_TERMS) -> None:
         place = {SAMPLES: -1}
         self.inputs: list[tuple[int, ...]] = []
         self.readers: list[list[int]] = [[] for _ in graph]
@@ -27,6 +33,27 @@ class Connections:
                 if j >= 0:
                     self.readers[j].append(i)
             self.reaches.append(bool(node.get("weight")) or any(self.reached(j) for j in self.inputs[i]))
+        self.sums, self.gradient_sums = self._sums(graph, most), self._gradient_sums(graph, most)
+
+    def _sums(self, graph: Sequence[Node], most: int) -> frozenset[int]:
+        """An add has as many terms as what it reads, any other node one; a flatten passes them on."""
+        terms, sums = {-1: 1}, []
+        for i, node in enumerate(graph):
+            terms[i] = sum(terms[j] for j in self.inputs[i]) if node["op"] in TRANSPARENT else 1
+            if terms[i] > most and [graph[j]["op"] for j in self.readers[i]] != ["relu"]:
+                sums.append(i)
+                terms[i] = 1
+        return frozenset(sums)
+
+    def _gradient_sums(self, graph: Sequence[Node], most: int) -> frozenset[int]:
+        """The gradient at an output has a term for each reader, and for an add or a flatten those of its own."""
+        terms, sums = [1] * len(graph), []
+        for i in reversed(range(len(graph) - 1)):
+            terms[i] = sum(terms[j] if graph[j]["op"] in TRANSPARENT else 1 for j in self.readers[i])
+            if self.reaches[i] and terms[i] > most:
+                sums.append(i)
+                terms[i] = 1
+        return frozenset(sums)
 
     def reached(self, i: int) -> bool:
         """Whether the gradient at the output of node i is needed; never at the samples."""

@@ -174,6 +174,21 @@ class Net:
         return Contraction(con, steps, rem.tensor)
 
 
+class Total:
+    """A sum of values with a tensor of its own, so that every reader reads one term."""
+
+    def __init__(self, net: Net, name: str, x: Value) -> None:
+        self.x, self.value = x, net.activation(name, x.shape)
+        axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
+        inner = [Same(a.name, a.size) for a in axes[1:]]
+        con = net.circuit.constraint(name, axes)
+        con.add("sum", x.whole(net.over_passes, *inner) - self.value.whole(net.over_passes, *inner))
+
+    def fill(self, w: Witness, p: int) -> None:
+        """Add up pass p; raises RangeOverflow."""
+        by_rows(self.x.shape, lambda part: w.put(self.value.tensor, self.x.read(w, p, part), p, part))
+
+
 @dataclass
 class Gradient:
     """The exact gradient accumulator of one parameter, summed over the batch.

@@ -362,6 +362,29 @@ class Result:
             getattr(self, name).append(x)
 
 
+def long_sums(graph: Sequence[Node], reads: Mapping[str, list[str]], most: int = 8) -> tuple[set[str], set[str]]:
+    """The nodes whose output, and those at whose output the gradient, is a sum of more than `most` terms."""
+    readers = {name: [node for node in graph if name in reads[node["name"]]] for name in reads}
+    through = ("add", "flatten")
+    terms, gradient_terms = {"@input": 1}, dict[str, int]()
+    sums, gradient_sums = set[str](), set[str]()
+    for node in graph:
+        name = node["name"]
+        terms[name] = sum(terms[x] for x in reads[name]) if node["op"] in through else 1
+        if terms[name] > most and [x["op"] for x in readers[name]] != ["relu"]:
+            sums.add(name)
+            terms[name] = 1
+    for node in reversed(graph):
+        name, total = node["name"], 0
+        for x in readers[name]:
+            total += reads[x["name"]].count(name) * (gradient_terms[x["name"]] if x["op"] in through else 1)
+        gradient_terms[name] = total or 1
+        if total > most:
+            gradient_sums.add(name)
+            gradient_terms[name] = 1
+    return sums, gradient_sums
+
+
 def run_pass(
     graph: Sequence[Node], weights: dict[str, Nested], inputs: list[Nested], labels: Sequence[int], first: bool
 ) -> tuple[Pass, int, int]:
@@ -372,8 +395,13 @@ def run_pass(
     for node in graph:
         reads[node["name"]] = node.get("inputs", [previous])
         previous = node["name"]
+    sums, gradient_sums = long_sums(graph, reads)
+    for node in graph:
+        previous = node["name"]
         xs = add_up([outputs[name] for name in reads[previous]])
         outputs[previous] = [forward(node, weights, x) for x in xs]
+        if previous in sums:
+            each(lambda x, name=previous: value(x, f"the sum {name}"), outputs[previous])
     out.outputs = {name: x for name, x in outputs.items() if name != "@input"}
     out.logits = outputs[previous]
     heads = [softmax(z, label) for z, label in zip(out.logits, labels, strict=True)]
@@ -389,6 +417,8 @@ def run_pass(
         if name not in needed:
             continue
         xs, dys = add_up([outputs[source] for source in reads[name]]), add_up(grads[name])
+        if name in gradient_sums:
+            each(lambda d, name=name: value(d, f"the gradient at {name}"), dys)
         need = bool(needed & set(reads[name]))
         found = [backward(node, weights, x, dy, out.sums, need) for x, dy in zip(xs, dys, strict=True)]
         out.deltas[name] = found

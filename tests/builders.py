@@ -251,6 +251,27 @@ def residual(seed: int = 0, **options: Any) -> Case:
     return g.case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
+def fan(branches: int, readers: int, seed: int = 0, **options: Any) -> Case:
+    """A sum of the samples and so many convolutions, read by so many others, whose sum a pool, a ReLU and the head
+    read: the sums, and the gradients at the first sum, have a tensor of their own from nine terms on."""
+    rng = np.random.default_rng([seed, 8])
+    g = Graph(rng, [2, 3, 3], scale=0.4)
+
+    def spread(source: str, count: int, own: bool) -> None:
+        total = source if own else None
+        for _ in range(count):
+            g.conv(2, (1, 1), bias=False).read(source)
+            if total is not None:
+                g.add(total)
+            total = g.last
+
+    spread("@input", branches, own=True)
+    spread(g.last, readers, own=False)
+    wide = g.last
+    g.relu().add(wide).pool("maxpool2d", (2, 2), (1, 1)).flatten().linear(3)
+    return g.case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
 def normalised(seed: int = 0, **options: Any) -> Case:
     """Batch-norms of the samples, before a ReLU, before a shortcut and its ReLU, of a sum, and before a pool."""
     rng = np.random.default_rng([seed, 7])

@@ -51,6 +51,7 @@ from .builders import (
     Graph,
     build,
     classifier,
+    fan,
     grid_case,
     link_values,
     normalised,
@@ -97,6 +98,7 @@ CASES = {
     "strides": strides,
     "residual": residual,
     "batch-norm": normalised,
+    "long sums": lambda: fan(8, 9),
     "minute": minute,
 }
 
@@ -328,6 +330,10 @@ class Specification:
         self.inputs()
         for node, layer in zip(case.plan.graph, certificate.layers, strict=True):
             getattr(self, node["op"])(node, layer)
+        for kind, totals in (("sum", certificate.sums), ("dy", certificate.gradient_sums)):
+            for i, total in totals.items():
+                value = self.on_passes(total.x) - self.value(total.value.tensor)
+                self.state(f"{self.plan.graph[i]['name']}/{kind}/sum", value)
         self.softmax()
         for parameter in certificate.parameters:
             self.parameter(parameter)
@@ -664,7 +670,7 @@ class Specification:
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm"]
+    "name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "long sums"]
 )
 def test_every_identity_says_what_the_specification_says(name):
     """On random digits, which satisfy nothing: no identity is missing, none is there that is not stated here."""
@@ -678,7 +684,7 @@ def test_every_identity_says_what_the_specification_says(name):
             assert np.array_equal(value, other), key
 
 
-@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm"])
+@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "long sums"])
 def test_views_are_weighed_as_they_are_read(name):
     """The verifier weighs a tensor's entries by `Source.vector`; that is the transpose of `Witness.read`."""
     certificate, _ = honest(name)
@@ -818,13 +824,13 @@ def ranges(case: Case) -> list[tuple[str, int, int]]:
         ("score/y", -(1 << 39) - (1 << 21), 1 << 40),
         ("batchnorm.*/u", -(1 << 38) - (1 << 21), 1 << 39),
         ("weight/.*", -(1 << 36) - (1 << 21), 1 << 37),
-        ("input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx|dz)", -(1 << 43) - (1 << 21), 1 << 44),
         ("score/sum", -(1 << 51) - (1 << 43) - (1 << 21), 1 << 52),
+        ("input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx|dz|sum|dy)", -(1 << 43) - (1 << 21), 1 << 44),
     ]
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm"]
+    "name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "long sums"]
 )
 def test_values_range_over_exactly_what_they_should(name):
     """Remainders over their divisor, differences from zero on: then quotients, parts and signs are unique."""

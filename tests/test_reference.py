@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits import reference
+from circuits.compile import Certificate
 from circuits.head import constants, exponential, logarithm
 from circuits.head.softmax import GradientTooSmall
 from circuits.net import exact_matmul
@@ -18,7 +19,20 @@ from circuits.reference import ONE, Refusal, Result, decode, entries, exp_factor
 from zkcert.errors import RangeOverflow
 from zkcert.model import input_integers
 
-from .builders import BATCHES, EPS, KINDS, VARIANTS, Case, Graph, classifier, grid_case, normalised, residual, tiny_cnn
+from .builders import (
+    BATCHES,
+    EPS,
+    KINDS,
+    VARIANTS,
+    Case,
+    Graph,
+    classifier,
+    fan,
+    grid_case,
+    normalised,
+    residual,
+    tiny_cnn,
+)
 
 SEEDS = range(24)
 REFUSED = {9, 16}  # their gradients vanish
@@ -223,6 +237,14 @@ def test_branches_equal_the_reference(seed, options):
     assert_equal(residual(seed, **options))
 
 
+@pytest.mark.parametrize(("branches", "readers"), [(7, 7), (8, 9), (17, 10)])
+def test_long_sums_equal_the_reference(branches, readers):
+    case = fan(branches, readers)
+    assert_equal(case)
+    own = {t.name.split("/")[1] for t in Certificate(case.plan).circuit.tensors if t.name.startswith(("add", "@"))}
+    assert own == ({"sum", "dy"} if branches > 7 else set())
+
+
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
 def test_batch_norms_equal_the_reference(seed, options):
     assert_equal(normalised(seed, **options))
@@ -286,6 +308,52 @@ def test_sums_are_refused_by_both_where_a_relu_cannot_hold_them(weight, count, r
     case = g.case(batch=1, pixels=pixels, variant="sam", rho=Fraction(1, 1000), divisor=1 << 22)
     if refused:
         assert refusals(case) == ("RangeOverflow", f"relu{count + 1} is out of range")
+    else:
+        assert_equal(case)
+
+
+@pytest.mark.parametrize(
+    ("weight", "count", "refused"),
+    [(4.1, 8, False), (-4.1, 8, False), (3.5, 9, False), (3.6, 9, True), (-3.6, 9, True)],
+)
+def test_sums_of_more_than_eight_terms_are_refused_by_both_from_2048_on(weight, count, refused):
+    g = Graph(np.random.default_rng(14), [1, 1, 1]).flatten().linear(1, bias=False)
+    once = g.last
+    for _ in range(count - 1):
+        g.add(once)
+    g.linear(2)
+    g.spec.update(mean=[0.0], std=[4 / 255])
+    g.params["linear1.weight"][:] = weight  # times 63.75
+    g.params[g.nodes[-1]["weight"]] *= 2.0**-10
+    pixels = np.full((2, 1, 1, 1, 1), 255, np.uint8)
+    case = g.case(batch=1, pixels=pixels, variant="sam", rho=Fraction(1, 1000), divisor=1 << 22)
+    if refused:
+        assert refusals(case) == ("RangeOverflow", f"the sum add{count} is out of range")
+    else:
+        assert_equal(case)
+
+
+@pytest.mark.parametrize(("readers", "sign", "refused"), [(8, 1, False), (9, 1, True), (9, -1, True)])
+def test_gradients_of_more_than_eight_terms_are_refused_by_both_from_2048_on(readers, sign, refused):
+    """Each reader passes on 15 * 15.9: eight of them 1908, nine 2146."""
+    g = Graph(np.random.default_rng(15), [1, 1, 1]).flatten().linear(1, bias=False)
+    once, total = g.last, None
+    for _ in range(readers):
+        g.linear(1, bias=False).read(once)
+        g.params[g.nodes[-1]["weight"]][:] = 15
+        if total:
+            g.add(total)
+        total = g.last
+    g.linear(2, bias=False)
+    g.spec.update(mean=[0.0], std=[4 / 255])
+    g.params["linear1.weight"][:] = 0
+    g.params[g.nodes[-1]["weight"]][:] = [[-15.9 * sign], [15.9 * sign]]
+    ones = np.ones((2, 1, 1, 1, 1), np.uint8)
+    case = g.case(
+        batch=1, pixels=ones, labels=np.zeros((2, 1), int), variant="sam", rho=Fraction(1, 1000), divisor=1 << 22
+    )
+    if refused:
+        assert refusals(case) == ("RangeOverflow", "the gradient at linear1 is out of range")
     else:
         assert_equal(case)
 
