@@ -241,10 +241,10 @@ class Certificate:
 
 
 def weight_digits(values: I64) -> I64:
-    """Digits (2, ...) of Q31.32 weights; raises RangeOverflow from 2^36 on."""
-    if max(values.max(initial=0), -values.min(initial=0)) >= 1 << 36:
+    """Digits (2, ...) of Q31.32 weights; raises RangeOverflow from 2^39 on."""
+    if max(values.max(initial=0), -values.min(initial=0)) >= 1 << 39:
         worst = float(np.abs(values).max()) / 2.0**32
-        raise RangeOverflow("weights", worst, 16.0, "rescale the model")
+        raise RangeOverflow("weights", worst, 128.0, "rescale the model")
     low, high = out = np.empty((2, *values.shape), np.int64)
     np.add(values, 1 << 21, out=low)
     np.right_shift(low, 22, out=high)

@@ -48,7 +48,7 @@ F64 = NDArray[np.float64]
 
 FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
-WEIGHT = radix(B22, balanced(15))  # |w| < 2^36
+WEIGHT = radix(B22, balanced(18))  # |w| < 2^39
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
 MAX_INPUT = 1 << 18  # values of one padded sample
 MAX_TABLE = 1 << 22  # entries of a public index table

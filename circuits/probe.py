@@ -19,6 +19,7 @@ import numpy as np
 from zkcert.errors import UnusableInput
 
 from .ir import (
+    DIGIT_BITS,
     ONCE,
     U22,
     Digit,
@@ -51,6 +52,16 @@ def update_remainder(net: Net, divisor: int) -> tuple[Digit, ...]:
     if size <= U22.size and updates >= 2 * size:
         return Digit(U22, 0), Digit(Range(size), 22)
     return *REMAINDER, Digit(Range(divisor), 32)
+
+
+def balanced_limbs(q: int) -> list[I64]:
+    """q as limbs worth 2^(22 k), as in its tensor: the first two in [-2^21, 2^21)."""
+    half, limbs = 1 << (DIGIT_BITS - 1), []
+    for _ in range(2):
+        low = ((q + half) & (2 * half - 1)) - half
+        limbs.append(np.array(low))
+        q = (q - low) >> DIGIT_BITS
+    return [*limbs, np.array(q)]
 
 
 class Parameter:
@@ -202,8 +213,7 @@ class Parameter:
 
     def perturb(self, w: Witness, t: int, q: int) -> None:
         """Weights of pass 2 t + 1."""
-        low = ((q + (1 << 21)) & ((1 << 22) - 1)) - (1 << 21)
-        limbs = [np.array(low), np.array((q - low) >> 22)]
+        limbs = balanced_limbs(q)
 
         def run(rows: slice) -> None:
             products = limb_products(limbs, w.digits(self.v, t, rows))

@@ -51,8 +51,8 @@ def value(x: int, what: str) -> int:
 
 
 def weight(x: int, what: str) -> int:
-    """Weights: about |x| < 2^36, that is 16."""
-    return within(x, 37, what)
+    """Weights: about |x| < 2^39, that is 128."""
+    return within(x, 40, what)
 
 
 def each(f: Callable[..., int], *xs: Nested) -> Nested:
@@ -313,7 +313,7 @@ def step_size(n: int, rho: Fraction) -> int:
     if n == 0 or n >= 1 << 110:
         raise Refusal("the gradient vanishes or diverges")
     q = isqrt(floor(rho * rho * (1 << 144) / n))
-    if q >= (1 << 39) - (1 << 21):
+    if q >= (1 << 60) - (1 << 43) - (1 << 21):
         raise Refusal("the gradient nearly vanishes")
     return q
 

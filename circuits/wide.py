@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from zkcert.core.field import P
+
 from .ir import (
     DIGIT_BITS,
     LOW,
@@ -29,7 +31,6 @@ from .ir import (
     expr,
 )
 
-LIMIT = 1 << 60
 _WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 22)
 
 
@@ -145,7 +146,7 @@ def limb_forms(view: View) -> list[Form]:
 
 
 def fits(bounds: tuple[int, int], width: int | None) -> bool:
-    """Whether ``value - carry << width`` stays below the limit with the ranges the carry would get."""
+    """Whether ``value - carry << width`` stays below p with the ranges the carry would get."""
     lo, hi = bounds
     reach = max(-lo, hi)
     if width is not None:
@@ -153,7 +154,7 @@ def fits(bounds: tuple[int, int], width: int | None) -> bool:
         low = sum(d.range.lo << d.shift for d in digits) << width
         high = sum(d.range.hi << d.shift for d in digits) << width
         reach = max(hi - low, high - lo)
-    return reach < LIMIT
+    return reach < P
 
 
 def assert_zero(circuit: Circuit, con: Constraint, domain: Domain, label: str, limbs: Limbs) -> list[CarryStep]:

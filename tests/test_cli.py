@@ -331,7 +331,7 @@ def write_model(tiny, change: str) -> None:
         case "infinity":
             state[first].flat[3] = np.inf
         case "too large":
-            state[first].flat[3] = 16.0
+            state[first].flat[3] = 128.0
         case "activations":
             state = {name: np.full_like(array, 15.5) for name, array in state.items()}
             spec["mean"] = [-20.0]  # all inputs are large and positive, whatever samples are drawn

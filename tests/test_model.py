@@ -427,12 +427,12 @@ def test_weights_that_are_no_numbers_are_refused(value):
         Model(model.graph, model.input, {**model.params, "fc1.bias": bias})
 
 
-@pytest.mark.parametrize("value", [16.0, -16.0, 1e30, math.nextafter(16.0, 0)])
+@pytest.mark.parametrize("value", [128.0, -128.0, 1e30, math.nextafter(128.0, 0)])
 def test_large_weights_are_refused(value):
     model = small_model()
     with pytest.raises(RangeOverflow, match=r"fc2\.bias") as refusal:
         Model(model.graph, model.input, {**model.params, "fc2.bias": np.array([0, value, 0])})
-    assert refusal.value.limit == 16.0
+    assert refusal.value.limit == 128.0
 
 
 CONV = {"op": "conv2d", "name": "c", "weight": "w", "bias": "b", "stride": [1, 1], "padding": [0, 0]}
@@ -797,7 +797,7 @@ def test_statistics_become_the_nearest_integers():
         ("0.running_var", -1e-9, UnusableInput),
         ("0.running_var", np.inf, UnusableInput),
         ("0.running_mean", 2048.0, RangeOverflow),
-        ("0.weight", 16.0, RangeOverflow),
+        ("0.weight", 128.0, RangeOverflow),
     ],
 )
 def test_statistics_out_of_range_are_refused(name, value, error):

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from circuits import reference
 from circuits.compile import Certificate
 from circuits.head import constants, exponential, logarithm
+from circuits.head.score import Q_LIMIT, StepSize
 from circuits.head.softmax import GradientTooSmall
-from circuits.net import exact_matmul
+from circuits.layout import Layout
+from circuits.net import Net, exact_matmul
 from circuits.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
+from circuits.witness import Witness
 from zkcert.errors import RangeOverflow
 from zkcert.model import input_integers
 
@@ -278,8 +281,38 @@ def test_vanishing_gradients_are_refused_by_both():
     g = Graph(np.random.default_rng(9), [1, 2, 2]).flatten().linear(3, bias=False)
     g.params["linear1.weight"][:] = 0
     assert refusals(g.case())[0] == "GradientTooSmall"  # w g = 0
-    assert refusals(tiny_cnn(rho=Fraction(7)))[0] == "GradientTooSmall"  # q would be too large
     assert_equal(g.case(variant="sam"))
+
+
+@pytest.mark.parametrize(("bits", "refused"), [(9, False), (12, False), (20, True)])
+def test_flat_networks_are_refused_by_both_only_if_rounding_is_all_that_is_left(bits, refused):
+    """E is about 2^-(2 bits) of the gradient; the step size has up to 60 bits."""
+    g = Graph(np.random.default_rng(10), [1, 2, 2]).flatten().linear(3, bias=False).relu().linear(3)
+    for array in g.params.values():
+        array *= 2.0**-bits
+    case = g.case(rho=Fraction(7))
+    if refused:
+        assert refusals(case) == ("GradientTooSmall", "the gradient nearly vanishes")
+    else:
+        assert max(assert_equal(case).qs) >> 44
+
+
+@pytest.mark.parametrize("rho", [Fraction(1, 20), Fraction(7), Fraction(1, 10**5)])
+def test_both_refuse_the_same_step_sizes(rho):
+    """The least n whose q is below the limit, and the one before."""
+    size = StepSize(Net(2, 1), rho)
+    least = floor(rho * rho * (1 << 144) / Q_LIMIT**2) + 1
+    q = size.solve(least, 0)
+    assert q == reference.step_size(least, rho) < Q_LIMIT
+    w = Witness(Layout(size.net.circuit))
+    w.put(size.q.tensor, np.array([q, Q_LIMIT - 1], object))
+    for n in (least - 1, 0):
+        with pytest.raises(GradientTooSmall):
+            size.solve(n, 0)
+        with pytest.raises(Refusal):
+            reference.step_size(n, rho)
+    with pytest.raises(RangeOverflow):
+        w.put(size.q.tensor, np.array([q, Q_LIMIT], object))
 
 
 @pytest.mark.parametrize(
@@ -371,8 +404,8 @@ def test_scales_of_a_batch_norm_are_refused_by_both_from_64_on(gamma, refused):
 
 
 def test_weights_that_drift_out_of_range_are_refused_by_both():
-    weights = [[15.9, 0.0], [-15.9, 0.0]]
-    refused = refusals(classifier(weights, [[255, 0]], [1], variant="sam", divisor=1))
+    weights = [[127.9, 0.0], [-127.9, 0.0]]
+    refused = refusals(classifier(weights, [[60, 0]] * 18, [1] * 18, variant="sam", divisor=1))
     assert refused == ("RangeOverflow", "new w is out of range")
     refused = refusals(classifier(weights, [[1, 0]], [1], variant="sam", rho=Fraction(1, 7)))
     assert refused == ("RangeOverflow", "w + d is out of range")

@@ -384,6 +384,22 @@ def test_random_bytes_are_malformed():
     assert judge(replace(file, header=rng.bytes(300)).to_bytes()) == "malformed"
 
 
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (b"2", "format 2; this zkcert reads format 3 .have it proved again"),
+        (b"4", "newer zkcert"),
+        (b"x", "not a zkcert"),
+    ],
+)
+def test_a_proof_of_another_version_is_refused_by_its_version(version, words):
+    data = certified().proved.data
+    changed = data[: len(b"zkcert proof ")] + version + data[len(b"zkcert proof ") + 1 :]
+    with pytest.raises(MalformedProof, match=words):
+        ProofFile.parse(changed)
+    assert judge(changed) == "malformed"
+
+
 # ------------------------------------------------------------------------------------------------ the statement
 
 # Every entry of the header, another value of the same kind, and what a verifier without expectations says.

@@ -32,7 +32,7 @@ from zkcert.graph import (
 from zkcert.model_file import read_model, safetensors
 from zkcert.reading import read_file
 
-WEIGHT_LIMIT = 16.0
+WEIGHT_LIMIT = 128.0
 MAX_FILE_BYTES = 4 << 30
 MAX_LAYERS = 1 << 10
 MAX_ACTIVATION = 1 << 28
@@ -51,7 +51,7 @@ class Model:
     buffers the means and variances of batch-norms, likewise; no parameters (computed).
     shapes  output shape of every node for one sample (computed).
 
-    Raises UnusableInput, UnsupportedLayer (an op without circuit), RangeOverflow (|w| >= 16).
+    Raises UnusableInput, UnsupportedLayer (an op without circuit), RangeOverflow (|w| >= 128).
     """
 
     graph: list[dict[str, Any]]
@@ -124,7 +124,7 @@ class Model:
         return sum(array.size for array in self.params.values())
 
     def quantized(self, name: str) -> np.ndarray:
-        """floor(w 2^32 + 1/2), exactly, as int64 of the tensor's shape; below 2^36 in magnitude."""
+        """floor(w 2^32 + 1/2), exactly, as int64 of the tensor's shape; below 2^39 in magnitude."""
         scaled = self.params[name].astype(np.float64) * 2.0**32
         floor = np.floor(scaled)
         return floor.astype(np.int64) + (scaled - floor >= 0.5)
@@ -183,7 +183,7 @@ def _check_array(name: str, array: object) -> np.ndarray:
 def _check_param(name: str, array: object) -> np.ndarray:
     checked = _check_array(name, array)
     largest = float(np.abs(checked).max())
-    if largest >= WEIGHT_LIMIT - 2.0**-33:  # the quantised weight would be 2^36
+    if largest >= WEIGHT_LIMIT - 2.0**-33:  # the quantised weight would be 2^39
         raise RangeOverflow(f"tensor {name}", largest, WEIGHT_LIMIT, "use weight decay")
     return checked
 

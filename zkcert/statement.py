@@ -18,7 +18,7 @@ from zkcert.errors import UnusableInput
 from zkcert.model import Model
 from zkcert.reading import read_file
 
-VERSION = "zkcert-2"
+VERSION = "zkcert-3"
 ANNOUNCEMENT_FORMAT = "zkcert-announcement-1"
 MAX_BEACON_BYTES = 128
 MAX_TAU = 128

@@ -2,7 +2,7 @@
 
 Per step, with n = sum E^2 (exact) and rho = a / b:
 
-    q = floor(rho 2^40 / (sqrt(n) / 2^32)):   b^2 q^2 n <= a^2 2^144 < b^2 (q + 1)^2 n,   q < 2^39 - 2^21,
+    q = floor(rho 2^40 / (sqrt(n) / 2^32)):   b^2 q^2 n <= a^2 2^144 < b^2 (q + 1)^2 n,   q < 2^60 - 2^43 - 2^21,
     s_t^2 / L_t = rho^2 n 2^56 / (2^64 4^k B^2 L / B),
     y_t = floor((ln N - ln (4^k L) + c + 2^23) / 2^24) in Q32, where N and c make N / (4^k L) e^c = s_t^2/L_t + eps,
     T^2 tau^2 - (T sum y^2 - (sum y)^2) >= 0 over the integers.
@@ -47,8 +47,9 @@ from .logarithm import evaluate as evaluate_ln
 from .softmax import MAX_SCALE, GradientTooSmall, Softmax
 
 Ints = NDArray[np.object_]
-Q_DIGITS = radix(B22, unsigned(17))  # a balanced limb keeps the carries of q V within one digit
-Q_LIMIT = (1 << 39) - (1 << 21)
+Q_DIGITS = radix(B22, B22, unsigned(16))  # balanced limbs keep the carries of q V small
+Q_LIMIT = (1 << 60) - (1 << 43) - (1 << 21)  # sqrt(n) of 2^12 rho: a gradient of rounding errors
+Q_SQUARE_LIMBS = 6
 LOG_RATIO = radix(B22, balanced(18))  # |y| < 2^39 / 2^32 = 128 nats
 NORM_LIMBS = 5
 SCALED_LOSS_LIMBS = 6
@@ -92,7 +93,7 @@ class StepSize:
                 limbs.add_value(View(view.tensor, (Same("step", net.steps), *sums)), 1, power)
         self.n_carries = assert_zero(circuit, con, domain, "n", limbs)
         # X1 = q^2 n and X2 = (2 q + 1) n, then both inequalities by non-negative slacks
-        self.qq, self.x1, self.x2 = wire("q2", 4), wire("q2n", 7), wire("2qn", 7)
+        self.qq, self.x1, self.x2 = wire("q2", Q_SQUARE_LIMBS), wire("q2n", 7), wire("2qn", 7)
         self.low, self.high = wire("low", 9), wire("high", 9)
         q, n = limb_forms(self.q), limb_forms(self.n)
         self.carries: list[list[CarryStep]] = []

@@ -4,7 +4,7 @@ The population deviation of values in an interval is at most half its length (Po
 ratios y_t = ln(s_t^2/L_t + eps) bounds the score. docs/SPEC.md, 2.4 to 2.7, bounds them for whatever can be proved:
 
     n < 2^110 and L_t >= 2^-24, so s_t^2/L_t = rho^2 n / (2^64 4^k B^2 L_t) < rho^2 2^70 / B^2;
-    q < 2^39, so n > rho^2 2^66, k <= 24 and L_t < 2^13, so s_t^2/L_t > rho^4 2^-59 / B^2;
+    q < 2^60, so n > rho^2 2^24, k <= 24 and L_t < 2^13, so s_t^2/L_t > rho^4 2^-101 / B^2;
     |y_t| < 128.
 """
 
@@ -31,7 +31,7 @@ def largest_score(config: ProbeConfig) -> float:
     """The bound of the module's formulas on the scores of proofs with this configuration."""
     rho, batch, eps = map(float, (config.rho, config.batch_size, config.eps))
     high = math.log(rho**2 * 2.0**70 / batch**2 + eps)
-    low = math.log(rho**4 * 2.0**-59 / batch**2 + eps)
+    low = math.log(rho**4 * 2.0**-101 / batch**2 + eps)
     return (min(high, Y_LIMIT) - max(low, -Y_LIMIT)) / 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,22 @@ from zkcert.errors import MalformedProof
 from .field import P
 from .proof import Reader, section
 
-MAGIC = b"zkcert proof 2\n\0"
+FORMAT = 3
+MAGIC = b"zkcert proof %d\n\0" % FORMAT
 HEADER_LIMIT = 1 << 16
 HASHES_LIMIT = 1 << 30
 MULTIPROOF_LIMIT = 1 << 28
 ARGUMENT_LIMIT = 1 << 30
 HASH_ROWS = 160
+
+
+def _other(magic: bytes) -> str:
+    """What is wrong with a file that does not begin with MAGIC."""
+    if version := re.fullmatch(rb"zkcert proof ([0-9])\n\0", magic):
+        found = int(version[1])
+        advice = "a newer zkcert reads it" if found > FORMAT else "have it proved again with this version"
+        return f"a proof of format {found}; this zkcert reads format {FORMAT} ({advice})"
+    return "not a zkcert proof"
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,8 @@ class ProofFile:
     def parse(data: bytes) -> ProofFile:
         """Strict inverse of `to_bytes`; raises MalformedProof."""
         reader = Reader(data)
-        if reader.take(len(MAGIC)) != MAGIC:
-            raise MalformedProof("not a zkcert proof (or one of another version)")
+        if (found := reader.take(len(MAGIC))) != MAGIC:
+            raise MalformedProof(_other(found))
         header = reader.section(HEADER_LIMIT)
         raw = reader.section(HASHES_LIMIT)
         multiproof, argument = reader.section(MULTIPROOF_LIMIT), reader.section(ARGUMENT_LIMIT)
