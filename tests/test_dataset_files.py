@@ -16,6 +16,7 @@ from zkcert import cifar_file, dataset_file, npz_file
 from zkcert.cifar_file import interpret, read_cifar
 from zkcert.data import load_dataset
 from zkcert.errors import UnusableInput
+from zkcert.files import SAMPLES, kind_of
 from zkcert.npz_file import NpzFile
 
 RANDOM = np.random.default_rng(11)
@@ -136,10 +137,12 @@ def test_cifar_batches_as_python_3_writes_them(protocol):
 
 def test_cifar_100_is_read_with_its_fine_labels(tmp_path):
     batch = {b"data": cifar_batch()["data"], b"fine_labels": [99, 3], b"coarse_labels": [1, 2]}
+    (tmp_path / "train").mkdir()
+    assert "nor CIFAR-100's train" in refused(tmp_path)
+    (tmp_path / "train").rmdir()
     for name in ("train", "test"):
         (tmp_path / name).write_bytes(pickle.dumps(batch if name == "train" else {}, 2))
-    assert "nor CIFAR-100's train and meta" in refused(tmp_path)
-    (tmp_path / "meta").write_bytes(b"")
+    assert kind_of(tmp_path) == SAMPLES
     assert load_dataset(tmp_path).y.tolist() == load_dataset(tmp_path / "train").y.tolist() == [99, 3]
     assert "not a CIFAR batch" in refused(tmp_path / "test")
 

@@ -134,7 +134,7 @@ class _Machine:
             _bad("a reference that is no text")
         renamed = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
         if f"{renamed} {name}" not in _GLOBALS:
-            _bad(f"it refers to {ascii(f'{module}.{name}')[1:81]}")
+            _bad(f"it refers to {ascii(f'{module}.{name}')[1:-1][:80]}")
         return _Global(f"{renamed} {name}")
 
     def reduce(self, function: object, args: object) -> object:

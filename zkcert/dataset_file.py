@@ -91,11 +91,11 @@ def _read_directory(path: Path) -> Arrays:
     if batches[0].exists():
         parts = [_read_cifar(batch) for batch in batches]
         return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
-    if (path / "train").is_file() and (path / "meta").is_file():
+    if (path / "train").is_file():
         return _read_cifar(path / "train")
     images = _first_existing(
         [path / f"train-images{dot}idx3-ubyte{gz}" for dot in "-." for gz in ("", ".gz")],
-        f"{path}: holds neither train-images-idx3-ubyte(.gz) nor data_batch_1, nor CIFAR-100's train and meta",
+        f"{path}: holds neither train-images-idx3-ubyte(.gz) nor data_batch_1, nor CIFAR-100's train",
     )
     return _read_pair(images, _labels_beside(images))
 
