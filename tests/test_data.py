@@ -87,18 +87,30 @@ def with_value(value: float) -> np.ndarray:
         (with_value(-np.inf), Y[:5], "sample 3 holds a NaN or an infinity"),
         (with_value(2048), Y[:5], r"to 2048; normalise them to \|x\| < 2048"),
         (with_value(-2048), Y[:5], "values span -2048 to"),
-        (FLOATS.astype(np.float64), Y[:5], "samples are float64; expected uint8 or float32"),
-        (X.astype(np.int8), Y, "samples are int8"),
-        (X[:, 0], Y, r"expected \(N, channels, height, width\)"),
+        (FLOATS * np.float64(1e300), Y[:5], r"normalise them to \|x\| < 2048"),
+        (with_value(2047).astype(np.float64) + (1 - 2.0**-20), Y[:5], r"to 2048; normalise"),
+        (X.astype(np.int16) - 1, Y, "samples are integers from -1 to"),
+        (X.astype(np.uint16) * 257, Y, "scale them to bytes"),
+        (X > 9, Y, r"make bytes of them, as x.astype\(np.uint8\) \* 255"),
+        (X[0, 0, 0], Y[:4], r"expected \(N, channels, height, width\)"),
+        (X[None], Y[:1], r"expected \(N, channels, height, width\)"),
         (X[:, :0], Y, r"expected \(N, channels, height, width\)"),
-        (X, Y[:6], "7 samples but labels of shape"),
-        (X, Y[:, None], r"labels of shape \(7, 1\)"),
+        (X, Y[:6], "7 samples but 6 labels"),
+        (X, Y[0], r"labels of shape \(\)"),
+        (X, np.stack([Y, Y], 1), r"labels of shape \(7, 2\) are no one-hot rows"),
+        (X, np.zeros((7, 3), bool), "are no one-hot rows"),
+        (X, np.ones((7, 3), np.float32) / 3, "are no one-hot rows"),
+        (X, Y[:, None, None], r"labels of shape \(7, 1, 1\)"),
         (X[:0], Y[:0], "is empty"),
-        (X, Y.astype(np.float32), "labels are float32; expected integers"),
-        (X, Y > 1, "labels are bool"),
-        (X, Y - 1, "labels span -1 to 2"),
+        (X, Y + 0.5, "the label of sample 0 is no integer"),
+        (X, np.where(Y == 2, np.nan, Y), "the label of sample 3 is no integer"),
+        (X, np.where(Y == 2, np.inf, Y), "labels span 0 to inf"),
+        (X, Y - 1, r"labels span -1 to 2; .* leave out the samples without a label"),
+        (X, Y.astype(str), "y: it holds texts: number the classes"),
+        (X, Y.astype(np.longdouble), "its numbers are of type <f16"),
+        (X, Y.astype([("a", "i4")]), r"its numbers are of type \[\('a'"),
         (X, Y + 65_533, "expected 0 to 65535"),
-        (X, Y.astype(object), r"damaged \.npz"),
+        (X, Y.astype(object), "y: it holds Python objects"),
     ],
 )
 def test_unusable_arrays_are_refused(tmp_path, x, y, message):
@@ -119,11 +131,11 @@ def test_damaged_npz_is_refused(tmp_path):
     np.savez(tmp_path / "raw", y=Y)
     with zipfile.ZipFile(tmp_path / "raw.npz", "a") as archive:
         archive.writestr("x.npy", b"no array")
-    with pytest.raises(UnusableInput, match="expected"):
+    with pytest.raises(UnusableInput, match=r"x: it is no \.npy file"):
         load_dataset(tmp_path / "raw.npz")
     for damaged in (content[:100], content[:-30], b"PK\3\4", content.replace(b"NUMPY", b"NUMPI")):
         (tmp_path / "d.npz").write_bytes(damaged)
-        with pytest.raises(UnusableInput, match=r"damaged \.npz"):
+        with pytest.raises(UnusableInput, match=r"damaged \.npz|it is no \.npy file"):
             load_dataset(tmp_path / "d.npz")
 
 
@@ -163,9 +175,13 @@ GOOD = idx(IMAGES)
         (b"\0\0\x08\3" + b"\xff" * 12, "holds 0 bytes"),
         (gzip.compress(GOOD)[:-9], "damaged gzip file"),
         (b"\x1f\x8b" + bytes(20), "damaged gzip file"),
-        (idx(IMAGES[:3]), "3 samples but labels of shape"),
-        (b"plain text", r"not an \.npz, IDX or CIFAR-10 file"),
-        (b"", r"not an \.npz, IDX or CIFAR-10 file"),
+        (gzip.compress(GOOD[:-1]), "holds 83 bytes, its header says 84"),
+        (gzip.compress(GOOD + b"\0"), "holds more than the 84 bytes"),
+        (gzip.compress(GOOD) * 2, "something follows its end"),
+        (gzip.compress(GOOD)[:-5] + b"\0" * 5, "damaged gzip file"),
+        (idx(IMAGES[:3]), "3 samples but 7 labels"),
+        (b"plain text", r"not an \.npz, IDX or CIFAR file; np.savez"),
+        (b"", r"not an \.npz, IDX or CIFAR file"),
     ],
 )
 def test_damaged_idx_is_refused(tmp_path, content, message):
@@ -247,7 +263,7 @@ def test_hostile_pickles_are_not_executed(tmp_path, protocol):
     ):
         content = {**batch(1), "extra": call}
         path.write_bytes(pickle.dumps(content, protocol))
-        with pytest.raises(UnusableInput, match=r"not a CIFAR-10 batch \(it refers to"):
+        with pytest.raises(UnusableInput, match=r"not a CIFAR batch \(it refers to"):
             load_dataset(path)
     assert not marker.exists()
     pickle.loads(pickle.dumps(Attack(os.mkdir, str(marker))))
@@ -263,16 +279,20 @@ def test_hostile_pickles_are_not_executed(tmp_path, protocol):
         {**batch(1), "data": np.zeros((2, 3071), np.uint8)},
         {**batch(1), "data": np.zeros((2, 3072), np.float32)},
         {**batch(1), "data": np.zeros((2, 3072), object)},
-        {**batch(1), "data": np.zeros((3072, 2), np.uint8).T},
         {**batch(1), "labels": ["1", "2"]},
         {**batch(1), "labels": [1, True]},
         {**batch(1), "labels": [1, 1 << 70]},
         {**batch(1), "labels": 3},
+        {**batch(1), "labels": np.zeros(2)},
+        {**batch(1), b"labels": [1, 1]},
+        {**batch(1), ("a", 1): 1},
+        {**batch(1), "a" * 101: 1},
+        {**batch(1), "data": np.zeros((2, 3072, 1), np.uint8)},
     ],
 )
 def test_other_pickles_are_refused(tmp_path, content):
     (tmp_path / "batch").write_bytes(pickle.dumps(content, 4))
-    with pytest.raises(UnusableInput, match="not a CIFAR-10 batch"):
+    with pytest.raises(UnusableInput, match="not a CIFAR batch"):
         load_dataset(tmp_path / "batch")
 
 
@@ -283,7 +303,7 @@ def test_damaged_pickles_never_crash(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 3))):
         where = st.integers(1, 300) | st.integers(len(content) - 80, len(content) - 1)
         opcode = st.integers(0, 255) | st.sampled_from(b"R.btc0}s")
-        content[data.draw(where)] = data.draw(opcode.filter(lambda b: b != ord("r")))  # r can take up gigabytes
+        content[data.draw(where)] = data.draw(opcode)
     path = tmp_path_factory.getbasetemp() / "batch"
     path.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(1, len(content)))])
     with contextlib.suppress(UnusableInput):
@@ -639,7 +659,7 @@ def test_other_roots_are_refused(tmp_path, change):
 )
 def test_other_bytes_are_no_root(tmp_path, content):
     (tmp_path / "data.root").write_bytes(content)
-    with pytest.raises(UnusableInput, match="not a dataset root"):
+    with pytest.raises(UnusableInput, match=r"not a dataset root|more than 4096 bytes"):
         DatasetRoot.load(tmp_path / "data.root")
 
 

@@ -14,14 +14,11 @@ BLAKE3, keyed by the seed, of "zkcert/data/order/1".
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
-import pickle
 import secrets
 import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,15 +33,12 @@ from zkcert.core.field import U64Array
 from zkcert.core.merkle import DIGEST_BYTES, MerkleTree, U8Array, leaf_digest
 from zkcert.core.permutation import sample_indices
 from zkcert.core.sis import RHO, hash_samples
+from zkcert.dataset_file import MAX_CLASSES, MAX_VALUES, Source, read_dataset
 from zkcert.errors import UnusableInput
 from zkcert.reading import opened, read_file, read_head
 
 TREE_NAME = b"dataset"
 MAX_SAMPLES = 1 << 40
-MAX_VALUES = 1 << 24  # pixels of one sample
-MAX_CLASSES = 1 << 16
-MAX_FILE_BYTES = 1 << 38  # of a dataset
-FLOAT_LIMIT = 2048.0
 
 _VALUE_BYTES = {"u8": 1, "q32": 6}
 _Q32_OFFSET = 1 << 43
@@ -54,8 +48,6 @@ _MAGIC = b"zkcert-d"
 _VERSION = 1
 _CHUNK = 2048  # samples hashed at a time
 _ORDER = b"zkcert/data/order/1"
-
-Source = str | os.PathLike[str]
 
 
 # ------------------------------------------------------------------------------------------- loading
@@ -100,191 +92,20 @@ class Dataset:
 def load_dataset(source: Source | Sequence[Source]) -> Dataset:
     """Read a dataset, recognised by content.
 
-    * ``.npz`` with `x` (uint8, or float32 with |x| < 2048; N, C, H, W) and `y` (integers; N), or `images` and `labels`,
-      where images may also be (N, H, W) or (N, H, W, C) with C = 1 or 3;
+    * ``.npz`` with the arrays `x` and `y`, or `images` and `labels`, or other usual names, or a pair of ``.npy`` files
+      (``"images.npy,labels.npy"``). Samples are (N, C, H, W), or (N, H, W) with one channel, or vectors (N, d), which
+      become N x 1 x 1 x d, or, but for `x` and `y`, (N, H, W, C) with C = 1 or 3: integers from 0 to 255, or floats
+      below 2048 in magnitude, which are rounded to float32. Labels are class numbers from 0 of any numeric type, (N,)
+      or (N, 1), or one-hot rows (N, K);
     * an IDX pair, plain or gzipped: the images file (the labels file is found beside it by its name), two
       paths (or ``"images,labels"``), or a directory such as ``/usr/share/datasets/fashion-mnist`` holding
       ``train-images-idx3-ubyte``;
-    * CIFAR-10 for Python: the directory ``cifar-10-batches-py`` or one batch file.
+    * CIFAR-10 or CIFAR-100 (fine labels) for Python: the directory ``cifar-10-batches-py`` or ``cifar-100-python``, of
+      which the training part is read, or one batch file.
 
     Raises UnusableInput.
     """
-    paths = _paths(source)
-    name = ",".join(map(str, paths))
-    try:
-        x, y = _read_idx_pair(*paths) if len(paths) == 2 else _read(paths[0])
-        return Dataset(*_checked(x, y), name)
-    except OSError as error:
-        raise UnusableInput(f"{error.filename or name}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UnusableInput(f"{name}: {error}") from error
-
-
-def _paths(source: Source | Sequence[Source]) -> list[Path]:
-    if isinstance(source, str | os.PathLike):
-        source = [source] if os.path.exists(source) else os.fspath(source).split(",")
-    paths = [Path(p) for p in source]
-    if not 1 <= len(paths) <= 2:
-        raise UnusableInput("expected one dataset path, or an images file and a labels file")
-    return paths
-
-
-def _checked(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    if x.ndim != 4 or not 1 <= math.prod(x.shape[1:]) <= MAX_VALUES:
-        raise ValueError(f"samples have shape {x.shape}; expected (N, channels, height, width)")
-    if y.ndim != 1 or len(y) != len(x):
-        raise ValueError(f"{len(x)} samples but labels of shape {y.shape}; expected one label per sample")
-    if not len(x):
-        raise ValueError("the dataset is empty")
-    if y.dtype.kind not in "iu":
-        raise ValueError(f"labels are {y.dtype}; expected integers")
-    if y.min() < 0 or y.max() >= MAX_CLASSES:
-        raise ValueError(f"labels span {y.min()} to {y.max()}; expected 0 to {MAX_CLASSES - 1} at most")
-    if x.dtype.kind == "f" and x.dtype.itemsize == 4:
-        finite = np.isfinite(x)
-        if not finite.all():
-            raise ValueError(f"sample {np.argwhere(~finite)[0][0]} holds a NaN or an infinity")
-        low, high = x.min(), x.max()
-        if max(-low, high) >= FLOAT_LIMIT:
-            raise ValueError(f"values span {low:g} to {high:g}; normalise them to |x| < {FLOAT_LIMIT:g}")
-        x = x.astype(np.float32, copy=False)
-    elif x.dtype != np.uint8:
-        raise ValueError(f"samples are {x.dtype}; expected uint8 or float32")
-    return x, y.astype(np.int64)
-
-
-def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    if path.is_dir():
-        batches = [path / f"data_batch_{i}" for i in range(1, 6)]
-        if batches[0].exists():
-            parts = [_read_cifar(batch) for batch in batches]
-            return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
-        path = _first_existing(
-            [path / f"train-images{dot}idx3-ubyte{gz}" for dot in "-." for gz in ("", ".gz")],
-            f"{path}: holds neither train-images-idx3-ubyte(.gz) nor data_batch_1",
-        )
-    head = read_head(path, 4)
-    if head.startswith(b"PK"):
-        return _read_npz(path)
-    if head.startswith(b"\x80"):
-        return _read_cifar(path)
-    if head.startswith((b"\x1f\x8b", b"\0\0")):
-        return _read_idx_pair(path, _labels_beside(path))
-    raise UnusableInput(f"{path}: not an .npz, IDX or CIFAR-10 file")
-
-
-def _first_existing(candidates: Iterable[Path], otherwise: str) -> Path:
-    for path in candidates:
-        if path.exists():
-            return path
-    raise UnusableInput(otherwise)
-
-
-def _read_npz(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    with opened(path, MAX_FILE_BYTES) as (file, _):
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                if "x" not in arrays and "images" in arrays:
-                    return _channels_first(np.asarray(arrays["images"])), np.asarray(arrays["labels"])
-                return np.asarray(arrays["x"]), np.asarray(arrays["y"])
-        except KeyError:
-            raise UnusableInput(f"{path}: must hold the arrays x and y, or images and labels") from None
-        except Exception as error:  # numpy and zipfile have many ways to fail
-            raise UnusableInput(f"{path}: damaged .npz file ({error})") from error
-
-
-def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(N, H, W) and (N, H, W, C), C = 1 or 3, to (N, C, H, W); other shapes as they are."""
-    if images.ndim == 3:
-        return images[:, None]
-    if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
-        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return images
-
-
-def _labels_beside(images: Path) -> Path:
-    stem = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
-    names = [stem, stem + ".gz"] if "images" in images.name else []
-    return _first_existing(
-        [images.with_name(name) for name in names],
-        f"{images}: found no labels file beside it; name both as images,labels",
-    )
-
-
-def _read_idx_pair(images: Path, labels: Path) -> tuple[U8Array, U8Array]:
-    return _read_idx(images, 3)[:, None], _read_idx(labels, 1)
-
-
-def _read_idx(path: Path, rank: int) -> U8Array:
-    data = read_file(path, MAX_FILE_BYTES)
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise UnusableInput(f"{path}: damaged gzip file ({error})") from error
-    start = 4 + 4 * rank
-    if data[:4] != bytes((0, 0, 8, rank)) or len(data) < start:
-        raise UnusableInput(f"{path}: not an IDX file of unsigned bytes with {rank} axes")
-    shape = struct.unpack_from(f">{rank}I", data, 4)
-    if len(data) != start + math.prod(shape):
-        raise UnusableInput(f"{path}: holds {len(data) - start} bytes, its header says {math.prod(shape)}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-
-
-class _PickledArray:
-    """Stands for a numpy array in a CIFAR pickle: records the state, runs nothing of numpy's."""
-
-    def __init__(self, *_: object) -> None:
-        self.state: Any = None
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
-
-    def to_numpy(self) -> U8Array:
-        """The array, if it is one of bytes in C order; otherwise TypeError or ValueError."""
-        _, shape, dtype, fortran_order, raw = self.state
-        if fortran_order or dtype.code not in ("u1", b"u1"):
-            raise ValueError("expected bytes in C order")
-        return np.frombuffer(raw, np.uint8).reshape(shape)
-
-
-class _PickledDtype:
-    """Stands for a numpy dtype in a CIFAR pickle."""
-
-    def __init__(self, code: object, *_: object) -> None:
-        self.code = code
-
-    def __setstate__(self, state: object) -> None:
-        """Byte order and the like do not matter for bytes."""
-
-
-class _CifarUnpickler(pickle.Unpickler):
-    """Admits containers, numbers, strings and numpy arrays, the latter as inert records."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        match module.replace("numpy._core", "numpy.core"), name:
-            case "numpy.core.multiarray", "_reconstruct":
-                return _PickledArray
-            case "numpy", "ndarray":
-                return None  # only ever the first argument of _reconstruct
-            case "numpy", "dtype":
-                return _PickledDtype
-            case "_codecs", "encode":  # a bytes object, in protocol 2 from Python 3
-                return lambda text, _: text.encode("latin1")
-        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
-
-
-def _read_cifar(path: Path) -> tuple[U8Array, npt.NDArray[Any]]:
-    with opened(path, MAX_FILE_BYTES) as (file, _):
-        try:
-            batch = _CifarUnpickler(file, encoding="bytes").load()
-            batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
-            pixels, labels = batch["data"].to_numpy(), batch["labels"]
-            if pixels.shape[1:] != (3072,) or not all(type(label) is int for label in labels):
-                raise ValueError("expected `data` of shape (N, 3072) and a list `labels` of integers")
-            return pixels.reshape(-1, 3, 32, 32), np.array(labels, np.int64)
-        except Exception as error:  # a hostile pickle can raise anything
-            raise UnusableInput(f"{path}: not a CIFAR-10 batch ({error})") from error
+    return Dataset(*read_dataset(source))
 
 
 # ------------------------------------------------------------------------------ schema and encoding
@@ -572,8 +393,6 @@ class CommittedDataset:
             raise ValueError(f"version {version} is not supported")
         if length > _ROOT_LIMIT or len(content) < position + length + 8 + 2 * 32:
             raise ValueError("it is cut short")
-        if blake3(content[:-32].data).digest() != content[-32:].tobytes():
-            raise ValueError("it is damaged: its checksum is wrong")
         description = content[position : position + length].tobytes()
         schema = Schema.from_dict(json.loads(description))
         if schema.to_bytes() != description:
@@ -585,6 +404,8 @@ class CommittedDataset:
         split = position + n * schema.sample_size
         if not 1 <= n <= MAX_SAMPLES or split + (n + 1) * DIGEST_BYTES != len(content):
             raise ValueError("its size does not fit the number of samples")
+        if blake3(content[:-32].data).digest() != content[-32:].tobytes():
+            raise ValueError("it is damaged: its checksum is wrong")
         leaves = np.array(content[split:-32]).reshape(n, DIGEST_BYTES)
         return CommittedDataset(content[position:split].reshape(n, -1), leaves, seed, schema)
 

@@ -36,7 +36,8 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
     try:
         if os.path.isdir(path):
             names = set(os.listdir(path))
-            return SAMPLES if any(n.startswith(("data_batch_", "train-images")) for n in names) else None
+            known = any(n.startswith(("data_batch_", "train-images")) for n in names)
+            return SAMPLES if known or os.path.isfile(os.path.join(path, "train")) else None
         head = read_head(path, _HEAD)
         if head.startswith(MAGIC[:12]):
             return PROOF
