@@ -124,6 +124,8 @@ def _read_torch(data: bytes) -> Content:
         damaged("no data.pkl of reasonable size")
     if content.get("byteorder", b"little") != b"little":
         damaged("it is not little-endian")
+    if not re.fullmatch(rb"[1-9]\n?", content.get("version", b"")):
+        damaged("it does not say a version of the format that is known")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # genops warns of odd escapes in opcodes that are refused anyway

@@ -20,11 +20,17 @@ def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
+def _integer(text: str) -> int:
+    if text == "-0":
+        raise ValueError("-0 is no integer")
+    return int(text)
+
+
 def parse(text: bytes | str) -> Any:
     """The value of ASCII JSON without repeated keys, NaN or Infinity; ValueError. Nesting is bounded by Python's."""
     try:
         text = text.decode("ascii") if isinstance(text, bytes) else text
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_constant)
     except UnicodeDecodeError as error:
         raise ValueError("it is not ASCII") from error
     except RecursionError as error:

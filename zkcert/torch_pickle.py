@@ -12,6 +12,7 @@ from zkcert.model_file import HOW_TO_SAVE, damaged
 
 MAX_STACK = 1 << 16
 _STORAGES = {"HalfStorage": "F16", "BFloat16Storage": "BF16", "FloatStorage": "F32", "DoubleStorage": "F64"}
+_PLACE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 _ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER = (
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
@@ -53,7 +54,7 @@ def naturals(value: object) -> bool:
 
 def _storage(pid: object) -> Storage:
     match pid:
-        case ("storage", _Global(name), str(key), str(), int(count)):
+        case ("storage", _Global(name), str(key), str(place), int(count)) if _PLACE.fullmatch(place):
             dtype = _STORAGES.get(name.removeprefix("torch "))
             if dtype and re.fullmatch("[0-9]{1,9}", key) and naturals((count,)):
                 return Storage(dtype, key, count)
