@@ -578,6 +578,53 @@ def test_values_of_every_kind_are_pickled_as_pytorch_reads_them():
     assert [t.shape for t in found["state_dict"].values()] == [t.shape for t in tensors.values()]
 
 
+def by_the_text(model: Model) -> bytes:
+    """model.pt of float32 numbers as docs/SPEC.md, section 11, has it."""
+
+    def v(value: Any) -> bytes:
+        if isinstance(value, dict):
+            return b"}(" + b"".join(v(k) + v(x) for k, x in value.items()) + b"u"
+        if isinstance(value, list):
+            return b"](" + b"".join(map(v, value)) + b"e"
+        if isinstance(value, str):
+            return b"X" + struct.pack("<I", len(value)) + value.encode()
+        if isinstance(value, float):
+            return b"G" + struct.pack(">d", value)
+        for letter, form in ("KB", "MH", "Ji"):
+            if value is not None and value < 1 << 8 * struct.calcsize(form):
+                return letter.encode() + struct.pack("<" + form, value)
+        return b"N"
+
+    def tensor(i: int, array: np.ndarray) -> bytes:
+        shape, strides = (b"(" + b"".join(map(v, x)) + b"t" for x in (array.shape, np.array(array.strides) // 4))
+        storage = v("storage") + b"ctorch\nFloatStorage\n" + v(str(i)) + v("cpu") + v(array.size)
+        head = b"ctorch._utils\n_rebuild_tensor_v2\n((" + storage + b"tQ" + v(0)
+        return head + shape + strides + b"\x89ccollections\nOrderedDict\n)RtR"
+
+    state = b"".join(v(name) + tensor(i, array) for i, (name, array) in enumerate(model.tensors.items()))
+    content = v("graph") + v(model.graph) + v("input") + v(model.input) + v("state_dict")
+    graph, spec = (json.dumps(x, sort_keys=True, separators=(",", ":")) for x in (model.graph, model.input))
+    description: dict[str, Any] = {"__metadata__": {"zkcert.graph": graph, "zkcert.input": spec}}
+    end = 0
+    for name, array in model.tensors.items():
+        begin, end = end, end + array.nbytes
+        description[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(description, separators=(",", ":")).encode()
+    members = {"data.pkl": b"\x80\x02}(" + content + b"}(" + state + b"uu."}
+    members |= {"zkcert.json": text.ljust(-(-len(text) // 8) * 8), "byteorder": b"little"}
+    members |= {f"data/{i}": array.tobytes() for i, array in enumerate(model.tensors.values())}
+    members["version"] = b"3\n"
+    return Archive([Member(b"model/" + name.encode(), content) for name, content in members.items()]).pack()
+
+
+def test_the_specification_suffices():
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Conv2d(1, 2, 3, bias=False), torch.nn.MaxPool2d(2))
+    module.extend([torch.nn.Flatten(), torch.nn.Linear(2, 300)])
+    model = from_module(module, input=INPUT)
+    assert by_the_text(small()) == small_file()
+    assert strict(by_the_text(model)) is not None
+
+
 def test_files_are_compared_block_by_block(monkeypatch):
     monkeypatch.setattr(model_file, "_BLOCK", 7)
     data = small_file()

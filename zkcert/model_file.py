@@ -32,6 +32,7 @@ NUMPY = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 HOW_TO_SAVE = "write the file with zkcert.convert.from_module(module, input=...).save(path)"
 SAFETENSORS = ".safetensors"
 
+_METADATA = "__metadata__"
 _BLOCK = 1 << 20
 _PICKLE, _HEADER = "model/data.pkl", "model/zkcert.json"
 
@@ -85,7 +86,9 @@ class Content:
 def header(graph: object, spec: object, tensors: Mapping[str, Stored]) -> bytes:
     """The JSON text that describes a model: safetensors' header, which the zip format holds as well."""
     metadata = {"zkcert.graph": canonical_json(graph), "zkcert.input": canonical_json(spec)}
-    content: dict[str, Any] = {"__metadata__": metadata}
+    content: dict[str, Any] = {_METADATA: metadata}
+    if _METADATA in tensors:
+        raise UnusableInput(f"no tensor may be called {_METADATA}")
     end = 0
     for name, tensor in tensors.items():
         begin, end = end, end + len(tensor.data)
@@ -104,11 +107,11 @@ def write(content: Content) -> Iterator[Bytes]:
         yield struct.pack("<Q", len(text)) + text
         yield from (tensor.data for tensor in content.tensors.values())
         return
-    described = {name: (tensor.dtype, tensor.shape) for name, tensor in content.tensors.items()}
-    contents: list[Bytes] = [pickled(content.graph, content.input, described), text, b"little"]
+    kinds = {name: (tensor.dtype, tensor.shape) for name, tensor in content.tensors.items()}
+    contents: list[Bytes] = [pickled(content.graph, content.input, kinds), text, b"little"]
     contents += [*(tensor.data for tensor in content.tensors.values()), b"3\n"]
     try:
-        yield from archive(dict(zip(_names(len(described)), contents, strict=True)))
+        yield from archive(dict(zip(_names(len(kinds)), contents, strict=True)))
     except ValueError as error:
         raise UnusableInput(f"the model does not fit the zip format ({error}): use {SAFETENSORS}") from error
 
@@ -203,17 +206,28 @@ def _parse_header(text: bytes) -> tuple[Any, Any, dict[str, tuple[str, tuple[int
     try:
         match entries := parse(text):
             case {"__metadata__": {"zkcert.graph": str(graph), "zkcert.input": str(spec)}}:
-                del entries["__metadata__"]
+                del entries[_METADATA]
             case _:
                 raise UnusableInput(f"safetensors metadata lacks zkcert.graph and zkcert.input; {HOW_TO_SAVE}")
-        return parse(graph), parse(spec), {name: _described(name, entry) for name, entry in entries.items()}
+        graph, spec = parse(graph), parse(spec)
     except ValueError as error:
         damaged(f"its JSON does not parse ({error})")
+    table, end = {}, 0
+    for name, entry in entries.items():
+        dtype, shape = described(name, entry)
+        begin, end = end, end + prod(shape) * np.dtype(NUMPY[dtype]).itemsize
+        if entry["data_offsets"] != [begin, end]:
+            raise NotAsWritten
+        table[name] = dtype, shape, end - begin
+    return graph, spec, table
 
 
-def _described(name: str, entry: object) -> tuple[str, tuple[int, ...], int]:
+def described(name: str, entry: object) -> tuple[str, tuple[int, ...]]:
+    """Dtype and shape of an entry of a safetensors header that also has data_offsets; raises UnusableInput."""
     match entry:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": _} if dtype in NUMPY and NAME.fullmatch(name):
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(), int()]} if (
+            len(entry) == 3 and dtype in NUMPY and NAME.fullmatch(name)
+        ):
             if len(shape) <= MAX_AXES and all(type(n) is int and 0 <= n < 1 << 32 for n in shape):
-                return dtype, tuple(shape), prod(shape) * np.dtype(NUMPY[dtype]).itemsize
+                return dtype, tuple(shape)
     damaged(f"a tensor's description ({', '.join(NUMPY)} are read)")

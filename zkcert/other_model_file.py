@@ -19,7 +19,7 @@ import numpy as np
 
 from zkcert.errors import UnusableInput
 from zkcert.graph import NAME
-from zkcert.model_file import HOW_TO_SAVE, MAX_AXES, MAX_HEADER_BYTES, NUMPY, Content, Stored, damaged
+from zkcert.model_file import HOW_TO_SAVE, MAX_HEADER_BYTES, NUMPY, Content, Stored, damaged, described
 from zkcert.strict_json import parse
 from zkcert.torch_pickle import Storage, Tensor, interpret, naturals
 
@@ -187,15 +187,10 @@ def _read_safetensors(data: bytes) -> Content:
         damaged(f"its JSON does not parse ({error})")
     body, found = memoryview(data)[8 + length :], {}
     for name, entry in entries.items():
-        match entry:
-            case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]} if (
-                len(entry) == 3 and dtype in NUMPY and NAME.fullmatch(name)
-            ):
-                extents, itemsize = tuple(shape), np.dtype(NUMPY[dtype]).itemsize
-            case _:
-                damaged(f"a tensor's description ({', '.join(NUMPY)} are read)")
-        fits = naturals((begin, end, *extents)) and len(extents) <= MAX_AXES and begin <= end <= len(body)
-        if not fits or end - begin != itemsize * prod(extents):
+        dtype, extents = described(name, entry)
+        begin, end = entry["data_offsets"]
+        size = np.dtype(NUMPY[dtype]).itemsize * prod(extents)
+        if not naturals((begin, end)) or end > len(body) or end - begin != size:
             damaged(f"tensor {name} does not fit its data")
         found[name] = begin, Stored(dtype, extents, body[begin:end])
     placed = sorted(found.values(), key=lambda pair: pair[0])
