@@ -20,6 +20,7 @@ from zkcert.convert import from_sequential
 from zkcert.core.container import ProofFile
 from zkcert.data import DatasetRoot
 from zkcert.model import Model
+from zkcert.model_file import Content, Stored, write
 from zkcert.statement import Statement
 from zkcert.zoo import mlp
 
@@ -138,6 +139,8 @@ def test_verify_without_a_beacon_warns_loudly(run, tiny):
         standalone.Report(statement, standalone_table(), 99, 1, False),
         standalone.Expectations(statement.tau),
         0.0,
+        "00" * 32,
+        "11" * 32,
     )
     assert verdict.warnings[0].startswith("NO BEACON")
     assert any("from the statement alone: NO BEACON" in line for line in verdict.lines())
@@ -312,8 +315,8 @@ def test_verifiers_own_bad_input_is_unusable(run, tiny, command, arguments, word
 
 def save_raw(path: str, graph: list[dict], state: dict[str, np.ndarray], spec: dict = TINY_INPUT) -> None:
     """A model file that Model itself would refuse to write."""
-    tensors = {name: torch.tensor(array) for name, array in state.items()}
-    torch.save({"graph": graph, "input": spec, "state_dict": tensors}, path)
+    tensors = {name: Stored.of(array) for name, array in state.items()}
+    Path(path).write_bytes(b"".join(write(Content(graph, spec, tensors, False))))
 
 
 def tiny_parts(tiny) -> tuple[list[dict], dict[str, np.ndarray]]:
@@ -356,7 +359,7 @@ def write_model(tiny, change: str) -> None:
         ("activations", ["exceeds the limit"]),
         ("shape", ["samples of shape [1, 4, 3], the dataset has [1, 3, 4]"]),
         ("layer", ["odd-one", "gelu", "has no circuit"]),
-        ("code", ["refused"]),
+        ("code", ["bad.pt: not in the form zkcert writes", "zkcert convert"]),
         ("no weights", ["no weights"]),
     ],
 )

@@ -636,9 +636,9 @@ def test_other_roots_are_refused(tmp_path, change):
         "schema": Schema(10, "u8", (1, 2, 3)).to_dict(),
     }
     path = tmp_path / "data.root"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content, sort_keys=True) + "\n")
     assert DatasetRoot.load(path) == DatasetRoot(bytes.fromhex("ab" * 32), 3, Schema(10, "u8", (1, 2, 3)))
-    path.write_text(json.dumps({**content, **change}))
+    path.write_text(json.dumps({**content, **change}, sort_keys=True) + "\n")
     with pytest.raises(UnusableInput, match="not a dataset root"):
         DatasetRoot.load(path)
 

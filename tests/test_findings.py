@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zipfile
 from dataclasses import replace
@@ -23,6 +24,7 @@ from tests.toys import certified
 from verifier.__main__ import load_root, verify_files
 from verifier.__main__ import main as verify_main
 from verifier.verify import Expectations, verify_proof, warnings
+from zkcert import other_model_file
 from zkcert.config import ProbeConfig
 from zkcert.core import field as ff
 from zkcert.core.code import SPARE_TAIL, pad_code
@@ -219,8 +221,9 @@ def test_the_stride_of_an_axis_of_length_one_is_ignored() -> None:
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("m/data.pkl", head + b"}(" + text("w") + tensor + b"uu.")
         archive.writestr("m/data/0", bytes(4))
+        archive.writestr("m/version", "3")
     with pytest.raises(UnusableInput, match="graph"):  # what is wrong is the empty graph
-        Model.parse(file.getvalue())
+        Model.of(other_model_file.read(file.getvalue()))
 
 
 def test_too_many_channels_or_windows_are_refused_before_anything_grows() -> None:
@@ -296,7 +299,13 @@ def test_announcements_are_read_within_a_limit_and_say_each_thing_once(tmp_path:
     save_announcement(certified().statement, path)
     text = path.read_text()
     assert load_announcement(path).announcement_digest == certified().statement.announcement_digest
-    for hostile in (text.replace("{", '{"tau": "1",', 1), text + " " * (1 << 20)):
-        path.write_text(hostile)
-        with pytest.raises(UnusableInput, match="not an announcement"):
+    for hostile, why in (
+        (text.replace("{", '{"tau": "1",', 1), "a key occurs twice"),
+        (json.dumps(json.loads(text)), "edited or reformatted"),
+        (text.replace("\n", "\r\n"), "edited or reformatted"),
+        (text.replace('"digest": "', '"digest": "0'), "digest does not match"),
+        (text + " " * (1 << 20), "more than"),
+    ):
+        path.write_bytes(hostile.encode())
+        with pytest.raises(UnusableInput, match=why):
             load_announcement(path)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from hashlib import sha256
 from math import isqrt
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +24,7 @@ from zkcert.config import ProbeConfig
 from zkcert.data import DatasetRoot
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
-from zkcert.model import Model
+from zkcert.model import MAX_FILE_BYTES, Model
 from zkcert.reading import read_file
 from zkcert.statement import Statement, load_announcement, parse_beacon
 
@@ -116,11 +117,16 @@ def statement_lines(statement: Statement, parameters: int | None = None) -> list
 
 @dataclass(frozen=True)
 class Verdict:
-    """An accepted proof, what it was compared with, and the calibration that tau comes from, if it does."""
+    """An accepted proof, what it was compared with, and the calibration that tau comes from, if it does.
+
+    model_sha256, proof_sha256: of the files' bytes as they were read, in hexadecimal.
+    """
 
     report: Report
     expected: Expectations
     seconds: float
+    model_sha256: str
+    proof_sha256: str
     calibration: Calibration | None = None
 
     @property
@@ -144,6 +150,7 @@ class Verdict:
             **statement_dict(report.statement),
             "parameters": report.parameters,
             "proof_bytes": report.proof_bytes,
+            "sha256": {"model": self.model_sha256, "proof": self.proof_sha256},
             "soundness_bits": round(report.soundness.bits, 2),
             "soundness_terms": {name: round(term, 1) for name, term in report.soundness.terms},
             "checked": {
@@ -162,6 +169,8 @@ class Verdict:
         report, asked = self.report, decimal_text(self.expected.tau)
         return [
             *statement_lines(report.statement, report.parameters),
+            f"{'model file':<14}sha256 {self.model_sha256}",
+            f"{'proof file':<14}sha256 {self.proof_sha256}",
             f"{'soundness':<14}{report.soundness.bits:.1f} bits",
             *(f"WARNING: {text}" for text in self.warnings),
             f"ACCEPTED: the score is at most {decimal_text(report.statement.tau)} (asked: {asked}); "
@@ -174,13 +183,19 @@ def read_proof(path: str | Path) -> bytes:
     return read_file(path, MAX_PROOF_BYTES)
 
 
-def load_model(path: str | Path) -> Model:
-    """The model of a file; UnusableInput also for one without weights."""
+def read_model(path: str | Path) -> tuple[Model, bytes]:
+    """The model of a file, and the bytes it was read from; UnusableInput also for one without weights."""
     with expecting(path, MODEL):
-        model = Model.load(path)
+        data = read_file(path, MAX_FILE_BYTES)
+        model = Model.parse(data, path)
     if not model.params:
         raise UnusableInput(f"{path}: the model has no weights")
-    return model
+    return model, data
+
+
+def load_model(path: str | Path) -> Model:
+    """The model of a file; UnusableInput also for one without weights."""
+    return read_model(path)[0]
 
 
 def load_root(path: str | Path) -> DatasetRoot:
@@ -213,11 +228,13 @@ def verify_files(
             announced = _digest(announcement) or load_announcement(announcement).announcement_digest
     threshold, config, calibration = read_threshold(tau, config)
     expected = Expectations(threshold, root, announced, parse_beacon(beacon), config)
-    loaded, data = load_model(model), read_proof(proof)
+    loaded, data = read_model(model)
+    model_sha256, data = sha256(data).hexdigest(), read_proof(proof)
     start = time.perf_counter()
     with expecting(proof, PROOF):
         report = verify_proof(data, loaded, expected)
-    return Verdict(report, expected, time.perf_counter() - start, calibration)
+    seconds = time.perf_counter() - start
+    return Verdict(report, expected, seconds, model_sha256, sha256(data).hexdigest(), calibration)
 
 
 def _digest(value: str | Path) -> bytes | None:

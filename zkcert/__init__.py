@@ -1,7 +1,8 @@
 """zkcert: zero-knowledge certificates of directional sharpness.
 
 The functions `commit`, `announce`, `estimate`, `prove`, `verify`, `inspect`, `measure`, `audit`, `calibrate`,
-`mia`, `train` and `demo` do what the commands of the same names do. All names load on first use: importing zkcert needs
+`mia`, `train` and `demo` do what the commands of the same names do, `convert_model` what `zkcert convert` does (the
+module `zkcert.convert` makes models of PyTorch modules). All names load on first use: importing zkcert needs
 neither PyTorch nor numba.
 """
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         audit,
         calibrate,
         commit,
+        convert_model,
         demo,
         estimate,
         inspect,
@@ -52,6 +54,7 @@ __all__ = [
     "audit",
     "calibrate",
     "commit",
+    "convert_model",
     "demo",
     "estimate",
     "inspect",

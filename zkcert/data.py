@@ -4,7 +4,7 @@ A sample is encoded as bytes: its values in C order, then its label in 1 byte (2
 in a "u8" dataset is one byte. A value v in a "q32" dataset (float32) is q + 2^43 in 6 bytes, where
 q = floor(v 2^32 + 1/2). All integers are little-endian.
 
-``data.root`` (public) is JSON: the Merkle root over the samples' SIS hashes, their number and the schema.
+``data.root`` (public) is a line of JSON: the Merkle root over the samples' SIS hashes, their number and the schema.
 ``data.zkd`` (secret): magic, u32 version, u32 length of the schema, schema, u64 N, 32-byte seed, samples
 (N rows), leaf digests (N x 32), BLAKE3 of all that precedes. Sample i is hidden by rho_i = BLAKE3, keyed by
 the seed, of "zkcert/data/rho/1" || u64 i, as XOF. Proofs name samples by their index, so the order of the samples is
@@ -36,6 +36,7 @@ from zkcert.core.sis import RHO, hash_samples
 from zkcert.dataset_file import MAX_CLASSES, MAX_VALUES, Source, read_dataset
 from zkcert.errors import UnusableInput
 from zkcert.reading import opened, read_file, read_head
+from zkcert.strict_json import as_written
 
 TREE_NAME = b"dataset"
 MAX_SAMPLES = 1 << 40
@@ -207,23 +208,26 @@ class DatasetRoot:
 
     def save(self, path: Source) -> None:
         """Write the data.root file; UnusableInput if that fails."""
+        with replacing(Path(path), 0o666) as file:
+            file.write(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the data.root file: one line of JSON."""
         schema = self.schema.to_dict()
         content = {"N": self.n, "format": _ROOT_FORMAT, "root": self.root.hex(), "schema": schema}
-        with replacing(Path(path), 0o666) as file:
-            file.write(json.dumps(content, sort_keys=True).encode() + b"\n")
+        return json.dumps(content, sort_keys=True).encode() + b"\n"
 
     @staticmethod
     def load(path: Source) -> DatasetRoot:
-        """Read a data.root file; UnusableInput if it is unreadable or not exactly of that format."""
+        """Read a data.root file; UnusableInput if it is unreadable or not, byte for byte, what `save` writes."""
         data = read_file(path, _ROOT_LIMIT)
         try:
-            return DatasetRoot._parse(data)
-        except (ValueError, RecursionError) as error:
+            return as_written(data, DatasetRoot._from, DatasetRoot.to_bytes)
+        except ValueError as error:
             raise UnusableInput(f"{path}: not a dataset root ({error})") from error
 
     @staticmethod
-    def _parse(data: bytes) -> DatasetRoot:
-        content = json.loads(data, object_pairs_hook=unique_keys)
+    def _from(content: object) -> DatasetRoot:
         if not isinstance(content, dict) or set(content) != {"N", "format", "root", "schema"}:
             raise ValueError("expected the keys N, format, root and schema")
         n, root = content["N"], content["root"]
@@ -234,13 +238,6 @@ class DatasetRoot:
         if not isinstance(root, str) or len(root) != 64 or not set(root) <= set("0123456789abcdef"):
             raise ValueError("the root must be 64 lower-case hexadecimal digits")
         return DatasetRoot(bytes.fromhex(root), n, Schema.from_dict(content["schema"]))
-
-
-def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """For `json.loads`: the object; ValueError if a key occurs twice."""
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return dict(pairs)
 
 
 @contextmanager

@@ -1,14 +1,16 @@
 """Model files: a graph, an input specification and weights, read without PyTorch and without running code.
 
-`model.pt` is what torch.save writes for {"graph": [...], "input": {...}, "state_dict": {...}};
-`.safetensors` files carry graph and input as JSON in their metadata. Files are untrusted: see `Model.parse`.
+`model.pt` is a file that torch.load reads as {"graph": [...], "input": {...}, "state_dict": {...}};
+`.safetensors` files carry graph and input as JSON in their metadata. Of each format one form is read, the one that is
+written here (`zkcert.model_file`). Files are untrusted: see `Model.parse`.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +19,10 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
+from zkcert import model_file
 from zkcert.config import canonical_json
 from zkcert.data import replacing
-from zkcert.errors import RangeOverflow, UnusableInput
+from zkcert.errors import RangeOverflow, UnusableInput, ZkcertError
 from zkcert.graph import (
     MAX_EXTENT,
     SAMPLES,
@@ -29,7 +32,7 @@ from zkcert.graph import (
     check_node,
     output_shape,
 )
-from zkcert.model_file import read_model, safetensors
+from zkcert.model_file import Content, Stored, is_safetensors
 from zkcert.reading import read_file
 
 WEIGHT_LIMIT = 128.0
@@ -74,6 +77,8 @@ class Model:
         for name in order:
             if name not in self.params or order.count(name) > 1:
                 raise UnusableInput(f"tensor {name} is {'used twice' if name in self.params else 'missing'}")
+        if len({name.casefold() for name in order}) != len(order):
+            raise UnusableInput("two tensors have names that differ only in case")
         if unused := sorted(set(self.params) - set(order)):
             raise UnusableInput(f"tensor {unused[0]} is used by no layer")
         spec = check_input(self.input)
@@ -147,27 +152,51 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
-        """Read `model.pt` or `.safetensors`; the kind is told by content. Raises as `parse`."""
-        return cls.parse(read_file(path, MAX_FILE_BYTES))
+        """Read `model.pt` or, if the name ends so, `.safetensors`. Raises as `parse`; errors name the file."""
+        return cls.parse(read_file(path, MAX_FILE_BYTES), path)
 
     @classmethod
-    def parse(cls, data: bytes) -> Model:
-        """The model held by a file's bytes, which are untrusted: nothing is unpickled, imported or run, and
-        memory is bounded by the file's size. Raises UnusableInput, UnsupportedLayer, RangeOverflow."""
-        return cls(*read_model(data))
+    def parse(cls, data: bytes, path: str | Path | None = None) -> Model:
+        """The model held by a file's bytes, which are untrusted: nothing is unpickled, imported or run, and memory is
+        bounded by the file's size. Accepted is exactly what `save` writes for it (tensors may have 16 bits).
+
+        path: the file's name, which errors name and which must say the format; None: bytes without a name. Raises
+        UnusableInput, UnsupportedLayer, RangeOverflow.
+        """
+        with nullcontext() if path is None else naming(path):
+            content = model_file.read(data)
+            if path is not None:
+                model_file.check_name(path, content)
+            model = cls.of(content)
+            model_file.check_form(data, model.stored(content))
+            return model
+
+    @classmethod
+    def of(cls, content: Content) -> Model:
+        """The model that a file's content describes. Raises as `parse`."""
+        return cls(content.graph, content.input, {name: t.array() for name, t in content.tensors.items()})
+
+    def stored(self, content: Content) -> Content:
+        """The content of a file that this model was made of, as `save` writes it: in the graph's order."""
+        tensors = {name: content.tensors[name] for name in self.tensors}
+        return Content(self.graph, self.input, tensors, content.safetensors)
 
     def save(self, path: str | Path) -> None:
-        """Write safetensors if `path` ends so, else torch.save's zip format (needs PyTorch). The file appears
-        completely or not at all."""
-        if Path(path).suffix == ".safetensors":
-            with replacing(Path(path), 0o666) as file:
-                file.writelines(safetensors(self.graph, self.input, self.tensors))
-            return
-        import torch
-
-        state = {name: torch.tensor(array) for name, array in self.tensors.items()}
+        """Write safetensors if `path` ends so, else a file for torch.load. The file appears completely or not at
+        all."""
+        tensors = {name: Stored.of(array) for name, array in self.tensors.items()}
         with replacing(Path(path), 0o666) as file:
-            torch.save({"graph": self.graph, "input": self.input, "state_dict": state}, file)
+            file.writelines(model_file.write(Content(self.graph, self.input, tensors, is_safetensors(path))))
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Errors of zkcert in the block begin with the file's name."""
+    try:
+        yield
+    except ZkcertError as error:
+        error.args = (f"{path}: {error}",)
+        raise
 
 
 def _check_array(name: str, array: object) -> np.ndarray:

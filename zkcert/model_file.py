@@ -1,164 +1,233 @@
-"""Graph, input and tensors of a model file, which is untrusted: torch.save's zip format, or safetensors."""
+"""Model files, which are untrusted: one form of torch.save's zip format and one of safetensors (docs/SPEC.md, 11).
+
+A file is read by way of its header alone, a JSON text; what the header, the tensors and the format make of it is then
+compared with the file, so that a file has exactly one reading. `zkcert convert` reads others
+(`zkcert.other_model_file`).
+"""
 
 from __future__ import annotations
 
-import io
 import json
-import math
-import re
 import struct
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
 from zkcert.config import canonical_json
 from zkcert.errors import UnusableInput
 from zkcert.graph import NAME
-from zkcert.torch_pickle import HOW_TO_SAVE, Storage, Tensor, damaged, interpret, naturals
+from zkcert.strict_json import parse
+from zkcert.torch_archive import NAME_AT, SIZE_AT, Bytes, archive, beginnings, pickled
 
 MAX_HEADER_BYTES = 4 << 20
-_SIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
+MAX_AXES = 8
+NUMPY = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
+"""The numbers a tensor may hold, and numpy's name for their bytes."""
+
+HOW_TO_SAVE = "write the file with zkcert.convert.from_module(module, input=...).save(path)"
+SAFETENSORS = ".safetensors"
+
+_METADATA = "__metadata__"
+_BLOCK = 1 << 20
+_PICKLE, _HEADER = "model/data.pkl", "model/zkcert.json"
 
 
-def read_model(data: bytes) -> tuple[Any, Any, dict[str, np.ndarray]]:
-    """Graph, input and tensors as the file has them, unchecked; the kind is told by content. Raises UnusableInput."""
-    return read_torch(data) if data[:2] == b"PK" else read_safetensors(data)
+def damaged(what: str) -> NoReturn:
+    """Raise the UnusableInput of a file that cannot be read."""
+    raise UnusableInput(f"model file is damaged or not supported: {what}")
 
 
-def _floats(raw: bytes | memoryview, dtype: str) -> np.ndarray:
-    """Little-endian bytes as float32 (F16 and BF16 too, exactly) or float64."""
-    if dtype == "BF16":
-        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(all="ignore"):
-        return np.frombuffer(raw, {"F16": "<f2", "F32": "<f4", "F64": "<f8"}[dtype]).astype(
-            np.float64 if dtype == "F64" else np.float32
+def is_safetensors(path: str | Path) -> bool:
+    """The format that a file's name says: safetensors, or torch.save's."""
+    return Path(path).suffix.lower() == SAFETENSORS
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor as it is in a file: a key of `NUMPY`, the shape, and the numbers in C order, little-endian."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: Bytes
+
+    @staticmethod
+    def of(array: np.ndarray) -> Stored:
+        """A float32 or float64 array."""
+        numbers = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        return Stored(f"F{8 * array.itemsize}", array.shape, numbers.reshape(-1).data.cast("B"))
+
+    def array(self) -> np.ndarray:
+        """The numbers as float32 (F16 and BF16 too, exactly) or float64; a view where that is possible."""
+        numbers = np.frombuffer(self.data, NUMPY[self.dtype]).reshape(self.shape)
+        if self.dtype == "BF16":
+            return (numbers.astype(np.uint32) << 16).view(np.float32)
+        with np.errstate(all="ignore"):
+            return numbers.astype(np.float64 if self.dtype == "F64" else np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Graph, input and tensors of a file, unchecked, and its format."""
+
+    graph: Any
+    input: Any
+    tensors: dict[str, Stored]
+    safetensors: bool
+
+
+# --- Writing ---
+
+
+def header(graph: object, spec: object, tensors: Mapping[str, Stored]) -> bytes:
+    """The JSON text that describes a model: safetensors' header, which the zip format holds as well."""
+    metadata = {"zkcert.graph": canonical_json(graph), "zkcert.input": canonical_json(spec)}
+    content: dict[str, Any] = {_METADATA: metadata}
+    if _METADATA in tensors:
+        raise UnusableInput(f"no tensor may be called {_METADATA}")
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + len(tensor.data)
+        content[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(content, separators=(",", ":")).encode()
+    if len(text) > MAX_HEADER_BYTES - 8:
+        raise UnusableInput(f"the model's description takes more than {MAX_HEADER_BYTES} bytes: shorten its names")
+    return text + b" " * (-len(text) % 8)
+
+
+def write(content: Content) -> Iterator[Bytes]:
+    """The file of a model, piece by piece; tensors are handed on, not copied. Raises UnusableInput if it is too large
+    for its format."""
+    text = header(content.graph, content.input, content.tensors)
+    if content.safetensors:
+        yield struct.pack("<Q", len(text)) + text
+        yield from (tensor.data for tensor in content.tensors.values())
+        return
+    kinds = {name: (tensor.dtype, tensor.shape) for name, tensor in content.tensors.items()}
+    contents: list[Bytes] = [pickled(content.graph, content.input, kinds), text, b"little"]
+    contents += [*(tensor.data for tensor in content.tensors.values()), b"3\n"]
+    try:
+        yield from archive(dict(zip(_names(len(kinds)), contents, strict=True)))
+    except ValueError as error:
+        raise UnusableInput(f"the model does not fit the zip format ({error}): use {SAFETENSORS}") from error
+
+
+def _names(tensors: int) -> list[str]:
+    """The members of the zip archive, in order."""
+    return [_PICKLE, _HEADER, "model/byteorder", *(f"model/data/{i}" for i in range(tensors)), "model/version"]
+
+
+# --- Reading ---
+
+
+class NotAsWritten(UnusableInput):
+    """The file may be a model's, but it is not in zkcert's own form."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "not in the form zkcert writes, so programs could read different models from it; "
+            "`zkcert convert OLD -o NEW` writes it anew"
         )
 
 
-def _gather(tensors: dict[str, Tensor], members: Mapping[str, bytes | memoryview]) -> dict[str, np.ndarray]:
-    """The tensors' values; together they take no more memory than their storages."""
-    used: dict[str, int] = {}
-    arrays: dict[str, np.ndarray] = {}
-    for name, tensor in tensors.items():
-        storage, size = tensor.storage, math.prod(tensor.shape)
-        used[storage.key] = used.get(storage.key, 0) + size
-        if used[storage.key] > storage.count:
-            raise UnusableInput(f"tensor {name} shares its values: tied weights are not supported")
-        last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True))
-        raw = members.get(storage.key, b"")
-        if size == 0 or last >= storage.count or len(raw) != storage.count * _SIZES[storage.dtype]:
-            damaged(f"tensor {name} does not fit its storage")
-        flat = _floats(raw, storage.dtype)
-        strides = tuple(s * flat.itemsize if n > 1 else 0 for n, s in zip(tensor.shape, tensor.stride, strict=True))
-        view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides, writeable=False)
-        arrays[name] = np.array(view, order="C")
-    return arrays
+def read(data: bytes) -> Content:
+    """What a file's header says, and the tensors at the places that follow from it; `check_form` has to follow.
+
+    Raises UnusableInput. Beyond the header, of at most MAX_HEADER_BYTES, nothing is looked at.
+    """
+    zipped = data[:4] == b"PK\3\4"
+    text = _zip_header(data) if zipped else _safetensors_header(data)
+    graph, spec, table = _parse_header(text)
+    sizes = [size for _, _, size in table.values()]
+    if zipped:
+        first = [len(_first(data)), len(text), len(b"little")]
+        begins = beginnings(_names(len(sizes))[:-1], first + sizes)[3:]
+    else:
+        begins = list(accumulate(sizes, initial=8 + len(text)))[:-1]
+    view, tensors = memoryview(data), {}
+    for begin, (name, (dtype, shape, size)) in zip(begins, table.items(), strict=True):
+        if begin + size > len(data):
+            damaged("it is cut short")
+        tensors[name] = Stored(dtype, shape, view[begin : begin + size])
+    return Content(graph, spec, tensors, not zipped)
 
 
-def read_torch(data: bytes) -> tuple[Any, Any, dict[str, np.ndarray]]:
-    """Graph, input and tensors of a torch.save zip archive."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # genops warns of odd escapes in opcodes that are refused anyway
-            infos = archive.infolist()
-            if any(i.compress_type or i.file_size != i.compress_size or i.flag_bits & 1 for i in infos):
-                damaged("its zip members must be stored uncompressed")
-            if sum(i.file_size for i in infos) > len(data) or len({i.filename for i in infos}) != len(infos):
-                damaged("its zip members overlap")
-            heads = [i for i in infos if re.fullmatch(r"[^/]+/data\.pkl", i.filename)]
-            if len(heads) != 1 or heads[0].file_size > MAX_HEADER_BYTES:
-                damaged("no data.pkl of reasonable size")
-            root = heads[0].filename.removesuffix("data.pkl")
-            names = {i.filename for i in infos}
-            if root + "byteorder" in names and archive.read(root + "byteorder") != b"little":
-                damaged("it is not little-endian")
-            value = interpret(archive.read(heads[0]))
-            prefix = root + "data/"
-            members = {n.removeprefix(prefix): archive.read(n) for n in sorted(names) if n.startswith(prefix)}
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-        struct.error,
-        OSError,
-        OverflowError,
-    ) as error:
-        damaged(str(error)[:100])
-    except (ValueError, LookupError) as error:
-        damaged(f"its pickle does not parse ({type(error).__name__})")
-    match value:
-        case {"graph": graph, "input": spec, "state_dict": dict(state)} if len(value) == 3:
-            pass
-        case _:
-            raise UnusableInput(f"model file must hold exactly graph, input and state_dict; {HOW_TO_SAVE}")
-    for name, tensor in state.items():
-        if not NAME.fullmatch(name) or not isinstance(tensor, Tensor):
-            damaged("state_dict must map plain names to tensors")
-    return graph, spec, _gather(state, members)
+def check_name(path: str | Path, content: Content) -> None:
+    """UnusableInput unless the name of the file says its format."""
+    if is_safetensors(path) != content.safetensors:
+        what, name = ("safetensors", "must") if content.safetensors else ("torch.save's zip format", "must not")
+        raise UnusableInput(f"it holds {what}, so its name {name} end in {SAFETENSORS}")
 
 
-def _json(text: bytes | str) -> Any:
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        if len(dict(pairs)) != len(pairs):
-            damaged("a JSON key is repeated")
-        return dict(pairs)
+def check_form(data: bytes, content: Content) -> None:
+    """Raises NotAsWritten unless `write` gives exactly the file."""
+    at = 0
+    for piece in write(content):
+        for start in range(0, len(piece), _BLOCK):
+            block = bytes(piece[start : start + _BLOCK])
+            if data[at : at + len(block)] != block:
+                raise NotAsWritten
+            at += len(block)
+    if at != len(data):
+        raise NotAsWritten
 
-    try:
-        text = text if isinstance(text, str) else text.decode()
-        return json.loads(text, object_pairs_hook=unique, parse_constant=lambda name: damaged(name))
-    except (ValueError, RecursionError):
-        damaged("its JSON does not parse")
+
+def _first(data: bytes) -> bytes | memoryview:
+    """The content of the zip archive's first member, as far as it is there."""
+    (begin,) = beginnings([_PICKLE], [0])
+    return memoryview(data)[begin : begin + int.from_bytes(data[SIZE_AT : SIZE_AT + 4], "little")]
 
 
-def read_safetensors(data: bytes) -> tuple[Any, Any, dict[str, np.ndarray]]:
-    """Graph, input and tensors of a safetensors file; tensors must tile the data without gaps."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(len(data) - 8, MAX_HEADER_BYTES):
+def _zip_header(data: bytes) -> bytes:
+    (begin,) = beginnings([_PICKLE], [0])
+    at = begin + len(_first(data))
+    size = int.from_bytes(data[at + SIZE_AT : at + SIZE_AT + 4], "little")
+    _, begin = beginnings([_PICKLE, _HEADER], [at - begin, size])
+    if data[at + NAME_AT : at + NAME_AT + len(_HEADER)] != _HEADER.encode():
+        raise NotAsWritten
+    if size > MAX_HEADER_BYTES:
+        damaged(f"its {_HEADER} has more than {MAX_HEADER_BYTES} bytes")
+    return data[begin : begin + size]
+
+
+def _safetensors_header(data: bytes) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > min(len(data) - 8, MAX_HEADER_BYTES):
         damaged(f"neither torch.save's zip format nor safetensors; {HOW_TO_SAVE}")
-    header, body = _json(data[8 : 8 + length]), memoryview(data)[8 + length :]
-    match header:
-        case {"__metadata__": {"zkcert.graph": str(graph), "zkcert.input": str(spec)}}:
-            del header["__metadata__"]
-        case _:
-            raise UnusableInput(f"safetensors metadata lacks zkcert.graph and zkcert.input; {HOW_TO_SAVE}")
-    tensors, spans, members = {}, [], {}
-    for name, entry in header.items():
-        match entry:
-            case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]} if (
-                len(entry) == 3 and dtype in _SIZES and NAME.fullmatch(name)
-            ):
-                extents = tuple(shape)
+    return data[8 : 8 + size]
+
+
+def _parse_header(text: bytes) -> tuple[Any, Any, dict[str, tuple[str, tuple[int, ...], int]]]:
+    """Graph, input, and each tensor's dtype, shape and number of bytes."""
+    try:
+        match entries := parse(text):
+            case {"__metadata__": {"zkcert.graph": str(graph), "zkcert.input": str(spec)}}:
+                del entries[_METADATA]
             case _:
-                damaged("a tensor's description (F64, F32, F16 and BF16 are read)")
-        count = (end - begin) // _SIZES[dtype]
-        fits = naturals((begin, end, *extents)) and len(extents) <= 8 and begin <= end <= len(body)
-        if not fits or count != math.prod(extents):
-            damaged(f"tensor {name} does not fit its data")
-        stride = tuple(math.prod(extents[i + 1 :]) for i in range(len(extents)))
-        members[name] = body[begin:end]
-        tensors[name] = Tensor(Storage(dtype, name, count), 0, extents, stride)
-        spans.append((begin, end))
-    spans.sort()
-    edges = [0, *(end for _, end in spans)]
-    if [begin for begin, _ in spans] != edges[:-1] or edges[-1] != len(body):
-        damaged("its tensors do not tile the data")
-    return _json(graph), _json(spec), _gather(tensors, members)
+                raise UnusableInput(f"safetensors metadata lacks zkcert.graph and zkcert.input; {HOW_TO_SAVE}")
+        graph, spec = parse(graph), parse(spec)
+    except ValueError as error:
+        damaged(f"its JSON does not parse ({error})")
+    table, end = {}, 0
+    for name, entry in entries.items():
+        dtype, shape = described(name, entry)
+        begin, end = end, end + prod(shape) * np.dtype(NUMPY[dtype]).itemsize
+        if entry["data_offsets"] != [begin, end]:
+            raise NotAsWritten
+        table[name] = dtype, shape, end - begin
+    return graph, spec, table
 
 
-def safetensors(graph: object, spec: object, tensors: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    """A safetensors file of graph, input and tensors, piece by piece."""
-    metadata = {"zkcert.graph": canonical_json(graph), "zkcert.input": canonical_json(spec)}
-    header: dict[str, Any] = {"__metadata__": metadata}
-    end = 0
-    for name, array in tensors.items():
-        begin, end = end, end + array.nbytes
-        dtype = f"F{8 * array.itemsize}"
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield struct.pack("<Q", len(text)) + text
-    yield from (array.astype(array.dtype.newbyteorder("<")).tobytes() for array in tensors.values())
+def described(name: str, entry: object) -> tuple[str, tuple[int, ...]]:
+    """Dtype and shape of an entry of a safetensors header that also has data_offsets; raises UnusableInput."""
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(), int()]} if (
+            len(entry) == 3 and dtype in NUMPY and NAME.fullmatch(name)
+        ):
+            if len(shape) <= MAX_AXES and all(type(n) is int and 0 <= n < 1 << 32 for n in shape):
+                return dtype, tuple(shape)
+    damaged(f"a tensor's description ({', '.join(NUMPY)} are read)")

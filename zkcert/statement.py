@@ -13,10 +13,11 @@ from blake3 import blake3
 
 from zkcert.config import ProbeConfig, canonical_json, parse_fraction
 from zkcert.core.permutation import sample_indices
-from zkcert.data import DatasetRoot, Schema, replacing, unique_keys
+from zkcert.data import DatasetRoot, Schema, replacing
 from zkcert.errors import UnusableInput
 from zkcert.model import Model
 from zkcert.reading import read_file
+from zkcert.strict_json import as_written, parse
 
 VERSION = "zkcert-3"
 ANNOUNCEMENT_FORMAT = "zkcert-announcement-1"
@@ -134,9 +135,8 @@ class Statement:
     def parse_header(data: bytes) -> Statement:
         """Inverse of `header` on untrusted bytes; UnusableInput unless they are canonical."""
         try:
-            value = json.loads(data)
-            statement = Statement._from(value)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            statement = Statement._from(parse(data))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UnusableInput("the proof's header does not parse") from error
         if statement.header() != data:
             raise UnusableInput("the proof's header is not canonical")
@@ -174,21 +174,29 @@ def circuit_digest(model: Model) -> bytes:
 
 def save_announcement(statement: Statement, path: str | Path) -> None:
     """Write announce.json (the digest is included for the reader's convenience, and checked on loading)."""
-    content = {**statement.announcement(), "digest": statement.announcement_digest.hex()}
-    text = json.dumps(content, sort_keys=True, indent=1) + "\n"
     with replacing(Path(path), 0o666) as file:
-        file.write(text.encode())
+        file.write(_announced(statement))
+
+
+def _announced(statement: Statement) -> bytes:
+    content = {**statement.announcement(), "digest": statement.announcement_digest.hex()}
+    return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
 
 
 def load_announcement(path: str | Path) -> Statement:
-    """Read announce.json; UnusableInput if it is damaged or its digest does not match."""
+    """Read announce.json; UnusableInput if it is damaged, its digest does not match, or it is not, byte for byte, what
+    `save_announcement` writes."""
     raw = read_file(path, _MAX_ANNOUNCEMENT)
-    try:
-        value = json.loads(raw, object_pairs_hook=unique_keys)
-        digest = value.pop("digest")
+
+    def read(value: Any) -> Statement:
         statement = Statement._from(value)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        if value["digest"] != statement.announcement_digest.hex():
+            raise ValueError("the digest does not match the content")
+        return statement
+
+    try:
+        return as_written(raw, read, _announced)
+    except (TypeError, KeyError, AttributeError) as error:
         raise UnusableInput(f"{path} is not an announcement") from error
-    if statement.announcement_digest.hex() != digest or statement.announcement() != value:
-        raise UnusableInput(f"{path}: the digest does not match the content")
-    return statement
+    except (ValueError, UnusableInput) as error:
+        raise UnusableInput(f"{path} is not an announcement ({error})") from error

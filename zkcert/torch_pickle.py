@@ -5,19 +5,20 @@ from __future__ import annotations
 import pickletools
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from zkcert.errors import UnusableInput
+from zkcert.model_file import HOW_TO_SAVE, damaged
 
 MAX_STACK = 1 << 16
 _STORAGES = {"HalfStorage": "F16", "BFloat16Storage": "BF16", "FloatStorage": "F32", "DoubleStorage": "F64"}
+_PLACE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 _ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER = (
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
 )
 _GLOBALS = {_ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER, *(f"torch {name}" for name in _STORAGES)}
-HOW_TO_SAVE = "write the file with zkcert.convert.from_module(module, input=...).save(path)"
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,6 @@ class Tensor:
     stride: tuple[int, ...]
 
 
-def damaged(what: str) -> NoReturn:
-    """Raise the UnusableInput of a file that cannot be read."""
-    raise UnusableInput(f"model file is damaged or not supported: {what}")
-
-
 def naturals(value: object) -> bool:
     """Whether a value is a tuple of natural numbers."""
     return type(value) is tuple and all(type(v) is int and v >= 0 for v in value)
@@ -58,7 +54,7 @@ def naturals(value: object) -> bool:
 
 def _storage(pid: object) -> Storage:
     match pid:
-        case ("storage", _Global(name), str(key), str(), int(count)):
+        case ("storage", _Global(name), str(key), str(place), int(count)) if _PLACE.fullmatch(place):
             dtype = _STORAGES.get(name.removeprefix("torch "))
             if dtype and re.fullmatch("[0-9]{1,9}", key) and naturals((count,)):
                 return Storage(dtype, key, count)
@@ -69,12 +65,12 @@ def _reduce(function: object, args: object) -> object:
     match function, args:
         case _Global(name=name), () if name == _ORDERED_DICT:
             return {}
-        case _Global(name=name), (Tensor() as tensor, bool(), dict()) if name == _REBUILD_PARAMETER:
+        case _Global(name=name), (Tensor() as tensor, bool(), dict(hooks)) if name == _REBUILD_PARAMETER and not hooks:
             return tensor
         case (
             _Global(name=name),
-            (Storage() as storage, int(offset), tuple(shape), tuple(stride), bool(), dict(), *_),
-        ) if name == _REBUILD_TENSOR:
+            (Storage() as storage, int(offset), tuple(shape), tuple(stride), bool(), dict(hooks)),
+        ) if name == _REBUILD_TENSOR and not hooks:
             if naturals((offset, *shape, *stride)) and len(shape) == len(stride) <= 8:
                 return Tensor(storage, offset, shape, stride)
     damaged("a call other than that of a tensor")
@@ -156,10 +152,10 @@ def interpret(data: bytes) -> Any:
             case "REDUCE":
                 args, function = stack.pop(), stack.pop()
                 stack.append(_reduce(function, args))
-            case "BUILD":  # an OrderedDict's attributes, such as state_dict()._metadata: not needed
-                stack.pop()
-                if type(stack[-1]) is not dict:
-                    damaged("attributes of what is no dictionary")
+            case "BUILD":  # an OrderedDict's attributes: only those that state_dict() gives it
+                attributes = stack.pop()
+                if type(stack[-1]) is not dict or type(attributes) is not dict or set(attributes) - {"_metadata"}:
+                    damaged("attributes of an object")
             case "STOP":
                 if len(stack) != 1 or marks or position != len(data) - 1:
                     damaged("data after the end")

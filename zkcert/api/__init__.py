@@ -19,6 +19,7 @@ from zkcert.api.certificate import (
     inspect,
     verify,
 )
+from zkcert.api.conversion import Conversion, convert_model
 from zkcert.api.demonstration import DemoResult, demo, train_lenet
 from zkcert.api.files import File
 from zkcert.api.membership import Inference, mia
@@ -36,6 +37,7 @@ __all__ = [
     "Baseline",
     "Baselines",
     "Commitment",
+    "Conversion",
     "CrossCheckFailed",
     "DemoResult",
     "Draw",
@@ -54,6 +56,7 @@ __all__ = [
     "calibrate",
     "check_plot",
     "commit",
+    "convert_model",
     "demo",
     "estimate",
     "inspect",

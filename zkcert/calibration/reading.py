@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -14,13 +13,14 @@ from typing import Any
 
 from zkcert.calibration.choice import choose_tau
 from zkcert.calibration.plausible import check_scores
-from zkcert.calibration.record import Calibration, File, Rate, Scored, Source
+from zkcert.calibration.record import PROBE_FIELDS, Calibration, File, Rate, Scored, Source
 from zkcert.config import ProbeConfig, parse_fraction
-from zkcert.data import MAX_SAMPLES, unique_keys
+from zkcert.data import MAX_SAMPLES
 from zkcert.errors import UnusableInput
 from zkcert.files import CALIBRATION, CALIBRATION_FORMAT, expecting
 from zkcert.reading import read_file
 from zkcert.statement import check_tau
+from zkcert.strict_json import as_written
 
 MAX_FILE_BYTES = 16 << 20
 MAX_ENTRIES = 10_000
@@ -38,7 +38,7 @@ _TAU = re.compile(r"(0|[1-9][0-9]{0,2})(\.[0-9]{0,11}[1-9])?")
 
 
 def load_calibration(path: File) -> Calibration:
-    """Read a file nobody vouches for; UnusableInput unless it is exactly of this format.
+    """Read a file nobody vouches for; UnusableInput unless it is, byte for byte, what `Calibration.save` writes.
 
     tau must be what the scores and the risk give, no score more than the probe can give (`plausible.score_limit`), and
     the counts of the rates those of the scores.
@@ -47,8 +47,8 @@ def load_calibration(path: File) -> Calibration:
     with expecting(name, CALIBRATION):
         data = read_file(name, MAX_FILE_BYTES)
         try:
-            return _parse(json.loads(data, object_pairs_hook=unique_keys), name)
-        except (ValueError, RecursionError, UnusableInput) as error:
+            return as_written(data, lambda value: _parse(value, name), Calibration.to_bytes)
+        except (ValueError, UnusableInput) as error:
             raise UnusableInput(f"{name}: not a usable calibration ({str(error)[:200]})") from error
 
 
@@ -92,7 +92,7 @@ def _listed(value: object, low: int, what: str) -> list[Any]:
 
 def check_probe(value: object) -> dict[str, int | str]:
     """A probe as of `zkcert.metric.Probe.to_dict`, checked without PyTorch; ValueError or UnusableInput."""
-    probe = _keys(value, " ".join((*_COUNTS, *_NUMBERS, *PROBE_CHOICES)), "a probe")
+    probe = _keys(value, PROBE_FIELDS, "a probe")
     for name, low in _COUNTS.items():
         _integer(probe[name], low, 1 << 16, name)
     for name in _NUMBERS:

@@ -23,6 +23,9 @@ WEAK_AUC = 0.7
 """Below this the classes are said not to separate: the usual bound of an acceptable discrimination (Hosmer, Lemeshow
 and Sturdivant, Applied Logistic Regression, 2013, section 5.2.4)."""
 
+PROBE_FIELDS = "steps batch_size rho lr eps variant eta statistic batch_norm"
+"""Of a probe, in the order of the file."""
+
 _NAMED = 5
 """Models that one warning names."""
 
@@ -192,7 +195,7 @@ class Calibration:
             "version": self.version,
             "tau": self.tau_text,
             "risk": str(self.risk),
-            "probe": dict(self.probe),
+            "probe": {name: self.probe[name] for name in PROBE_FIELDS.split()},
             "seed": self.seed,
             "data": [source.to_dict() for source in self.data],
             "good": [model.to_dict() for model in self.good],
@@ -205,4 +208,8 @@ class Calibration:
     def save(self, path: File) -> None:
         """Write the file, completely or not at all."""
         with replacing(Path(path), 0o666) as file:
-            file.write((json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n").encode())
+            file.write(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
+        return (json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n").encode()

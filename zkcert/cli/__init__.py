@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import typer
 
 from verifier.__main__ import failure
-from zkcert.cli import calibration, certificate, demonstration, metric, training  # noqa: F401
+from zkcert.cli import calibration, certificate, conversion, demonstration, metric, training  # noqa: F401
 from zkcert.cli.application import INTERRUPTED, Interrupted, app
 from zkcert.cli.display import err
 from zkcert.errors import UnusableInput, ZkcertError
