@@ -7,18 +7,23 @@ kills itself before the one asked for.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import numpy as np
+
+from zkcert.config import ProbeConfig
 
 CHANGES = {"os.link": 2, "os.rename": 2, "os.remove": 1, "os.mkdir": 1, "os.rmdir": 1}
 """Events, and how many of their arguments are names."""
@@ -72,11 +77,11 @@ class Killer:
 def main() -> None:
     import torch
 
-    from tests import toys
     from zkcert import cli
 
     torch.set_num_threads(1)
-    toys.toy_layout()
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr), toy_proofs():
+        warm_up(Path(scratch))
     for line in sys.stdin:
         request = json.loads(line)
         reader, writer = os.pipe()
@@ -94,7 +99,20 @@ def main() -> None:
             changes = len(pipe.read())
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         out, err = (Path(f"{request['place']}.{name}") for name in ("out", "err"))
-        print(json.dumps({"code": code, "out": out.read_text(), "err": err.read_text(), "changes": changes}), flush=True)
+        print(
+            json.dumps({"code": code, "out": out.read_text(), "err": err.read_text(), "changes": changes}), flush=True
+        )
+
+
+def warm_up(place: Path) -> None:
+    """Import, compile and measure what the forked processes will need."""
+    from zkcert import api
+
+    np.savez(place / "d.npz", x=np.zeros((4, 1, 2, 2), np.uint8), y=np.arange(4) % 2)
+    api.train("mlp", place / "d.npz", place / "model.pt", hidden=[2], epochs=1)
+    api.commit(place / "d.npz", place / "data.zkd")
+    config = ProbeConfig(steps=2, batch_size=2)
+    api.prove(place / "model.pt", place / "data.zkd", place / "proof.bin", tau=9, config=config)
 
 
 def perform(
@@ -106,12 +124,10 @@ def perform(
     sign: str = "KILL",
     file_system: str = "unnamed",
     toy: bool = True,
-    full: str = "",
 ) -> int:
     """In the forked process: run a command in `place`; before change number `stop`, from 0, it gets a signal.
 
     toy   proofs are about a toy circuit, whatever the statement; everything that touches files is real.
-    full  errors of a full disk for files whose names begin so.
     """
     from zkcert import signals
 
@@ -136,12 +152,12 @@ def perform(
             count += 1
             os.write(writer, b".")
 
-    with limited(file_system), toy_proofs() if toy else mock.patch.object(os, "sep", os.sep):
+    with limited(file_system), toy_proofs() if toy else contextlib.nullcontext():
         sys.addaudithook(hook)
         return run(arguments)
 
 
-@contextmanager
+@contextlib.contextmanager
 def limited(file_system: str) -> Iterator[None]:
     """A file system that can do less."""
     from zkcert import drafts
@@ -158,7 +174,7 @@ def limited(file_system: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@contextlib.contextmanager
 def toy_proofs() -> Iterator[None]:
     """A toy circuit's argument in the place of the statement's, with all that concerns checkpoints."""
     from circuits.compile import Trace
