@@ -21,8 +21,8 @@ from blake3 import blake3
 
 from zkcert import model_file
 from zkcert.config import canonical_json
-from zkcert.data import replacing
 from zkcert.errors import RangeOverflow, UnusableInput, ZkcertError
+from zkcert.files import MODEL, write_file
 from zkcert.graph import (
     MAX_EXTENT,
     SAMPLES,
@@ -181,12 +181,15 @@ class Model:
         tensors = {name: content.tensors[name] for name in self.tensors}
         return Content(self.graph, self.input, tensors, content.safetensors)
 
-    def save(self, path: str | Path) -> None:
-        """Write safetensors if `path` ends so, else a file for torch.load. The file appears completely or not at
-        all."""
+    def pieces(self, suffix: str) -> Iterator[bytes]:
+        """The bytes of a file, one piece after the other: safetensors if the suffix says so, else for torch.load."""
         tensors = {name: Stored.of(array) for name, array in self.tensors.items()}
-        with replacing(Path(path), 0o666) as file:
-            file.writelines(model_file.write(Content(self.graph, self.input, tensors, is_safetensors(path))))
+        return model_file.write(Content(self.graph, self.input, tensors, is_safetensors(f"model{suffix}")))
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the `pieces` for the suffix of `path`. The file appears completely or not at all. It replaces no file
+        of another kind, and a model file only with `force`. Raises UnusableInput."""
+        write_file(path, self.pieces(Path(path).suffix), MODEL, force=force)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from blake3 import blake3
 
 from zkcert.config import ProbeConfig, canonical_json, parse_fraction
 from zkcert.core.permutation import sample_indices
-from zkcert.data import DatasetRoot, Schema, replacing
+from zkcert.data import DatasetRoot, Schema
 from zkcert.errors import UnusableInput
+from zkcert.files import ANNOUNCEMENT, write_file
 from zkcert.model import Model
 from zkcert.reading import read_file
 from zkcert.strict_json import as_written, parse
@@ -172,10 +173,10 @@ def circuit_digest(model: Model) -> bytes:
     return blake3(b"zkcert/circuit/1" + model.circuit_digest_json().encode()).digest()
 
 
-def save_announcement(statement: Statement, path: str | Path) -> None:
-    """Write announce.json (the digest is included for the reader's convenience, and checked on loading)."""
-    with replacing(Path(path), 0o666) as file:
-        file.write(_announced(statement))
+def save_announcement(statement: Statement, path: str | Path, *, force: bool = False) -> None:
+    """Write announce.json (the digest is included for the reader's convenience, and checked on loading), in the place
+    of another only with `force`."""
+    write_file(path, [_announced(statement)], ANNOUNCEMENT, force=force)
 
 
 def _announced(statement: Statement) -> bytes:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.extras import install
-from zkcert.data import replacing
 from zkcert.errors import UnusableInput
+from zkcert.files import replacing
 
 ORIGIN = "CIFAR-10 (JPEG copy)"
 

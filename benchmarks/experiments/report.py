@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.plots import save_figure
-from zkcert.data import replacing
 from zkcert.errors import UnusableInput
+from zkcert.files import replacing
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"

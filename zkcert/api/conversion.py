@@ -10,8 +10,7 @@ from typing import Any
 
 from zkcert import model_file, other_model_file
 from zkcert.api.files import File
-from zkcert.data import replacing
-from zkcert.files import MODEL, check_output, expecting
+from zkcert.files import MODEL, check_output, expecting, output
 from zkcert.model import MAX_FILE_BYTES, Model, naming
 from zkcert.reading import read_file
 
@@ -52,7 +51,7 @@ def convert_model(source: File, out: File, *, force: bool = False) -> Conversion
             model, content = _read(data)
     written = model_file.Content(model.graph, model.input, content.tensors, model_file.is_safetensors(out))
     digest, size = hashlib.sha256(), 0
-    with replacing(Path(out), 0o666) as file:
+    with output(out, MODEL, force=force) as file:
         for piece in model_file.write(written):
             digest.update(piece)
             size += file.write(piece)
