@@ -75,7 +75,8 @@ def commit(
 
 @dataclass(frozen=True)
 class Announcement:
-    """What is fixed before the beacon exists; publish `digest`. `warnings`: those of the calibration tau comes from."""
+    """What is fixed before the beacon exists; publish `digest`. `warnings`: why it may say little, of the
+    configuration, the number of samples, and the calibration tau comes from."""
 
     statement: Statement
     path: Path
@@ -85,6 +86,15 @@ class Announcement:
     def digest(self) -> bytes:
         """32 bytes."""
         return self.statement.announcement_digest
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "announcement": str(self.path),
+            "digest": self.digest.hex(),
+            "statement": self.statement.announcement(),
+            "warnings": list(self.warnings),
+        }
 
 
 def _announces(path: File, statement: Statement) -> bool:
@@ -111,6 +121,7 @@ def announce(
     here. Another file of that name is replaced only with `force`: its digest may have been published.
     """
     from circuits.statement import certificate
+    from verifier.doubts import statement_doubts
 
     check_output(out, ANNOUNCEMENT, inputs=(model, data_root, tau), force=True)
     threshold, config, calibration = read_threshold(tau, config)
@@ -121,7 +132,8 @@ def announce(
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
     save_announcement(statement, os.fspath(out))
-    return Announcement(statement, Path(out), tuple(calibration.doubts) if calibration else ())
+    warnings = statement_doubts(statement.config, root.n, chosen=True)
+    return Announcement(statement, Path(out), (*warnings, *(calibration.doubts if calibration else ())))
 
 
 def announced(path: File) -> Statement:
@@ -160,7 +172,7 @@ def verify(
     data_root: File | None = None,
     announcement: File | None = None,
     beacon: str | None = None,
-    config: ProbeConfig | None = None,
+    config: ProbeConfig | File | None = None,
 ) -> Verdict:
     """Accept a proof file or raise; see `verifier.__main__.verify_files`. Imports neither PyTorch nor numba."""
     from verifier.__main__ import verify_files
@@ -173,7 +185,7 @@ def verify(
         data_root=pins[0],
         announcement=pins[1],
         beacon=beacon,
-        config=config,
+        config=config if config is None or isinstance(config, ProbeConfig) else os.fspath(config),
     )
 
 

@@ -78,14 +78,21 @@ def demo(
         say(f"Verifier: having seen the digest, choose a random beacon.\n    beacon {beacon}")
         say("Provider: prove. The beacon decides which 5 x 8 samples are drawn.")
         result = prove(
-            model, secret, proof, announcement=announcement, beacon=beacon, progress=progress, planned=planned
+            model,
+            secret,
+            proof,
+            announcement=announcement,
+            beacon=beacon,
+            progress=progress,
+            planned=planned,
+            warned=say,
         )
         say(
-            f"    {result.size:,} bytes in {result.seconds:.1f} s; the score {result.score:.6f} stays private; "
-            f"float64 reference within {result.cross_check:.1e}"
+            f"    {result.size:,} bytes in {result.seconds:.1f} s; float64 reference within {result.cross_check:.1e}.\n"
+            f"    Private: score {result.score:.6f}; on the samples drawn {result.fit.line()}."
         )
         say("Verifier: check the proof. Only proof, model, data.root and announcement are needed.")
-        verdict = verify(proof, model, tau=tau, data_root=root, announcement=announcement, beacon=beacon)
+        verdict = verify(proof, model, tau=tau, data_root=root, announcement=announcement, beacon=beacon, config=config)
         for line in verdict.lines():
             say(f"    {line}")
         say("Three forgeries:")

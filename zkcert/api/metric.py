@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.files import File, check_device, load_model, needs_extras
+from zkcert.api.fit import Answers, Fit, answer
 from zkcert.api.samples import Samples, open_samples
 from zkcert.calibration import read_tau
 from zkcert.config import ProbeConfig
@@ -36,6 +37,7 @@ class Draw:
 
     seed     the text that drew them; None: the beacon of a committed dataset, or its absence, did.
     indices  (T, B), of the samples; sharpness s_t, loss L_t and log_ratio y_t have T entries each.
+    fit      of the model, as it is, to these samples.
     """
 
     seed: str | None
@@ -44,6 +46,7 @@ class Draw:
     loss: tuple[float, ...]
     log_ratio: tuple[float, ...]
     score: float
+    fit: Fit
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -54,6 +57,7 @@ class Draw:
             "loss": list(self.loss),
             "log_ratio": list(self.log_ratio),
             "indices": [list(batch) for batch in self.indices],
+            "fit": self.fit.to_dict(),
         }
 
 
@@ -62,6 +66,7 @@ class Measurement:
     """The float metric on one or more draws.
 
     weights   hexadecimal digest of the model's weights, as in announcements; n: samples in the dataset.
+    fit       of the model, as it is, to all samples drawn, each once.
     reading, probing  seconds for the files, and for the probe.
     """
 
@@ -69,6 +74,7 @@ class Measurement:
     draws: tuple[Draw, ...]
     weights: str
     n: int
+    fit: Fit
     reading: float
     probing: float
 
@@ -91,6 +97,8 @@ class Measurement:
             "score": self.score,
             "spread": self.spread,
             "draws": [draw.to_dict() for draw in self.draws],
+            "fit": self.fit.to_dict(),
+            "warnings": list(self.fit.warnings),
             "seconds": {"reading": round(self.reading, 4), "probing": round(self.probing, 4)},
         }
 
@@ -130,13 +138,17 @@ def measure(
     reading = time.perf_counter() - start
     start = time.perf_counter()
     network = _network(loaded, probe, device, kind)
-    found = []
+    found, said = [], []
     for text, indices in chosen:
-        found.append(_draw(network, loaded, samples, probe, text, indices))
+        draw, answers = _draw(network, loaded, samples, probe, text, indices)
+        found.append(draw)
+        said.append(answers)
         if progress:
             progress(len(found), draws)
+    _, once = np.unique([indices for _, indices in chosen], return_index=True)
+    fit = Answers.joined(said).fit(loaded.classes, once)
     probing = time.perf_counter() - start
-    return Measurement(probe, tuple(found), loaded.weights_digest.hex(), samples.n, reading, probing)
+    return Measurement(probe, tuple(found), loaded.weights_digest.hex(), samples.n, fit, reading, probing)
 
 
 def as_probe(config: ProbeConfig | Probe | Options | None) -> Probe:
@@ -192,7 +204,7 @@ def _network(model: Model, probe: Probe, device: str, dtype: torch.dtype) -> Net
 
 def _draw(
     network: Network, model: Model, samples: Samples, probe: Probe, seed: str | None, indices: Sequence[int]
-) -> Draw:
+) -> tuple[Draw, Answers]:
     from zkcert.metric import trajectory
 
     shape = (probe.steps, probe.batch_size)
@@ -200,7 +212,9 @@ def _draw(
     found = trajectory(network, x.reshape(*shape, *x.shape[1:]), y.reshape(shape), probe)
     rows = np.reshape(indices, shape).tolist()
     sharpness, loss, log_ratio = (tuple(v.tolist()) for v in (found.sharpness, found.loss, found.log_ratio))
-    return Draw(seed, tuple(map(tuple, rows)), sharpness, loss, log_ratio, found.score)
+    said = answer(network, x, y, probe.batch_size)
+    fit = said.fit(model.classes)
+    return Draw(seed, tuple(map(tuple, rows)), sharpness, loss, log_ratio, found.score, fit), said
 
 
 # ----------------------------------------------------------------------------------------------- audit
@@ -208,8 +222,8 @@ def _draw(
 
 @dataclass(frozen=True)
 class Audit:
-    """One draw against a threshold. `calibration` is the file that gave tau and probe, if one did; `warnings`: why its
-    threshold may be worth little."""
+    """One draw against a threshold. `calibration` is the file that gave tau and probe, if one did; `warnings`: why the
+    verdict may be worth little, for the data or for the calibration."""
 
     measurement: Measurement
     tau: Fraction
@@ -266,8 +280,8 @@ def audit(
     text = secrets.token_hex(16) if seed is None else seed
     found = measure(model, data, config=probe, seed=text, device=device, dtype=dtype)
     if calibration is None:
-        return Audit(found, threshold, None)
-    return Audit(found, threshold, calibration.path, tuple(calibration.doubts))
+        return Audit(found, threshold, None, found.fit.warnings)
+    return Audit(found, threshold, calibration.path, (*found.fit.warnings, *calibration.doubts))
 
 
 def _calibrated(pinned: Mapping[str, int | str], config: ProbeConfig | Probe | Options | None) -> Probe:

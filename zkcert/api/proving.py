@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.certificate import announced
-from zkcert.api.files import File, batches, check_device, load_model, needs_extras, open_dataset
+from zkcert.api.files import File, batches, check_device, load_model, needs_extras, open_dataset, raw_samples
+from zkcert.api.fit import Fit, answer
 from zkcert.api.phases import Phases, PhaseTime, Progress
+from zkcert.api.samples import check_labels
 from zkcert.calibration import read_threshold
 from zkcert.config import ProbeConfig
-from zkcert.data import DatasetRoot, replacing
+from zkcert.data import CommittedDataset, DatasetRoot, replacing
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files import PROOF, check_output
-from zkcert.model import Model
+from zkcert.model import Model, input_values
 from zkcert.statement import Statement, parse_beacon
 
 if TYPE_CHECKING:
@@ -37,12 +39,13 @@ class CrossCheckFailed(ZkcertError):
 
 @dataclass(frozen=True)
 class ProofResult:
-    """A written proof. `score` is private unless the statement reveals it; `cross_check` is the largest
-    |difference| of a log ratio from the float64 reference on the same batches."""
+    """A written proof. `score` is private unless the statement reveals it, and so is `fit`, of the model to the samples
+    drawn, always. `cross_check` is the largest |difference| of a log ratio from the float64 reference."""
 
     statement: Statement
     path: Path
     score: float
+    fit: Fit
     cross_check: float
     size: int
     seconds: float
@@ -63,7 +66,12 @@ class ProofResult:
 
         return {
             "proof": str(self.path),
-            "private": {"score": self.score, "cross_check": self.cross_check},
+            "private": {
+                "score": self.score,
+                "cross_check": self.cross_check,
+                "fit": self.fit.to_dict(),
+                "warnings": list(self.fit.warnings),
+            },
             "tau": decimal_text(self.tau),
             "bytes": self.size,
             "seconds": round(self.seconds, 3),
@@ -90,6 +98,7 @@ def prove(
     device: str = "cpu",
     progress: Progress | None = None,
     planned: Callable[[Estimate], None] | None = None,
+    warned: Callable[[str], None] | None = None,
     checkpoint: File | None = None,
     force: bool = False,
 ) -> ProofResult:
@@ -101,6 +110,7 @@ def prove(
     beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
     device        of the float64 reference, "cpu" or "cuda".
     planned       called with the estimate, before anything is computed.
+    warned        called, before anything is computed, if the samples drawn do not seem to fit the model.
     force         replace a proof of that name, and go on although more memory seems to be needed than there is.
     checkpoint    a directory for the state of this proof: called again with the same arguments after an interruption,
                   prove goes on after the last finished phase. As secret as the data; removed at the end.
@@ -127,8 +137,11 @@ def prove(
         cost = predict(statement, loaded)
         if not force:
             cost.require_memory()
+        fit = _fit(loaded, dataset, statement, device)
     if planned:
         planned(cost)
+    for text in fit.warnings if warned else ():
+        warned(text)
     from verifier.verify import Expectations, verify_proof
 
     def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> float:
@@ -167,7 +180,23 @@ def prove(
             kept.remove()
     seconds = time.perf_counter() - start
     assert proved.difference is not None
-    return ProofResult(own, path, proved.trace.score, proved.difference, len(proved.data), seconds, tuple(phases.done))
+    return ProofResult(
+        own, path, proved.trace.score, fit, proved.difference, len(proved.data), seconds, tuple(phases.done)
+    )
+
+
+def _fit(model: Model, data: CommittedDataset, statement: Statement, device: str) -> Fit:
+    """Of the model to the samples that the statement draws."""
+    import torch
+
+    from zkcert.metric import Network
+
+    indices = statement.indices()
+    inputs = torch.from_numpy(input_values(model.input, raw_samples(data.images(indices))))
+    labels = torch.from_numpy(data.labels(indices))
+    check_labels(model, labels.numpy())
+    network = Network.of_model(model, device=device)
+    return answer(network, inputs, labels, statement.config.batch_size).fit(model.classes)
 
 
 def _statement(

@@ -9,32 +9,45 @@ from typing import Annotated, Any
 
 import typer
 
-from zkcert.config import VARIANTS
+from zkcert.config import ProbeConfig
 
-ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="model.pt or .safetensors; see README, Files.")]
-ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="proof.bin.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Device = Annotated[str, typer.Option(help="Of the float computation: cpu or cuda.")]
-Precision = Annotated[str, typer.Option("--dtype", help="Of the float computation: float64 or float32.")]
-Samples = Annotated[str, typer.Argument(metavar="DATA", help="data.zkd, or a dataset as for commit.")]
+ModelFile = Annotated[
+    str, typer.Argument(metavar="MODEL", help="The model, as `zkcert.convert` writes it: .pt or .safetensors.")
+]
+ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="The certificate, proof.bin.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Device = Annotated[str, typer.Option(help="Where PyTorch computes: cpu or cuda.")]
+Precision = Annotated[str, typer.Option("--dtype", help="Precision of PyTorch's computation: float64 or float32.")]
+Samples = Annotated[str, typer.Argument(metavar="DATA", help="The samples: a data.zkd, or a dataset as for commit.")]
+
+
+def _probe_option(name: str, kind: Any, text: str) -> Any:
+    default = getattr(ProbeConfig, name)
+    shown = default if isinstance(default, str | int) else f"{float(default):g}"
+    flag = f"--{name.replace('_', '-')}"
+    return Annotated[kind | None, typer.Option(flag, help=f"{text} [default: {shown}]")]
+
+
+_VARIANT = "How each weight's step is scaled: asam-all by the size of the weight, sam not at all"
 
 PROBE: dict[str, Any] = {
-    "steps": Annotated[int | None, typer.Option(help="T, mini-batches probed. [default: 10]")],
-    "batch_size": Annotated[int | None, typer.Option(help="B, samples per mini-batch. [default: 16]")],
-    "rho": Annotated[str | None, typer.Option(help="Radius of the perturbation. [default: 0.05]")],
-    "lr": Annotated[str | None, typer.Option("--lr", help="Learning rate; B/lr must be an integer. [default: 1e-4]")],
-    "eps": Annotated[str | None, typer.Option("--eps", help="Added to s^2/L. [default: 1e-8]")],
-    "variant": Annotated[str | None, typer.Option(help=f"{' or '.join(VARIANTS)}. [default: asam-all]")],
+    name: _probe_option(name, kind, text)
+    for name, kind, text in (
+        ("steps", int, "T: how many mini-batches the score is computed from."),
+        ("batch_size", int, "B: samples in each mini-batch."),
+        ("rho", str, "How far the weights are moved to see how the loss reacts."),
+        ("lr", str, "Learning rate of the update between mini-batches; B/lr must be an integer."),
+        ("eps", str, "Added to sharpness^2/loss before the logarithm; what is smaller hardly counts."),
+        ("variant", str, f"{_VARIANT}."),
+    )
 }
 """The configuration of a proof."""
 
 METRIC: dict[str, Any] = {
     **PROBE,
-    "lr": Annotated[str | None, typer.Option("--lr", help="Learning rate. [default: 1e-4]")],
-    "variant": Annotated[
-        str | None, typer.Option(help="Step function: sam, asam-all or asam-samsung. [default: asam-all]")
-    ],
-    "eta": Annotated[str | None, typer.Option("--eta", help="Of asam-samsung. [default: 0.01]")],
+    "lr": _probe_option("lr", str, "Learning rate of the update between mini-batches."),
+    "variant": _probe_option("variant", str, f"{_VARIANT}, asam-samsung as Samsung's ASAM does."),
+    "eta": Annotated[str | None, typer.Option("--eta", help="The eta of asam-samsung. [default: 0.01]")],
     "statistic": Annotated[
         str | None,
         typer.Option(help="The score: std-log-ratio, std-sharpness or cv-sharpness. [default: std-log-ratio]"),
