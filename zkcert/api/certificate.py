@@ -16,11 +16,12 @@ from zkcert.api.files import File, expecting_samples, load_model, load_root
 from zkcert.calibration import read_threshold
 from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
-from zkcert.data import DatasetRoot, Schema
+from zkcert.data import Dataset, DatasetRoot, Schema
 from zkcert.data import commit as commit_dataset
 from zkcert.errors import MalformedProof, UnusableInput
 from zkcert.files import ANNOUNCEMENT, PROOF, ROOT, SECRET, check_output, expecting
 from zkcert.statement import MAX_TAU, Statement, load_announcement, save_announcement
+from zkcert.summary import Summary
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -29,12 +30,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Commitment:
-    """A committed dataset: `root` is public, the file `secret` is what proofs are made from."""
+    """A committed dataset: `root` is public, the file `secret` is what proofs are made from.
+
+    summary   of the samples; private. warnings: what looks like a mistake in them.
+    """
 
     root: DatasetRoot
     secret: Path
     public: Path
     seconds: float
+    summary: Summary
+    warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -44,6 +50,8 @@ class Commitment:
             "schema": self.root.schema.to_dict(),
             "secret": str(self.secret),
             "public": str(self.public),
+            "private": self.summary.to_dict(),
+            "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
         }
 
@@ -68,9 +76,19 @@ def commit(
     public = check_output(secret.with_suffix(".root"), ROOT, inputs=[data], force=force)
     start = time.perf_counter()
     source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
+    summary, warnings = None, []
+
+    def seen(dataset: Dataset) -> None:
+        nonlocal summary
+        summary = Summary.of(dataset.x, dataset.y)
+        warnings.extend([*dataset.warnings(classes), *summary.warnings(classes)])
+        for text in warnings if warned else ():
+            warned(text)
+
     with expecting_samples(data):
-        root = commit_dataset(source, secret, classes=classes, keep_order=keep_order, progress=progress, warned=warned)
-    return Commitment(root, secret, public, time.perf_counter() - start)
+        root = commit_dataset(source, secret, classes=classes, keep_order=keep_order, progress=progress, seen=seen)
+    assert summary is not None
+    return Commitment(root, secret, public, time.perf_counter() - start, summary, tuple(warnings))
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ def demo(
         say("Provider: commit to the images. data.root is public, data.zkd stays secret.")
         commitment = commit(dataset, secret)
         say(f"    root {commitment.root.root.hex()}, N = {commitment.root.n}")
+        for line in commitment.summary.lines():
+            say(f"    {line}")
 
         config = ProbeConfig(steps=5, batch_size=8)
         trials = [measure(model, dataset, config=config, seed=f"trial {i}").score for i in range(8)]

@@ -69,6 +69,8 @@ def commit(
     root, schema = result.root, result.root.schema
     out.print(f"root    {root.root.hex()}")
     out.print(f"N       {root.n} samples, {schema.kind} {'x'.join(map(str, schema.shape))}, {schema.classes} classes")
+    for line in result.summary.lines():
+        out.print(line)
     out.print(f"secret  {result.secret} (keep it: without it nothing can be proved about this root)")
     out.print(f"public  {result.public}")
 
