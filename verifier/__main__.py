@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -185,8 +186,13 @@ def read_proof(path: str | Path) -> bytes:
 
 def load_model(path: str | Path) -> Model:
     """The model of a file; UnusableInput also for one without weights."""
-    with expecting(path, MODEL):
-        model = Model.load(path)
+    try:
+        with expecting(path, MODEL):
+            model = Model.load(path)
+    except UnusableInput as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
     if not model.params:
         raise UnusableInput(f"{path}: the model has no weights")
     return model

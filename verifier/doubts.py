@@ -3,7 +3,7 @@
 The score is the deviation of y_t = ln(s_t^2/L_t + eps) with s_t = rho ||T g_t||, which is ln(rho^2) plus ln(r_t +
 eps/rho^2) with r_t = ||T g_t||^2/L_t. So rho^2 itself is no more than a constant; but where eps/rho^2 outweighs r_t,
 y_t is nearly ln(eps) at every step and the score nearly 0, whatever the model. It is the ratio that tells, not rho or
-eps. Ordinary models have r_t from about 1 to 100, flat ones less.
+eps. Ordinary models have r_t from about 0.1 to 100, flat ones less.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.files import File, expecting_samples, load_model, load_root
+from zkcert.api.notebook import counts_shown
 from zkcert.calibration import read_threshold
 from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
@@ -66,16 +67,24 @@ def commit(
     progress: Callable[[int, int], None] | None = None,
     warned: Callable[[str], None] | None = None,
 ) -> Commitment:
-    """Commit to a dataset (see `zkcert.data.load_dataset`): the secret `out` and, beside it, the public .root.
+    """Commit to a dataset: write the secret file `out` and, beside it, the public .root.
 
-    The samples are shuffled, so that their indices in proofs say nothing; keep_order leaves them as they are. An
-    existing secret file is never replaced, as nothing more could be proved about its root; a .root without one is with
-    `force`. progress is called with (samples done, samples), warned, before the work, with what looks like a mistake.
+    data        an .npz with x (uint8 or float32; N, C, H, W) and y (N integers from 0), or images and labels; an IDX
+                images file, or a pair of IDX files; CIFAR-10 for Python. See `zkcert.data.load_dataset`.
+    out         ends in .zkd. Never replaced if it exists: nothing more could be proved about its root.
+    classes     the number of classes; None: the largest label + 1.
+    keep_order  do not shuffle the samples: then an index in a proof tells a sample's place in `data`.
+    force       replace a .root of that name.
+    progress    called with (samples done, samples).
+    warned      called, before the work, with each thing that looks like a mistake in the data.
+
+    Returns the Commitment: root, paths, and a private summary of the data with warnings. Raises UnusableInput.
     """
     secret = check_output(out, SECRET, inputs=[data])
     public = check_output(secret.with_suffix(".root"), ROOT, inputs=[data], force=force)
     start = time.perf_counter()
     source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
+    progress = counts_shown("hashing samples", progress)
     summary, warnings = None, []
 
     def seen(dataset: Dataset) -> None:
@@ -134,9 +143,18 @@ def announce(
     """Fix circuit, weights, dataset, configuration and threshold, so that a beacon can be drawn afterwards.
 
     The beacon decides which samples are drawn. Whoever knows it before the model is fixed can try tiny changes of
-    the model until good samples come up; therefore announce first. tau is a number, or a calibration.json, whose
-    configuration is then announced (`config`, if given, must be the same). Statements without a circuit are refused
-    here. Another file of that name is replaced only with `force`: its digest may have been published.
+    the model until good samples come up; therefore announce first.
+
+    model      a model file, .pt or .safetensors.
+    data_root  the data.root of `commit`.
+    out        the announcement, JSON.
+    tau        the largest score that will be proved: a number or text such as "1.2", or a calibration.json, whose
+               configuration is then announced (`config`, if given, must be the same).
+    config     of the probe; None: the default ProbeConfig.
+    force      replace another announcement of that name, whose digest may have been published.
+
+    Returns the Announcement, with the 32-byte `digest` to publish and warnings. Raises UnusableInput (UnsupportedLayer
+    is one), also for statements that have no circuit.
     """
     from circuits.statement import certificate
     from verifier.doubts import statement_doubts
@@ -165,8 +183,13 @@ def estimate(
 ) -> Estimate:
     """What a proof will take: exact sizes, and time and memory on this machine. Needs no data and computes no proof.
 
+    model      a model file.
+    config     of the probe; None: the default ProbeConfig.
     data_root  data.root, for the number and kind of samples; None: 50,000 samples of bytes.
     rates      measured costs, of `python -m benchmarks.scaling`; None: the machine's own, or those shipped.
+
+    Returns the Estimate: `seconds`, `peak_bytes`, `phases` (name -> seconds) and `sizes` (among them proof_bytes).
+    Raises UnusableInput.
     """
     from prover.resources import Rates
     from prover.resources import estimate as predict
@@ -192,7 +215,25 @@ def verify(
     beacon: str | None = None,
     config: ProbeConfig | File | None = None,
 ) -> Verdict:
-    """Accept a proof file or raise; see `verifier.__main__.verify_files`. Imports neither PyTorch nor numba."""
+    """Check a proof file: return what it proves, or raise. Imports neither PyTorch nor numba.
+
+    proof         the proof.bin of `prove`.
+    model         the model file that the proof is to be about, .pt or .safetensors.
+    tau           the largest score you accept: a number or text such as "1.2", or a calibration.json, which then fixes
+                  the configuration of the probe as well.
+    data_root     the dataset you insist on: a data.root, or the 64 hexadecimal digits of its root.
+    announcement  what was announced before the beacon: an announce.json, or its digest in hexadecimal.
+    beacon        the beacon you gave after the announcement, in hexadecimal.
+    config        the probe you insist on: a ProbeConfig, text such as "steps=5,batch_size=8", or a JSON file of such
+                  keys; what is left out has its default.
+
+    What is None is left open: it is the prover's choice, and a warning says so.
+
+    Returns the Verdict of an accepted proof: `report.statement` (what was proved), `report.score` (None unless the
+    prover revealed it), `warnings`, `seconds`; `lines()` for people, `to_dict()` for JSON. Raises ProofRejected, whose
+    `check` names what failed, or MalformedProof if the bytes do not parse; UnusableInput if one of your own files or
+    values cannot be used. An exception of any other kind is a defect, and nothing was verified.
+    """
     from verifier.__main__ import verify_files
 
     pins = [None if pin is None else os.fspath(pin) for pin in (data_root, announcement)]
@@ -223,7 +264,11 @@ class Inspection:
 
 
 def inspect(proof: File) -> Inspection:
-    """The statement and the sizes of the sections of a proof file, without the model and without checking it."""
+    """What a proof file says of itself, without the model, and without checking anything.
+
+    Returns the Inspection: `statement`, `sections` (name -> bytes) and `size` in bytes. Raises UnusableInput if there
+    is no such file, MalformedProof if it is no proof.
+    """
     from verifier.__main__ import read_proof
 
     data = read_proof(os.fspath(proof))

@@ -16,6 +16,7 @@ import numpy as np
 from zkcert.api.certificate import announce, commit, verify
 from zkcert.api.files import File, needs_extras
 from zkcert.api.metric import measure
+from zkcert.api.notebook import told
 from zkcert.api.phases import Progress
 from zkcert.api.proving import CrossCheckFailed, ProofResult, prove
 from zkcert.config import ProbeConfig
@@ -41,14 +42,19 @@ class DemoResult:
 def demo(
     out: File | None = None,
     *,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     planned: Callable[[Estimate], None] | None = None,
 ) -> DemoResult:
     """The whole path on a small LeNet-5 and a slice of Fashion-MNIST, then three forgeries; no downloads.
 
-    say is told what happens, line by line. With `out` the files stay in that directory.
+    out       a directory in which the files stay; None: a temporary one.
+    say       called with what happens, line by line; None: `print` in a notebook, nothing elsewhere.
+    progress, planned  as for `prove`.
+
+    Returns the DemoResult: `proof`, `verdict` and what was `rejected`. Raises UnusableInput.
     """
+    say = told(say)
     with needs_extras("the demonstration"), tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch if out is None else out)
         place.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from zkcert.api.files import File, check_device, load_model, needs_extras
 from zkcert.api.fit import Answers, Fit, answer
+from zkcert.api.notebook import counts_shown
 from zkcert.api.samples import Samples, open_samples
 from zkcert.calibration import read_tau
 from zkcert.config import ProbeConfig
@@ -115,15 +116,22 @@ def measure(
     dtype: str = "float64",
     progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
-    """The float metric on the batches a proof would use, without proving anything.
+    """The score in floating point, on the batches a proof would use, without proving anything.
 
-    The samples are those that BLAKE3 of the text `seed` (default: empty) draws; but of a committed dataset
-    (data.zkd) without a seed those that `beacon` draws, or no beacon, which needs a probe that can be proved. With
-    `draws` above 1, draw i is that of the seed "SEED/i", i from 0.
-
-    dtype     of the computation, one of DTYPES; weights and inputs are rounded to it from the circuit's.
+    model     a model file, .pt or .safetensors.
+    data      a data.zkd, or a dataset as `commit` reads it.
+    config    the probe: a ProbeConfig, a `zkcert.metric.Probe`, or a dict of some of its fields, such as {"steps": 5}.
+    seed      a text that draws the samples (default: empty).
+    beacon    hexadecimal; draws the samples of a data.zkd, if there is no seed, as in a proof; None: as without beacon.
+    draws     with more than one, draw i is that of the seed "SEED/i", i from 0.
+    device    "cpu" or "cuda".
+    dtype     "float64" or "float32"; weights and inputs are rounded to it from the circuit's.
     progress  called with (draws done, draws).
+
+    Returns the Measurement: `score` (of several draws the mean), `spread`, `fit` (accuracy and loss of the samples
+    drawn, with warnings), and `draws` with their trajectories. Raises UnusableInput.
     """
+    progress = counts_shown("draws", progress)
     if type(draws) is not int or draws < 1:
         raise UnusableInput("the number of draws must be a positive integer")
     if seed is not None and beacon is not None:
@@ -269,10 +277,15 @@ def audit(
 ) -> Audit:
     """Audit of arXiv 2606.25004 by somebody who holds the data: does the score on one fresh draw stay below tau?
 
-    tau   a number, or a calibration.json, whose probe is then used: what `config` says must agree with it.
-    seed  a text; None: a random one, which nobody could foresee while the model was made.
+    model   a model file, .pt or .safetensors.
+    data    a data.zkd, or a dataset as `commit` reads it.
+    tau     a number, or a calibration.json, whose probe is then used: what `config` says must agree with it.
+    config  the probe, as for `measure`.
+    seed    a text; None: a random one, which nobody could foresee while the model was made.
+    device, dtype  as for `measure`.
 
-    Looks at T B samples, twice each, however many the dataset has.
+    Looks at T B samples, twice each, however many the dataset has. Returns the Audit: `passed`, `score`, `seed`,
+    `warnings` and the `measurement`. Raises UnusableInput.
     """
     threshold, calibration = read_tau(tau)
     with needs_extras("an audit"):

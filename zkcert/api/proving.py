@@ -15,6 +15,7 @@ import numpy as np
 from zkcert.api.certificate import announced
 from zkcert.api.files import File, batches, check_device, load_model, needs_extras, open_dataset, raw_samples
 from zkcert.api.fit import Fit, answer
+from zkcert.api.notebook import phases_shown
 from zkcert.api.phases import Phases, PhaseTime, Progress
 from zkcert.api.samples import check_labels
 from zkcert.calibration import read_threshold
@@ -104,11 +105,17 @@ def prove(
 ) -> ProofResult:
     """Prove that the model's directional sharpness is at most tau on the samples the beacon draws; write `out`.
 
+    model         a model file, .pt or .safetensors.
     data          a data.zkd file of `commit`.
-    tau           a number, or a calibration.json, which fixes the configuration as well.
+    tau           a number or text such as "1.2", or a calibration.json, which fixes the configuration as well; None:
+                  that of the announcement.
+    config        of the probe; None: that of tau's file or of the announcement, else the default ProbeConfig.
     announcement  the announce.json of `announce`; what else is given must agree with it.
     beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
+    reveal_score  put the exact score into the proof. A model that somebody else chose can be built so that its exact
+                  score tells what single samples are: reveal that of your own models only.
     device        of the float64 reference, "cpu" or "cuda".
+    progress      called with (name, None) when a phase begins, and with (name, PhaseTime) when it is done.
     planned       called with the estimate, before anything is computed.
     warned        called, before anything is computed, if the samples drawn do not seem to fit the model.
     force         replace a proof of that name, and go on although more memory seems to be needed than there is.
@@ -116,10 +123,11 @@ def prove(
                   prove goes on after the last finished phase. As secret as the data; removed at the end.
 
     Before anything is written the execution is compared with the float64 reference (CrossCheckFailed above
-    CROSS_CHECK_LIMIT) and the proof is verified. Raises ThresholdExceeded if the score is above tau, and
-    RangeOverflow or GradientTooSmall if the probe leaves the fixed-point range; all three depend on private data.
+    CROSS_CHECK_LIMIT) and the proof is verified. Returns the ProofResult: `path`, `size` in bytes, `seconds`, and the
+    private `score` and `fit`. Raises ThresholdExceeded if the score is above tau, and RangeOverflow or GradientTooSmall
+    if the probe leaves the fixed-point range; all of these depend on private data. UnusableInput for the rest.
     """
-    phases = Phases(progress)
+    phases = Phases(phases_shown(progress))
     start = time.perf_counter()
     path = check_output(out, PROOF, inputs=(model, data, announcement, tau), force=force)
     nonce = parse_beacon(beacon)
