@@ -140,12 +140,13 @@ def drawn(seed: str, count: int = 12, n: int = N) -> list[int]:
 )  # fmt: skip
 def test_measure_passes_every_option_on(run, made, options, probe, dtype):
     done = run("measure", made.model, made.data, "--seed", "a", *PROBE, *options, "--json")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err.splitlines()) == (0, [f"WARNING: {text}" for text in done.json["warnings"]])
     wanted = Probe(steps=3, batch_size=4, **probe)
     rows = np.reshape(drawn("a"), (3, 4))
     kind = {"float64": torch.float64, "float32": torch.float32}[dtype]
     found = directional_sharpness(Model.load(made.model), made.x[rows], made.y[rows], wanted, dtype=kind)
     (draw,) = done.json["draws"]
+    assert draw.pop("fit") == done.json["fit"]
     assert draw == {**found.to_dict(), "indices": rows.tolist(), "seed": "a"}
     assert done.json["probe"] == wanted.to_dict()
     assert (done.json["N"], done.json["spread"], done.json["score"]) == (N, None, found.score)
@@ -216,7 +217,7 @@ def test_a_plot_shows_each_draw_their_mean_and_their_deviation(made):
 def test_baselines_are_the_metrics_of_the_package(run, made):
     command = ("measure", made.model, made.data, *PROBE, "--rho", "0.1", "--variant", "asam-samsung", "--eta", "0.2")
     done = run(*command, "--baselines", "--test", made.test, "--json")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err.splitlines()) == (0, [f"WARNING: {text}" for text in done.json["warnings"]])
     found, network, (x, y) = done.json["baselines"], made.network(), made.inputs()
     close = {"rel": 1e-6, "abs": 1e-9}  # the circuit's inputs are rounded to 2^-32
     assert (found["N"], found["test_N"]) == (N, N)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zkcert.calibration import Calibration, read_threshold
-from zkcert.config import ProbeConfig
+from zkcert.config import ProbeConfig, read_config
 from zkcert.data import DatasetRoot
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
@@ -35,6 +35,10 @@ from .verify import Expectations, Report, verify_proof
 MAX_PROOF_BYTES = 3 << 30
 EXIT_CODES = "exit codes: 0 accepted, 1 rejected, 2 unusable input"
 TAU_HELP = "accept only if the proven threshold is at most this; a calibration.json also fixes the configuration"
+CONFIG_HELP = (
+    "the configuration insisted on, such as steps=5,batch_size=8, or a JSON file of such keys; what is left out must "
+    "have its default"
+)
 BEACON_ORDER = (
     "Everything but the beacon must be announced before the beacon exists: the beacon decides which samples are "
     "drawn, and a prover who knows it can try tiny changes of the model until good samples come up."
@@ -154,7 +158,11 @@ class Verdict:
             "proof_bytes": report.proof_bytes,
             "sha256": {"model": self.model_sha256, "proof": self.proof_sha256},
             "soundness_bits": round(report.soundness.bits, 2),
-            "soundness_terms": {name: round(term, 1) for name, term in report.soundness.terms},
+            "attempt_bits": round(report.soundness.attempt_bits, 2),
+            "soundness_terms": {
+                term.name: {"attempt": round(term.error, 1), "work": round(term.work, 1)}
+                for term in report.soundness.terms
+            },
             "checked": {
                 "tau": decimal_text(expected.tau),
                 "config": None if expected.config is None else expected.config.canonical(),
@@ -173,7 +181,8 @@ class Verdict:
             *statement_lines(report.statement, report.parameters),
             f"{'model file':<14}sha256 {self.model_sha256}",
             f"{'proof file':<14}sha256 {self.proof_sha256}",
-            f"{'soundness':<14}{report.soundness.bits:.1f} bits",
+            f"{'soundness':<14}a forger has to compute 2^{report.soundness.bits:.1f} hashes; a single attempt succeeds "
+            f"with a chance of at most 2^-{report.soundness.attempt_bits:.2f}",
             *(f"WARNING: {text}" for text in self.warnings),
             f"ACCEPTED: the score is at most {decimal_text(report.statement.tau)} (asked: {asked}); "
             f"{report.proof_bytes:,} bytes, {self.seconds:.1f} s",
@@ -214,22 +223,23 @@ def verify_files(
     data_root: str | Path | None = None,
     announcement: str | Path | None = None,
     beacon: str | None = None,
-    config: ProbeConfig | None = None,
+    config: ProbeConfig | str | Path | None = None,
 ) -> Verdict:
     """Accept a proof file, or raise ProofRejected or MalformedProof; UnusableInput for the verifier's own input.
 
     The proven threshold must be at most `tau`: a number, or a calibration.json, which then fixes the configuration of
     the probe as well (`config`, if given, must be the same). `data_root` is a data.root file or the 64 hexadecimal
-    digits of a root, `announcement` an announce.json or its digest, `beacon` hexadecimal; None leaves the point open,
-    and the verdict's warnings say what that means.
+    digits of a root, `announcement` an announce.json or its digest, `beacon` hexadecimal, `config` a ProbeConfig or
+    what `read_config` takes; None leaves the point open, and the verdict's warnings say what that means.
     """
     root = None if data_root is None else _digest(data_root) or load_root(data_root)
     announced = None
     if announcement is not None:
         with expecting(announcement, ANNOUNCEMENT):
             announced = _digest(announcement) or load_announcement(announcement).announcement_digest
-    threshold, config, calibration = read_threshold(tau, config)
-    expected = Expectations(threshold, root, announced, parse_beacon(beacon), config)
+    wanted = config if config is None or isinstance(config, ProbeConfig) else read_config(config)
+    threshold, wanted, calibration = read_threshold(tau, wanted)
+    expected = Expectations(threshold, root, announced, parse_beacon(beacon), wanted)
     loaded, data = read_model(model)
     model_sha256, data = sha256(data).hexdigest(), read_proof(proof)
     start = time.perf_counter()
@@ -296,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-root", metavar="FILE|HEX", help="data.root, or its root: the dataset insisted on")
     parser.add_argument("--announcement", metavar="FILE|HEX", help="announce.json, or the digest published")
     parser.add_argument("--beacon", metavar="HEX", help="the beacon given after the announcement")
+    parser.add_argument("--config", metavar="FILE|K=V,...", help=CONFIG_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -313,6 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             data_root=args.data_root,
             announcement=args.announcement,
             beacon=args.beacon,
+            config=args.config,
         )
     except (ZkcertError, OSError, MemoryError) as error:
         code, line = failure(error)

@@ -1,7 +1,8 @@
 """The soundness error of a proof of a given circuit, term by term (docs/SPEC.md, "Soundness").
 
-Each term bounds the chance, over one verifier challenge, that a false statement survives that round; grinding makes
-each try of the named rounds cost 2^bits hashes. |F| = (2^61 - 1)^2.
+Each term bounds the chance, over one verifier challenge, that a false statement survives that round: the error of one
+attempt. Where a round is ground, each attempt costs 2^grind hashes, so the work of an attacker is 2^grind / error.
+|F| = (2^61 - 1)^2.
 """
 
 from __future__ import annotations
@@ -21,14 +22,36 @@ FIELD_BITS = 2 * log2(P)
 
 
 @dataclass(frozen=True)
-class SoundnessTable:
-    """(name, log2 of the error) per term; `bits` is minus log2 of their sum."""
+class Term:
+    """One way to cheat: log2 of the error of one attempt, and log2 of the hashes that an attempt costs."""
 
-    terms: tuple[tuple[str, float], ...]
+    name: str
+    error: float
+    grind: int = 0
+
+    @property
+    def work(self) -> float:
+        """log2 of the chance of success for each hash computed."""
+        return self.error - self.grind
+
+
+@dataclass(frozen=True)
+class SoundnessTable:
+    """All terms of a circuit, and their sums.
+
+    bits          the work of an attacker is at least 2^bits hashes; what `verify` requires.
+    attempt_bits  one attempt, whatever it costs, succeeds with a chance of at most 2^-attempt_bits.
+    """
+
+    terms: tuple[Term, ...]
 
     @property
     def bits(self) -> float:
-        return -log2(sum(2.0**t for _, t in self.terms))
+        return -log2(sum(2.0**term.work for term in self.terms))
+
+    @property
+    def attempt_bits(self) -> float:
+        return -log2(sum(2.0**term.error for term in self.terms))
 
 
 def over_field(count: float) -> float:
@@ -61,18 +84,18 @@ def soundness(layout: Layout) -> SoundnessTable:
     rate = code.rate
     pad_rate = 2.0**-PAD_INVERSE_RATE_BITS
     terms = (
-        ("random points and member weights", over_field(points + publics + links)),
-        ("product sum-checks", over_field(max(rounds, 1))),
-        ("LogUp challenge alpha", over_field(layout.digit_count + layout.table_entries) - ALPHA_GRIND),
-        ("fraction trees", over_field(tree_rounds)),
-        ("batching and its sum-check", over_field(claims + 2 * code.variables)),
-        ("matrix proximity", over_field(1 << code.log_n) - PROXIMITY_GRIND),
-        ("matrix queries", code.queries * log2((1 + rate) / 2) - QUERY_GRIND),
-        ("claims on the combined rows", over_field(2 + 2 * code.rounds)),
-        ("second proximity", over_field(1 << code.second.log_n)),
-        ("second queries", code.second.queries * log2((1 + code.second.rate) / 2) - QUERY_GRIND),
-        ("combined equations", over_field(2)),
-        ("pad proximity and tests", over_field((1 << pads.log_n) + 2)),
-        ("pad queries", pads.queries * log2((1 + 2 * pad_rate) / 2) - PAD_GRIND),
+        Term("random points and member weights", over_field(points + publics + links)),
+        Term("product sum-checks", over_field(max(rounds, 1))),
+        Term("LogUp challenge alpha", over_field(layout.digit_count + layout.table_entries), ALPHA_GRIND),
+        Term("fraction trees", over_field(tree_rounds)),
+        Term("batching and its sum-check", over_field(claims + 2 * code.variables)),
+        Term("matrix proximity", over_field(1 << code.log_n), PROXIMITY_GRIND),
+        Term("matrix queries", code.queries * log2((1 + rate) / 2), QUERY_GRIND),
+        Term("claims on the combined rows", over_field(2 + 2 * code.rounds)),
+        Term("second proximity", over_field(1 << code.second.log_n)),
+        Term("second queries", code.second.queries * log2((1 + code.second.rate) / 2), QUERY_GRIND),
+        Term("combined equations", over_field(2)),
+        Term("pad proximity and tests", over_field((1 << pads.log_n) + 2)),
+        Term("pad queries", pads.queries * log2((1 + 2 * pad_rate) / 2), PAD_GRIND),
     )
     return SoundnessTable(terms)

@@ -20,6 +20,7 @@ from zkcert.model import Model
 from zkcert.statement import Statement, circuit_digest
 
 from .argument import verify_circuit
+from .doubts import differences, statement_doubts
 from .soundness import SoundnessTable, soundness
 
 REQUIRED_BITS = 100
@@ -58,15 +59,7 @@ class Expectations:
 
 def warnings(statement: Statement, expected: Expectations) -> list[str]:
     """What an accepted proof leaves open, and what is unusual about it: for the reader to judge."""
-    config, out = statement.config, []
-    if config.eps > Fraction(1, 10**4):
-        out.append(f"eps = {float(config.eps):g} is large: it hides the differences the score measures")
-    if not Fraction(1, 1000) <= config.rho <= 1:
-        out.append(f"rho = {float(config.rho):g} is far from the usual 0.05")
-    if config.divisor == 1 or config.lr > 1 or config.lr < Fraction(1, 10**6):
-        out.append(f"lr = {float(config.lr):g} is far from the usual 1e-4")
-    if config.steps * config.batch_size < 10:
-        out.append(f"only {config.steps * config.batch_size} samples were probed")
+    out = statement_doubts(statement.config, statement.dataset.n, expected.config is not None)
     if expected.announcement is not None:
         return out  # it fixes root, N and schema
     if expected.root is None:
@@ -89,7 +82,8 @@ def check_statement(statement: Statement, model: Model, expected: Expectations) 
     if pinned is not None and pinned != proved:
         raise ProofRejected("data-root", "the proof is about another dataset")
     if expected.config is not None and expected.config != statement.config:
-        raise ProofRejected("config", "the proof is about another configuration of the probe")
+        found = "; ".join(differences(statement.config, expected.config))
+        raise ProofRejected("config", f"the proof is about another configuration of the probe: {found}")
     if expected.announcement is not None and expected.announcement != statement.announcement_digest:
         raise ProofRejected("announcement", "the proof is about another announcement")
     if expected.beacon is not None and expected.beacon != statement.beacon:
@@ -125,7 +119,7 @@ def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_
         raise ProofRejected("statement", str(error)) from error
     table = soundness(layout)
     if table.bits < REQUIRED_BITS:
-        raise ProofRejected("soundness", f"{table.bits:.1f} bits, {REQUIRED_BITS} required")
+        raise ProofRejected("soundness", f"{table.bits:.1f} bits of work, {REQUIRED_BITS} required")
     transcript = start_transcript(statement, model, proof.hashes, proof.multiproof, layout)
     verify_circuit(layout, transcript, proof.argument)
     return Report(

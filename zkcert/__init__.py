@@ -21,6 +21,8 @@ from zkcert.errors import (
     ZkcertError,
 )
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from zkcert.api import (
         announce,
@@ -80,4 +82,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from blake3 import blake3
 
 from zkcert.errors import UnusableInput
+from zkcert.reading import read_file
 
 VARIANTS = ("asam-all", "sam")
 MAX_DIVISOR = 1 << 22
@@ -124,3 +127,45 @@ DEFAULT = ProbeConfig()
 
 PAPER = ProbeConfig(steps=5, batch_size=8)
 """What the paper certifies with; the demo's and the benchmarks' configuration."""
+_CONFIG_LIMIT = 4096  # bytes of a configuration's file
+
+
+def read_config(source: str | os.PathLike[str]) -> ProbeConfig:
+    """A configuration given as "steps=5,rho=0.05", or as a JSON file of such keys; what is left out has its default.
+
+    Raises UnusableInput for anything else, a key given twice included.
+    """
+    text = os.fspath(source)
+    pairs = [_pair(entry) for entry in text.split(",")] if "=" in text else _read_pairs(text)
+    names = [field.name for field in fields(ProbeConfig)]
+    given = [key for key, _ in pairs]
+    for key in given:
+        if key not in names or given.count(key) > 1:
+            fault = "is given twice" if key in names else f"is none of {', '.join(names)}"
+            raise UnusableInput(f"{text[:80]}: {key[:40]!r} {fault}")
+    values: dict[str, Any] = dict(pairs)
+    try:
+        return ProbeConfig(**values)
+    except UnusableInput as error:
+        raise UnusableInput(f"{text[:80]}: {error}") from error
+
+
+def _pair(text: str) -> tuple[str, object]:
+    """Of "steps=5"."""
+    key, _, value = (part.strip() for part in text.partition("="))
+    return key, int(value) if re.fullmatch("[0-9]{1,9}", value) else value
+
+
+def _read_pairs(path: str) -> list[tuple[str, object]]:
+    """The keys and values of a JSON object, repeated ones included; decimals as text, so that they stay exact."""
+    try:
+        data = read_file(path, _CONFIG_LIMIT)
+    except UnusableInput as error:
+        raise UnusableInput(f"{error}; a configuration is a file, or text such as steps=5") from error
+    try:
+        pairs = json.loads(data, object_pairs_hook=tuple, parse_float=str)
+    except (ValueError, RecursionError):
+        pairs = None
+    if not isinstance(pairs, tuple):  # which only an object is
+        raise UnusableInput(f"{path}: not a configuration, which is a JSON object of the probe's options")
+    return list(pairs)

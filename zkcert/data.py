@@ -260,13 +260,13 @@ def commit(
     keep_order: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    warned: Callable[[str], None] | None = None,
+    seen: Callable[[Dataset], None] | None = None,
 ) -> DatasetRoot:
     """Commit to a dataset: write the secret out_path (ending in .zkd) and, beside it, the public .root file.
 
     classes defaults to the largest label plus one. The samples are shuffled, unless keep_order asks for the source's
     order: then the index of a sample in a proof is public knowledge about it. progress is called with (samples done,
-    samples), warned, before the work, with what looks like a mistake.
+    samples), seen, before the work, with what was read.
     Every call draws a new seed, hence a new root, and nothing can be proved any more about a root whose .zkd file is
     lost: an existing one is never replaced, a .root file is with `force`. Raises UnusableInput.
     """
@@ -274,9 +274,8 @@ def commit(
     if out.suffix != ".zkd":
         raise UnusableInput(f"{out}: the name of the secret file must end in .zkd")
     data = load_dataset(data_path)
-    if warned:
-        for text in data.warnings(classes):
-            warned(text)
+    if seen:
+        seen(data)
     least = int(data.y.max()) + 1
     classes = least if classes is None else classes
     if not least <= classes <= MAX_CLASSES:

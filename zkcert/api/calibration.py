@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from zkcert.api.files import File, check_device, load_model, needs_extras
 from zkcert.api.metric import Options, as_dtype, as_probe, check_plot
+from zkcert.api.notebook import counts_shown
 from zkcert.api.samples import Samples, open_samples
 from zkcert.calibration import Calibration, Source
 from zkcert.config import ProbeConfig, canonical_json, parse_fraction
@@ -44,13 +45,19 @@ def calibrate(
 
     good, bad  model files, or "MODEL@DATA" for a model that is scored on data of its own (labels may differ).
     data       dataset or data.zkd of those without.
-    risk       of accepting a further bad draw; without bad models, of rejecting a further good one.
+    config     the probe, as for `measure`.
+    risk       of accepting a further bad draw; without bad models, of rejecting a further good one; from 0 to 1.
+    draws      of each model.
+    seed       a text that draws the samples.
+    device, dtype  as for `measure`.
     force      replace a calibration of that name.
     plot       a .png, .pdf or .svg file of the scores and the ROC curve.
     progress   called with (draws done, draws).
 
-    See `zkcert.metric.calibrate` and `zkcert.calibration.choose_tau`. Raises UnusableInput.
+    Returns the Calibration: `tau`, the scores, the rates of error with intervals, and `warnings()`. See
+    `zkcert.calibration.choose_tau` for the rule. Raises UnusableInput.
     """
+    progress = counts_shown("draws", progress)
     with needs_extras("a calibration", "metric"):
         import scipy.stats  # noqa: F401
         import sklearn.metrics  # noqa: F401

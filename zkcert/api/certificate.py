@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
+from zkcert.api.notebook import counts_shown
 from zkcert.calibration import read_threshold
 from zkcert.config import DEFAULT, ProbeConfig
 from zkcert.core.container import ProofFile
-from zkcert.data import DatasetRoot, Schema
+from zkcert.data import Dataset, DatasetRoot, Schema
 from zkcert.data import commit as commit_dataset
 from zkcert.drafts import remove_dead
 from zkcert.errors import MalformedProof, UnusableInput
 from zkcert.files import ANNOUNCEMENT, PROOF, ROOT, SECRET, check_output, expecting, kind_of
 from zkcert.statement import MAX_TAU, Statement, load_announcement, save_announcement
+from zkcert.summary import Summary
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -30,12 +32,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Commitment:
-    """A committed dataset: `root` is public, the file `secret` is what proofs are made from."""
+    """A committed dataset: `root` is public, the file `secret` is what proofs are made from.
+
+    summary   of the samples, if they were read; private. warnings: what looks like a mistake in them.
+    """
 
     root: DatasetRoot
     secret: Path
     public: Path
     seconds: float
+    summary: Summary | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -45,6 +52,8 @@ class Commitment:
             "schema": self.root.schema.to_dict(),
             "secret": str(self.secret),
             "public": str(self.public),
+            "private": None if self.summary is None else self.summary.to_dict(),
+            "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
         }
 
@@ -59,12 +68,19 @@ def commit(
     progress: Callable[[int, int], None] | None = None,
     warned: Callable[[str], None] | None = None,
 ) -> Commitment:
-    """Commit to a dataset (see `zkcert.data.load_dataset`): the secret `out` and, beside it, the public .root.
+    """Commit to a dataset: write the secret file `out` and, beside it, the public .root.
 
-    The samples are shuffled, so that their indices in proofs say nothing; keep_order leaves them as they are. An
-    existing secret file is never replaced, as nothing more could be proved about its root (`root` writes its .root
-    again); a .root without one is with `force`. progress is called with (samples done, samples), warned, before the
-    work, with what looks like a mistake.
+    data        an .npz with x (uint8 or float32; N, C, H, W) and y (N integers from 0), or images and labels; an IDX
+                images file, or a pair of IDX files; CIFAR-10 for Python. See `zkcert.data.load_dataset`.
+    out         ends in .zkd. Never replaced if it exists: nothing more could be proved about its root (`root` writes
+                its .root again).
+    classes     the number of classes; None: the largest label + 1.
+    keep_order  do not shuffle the samples: then an index in a proof tells a sample's place in `data`.
+    force       replace a .root of that name.
+    progress    called with (samples done, samples).
+    warned      called, before the work, with each thing that looks like a mistake in the data.
+
+    Returns the Commitment: root, paths, and a private summary of the data with warnings. Raises UnusableInput.
     """
     start = time.perf_counter()
     secret, public = Path(out), Path(out).with_suffix(".root")
@@ -79,17 +95,29 @@ def commit(
         ) from error
     check_output(public, ROOT, inputs=[data], force=force)
     source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
+    progress = counts_shown("hashing samples", progress)
+    summary: Summary | None = None
+    warnings: list[str] = []
+
+    def seen(dataset: Dataset) -> None:
+        nonlocal summary
+        summary = Summary.of(dataset.x, dataset.y)
+        warnings.extend([*dataset.warnings(classes), *summary.warnings(classes)])
+        for text in warnings if warned else ():
+            warned(text)
+
     with expecting_samples(data):
         found = commit_dataset(
-            source, secret, classes=classes, keep_order=keep_order, force=force, progress=progress, warned=warned
+            source, secret, classes=classes, keep_order=keep_order, force=force, progress=progress, seen=seen
         )
-    return Commitment(found, secret, public, time.perf_counter() - start)
+    return Commitment(found, secret, public, time.perf_counter() - start, summary, tuple(warnings))
 
 
 def root(data: File, out: File | None = None, *, force: bool = False) -> Commitment:
     """Write the public .root file of the commitment `data` (data.zkd) again, by default beside it.
 
     Nothing is written if that is what `out` holds; the root of another commitment is replaced only with `force`.
+    Returns the Commitment, without a summary. Raises UnusableInput.
     """
     start = time.perf_counter()
     public = Path(data).with_suffix(".root") if out is None else Path(out)
@@ -102,7 +130,8 @@ def root(data: File, out: File | None = None, *, force: bool = False) -> Commitm
 
 @dataclass(frozen=True)
 class Announcement:
-    """What is fixed before the beacon exists; publish `digest`. `warnings`: those of the calibration tau comes from."""
+    """What is fixed before the beacon exists; publish `digest`. `warnings`: why it may say little, of the
+    configuration, the number of samples, and the calibration tau comes from."""
 
     statement: Statement
     path: Path
@@ -112,6 +141,15 @@ class Announcement:
     def digest(self) -> bytes:
         """32 bytes."""
         return self.statement.announcement_digest
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "announcement": str(self.path),
+            "digest": self.digest.hex(),
+            "statement": self.statement.announcement(),
+            "warnings": list(self.warnings),
+        }
 
 
 def _announces(path: File, statement: Statement) -> bool:
@@ -133,11 +171,21 @@ def announce(
     """Fix circuit, weights, dataset, configuration and threshold, so that a beacon can be drawn afterwards.
 
     The beacon decides which samples are drawn. Whoever knows it before the model is fixed can try tiny changes of
-    the model until good samples come up; therefore announce first. tau is a number, or a calibration.json, whose
-    configuration is then announced (`config`, if given, must be the same). Statements without a circuit are refused
-    here. Another file of that name is replaced only with `force`: its digest may have been published.
+    the model until good samples come up; therefore announce first.
+
+    model      a model file, .pt or .safetensors.
+    data_root  the data.root of `commit`.
+    out        the announcement, JSON.
+    tau        the largest score that will be proved: a number or text such as "1.2", or a calibration.json, whose
+               configuration is then announced (`config`, if given, must be the same).
+    config     of the probe; None: the default ProbeConfig.
+    force      replace another announcement of that name, whose digest may have been published.
+
+    Returns the Announcement, with the 32-byte `digest` to publish and warnings. Raises UnusableInput (UnsupportedLayer
+    is one), also for statements that have no circuit.
     """
     from circuits.statement import certificate
+    from verifier.doubts import statement_doubts
 
     check_output(out, ANNOUNCEMENT, inputs=(model, data_root, tau), force=True)
     threshold, config, calibration = read_threshold(tau, config)
@@ -148,7 +196,8 @@ def announce(
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
     save_announcement(statement, os.fspath(out), force=force)
-    return Announcement(statement, Path(out), tuple(calibration.doubts) if calibration else ())
+    warnings = statement_doubts(statement.config, root.n, chosen=True)
+    return Announcement(statement, Path(out), (*warnings, *(calibration.doubts if calibration else ())))
 
 
 def announced(path: File) -> Statement:
@@ -162,8 +211,13 @@ def estimate(
 ) -> Estimate:
     """What a proof will take: exact sizes, and time and memory on this machine. Needs no data and computes no proof.
 
+    model      a model file.
+    config     of the probe; None: the default ProbeConfig.
     data_root  data.root, for the number and kind of samples; None: 50,000 samples of bytes.
     rates      measured costs, of `python -m benchmarks.scaling`; None: the machine's own, or those shipped.
+
+    Returns the Estimate: `seconds`, `peak_bytes`, `phases` (name -> seconds) and `sizes` (among them proof_bytes).
+    Raises UnusableInput.
     """
     from prover.resources import Rates
     from prover.resources import estimate as predict
@@ -187,9 +241,27 @@ def verify(
     data_root: File | None = None,
     announcement: File | None = None,
     beacon: str | None = None,
-    config: ProbeConfig | None = None,
+    config: ProbeConfig | File | None = None,
 ) -> Verdict:
-    """Accept a proof file or raise; see `verifier.__main__.verify_files`. Imports neither PyTorch nor numba."""
+    """Check a proof file: return what it proves, or raise. Imports neither PyTorch nor numba.
+
+    proof         the proof.bin of `prove`.
+    model         the model file that the proof is to be about, .pt or .safetensors.
+    tau           the largest score you accept: a number or text such as "1.2", or a calibration.json, which then fixes
+                  the configuration of the probe as well.
+    data_root     the dataset you insist on: a data.root, or the 64 hexadecimal digits of its root.
+    announcement  what was announced before the beacon: an announce.json, or its digest in hexadecimal.
+    beacon        the beacon you gave after the announcement, in hexadecimal.
+    config        the probe you insist on: a ProbeConfig, text such as "steps=5,batch_size=8", or a JSON file of such
+                  keys; what is left out has its default.
+
+    What is None is left open: it is the prover's choice, and a warning says so.
+
+    Returns the Verdict of an accepted proof: `report.statement` (what was proved), `report.score` (None unless the
+    prover revealed it), `warnings`, `seconds`; `lines()` for people, `to_dict()` for JSON. Raises ProofRejected, whose
+    `check` names what failed, or MalformedProof if the bytes do not parse; UnusableInput if one of your own files or
+    values cannot be used. An exception of any other kind is a defect, and nothing was verified.
+    """
     from verifier.__main__ import verify_files
 
     pins = [None if pin is None else os.fspath(pin) for pin in (data_root, announcement)]
@@ -200,7 +272,7 @@ def verify(
         data_root=pins[0],
         announcement=pins[1],
         beacon=beacon,
-        config=config,
+        config=config if config is None or isinstance(config, ProbeConfig) else os.fspath(config),
     )
 
 
@@ -220,7 +292,11 @@ class Inspection:
 
 
 def inspect(proof: File) -> Inspection:
-    """The statement and the sizes of the sections of a proof file, without the model and without checking it."""
+    """What a proof file says of itself, without the model, and without checking anything.
+
+    Returns the Inspection: `statement`, `sections` (name -> bytes) and `size` in bytes. Raises UnusableInput if there
+    is no such file, MalformedProof if it is no proof.
+    """
     from verifier.__main__ import read_proof
 
     data = read_proof(os.fspath(proof))

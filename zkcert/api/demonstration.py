@@ -16,6 +16,7 @@ import numpy as np
 from zkcert.api.certificate import announce, commit, verify
 from zkcert.api.files import File, needs_extras
 from zkcert.api.metric import measure
+from zkcert.api.notebook import told
 from zkcert.api.phases import Progress
 from zkcert.api.proving import CrossCheckFailed, ProofResult, prove
 from zkcert.config import PAPER
@@ -41,14 +42,19 @@ class DemoResult:
 def demo(
     out: File | None = None,
     *,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     planned: Callable[[Estimate], None] | None = None,
 ) -> DemoResult:
     """The whole path on a small LeNet-5 and a slice of Fashion-MNIST, then three forgeries; no downloads.
 
-    say is told what happens, line by line. With `out` the files stay in that directory.
+    out       a directory in which the files stay; None: a temporary one.
+    say       called with what happens, line by line; None: `print` in a notebook, nothing elsewhere.
+    progress, planned  as for `prove`.
+
+    Returns the DemoResult: `proof`, `verdict` and what was `rejected`. Raises UnusableInput.
     """
+    say = told(say)
     with needs_extras("the demonstration"), tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch if out is None else out)
         place.mkdir(parents=True, exist_ok=True)
@@ -63,6 +69,8 @@ def demo(
         say("Provider: commit to the images. data.root is public, data.zkd stays secret.")
         commitment = commit(dataset, secret)
         say(f"    root {commitment.root.root.hex()}, N = {commitment.root.n}")
+        for line in commitment.summary.lines():
+            say(f"    {line}")
 
         config = PAPER
         trials = [measure(model, dataset, config=config, seed=f"trial {i}").score for i in range(8)]
@@ -78,14 +86,21 @@ def demo(
         say(f"Verifier: having seen the digest, choose a random beacon.\n    beacon {beacon}")
         say(f"Provider: prove. The beacon decides which {config.steps} x {config.batch_size} samples are drawn.")
         result = prove(
-            model, secret, proof, announcement=announcement, beacon=beacon, progress=progress, planned=planned
+            model,
+            secret,
+            proof,
+            announcement=announcement,
+            beacon=beacon,
+            progress=progress,
+            planned=planned,
+            warned=say,
         )
         say(
-            f"    {result.size:,} bytes in {result.seconds:.1f} s; the score {result.score:.6f} stays private; "
-            f"float64 reference within {result.cross_check:.1e}"
+            f"    {result.size:,} bytes in {result.seconds:.1f} s; float64 reference within {result.cross_check:.1e}.\n"
+            f"    Private: score {result.score:.6f}; on the samples drawn {result.fit.line()}."
         )
         say("Verifier: check the proof. Only proof, model, data.root and announcement are needed.")
-        verdict = verify(proof, model, tau=tau, data_root=root, announcement=announcement, beacon=beacon)
+        verdict = verify(proof, model, tau=tau, data_root=root, announcement=announcement, beacon=beacon, config=config)
         for line in verdict.lines():
             say(f"    {line}")
         say("Three forgeries:")

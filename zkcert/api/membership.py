@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zkcert.api.files import File, check_device, load_model, needs_extras
 from zkcert.api.metric import Options, as_dtype, as_probe, check_plot
+from zkcert.api.notebook import counts_shown
 from zkcert.api.samples import open_samples
 from zkcert.errors import UnusableInput
 
@@ -74,14 +75,18 @@ def mia(
 ) -> Inference:
     """Loss, static and directional sharpness (B = 1) of single examples as tests of membership.
 
+    model                a model file, .pt or .safetensors.
     members, nonmembers  datasets, or data.zkd files, of which `samples` examples each are drawn: those that the texts
                          "SEED/members" and "SEED/nonmembers" draw.
-    config               of the probe; its batch_size is 1.
+    config               the probe, as for `measure`; its batch_size is 1.
+    device, dtype        as for `measure`.
     plot                 a .png, .pdf or .svg file of the ROC curves and the scores.
     progress             called with (examples done, examples).
 
-    See `zkcert.metric.membership`. Raises UnusableInput.
+    Returns the Inference: `found.results` (name of the score -> AUC with interval, best accuracy), and `warnings`.
+    Raises UnusableInput.
     """
+    progress = counts_shown("examples", progress)
     with needs_extras("membership inference", "metric"):
         import scipy.stats  # noqa: F401
         import sklearn.metrics  # noqa: F401

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.files import File, check_device, load_model, needs_extras
+from zkcert.api.fit import Answers, Fit, answer
+from zkcert.api.notebook import counts_shown
 from zkcert.api.samples import Samples, open_samples
 from zkcert.calibration import read_tau
 from zkcert.config import ProbeConfig
@@ -36,6 +38,7 @@ class Draw:
 
     seed     the text that drew them; None: the beacon of a committed dataset, or its absence, did.
     indices  (T, B), of the samples; sharpness s_t, loss L_t and log_ratio y_t have T entries each.
+    fit      of the model, as it is, to these samples.
     """
 
     seed: str | None
@@ -44,6 +47,7 @@ class Draw:
     loss: tuple[float, ...]
     log_ratio: tuple[float, ...]
     score: float
+    fit: Fit
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -54,6 +58,7 @@ class Draw:
             "loss": list(self.loss),
             "log_ratio": list(self.log_ratio),
             "indices": [list(batch) for batch in self.indices],
+            "fit": self.fit.to_dict(),
         }
 
 
@@ -62,6 +67,7 @@ class Measurement:
     """The float metric on one or more draws.
 
     weights   hexadecimal digest of the model's weights, as in announcements; n: samples in the dataset.
+    fit       of the model, as it is, to all samples drawn, each once.
     reading, probing  seconds for the files, and for the probe.
     """
 
@@ -69,6 +75,7 @@ class Measurement:
     draws: tuple[Draw, ...]
     weights: str
     n: int
+    fit: Fit
     reading: float
     probing: float
 
@@ -91,6 +98,8 @@ class Measurement:
             "score": self.score,
             "spread": self.spread,
             "draws": [draw.to_dict() for draw in self.draws],
+            "fit": self.fit.to_dict(),
+            "warnings": list(self.fit.warnings),
             "seconds": {"reading": round(self.reading, 4), "probing": round(self.probing, 4)},
         }
 
@@ -107,15 +116,22 @@ def measure(
     dtype: str = "float64",
     progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
-    """The float metric on the batches a proof would use, without proving anything.
+    """The score in floating point, on the batches a proof would use, without proving anything.
 
-    The samples are those that BLAKE3 of the text `seed` (default: empty) draws; but of a committed dataset
-    (data.zkd) without a seed those that `beacon` draws, or no beacon, which needs a probe that can be proved. With
-    `draws` above 1, draw i is that of the seed "SEED/i", i from 0.
-
-    dtype     of the computation, one of DTYPES; weights and inputs are rounded to it from the circuit's.
+    model     a model file, .pt or .safetensors.
+    data      a data.zkd, or a dataset as `commit` reads it.
+    config    the probe: a ProbeConfig, a `zkcert.metric.Probe`, or a dict of some of its fields, such as {"steps": 5}.
+    seed      a text that draws the samples (default: empty).
+    beacon    hexadecimal; draws the samples of a data.zkd, if there is no seed, as in a proof; None: as without beacon.
+    draws     with more than one, draw i is that of the seed "SEED/i", i from 0.
+    device    "cpu" or "cuda".
+    dtype     "float64" or "float32"; weights and inputs are rounded to it from the circuit's.
     progress  called with (draws done, draws).
+
+    Returns the Measurement: `score` (of several draws the mean), `spread`, `fit` (accuracy and loss of the samples
+    drawn, with warnings), and `draws` with their trajectories. Raises UnusableInput.
     """
+    progress = counts_shown("draws", progress)
     if type(draws) is not int or draws < 1:
         raise UnusableInput("the number of draws must be a positive integer")
     if seed is not None and beacon is not None:
@@ -130,13 +146,17 @@ def measure(
     reading = time.perf_counter() - start
     start = time.perf_counter()
     network = _network(loaded, probe, device, kind)
-    found = []
+    found, said = [], []
     for text, indices in chosen:
-        found.append(_draw(network, loaded, samples, probe, text, indices))
+        draw, answers = _draw(network, loaded, samples, probe, text, indices)
+        found.append(draw)
+        said.append(answers)
         if progress:
             progress(len(found), draws)
+    _, once = np.unique([indices for _, indices in chosen], return_index=True)
+    fit = Answers.joined(said).fit(loaded.classes, once)
     probing = time.perf_counter() - start
-    return Measurement(probe, tuple(found), loaded.weights_digest.hex(), samples.n, reading, probing)
+    return Measurement(probe, tuple(found), loaded.weights_digest.hex(), samples.n, fit, reading, probing)
 
 
 def as_probe(config: ProbeConfig | Probe | Options | None) -> Probe:
@@ -192,7 +212,7 @@ def _network(model: Model, probe: Probe, device: str, dtype: torch.dtype) -> Net
 
 def _draw(
     network: Network, model: Model, samples: Samples, probe: Probe, seed: str | None, indices: Sequence[int]
-) -> Draw:
+) -> tuple[Draw, Answers]:
     from zkcert.metric import trajectory
 
     shape = (probe.steps, probe.batch_size)
@@ -200,7 +220,9 @@ def _draw(
     found = trajectory(network, x.reshape(*shape, *x.shape[1:]), y.reshape(shape), probe)
     rows = np.reshape(indices, shape).tolist()
     sharpness, loss, log_ratio = (tuple(v.tolist()) for v in (found.sharpness, found.loss, found.log_ratio))
-    return Draw(seed, tuple(map(tuple, rows)), sharpness, loss, log_ratio, found.score)
+    said = answer(network, x, y, probe.batch_size)
+    fit = said.fit(model.classes)
+    return Draw(seed, tuple(map(tuple, rows)), sharpness, loss, log_ratio, found.score, fit), said
 
 
 # ----------------------------------------------------------------------------------------------- audit
@@ -208,8 +230,8 @@ def _draw(
 
 @dataclass(frozen=True)
 class Audit:
-    """One draw against a threshold. `calibration` is the file that gave tau and probe, if one did; `warnings`: why its
-    threshold may be worth little."""
+    """One draw against a threshold. `calibration` is the file that gave tau and probe, if one did; `warnings`: why the
+    verdict may be worth little, for the data or for the calibration."""
 
     measurement: Measurement
     tau: Fraction
@@ -255,10 +277,15 @@ def audit(
 ) -> Audit:
     """Audit of arXiv 2606.25004 by somebody who holds the data: does the score on one fresh draw stay below tau?
 
-    tau   a number, or a calibration.json, whose probe is then used: what `config` says must agree with it.
-    seed  a text; None: a random one, which nobody could foresee while the model was made.
+    model   a model file, .pt or .safetensors.
+    data    a data.zkd, or a dataset as `commit` reads it.
+    tau     a number, or a calibration.json, whose probe is then used: what `config` says must agree with it.
+    config  the probe, as for `measure`.
+    seed    a text; None: a random one, which nobody could foresee while the model was made.
+    device, dtype  as for `measure`.
 
-    Looks at T B samples, twice each, however many the dataset has.
+    Looks at T B samples, twice each, however many the dataset has. Returns the Audit: `passed`, `score`, `seed`,
+    `warnings` and the `measurement`. Raises UnusableInput.
     """
     threshold, calibration = read_tau(tau)
     with needs_extras("an audit"):
@@ -266,8 +293,8 @@ def audit(
     text = secrets.token_hex(16) if seed is None else seed
     found = measure(model, data, config=probe, seed=text, device=device, dtype=dtype)
     if calibration is None:
-        return Audit(found, threshold, None)
-    return Audit(found, threshold, calibration.path, tuple(calibration.doubts))
+        return Audit(found, threshold, None, found.fit.warnings)
+    return Audit(found, threshold, calibration.path, (*found.fit.warnings, *calibration.doubts))
 
 
 def _calibrated(pinned: Mapping[str, int | str], config: ProbeConfig | Probe | Options | None) -> Probe:

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.certificate import announced
-from zkcert.api.files import File, batches, check_device, load_model, needs_extras, open_dataset
+from zkcert.api.files import File, batches, check_device, load_model, needs_extras, open_dataset, raw_samples
+from zkcert.api.fit import Fit, answer
+from zkcert.api.notebook import phases_shown
 from zkcert.api.phases import Phases, PhaseTime, Progress
+from zkcert.api.samples import check_labels
 from zkcert.calibration import read_threshold
 from zkcert.config import DEFAULT, ProbeConfig
-from zkcert.data import DatasetRoot
+from zkcert.data import CommittedDataset, DatasetRoot
 from zkcert.errors import MalformedProof, NotWritten, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files import PROOF, check_output, keep_file, kind_of, require_space
-from zkcert.model import Model
+from zkcert.model import Model, input_values
 from zkcert.statement import Statement, parse_beacon
 
 if TYPE_CHECKING:
@@ -37,12 +40,13 @@ class CrossCheckFailed(ZkcertError):
 
 @dataclass(frozen=True)
 class ProofResult:
-    """A written proof. `score` is private unless the statement reveals it; `cross_check` is the largest
-    |difference| of a log ratio from the float64 reference on the same batches."""
+    """A written proof. `score` is private unless the statement reveals it, and so is `fit`, of the model to the samples
+    drawn, always. `cross_check` is the largest |difference| of a log ratio from the float64 reference."""
 
     statement: Statement
     path: Path
     score: float
+    fit: Fit
     cross_check: float
     size: int
     seconds: float
@@ -63,7 +67,12 @@ class ProofResult:
 
         return {
             "proof": str(self.path),
-            "private": {"score": self.score, "cross_check": self.cross_check},
+            "private": {
+                "score": self.score,
+                "cross_check": self.cross_check,
+                "fit": self.fit.to_dict(),
+                "warnings": list(self.fit.warnings),
+            },
             "tau": decimal_text(self.tau),
             "bytes": self.size,
             "seconds": round(self.seconds, 3),
@@ -90,26 +99,35 @@ def prove(
     device: str = "cpu",
     progress: Progress | None = None,
     planned: Callable[[Estimate], None] | None = None,
+    warned: Callable[[str], None] | None = None,
     checkpoint: File | None = None,
     force: bool = False,
 ) -> ProofResult:
     """Prove that the model's directional sharpness is at most tau on the samples the beacon draws; write `out`.
 
+    model         a model file, .pt or .safetensors.
     data          a data.zkd file of `commit`.
-    tau           a number, or a calibration.json, which fixes the configuration as well.
+    tau           a number or text such as "1.2", or a calibration.json, which fixes the configuration as well; None:
+                  that of the announcement.
+    config        of the probe; None: that of tau's file or of the announcement, else the default ProbeConfig.
     announcement  the announce.json of `announce`; what else is given must agree with it.
     beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
+    reveal_score  put the exact score into the proof. A model that somebody else chose can be built so that its exact
+                  score tells what single samples are: reveal that of your own models only.
     device        of the float64 reference, "cpu" or "cuda".
+    progress      called with (name, None) when a phase begins, and with (name, PhaseTime) when it is done.
     planned       called with the estimate, before anything is computed.
+    warned        called, before anything is computed, if the samples drawn do not seem to fit the model.
     force         replace a proof of that name, and go on although more memory seems to be needed than there is.
     checkpoint    a directory for the state of this proof: called again with the same arguments after an interruption,
                   prove goes on after the last finished phase. As secret as the data; removed at the end.
 
     Before anything is written the execution is compared with the float64 reference (CrossCheckFailed above
-    CROSS_CHECK_LIMIT) and the proof is verified. Raises ThresholdExceeded if the score is above tau, and
-    RangeOverflow or GradientTooSmall if the probe leaves the fixed-point range; all three depend on private data.
+    CROSS_CHECK_LIMIT) and the proof is verified. Returns the ProofResult: `path`, `size` in bytes, `seconds`, and the
+    private `score` and `fit`. Raises ThresholdExceeded if the score is above tau, and RangeOverflow or GradientTooSmall
+    if the probe leaves the fixed-point range; all of these depend on private data. UnusableInput for the rest.
     """
-    phases = Phases(progress)
+    phases = Phases(phases_shown(progress))
     start = time.perf_counter()
     try:
         path = check_output(out, PROOF, inputs=(model, data, announcement, tau), force=force)
@@ -133,8 +151,11 @@ def prove(
         if not force:
             cost.require_memory()
         require_space(path, cost.sizes.proof_bytes)
+        fit = _fit(loaded, dataset, statement, device)
     if planned:
         planned(cost)
+    for text in fit.warnings if warned else ():
+        warned(text)
     from verifier.verify import Expectations, verify_proof
 
     def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> float:
@@ -182,7 +203,23 @@ def prove(
             kept.remove()
     seconds = time.perf_counter() - start
     assert proved.difference is not None
-    return ProofResult(own, path, proved.trace.score, proved.difference, len(proved.data), seconds, tuple(phases.done))
+    return ProofResult(
+        own, path, proved.trace.score, fit, proved.difference, len(proved.data), seconds, tuple(phases.done)
+    )
+
+
+def _fit(model: Model, data: CommittedDataset, statement: Statement, device: str) -> Fit:
+    """Of the model to the samples that the statement draws."""
+    import torch
+
+    from zkcert.metric import Network
+
+    indices = statement.indices()
+    inputs = torch.from_numpy(input_values(model.input, raw_samples(data.images(indices))))
+    labels = torch.from_numpy(data.labels(indices))
+    check_labels(model, labels.numpy())
+    network = Network.of_model(model, device=device)
+    return answer(network, inputs, labels, statement.config.batch_size).fit(model.classes)
 
 
 def _removed(checkpoint: Path, proof: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.files import File, check_device, needs_extras
+from zkcert.api.notebook import epochs_shown
 from zkcert.api.samples import Samples, open_samples
 from zkcert.errors import UnusableInput
 from zkcert.files import MODEL, check_output, keep_file, require_space
@@ -100,22 +101,32 @@ def train(
     progress: EpochDone | None = None,
     warned: Callable[[str], None] | None = None,
 ) -> Training:
-    """Train one of ARCHITECTURES on a dataset and write the model file `out`.
+    """Train a model on a dataset and write the model file `out`.
 
-    data       committed (data.zkd), or as `zkcert.data.load_dataset` reads it.
+    architecture  mlp (samples of any shape), lenet5 (one channel), alexnet, vgg11, vgg11-bn, vgg16-bn or resnet18
+                  (three channels), at most 32x32.
+    data       committed (data.zkd), or a dataset as `commit` reads it.
     test       data for the accuracy after each epoch; training does not depend on them.
-    optimizer, lr, momentum, weight_decay, rho, warmup, augment
-               see `zkcert.zoo.train`, and DEFAULTS.
+    optimizer  adam, sgd, sam or asam.
+    epochs, batch_size  passes over the data, samples per mini-batch.
+    lr         learning rate; None: 0.001 for adam, else 0.05. momentum: of all but adam; None: 0.9.
+    rho        radius of sam (None: 0.05) and asam (None: 0.5). weight_decay: for all.
+    warmup     share of the steps over which the rate rises; then it falls as a cosine. None: it is constant.
+    augment    flip and shift the images at random.
     hidden     widths of the hidden layers of an mlp.
     classes    by default the dataset's: what it was committed with, or the largest label + 1.
     seed       of initialisation, order, augmentation and dropout, from 0.
+    device     "cpu" or "cuda".
     force      replace a model file of that name.
+    progress   called after each epoch with its number from 0, its mean loss, and the accuracy on `test` or None.
     warned     called, before the training, with what looks like a mistake in `data`.
 
     The input is normalised with the means and deviations of each channel of `data`, to four decimals. Images smaller
     than 32x32 are zero-padded to that, except for an mlp. In float32; on the CPU of one machine
-    deterministic under the seed, on a CUDA device up to the rounding of its kernels.
+    deterministic under the seed, on a CUDA device up to the rounding of its kernels. Returns the Training: `path`,
+    `losses`, `accuracies`, `accuracy` (on `data`). Raises UnusableInput.
     """
+    progress = epochs_shown(progress)
     with needs_extras("training"):
         import torch
 

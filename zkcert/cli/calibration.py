@@ -80,9 +80,9 @@ def calibrate(
     force: Annotated[bool, typer.Option("--force", help="Replace a calibration of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Choose tau.
+    """Choose tau from the scores of models known to be good or bad.
 
-    From models known to be good and bad. Scores each on several draws, takes the largest threshold that a further bad
+    Scores each on several draws, takes the largest threshold that a further bad
     draw passes with a probability of at most --risk, and says how well the two kinds separate. audit, announce, prove
     and verify take the file for --tau, and the probe with it.
     """
@@ -158,7 +158,7 @@ def mia(
     dtype: Precision = "float64",
     as_json: AsJson = False,
 ) -> None:
-    """Infer membership.
+    """Guess from scores which examples a model was trained on.
 
     Scores single examples (B = 1) by loss, static and directional sharpness; members are expected to score lower.
     """

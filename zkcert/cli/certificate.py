@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from verifier.__main__ import BEACON_ORDER, EXIT_CODES, failure_dict, statement_lines
+from verifier.__main__ import BEACON_ORDER, CONFIG_HELP, EXIT_CODES, failure_dict, statement_lines
 from zkcert import api
 from zkcert.calibration import read_tau
 from zkcert.cli.application import app, leaving
@@ -20,7 +20,12 @@ from zkcert.progress import duration
 if TYPE_CHECKING:
     from prover.resources import Estimate
 
+REVEALING = (
+    "A model that somebody else chose can be built so that its exact score tells what single samples are: reveal that "
+    "of your own models only."
+)
 CALIBRATED = "or a calibration.json, which also fixes the configuration."
+THRESHOLD = "The largest score that the proof admits, such as 1.2;"
 
 
 def _config(given: Given, tau: str | None, announcement: str | None = None) -> ProbeConfig | None:
@@ -36,9 +41,12 @@ def _config(given: Given, tau: str | None, announcement: str | None = None) -> P
 @app.command()
 def commit(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help=".npz with x and y, IDX images (or images,labels), CIFAR-10.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="The samples: .npz with x and y, IDX images (or images,labels), or CIFAR-10."
+        ),
     ],
-    file: Annotated[str, typer.Option("--out", "-o", help="The secret file, *.zkd.")] = "data.zkd",
+    file: Annotated[str, typer.Option("--out", "-o", help="The secret file to write, *.zkd.")] = "data.zkd",
     classes: Annotated[int | None, typer.Option(help="Number of classes. [default: largest label + 1]")] = None,
     keep_order: Annotated[
         bool, typer.Option("--keep-order", help="Do not shuffle: indices in proofs are places in DATA.")
@@ -46,9 +54,10 @@ def commit(
     force: Annotated[bool, typer.Option("--force", help="Replace a data.root; a secret file never is.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Commit to a dataset.
+    """Fix a dataset, and write its secret and its public file.
 
-    Writes the secret data.zkd and, beside it, the public data.root, and prints the root.
+    The secret data.zkd holds the samples and what hides them; the public data.root, beside it, fixes every sample and
+    shows none. Look at what is printed of the data: wrong labels or pixels make a model look better than it is.
     """
     with progress_bar("hashing samples") as progress:
         result = api.commit(
@@ -60,6 +69,8 @@ def commit(
     root, schema = result.root, result.root.schema
     out.print(f"root    {root.root.hex()}")
     out.print(f"N       {root.n} samples, {schema.kind} {'x'.join(map(str, schema.shape))}, {schema.classes} classes")
+    for line in result.summary.lines():
+        out.print(line)
     out.print(f"secret  {result.secret} (keep it: without it nothing can be proved about this root)")
     out.print(f"public  {result.public}")
 
@@ -86,23 +97,27 @@ def root(
 
 
 @app.command(
-    short_help="Fix everything but the beacon.",
-    help=f"Fix model, dataset, configuration and tau, and print the digest to publish. {BEACON_ORDER}",
+    short_help="Fix model, data, probe and tau, and print the digest to publish.",
+    help=f"Fix model, dataset, configuration of the probe and tau, and print the digest to publish. {BEACON_ORDER}",
 )
 @with_options(PROBE)
 def announce(
     *,
     model: ModelFile,
     data_root: Annotated[str, typer.Argument(metavar="DATA.ROOT", help="The public file of the commitment.")],
-    tau: Annotated[str, typer.Option(help=f"The threshold that will be proved; {CALIBRATED}")],
-    file: Annotated[str, typer.Option("--out", "-o", help="The announcement.")] = "announce.json",
+    tau: Annotated[str, typer.Option(help=f"{THRESHOLD} {CALIBRATED}")],
+    file: Annotated[str, typer.Option("--out", "-o", help="The announcement to write.")] = "announce.json",
     given: Given,
     force: Annotated[bool, typer.Option("--force", help="Replace another announcement of that name.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fix everything but the beacon and print the digest to publish."""
     result = api.announce(model, data_root, file, tau=tau, config=_config(given, tau), force=force)
-    out.print(f"digest  {result.digest.hex()}")
-    out.print(f"file    {result.path}")
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        out.print(f"digest  {result.digest.hex()}")
+        out.print(f"file    {result.path}")
     for text in result.warnings:
         warn(text)
     err.print("Publish the digest first; only then let the verifier, or public randomness, give the beacon.")
@@ -122,9 +137,9 @@ def estimate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a proof will take.
+    """Say how long a proof will take, how much memory, and how large it will be.
 
-    Sizes are exact but for Merkle paths; time and memory follow from measured rates. Needs no data.
+    Needs no data. Sizes are exact but for Merkle paths; time and memory follow from measured rates.
     """
     found = api.estimate(model, config=replace(DEFAULT, **given), data_root=data_root, rates=rates)
     if as_json:
@@ -151,10 +166,8 @@ def prove(
     *,
     model: ModelFile,
     data: Annotated[str, typer.Argument(metavar="DATA.ZKD", help="The secret file of the commitment.")],
-    tau: Annotated[
-        str | None, typer.Option(help=f"The threshold; {CALIBRATED} Needed without an announcement.")
-    ] = None,
-    file: Annotated[str, typer.Option("--out", "-o", help="The proof.")] = "proof.bin",
+    tau: Annotated[str | None, typer.Option(help=f"{THRESHOLD} {CALIBRATED} Needed without an announcement.")] = None,
+    file: Annotated[str, typer.Option("--out", "-o", help="The proof to write.")] = "proof.bin",
     announcement: Annotated[
         str | None, typer.Option(metavar="FILE", help="announce.json; other options must agree with it.")
     ] = None,
@@ -162,7 +175,7 @@ def prove(
         str | None, typer.Option(metavar="HEX", help="Public randomness from after the announcement.")
     ] = None,
     reveal_score: Annotated[
-        bool, typer.Option("--reveal-score", help="Put the exact score into the public statement.")
+        bool, typer.Option("--reveal-score", help=f"Put the exact score into the public statement. {REVEALING}")
     ] = False,
     given: Given,
     device: Device = "cpu",
@@ -177,7 +190,8 @@ def prove(
 ) -> None:
     """Prove that the score is at most tau.
 
-    Nothing is written unless the proof holds; exit code 1 if the score is above tau.
+    Nothing is written unless the proof holds; exit code 1 if the score is above tau. Score, accuracy and loss are
+    printed for the owner of the data only; without --reveal-score the proof holds none of them.
     """
     config = _config(given, tau, announcement)
     calibration = None if tau is None else read_tau(tau)[1]
@@ -186,6 +200,8 @@ def prove(
         warnings.append("no --beacon: verifiers will be told that you could have tried many seeds.")
     elif announcement is None:
         warnings.append("no --announcement: verifiers cannot tell that the statement was fixed before the beacon.")
+    if reveal_score:
+        warnings.append(f"--reveal-score: {REVEALING}")
     kept = None if checkpoint is None else f"no proof was written; the same command goes on from {checkpoint}"
     with leaving(kept), PhaseDisplay() as display:
 
@@ -206,6 +222,7 @@ def prove(
             device=device,
             progress=display,
             planned=planned,
+            warned=warn,
             checkpoint=checkpoint,
             force=force,
         )
@@ -221,6 +238,7 @@ def _summary(result: api.ProofResult) -> None:
         [
             *statement_lines(result.statement)[:-1],
             f"{'score':<14}{result.score:.9f} ({privacy}), tau {float(result.tau):g}",
+            f"{'fit':<14}{result.fit.line()} (private)",
             f"{'cross-check':<14}log r_t within {result.cross_check:.2e} of PyTorch float64 "
             f"(limit {api.CROSS_CHECK_LIMIT:g})",
             f"{'proof':<14}{result.path}, {result.size:,} bytes, verified",
@@ -230,7 +248,7 @@ def _summary(result: api.ProofResult) -> None:
 
 
 @app.command(
-    short_help="Check a proof.",
+    short_help="Check a proof, and say what it proves.",
     help=f"Check a proof and print what it proves. {BEACON_ORDER} {EXIT_CODES.capitalize()}.",
 )
 def verify(
@@ -244,11 +262,15 @@ def verify(
         str | None, typer.Option(metavar="FILE|HEX", help="announce.json, or the digest published.")
     ] = None,
     beacon: Annotated[str | None, typer.Option(metavar="HEX", help="The beacon given after the announcement.")] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE|K=V,...", help=f"{CONFIG_HELP[0].upper()}{CONFIG_HELP[1:]}.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a proof and print what it proves."""
+    pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "config": config}
     try:
-        verdict = api.verify(proof, model, tau=tau, data_root=data_root, announcement=announcement, beacon=beacon)
+        verdict = api.verify(proof, model, tau=tau, **pins)
     except (ZkcertError, OSError, MemoryError) as error:
         if as_json:
             print_json(failure_dict(error))
@@ -261,7 +283,7 @@ def verify(
 
 @app.command()
 def inspect(proof: ProofFile, as_json: AsJson = False) -> None:
-    """Show a proof's statement, unchecked."""
+    """Show what a proof says of itself, unchecked."""
     found = api.inspect(proof)
     if as_json:
         print_json(found.to_dict())

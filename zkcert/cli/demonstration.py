@@ -17,9 +17,9 @@ def demo(
         str | None, typer.Option("--out", metavar="DIR", help="Keep model, data, announcement and proof there.")
     ] = None,
 ) -> None:
-    """Show the whole path on LeNet-5.
+    """Train, commit, announce, prove, verify and forge, in a few minutes.
 
-    Trains on shipped Fashion-MNIST images, commits, announces, proves, verifies, and rejects forgeries.
+    A LeNet-5 on Fashion-MNIST images that ship with the program; says at each step who does what.
     """
     left = None if directory is None else f"the files made so far are in {directory}"
     with leaving(left), PhaseDisplay() as display:

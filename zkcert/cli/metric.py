@@ -20,8 +20,12 @@ def measure(
     *,
     model: ModelFile,
     data: Samples,
-    beacon: Annotated[str | None, typer.Option(metavar="HEX", help="Draws from a data.zkd, as for a proof.")] = None,
-    seed: Annotated[str | None, typer.Option(metavar="TEXT", help="Draws from any dataset. [default: empty]")] = None,
+    beacon: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Draws the samples from a data.zkd, as for a proof.")
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Draws the samples from any dataset. [default: empty]")
+    ] = None,
     draws: Annotated[
         int, typer.Option(metavar="K", help="Draw K times; above 1 with the seeds TEXT/0, TEXT/1, ...")
     ] = 1,
@@ -40,9 +44,9 @@ def measure(
     dtype: Precision = "float64",
     as_json: AsJson = False,
 ) -> None:
-    """Compute the score.
+    """Compute the score, on as many draws as you like, and prove nothing.
 
-    Uses the samples a proof would use, and proves nothing; offers more probes than can be proved.
+    With a data.zkd and no seed, on the samples a proof would use. Offers more probes than can be proved.
     """
     if not baselines and (test is not None or subset is not None):
         raise UnusableInput("--test and --subset belong to --baselines")
@@ -76,6 +80,8 @@ def measure(
                 dtype=dtype,
                 progress=lambda name, done, total: progress(done, total, name),
             )
+    for text in found.fit.warnings:
+        warn(text)
     if as_json:
         print_json(found.to_dict() | ({} if others is None else {"baselines": others.to_dict()}))
         return
@@ -99,19 +105,21 @@ def _show_draws(found: api.Measurement) -> None:
             table.add_row(str(t), *(f"{value:.9g}" for value in row))
         out.print(table)
         out.print(f"score  {found.score:.9f}")
+        out.print(f"fit    {found.fit.line()}")
         out.print(f"drawn  {'by the beacon, or its absence' if draw.seed is None else f'by the seed {draw.seed!r}'}")
         _show_time(found)
         return
-    table = _table("seed", "mean sharpness", "mean loss", "mean log ratio", "score")
+    table = _table("seed", "mean sharpness", "mean loss", "mean log ratio", "accuracy", "score")
     for draw in found.draws:
         means = (sum(values) / len(values) for values in (draw.sharpness, draw.loss, draw.log_ratio))
-        table.add_row(draw.seed, *(f"{value:.6g}" for value in means), f"{draw.score:.9f}")
+        table.add_row(draw.seed, *(f"{value:.6g}" for value in means), f"{draw.fit.accuracy:.4f}", f"{draw.score:.9f}")
     out.print(table)
     scores = [draw.score for draw in found.draws]
     out.print(
         f"score  {found.score:.9f} +- {found.spread:.9f} (mean and standard deviation, ddof 1, of {len(scores)} draws)"
     )
     out.print(f"range  {min(scores):.9f} to {max(scores):.9f}")
+    out.print(f"fit    {found.fit.line()}")
     _show_time(found)
 
 
@@ -151,14 +159,19 @@ def audit(
     *,
     model: ModelFile,
     data: Samples,
-    tau: Annotated[str, typer.Option(help="The threshold, or a calibration.json, which also fixes the probe.")],
+    tau: Annotated[
+        str,
+        typer.Option(
+            help="The largest score that passes, such as 1.2; or a calibration.json, which also fixes the probe."
+        ),
+    ],
     seed: Annotated[str | None, typer.Option(metavar="TEXT", help="Draws the samples. [default: random]")] = None,
     given: Given,
     device: Device = "cpu",
     dtype: Precision = "float64",
     as_json: AsJson = False,
 ) -> None:
-    """Check a score against a threshold.
+    """Compute the score of one random draw, and compare it with tau.
 
     One draw of a few samples, by a seed that nobody could foresee; no proof. Exit code 0 if the score is at most tau,
     1 if it is above.
@@ -174,6 +187,7 @@ def audit(
         print_lines(
             [
                 f"score   {found.score:.9f}",
+                f"fit     {measured.fit.line()}",
                 f"tau     {float(found.tau):g}",
                 f"seed    {found.seed}",
                 f"probe   {probe.steps} batches of {probe.batch_size}, from {measured.n} samples; {probe.variant}",

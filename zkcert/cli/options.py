@@ -5,44 +5,50 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
 
-from zkcert.config import DEFAULT, VARIANTS
+from zkcert.config import DEFAULT
 
-ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="model.pt or .safetensors; see README, Files.")]
-ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="proof.bin.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Device = Annotated[str, typer.Option(help="Of the float computation: cpu or cuda.")]
-Precision = Annotated[str, typer.Option("--dtype", help="Of the float computation: float64 or float32.")]
-Samples = Annotated[str, typer.Argument(metavar="DATA", help="data.zkd, or a dataset as for commit.")]
+ModelFile = Annotated[
+    str, typer.Argument(metavar="MODEL", help="The model, as `zkcert.convert` writes it: .pt or .safetensors.")
+]
+ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="The certificate, proof.bin.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Device = Annotated[str, typer.Option(help="Where PyTorch computes: cpu or cuda.")]
+Precision = Annotated[str, typer.Option("--dtype", help="Precision of PyTorch's computation: float64 or float32.")]
+Samples = Annotated[str, typer.Argument(metavar="DATA", help="The samples: a data.zkd, or a dataset as for commit.")]
 
 
-def _default(name: str) -> str:
-    """What a help text says of the value that holds where an option is not given."""
-    value = getattr(DEFAULT, name)
-    return f"[default: {f'{float(value):g}' if isinstance(value, Fraction) else value}]"
+def _probe_option(name: str, kind: Any, text: str) -> Any:
+    default = getattr(DEFAULT, name)
+    shown = default if isinstance(default, str | int) else f"{float(default):g}"
+    flag = f"--{name.replace('_', '-')}"
+    return Annotated[kind | None, typer.Option(flag, help=f"{text} [default: {shown}]")]
+
+
+_VARIANT = "How each weight's step is scaled: asam-all by the size of the weight, sam not at all"
 
 
 PROBE: dict[str, Any] = {
-    "steps": Annotated[int | None, typer.Option(help=f"T, mini-batches probed. {_default('steps')}")],
-    "batch_size": Annotated[int | None, typer.Option(help=f"B, samples per mini-batch. {_default('batch_size')}")],
-    "rho": Annotated[str | None, typer.Option(help=f"Radius of the perturbation. {_default('rho')}")],
-    "lr": Annotated[str | None, typer.Option("--lr", help=f"Learning rate; B/lr must be an integer. {_default('lr')}")],
-    "eps": Annotated[str | None, typer.Option("--eps", help=f"Added to s^2/L. {_default('eps')}")],
-    "variant": Annotated[str | None, typer.Option(help=f"{' or '.join(VARIANTS)}. {_default('variant')}")],
+    name: _probe_option(name, kind, text)
+    for name, kind, text in (
+        ("steps", int, "T: how many mini-batches the score is computed from."),
+        ("batch_size", int, "B: samples in each mini-batch."),
+        ("rho", str, "How far the weights are moved to see how the loss reacts."),
+        ("lr", str, "Learning rate of the update between mini-batches; B/lr must be an integer."),
+        ("eps", str, "Added to sharpness^2/loss before the logarithm; what is smaller hardly counts."),
+        ("variant", str, f"{_VARIANT}."),
+    )
 }
 """The configuration of a proof."""
 
 METRIC: dict[str, Any] = {
     **PROBE,
-    "lr": Annotated[str | None, typer.Option("--lr", help=f"Learning rate. {_default('lr')}")],
-    "variant": Annotated[
-        str | None, typer.Option(help=f"Step function: sam, asam-all or asam-samsung. {_default('variant')}")
-    ],
-    "eta": Annotated[str | None, typer.Option("--eta", help="Of asam-samsung. [default: 0.01]")],
+    "lr": _probe_option("lr", str, "Learning rate of the update between mini-batches."),
+    "variant": _probe_option("variant", str, f"{_VARIANT}, asam-samsung as Samsung's ASAM does."),
+    "eta": Annotated[str | None, typer.Option("--eta", help="The eta of asam-samsung. [default: 0.01]")],
     "statistic": Annotated[
         str | None,
         typer.Option(help="The score: std-log-ratio, std-sharpness or cv-sharpness. [default: std-log-ratio]"),

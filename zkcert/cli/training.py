@@ -43,9 +43,9 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a model file of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model.
+    """Train a model that can be measured and proved.
 
-    Writes a model file that can be measured, audited and proved. Without GPU, take the small architectures.
+    Without GPU, take the small architectures.
     """
     lines: list[str] = []
     bar = err.is_terminal and (as_json or out.is_terminal)

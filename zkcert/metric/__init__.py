@@ -17,7 +17,7 @@ roc           how well scores tell two kinds apart
 from __future__ import annotations
 
 from zkcert.metric.coherence import Coherence, coherence
-from zkcert.metric.evaluate import accuracy, full_gradient, mean_loss
+from zkcert.metric.evaluate import accuracy, full_gradient, mean_loss, predictions
 from zkcert.metric.membership import ExampleScores, Membership, example_scores
 from zkcert.metric.network import BATCH_NORM_MODES, Network
 from zkcert.metric.optim import SAM, frozen_statistics
@@ -48,6 +48,7 @@ __all__ = [
     "frozen_statistics",
     "full_gradient",
     "mean_loss",
+    "predictions",
     "sharpness",
     "trajectory",
     "worst_case_sharpness",

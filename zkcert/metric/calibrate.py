@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib.metadata import version
 
 import numpy as np
 import torch
 from blake3 import blake3
 
+from zkcert import __version__
 from zkcert.calibration import Calibration, Rate, Scored, Source, choose_tau
 from zkcert.calibration.plausible import check_scores
 from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_probe, check_text
@@ -159,5 +159,5 @@ def assess(
         false_acceptance=Rate(accepted, len(high), *clopper_pearson(accepted, len(high))) if bad else None,
         false_rejection=Rate(rejected, len(low), *clopper_pearson(rejected, len(low))),
         auc=auc(low, high) if bad else None,
-        version=version("zkcert"),
+        version=__version__,
     )

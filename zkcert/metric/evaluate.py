@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from zkcert.errors import UnusableInput
@@ -46,9 +47,26 @@ def correct(
     count = 0
     with torch.no_grad():
         for a, b in chunks(network, x, y, batch_size):
-            logits = network.forward(values, a)
-            count += int(((logits.argmax(-1) == b) & ~logits.isnan().any(-1)).sum())
+            count += int((_largest(network.forward(values, a)) == b).sum())
     return count
+
+
+def _largest(logits: Tensor) -> Tensor:
+    """[..., classes] -> [...]: the index of the largest logit, of equal ones the first; -1 where one is no number."""
+    return logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
+
+
+@full_precision()
+def predictions(network: Network, x: Tensor, y: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:
+    """For each sample, on the CPU: the class with the largest logit as `correct` counts it, [n], int64, and the
+    cross-entropy in nats, [n], float64. Arguments as for `chunks`; y [n]."""
+    classes, losses = [], []
+    with torch.no_grad():
+        for a, b in chunks(network, x, y, batch_size):
+            logits = network.forward(network.weights, a)
+            classes.append(_largest(logits).cpu())
+            losses.append(F.cross_entropy(logits.double(), b, reduction="none").cpu())
+    return torch.cat(classes), torch.cat(losses)
 
 
 def accuracy(
