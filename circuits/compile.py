@@ -18,7 +18,7 @@ from zkcert.errors import RangeOverflow, UnusableInput
 from .graph import Connections
 from .head.score import Score, StepSize, score_of, tau_units, variance
 from .head.softmax import MAX_CLASSES, Softmax
-from .ir import Circuit, PublicTensor
+from .ir import BoundError, Circuit, PublicTensor
 from .layers import Layer
 from .layers.relu import Rectifier
 from .layout import SMALLEST_CUT, Layout
@@ -101,7 +101,10 @@ class Certificate:
         if shape != (plan.classes,):
             raise UnusableInput(f"the model has {shape} outputs, the dataset {plan.classes} classes")
         if len(x.shape) != 2:
-            raise UnusableInput("the model must end in a linear layer (convolutions flattened to logits are not read)")
+            raise UnusableInput(
+                "the model must end in a linear layer, not in a convolution whose outputs are flattened: a 1x1 "
+                "convolution before an average pooling can be written as a Linear after pooling and flattening"
+            )
         self.head = Softmax(net, x, self.samples.onehot)
         if not self.connections.reaches[-1]:
             raise UnusableInput("the model has no weights to perturb")
@@ -135,7 +138,13 @@ class Certificate:
             if found := self.connections.rectified(graph, i):
                 self.net.outputs[node["name"]] = partial(rectifier, graph[found[0]]["name"], found[1])
             layer_type = Layer.registry[node["op"]]
-            layer = layer_type(self.net, self._described(node), add_up(inputs[i]), shapes[inputs[i][0]])
+            x = add_up(inputs[i])
+            try:
+                layer = layer_type(self.net, self._described(node), x, shapes[inputs[i][0]])
+            except BoundError:
+                raise
+            except UnusableInput as error:
+                raise UnusableInput(f"layer {node['name']}: {error}") from error
             self.layers.append(layer)
             values[i], shapes[i] = layer.y, layer.shape
             if i in self.connections.sums:
@@ -201,39 +210,48 @@ class Certificate:
         for name, tensor in self.net.weights.items():
             w.put(tensor, self.plan.weights[name].reshape(tensor.shape), 0)
         trace = Trace([], [], [], [])
-        steps_q = []
+        steps_q: list[int] = []
         parameters = {param.g.name: param for param in self.parameters}
         for p in range(self.net.passes):
-            t = p // 2
-            for i, layer in enumerate(self.layers):
-                layer.forward(w, p)
-                if i in self.sums:
-                    self.sums[i].fill(w, p)
-            self.head.forward(w, p)
-            if p % 2 == 0:
-                trace.losses.append(self.head.batch_loss(w, t))
-                trace.scales.append(self.head.scale_of(t))
-            for i, reaches in reversed([*enumerate(self.connections.reaches)]):
-                if i in self.gradient_sums:
-                    self.gradient_sums[i].fill(w, p)
-                for name, acc in (self.layers[i].backward(w, p) if reaches else {}).items():
-                    if p % 2 == 0:
-                        parameters[name].first_pass(w, t, acc)
-                    else:
-                        parameters[name].second_pass(w, t, acc)
-            if p % 2 == 0:
-                n = sum(param.norm(w, t) for param in self.parameters)
-                q = self.size.solve(n, t)
-                trace.norms.append(n)
-                steps_q.append(q)
-                trace.ys.append(self.score.log_ratio(n, trace.losses[-1], trace.scales[-1]))
-                if t + 1 < self.net.steps:
-                    for param in self.parameters:
-                        param.perturb(w, t, q)
+            try:
+                self._execute_pass(w, trace, steps_q, parameters, p)
+            except RangeOverflow as error:
+                raise error.at(p // 2, "w + d" if p % 2 else "w") from error
         self.head.finish(w, trace.losses)
         self.size.finish(w, trace.norms, steps_q)
         self.score.finish(w, trace.norms, trace.losses, trace.scales, trace.ys)
         return w, trace
+
+    def _execute_pass(
+        self, w: Witness, trace: Trace, steps_q: list[int], parameters: Mapping[str, Parameter], p: int
+    ) -> None:
+        """Fill the witness of pass p, and what step p // 2 needs before its next pass."""
+        t = p // 2
+        for i, layer in enumerate(self.layers):
+            layer.forward(w, p)
+            if i in self.sums:
+                self.sums[i].fill(w, p)
+        self.head.forward(w, p)
+        if p % 2 == 0:
+            trace.losses.append(self.head.batch_loss(w, t))
+            trace.scales.append(self.head.scale_of(t))
+        for i, reaches in reversed([*enumerate(self.connections.reaches)]):
+            if i in self.gradient_sums:
+                self.gradient_sums[i].fill(w, p)
+            for name, acc in (self.layers[i].backward(w, p) if reaches else {}).items():
+                if p % 2 == 0:
+                    parameters[name].first_pass(w, t, acc)
+                else:
+                    parameters[name].second_pass(w, t, acc)
+        if p % 2 == 0:
+            n = sum(param.norm(w, t) for param in self.parameters)
+            q = self.size.solve(n, t)
+            trace.norms.append(n)
+            steps_q.append(q)
+            trace.ys.append(self.score.log_ratio(n, trace.losses[-1], trace.scales[-1]))
+            if t + 1 < self.net.steps:
+                for param in self.parameters:
+                    param.perturb(w, t, q)
 
     def threshold(self, w: Witness, trace: Trace) -> None:
         """Fill the slack of the threshold after `execute`; raises ThresholdExceeded."""
@@ -244,7 +262,7 @@ def weight_digits(values: I64) -> I64:
     """Digits (2, ...) of Q31.32 weights; raises RangeOverflow from 2^39 on."""
     if max(values.max(initial=0), -values.min(initial=0)) >= 1 << 39:
         worst = float(np.abs(values).max()) / 2.0**32
-        raise RangeOverflow("weights", worst, 128.0, "rescale the model")
+        raise RangeOverflow("weights", worst, 128.0)
     low, high = out = np.empty((2, *values.shape), np.int64)
     np.add(values, 1 << 21, out=low)
     np.right_shift(low, 22, out=high)

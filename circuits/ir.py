@@ -530,7 +530,8 @@ class Constraint:
             count *= ax.size
         lo, hi = e.bounds(count)
         if max(-lo, hi) >= P:
-            raise BoundError(f"{self.name}/{label}: |value| can reach 2^{max(-lo, hi).bit_length()}, p is 2^61-1")
+            reach = max(-lo, hi).bit_length()
+            raise BoundError(f"{self.name}/{label}: |value| can reach 2^{reach}, p is 2^61-1{self._advice()}")
         names = {a.name for a in self.out}
         used = set(e.linear.axes) | {a for c in e.constants for a, _ in c.weights}
         if not used <= names:
@@ -545,6 +546,25 @@ class Constraint:
             if len({v.axes for v, _, _ in form.terms}) > 1:
                 raise ValueError(f"{self.name}/{label}: the views of an operand read different axes")
         self.members.append((label, e))
+
+    def _advice(self) -> str:
+        """What a sum of this constraint goes over, and so what to make smaller."""
+        summed = [
+            (a.size, *_COUNTED.get(a.name, ("channels or features", "layers"))) for a in self.summed if a.size > 1
+        ]
+        if not summed:
+            return ""
+        counts = " x ".join(f"{size:,} {what}" for size, what, _ in summed)
+        return f": it adds up {counts}; take smaller {' or '.join(dict.fromkeys(less for *_, less in summed))}"
+
+
+_COUNTED = {
+    "b": ("samples", "batches"),
+    "s": ("positions of an image", "images"),
+    "i": ("positions of an image", "images"),
+    "k": ("positions of a kernel", "kernels"),
+}
+"""What the indices of summed axes stand for, and what has fewer of them."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from zkcert.core.code import matrix_code
 from zkcert.core.field import U64Array
 from zkcert.core.transcript import Transcript
 from zkcert.model import Model, input_affine
-from zkcert.statement import VERSION, Statement
+from zkcert.statement import MAX_TAU, VERSION, Statement
 
 from .compile import Certificate, Plan
 from .layout import Layout
@@ -41,6 +42,29 @@ def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
 
 def certificate(statement: Statement, model: Model, hashes: U64Array) -> Certificate:
     return Certificate(plan_of(statement, model, hashes))
+
+
+def require_provable(model: Model) -> None:
+    """UnusableInput if the model has no circuit even for the smallest probe: two steps of one sample."""
+    zeros = np.int64(0)
+    plan = Plan(
+        graph=model.graph,
+        input=model.input,
+        affine=input_affine(model.input, "q32"),
+        weights={name: np.broadcast_to(zeros, array.shape) for name, array in model.params.items()},
+        kind="q32",
+        classes=model.classes,
+        label_bytes=1 if model.classes <= 256 else 2,
+        steps=2,
+        batch=1,
+        rho=Fraction(1, 20),
+        divisor=1,
+        eps=Fraction(0),
+        variant="sam",
+        hashes=np.zeros((2, 1, sis.ROWS), np.uint64),
+        norms=model.norms,
+    )
+    Certificate(plan).close(Fraction(MAX_TAU))
 
 
 def start_transcript(

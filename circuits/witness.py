@@ -188,7 +188,9 @@ class Witness:
                 bad = (digit < d.range.lo) | (digit > d.range.hi)
                 lo, hi = t.bounds()
                 worst = int(values[bad].ravel()[np.argmax(np.abs(values[bad].astype(float)))])
-                raise RangeOverflow(t.name, float(worst), float(hi if worst > 0 else -lo))
+                # what honest executions can put out of range has 32 fractional bits
+                limit = (hi + 1 if worst > 0 else -lo) / 2.0**32
+                raise RangeOverflow(t.name, worst / 2.0**32, limit, "scale the model or its inputs down")
             self.write(t, i, digit.reshape(self._shape(t, index, rows)), index, rows)
 
     def value(self, t: Tensor, index: int | None = None, rows: slice | None = None) -> I64:

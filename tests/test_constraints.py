@@ -213,7 +213,8 @@ def contraction(terms: int, other: tuple[Digit, ...]) -> Constraint:
 @pytest.mark.parametrize(("other", "largest"), [(VALUE, 1 << 15), (WEIGHT, 1 << 16)])
 def test_contractions_too_large_for_p_are_refused(other, largest):
     assert len(contraction(largest, other).members) == 3
-    with pytest.raises(BoundError, match="p is 2\\^61-1"):
+    words = f"p is 2\\^61-1: it adds up {2 * largest:,} channels or features; take smaller layers"
+    with pytest.raises(BoundError, match=words):
         contraction(2 * largest, other)
 
 

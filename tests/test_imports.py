@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "numba", "llvmlite", "scipy", "sklearn", "matplotlib", "joblib", "ray"}
 LIGHT = {"numpy", "blake3", "Crypto"}
-INTERFACE = ("zkcert.api.", "zkcert.cli.", "zkcert.__main__", "zkcert.__init__")
+INTERFACE = ("zkcert.api.", "zkcert.cli.", "zkcert.__main__", "zkcert.__init__", "zkcert.convert")
 """What users touch stands above prover and verifier; the rest of zkcert lies below the circuits."""
 
 

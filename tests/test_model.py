@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune
 
 from zkcert import other_model_file
 from zkcert.convert import from_module, from_sequential, to_module
@@ -683,6 +684,7 @@ def test_lenet_converts_to_an_equal_model(pool):
         lambda x: x.reshape(-1, 12),
         lambda x: torch.reshape(x, (x.shape[0], -1)),
         lambda x: F.avg_pool2d(x, 1).flatten(1),
+        lambda x: F.avg_pool2d(x, x.size(3) - 1, stride=1).flatten(1),
     ],
 )
 def test_reshapes_convert(reshape):
@@ -721,6 +723,98 @@ def test_unsupported_modules_are_named(layer, named):
         from_sequential(nn.Sequential(layer, nn.Flatten(), nn.Linear(1, 2)), input=INPUT_2)
 
 
+SMALL_IMAGE = {"shape": [1, 4, 4], "pad": 1, "mean": [0.3], "std": [0.35]}
+
+
+def _small(change) -> nn.Module:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(), nn.Linear(5, 3))
+    change(module)
+    return module
+
+
+def _replaced(layer):
+    def change(module):
+        module[1] = layer()
+
+    return change
+
+
+class _Quantized(nn.Module):
+    __module__ = "torch.ao.nn.quantized.modules"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            _replaced(lambda: nn.LazyLinear(5)),
+            r"layer 1: LazyLinear has no weights yet: run module\(torch.zeros\(1, 1, 6, 6",
+        ),
+        (lambda m: nn.utils.weight_norm(m[1]), "layer 1: its weight .* torch.nn.utils.remove_weight_norm"),
+        (lambda m: nn.utils.spectral_norm(m[1]), "layer 1: its weight .* torch.nn.utils.remove_spectral_norm"),
+        (lambda m: nn.utils.parametrizations.weight_norm(m[1]), "layer 1: its weight is .*remove_parametrizations"),
+        (lambda m: prune.l1_unstructured(m[1], "bias", 0.5), r'layer 1: its bias is pruned: .*remove\(layer, "bias"\)'),
+        (lambda m: m[3].to("meta"), r"layer 3: its weights are on the meta device: .*assign=True"),
+        (_replaced(_Quantized), "layer 1: _Quantized is quantised: convert the float module"),
+    ],
+)
+def test_modules_without_plain_weights_are_told_how_to_get_them(change, words, capfd):
+    with pytest.raises(UnsupportedLayer, match=words):
+        from_module(_small(change), input=SMALL_IMAGE)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_hides_the_weights_can_be_removed():
+    module = _small(lambda m: prune.l1_unstructured(m[1], "weight", 0.5))
+    prune.remove(module[1], "weight")
+    nn.utils.parametrizations.weight_norm(module[3])
+    nn.utils.parametrize.remove_parametrizations(module[3], "weight")
+    agree(module, SMALL_IMAGE)
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_an_input_in_hwc_is_told_so_in_one_line(mean, capfd):
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(8, 2))
+    values = [0.5] * (3 if mean else 4)
+    with pytest.raises(UnusableInput, match=r"\[C, H, W\], not \[H, W, C\]: \[3, 4, 4\]"):
+        from_module(module, input={"shape": [4, 4, 3], "pad": 0, "mean": values, "std": values})
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_layer_that_does_not_run_is_named_with_what_it_reads(capfd):
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(9, 2))
+    with pytest.raises(
+        UnsupportedLayer, match=r"layer 3: does not run on a batch of two, where it reads shape \[2, 32\]"
+    ):
+        from_module(module, input=SMALL_IMAGE)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_mean_and_std_of_0_to_255_are_refused_for_bytes_and_doubted_before():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    spec = {"shape": [1, 4, 4], "pad": 0, "mean": [125.3], "std": [63]}
+    with pytest.warns(UserWarning, match="divide mean and std by 255"):
+        model = from_module(module, input=spec)
+    input_affine(model.input, "q32")
+    with pytest.raises(UnusableInput, match=r"mean 125.3 and std 63 .* divide mean and std by 255"):
+        input_affine(model.input, "u8")
+
+
+def test_a_model_without_a_circuit_is_refused_at_conversion():
+    head = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(UnusableInput, match=r"must end in a linear layer.*Linear after pooling and flattening"):
+        from_module(head, input=SMALL_IMAGE)
+    with pytest.raises(UnusableInput, match="1030 classes: between 2 and 1023"):
+        from_module(nn.Sequential(nn.Flatten(), nn.Linear(36, 1030)), input=SMALL_IMAGE)
+    with pytest.raises(UnusableInput, match=r"^1/forward.* adds up 131,072 positions of an image; take smaller images"):
+        spec = {"shape": [1, 256, 512], "pad": 0, "mean": [0.5], "std": [0.5]}
+        from_module(nn.Sequential(nn.Flatten(), nn.Linear(1 << 17, 2)), input=spec)
+    wide = nn.Sequential(nn.Conv2d(1, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    with pytest.raises(UnusableInput, match=r"^layer 1: a 256x256 window over 256x256 positions is too large"):
+        from_module(wide, input={"shape": [1, 256, 256], "pad": 0, "mean": [0.5], "std": [0.5]})
+
+
 class _Body(nn.Module):
     def __init__(self, body) -> None:
         super().__init__()
@@ -741,9 +835,12 @@ class _Body(nn.Module):
         (lambda m, x: m.fc(F.adaptive_avg_pool2d(x, (3, 1)).flatten(1)), "layer adaptive_avg_pool2d.*must divide"),
         (lambda m, x: F.log_softmax(m.fc(x.flatten(1)), 1), "layer log_softmax"),
         (lambda m, x: m.fc(x.view(2, -1)) if x.sum() > 0 else x, "traced"),
-        (lambda m, x: m.fc(x.view(1, -1)), "batch of two"),
+        (lambda m, x: m.fc(x.view(1, -1)), "layer fc: does not run on a batch of two"),
         (lambda m, x: m.fc(x.flatten(1)).view(8, -1), "something else"),
-        (lambda m, x: m.fc(x.flatten(1)[:, :8]), "layer getitem|layer fc"),
+        (lambda m, x: m.fc(x.flatten(1)[:, :8]), "layer getitem: a slice .getitem. has no circuit"),
+        (lambda m, x: m.fc(torch.cat([x, x], 1).flatten(1)), "layer cat: cat has no circuit"),
+        (lambda m, x: {"logits": m.fc(x.flatten(1))}, "returns a dict, not the logits alone"),
+        (lambda m, x: (m.fc(x.flatten(1)), x), "returns a tuple, not the logits alone"),
         (lambda m, x: m.fc(x.transpose(1, 2).flatten(1)), "layer transpose"),
         (lambda m, x: F.linear(x.flatten(1), m.fc.weight), "layer"),
         (lambda m, x: F.max_pool2d(m.fc(x.flatten(1)), 2, 2, 1), "layer max_pool2d"),
@@ -856,10 +953,22 @@ def test_inconsistent_batch_norms_are_refused(key, value, message):
         Model(graph, model.input, model.tensors)
 
 
+def test_a_dead_channel_is_refused_at_conversion_and_told_how_to_mend():
+    module = _trained_norms()
+    with torch.no_grad():
+        module[0].weight[:] = 1
+        module[0].running_var[1] = 1e-12
+    with pytest.raises(RangeOverflow, match=r"layer 0, channel 1: .* 316.*limit 64; its running_var is 1e-12"):
+        from_module(module, input=INPUT_4)
+    with torch.no_grad():
+        module[0].weight[1] = 0
+    from_module(module, input=INPUT_4)
+
+
 def test_factors_too_large_for_a_value_are_refused():
     model = from_module(_trained_norms(), input=INPUT_4)
     tensors = {key: array.copy() for key, array in model.tensors.items()}
-    tensors["0.running_var"][:] = 0
+    tensors["0.running_var"][:], tensors["0.weight"][:] = 0, 0.01
     for eps, fits in ((2.0**-21, True), (2.0**-22, False)):
         graph = [{**model.graph[0], "eps": eps}, *model.graph[1:]]
         if fits:

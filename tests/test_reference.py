@@ -395,8 +395,9 @@ def test_gradients_of_more_than_eight_terms_are_refused_by_both_from_2048_on(rea
 def test_scales_of_a_batch_norm_are_refused_by_both_from_64_on(gamma, refused):
     """1 / sqrt(var + eps) is 4.064 here."""
     g = Graph(np.random.default_rng(13), [1, 1, 2]).norm().flatten().linear(2)
-    g.params["batchnorm2d0.weight"][:], g.params["batchnorm2d0.var"][:] = gamma, 0.06054
+    g.params["batchnorm2d0.weight"][:], g.params["batchnorm2d0.var"][:] = 1, 0.06054
     case = g.case(batch=1, variant="sam", rho=Fraction(1, 10**5), divisor=1 << 22)
+    case.plan.weights["batchnorm2d0.weight"][:] = round(gamma * 2**32)  # a model that has it is refused by itself
     if refused:
         assert refusals(case) == ("RangeOverflow", "scale of batchnorm2d0 is out of range")
     else:
@@ -409,6 +410,30 @@ def test_weights_that_drift_out_of_range_are_refused_by_both():
     assert refused == ("RangeOverflow", "new w is out of range")
     refused = refusals(classifier(weights, [[1, 0]], [1], variant="sam", rho=Fraction(1, 7)))
     assert refused == ("RangeOverflow", "w + d is out of range")
+
+
+def test_range_errors_name_step_pass_layer_value_and_limit():
+    case = classifier([[15.9] * 3, [0.0] * 3], [[255, 255, 200]], [0])
+    with pytest.raises(RangeOverflow, match=r"^step 0, pass at w, linear1.*: .value. [0-9.]+ exceeds the limit 2048;"):
+        case.execute()
+    case = classifier([[127.9, 0.0], [-127.9, 0.0]], [[1, 0]], [1], variant="sam", rho=Fraction(1, 7))
+    with pytest.raises(RangeOverflow) as refusal:
+        case.execute()
+    error = refusal.value
+    assert (error.layer, error.where) == ("weight/linear1.weight", "step 0, pass at w")
+    assert error.limit == pytest.approx(128, abs=1e-3) and error.limit <= error.value < 128.1
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "words"),
+    [
+        (16.24, 16, "16.24 exceeds the limit 16"),
+        (16.0000001, 16, "16.0000001 exceeds the limit 16"),
+        (-2048.0, 2048.0, "2048 reaches the limit 2048"),
+    ],
+)
+def test_a_value_and_its_limit_have_digits_enough_to_differ(value, limit, words):
+    assert words in str(RangeOverflow("x", value, limit))
 
 
 # ------------------------------------------------------------------------------------------------ parts

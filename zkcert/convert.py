@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -12,11 +13,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import BasePruningMethod
 
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
-from zkcert.graph import SAMPLES
-from zkcert.model import Model
+from zkcert.graph import SAMPLES, check_input
+from zkcert.model import Model, byte_units, in_byte_units
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _IDENTITIES = (nn.Identity, *_DROPOUTS)
@@ -59,33 +62,40 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
     Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, BatchNorm2d with running statistics, MaxPool2d and
     AvgPool2d (no padding, dilation or ceil_mode), AdaptiveAvgPool2d (to sizes that divide), means over both image
     axes, Flatten, Identity, Dropout, their functional forms, and sums of two branches; weights keep their names.
-    Raises UnsupportedLayer naming the layer, and what `Model` raises. The result is compared with the module on
-    an example, so a reshape that mixes samples or axes is refused.
+    Raises UnsupportedLayer naming the layer, what `Model` raises, and UnusableInput if no configuration of the probe
+    has a circuit for it. The result is compared with the module on an example, so a reshape that mixes samples or
+    axes is refused. Warns of mean and std in units of 0..255, which are right for float32 samples in these units only.
     """
     if not isinstance(module, nn.Module):
         raise UnusableInput(f"from_module needs an nn.Module, not {type(module).__name__}")
+    spec = check_input(dict(input) if isinstance(input, Mapping) else input)
+    if in_byte_units(spec):
+        warnings.warn(f"{byte_units(spec)} (unless samples are float32 in these units)", stacklevel=2)
+    _require_plain(module, spec)
     module = copy.deepcopy(module).cpu().eval()
     try:
         traced = fx.symbolic_trace(module)
     except Exception as error:
         raise UnsupportedLayer(f"the module cannot be traced: {_first_line(error)}") from error
     traced.graph.eliminate_dead_code()
-    _measure(traced, input)
+    example = _Example(traced, spec)
     graph: list[dict[str, Any]] = []
     params: dict[str, np.ndarray] = {}
     owners: dict[int, str] = {}
     values: dict[fx.Node, str] = {}  # the graph's node that stands for a traced one
     for node in traced.graph.nodes:
-        if node.op.startswith("call_") and node.target in _SIZES:
-            continue  # the batch size, for a reshape
+        if node.op.startswith("call_") and (node.target in _SIZES or "number" in node.meta):
+            continue  # a size, for a reshape or a pooling
         if node.op == "placeholder" and not values:
             values[node] = SAMPLES
             continue
         name = str(node)
+        if node is example.failed:
+            _refuse(_layer(node), example.why)
         reads = node.args[: 2 if node.target in _ADD else 1]
-        if not reads or any(not isinstance(arg, fx.Node) or arg not in values for arg in reads):
-            _refuse(name, "does not read the output of earlier layers alone")
-        inputs = [values[arg] for arg in reads]
+        inputs = [values[arg] for arg in reads if isinstance(arg, fx.Node) and arg in values]
+        if not reads or len(inputs) < len(reads):
+            _refuse_reader(node, reads, values)
         if node.op == "output":
             break
         if node.op == "call_module":
@@ -108,8 +118,11 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
             graph.append({**layer, "name": unique, **({} if inputs == default else {"inputs": inputs})})
             inputs = [unique]
         values[node] = inputs[0]
-    model = Model(graph, dict(input), params)
+    model = Model(graph, spec, params)
     _compare(model, module.double())
+    from circuits.statement import require_provable
+
+    require_provable(model)
     return model
 
 
@@ -217,7 +230,8 @@ def _module_layers(name: str, m: Any, source: fx.Node) -> list[dict[str, Any]]:
 
 def _function_layers(node: fx.Node) -> list[dict[str, Any]]:
     """The nodes, without names, of a functional call or tensor method."""
-    name, target, args, options = str(node), node.target, node.args[1:], dict(node.kwargs)
+    name, target = _layer(node), node.target
+    args, options = fx.node.map_arg((node.args[1:], dict(node.kwargs)), lambda n: n.meta.get("number", n))
     if target in _RELU and not args and set(options) <= {"inplace"}:
         return [{"op": "relu"}]
     if target in _FLATTEN and set(options) <= {"start_dim", "end_dim"}:
@@ -236,24 +250,113 @@ def _function_layers(node: fx.Node) -> list[dict[str, Any]]:
         return [{"op": "add"}]
     if target in _DROPOUT and (args[1:2] or (options.get("training", True),)) == (False,):
         return []
-    called = target if isinstance(target, str) else getattr(target, "__name__", str(target))
-    _refuse(name, f"{called} with these arguments has no circuit")
+    _refuse(name, f"{_called(node)} with these arguments has no circuit")
 
 
-def _measure(traced: fx.GraphModule, spec: Mapping[str, Any]) -> None:
-    """Note the shape of every node's output, as far as an example runs."""
-    dtype = next((parameter.dtype for parameter in traced.parameters()), torch.float32)
-    with suppress(Exception), torch.no_grad():  # what cannot run is refused later, by name
-        extents = [n + 2 * spec.get("pad", 0) for n in spec["shape"][1:]]
-        ShapeProp(traced).propagate(torch.zeros(2, spec["shape"][0], *extents, dtype=dtype))
+def _called(node: fx.Node) -> str:
+    """What a traced node calls."""
+    if node.target is operator.getitem:
+        return f"a slice ({node})"
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def _layer(node: fx.Node) -> str:
+    """A node's name, with the submodule whose code makes the call where that is not the module itself."""
+    path = next(reversed(node.meta.get("nn_module_stack") or {"": None}))
+    if node.op == "call_module":
+        return str(node.target)
+    return f"{node} (in {path})" if path else str(node)
+
+
+def _refuse_reader(node: fx.Node, reads: Sequence[Any], values: Mapping[fx.Node, str]) -> NoReturn:
+    """Refuse a node that reads something else than outputs of earlier layers, and name what stands in the way."""
+    if node.op == "output":
+        returned = reads[0] if reads else None
+        if not isinstance(returned, fx.Node):
+            kind = type(returned).__name__.removeprefix("immutable_")
+            raise UnsupportedLayer(f"the module returns a {kind}, not the logits alone: wrap it in one that does")
+    strange = [arg for arg in reads if not (isinstance(arg, fx.Node) and arg in values)]
+    if strange and isinstance(strange[0], fx.Node):
+        between = strange[0]
+        if between.op == "get_attr":
+            _refuse(_layer(node), f"reads {between.target}, not the output of a layer")
+        what = "flatten(1) after a pooling to 1x1 does the same as [:, :, 0, 0]"
+        advice = f": {what}" if between.target is operator.getitem else ""
+        _refuse(_layer(between), f"{_called(between)} has no circuit{advice}")
+    if node.op.startswith("call_function") and node.target not in _ADD:
+        _refuse(_layer(node), f"{_called(node)} has no circuit")
+    _refuse(_layer(node), "does not read the output of earlier layers alone")
+
+
+class _Example(fx.Interpreter):
+    """Runs the traced module on two samples of zeros. Notes in each node's meta the "shape" of a tensor or the "number"
+    it gives; `failed` is the node that does not run, if any, and `why` says more."""
+
+    def __init__(self, traced: fx.GraphModule, spec: Mapping[str, Any]) -> None:
+        super().__init__(traced)
+        self.failed: fx.Node | None = None
+        self.why = ""
+        self.shape = spec["shape"]
+        channels, *extents = self.shape
+        dtype = next((parameter.dtype for parameter in traced.parameters()), torch.float32)
+        with suppress(Exception), torch.no_grad():
+            self.run(torch.zeros(2, channels, *(n + 2 * spec["pad"] for n in extents), dtype=dtype))
+
+    def run_node(self, n: fx.Node) -> Any:
+        try:
+            result = super().run_node(n)
+        except Exception as error:
+            self.failed, self.why = n, self._reason(n, error)
+            raise
+        if isinstance(result, Tensor):
+            n.meta["shape"] = list(result.shape)
+        elif type(result) is int:
+            n.meta["number"] = result
+        return result
+
+    def _reason(self, node: fx.Node, error: Exception) -> str:
+        read = next((source.meta["shape"] for source in node.all_input_nodes if "shape" in source.meta), None)
+        given = f", where it reads shape {read}" if read else ""
+        first, middle, last = self.shape
+        right = [last, first, middle]
+        advice = f"; input shapes are [C, H, W], not [H, W, C]: {right}" if last in (1, 3) and first > 3 else ""
+        return f"does not run on a batch of two{given}{advice} ({_first_line(error)})"
 
 
 def _extent(node: fx.Node) -> list[int]:
     """Height and width of what a traced node computes."""
-    meta = node.meta.get("tensor_meta")
-    if meta is None or len(meta.shape) != 4:
-        _refuse(str(node), "its output is not [batch, C, H, W], which pooling reads")
-    return list(meta.shape[2:])
+    shape = node.meta.get("shape", [])
+    if len(shape) != 4:
+        _refuse(_layer(node), "its output is not [batch, C, H, W], which pooling reads")
+    return list(shape[2:])
+
+
+_HOOKS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
+
+
+def _require_plain(module: nn.Module, spec: Mapping[str, Any]) -> None:
+    """UnsupportedLayer for a module that has no weights yet, or computes them from others."""
+    for path, m in module.named_modules():
+        at, kind = path or "the module", type(m).__name__
+        own = [*m.parameters(recurse=False), *m.buffers(recurse=False)]
+        if any(is_lazy(tensor) for tensor in own):
+            shape = ", ".join(map(str, (1, spec["shape"][0], *(n + 2 * spec["pad"] for n in spec["shape"][1:]))))
+            _refuse(at, f"{kind} has no weights yet: run module(torch.zeros({shape})) once, then load or train them")
+        if any(tensor.is_meta for tensor in own):
+            _refuse(at, "its weights are on the meta device: load them with load_state_dict(..., assign=True)")
+        if "quantized" in type(m).__module__.split("."):
+            _refuse(at, f"{kind} is quantised: convert the float module it was made of")
+        if is_parametrized(m):
+            names = ", ".join(m.parametrizations)  # type: ignore[arg-type, union-attr]
+            _refuse(at, f"its {names} is parametrised: call torch.nn.utils.parametrize.remove_parametrizations on it")
+        for hook in m._forward_pre_hooks.values():
+            name = getattr(hook, "name", getattr(hook, "_tensor_name", "weight"))
+            if isinstance(hook, BasePruningMethod):
+                _refuse(at, f'its {name} is pruned: call torch.nn.utils.prune.remove(layer, "{name}") on it')
+            if remove := _HOOKS.get(type(hook).__name__):
+                _refuse(
+                    at, f"its {name} is computed by {type(hook).__name__}: call torch.nn.utils.{remove}(layer) on it"
+                )
 
 
 def _adaptive_pool(name: str, source: fx.Node, output_size: Any) -> dict[str, Any]:

@@ -31,13 +31,30 @@ class UnsupportedLayer(UnusableInput):
 class RangeOverflow(ZkcertError):
     """A value of the probe does not fit its fixed-point range.
 
-    Attributes: layer (str), value (float, in real units), limit (float).
+    Attributes: layer (str), value (float, in real units), limit (float), and where (str), the step and pass of the
+    probe, empty outside of it.
     """
 
-    def __init__(self, layer: str, value: float, limit: float, advice: str = "") -> None:
-        self.layer, self.value, self.limit = layer, value, limit
+    def __init__(self, layer: str, value: float, limit: float, advice: str = "", where: str = "") -> None:
+        self.layer, self.value, self.limit, self.advice, self.where = layer, value, limit, advice, where
+        found, most = _told_apart(abs(value), limit)
+        head = f"{where}, {layer}" if where else layer
         tail = f"; {advice}" if advice else ""
-        super().__init__(f"{layer}: |value| {value:.6g} exceeds the limit {limit:.6g}{tail}")
+        super().__init__(f"{head}: |value| {found} {'reaches' if found == most else 'exceeds'} the limit {most}{tail}")
+
+    def at(self, step: int, weights: str) -> RangeOverflow:
+        """The same error with the step of the probe, from 0, and the weights its pass is at."""
+        where = self.where or f"step {step}, pass at {weights}"
+        return RangeOverflow(self.layer, self.value, self.limit, self.advice, where)
+
+
+def _told_apart(a: float, b: float) -> tuple[str, str]:
+    """Both numbers with six significant digits, or as many more as it takes to tell them apart."""
+    for digits in range(6, 18):
+        texts = f"{a:.{digits}g}", f"{b:.{digits}g}"
+        if texts[0] != texts[1] or a == b:
+            break
+    return texts
 
 
 class ThresholdExceeded(ZkcertError):

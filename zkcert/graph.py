@@ -65,7 +65,10 @@ def check_input(spec: object) -> dict[str, Any]:
     for key, low, high in (("mean", -VALUE_LIMIT, VALUE_LIMIT), ("std", 2.0**-16, 2.0**16)):
         values = spec[key]
         if not isinstance(values, list | tuple) or len(values) != shape[0]:
-            raise UnusableInput(f"input {key} must list one number per channel ({shape[0]})")
+            other = [shape[2], *shape[:2]]
+            last = isinstance(values, list | tuple) and len(values) == shape[2] in (1, 3)
+            hint = f"; shapes are [C, H, W], not [H, W, C]: {other}" if last else ""
+            raise UnusableInput(f"input {key} must list one number per channel ({shape[0]}){hint}")
         if not all(type(v) in (int, float) and low <= v <= high for v in values):
             raise UnusableInput(f"input {key} must lie between {low:g} and {high:g}")
         checked[key] = [float(v) for v in values]

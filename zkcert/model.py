@@ -36,6 +36,11 @@ from zkcert.model_file import Content, Stored, is_safetensors
 from zkcert.reading import read_file
 
 WEIGHT_LIMIT = 128.0
+REBALANCE = (
+    "train with weight decay or, where a ReLU follows, divide the layer's weight and bias by a constant and multiply "
+    "the next layer's weight by it: the model computes the same"
+)
+SCALE_LIMIT = 64.0
 MAX_FILE_BYTES = 4 << 30
 MAX_LAYERS = 1 << 10
 MAX_ACTIVATION = 1 << 28
@@ -99,7 +104,8 @@ class Model:
         if len(last) != 1 or not 2 <= last[0] <= MAX_EXTENT:
             raise UnusableInput(f"the last layer must output [classes], two or more, not {last}")
         object.__setattr__(self, "shapes", [shapes[node["name"]] for node in graph])
-        _ = self.norms  # raises where they are out of range
+        for name, (factors, _) in self.norms.items():  # raises where they are out of range
+            self._check_scales(next(node for node in graph if node["name"] == name), factors)
 
     @property
     def input_shape(self) -> list[int]:
@@ -122,6 +128,20 @@ class Model:
         """By batch-norm the integers (A, m), one each per channel, that stand for 1/sqrt(var + eps) and the mean."""
         batch_norms = (node for node in self.graph if node["op"] == "batchnorm2d")
         return {node["name"]: _norm(node, self.buffers) for node in batch_norms}
+
+    def _check_scales(self, node: Mapping[str, Any], factors: list[int]) -> None:
+        """RangeOverflow where a batch-norm multiplies by 64 or more, which no circuit holds."""
+        scales = np.abs(self.params[node["weight"]].astype(np.float64)) * np.array(factors) / 2.0**32
+        channel = int(scales.argmax())
+        if scales[channel] >= SCALE_LIMIT - 2.0**-10:  # where the digits of `circuits.layers.batchnorm2d.SCALE` end
+            variance = self.buffers[node["var"]][channel]
+            raise RangeOverflow(
+                f"layer {node['name']}, channel {channel}: weight / sqrt(running_var + eps)",
+                float(scales[channel]),
+                SCALE_LIMIT,
+                f"its running_var is {variance:.3g}: a dead channel gives the same for weight[{channel}] = 0, else "
+                "divide its weight and bias and multiply the next layer's weight",
+            )
 
     @property
     def param_count(self) -> int:
@@ -216,7 +236,8 @@ def _check_param(name: str, array: object) -> np.ndarray:
     checked = _check_array(name, array)
     largest = float(np.abs(checked).max())
     if largest >= WEIGHT_LIMIT - 2.0**-33:  # the quantised weight would be 2^39
-        raise RangeOverflow(f"tensor {name}", largest, WEIGHT_LIMIT, "use weight decay")
+        where = ", ".join(map(str, np.unravel_index(int(np.abs(checked).argmax()), checked.shape)))
+        raise RangeOverflow(f"tensor {name}[{where}]", largest, WEIGHT_LIMIT, REBALANCE)
     return checked
 
 
@@ -240,13 +261,27 @@ def _norm(node: Mapping[str, Any], buffers: Mapping[str, np.ndarray]) -> tuple[l
 # --- From samples to integers ---
 
 
+def in_byte_units(spec: Mapping[str, Any]) -> bool:
+    """Whether mean and std look like those of values from 0 to 255."""
+    return all(1 < mean <= 255 and 1 < std <= 255 for mean, std in zip(spec["mean"], spec["std"], strict=True))
+
+
+def byte_units(spec: Mapping[str, Any]) -> str:
+    """What is wrong with a mean and std in such units where samples are bytes."""
+    return (
+        f"input mean {spec['mean'][0]:g} and std {spec['std'][0]:g} are in units of 0..255, but bytes are divided by "
+        "255 before they are normalised: divide mean and std by 255"
+    )
+
+
 def input_affine(spec: Mapping[str, Any], kind: str) -> tuple[list[int], list[int]]:
     """Integers (A, C), one per channel, of the normalisation x = (raw - mean)/std in Q31.32.
 
     kind "u8":  raw = byte/255; x = A byte + C with A = floor(2^32/(255 std) + 1/2).
     kind "q32": raw = q/2^32; x = floor((A q + 2^15)/2^16) + C with A = floor(2^16/std + 1/2).
     Both: C = floor(-mean/std 2^32 + 1/2). mean and std are the rationals their shortest decimals denote.
-    Raises RangeOverflow if a byte would normalise to 2048 or more.
+    Raises RangeOverflow if a byte would normalise to 2048 or more, UnusableInput if mean and std are in units of 0..255
+    for bytes.
     """
     if kind not in ("u8", "q32"):
         raise UnusableInput(f"kind of samples must be u8 or q32, not {kind[:40]!r}")
@@ -256,6 +291,8 @@ def input_affine(spec: Mapping[str, Any], kind: str) -> tuple[list[int], list[in
     slope = [math.floor(scale / std + half) for std in stds]
     shift = [math.floor(-mean / std * (1 << 32) + half) for mean, std in zip(means, stds, strict=True)]
     if kind == "u8":
+        if in_byte_units(spec):
+            raise UnusableInput(byte_units(spec))
         largest = max(max(abs(c), abs(255 * a + c)) for a, c in zip(slope, shift, strict=True)) / 2.0**32
         if largest >= VALUE_LIMIT:
             raise RangeOverflow("input", largest, VALUE_LIMIT, "check mean and std")
