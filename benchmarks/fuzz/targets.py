@@ -185,10 +185,12 @@ def _load_roots(place: Path) -> Judge:
 
 
 def _build_announcements(place: Path) -> None:
-    from tests.toys import certified
-    from zkcert.statement import save_announcement
+    from tests.toys import tiny_dataset, tiny_model
+    from zkcert.config import ProbeConfig
+    from zkcert.statement import Statement, save_announcement
 
-    save_announcement(certified().statement, place / "seed")
+    config = ProbeConfig(steps=2, batch_size=3, lr=Fraction(1, 80))
+    save_announcement(Statement.of(tiny_model(), tiny_dataset().root, config, Fraction(30)), place / "seed")
 
 
 def _load_announcements(place: Path) -> Judge:
