@@ -114,7 +114,7 @@ class NpzFile:
         try:
             self._archive = zipfile.ZipFile(_Bounded(file))
         except (zipfile.BadZipFile, NotImplementedError, OverflowError, LookupError) as error:
-            raise ValueError(f"damaged .npz file ({error})") from error
+            raise ValueError(f"damaged .npz file ({str(error)[:100]})") from error
         infos = self._archive.infolist()
         self.members = {info.filename.removesuffix(".npy"): info for info in infos}
         if len(self.members) != len(infos):
@@ -135,6 +135,6 @@ class NpzFile:
             with self._archive.open(info) as member:
                 return read_npy(member, info.file_size, lambda count: check_unpacked(count, info.compress_size))
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise ValueError(f"{name}: damaged .npz file ({error})") from error
+            raise ValueError(f"{name}: damaged .npz file ({str(error)[:100]})") from error
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error

@@ -1,0 +1,354 @@
+"""What is fuzzed: honest files, how they are changed, and who reads them.
+
+The honest files are those of the tests' toys, so this runs in a checkout.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import pickle
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from random import Random
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.fuzz import mutations
+from zkcert.core.transcript import Transcript
+from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
+
+Judge = Callable[[bytes, bytes, Path], None]
+"""Called with an input, the honest file it was made of, and a folder; raises `Fault` for what must not be."""
+
+BAD_FILE = (UnusableInput, RangeOverflow)
+REJECTED = (ProofRejected, MalformedProof)
+LONGEST_LINE = 1500  # characters of an error
+
+
+class Fault(Exception):
+    """An input was accepted that must not be, or refused in the wrong way."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """build writes honest files `seed*` and whatever `load` needs into a folder; `load` gives the judge."""
+
+    name: str
+    build: Callable[[Path], None]
+    mutate: mutations.Mutation
+    load: Callable[[Path], Judge]
+
+
+def make_input(target: Target, place: Path, seed: int, index: int) -> tuple[bytes, bytes]:
+    """Input number `index` and the honest file it is made of: the same for the same files."""
+    rng = Random(f"{seed}/{target.name}/{index}")
+    honest = rng.choice(sorted(place.glob("seed*"))).read_bytes()
+    return mutations.rounds(rng, honest, target.mutate), honest
+
+
+@contextmanager
+def fixed_randomness() -> Iterator[None]:
+    """What is made in the block is the same at every run."""
+    numbers = itertools.count()
+    with mock.patch("secrets.token_bytes", lambda size: Random(f"fuzz/{next(numbers)}").randbytes(size)):
+        yield
+
+
+def _expect(errors: tuple[type[Exception], ...], call: Callable[[], object]) -> bool:
+    """Whether the call succeeds; Fault if its error takes many lines to read. Errors of other types pass."""
+    try:
+        call()
+    except errors as error:
+        if len(str(error)) > LONGEST_LINE:
+            raise Fault(f"an error of {len(str(error))} characters: {str(error)[:200]}") from error
+        return False
+    return True
+
+
+def _file_judge(name: str, read: Callable[[Path], object]) -> Judge:
+    def judge(data: bytes, honest: bytes, place: Path) -> None:
+        path = place / name
+        path.write_bytes(data)
+        if not _expect(BAD_FILE, lambda: read(path)) and data == honest:
+            raise Fault("the honest file is refused")
+
+    return judge
+
+
+# ----------------------------------------------------------------------------------------------- proofs
+
+
+def _build_proofs(place: Path) -> None:
+    from tests.toys import certified
+
+    (place / "seed").write_bytes(certified().proved.data)
+    certified().model.save(place / "model.safetensors")
+
+
+def _load_proofs(place: Path) -> Judge:
+    from verifier.verify import Expectations, verify_proof
+    from zkcert.model import Model
+
+    model, expected = Model.load(place / "model.safetensors"), Expectations(Fraction(128))
+
+    def judge(data: bytes, honest: bytes, place: Path) -> None:
+        if _expect(REJECTED, lambda: verify_proof(data, model, expected)) != (data == honest):
+            raise Fault("a changed proof is accepted" if data != honest else "the honest proof is refused")
+
+    return judge
+
+
+class Deaf(Transcript):
+    """Draws the same challenges whatever is said, so that a change is met by the check that is about it."""
+
+    def absorb(self, label: str, data: bytes) -> None:
+        """Hears nothing."""
+
+    def grind(self, bits: int) -> int:
+        return 0
+
+    def check_grind(self, nonce: int, bits: int) -> bool:
+        return nonce == 0
+
+
+def _build_arguments(place: Path) -> None:
+    from prover.argument import prove_circuit
+    from tests.toys import toy_layout, toy_witness
+
+    for i in range(2):
+        (place / f"seed{i}").write_bytes(prove_circuit(toy_layout(), toy_witness(i), Deaf("fuzz")))
+
+
+def _load_arguments(place: Path) -> Judge:
+    from tests.toys import toy_layout
+    from verifier.argument import verify_circuit
+
+    layout = toy_layout()
+
+    def judge(data: bytes, honest: bytes, place: Path) -> None:
+        if _expect(REJECTED, lambda: verify_circuit(layout, Deaf("fuzz"), data)) != (data == honest):
+            raise Fault("a changed entry is checked by nobody" if data != honest else "the honest argument is refused")
+
+    return judge
+
+
+# ------------------------------------------------------------------------------------- models and statements
+
+
+def _build_models(place: Path, suffix: str) -> None:
+    from tests.builders import random_graph
+    from tests.toys import tiny_model
+    from zkcert.model import Model
+
+    graphs = [random_graph(np.random.default_rng(seed)) for seed in range(4)]
+    models = [tiny_model(), *(Model(g.nodes, g.spec, g.params) for g in graphs)]
+    for i, model in enumerate(models):
+        model.save(file := place / f"seed{i}{suffix}")
+        file.rename(place / f"seed{i}")
+
+
+def _load_models(place: Path, suffix: str) -> Judge:
+    from verifier.__main__ import load_model
+
+    def read(path: Path) -> None:
+        model = load_model(path)
+        assert len(model.weights_digest) == 32 and model.circuit_digest_json() and model.shapes
+
+    return _file_judge(f"model{suffix}", read)
+
+
+def _build_roots(place: Path) -> None:
+    from tests.toys import tiny_dataset
+
+    tiny_dataset().root.save(place / "seed")
+
+
+def _load_roots(place: Path) -> Judge:
+    from verifier.__main__ import load_root
+    from zkcert.data import DatasetRoot
+
+    def read(path: Path) -> None:
+        root = load_root(path)
+        root.save(again := path.with_suffix(".again"))
+        if DatasetRoot.load(again) != root or len(root.commitment_digest()) != 32:
+            raise Fault("a root is not read as it was written")
+
+    return _file_judge("data.root", read)
+
+
+def _build_announcements(place: Path) -> None:
+    from tests.toys import tiny_dataset, tiny_model
+    from zkcert.config import ProbeConfig
+    from zkcert.statement import Statement, save_announcement
+
+    config = ProbeConfig(steps=2, batch_size=3, lr=Fraction(1, 80))
+    save_announcement(Statement.of(tiny_model(), tiny_dataset().root, config, Fraction(30)), place / "seed")
+
+
+def _load_announcements(place: Path) -> Judge:
+    from zkcert.files import ANNOUNCEMENT, expecting
+    from zkcert.statement import load_announcement
+
+    def read(path: Path) -> None:
+        with expecting(path, ANNOUNCEMENT):
+            statement = load_announcement(path)
+        assert statement.announcement_digest.hex() in path.read_text()
+
+    return _file_judge("announce.json", read)
+
+
+def _build_calibrations(place: Path) -> None:
+    from zkcert.calibration import Calibration, Scored, Source, choose_tau
+    from zkcert.calibration.reading import rank_auc
+    from zkcert.calibration.record import Rate
+
+    probe: dict[str, int | str] = {"steps": 2, "batch_size": 3, "rho": "1/20", "lr": "1/10000", "eps": "1/100000000"}
+    probe |= {"eta": "1/100", "variant": "asam-all", "statistic": "std-log-ratio", "batch_norm": "eval"}
+    low, high = (0.125, 0.25, 0.5), (0.375, 0.75, 1.0)
+    data = (Source("data.npz", 40, "ab" * 32),)
+    good, bad = (
+        (Scored(name, digit * 64, "ab" * 32, scores),) for name, digit, scores in (("g", "1", low), ("b", "2", high))
+    )
+    for i, risk in enumerate((Fraction(0), Fraction(1, 2))):
+        tau = choose_tau(low, high, risk)
+        wrong, missed = bad[0].accepted(tau), 3 - good[0].accepted(tau)
+        rates = Rate(wrong, 3, 0.0, 1.0), Rate(missed, 3, 0.0, 1.0)
+        auc = rank_auc(low, high)
+        Calibration(tau, risk, probe, "s", good, bad, data, *rates, auc, "0.1.0").save(place / f"seed{i}")
+
+
+def _load_calibrations(place: Path) -> Judge:
+    from zkcert.calibration import load_calibration
+
+    def read(path: Path) -> None:
+        calibration = load_calibration(path)
+        calibration.warnings()
+        calibration.save(again := path.with_suffix(".again"))
+        if load_calibration(again) != calibration:
+            raise Fault("a calibration is not read as it was written")
+        calibration.config()
+
+    return _file_judge("calibration.json", read)
+
+
+# --------------------------------------------------------------------------------------------- datasets
+
+
+def _samples() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (8, 1, 3, 4), dtype=np.uint8), np.arange(8) % 3
+
+
+def _load_dataset(place: Path, name: str, labels: str = "") -> Judge:
+    from zkcert.data import load_dataset
+
+    def read(path: Path) -> None:
+        loaded = load_dataset([path, place / labels] if labels else path)
+        loaded.warnings()
+        x, y = loaded.x, loaded.y
+        if x.ndim != 4 or len(x) != len(y) or x.dtype not in (np.uint8, np.float32) or not np.isfinite(x).all():
+            raise Fault(f"samples of {x.dtype} and shape {x.shape}")
+        if y.dtype != np.int64 or y.min() < 0 or y.max() >= 1 << 16:
+            raise Fault(f"labels of {y.dtype} from {y.min()} to {y.max()}")
+
+    return _file_judge(name, read)
+
+
+def _build_npz(place: Path) -> None:
+    x, y = _samples()
+    for i, save in enumerate((np.savez, np.savez_compressed)):
+        save(place / f"{i}.npz", x=x / np.float32(256) if i else x, y=y)
+        (place / f"{i}.npz").rename(place / f"seed{i}")
+
+
+def _build_npy(place: Path) -> None:
+    x, y = _samples()
+    np.save(place / "labels.npy", y)
+    for i, array in enumerate((x, x[:, 0].astype(">i4"), x / 256)):
+        np.save(place / f"{i}.npy", array)
+        (place / f"{i}.npy").rename(place / f"seed{i}")
+
+
+def _idx(values: np.ndarray) -> bytes:
+    return bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+
+
+def _build_idx(place: Path) -> None:
+    x, y = _samples()
+    (place / "seed").write_bytes(_idx(x[:, 0]))
+    (place / "labels").write_bytes(_idx(y.astype(np.uint8)))
+
+
+def _build_gzip(place: Path) -> None:
+    _build_idx(place)
+    (place / "seed").write_bytes(gzip.compress((place / "seed").read_bytes(), mtime=0))
+
+
+def _build_cifar(place: Path) -> None:
+    pixels = np.arange(2 * 3072, dtype=np.uint32).astype(np.uint8).reshape(2, 3072)
+    batches: list[dict[object, object]] = [
+        {"data": pixels, "labels": [3, 1], "filenames": ["a", "b"]},
+        {b"data": pixels, b"fine_labels": np.array([3, 1]), b"batch_label": b"x"},
+    ]
+    for i, (batch, protocol) in enumerate(itertools.product(batches, (2, 3, 4, 5))):
+        (place / f"seed{i}").write_bytes(pickle.dumps(batch, protocol))
+
+
+def _build_secret(place: Path) -> None:
+    from zkcert.data import commit
+
+    x, y = _samples()
+    np.savez(place / "data.npz", x=x, y=y)
+    commit(place / "data.npz", place / "data.zkd")
+    (place / "data.zkd").rename(place / "seed")
+
+
+def _load_secret(place: Path) -> Judge:
+    from zkcert.api.files import open_dataset
+
+    def read(path: Path) -> None:
+        opened = open_dataset(path)
+        opened.images([0]), opened.labels([opened.n - 1]), opened.sample_hashes([0])
+
+    return _file_judge("data.zkd", read)
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("proofs", _build_proofs, mutations.as_proof, _load_proofs),
+        Target("arguments", _build_arguments, mutations.as_argument, _load_arguments),
+        Target("pt", partial(_build_models, suffix=".pt"), mutations.as_torch, partial(_load_models, suffix=".pt")),
+        Target(
+            "safetensors",
+            partial(_build_models, suffix=".safetensors"),
+            mutations.as_safetensors,
+            partial(_load_models, suffix=".safetensors"),
+        ),
+        Target("roots", _build_roots, mutations.as_json, _load_roots),
+        Target("announcements", _build_announcements, mutations.as_announcement, _load_announcements),
+        Target("calibrations", _build_calibrations, mutations.as_json, _load_calibrations),
+        Target("npz", _build_npz, mutations.as_npz, partial(_load_dataset, name="data.npz")),
+        Target("npy", _build_npy, mutations.as_npy, partial(_load_dataset, name="images.npy", labels="labels.npy")),
+        Target("idx", _build_idx, mutations.as_idx, partial(_load_dataset, name="images", labels="labels")),
+        Target("gzip", _build_gzip, mutations.as_gzip, partial(_load_dataset, name="images.gz", labels="labels")),
+        Target("cifar", _build_cifar, mutations.as_pickle, partial(_load_dataset, name="data_batch_1")),
+        Target("secret", _build_secret, mutations.as_secret, _load_secret),
+    )
+}
+
+
+def build(target: Target) -> tempfile.TemporaryDirectory[str]:
+    """A new folder with the target's honest files."""
+    folder = tempfile.TemporaryDirectory(prefix="zkcert-fuzz-")
+    with fixed_randomness():
+        target.build(Path(folder.name))
+    return folder
