@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -25,6 +26,10 @@ from zkcert.statement import Statement
 from zkcert.zoo import mlp
 
 PROBE = ("--steps", 2, "--batch-size", 2)
+
+
+def sha256_of(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ def test_commit_announce_prove_verify_through_the_command_line(run, tiny):
         assert checked.json["score"] == pytest.approx(proved["private"]["score"])
         assert checked.json["tau"] == "4.5"
         assert checked.json["warnings"] == ["only 4 samples were probed"]
+        assert checked.json["sha256"] == {"model": sha256_of(tiny.model), "proof": sha256_of("proof.bin")}
 
     measured = run("measure", tiny.model, "mine.zkd", "--beacon", "c0ffee", *options[2:], "--json").json
     assert measured["score"] == pytest.approx(proved["private"]["score"], abs=1e-7)
@@ -124,6 +130,8 @@ def test_verify_prints_what_was_proved(run, tiny, command):
         f"{statement.seed.hex()} from the beacon {tiny.beacon}",
         "<= tau = 2.5",
         "score         private",
+        f"model file    sha256 {sha256_of(tiny.model)}\n",
+        f"proof file    sha256 {sha256_of(tiny.proof)}\n",
         " bits\n",
         "WARNING: BEACON NOT CHECKED",
         "WARNING: NOT COMPARED WITH AN ANNOUNCEMENT",
