@@ -668,7 +668,7 @@ def test_descriptions_of_any_size_are_neither_written_nor_read(monkeypatch):
         with pytest.raises(UnusableInput, match="shorten its names"):
             list(model_file.write(content))
         for file in (data, other):
-            with pytest.raises(UnusableInput, match="more than 500 bytes|neither"):
+            with pytest.raises(UnusableInput, match=r"more than 500 bytes|neither"):
                 Model.parse(file)
     monkeypatch.setattr(model_file, "MAX_TENSORS", 3)
     with pytest.raises(UnusableInput, match="more than 3 tensors"):
