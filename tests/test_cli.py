@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -25,6 +26,10 @@ from zkcert.statement import Statement
 from zkcert.zoo import mlp
 
 PROBE = ("--steps", 2, "--batch-size", 2)
+
+
+def sha256_of(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def test_commit_announce_prove_verify_through_the_command_line(run, tiny):
         assert checked.json["tau"] == "4.5"
         starts = ["2 steps: ", "only 4 samples", "the configuration is not", "the draw takes 4 of only 40"]
         assert all(text.startswith(s) for text, s in zip(checked.json["warnings"], starts, strict=True))
+        assert checked.json["sha256"] == {"model": sha256_of(tiny.model), "proof": sha256_of("proof.bin")}
 
     measured = run("measure", tiny.model, "mine.zkd", "--beacon", "c0ffee", *options[2:], "--json").json
     assert measured["score"] == pytest.approx(proved["private"]["score"], abs=1e-7)
@@ -125,6 +131,8 @@ def test_verify_prints_what_was_proved(run, tiny, command):
         f"{statement.seed.hex()} from the beacon {tiny.beacon}",
         "<= tau = 2.5",
         "score         private",
+        f"model file    sha256 {sha256_of(tiny.model)}\n",
+        f"proof file    sha256 {sha256_of(tiny.proof)}\n",
         "soundness     a forger has to compute 2^",
         "a single attempt succeeds with a chance of at most 2^-",
         "WARNING: BEACON NOT CHECKED",

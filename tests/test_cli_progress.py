@@ -41,7 +41,10 @@ COMMANDS = {
     "mia": ["MODEL", "DATA", "DATA"],
     "train": ["mlp", "DATA"],
     "demo": [],
+    "convert": ["OLD", "-o", "NEW"],
 }
+FUNCTIONS = {"convert": "convert_model"}
+"""Of other names than their commands."""
 
 
 def interrupt(*_args: object, **_options: object) -> None:
@@ -54,7 +57,7 @@ def test_every_command_is_interrupted_here():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_interruption_is_one_line_and_130(capsys, monkeypatch, command):
-    monkeypatch.setattr(api, command, interrupt)
+    monkeypatch.setattr(api, FUNCTIONS.get(command, command), interrupt)
     assert run(capsys, command, *COMMANDS[command]) == (130, "", NOTHING + "\n")
 
 

@@ -658,6 +658,23 @@ def test_names_that_differ_in_case_only_are_refused():
         Model(graph, model.input, {**tensors, first.upper(): model.params["fc1.bias"]})
 
 
+def test_descriptions_of_any_size_are_neither_written_nor_read(monkeypatch):
+    data, other = small_file(), small_file(".safetensors")
+    content = model_file.read(data)
+    with pytest.raises(UnusableInput, match="no tensor may be called __metadata__"):
+        list(model_file.write(replace(content, tensors={"__metadata__": content.tensors["fc1.bias"]})))
+    with monkeypatch.context() as patch:
+        patch.setattr(model_file, "MAX_HEADER_BYTES", 500)
+        with pytest.raises(UnusableInput, match="shorten its names"):
+            list(model_file.write(content))
+        for file in (data, other):
+            with pytest.raises(UnusableInput, match=r"more than 500 bytes|neither"):
+                Model.parse(file)
+    monkeypatch.setattr(model_file, "MAX_TENSORS", 3)
+    with pytest.raises(UnusableInput, match="more than 3 tensors"):
+        Model.parse(data)
+
+
 def test_errors_name_the_file(tmp_path):
     data = small_file()
     for content in (b"", data[:-1], data + b"\0", saved_file(), data.replace(b"relu", b"gelu")):

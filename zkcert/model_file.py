@@ -24,7 +24,8 @@ from zkcert.graph import NAME
 from zkcert.strict_json import parse
 from zkcert.torch_archive import NAME_AT, SIZE_AT, Bytes, archive, beginnings, pickled
 
-MAX_HEADER_BYTES = 4 << 20
+MAX_HEADER_BYTES = 2 << 20
+MAX_TENSORS = 1 << 12
 MAX_AXES = 8
 NUMPY = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 """The numbers a tensor may hold, and numpy's name for their bytes."""
@@ -208,10 +209,12 @@ def _parse_header(text: bytes) -> tuple[Any, Any, dict[str, tuple[str, tuple[int
             case {"__metadata__": {"zkcert.graph": str(graph), "zkcert.input": str(spec)}}:
                 del entries[_METADATA]
             case _:
-                raise UnusableInput(f"safetensors metadata lacks zkcert.graph and zkcert.input; {HOW_TO_SAVE}")
+                raise UnusableInput(f"its metadata lack zkcert.graph and zkcert.input; {HOW_TO_SAVE}")
         graph, spec = parse(graph), parse(spec)
     except ValueError as error:
         damaged(f"its JSON does not parse ({error})")
+    if len(entries) > MAX_TENSORS:
+        damaged(f"it lists more than {MAX_TENSORS} tensors")
     table, end = {}, 0
     for name, entry in entries.items():
         dtype, shape = described(name, entry)

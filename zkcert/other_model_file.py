@@ -179,7 +179,7 @@ def _read_safetensors(data: bytes) -> Content:
             case {"__metadata__": {"zkcert.graph": str(graph), "zkcert.input": str(spec), **others}}:
                 del entries["__metadata__"]
             case _:
-                raise UnusableInput(f"safetensors metadata lacks zkcert.graph and zkcert.input; {HOW_TO_SAVE}")
+                raise UnusableInput(f"its metadata lack zkcert.graph and zkcert.input; {HOW_TO_SAVE}")
         if others not in ({}, {"format": "pt"}):
             damaged("its metadata hold more than graph and input")
         graph, spec = parse(graph), parse(spec)
