@@ -14,6 +14,7 @@ from typing import Any
 from blake3 import blake3
 
 from zkcert.errors import UnusableInput
+from zkcert.reading import read_file
 
 VARIANTS = ("asam-all", "sam")
 MAX_DIVISOR = 1 << 22
@@ -153,13 +154,9 @@ def _pair(text: str) -> tuple[str, object]:
 def _read_pairs(path: str) -> list[tuple[str, object]]:
     """The keys and values of a JSON object, repeated ones included; decimals as text, so that they stay exact."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(_CONFIG_LIMIT + 1)
-        pairs = json.loads(data, object_pairs_hook=tuple, parse_float=str) if len(data) <= _CONFIG_LIMIT else None
-    except OSError as error:
-        raise UnusableInput(f"{path}: {error.strerror}; a configuration is a file, or text such as steps=5") from error
+        pairs = json.loads(read_file(path, _CONFIG_LIMIT), object_pairs_hook=tuple, parse_float=str)
     except (ValueError, RecursionError):
         pairs = None
     if not isinstance(pairs, tuple):  # which only an object is
-        raise UnusableInput(f"{path}: not a configuration, which is a JSON object of the probe's options")
+        raise UnusableInput(f'{path}: not a configuration: JSON such as {{"steps": 5}}, or text such as steps=5')
     return list(pairs)
