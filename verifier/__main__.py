@@ -21,6 +21,7 @@ from math import isqrt
 from pathlib import Path
 from typing import Any, NoReturn
 
+from zkcert import __version__
 from zkcert.calibration import Calibration, read_threshold
 from zkcert.config import ProbeConfig, read_config
 from zkcert.data import DatasetRoot
@@ -300,6 +301,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"{BEACON_ORDER} {EXIT_CODES}.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"zkcert {__version__}")
     parser.add_argument("proof", help="proof.bin, from the prover")
     parser.add_argument("model", help="the model, model.pt or .safetensors")
     parser.add_argument("--tau", required=True, help=TAU_HELP)

@@ -167,5 +167,5 @@ def _read_pairs(path: str) -> list[tuple[str, object]]:
     except (ValueError, RecursionError):
         pairs = None
     if not isinstance(pairs, tuple):  # which only an object is
-        raise UnusableInput(f"{path}: not a configuration, which is a JSON object of the probe's options")
+        raise UnusableInput(f'{path}: not a configuration: JSON such as {{"steps": 5}}, or text such as steps=5')
     return list(pairs)

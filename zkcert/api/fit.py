@@ -51,7 +51,7 @@ class Fit:
         spread = pairs - float(given @ wanted**2 + given**2 @ wanted) / n + pairs**2 / n**2
         deviation = math.sqrt(max(spread, 0.0) / (n - 1)) if n > 1 else 0.0
         correct = int((answers == labels).sum())
-        return Fit(correct, n, float(np.mean(losses)), classes, pairs / n, deviation)
+        return Fit(correct, n, math.fsum(losses) / n, classes, pairs / n, deviation)
 
     @property
     def accuracy(self) -> float:

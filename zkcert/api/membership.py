@@ -76,8 +76,8 @@ def mia(
     """Loss, static and directional sharpness (B = 1) of single examples as tests of membership.
 
     model                a model file, .pt or .safetensors.
-    members, nonmembers  datasets, or data.zkd files, of which `samples` examples each are drawn: those that the texts
-                         "SEED/members" and "SEED/nonmembers" draw.
+    members, nonmembers  datasets, or data.zkd files, of which `samples` examples each are drawn.
+    seed                 a text: "SEED/members" and "SEED/nonmembers" draw the examples.
     config               the probe, as for `measure`; its batch_size is 1.
     device, dtype        as for `measure`.
     plot                 a .png, .pdf or .svg file of the ROC curves and the scores.
