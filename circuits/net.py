@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -111,6 +113,11 @@ class Net:
     @property
     def passes(self) -> int:
         return 2 * self.steps - 1
+
+    @cached_property
+    def scaled_entries(self) -> int:
+        """Entries of the parameters whose gradients are scaled; once all are declared."""
+        return sum(prod(a.size for a in g.axes) for g in self.gradients if g.scaled)
 
     def pass_axis(self) -> DomainAxis:
         return DomainAxis("pass", self.passes)

@@ -12,8 +12,6 @@ q is the head's fixed-point rho / sqrt(n). What is committed is w_t + d and w_{t
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 from zkcert.errors import UnusableInput
@@ -46,7 +44,7 @@ MAX_TERMS = 1 << 17
 
 def update_remainder(net: Net, divisor: int) -> tuple[Digit, ...]:
     """Digits of [0, 2^32 D): two where 2^10 D fits a table that is worth its entries, else three."""
-    updates = sum(prod(a.size for a in g.axes) for g in net.gradients if g.scaled) * (net.steps - 1)
+    updates = net.scaled_entries * (net.steps - 1)
     size = divisor << 10
     if size <= U22.size and updates >= 2 * size:
         return Digit(U22, 0), Digit(Range(size), 22)
