@@ -13,9 +13,11 @@ than p in magnitude, so that the identity modulo p, which is what is proved, is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import gcd, prod
+from typing import Protocol
 
 import numpy as np
 from blake3 import blake3
@@ -30,6 +32,7 @@ I64 = NDArray[np.int64]
 Vectors = Mapping[str, U64]
 
 DIGIT_BITS = 22
+MAX_TERMS = 1 << 16  # of all constraints of a circuit
 
 
 def ceil_log2(n: int) -> int:
@@ -181,17 +184,35 @@ class Map(Source):
         return {self.axis: len(self.table)}
 
 
-@dataclass(frozen=True)
 class Table:
     """A public index table (k, s) -> tensor index or -1; equal to another by name and content."""
 
-    name: str
-    index: I64 = field(compare=False, hash=False)
-    digest: bytes = field(init=False, repr=False)
+    def __init__(self, name: str, index: I64) -> None:
+        content = repr(index.shape).encode() + index.astype("<i8").tobytes()
+        self._key: Hashable = (name, blake3(content).digest())
+        self.shape: tuple[int, ...] = index.shape
+        self._make: Callable[[], I64] = lambda: index
 
-    def __post_init__(self) -> None:
-        shape = repr(self.index.shape).encode()
-        object.__setattr__(self, "digest", blake3(shape + self.index.astype("<i8").tobytes()).digest())
+    @classmethod
+    def made(cls, key: Hashable, shape: tuple[int, int], make: Callable[[], I64]) -> Table:
+        """A table that `make` makes when it is read; `key` determines its content."""
+        self = cls.__new__(cls)
+        self._key, self.shape, self._make = key, shape, make
+        return self
+
+    @cached_property
+    def index(self) -> I64:
+        """The entries, int64 of `shape`; not to be written to."""
+        return self._make()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"Table({self._key}, {self.shape})"
 
 
 @dataclass(frozen=True)
@@ -211,7 +232,7 @@ class Gather(Source):
         return self.weigh(vecs[self.k], vecs[self.s])
 
     def extents(self) -> dict[str, int]:
-        return {self.k: self.table.index.shape[0], self.s: self.table.index.shape[1]}
+        return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
 
     def weigh(self, vk: U64, vs: U64) -> U64:
         """sum_{k,s} vk[k] vs[s] e_{table[k,s]}, shape (2, size)."""
@@ -246,10 +267,10 @@ class SuffixGather(Source):
         return Gather(self.k, self.s, self.table, self.size).weigh(suffix, vecs[self.s])
 
     def extents(self) -> dict[str, int]:
-        return {self.k: self.table.index.shape[0], self.s: self.table.index.shape[1]}
+        return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
 
     def terms(self) -> int:
-        return len(self.table.index)
+        return self.table.shape[0]
 
 
 @dataclass(frozen=True)
@@ -314,10 +335,10 @@ class GatherSum(Source):
         return Gather("", self.s, self.table, self.size).weigh(ones, vecs[self.s])
 
     def extents(self) -> dict[str, int]:
-        return {self.s: self.table.index.shape[1]}
+        return {self.s: self.table.shape[1]}
 
     def terms(self) -> int:
-        return len(self.table.index)
+        return self.table.shape[0]
 
 
 def scatter(v: U64, index: I64, size: int) -> U64:
@@ -574,6 +595,20 @@ class BoundError(UnusableInput):
 
 
 @dataclass
+class Size:
+    """The terms of all constraints of a circuit: each is a digit of a view, in a linear part or an operand."""
+
+    most: int = field(default_factory=lambda: MAX_TERMS)
+    terms: int = 0
+
+    def spend(self, terms: int) -> None:
+        """Count terms; UnusableInput once there are too many, so that nobody builds what is refused."""
+        self.terms += terms
+        if self.terms > self.most:
+            raise UnusableInput(f"the circuit has more than {self.most} terms: fewer layers can be proved")
+
+
+@dataclass
 class Constraint:
     """Identities over common output and summed axes; they are proved as one random combination."""
 
@@ -581,6 +616,7 @@ class Constraint:
     out: tuple[DomainAxis, ...]
     summed: tuple[DomainAxis, ...] = ()
     members: list[tuple[str, Expr]] = field(default_factory=list)
+    size: Size | None = None
     _checked: dict[int, View] = field(default_factory=dict, repr=False)
 
     def add(self, label: str, e: Expr | Form) -> None:
@@ -604,16 +640,31 @@ class Constraint:
         for form in (f for pair in e.products for f in pair):
             if len({v.axes for v, _, _ in form.terms}) > 1:
                 raise ValueError(f"{self.name}/{label}: the views of an operand read different axes")
+        if self.size is not None:
+            self.size.spend(len(e.linear.terms) + sum(len(a.terms) + len(b.terms) for a, b in e.products))
         self.members.append((label, e))
 
 
 @dataclass
 class PublicTensor:
-    """Ties unrolled index `index` of a tensor to public digits (n_digits, *shape) int64."""
+    """Ties unrolled index `index` of a tensor to public digits (n_digits, *shape) int64, or to what makes them."""
 
     tensor: Tensor
     index: int
-    values: I64
+    digits: I64 | Callable[[], I64]
+
+    @property
+    def values(self) -> I64:
+        return self.digits() if callable(self.digits) else self.digits
+
+
+class Matrix(Protocol):
+    """A public matrix over F_p, read by columns."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, at: tuple[slice, slice], /) -> U64: ...
 
 
 @dataclass
@@ -622,7 +673,7 @@ class ModularLink:
     sum_parts sum_f M[row, f] * tensor[u, b, f] = target[u, b, row]; M is public."""
 
     name: str
-    parts: Sequence[tuple[Tensor, U64]]
+    parts: Sequence[tuple[Tensor, Matrix]]
     target: U64
 
 
@@ -634,6 +685,7 @@ class Circuit:
     constraints: list[Constraint] = field(default_factory=list)
     publics: list[PublicTensor] = field(default_factory=list)
     links: list[ModularLink] = field(default_factory=list)
+    size: Size = field(default_factory=Size)
 
     def tensor(
         self,
@@ -647,6 +699,6 @@ class Circuit:
         return t
 
     def constraint(self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()) -> Constraint:
-        c = Constraint(name, tuple(out), tuple(summed))
+        c = Constraint(name, tuple(out), tuple(summed), size=self.size)
         self.constraints.append(c)
         return c

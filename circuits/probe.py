@@ -24,14 +24,25 @@ from .ir import (
     Map,
     Range,
     Same,
-    Source,
     Tensor,
     View,
     balanced,
     radix,
     unsigned,
 )
-from .net import I64, REMAINDER, VALUE, Contraction, Gradient, Net, floor_limbs, limb_products, product_limbs
+from .net import (
+    I64,
+    REMAINDER,
+    VALUE,
+    Contraction,
+    Gradient,
+    Net,
+    first_steps,
+    floor_limbs,
+    limb_products,
+    pass_of_step,
+    product_limbs,
+)
 from .wide import Domain, Limbs, assert_zero, limb_forms
 from .witness import Witness
 from .workers import by_rows
@@ -86,13 +97,11 @@ class Parameter:
 
     def _on(self, t: Tensor, count: int) -> View:
         """A per-step tensor over the first `count` steps."""
-        first: Source = Same("step", count) if t.unroll == count else Map("step", tuple(range(count)), t.unroll)
-        return View(t, (first, *self._inner()))
+        return View(t, (first_steps(count, t.unroll), *self._inner()))
 
     def _weights(self, count: int, offset: int) -> View:
         """The weights of pass 2 t + offset."""
-        table = tuple(2 * t + offset for t in range(count))
-        return View(self.weight, (Map("step", table, self.net.passes), *self._inner()))
+        return View(self.weight, (pass_of_step(count, offset, self.net.passes), *self._inner()))
 
     def _declare_gradient(self) -> None:
         net, g, steps = self.net, self.g, self.net.steps
