@@ -95,6 +95,8 @@ STARTS = (
     Case((Segment("relu"),), (3, 290, 290), kind="q32"),
     Case((Segment("relu"),), (1000, 1, 2), kind="q32", classes=1023),
     Case((Segment("linear", 3, 64),), steps=1024, batch=64, classes=1000),
+    Case((Segment("linear", 8, 4),), steps=1024),
+    Case((Segment("conv2d", 3, 7, 3), Segment("maxpool2d", 2, 1, 2)), (3, 31, 27), steps=800, batch=7),
 )
 
 
@@ -241,9 +243,8 @@ def mutated(case: Case, rng: random.Random) -> Case:
         if key == "op":
             out[i] = replace(out[i], op=rng.choice(OPS))
         elif key == "more":
-            out.insert(
-                i, Segment(rng.choice(OPS), rng.choice((1, 10, 100)), rng.choice((1, 8, 64)), rng.choice((1, 3)))
-            )
+            numbers = [rng.choice(x) for x in ((1, 10, 100), (1, 8, 64), (1, 3))]
+            out.insert(i, Segment(rng.choice(OPS), *numbers))
         elif key == "less" and len(out) > 1:
             del out[i]
         elif key in LARGEST:
@@ -264,12 +265,12 @@ def mutated(case: Case, rng: random.Random) -> Case:
     return replace(case, **rng.choice(changes)())
 
 
-def search(minutes: float, seed: int, kept: int = 12) -> list[tuple[Cost, Case]]:
-    """The costliest cases found, worst first."""
+def search(minutes: float, seed: int = 0, starts: Sequence[Case] = STARTS, kept: int = 12) -> list[tuple[Cost, Case]]:
+    """The costliest cases found, worst first; at least one is tried."""
     rng, end = random.Random(seed), time.monotonic() + 60 * minutes
     base = run(["missing", "missing", "--tau", "1"])[:2]
     found: list[tuple[Cost, Case]] = []
-    waiting = [replace(case, empty=empty) for case in STARTS for empty in (False, True)]
+    waiting = [replace(case, empty=empty) for case in starts for empty in (False, True)]
     seen = set()
     while waiting or time.monotonic() < end:
         case = waiting.pop(0) if waiting else mutated(rng.choice(found)[1], rng)
@@ -277,6 +278,9 @@ def search(minutes: float, seed: int, kept: int = 12) -> list[tuple[Cost, Case]]
             continue
         seen.add(case)
         cost = measure(case, base)
+        if cost is not None and (not found or cost.badness > found[0][0].badness):
+            again = measure(case, base)  # whoever else works on this machine slows it down
+            cost = min(cost, again, key=lambda x: x.badness) if again else cost
         if cost is not None:
             found = sorted([*found, (cost, case)], key=lambda x: -x[0].badness)[:kept]
             if found[0][1] is case:

@@ -369,13 +369,15 @@ class View:
     reach: tuple[tuple[int, int], ...]
 
     def __new__(cls, tensor: Tensor, sources: tuple[Source, ...]) -> View:
-        if sources in tensor.views:
-            return tensor.views[sources]
-        if len(sources) != len(tensor.sizes):
-            raise ValueError(f"{tensor.name}: {len(sources)} sources for {tensor.sizes}")
-        for src, size in zip(sources, tensor.sizes, strict=True):
+        found = tensor.views.get(sources)
+        if found is not None:
+            return found
+        sizes = tensor.sizes
+        if len(sources) != len(sizes):
+            raise ValueError(f"{tensor.name}: {len(sources)} sources for {sizes}")
+        for src, size in zip(sources, sizes, strict=True):
             if src.size != size:
-                raise ValueError(f"{tensor.name}: source {src} does not fit sizes {tensor.sizes}")
+                raise ValueError(f"{tensor.name}: source {src} does not fit sizes {sizes}")
         axes = [a for s in sources for a in s.axes]
         if len(set(axes)) < len(axes):
             raise ValueError(f"{tensor.name}: two sources read the same axis of {axes}")
@@ -516,9 +518,9 @@ class Constant:
     weights: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Expr:
-    """sum of products + linear + constants: one side of an identity."""
+    """sum of products + linear + constants: one side of an identity. Immutable (`frozen` costs time)."""
 
     products: tuple[tuple[Form, Form], ...] = ()
     linear: Form = ZERO

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
@@ -47,7 +47,7 @@ class Block:
 
     axes: tuple[tuple[int, int], ...]
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """log2 of the column's length."""
         return sum(bits for _, bits in self.axes)
@@ -117,17 +117,17 @@ class Layout:
         for t in self.circuit.tensors:
             place = Placement(column_blocks(t.shape, self.smallest_cut), [])
             self.places[t] = place
-            for b, box in enumerate(place.blocks):
-                place.positions.append(np.zeros((len(t.digits), t.unroll), np.int64))
-                for d, digit in enumerate(t.digits):
-                    key = (-box.bits, -digit.range.size, digit.range.lo)
-                    columns.append((key, t, b, d))
-        columns.sort(key=lambda c: c[0])
-        end = 0
-        for (neg_bits, neg_size, lo), t, b, d in columns:
-            length = 1 << -neg_bits
-            self.places[t].positions[b][d] = end + length * np.arange(t.unroll)
-            stop = end + length * t.unroll
+            for box in place.blocks:
+                positions = np.zeros((len(t.digits), t.unroll), np.int64)
+                place.positions.append(positions)
+                for digit, row in zip(t.digits, positions, strict=True):
+                    columns.append(((-box.bits, -digit.range.size, digit.range.lo), row))
+        columns.sort(key=lambda column: column[0])
+        end, numbers = 0, {t.unroll: np.arange(t.unroll) for t in self.circuit.tensors}
+        for (neg_bits, neg_size, lo), row in columns:
+            np.multiply(numbers[len(row)], 1 << -neg_bits, out=row)
+            row += end
+            stop = end + (len(row) << -neg_bits)
             cls = classes[-neg_size]
             last = self.segments[-1] if self.segments else None
             if last and last.cls == cls and last.shift == -lo:

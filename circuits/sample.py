@@ -71,7 +71,7 @@ class Samples:
         self.rounding: list[tuple[View, list[CarryStep]]] = []
         for c in range(channels):
             con = circuit.constraint(f"input/channel{c}", (step, batch, s))
-            one = tuple(int(i == c) for i in range(channels))
+            one = (0,) * c + (1,) + (0,) * (channels - c - 1)
             x = View(self.x.tensor, (Same("step", t), Same("b", b), Sum(channels, one), Same("s", padded)))
 
             def raw(byte: int, c: int = c) -> View:

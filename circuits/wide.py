@@ -166,13 +166,13 @@ def assert_zero(circuit: Circuit, con: Constraint, domain: Domain, label: str, l
     parts, steps = limbs.parts, []
     k, carry = 0, Expr()
     while True:
-        value, last = parts[k], k + 1
+        value, total, last = parts[k], carry + parts[k], k + 1
         wider = value
         for end in range(k + 2, len(parts) + 1):
             wider = wider + parts[end - 1] * (1 << DIGIT_BITS * (end - 1 - k))
-            if fits((carry + wider).bounds(count), None if end == len(parts) else DIGIT_BITS * (end - k)):
-                value, last = wider, end
-        total = carry + value
+            whole = carry + wider
+            if fits(whole.bounds(count), None if end == len(parts) else DIGIT_BITS * (end - k)):
+                value, total, last = wider, whole, end
         if last == len(parts):
             con.add(f"{label}[{k}:]", total)
             steps.append(CarryStep(value, k, last, None))
