@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial, reduce
+from math import prod
 from operator import add
 from typing import Any
 
@@ -22,19 +25,15 @@ from .ir import BoundError, Circuit, PublicTensor
 from .layers import Layer
 from .layers.relu import Rectifier
 from .layout import SMALLEST_CUT, Layout
-from .limits import require_bounded
+from .limits import require_bounded, require_small
 from .net import Net, Total
 from .probe import Parameter
-from .sample import Samples
+from .sample import Q32_BYTES, Samples
 from .value import Value
 from .witness import Witness
 
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
-
-# What a verifier is willing to build a circuit for; also keeps T^2 tau^2 within its limbs.
-MAX_STEPS = 1 << 10
-MAX_SAMPLES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Plan:
 
     graph, input, affine: the model's structure (see zkcert.model); weights: name -> int64 Q31.32, in graph order;
     kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160); norms: by batch-norm, its public
-    factors and means (`Model.norms`).
+    factors and means (`Model.norms`); shapes: of weights, where they are known without quantising them.
     """
 
     graph: Sequence[Mapping[str, Any]]
@@ -61,6 +60,20 @@ class Plan:
     variant: str
     hashes: U64Array
     norms: Mapping[str, tuple[Sequence[int], Sequence[int]]] = field(default_factory=dict)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def require_small(self) -> None:
+        """UnusableInput if no circuit is built for what this says; before anything is."""
+        shape, value_bytes = self.input["shape"], 1 if self.kind == "u8" else Q32_BYTES
+        require_small(
+            sum(len(factors) for factors, _ in self.norms.values()),
+            shape,
+            self.input["pad"],
+            value_bytes,
+            prod(shape) * value_bytes + self.label_bytes,
+            self.steps,
+            self.batch,
+        )
 
 
 @dataclass
@@ -81,14 +94,30 @@ class Trace:
         return variance(self.ys)
 
 
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No search for unreachable cycles meanwhile: a circuit is a great many objects, and none of them is garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Certificate:
     """The circuit of one statement, with its execution."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        net = self.net = Net(plan.steps, plan.batch)
-        if plan.steps > MAX_STEPS or plan.steps * plan.batch > MAX_SAMPLES:
-            raise UnusableInput(f"at most {MAX_STEPS} steps and {MAX_SAMPLES} samples in all can be proved")
+        plan.require_small()
+        self.net = Net(plan.steps, plan.batch)
+        with collector_paused():
+            self._declare()
+
+    def _declare(self) -> None:
+        plan, net = self.plan, self.net
         if not 2 <= plan.classes <= MAX_CLASSES:
             raise UnusableInput(f"{plan.classes} classes: between 2 and {MAX_CLASSES} are supported")
         self.samples = Samples(net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)
@@ -114,7 +143,11 @@ class Certificate:
         self.size.declare(self.parameters)
         self.score = Score(net, self.head, self.size, plan.eps)
         for name, t in net.weights.items():
-            net.circuit.publics.append(PublicTensor(t, 0, weight_digits(plan.weights[name].reshape(t.shape))))
+            net.circuit.publics.append(PublicTensor(t, 0, partial(self._digits, name, t.shape)))
+
+    def _digits(self, name: str, shape: tuple[int, ...]) -> I64:
+        """The model's digits of a parameter."""
+        return weight_digits(self.plan.weights[name].reshape(shape))
 
     def _declare_layers(self) -> tuple[dict[int, Value], dict[int, tuple[int, ...]]]:
         """Declare all forward passes; outputs and shapes by node, -1 being the samples."""
@@ -172,7 +205,8 @@ class Certificate:
         """The node with the sizes its weight implies."""
         out = dict(node)
         if node["op"] in ("linear", "conv2d"):
-            shape = self.plan.weights[node["weight"]].shape
+            name = node["weight"]
+            shape = self.plan.shapes[name] if name in self.plan.shapes else self.plan.weights[name].shape
             out["out_features"] = out["out_channels"] = shape[0]
             out["kernel"] = shape[2:]
         if node["op"] == "batchnorm2d":
@@ -188,8 +222,9 @@ class Certificate:
         self.score.close(units)
         if revealed is not None:
             self.reveal(revealed)
-        self.layout = Layout(self.circuit, smallest_cut)
-        require_bounded(self.layout)
+        with collector_paused():
+            self.layout = Layout(self.circuit, smallest_cut)
+            require_bounded(self.layout)
         return self.layout
 
     def reveal(self, variance: int) -> None:

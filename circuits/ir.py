@@ -13,10 +13,11 @@ than p in magnitude, so that the identity modulo p, which is what is proved, is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import gcd, prod
+from typing import Protocol
 
 import numpy as np
 from blake3 import blake3
@@ -31,6 +32,7 @@ I64 = NDArray[np.int64]
 Vectors = Mapping[str, U64]
 
 DIGIT_BITS = 22
+MAX_TERMS = 1 << 16  # of all constraints of a circuit
 
 
 def ceil_log2(n: int) -> int:
@@ -101,6 +103,7 @@ class Tensor:
     unroll: int
     shape: tuple[int, ...]
     digits: tuple[Digit, ...]
+    views: dict[tuple[Source, ...], View] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -162,6 +165,13 @@ class Map(Source):
     axis: str
     table: tuple[int, ...]
     size: int
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.axis, self.table, self.size)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -174,17 +184,35 @@ class Map(Source):
         return {self.axis: len(self.table)}
 
 
-@dataclass(frozen=True)
 class Table:
     """A public index table (k, s) -> tensor index or -1; equal to another by name and content."""
 
-    name: str
-    index: I64 = field(compare=False, hash=False)
-    digest: bytes = field(init=False, repr=False)
+    def __init__(self, name: str, index: I64) -> None:
+        content = repr(index.shape).encode() + index.astype("<i8").tobytes()
+        self._key: Hashable = (name, blake3(content).digest())
+        self.shape: tuple[int, ...] = index.shape
+        self._make: Callable[[], I64] = lambda: index
 
-    def __post_init__(self) -> None:
-        shape = repr(self.index.shape).encode()
-        object.__setattr__(self, "digest", blake3(shape + self.index.astype("<i8").tobytes()).digest())
+    @classmethod
+    def made(cls, key: Hashable, shape: tuple[int, int], make: Callable[[], I64]) -> Table:
+        """A table that `make` makes when it is read; `key` determines its content."""
+        self = cls.__new__(cls)
+        self._key, self.shape, self._make = key, shape, make
+        return self
+
+    @cached_property
+    def index(self) -> I64:
+        """The entries, int64 of `shape`; not to be written to."""
+        return self._make()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"Table({self._key}, {self.shape})"
 
 
 @dataclass(frozen=True)
@@ -204,7 +232,7 @@ class Gather(Source):
         return self.weigh(vecs[self.k], vecs[self.s])
 
     def extents(self) -> dict[str, int]:
-        return {self.k: self.table.index.shape[0], self.s: self.table.index.shape[1]}
+        return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
 
     def weigh(self, vk: U64, vs: U64) -> U64:
         """sum_{k,s} vk[k] vs[s] e_{table[k,s]}, shape (2, size)."""
@@ -239,10 +267,10 @@ class SuffixGather(Source):
         return Gather(self.k, self.s, self.table, self.size).weigh(suffix, vecs[self.s])
 
     def extents(self) -> dict[str, int]:
-        return {self.k: self.table.index.shape[0], self.s: self.table.index.shape[1]}
+        return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
 
     def terms(self) -> int:
-        return len(self.table.index)
+        return self.table.shape[0]
 
 
 @dataclass(frozen=True)
@@ -307,10 +335,10 @@ class GatherSum(Source):
         return Gather("", self.s, self.table, self.size).weigh(ones, vecs[self.s])
 
     def extents(self) -> dict[str, int]:
-        return {self.s: self.table.index.shape[1]}
+        return {self.s: self.table.shape[1]}
 
     def terms(self) -> int:
-        return len(self.table.index)
+        return self.table.shape[0]
 
 
 def scatter(v: U64, index: I64, size: int) -> U64:
@@ -326,34 +354,43 @@ def scatter(v: U64, index: I64, size: int) -> U64:
 ONCE = Sum(1)
 
 
-@dataclass(frozen=True)
 class View:
-    """A tensor read through one source per axis (the unrolled axis first).
+    """A tensor read through one source per axis (the unrolled axis first); one object per tensor and sources.
 
-    axes: the domain axes it reads; count: the largest number of tensor entries one domain index reads.
+    axes: the domain axes it reads; count: the largest number of tensor entries one domain index reads; reach: per
+    digit, the smallest and the largest sum of up to so many.
     """
 
+    __slots__ = ("axes", "count", "reach", "sources", "tensor")
     tensor: Tensor
     sources: tuple[Source, ...]
-    axes: frozenset[str] = field(init=False, repr=False, compare=False)
-    count: int = field(init=False, repr=False, compare=False)
-    _hash: int = field(init=False, repr=False, compare=False)
+    axes: frozenset[str]
+    count: int
+    reach: tuple[tuple[int, int], ...]
 
-    def __post_init__(self) -> None:
-        if len(self.sources) != len(self.tensor.sizes):
-            raise ValueError(f"{self.tensor.name}: {len(self.sources)} sources for {self.tensor.sizes}")
-        for src, size in zip(self.sources, self.tensor.sizes, strict=True):
+    def __new__(cls, tensor: Tensor, sources: tuple[Source, ...]) -> View:
+        found = tensor.views.get(sources)
+        if found is not None:
+            return found
+        sizes = tensor.sizes
+        if len(sources) != len(sizes):
+            raise ValueError(f"{tensor.name}: {len(sources)} sources for {sizes}")
+        for src, size in zip(sources, sizes, strict=True):
             if src.size != size:
-                raise ValueError(f"{self.tensor.name}: source {src} does not fit sizes {self.tensor.sizes}")
-        axes = [a for s in self.sources for a in s.axes]
+                raise ValueError(f"{tensor.name}: source {src} does not fit sizes {sizes}")
+        axes = [a for s in sources for a in s.axes]
         if len(set(axes)) < len(axes):
-            raise ValueError(f"{self.tensor.name}: two sources read the same axis of {axes}")
-        object.__setattr__(self, "axes", frozenset(axes))
-        object.__setattr__(self, "count", prod(s.terms() for s in self.sources))
-        object.__setattr__(self, "_hash", hash((self.tensor, self.sources)))
+            raise ValueError(f"{tensor.name}: two sources read the same axis of {axes}")
+        self = super().__new__(cls)
+        self.tensor, self.sources = tensor, sources
+        self.axes = frozenset(axes)
+        self.count = n = prod([s.terms() for s in sources])
+        self.reach = tuple([(min(n * d.range.lo, 0), max(n * d.range.hi, 0)) for d in tensor.digits])
+        tensor.views[sources] = self
+        return self
 
-    def __hash__(self) -> int:
-        return self._hash
+    def __repr__(self) -> str:
+        return f"View({self.tensor.name}, {self.sources})"
 
     def check(self, sizes: Mapping[str, int]) -> None:
         """Raise ValueError unless every source covers its domain axes exactly."""
@@ -363,36 +400,51 @@ class View:
                     raise ValueError(f"{self.tensor.name}: {axis} has {sizes.get(axis)} indices, its source {size}")
 
     def digit(self, d: int, coef: int = 1) -> Form:
-        return Form(((self, d, coef),))
+        return Form(((self, d, coef),)) if coef else ZERO
 
     def whole(self, coef: int = 1) -> Form:
         """The value: sum of the digits times their powers of two."""
-        return Form(tuple((self, i, coef << d.shift) for i, d in enumerate(self.tensor.digits)))
+        return Form(tuple([(self, i, coef << d.shift) for i, d in enumerate(self.tensor.digits)])) if coef else ZERO
 
 
 Coef = int | F
 
 
-@dataclass(frozen=True)
-class Form:
-    """A linear combination of view digits with integer (or, inside a reduction, field) coefficients."""
+Terms = tuple[tuple[View, int, Coef], ...]
 
-    terms: tuple[tuple[View, int, Coef], ...] = ()
+
+class Form:
+    """A linear combination of view digits with integer (or, inside a reduction, field) coefficients. Immutable."""
+
+    __slots__ = ("_axes", "_bounds", "_hash", "_primitive", "terms")
+
+    def __init__(self, terms: Terms = ()) -> None:
+        self.terms = terms
+        self._hash: int | None = None
+        self._axes: frozenset[str] | None = None
+        self._bounds: tuple[int, int] | None = None
+        self._primitive: tuple[int, Form] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Form) and self.terms == other.terms)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(self.terms)
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"Form({self.terms})"
 
     def __add__(self, other: Form) -> Form:
-        if not (self.terms and other.terms):
-            form = self if self.terms else other
-            if all(c != 0 for _, _, c in form.terms):
-                return form
-        acc: dict[tuple[View, int], Coef] = {}
-        for v, d, c in self.terms + other.terms:
-            acc[v, d] = acc[v, d] + c if (v, d) in acc else c
-        return Form(tuple((v, d, c) for (v, d), c in acc.items() if c != 0))
+        return total((self, other))
 
     def __mul__(self, k: Coef) -> Form:
         if k == 1:
             return self
-        return Form(tuple((v, d, c * k) for v, d, c in self.terms))
+        if k == 0:
+            return ZERO
+        return Form(tuple([(v, d, c * k) for v, d, c in self.terms]))
 
     __rmul__ = __mul__
 
@@ -404,11 +456,19 @@ class Form:
 
     @property
     def axes(self) -> frozenset[str]:
-        return frozenset(a for v, _, _ in self.terms for a in v.axes)
+        """The domain axes its views read."""
+        if self._axes is None:
+            self._axes = frozenset().union(*{v.axes for v, _, _ in self.terms})
+        return self._axes
 
-    @cached_property
+    @property
     def primitive(self) -> tuple[int, Form]:
         """With integer coefficients: an integer times a form that all its non-zero multiples share."""
+        if self._primitive is None:
+            self._primitive = self._divided()
+        return self._primitive
+
+    def _divided(self) -> tuple[int, Form]:
         coefs = [c for _, _, c in self.terms if isinstance(c, int)]
         content = gcd(*coefs)
         if not content:
@@ -418,15 +478,30 @@ class Form:
         terms = zip(self.terms, coefs, strict=True)
         return content, self if content == 1 else Form(tuple((v, d, c // content) for (v, d, _), c in terms))
 
+    @property
     def bounds(self) -> tuple[int, int]:
-        """Exact interval of the form's value (digits independent; absent reads count as zero)."""
-        lo = hi = 0
-        for v, d, c in self.terms:
-            assert isinstance(c, int)
-            r, n = v.tensor.digits[d].range, v.count
-            a, b = c * n * r.lo, c * n * (r.lo + r.size - 1)
-            lo, hi = lo + min(a, b, 0), hi + max(a, b, 0)
-        return lo, hi
+        """With integer coefficients: the exact interval of the value (digits independent, absent reads being zero)."""
+        if self._bounds is None:
+            lo = hi = 0
+            for v, d, c in self.terms:
+                assert isinstance(c, int)
+                low, high = v.reach[d]
+                lo, hi = lo + c * (low if c > 0 else high), hi + c * (high if c > 0 else low)
+            self._bounds = lo, hi
+        return self._bounds
+
+
+def total(forms: Iterable[Form]) -> Form:
+    """The sum of forms."""
+    parts = [form for form in forms if form.terms]
+    if len(parts) == 1:
+        return parts[0]
+    acc: dict[tuple[View, int], Coef] = {}
+    for form in parts:
+        for v, d, c in form.terms:
+            key = v, d
+            acc[key] = acc[key] + c if key in acc else c
+    return Form(tuple([(v, d, c) for (v, d), c in acc.items() if c != 0]))
 
 
 ZERO = Form()
@@ -443,17 +518,16 @@ class Constant:
     weights: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Expr:
-    """sum of products + linear + constants: one side of an identity."""
+    """sum of products + linear + constants: one side of an identity. Immutable (`frozen` costs time)."""
 
     products: tuple[tuple[Form, Form], ...] = ()
     linear: Form = ZERO
     constants: tuple[Constant, ...] = ()
 
     def __add__(self, other: Expr | Form | int) -> Expr:
-        o = expr(other)
-        return Expr(self.products + o.products, self.linear + o.linear, self.constants + o.constants)
+        return expr_total((self, expr(other)))
 
     __radd__ = __add__
 
@@ -473,9 +547,9 @@ class Expr:
 
     def bounds(self, count: int) -> tuple[int, int]:
         """Interval of the value when products are summed over `count` indices."""
-        lo, hi = self.linear.bounds()
+        lo, hi = self.linear.bounds
         for a, b in self.products:
-            (al, ah), (bl, bh) = a.bounds(), b.bounds()
+            (al, ah), (bl, bh) = a.bounds, b.bounds
             corners = [al * bl, al * bh, ah * bl, ah * bh, 0]
             lo, hi = lo + count * min(corners), hi + count * max(corners)
         for c in self.constants:
@@ -487,6 +561,15 @@ class Expr:
                 )
             lo, hi = lo + min(c.coef * low, c.coef * high), hi + max(c.coef * low, c.coef * high)
         return lo, hi
+
+
+def expr_total(parts: Sequence[Expr]) -> Expr:
+    """The sum of expressions."""
+    if len(parts) == 1:
+        return parts[0]
+    products = tuple([pair for e in parts for pair in e.products])
+    constants = tuple([c for e in parts for c in e.constants])
+    return Expr(products, total([e.linear for e in parts]), constants)
 
 
 def expr(x: Expr | Form | int) -> Expr:
@@ -514,6 +597,20 @@ class BoundError(UnusableInput):
 
 
 @dataclass
+class Size:
+    """The terms of all constraints of a circuit: each is a digit of a view, in a linear part or an operand."""
+
+    most: int = field(default_factory=lambda: MAX_TERMS)
+    terms: int = 0
+
+    def spend(self, terms: int) -> None:
+        """Count terms; UnusableInput once there are too many, so that nobody builds what is refused."""
+        self.terms += terms
+        if self.terms > self.most:
+            raise UnusableInput(f"the circuit has more than {self.most} terms: fewer layers can be proved")
+
+
+@dataclass
 class Constraint:
     """Identities over common output and summed axes; they are proved as one random combination."""
 
@@ -521,6 +618,7 @@ class Constraint:
     out: tuple[DomainAxis, ...]
     summed: tuple[DomainAxis, ...] = ()
     members: list[tuple[str, Expr]] = field(default_factory=list)
+    size: Size | None = None
     _checked: dict[int, View] = field(default_factory=dict, repr=False)
 
     def add(self, label: str, e: Expr | Form) -> None:
@@ -545,6 +643,8 @@ class Constraint:
         for form in (f for pair in e.products for f in pair):
             if len({v.axes for v, _, _ in form.terms}) > 1:
                 raise ValueError(f"{self.name}/{label}: the views of an operand read different axes")
+        if self.size is not None:
+            self.size.spend(len(e.linear.terms) + sum(len(a.terms) + len(b.terms) for a, b in e.products))
         self.members.append((label, e))
 
     def _advice(self) -> str:
@@ -569,11 +669,24 @@ _COUNTED = {
 
 @dataclass
 class PublicTensor:
-    """Ties unrolled index `index` of a tensor to public digits (n_digits, *shape) int64."""
+    """Ties unrolled index `index` of a tensor to public digits (n_digits, *shape) int64, or to what makes them."""
 
     tensor: Tensor
     index: int
-    values: I64
+    digits: I64 | Callable[[], I64]
+
+    @property
+    def values(self) -> I64:
+        return self.digits() if callable(self.digits) else self.digits
+
+
+class Matrix(Protocol):
+    """A public matrix over F_p, read by columns."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, at: tuple[slice, slice], /) -> U64: ...
 
 
 @dataclass
@@ -582,7 +695,7 @@ class ModularLink:
     sum_parts sum_f M[row, f] * tensor[u, b, f] = target[u, b, row]; M is public."""
 
     name: str
-    parts: Sequence[tuple[Tensor, U64]]
+    parts: Sequence[tuple[Tensor, Matrix]]
     target: U64
 
 
@@ -594,6 +707,7 @@ class Circuit:
     constraints: list[Constraint] = field(default_factory=list)
     publics: list[PublicTensor] = field(default_factory=list)
     links: list[ModularLink] = field(default_factory=list)
+    size: Size = field(default_factory=Size)
 
     def tensor(
         self,
@@ -607,6 +721,6 @@ class Circuit:
         return t
 
     def constraint(self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()) -> Constraint:
-        c = Constraint(name, tuple(out), tuple(summed))
+        c = Constraint(name, tuple(out), tuple(summed), size=self.size)
         self.constraints.append(c)
         return c

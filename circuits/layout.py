@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
@@ -27,6 +28,7 @@ I64 = NDArray[np.int64]
 MULTIPLICITY_BLOCK = 16
 SMALLEST_CUT = 1 << 12  # entries; shorter columns are padded, not cut
 MAX_COLUMNS = 1 << 22
+MAX_PIECES = 1 << 16  # blocks of digits: columns but for their unrolled index
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Block:
 
     axes: tuple[tuple[int, int], ...]
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """log2 of the column's length."""
         return sum(bits for _, bits in self.axes)
@@ -61,7 +63,7 @@ class Block:
 class Placement:
     """Columns of one tensor: blocks, and `positions[b]` (n_digits, unroll) for block b."""
 
-    blocks: list[Block]
+    blocks: Sequence[Block]
     positions: list[I64]
 
 
@@ -77,12 +79,13 @@ def axis_blocks(size: int) -> list[tuple[int, int]]:
     return out
 
 
-def column_blocks(t: Tensor, smallest_cut: int = SMALLEST_CUT) -> list[Block]:
+@lru_cache(maxsize=1 << 10)
+def column_blocks(shape: tuple[int, ...], smallest_cut: int = SMALLEST_CUT) -> tuple[Block, ...]:
     """The blocks of a tensor; one padded block if that has fewer than `smallest_cut` entries."""
-    padded = Block(tuple((0, ceil_log2(size)) for size in t.shape))
+    padded = Block(tuple((0, ceil_log2(size)) for size in shape))
     if 1 << padded.bits < smallest_cut:
-        return [padded]
-    return [Block(axes) for axes in product(*(axis_blocks(size) for size in t.shape))]
+        return (padded,)
+    return tuple(Block(axes) for axes in product(*(axis_blocks(size) for size in shape)))
 
 
 @dataclass
@@ -101,26 +104,31 @@ class Layout:
 
     def __post_init__(self) -> None:
         self.tables = sorted({d.range.size for t in self.circuit.tensors for d in t.digits}, reverse=True)
-        blocks = {t: column_blocks(t, self.smallest_cut) for t in self.circuit.tensors}
-        count = sum(len(boxes) * len(t.digits) * t.unroll for t, boxes in blocks.items())
+        classes = {size: i for i, size in enumerate(self.tables)}
+        count = pieces = 0
+        for t in self.circuit.tensors:
+            more = len(column_blocks(t.shape, self.smallest_cut)) * len(t.digits)
+            count, pieces = count + more * t.unroll, pieces + more
+            if pieces > MAX_PIECES:
+                raise UnusableInput(f"more than {MAX_PIECES} blocks of digits: fewer or smaller layers can be proved")
         if count > MAX_COLUMNS:
             raise UnusableInput(f"{count} columns, at most {MAX_COLUMNS} can be proved: take fewer steps or layers")
         columns = []
         for t in self.circuit.tensors:
-            place = Placement(blocks[t], [])
+            place = Placement(column_blocks(t.shape, self.smallest_cut), [])
             self.places[t] = place
-            for b, box in enumerate(place.blocks):
-                place.positions.append(np.zeros((len(t.digits), t.unroll), np.int64))
-                for d, digit in enumerate(t.digits):
-                    key = (-box.bits, -digit.range.size, digit.range.lo)
-                    columns.append((key, t, b, d))
-        columns.sort(key=lambda c: c[0])
-        end = 0
-        for (neg_bits, neg_size, lo), t, b, d in columns:
-            length = 1 << -neg_bits
-            self.places[t].positions[b][d] = end + length * np.arange(t.unroll)
-            stop = end + length * t.unroll
-            cls = self.tables.index(-neg_size)
+            for box in place.blocks:
+                positions = np.zeros((len(t.digits), t.unroll), np.int64)
+                place.positions.append(positions)
+                for digit, row in zip(t.digits, positions, strict=True):
+                    columns.append(((-box.bits, -digit.range.size, digit.range.lo), row))
+        columns.sort(key=lambda column: column[0])
+        end, numbers = 0, {t.unroll: np.arange(t.unroll) for t in self.circuit.tensors}
+        for (neg_bits, neg_size, lo), row in columns:
+            np.multiply(numbers[len(row)], 1 << -neg_bits, out=row)
+            row += end
+            stop = end + (len(row) << -neg_bits)
+            cls = classes[-neg_size]
             last = self.segments[-1] if self.segments else None
             if last and last.cls == cls and last.shift == -lo:
                 self.segments[-1] = Segment(last.start, stop, -lo, cls)

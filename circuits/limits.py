@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
-from zkcert.core.code import matrix_code
+from collections.abc import Sequence
+
+from zkcert.core.code import matrix_code, pad_code
 from zkcert.errors import UnusableInput
 
 from .ir import Constraint, Form, View
 from .layout import Layout
 from .protocol import message_counts
 
+MAX_STEPS = 1 << 10  # also keeps T^2 tau^2 within its limbs
+MAX_SAMPLES = 1 << 16  # of all steps
+MAX_CHANNELS = 1 << 10  # of a sample: each is a constraint of its own
+MAX_INPUT = 1 << 18  # values of one padded sample
+MAX_DENSE = 1 << 24  # channels times bytes per value times bytes per encoded sample: vectors that weigh bytes
+MAX_NORM_CHANNELS = 1 << 17  # of all batch-norms: their public numbers are part of the circuit
+LEAST_OPENING = 1 << 18  # bytes: of any circuit that has a table of 22 bits, as all have
 MAX_MESSAGES = 1 << 19  # hidden values sent
 MAX_WEIGHTS = 1 << 27  # coefficients of columns in all claims of constraints
+
+
+def require_small(
+    norm_channels: int,
+    shape: Sequence[int],
+    pad: int,
+    value_bytes: int,
+    sample_bytes: int,
+    steps: int,
+    batch: int,
+) -> None:
+    """UnusableInput for a model, samples (of [C, H, W]) or a configuration that no circuit is built for.
+
+    What is here costs nothing to find out. What a circuit needs beyond it is counted while it is built, which stops at
+    the first count above its limit: index tables (net.py), terms (ir.py), columns (layout.py), and the rest here.
+    """
+    channels, height, width = shape
+    if steps > MAX_STEPS or steps * batch > MAX_SAMPLES:
+        raise UnusableInput(f"at most {MAX_STEPS} steps and {MAX_SAMPLES} samples in all can be proved")
+    if channels * (height + 2 * pad) * (width + 2 * pad) > MAX_INPUT:
+        raise UnusableInput(f"inputs of shape {list(shape)} with padding {pad} are too large to prove")
+    if channels > MAX_CHANNELS or channels * value_bytes * sample_bytes > MAX_DENSE:
+        raise UnusableInput(f"samples of shape {list(shape)} have too many channels: use a spatial axis instead")
+    if norm_channels > MAX_NORM_CHANNELS:
+        raise UnusableInput(f"{norm_channels} channels of batch-norms, at most {MAX_NORM_CHANNELS} can be proved")
+
+
+def least_lengths(parameters: int) -> tuple[int, int, int]:
+    """Bytes that the messages, the opening and the pad proof have at least, about a model with so many parameters.
+
+    Each parameter, a tensor, has two constraints with two products each, those of its squares and of its perturbation:
+    docs/SPEC.md, section 1.
+    """
+    singles, triples = 2 * parameters, 4 * parameters
+    messages = 16 * (singles + 2 * triples + 1) + 8
+    return messages, LEAST_OPENING, pad_code(singles, triples).opening_bytes
 
 
 def operands(con: Constraint) -> list[list[Form]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -36,6 +38,7 @@ from .ir import (
 )
 from .value import Value
 from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from .windows import Windows
 from .witness import Part, Witness
 from .workers import by_rows
 
@@ -50,10 +53,27 @@ FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
 WEIGHT = radix(B22, balanced(18))  # |w| < 2^39
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
-MAX_INPUT = 1 << 18  # values of one padded sample
-MAX_TABLE = 1 << 22  # entries of a public index table
-MAX_TABLES = 1 << 24  # of those of all layers
+MAX_TABLES = 1 << 22  # entries of the index tables of all windows
 MATMUL_TERMS = 1 << 11  # digits of at most 2^21 in magnitude: sums up to 2^53 are exact in float64
+
+
+@lru_cache(maxsize=64)
+def pass_source(per: str, steps: int) -> Source:
+    """What an unrolled axis of passes or steps reads for each pass."""
+    passes = 2 * steps - 1
+    return Same("pass", passes) if per == "pass" else Map("pass", tuple(p // 2 for p in range(passes)), steps)
+
+
+@lru_cache(maxsize=64)
+def pass_of_step(count: int, offset: int, passes: int) -> Source:
+    """Pass 2 t + offset for each of the first `count` steps."""
+    return Map("step", tuple(2 * t + offset for t in range(count)), passes)
+
+
+@lru_cache(maxsize=64)
+def first_steps(count: int, steps: int) -> Source:
+    """The first `count` of an axis of steps."""
+    return Same("step", count) if count == steps else Map("step", tuple(range(count)), steps)
 
 
 class Output(Protocol):
@@ -112,6 +132,11 @@ class Net:
     def passes(self) -> int:
         return 2 * self.steps - 1
 
+    @cached_property
+    def scaled_entries(self) -> int:
+        """Entries of the parameters whose gradients are scaled; once all are declared."""
+        return sum(prod(a.size for a in g.axes) for g in self.gradients if g.scaled)
+
     def pass_axis(self) -> DomainAxis:
         return DomainAxis("pass", self.passes)
 
@@ -132,28 +157,26 @@ class Net:
             return self.outputs[layer](shape)
         return Committed(self.activation(f"{layer}/{label}", shape))
 
-    def gather_table(
-        self, height: int, width: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
-    ) -> I64:
-        """See the function `gather_table`; raises UnusableInput also if all tables together are too large."""
-        index = gather_table(height, width, kernel, stride, pad)
-        self.table_entries += len(index) * max(index.shape[1], height * width)
+    def windows(
+        self, shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
+    ) -> Windows:
+        """Windows over an image of [C, H, W]; UnusableInput if all tables of the circuit become too large."""
+        (height, width), pairs = shape[1:], [(a, b) for a, b in (kernel, stride, pad)]
+        windows = Windows(height, width, *pairs)
+        self.table_entries += windows.entries
         if self.table_entries > MAX_TABLES:
-            raise UnusableInput("the windows of all layers together are too large to prove")
-        return index
+            window = f"{kernel[0]}x{kernel[1]} window over {height}x{width} positions"
+            raise UnusableInput(f"the tables of all windows have more than {MAX_TABLES} entries (here: a {window})")
+        return windows
 
     def over_passes(self, per: str) -> Source:
         """Source of an unrolled axis for the domain axis "pass"."""
-        if per == "pass":
-            return Same("pass", self.passes)
-        return Map("pass", tuple(p // 2 for p in range(self.passes)), self.steps)
+        return pass_source(per, self.steps)
 
     def over_steps(self, per: str, parity: int) -> Source:
         """Source of an unrolled axis for the domain axis "step": passes 2 t + parity."""
-        count = self.steps if parity == 0 else self.steps - 1
-        if per == "pass":
-            return Map("step", tuple(2 * t + parity for t in range(count)), self.passes)
-        return Map("step", tuple(range(count)), self.steps)
+        count = self.steps - parity
+        return pass_of_step(count, parity, self.passes) if per == "pass" else first_steps(count, self.steps)
 
     def rescaled(
         self,
@@ -219,8 +242,6 @@ def product_limbs(a: View, b: View) -> Limbs:
 
 def exact_terms(a: int, b: int) -> int:
     """How many products of limbs up to a and b in magnitude `exact_matmul` may add up in float64."""
-    if a * b > 1 << 53:
-        raise UnusableInput("too many branches are added up before a layer with weights: their sum is too large")
     return (1 << 53) // (a * b)
 
 
@@ -290,24 +311,3 @@ def floor_limbs(limbs: Sequence[I64], const: int, bits: int, where: str, limit: 
         low += (total & mask) << done
         carry, done = total >> DIGIT_BITS, done + DIGIT_BITS
     raise AssertionError("no limbs")
-
-
-def gather_table(height: int, width: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> I64:
-    """index[k, s] = input position read by kernel position k at output position s, or -1 outside (row-major)."""
-    oh = (height + 2 * pad[0] - kernel[0]) // stride[0] + 1
-    ow = (width + 2 * pad[1] - kernel[1]) // stride[1] + 1
-    if kernel[0] * kernel[1] * max(oh * ow, height * width) > MAX_TABLE:
-        raise UnusableInput(f"a {kernel[0]}x{kernel[1]} window over {height}x{width} positions is too large to prove")
-    ky, kx, y, x = np.meshgrid(np.arange(kernel[0]), np.arange(kernel[1]), np.arange(oh), np.arange(ow), indexing="ij")
-    row, col = y * stride[0] + ky - pad[0], x * stride[1] + kx - pad[1]
-    inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-    return np.where(inside, row * width + col, -1).reshape(kernel[0] * kernel[1], oh * ow)
-
-
-def inverse_table(table: I64, size: int) -> I64:
-    """index[k, i] = the output position that reads input i through kernel position k, or -1."""
-    out = np.full((len(table), size), -1, np.int64)
-    for k, row in enumerate(table):
-        s = np.flatnonzero(row >= 0)
-        out[k, row[s]] = s
-    return out

@@ -12,8 +12,6 @@ q is the head's fixed-point rho / sqrt(n). What is committed is w_t + d and w_{t
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 from zkcert.errors import UnusableInput
@@ -27,14 +25,25 @@ from .ir import (
     Map,
     Range,
     Same,
-    Source,
     Tensor,
     View,
     balanced,
     radix,
     unsigned,
 )
-from .net import I64, REMAINDER, VALUE, Contraction, Gradient, Net, floor_limbs, limb_products, product_limbs
+from .net import (
+    I64,
+    REMAINDER,
+    VALUE,
+    Contraction,
+    Gradient,
+    Net,
+    first_steps,
+    floor_limbs,
+    limb_products,
+    pass_of_step,
+    product_limbs,
+)
 from .wide import Domain, Limbs, assert_zero, limb_forms
 from .witness import Witness
 from .workers import by_rows
@@ -47,7 +56,7 @@ MAX_TERMS = 1 << 17
 
 def update_remainder(net: Net, divisor: int) -> tuple[Digit, ...]:
     """Digits of [0, 2^32 D): two where 2^10 D fits a table that is worth its entries, else three."""
-    updates = sum(prod(a.size for a in g.axes) for g in net.gradients if g.scaled) * (net.steps - 1)
+    updates = net.scaled_entries * (net.steps - 1)
     size = divisor << 10
     if size <= U22.size and updates >= 2 * size:
         return Digit(U22, 0), Digit(Range(size), 22)
@@ -99,13 +108,11 @@ class Parameter:
 
     def _on(self, t: Tensor, count: int) -> View:
         """A per-step tensor over the first `count` steps."""
-        first: Source = Same("step", count) if t.unroll == count else Map("step", tuple(range(count)), t.unroll)
-        return View(t, (first, *self._inner()))
+        return View(t, (first_steps(count, t.unroll), *self._inner()))
 
     def _weights(self, count: int, offset: int) -> View:
         """The weights of pass 2 t + offset."""
-        table = tuple(2 * t + offset for t in range(count))
-        return View(self.weight, (Map("step", table, self.net.passes), *self._inner()))
+        return View(self.weight, (pass_of_step(count, offset, self.net.passes), *self._inner()))
 
     def _declare_gradient(self) -> None:
         net, g, steps = self.net, self.g, self.net.steps

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from zkcert.core import sis
 from zkcert.core.field import U64Array
-from zkcert.errors import UnusableInput
 
 from .ir import (
     BIT,
@@ -24,7 +23,7 @@ from .ir import (
     radix,
     unsigned,
 )
-from .net import MAX_INPUT, MAX_TABLES, VALUE, Net
+from .net import VALUE, Net
 from .value import Value
 from .wide import CarryStep, Domain, Limbs, assert_zero
 from .witness import Witness
@@ -32,7 +31,6 @@ from .witness import Witness
 U8 = NDArray[np.uint8]
 BYTE = unsigned(8)
 Q32_BYTES = 6
-MAX_CHANNELS = 1 << 10  # each is a constraint of its own
 
 
 class Samples:
@@ -55,14 +53,10 @@ class Samples:
         self.slope, self.offset = affine
         per = 1 if kind == "u8" else Q32_BYTES
         self.count = self.pixels * per + label_bytes
-        if channels * (height + 2 * pad) * (width + 2 * pad) > MAX_INPUT:
-            raise UnusableInput(f"inputs of shape {spec['shape']} with padding {pad} are too large to prove")
         circuit, t, b = net.circuit, net.steps, net.batch
         self.bytes = circuit.tensor("sample/bytes", t, (b, self.count), radix(BYTE))
         self.rho = circuit.tensor("sample/randomness", t, (b, sis.RHO), radix(BYTE))
-        if channels > MAX_CHANNELS or channels * per * self.count > MAX_TABLES:  # the views below are dense vectors
-            raise UnusableInput(f"samples of shape {spec['shape']} have too many channels: use a spatial axis instead")
-        parts = [(self.bytes, sis.matrix(b"A", self.count)), (self.rho, sis.matrix(b"S", sis.RHO))]
+        parts = [(self.bytes, sis.Matrix(b"A", self.count)), (self.rho, sis.Matrix(b"S", sis.RHO))]
         circuit.links.append(ModularLink("sample", parts, hashes))
 
         step, batch = DomainAxis("step", t), net.batch_axis()
@@ -77,11 +71,11 @@ class Samples:
         self.rounding: list[tuple[View, list[CarryStep]]] = []
         for c in range(channels):
             con = circuit.constraint(f"input/channel{c}", (step, batch, s))
-            one = tuple(int(i == c) for i in range(channels))
+            one = (0,) * c + (1,) + (0,) * (channels - c - 1)
             x = View(self.x.tensor, (Same("step", t), Same("b", b), Sum(channels, one), Same("s", padded)))
 
             def raw(byte: int, c: int = c) -> View:
-                place = [-1 if i < 0 else per * (c * height * width + i) + byte for i in self.source.tolist()]
+                place = np.where(self.source < 0, -1, per * (c * height * width + self.source) + byte).tolist()
                 return View(self.bytes, (Same("step", t), Same("b", b), Map("s", tuple(place), self.count)))
 
             if kind == "u8":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zkcert.core import sis
 from zkcert.core.code import matrix_code
@@ -17,15 +20,34 @@ from zkcert.statement import MAX_TAU, VERSION, Statement
 from .compile import Certificate, Plan
 from .layout import Layout
 
+I64 = NDArray[np.int64]
+
+
+class Quantized(Mapping[str, I64]):
+    """A model's weights in Q31.32, int64, by name; made anew whenever one is asked for, as they are large."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def __getitem__(self, name: str) -> I64:
+        return self._model.quantized(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._model.params)
+
+    def __len__(self) -> int:
+        return len(self._model.params)
+
 
 def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
-    """hashes: uint64 (T B, 160) of the drawn samples, in order."""
+    """hashes: uint64 (T B, 160) of the drawn samples, in order. UnusableInput for what no circuit is built for."""
     schema, config = statement.dataset.schema, statement.config
-    return Plan(
+    plan = Plan(
         graph=model.graph,
         input=model.input,
-        affine=input_affine(model.input, schema.kind),
-        weights={name: model.quantized(name) for name in model.params},
+        affine=([], []),
+        weights=Quantized(model),
+        shapes={name: array.shape for name, array in model.params.items()},
         kind=schema.kind,
         classes=schema.classes,
         label_bytes=schema.label_bytes,
@@ -38,6 +60,8 @@ def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
         hashes=hashes.reshape(config.steps, config.batch_size, sis.ROWS),
         norms=model.norms,
     )
+    plan.require_small()
+    return replace(plan, affine=input_affine(model.input, schema.kind))
 
 
 def certificate(statement: Statement, model: Model, hashes: U64Array) -> Certificate:

@@ -8,7 +8,7 @@ Neighbouring limbs are merged while the bounds allow it, which saves carries.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from zkcert.core.field import P
 
@@ -29,6 +29,7 @@ from .ir import (
     View,
     ceil_log2,
     expr,
+    expr_total,
 )
 
 _WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 22)
@@ -81,17 +82,24 @@ class CarryStep:
     carry: View | None
 
 
-@dataclass
 class Limbs:
     """An integer expression as limbs worth 2^(22 k)."""
 
-    parts: list[Expr] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._summands: list[list[Expr]] = []
+
+    @property
+    def parts(self) -> list[Expr]:
+        """The limbs."""
+        self._summands = [[expr_total(summands)] for summands in self._summands]
+        return [whole for (whole,) in self._summands]
 
     def add(self, e: Expr | Form, power: int = 0) -> Limbs:
         """Add ``e * 2^power``."""
         k, rest = divmod(power, DIGIT_BITS)
-        self._grow(k)
-        self.parts[k] = self.parts[k] + expr(e) * (1 << rest)
+        while len(self._summands) <= k:
+            self._summands.append([Expr()])
+        self._summands[k].append(expr(e) * (1 << rest))
         return self
 
     def add_value(self, view: View, coef: int = 1, power: int = 0) -> Limbs:
@@ -104,8 +112,7 @@ class Limbs:
         """Add a public integer, split into limbs of its sign."""
         sign, value, k = (-1 if value < 0 else 1), abs(value), 0
         while value:
-            self._grow(k)
-            self.parts[k] = self.parts[k] + sign * (value & ((1 << DIGIT_BITS) - 1))
+            self.add(expr(sign * (value & ((1 << DIGIT_BITS) - 1))), DIGIT_BITS * k)
             value >>= DIGIT_BITS
             k += 1
         return self
@@ -114,9 +121,8 @@ class Limbs:
         """Add a public integer times a 0/1 weight along one axis."""
         other = Limbs().add_const(value)
         for k, part in enumerate(other.parts):
-            self._grow(k)
             consts = tuple(Constant(c.coef, ((axis, weights),)) for c in part.constants)
-            self.parts[k] = self.parts[k] + Expr(constants=consts)
+            self.add(Expr(constants=consts), DIGIT_BITS * k)
         return self
 
     def add_product(self, a: list[Form], b: list[Form], coef: int = 1, power: int = 0) -> Limbs:
@@ -125,10 +131,6 @@ class Limbs:
             for j, y in enumerate(b):
                 self.add(Expr(((x, y * coef),)), power + DIGIT_BITS * (i + j))
         return self
-
-    def _grow(self, k: int) -> None:
-        while len(self.parts) <= k:
-            self.parts.append(Expr())
 
 
 def limb_forms(view: View) -> list[Form]:
@@ -165,13 +167,13 @@ def assert_zero(circuit: Circuit, con: Constraint, domain: Domain, label: str, l
     parts, steps = limbs.parts, []
     k, carry = 0, Expr()
     while True:
-        value, last = parts[k], k + 1
+        value, total, last = parts[k], carry + parts[k], k + 1
         wider = value
         for end in range(k + 2, len(parts) + 1):
             wider = wider + parts[end - 1] * (1 << DIGIT_BITS * (end - 1 - k))
-            if fits((carry + wider).bounds(count), None if end == len(parts) else DIGIT_BITS * (end - k)):
-                value, last = wider, end
-        total = carry + value
+            whole = carry + wider
+            if fits(whole.bounds(count), None if end == len(parts) else DIGIT_BITS * (end - k)):
+                value, total, last = wider, whole, end
         if last == len(parts):
             con.add(f"{label}[{k}:]", total)
             steps.append(CarryStep(value, k, last, None))

@@ -18,7 +18,7 @@ from circuits import batching, identities
 from circuits.batching import weight_at
 from circuits.compile import Certificate
 from circuits.ir import Circuit, DomainAxis, Same, Sum, Table, View, expr, product, radix, unsigned
-from circuits.net import gather_table
+from circuits.net import Net
 from tests.builders import Graph, tiny_mlp
 from tests.toys import certified
 from verifier.__main__ import load_root, verify_files
@@ -87,8 +87,8 @@ def test_a_proof_under_another_revealed_variance_with_the_same_digits_is_rejecte
 
 
 def test_windows_over_huge_padded_inputs_are_refused_before_their_tables_are_built() -> None:
-    with pytest.raises(UnusableInput, match="too large to prove"):
-        gather_table(801, 801, (800, 800), (1, 1), (0, 0))
+    with pytest.raises(UnusableInput, match="tables of all windows have more than 4194304 entries"):
+        Net(2, 1).windows((1, 801, 801), (800, 800), (1, 1), (0, 0))
 
 
 def test_a_circuit_that_cannot_close_is_unusable_input_and_not_a_crash() -> None:
@@ -237,7 +237,7 @@ def test_too_many_channels_or_windows_are_refused_before_anything_grows() -> Non
     ]
     params = {f"c{i}.w": filled(1, 1, 31, 31) for i in range(6)} | {"o.w": filled(2, 64 * 64)}
     large = {"shape": [1, 64, 64], "pad": 0, "mean": [0.0], "std": [1.0]}
-    with pytest.raises(UnusableInput, match="all layers together"):
+    with pytest.raises(UnusableInput, match="tables of all windows"):
         certificate_of(Model([*convs, *head], large, params))
 
 

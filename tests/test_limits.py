@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from fractions import Fraction
 from unittest import mock
 
@@ -10,16 +9,24 @@ import numpy as np
 import pytest
 
 import circuits.batching
+import circuits.compile
+import circuits.ir
 import circuits.layout
 import circuits.limits
+import circuits.net
 import verifier.argument
+import verifier.verify
 from circuits.compile import Certificate
-from circuits.limits import column_weights, operands
+from circuits.ir import U22
+from circuits.limits import column_weights, least_lengths, operands
 from circuits.statement import plan_of
-from tests.builders import Graph
+from circuits.windows import Windows
+from tests.builders import Graph, fan, normalised, tiny_cnn
 from tests.toys import certified, tiny_model
 from verifier.verify import Expectations, verify_proof
 from zkcert.config import ProbeConfig
+from zkcert.core import sis
+from zkcert.core.code import matrix_code
 from zkcert.core.container import ProofFile
 from zkcert.core.merkle import MerkleTree
 from zkcert.core.proof import Reader, section
@@ -32,28 +39,173 @@ from zkcert.statement import Statement
 TAU = Expectations(Fraction(30))
 
 
-def hostile_file(model: Model, config: ProbeConfig) -> bytes:
-    """A file that passes every check up to the argument, which is empty; making it takes no proof."""
+def hostile_file(model: Model, config: ProbeConfig, kind: str = "u8", argument: bytes | None = None) -> bytes:
+    """A file that passes every check up to the argument, of zeros, as short as can be; making it takes no proof."""
     count = config.steps * config.batch_size
     hashes = np.zeros((count, ROWS), np.uint64)
     tree = MerkleTree(leaf_digests(range(count), hashes), TREE_NAME)
-    schema = Schema(3, "u8", (1, 1, 4))
+    schema = Schema(model.classes, kind, tuple(model.input["shape"]))
     statement = Statement.of(model, DatasetRoot(tree.root, count, schema), config, Fraction(30))
-    return ProofFile(statement.header(), hashes, tree.multiproof(range(count)), b"").to_bytes()
+    if argument is None:
+        argument = b"".join(section(bytes(n)) for n in (64, *least_lengths(len(model.params))))
+    return ProofFile(statement.header(), hashes, tree.multiproof(range(count)), argument).to_bytes()
 
 
-def test_many_layers_and_steps_are_refused_at_once():
+def sections_of(argument: bytes) -> list[bytes]:
+    reader = Reader(argument)
+    return [reader.section(1 << 28) for _ in range(4)]
+
+
+def many_layers(count: int) -> Model:
     g = Graph(np.random.default_rng(0), [1, 1, 4]).flatten()
-    for _ in range(40):
+    for _ in range(count):
         g.linear(4).relu()
     g.linear(3)
-    model = Model(g.nodes, g.spec, g.params)
-    data = hostile_file(model, ProbeConfig(steps=1024, batch_size=1, lr=Fraction(1, 10_000)))
-    start = time.process_time()
-    with pytest.raises(ProofRejected, match=r"columns, at most 4194304 can be proved") as caught:
+    return Model(g.nodes, g.spec, g.params)
+
+
+@pytest.mark.parametrize(
+    ("layers", "steps", "what"),
+    [(40, 1024, "columns, at most 4194304 can be proved"), (400, 2, "more than 65536 terms: fewer layers")],
+)
+def test_many_layers_and_steps_are_refused_before_they_are_laid_out(layers, steps, what):
+    model = many_layers(layers)
+    data = hostile_file(model, ProbeConfig(steps=steps, batch_size=1, lr=Fraction(1, 10_000)))
+    with (
+        mock.patch.object(circuits.layout, "Placement", side_effect=AssertionError),
+        pytest.raises(ProofRejected, match=what) as caught,
+    ):
         verify_proof(data, model, TAU)
-    assert caught.value.check == "statement"
-    assert time.process_time() - start < 20
+    assert caught.value.check == "statement" and "\n" not in str(caught.value)
+
+
+def test_a_file_without_an_argument_costs_no_circuit():
+    """Every section that is shorter than any model's, or than this model's parameters need, and none at all."""
+    model, config = many_layers(3), ProbeConfig(steps=2, batch_size=1, lr=Fraction(1, 100))
+    least = (64, *least_lengths(len(model.params)))
+    assert all(a < b for a, b in zip(least_lengths(0), least_lengths(300), strict=True) if a != least[2])
+    short = [b"".join(section(bytes(n - (i == j))) for j, n in enumerate(least)) for i in range(4)]
+    longer_roots = b"".join(section(bytes(n + (j == 0))) for j, n in enumerate(least))
+    with mock.patch.object(verifier.verify, "certificate", side_effect=AssertionError) as built:
+        for argument in (b"", bytes(1 << 20), *short, longer_roots):
+            with pytest.raises(MalformedProof) as caught:
+                verify_proof(hostile_file(model, config, argument=argument), model, TAU)
+            assert "\n" not in str(caught.value)
+        assert not built.called
+        with pytest.raises(AssertionError):
+            verify_proof(hostile_file(model, config), model, TAU)
+
+
+def test_no_argument_is_shorter_than_the_least():
+    proved = certified()
+    lengths = [len(part) for part in sections_of(ProofFile.parse(proved.proved.data).argument)]
+    assert all(a <= b for a, b in zip((64, *least_lengths(len(proved.model.params))), lengths, strict=True))
+    assert U22.size in Certificate(tiny_cnn().plan).close(Fraction(30)).tables
+    openings = [matrix_code.__wrapped__(round(U22.size * 1.03**i)).opening_bytes for i in range(300)]
+    assert min(openings) >= least_lengths(0)[1] > 0.8 * min(openings)
+
+
+@pytest.mark.parametrize("case", [tiny_cnn, normalised, lambda: fan(8, 9)])
+def test_each_parameter_sends_what_the_least_counts(case):
+    plan = case().plan
+    count = len(plan.weights)
+    circuit = Certificate(plan).circuit
+    pairs = [
+        len({a.primitive[1] for _, e in con.members for a, _ in e.products})
+        for con in circuit.constraints
+        if con.name.startswith(("squares/", "perturbation/"))
+    ]
+    assert len(pairs) == 2 * count and set(pairs) == {2}
+
+
+def test_nothing_large_is_made_for_a_circuit_that_is_only_built():
+    """No index table, no matrix of the sample hash, no quantised weight: a short argument is refused before."""
+    model = tiny_cnn().model
+    data = hostile_file(model, ProbeConfig(steps=2, batch_size=1, lr=Fraction(1, 100)))
+    made = AssertionError("made")
+    with (
+        mock.patch.object(Model, "quantized", side_effect=made),
+        mock.patch.object(Windows, "_reads", side_effect=made),
+        mock.patch.object(Windows, "_pairs", side_effect=made),
+        mock.patch.object(sis, "columns", side_effect=made),
+        pytest.raises(MalformedProof, match=r"messages: [0-9]+ bytes, [0-9]+ wanted"),
+    ):
+        verify_proof(data, model, TAU)
+
+
+def test_what_branches_cost_grows_with_their_number_and_not_with_that_of_their_readers():
+    """A fan of k branches read by k layers costs terms, tensors and messages in proportion to k."""
+
+    def counts(k: int) -> np.ndarray:
+        circuit = Certificate(fan(k, k).plan).circuit
+        views = {v for con in circuit.constraints for form in forms_of(con) for v, _, _ in form.terms}
+        return np.array([circuit.size.terms, len(circuit.tensors), len(views)])
+
+    def forms_of(con):
+        return [form for _, e in con.members for form in (e.linear, *(f for pair in e.products for f in pair))]
+
+    small, twice, four_times = counts(16), counts(32), counts(64)
+    assert np.all(four_times - twice <= 2.05 * (twice - small))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"MAX_STEPS": 1}, "at most 1 steps"),
+        ({"MAX_SAMPLES": 5}, "and 5 samples in all"),
+        ({"MAX_INPUT": 2 * 7 * 8 - 1}, "too large to prove"),
+        ({"MAX_CHANNELS": 1}, "too many channels"),
+        ({"MAX_DENSE": 2 * (2 * 5 * 6 + 1) - 1}, "too many channels"),
+        ({"MAX_NORM_CHANNELS": 2}, "3 channels of batch-norms, at most 2"),
+    ],
+)
+def test_what_is_known_beforehand_is_refused_before_anything_is_declared(changes, what):
+    g = Graph(np.random.default_rng(0), [2, 5, 6], pad=1).conv(3).norm().flatten().linear(3)
+    plan = g.case().plan
+    (name,) = changes
+    Certificate(plan)
+    with mock.patch.object(circuits.limits, name, changes[name] + 1):
+        Certificate(plan)
+    with (
+        mock.patch.object(circuits.limits, name, changes[name]),
+        mock.patch.object(circuits.compile, "Net", side_effect=AssertionError),
+        pytest.raises(UnusableInput, match=what),
+    ):
+        Certificate(plan)
+
+
+@pytest.mark.parametrize(
+    ("module", "limit", "what"),
+    [
+        (circuits.ir, "MAX_TERMS", "terms"),
+        (circuits.layout, "MAX_PIECES", "blocks of digits"),
+        (circuits.net, "MAX_TABLES", "entries"),
+    ],
+)
+def test_counts_are_refused_as_soon_as_they_are_above_their_limits(module, limit, what):
+    plan = tiny_cnn().plan
+    certificate = Certificate(plan)
+    layout = certificate.close(Fraction(30))
+    pieces = sum(len(place.blocks) * len(t.digits) for t, place in layout.places.items())
+    count = {
+        "MAX_TERMS": certificate.circuit.size.terms,
+        "MAX_PIECES": pieces,
+        "MAX_TABLES": certificate.net.table_entries,
+    }[limit]
+    terms = [
+        len(form.terms)
+        for con in layout.circuit.constraints
+        for _, e in con.members
+        for form in (e.linear, *(f for pair in e.products for f in pair))
+    ]
+    assert limit != "MAX_TERMS" or count == sum(terms)
+    with mock.patch.object(module, limit, count):
+        Certificate(plan).close(Fraction(30))
+    with (
+        mock.patch.object(module, limit, count - 1),
+        pytest.raises(UnusableInput, match=rf"more than {count - 1} {what}"),
+    ):
+        Certificate(plan).close(Fraction(30))
 
 
 @pytest.mark.parametrize(
@@ -109,8 +261,7 @@ def test_column_weights_are_those_of_the_claims():
 def test_sections_of_another_length_are_refused_before_anything_is_computed(part, change):
     proved = certified()
     file = ProofFile.parse(proved.proved.data)
-    reader = Reader(file.argument)
-    sections = [reader.section(1 << 28) for _ in range(4)]
+    sections = sections_of(file.argument)
     # more than the Merkle siblings; lengthened sections with siblings cost what reading them costs
     sections[part] = sections[part][: len(sections[part]) // 2] if change == "cut" else sections[part] + bytes(16)
     argument = b"".join(map(section, sections))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuits.channel import Blind
 from circuits.layout import Layout
+from circuits.limits import least_lengths
 from circuits.protocol import message_counts, run
 from zkcert.core.code import matrix_code, pad_code
 from zkcert.core.proof import Reader
@@ -18,7 +19,7 @@ SECTION_LIMIT = 1 << 28
 
 
 def require_length(reader: Reader, size: int, *, siblings: bool = False) -> None:
-    """MalformedProof unless the section has so many bytes, or at least so many if Merkle siblings are among them.
+    """MalformedProof unless the section has so many bytes, or at least so many if others (`siblings`) may follow.
 
     So nothing is computed for a proof that is too short for its circuit.
     """
@@ -26,19 +27,35 @@ def require_length(reader: Reader, size: int, *, siblings: bool = False) -> None
         raise MalformedProof(f"{reader.what}: {len(reader.data)} bytes, {'at least ' * siblings}{size} wanted")
 
 
+def sections(data: bytes) -> tuple[Reader, Reader, Reader, Reader]:
+    """Roots, messages, opening and pad proof of an argument; MalformedProof if it has no such sections."""
+    reader = Reader(data)
+    roots = Reader(reader.section(64), "roots")
+    messages = Reader(reader.section(SECTION_LIMIT), "messages")
+    opening = Reader(reader.section(SECTION_LIMIT), "opening")
+    pad_proof = Reader(reader.section(SECTION_LIMIT), "pad proof")
+    reader.end()
+    return roots, messages, opening, pad_proof
+
+
+def require_plausible(data: bytes, parameters: int) -> None:
+    """MalformedProof for an argument shorter than any about a model with so many parameter tensors.
+
+    Costs nothing, so that no circuit is built for a file that holds no argument.
+    """
+    roots, *rest = sections(data)
+    for reader, least in zip((roots, *rest), (64, *least_lengths(parameters)), strict=True):
+        require_length(reader, least, siblings=reader is not roots)
+
+
 def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
     """Raises ProofRejected or MalformedProof unless `data` proves that the circuit has a witness.
 
     `transcript` must have absorbed the whole statement, exactly as the prover's.
     """
-    reader = Reader(data)
-    roots = Reader(reader.section(64), "roots")
+    roots, messages, opening, pad_proof = sections(data)
     matrix_root, pad_root = roots.take(32), roots.take(32)
     roots.end()
-    messages = Reader(reader.section(SECTION_LIMIT), "messages")
-    opening = Reader(reader.section(SECTION_LIMIT), "opening")
-    pad_proof = Reader(reader.section(SECTION_LIMIT), "pad proof")
-    reader.end()
 
     code = matrix_code(layout.data_end)
     singles, triples = message_counts(layout, code.variables)

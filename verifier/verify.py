@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
 
+from circuits.compile import collector_paused
 from circuits.layout import SMALLEST_CUT
 from circuits.statement import certificate, start_transcript
 from zkcert.config import ProbeConfig
@@ -19,7 +20,7 @@ from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, Unusable
 from zkcert.model import Model
 from zkcert.statement import Statement, circuit_digest
 
-from .argument import verify_circuit
+from .argument import require_plausible, verify_circuit
 from .doubts import differences, statement_doubts
 from .soundness import SoundnessTable, soundness
 
@@ -95,6 +96,12 @@ def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_
 
     smallest_cut: of the layout; the constant is the specification's, others are for toy proofs.
     """
+    with collector_paused():
+        return _verified(data, model, expected, smallest_cut)
+
+
+def _verified(data: bytes, model: Model, expected: Expectations, smallest_cut: int) -> Report:
+    """Cheap checks first: what a file costs before one of them fails grows with its own length and the model's."""
     proof = ProofFile.parse(data)
     try:
         statement = Statement.parse_header(proof.header)
@@ -107,6 +114,7 @@ def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_
         raise MalformedProof(f"{len(proof.hashes)} sample hashes for {count} samples")
     try:
         Statement.of(model, dataset, config, statement.tau)  # shapes, classes and sizes fit
+        require_plausible(proof.argument, len(model.params))
         indices = statement.indices()
         order = sorted(range(count), key=indices.__getitem__)
         rising = [indices[i] for i in order]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ class Model:
         """Parameters, then buffers."""
         return {**self.params, **self.buffers}
 
-    @property
+    @cached_property
     def norms(self) -> dict[str, tuple[list[int], list[int]]]:
         """By batch-norm the integers (A, m), one each per channel, that stand for 1/sqrt(var + eps) and the mean."""
         batch_norms = (node for node in self.graph if node["op"] == "batchnorm2d")
@@ -154,7 +155,7 @@ class Model:
         floor = np.floor(scaled)
         return floor.astype(np.int64) + (scaled - floor >= 0.5)
 
-    @property
+    @cached_property
     def weights_digest(self) -> bytes:
         """BLAKE3 (32 bytes) of the parameters in graph order, then the buffers: name, dtype, shape, little-endian
         bytes."""
@@ -244,13 +245,18 @@ def _check_param(name: str, array: object) -> np.ndarray:
 def _norm(node: Mapping[str, Any], buffers: Mapping[str, np.ndarray]) -> tuple[list[int], list[int]]:
     """A = floor(2^32 / sqrt(var + eps) + 1/2) and m = floor(mean 2^32 + 1/2), from the exact values of the floats and
     the shortest decimal of eps. Raises RangeOverflow from A = 2^43 or |m| = 2^43 on."""
-    eps, half = Fraction(repr(node["eps"])), Fraction(1, 2)
-    variances = [Fraction(float(v)) + eps for v in buffers[node["var"]]]
-    if min(buffers[node["var"]]) < 0 or max(variances) >= 1 << 64:
+    eps = Fraction(repr(node["eps"]))
+    if min(buffers[node["var"]]) < 0 or Fraction(float(max(buffers[node["var"]]))) + eps >= 1 << 64:
         raise UnusableInput(f"layer {node['name']}: variances must be from 0 to 2^64")
-    # floor(x + 1/2) = floor((floor(2 x) + 1) / 2), and 2 x = sqrt(2^66 / (var + eps))
-    factors = [(math.isqrt(math.floor(Fraction(1 << 66) / v)) + 1) // 2 for v in variances]
-    means = [math.floor(Fraction(float(v)) * (1 << 32) + half) for v in buffers[node["mean"]]]
+    factors, means = [], []
+    for v in buffers[node["var"]].tolist():
+        # floor(x + 1/2) = floor((floor(2 x) + 1) / 2), and 2 x = sqrt(2^66 / (var + eps))
+        top, bottom = v.as_integer_ratio()
+        ratio = ((bottom * eps.denominator) << 66) // (top * eps.denominator + eps.numerator * bottom)
+        factors.append((math.isqrt(ratio) + 1) // 2)
+    for m in buffers[node["mean"]].tolist():
+        top, bottom = m.as_integer_ratio()
+        means.append(((top << 33) // bottom + 1) // 2)
     largest = max(*factors, *map(abs, means))
     if largest >= int(VALUE_LIMIT) << 32:
         shown = min(largest, 1 << 200) / 2.0**32

@@ -19,7 +19,7 @@ class AvgPool2d(Pool):
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.declare_windows(net, node, x, shape)
-        self.rem = self._divide("forward", self.y, Same("s", self.s.size), x, "s", self.windows, self.i.size)
+        self.rem = self._divide("forward", self.y, Same("s", self.s.size), x, "s", self.reads, self.i.size)
 
     def _divide(self, label: str, out: Value, place: Same, source: Value, axis: str, table: Any, size: int) -> Any:
         """Constrain K out + remainder = (sum of the entries of `source` that `table` lists) + floor(K/2)."""
@@ -38,7 +38,7 @@ class AvgPool2d(Pool):
         self.dy = dy
         self.dx = net.activation(f"{self.name}/dx", (net.batch, self.c.size, self.i.size))
         place = Same("i", self.i.size)
-        self.rem_back = self._divide("backward", self.dx, place, dy, "i", self.inverse, self.s.size)
+        self.rem_back = self._divide("backward", self.dx, place, dy, "i", self.readers, self.s.size)
 
     def forward(self, w: Witness, p: int) -> None:
         x = self.x.read(w, p)[:, :, self.index]

@@ -28,7 +28,7 @@ LOW = (1 << DIGIT_BITS) - 1
 
 def split(values: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Two limbs of integers in [0, 2^44)."""
-    return [tuple(v & LOW for v in values), tuple(v >> DIGIT_BITS for v in values)]
+    return [tuple([v & LOW for v in values]), tuple([v >> DIGIT_BITS for v in values])]
 
 
 class BatchNorm2d(Layer):
@@ -45,7 +45,7 @@ class BatchNorm2d(Layer):
         self.signed_means = [
             (sign, k, limb)
             for sign in (1, -1)
-            for k, limb in enumerate(split(tuple(max(sign * m, 0) for m in means)))
+            for k, limb in enumerate(split(tuple([sign * m if sign * m > 0 else 0 for m in means])))
             if any(limb)
         ]
         p, c = net.pass_axis(), self.c.size

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import DomainAxis, Gather, Same, Source, Table
-from ..net import F64, I64, Net, inverse_table
+from ..ir import DomainAxis, Gather, Same, Source
+from ..net import F64, I64, Net
 from ..value import Ints, Value
 from ..workers import by_rows
 from .affine import Affine
@@ -21,18 +21,15 @@ class Conv2d(Affine):
     op = "conv2d"
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        channels, height, width = shape
-        kernel, stride, pad = node["kernel"], node["stride"], node["padding"]
-        index = net.gather_table(height, width, kernel, stride, pad)
-        self.table = Table(f"{node['name']}/in", index)
-        self.inverse = Table(f"{node['name']}/out", inverse_table(index, height * width))
-        out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), pad, kernel, stride, strict=True)]
-        self.shape = (node["out_channels"], *out)
+        channels = shape[0]
+        windows = net.windows(shape, node["kernel"], node["stride"], node["padding"])
+        self.table, self.inverse = windows.reads(), windows.readers()
+        self.shape = (node["out_channels"], *windows.grid)
         o, c = DomainAxis("o", node["out_channels"]), DomainAxis("c", channels)
-        k = DomainAxis("k", len(index))
-        self.out_axes = (o, DomainAxis("s", index.shape[1]))
+        k = DomainAxis("k", windows.count)
+        self.out_axes = (o, DomainAxis("s", windows.outputs))
         self.position_axes = self.out_axes[1:]
-        self.input_axes = (c, DomainAxis("i", height * width))
+        self.input_axes = (c, DomainAxis("i", windows.positions))
         self.weight_axes = (o, c, k)
         self.declare_forward(net, node, x, (o.size, c.size, k.size))
 
@@ -57,7 +54,7 @@ class Conv2d(Affine):
         return weight.transpose(2, 0, 1).reshape(-1, weight.shape[1]).astype(np.float64)
 
     def weight_order(self, flat: I64) -> I64:
-        return flat.reshape(len(flat), len(self.table.index), -1).swapaxes(1, 2)
+        return flat.reshape(len(flat), self.table.shape[0], -1).swapaxes(1, 2)
 
 
 def gathered(x: Ints, index: I64) -> F64:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import BIT, U22, Gather, GatherSum, Same, SuffixGather, Table, View, expr, product, radix
+from ..ir import BIT, U22, Gather, GatherSum, Same, SuffixGather, View, expr, product, radix
 from ..net import Net
 from ..value import Value
 from ..witness import Witness
@@ -24,8 +24,7 @@ class MaxPool2d(Pool):
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.declare_windows(net, node, x, shape)
         count, outputs = self.k.size, self.s.size
-        joint = np.arange(count * outputs).reshape(count, outputs)
-        self.joint = Table(f"{self.name}/joint", joint)
+        self.joint = self.windows.pairs()
         inner = (net.batch, self.c.size, count * outputs)
         self.choice = net.circuit.tensor(f"{self.name}/choice", net.passes, inner, radix(BIT))
         self.slack = net.circuit.tensor(f"{self.name}/slack", net.passes, inner, radix(U22, U22))
@@ -35,7 +34,7 @@ class MaxPool2d(Pool):
         so_far = SuffixGather("k", "s", self.joint, count * outputs)
         slack = self._choices(self.slack, at).whole()
         y = self.form(self.y, Same("s", outputs))
-        xk = self.form(x, Gather("k", "s", self.windows, self.i.size))
+        xk = self.form(x, Gather("k", "s", self.reads, self.i.size))
         con.add("slack", expr(slack - y + xk - self._choices(self.choice, so_far).whole()) + 1)
         con.add("maximum", product(self._choices(self.choice, at).whole(), slack))
         con = net.circuit.constraint(f"{self.name}/choice", (*out, self.s))
@@ -53,9 +52,8 @@ class MaxPool2d(Pool):
         out = (net.pass_axis(), self.b, self.c, self.i)
         con = net.circuit.constraint(f"{self.name}/backward", out, (self.k,))
         count, outputs = self.k.size, self.s.size
-        chosen = np.where(self.back >= 0, np.arange(count)[:, None] * outputs + self.back, -1)
-        back = Gather("k", "i", Table(f"{self.name}/chosen", chosen), count * outputs)
-        d = self.form(dy, Gather("k", "i", self.inverse, outputs))
+        back = Gather("k", "i", self.windows.pairs_of(), count * outputs)
+        d = self.form(dy, Gather("k", "i", self.readers, outputs))
         dx = self.form(self.dx, Same("i", self.i.size))
         con.add("gradient", product(self._choices(self.choice, back).whole(), d) - dx)
 

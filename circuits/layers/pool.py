@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ir import DomainAxis, Form, Same, Source, Table
-from ..net import Net, inverse_table
+from ..ir import DomainAxis, Form, Same, Source
+from ..net import I64, Net
 from ..value import Value
 from .base import Layer
 
 
 class Pool(Layer):
     def declare_windows(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        channels, height, width = shape
-        kernel, stride = node["kernel"], node["stride"]
         self.name, self.x, self.net = node["name"], x, net
-        self.index = net.gather_table(height, width, kernel, stride, (0, 0))
-        self.back = inverse_table(self.index, height * width)
-        self.windows = Table(f"{self.name}/in", self.index)
-        self.inverse = Table(f"{self.name}/out", self.back)
-        out = [(n - k) // s + 1 for n, k, s in zip((height, width), kernel, stride, strict=True)]
-        self.shape = (channels, *out)
+        self.windows = net.windows(shape, node["kernel"], node["stride"], (0, 0))
+        self.reads, self.readers = self.windows.reads(), self.windows.readers()
+        channels = shape[0]
+        self.shape = (channels, *self.windows.grid)
         self.b, self.c = net.batch_axis(), DomainAxis("c", channels)
-        self.k, self.s = DomainAxis("k", len(self.index)), DomainAxis("s", self.index.shape[1])
-        self.i = DomainAxis("i", height * width)
+        self.k, self.s = DomainAxis("k", self.windows.count), DomainAxis("s", self.windows.outputs)
+        self.i = DomainAxis("i", self.windows.positions)
         self.y = net.activation(f"{self.name}/y", (net.batch, channels, self.s.size))
+
+    @property
+    def index(self) -> I64:
+        """[k, s]: the input position that output position s reads through window position k."""
+        return self.reads.index
 
     def form(self, v: Value, last: Source) -> Form:
         """The value as one form, its positions read through `last`."""

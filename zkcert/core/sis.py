@@ -12,6 +12,7 @@ and the first 160 others are the column.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -30,23 +31,42 @@ _BLOCK_SEEDS = 1 << 12  # columns of the matrices are made so many at a time
 _BLOCK_ENTRIES = 1 << 22  # samples are converted to float64 in pieces of this size
 
 
-@lru_cache(maxsize=4)
-def matrix(name: bytes, columns: int) -> U64Array:
-    """The public matrix called name (b"A" or b"S"), read-only, shape (160, columns), entries below p.
-
-    Fewer columns are a prefix of more.
-    """
+def columns(name: bytes, start: int, stop: int) -> U64Array:
+    """Columns start to stop of the public matrix called name, shape (160, stop - start), entries below p."""
     prefix = b"zkcert/sis/1" + bytes([len(name)]) + name
-    out = np.empty((columns, ROWS), np.uint64)
-    for begin in range(0, columns, _BLOCK_SEEDS):
+    out = np.empty((stop - start, ROWS), np.uint64)
+    for begin in range(0, len(out), _BLOCK_SEEDS):
         block = out[begin : begin + _BLOCK_SEEDS]
-        seeds = [prefix + j.to_bytes(8, "little") for j in range(begin, begin + len(block))]
+        seeds = [prefix + (start + begin + j).to_bytes(8, "little") for j in range(len(block))]
         words = b"".join(blake3(seed).digest(length=8 * ROWS) for seed in seeds)
         np.bitwise_and(np.frombuffer(words, "<u8").reshape(block.shape), np.uint64(P), out=block)
         for j in np.flatnonzero((block == np.uint64(P)).any(axis=1)).tolist():
             block[j] = xof_field(seeds[j], ROWS)  # a word is skipped, which happens to one column in 2^53
-    out.flags.writeable = False
     return out.T
+
+
+@lru_cache(maxsize=4)
+def matrix(name: bytes, count: int) -> U64Array:
+    """The first columns of the public matrix called name (b"A" or b"S"), read-only, shape (160, count)."""
+    out = columns(name, 0, count)
+    out.flags.writeable = False
+    return out
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The same, made as far as it is read: `self[:, a:b]`."""
+
+    name: bytes
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return ROWS, self.count
+
+    def __getitem__(self, at: tuple[slice, slice]) -> U64Array:
+        start, stop, _ = at[1].indices(self.count)
+        return columns(self.name, start, stop)[at[0]]
 
 
 def _product(x: npt.NDArray[np.uint8], m: U64Array) -> U64Array:
