@@ -291,8 +291,7 @@ def test_every_identity_of_the_other_variants_is_needed(variant, kind):
 
 @cache
 def remainders() -> list[int]:
-    """The top digits, at their last index, of the tensors that are remainders by name, but for those of sums that are
-    added up without one: their range is what makes the quotient unique."""
+    """The top digits, at their last index, of the tensors that are remainders by name."""
     s = solved("asam-all", "u8")
     last_of = {
         t.name: v
@@ -306,13 +305,14 @@ def wider(s: Solved, v: int) -> bool:
     """Whether another witness exists once a digit has twice its range: one with the digit a whole range away."""
     equations = [i for i, (con, m) in enumerate(s.members) for e in s.own[id(con), m] if v in e.variables]
     rests = {w for w in s.unknown if any(s.rests[w] >> i & 1 for i in equations)}
-    whole = next(w for e in s.at[v] if e.constraint is None for w in e.variables if not s.u.is_digit(w))
     lo, hi = s.u.bounds[v]
-    size, (low, high) = hi - lo + 1, s.u.bounds[whole]
+    size, reach = hi - lo + 1, {}
+    for w in (w for e in s.at[v] if e.constraint is None for w in e.variables if not s.u.is_digit(w)):
+        low, high = s.u.bounds[w]
+        reach[w] = 2 * low - high - 1, 2 * high - low + 1
     for x in (s.values[v] + size, s.values[v] - size):
         values = [*s.values]
         values[v] = x
-        reach = {whole: (low - (high - low + 1), high + (high - low + 1))}
         equations_of = {id(e): e for w in rests for e in s.at[w]}
         try:
             Knowledge(s.u, values, [w for w in rests if w != v], [*equations_of.values()], reach).solve()
