@@ -226,9 +226,11 @@ def keep_file(path: Name, pieces: Callable[[], Iterable[Piece]], kind: str, *, f
     except UnusableInput as error:
         for place in dict.fromkeys((out.parent, Path(), Path(tempfile.gettempdir()))):
             other = place / f"{out.stem}.{secrets.token_hex(4)}{out.suffix}"
-            with suppress(UnusableInput):
+            try:
                 write_file(other, pieces(), kind, secret=True)
-                raise NotWritten(f"{error}; {kind} is kept as {other.absolute()}", other) from error
+            except UnusableInput:
+                continue
+            raise NotWritten(f"{error}; {kind} is kept as {other.absolute()}", other) from error
         raise
 
 
