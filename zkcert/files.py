@@ -216,6 +216,12 @@ def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
         draft.publish(replace=True)
 
 
+def replace_file(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file as `replacing` does."""
+    with replacing(path, mode) as file:
+        file.write(content)
+
+
 def keep_file(path: Name, pieces: Callable[[], Iterable[Piece]], kind: str, *, force: bool = False) -> Path:
     """`write_file` for what took long to make. If it cannot be written there it is written elsewhere, for its owner
     alone: beside it under a name that is free, in the current directory, or in the one for temporary files; then the
