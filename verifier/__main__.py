@@ -350,7 +350,7 @@ def _print(text: str, code: int, line: str = "") -> int:
     except BrokenPipeError:
         return broken_pipe()
     except OSError as error:
-        code, line = failure(error)
+        code, line = (code, line) if code else failure(error)
     if line:
         print(line, file=sys.stderr)
     return code

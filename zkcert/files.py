@@ -217,6 +217,12 @@ def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
         draft.publish(replace=True)
 
 
+def replace_file(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file as `replacing` does."""
+    with replacing(path, mode) as file:
+        file.write(content)
+
+
 def keep_file(path: Name, pieces: Callable[[], Iterable[Piece]], kind: str, *, force: bool = False) -> Path:
     """`write_file` for what took long to make. If it cannot be written there it is written elsewhere, for its owner
     alone: beside it under a name that is free, in the current directory, or in the one for temporary files; then the
@@ -227,9 +233,11 @@ def keep_file(path: Name, pieces: Callable[[], Iterable[Piece]], kind: str, *, f
     except UnusableInput as error:
         for place in dict.fromkeys((out.parent, Path(), Path(tempfile.gettempdir()))):
             other = place / f"{out.stem}.{secrets.token_hex(4)}{out.suffix}"
-            with suppress(UnusableInput):
+            try:
                 write_file(other, pieces(), kind, secret=True)
-                raise NotWritten(f"{error}; {kind} is kept as {other.absolute()}", other) from error
+            except UnusableInput:
+                continue
+            raise NotWritten(f"{error}; {kind} is kept as {other.absolute()}", other) from error
         raise
 
 

@@ -113,6 +113,13 @@ def commit(
     return Commitment(found, secret, public, time.perf_counter() - start, summary, tuple(warnings))
 
 
+def _is_root(path: Path, root: DatasetRoot) -> bool:
+    try:
+        return DatasetRoot.load(path) == root
+    except UnusableInput:
+        return False
+
+
 def root(data: File, out: File | None = None, *, force: bool = False) -> Commitment:
     """Write the public .root file of the commitment `data` (data.zkd) again, by default beside it.
 
@@ -123,7 +130,7 @@ def root(data: File, out: File | None = None, *, force: bool = False) -> Commitm
     public = Path(data).with_suffix(".root") if out is None else Path(out)
     check_output(public, ROOT, inputs=[data], force=True)
     found = open_dataset(data).root
-    if not (public.exists() and load_root(public) == found):
+    if not _is_root(public, found):
         found.save(public, force=force)
     return Commitment(found, Path(data), public, time.perf_counter() - start)
 
