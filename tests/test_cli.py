@@ -365,7 +365,7 @@ def write_model(tiny, change: str) -> None:
     [
         ("NaN", ["fc1.weight", "NaN"]),
         ("infinity", ["fc1.weight", "NaN or infinity"]),
-        ("too large", ["fc1.weight", "16", "weight decay"]),
+        ("too large", ["fc1.weight", "128", "weight decay"]),
         ("activations", ["exceeds the limit"]),
         ("shape", ["samples of shape [1, 4, 3], the dataset has [1, 3, 4]"]),
         ("layer", ["odd-one", "gelu", "has no circuit"]),
