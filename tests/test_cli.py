@@ -92,6 +92,7 @@ def test_commit_announce_prove_verify_through_the_command_line(run, tiny):
                "--rho", "1/10", "--reveal-score", "--json")  # fmt: skip
     assert done.code == 0, done.err
     assert "Traceback" not in done.err
+    assert "WARNING: --reveal-score: A model that somebody else chose" in done.err
     proved = done.json
     assert proved["announcement"] == digest
     assert proved["bytes"] == Path("proof.bin").stat().st_size

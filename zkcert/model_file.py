@@ -225,7 +225,7 @@ def _parse_header(text: bytes) -> tuple[Any, Any, dict[str, tuple[str, tuple[int
     return graph, spec, table
 
 
-def described(name: str, entry: object) -> tuple[str, tuple[int, ...]]:
+def described(name: str, entry: Any) -> tuple[str, tuple[int, ...]]:
     """Dtype and shape of an entry of a safetensors header that also has data_offsets; raises UnusableInput."""
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(), int()]} if (
