@@ -9,7 +9,7 @@ from zkcert.graph import SAMPLES
 
 Node = Mapping[str, Any]
 TRANSPARENT = ("add", "flatten")  # they have no tensors of their own
-MAX_TERMS = 8  # of a sum of branches, or of gradients, that every reader adds up itself
+MAX_TERMS = 4  # of a sum of branches, or of gradients, that every reader adds up itself
 
 
 class Connections:

@@ -28,7 +28,7 @@ I64 = NDArray[np.int64]
 MULTIPLICITY_BLOCK = 16
 SMALLEST_CUT = 1 << 12  # entries; shorter columns are padded, not cut
 MAX_COLUMNS = 1 << 22
-MAX_PIECES = 1 << 16  # blocks of digits: columns but for their unrolled index
+MAX_PIECES = 1 << 17  # blocks of digits: columns but for their unrolled index
 
 
 @dataclass(frozen=True)

@@ -362,7 +362,7 @@ class Result:
             getattr(self, name).append(x)
 
 
-def long_sums(graph: Sequence[Node], reads: Mapping[str, list[str]], most: int = 8) -> tuple[set[str], set[str]]:
+def long_sums(graph: Sequence[Node], reads: Mapping[str, list[str]], most: int = 4) -> tuple[set[str], set[str]]:
     """The nodes whose output, and those at whose output the gradient, is a sum of more than `most` terms."""
     readers = {name: [node for node in graph if name in reads[node["name"]]] for name in reads}
     through = ("add", "flatten")

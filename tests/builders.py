@@ -258,7 +258,7 @@ def residual(seed: int = 0, **options: Any) -> Case:
 
 def fan(branches: int, readers: int, seed: int = 0, **options: Any) -> Case:
     """A sum of the samples and so many convolutions, read by so many others, whose sum a pool, a ReLU and the head
-    read: the sums, and the gradients at the first sum, have a tensor of their own from nine terms on."""
+    read: the sums, and the gradients at the first sum, have a tensor of their own from five terms on."""
     rng = np.random.default_rng([seed, 8])
     g = Graph(rng, [2, 3, 3], scale=0.4)
 

@@ -106,7 +106,7 @@ CASES = {
     "strides": strides,
     "residual": residual,
     "batch-norm": normalised,
-    "long sums": lambda: fan(8, 9),
+    "long sums": lambda: fan(4, 5),
     "minute": minute,
     "flat": flat,
 }

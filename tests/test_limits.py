@@ -79,6 +79,24 @@ def test_many_layers_and_steps_are_refused_before_they_are_laid_out(layers, step
     assert caught.value.check == "statement" and "\n" not in str(caught.value)
 
 
+def test_a_graph_of_the_size_of_a_densenet_121_fits():
+    """Sums where a DenseNet concatenates: every layer reads the sum of all before it in its block."""
+    g = Graph(np.random.default_rng(0), [3, 32, 32]).conv(64, pad=(1, 1), bias=False)
+    for i, layers in enumerate((6, 12, 24, 16)):
+        if i:
+            g.norm().relu().conv(64, (1, 1), bias=False).pool("avgpool2d")
+        for _ in range(layers):
+            total = g.last
+            g.norm().relu().conv(32, (1, 1), bias=False)
+            g.norm().relu().conv(64, pad=(1, 1), bias=False).add(total)
+    g.norm().relu().pool("avgpool2d", (4, 4), (4, 4)).flatten().linear(10)
+    certificate = Certificate(g.case(steps=5, batch=8).plan)
+    layout = certificate.close(Fraction(30))
+    assert len(g.nodes) == 424 and certificate.circuit.size.terms > 50_000
+    assert len(certificate.sums) + len(certificate.gradient_sums) < 60
+    assert sum(place.positions[0].size for place in layout.places.values()) > 100_000
+
+
 def test_a_file_without_an_argument_costs_no_circuit():
     """Every section that is shorter than any model's, or than this model's parameters need, and none at all."""
     model, config = many_layers(3), ProbeConfig(steps=2, batch_size=1, lr=Fraction(1, 100))
@@ -105,7 +123,7 @@ def test_no_argument_is_shorter_than_the_least():
     assert min(openings) >= least_lengths(0)[1] > 0.8 * min(openings)
 
 
-@pytest.mark.parametrize("case", [tiny_cnn, normalised, lambda: fan(8, 9)])
+@pytest.mark.parametrize("case", [tiny_cnn, normalised, lambda: fan(4, 5)])
 def test_each_parameter_sends_what_the_least_counts(case):
     plan = case().plan
     count = len(plan.weights)

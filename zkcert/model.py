@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,7 @@ class Model:
         """Parameters, then buffers."""
         return {**self.params, **self.buffers}
 
-    @cached_property
+    @property
     def norms(self) -> dict[str, tuple[list[int], list[int]]]:
         """By batch-norm the integers (A, m), one each per channel, that stand for 1/sqrt(var + eps) and the mean."""
         batch_norms = (node for node in self.graph if node["op"] == "batchnorm2d")
@@ -155,7 +154,7 @@ class Model:
         floor = np.floor(scaled)
         return floor.astype(np.int64) + (scaled - floor >= 0.5)
 
-    @cached_property
+    @property
     def weights_digest(self) -> bytes:
         """BLAKE3 (32 bytes) of the parameters in graph order, then the buffers: name, dtype, shape, little-endian
         bytes."""
