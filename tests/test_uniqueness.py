@@ -6,7 +6,7 @@ covered as soon as `every_layer` uses it. Harmless freedom is listed in TIES, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Set
 from fractions import Fraction
 from functools import cache, cached_property
 
@@ -24,8 +24,11 @@ from .unrolled import Equation, Unrolled
 # What a prover may choose where values are equal: which of the largest logits, which of the largest losses attains the
 # maximum. Nothing else depends on it (test_ties_are_the_only_freedom).
 TIES = {"softmax/is-max", "scale/is-largest"}
-# Members that follow from the others: (constraint, member). None is known.
-SPARE: set[tuple[str, str]] = set()
+# Members that may follow from the others, (constraint, member): that exactly one bit of a stage of a logarithm is set.
+# With none or two the next w would be 0 or about 2, and the next stage wants one just above 1. They cost no
+# digit and stay, so that a choice is one whatever the tables are.
+SPARE = {(con, f"c{i}") for con in ("loss/samples", "score/ratios") for i in range(4)}
+TRIES = 8  # digits that are given another value, until one leads to another witness
 
 
 def every_layer(seed: int = 0, **options) -> Case:
@@ -122,37 +125,55 @@ class Solved:
                 out[v] |= bits
         return out
 
-    def without(self, con: Constraint, m: int, unknown: set[int], pin: dict[int, int] | None = None) -> Knowledge:
-        """What follows without a member where only some variables are unknown; `pin`: values given to a few of them."""
+    def without(
+        self,
+        con: Constraint,
+        m: int,
+        unknown: set[int],
+        pin: dict[int, int] | None = None,
+        later: Set[int] = frozenset(),
+    ) -> Knowledge:
+        """What follows without a member where only some variables are unknown, from equations that do not speak of
+        `later` ones. pin: values given to a few of the unknown."""
         gone = {id(e) for e in self.own[id(con), m]}
         found = {id(e): e for v in unknown for e in self.at.get(v, ()) if id(e) not in gone}
         rest = [self.u.equation(con, label, e, last(con), ms) for label, e, ms in self.u.wide(con, m)]
+        equations = [e for e in [*found.values(), *rest] if not later or later.isdisjoint(e.variables)]
+        pin = pin or {}
         values = list(self.values)
-        for v, x in (pin or {}).items():
+        for v, x in pin.items():
             values[v] = x
-        k = Knowledge(self.u, values, [v for v in unknown if v not in (pin or {})], [*found.values(), *rest])
-        return k.solve()
+        return Knowledge(self.u, values, [v for v in unknown if v not in pin], equations).solve()
 
-    def freed(self, i: int) -> str:
-        """How the loss of member i shows, or "": a digit that no longer follows although all around it is known, or
-        another witness."""
+    def spoken_of(self, i: int) -> tuple[set[int], set[int]]:
+        """The values (with their digits) that rest on member i: those it speaks of, and all."""
         con, m = self.members[i]
         rests = {v for v in self.unknown if self.rests[v] >> i & 1}
-        near = {v for e in self.own[id(con), m] for v in e.variables if v in rests}
-        for _ in range(2):
-            free = self.without(con, m, near).free()
-            if free:
-                return self.u.describe(free[0])
-            near |= {v for w in near for e in self.at[w] if len(e.variables) < 100 for v in e.variables if v in rests}
-        for v in sorted(rests, key=lambda v: self.first[v])[:6]:
+        near = {v for e in self.own[id(con), m] for v in e.variables}
+        near |= {v for w in near for e in self.at[w] if e.constraint is None for v in e.variables}
+        return near & rests, rests
+
+    def freed(self, i: int) -> str:
+        """A digit that no longer follows without member i, although all that it says nothing of is known; or ""."""
+        con, m = self.members[i]
+        free = self.without(con, m, self.spoken_of(i)[0]).free()
+        return self.u.describe(free[0]) if free else ""
+
+    def forged(self, i: int) -> str:
+        """A digit that can have another value without member i, all other equations being kept; or ""."""
+        con, m = self.members[i]
+        near, rests = self.spoken_of(i)
+        later = rests - near
+        free = self.without(con, m, near, later=later).free()
+        for v in free[:TRIES]:
             lo, hi = self.u.bounds[v]
             for x in (self.values[v] + 1, self.values[v] - 1):
                 if lo <= x <= hi:
                     try:
-                        free = self.without(con, m, rests, {v: x}).free()
+                        self.without(con, m, rests, {v: x})
                     except Contradiction:
                         continue
-                    return f"{self.u.describe(v)} may be {x}" + (", and more" if free else "")
+                    return f"{self.u.describe(v)} = {x}"
         return ""
 
 
@@ -210,7 +231,7 @@ def test_every_digit_of_larger_circuits_is_determined(case):
 def test_ties_are_the_only_freedom():
     """Equal logits, and samples of equal loss: all but the choice among equals is determined."""
     weights, pixels = [[0.5, 1.0], [0.5, 1.0], [0.5, 1.0]], [[64, 0], [64, 0]]
-    s = Solved(classifier(weights, pixels, [0, 1]))
+    s = Solved(classifier(weights, pixels, [0, 1]), patient=True)
     assert s.agrees()
     assert s.free() == TIES
 
@@ -266,27 +287,22 @@ def test_no_equation_can_reach_p():
 # ------------------------------------------------------------------------------------------------ nothing is spare
 
 
-PARTS = 4
+def spare(s: Solved, every: int) -> set[tuple[str, str]]:
+    """Members without which everything still follows; a second witness is looked for every so many times only."""
+    followed = [i for i in range(len(s.members)) if not s.freed(i)]
+    idle = [s.members[i] for i in followed[::every] if not s.forged(i)]
+    return {(con.name, con.members[m][0]) for con, m in idle}
 
 
-def spare(s: Solved, wanted: Callable[[int], bool]) -> set[tuple[str, str]]:
-    return {
-        (con.name, con.members[m][0])
-        for i, (con, m) in enumerate(s.members)
-        if wanted(i) and not s.freed(i)
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("part", range(PARTS))
-def test_every_identity_is_needed(part):
+def test_every_identity_is_needed():
     """Without any one member (at one index only) a digit is free, or another witness exists."""
-    assert spare(solved("asam-all", "u8"), lambda i: i % PARTS == part) <= SPARE
+    assert spare(solved("asam-all", "u8"), every=12) <= SPARE
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("variant", "kind"), BOTH[1:])
-def test_every_identity_of_the_other_variants_is_needed(variant, kind):
-    assert spare(solved(variant, kind), lambda _: True) <= SPARE
+@pytest.mark.parametrize(("variant", "kind"), BOTH)
+def test_every_single_identity_is_needed(variant, kind):
+    assert spare(solved(variant, kind), every=1) <= SPARE
 
 
 @cache
