@@ -21,6 +21,7 @@ import numpy as np
 
 from circuits.compile import Certificate, Plan, Trace
 from circuits.ir import Circuit, Tensor
+from circuits.layout import SMALLEST_CUT
 from circuits.witness import Witness
 from zkcert.config import ProbeConfig
 from zkcert.core import sis
@@ -50,15 +51,19 @@ class Case:
         p = self.plan
         return ProbeConfig(p.steps, p.batch, p.rho, Fraction(p.batch, p.divisor), p.eps, p.variant)
 
-    def execute(self, tau: Fraction = Fraction(30), revealed: int | None = None) -> tuple[Certificate, Witness, Trace]:
+    def execute(
+        self, tau: Fraction = Fraction(30), revealed: int | None = None, smallest_cut: int = SMALLEST_CUT
+    ) -> tuple[Certificate, Witness, Trace]:
         """The circuit and its honest execution, whose threshold is not filled in yet."""
         certificate = Certificate(self.plan)
-        certificate.close(tau, revealed)
+        certificate.close(tau, revealed, smallest_cut)
         return certificate, *certificate.execute(self.samples, self.randomness)
 
-    def run(self, tau: Fraction = Fraction(30), revealed: int | None = None) -> tuple[Certificate, Witness, Trace]:
+    def run(
+        self, tau: Fraction = Fraction(30), revealed: int | None = None, smallest_cut: int = SMALLEST_CUT
+    ) -> tuple[Certificate, Witness, Trace]:
         """The same with the threshold."""
-        certificate, witness, trace = self.execute(tau, revealed)
+        certificate, witness, trace = self.execute(tau, revealed, smallest_cut)
         certificate.threshold(witness, trace)
         return certificate, witness, trace
 

@@ -27,7 +27,7 @@ from circuits.ir import (
     radix,
     unsigned,
 )
-from circuits.layout import Layout
+from circuits.layout import SMALLEST_CUT, Layout
 from circuits.witness import Witness
 from prover.kernels import arith
 from prover.products import Members, Products
@@ -95,8 +95,8 @@ class Deaf:
 
 
 @cache
-def circuit(builder):
-    certificate, witness, _ = builder().run()
+def circuit(builder, cut):
+    certificate, witness, _ = builder().run(smallest_cut=cut)
     oracle, channel = Jobs(), Deaf()
     for con in certificate.circuit.constraints:
         constraint_claims(channel, oracle, con)
@@ -141,9 +141,9 @@ def same_conversation(job, w, seed=0):
     return direct
 
 
-@pytest.mark.parametrize("builder", [tiny_mlp, tiny_cnn])
-def test_every_product_job_of_a_circuit(builder, path):
-    jobs, w = circuit(builder)
+@pytest.mark.parametrize("builder, cut", [(tiny_mlp, SMALLEST_CUT), (tiny_mlp, 1), (tiny_cnn, 8)])
+def test_every_product_job_of_a_circuit(builder, cut, path):
+    jobs, w = circuit(builder, cut)
     small = [job for job in jobs if sum(ax.bits for ax in job.kept) <= 9 and len(job.pairs) <= 3]
     assert len(small) > 20
     direct = [same_conversation(job, w) for job in small]
@@ -154,10 +154,10 @@ def lone_tensor(sizes, bits=22, count=2, name="t"):
     return Tensor(name, sizes[0], tuple(sizes[1:]), radix(*[unsigned(bits)] * count))
 
 
-def filled(*tensors, seed=0):
+def filled(*tensors, seed=0, cut=SMALLEST_CUT):
     circuit, rng = Circuit(), np.random.default_rng(seed)
     circuit.tensors += tensors
-    w = Witness(Layout(circuit))
+    w = Witness(Layout(circuit, cut))
     for t in tensors:
         for d, digit in enumerate(t.digits):
             w.write(t, d, rng.integers(0, digit.range.size, t.sizes))
@@ -189,7 +189,8 @@ def test_awkward_axis_sizes(eq_sizes, plain_sizes, path):
     whole = View(t, tuple(Same(*ax) for ax in axes))
     part = View(first, (Same(*axes[0]),))
     products = [(whole.digit(0), whole.digit(1) - 3 * whole.digit(0)), (whole.digit(1), 5 * part.digit(0))]
-    same_conversation(job_of(eq, plain, products), filled(t, first))
+    for cut in (1, SMALLEST_CUT):
+        same_conversation(job_of(eq, plain, products), filled(t, first, cut=cut))
 
 
 def test_maps_and_gathers(path):
@@ -203,20 +204,23 @@ def test_maps_and_gathers(path):
     ]
     products = [(views[0].digit(0), views[1].digit(1)), (views[1].digit(0), views[2].digit(0))]
     for eq, plain in (([("p", 4), ("k", 2)], [("s", 3)]), ([("s", 3)], [("k", 2), ("p", 4)])):
-        same_conversation(job_of(eq, plain, products), filled(t, u))
+        for cut in (1, 8, SMALLEST_CUT):
+            same_conversation(job_of(eq, plain, products), filled(t, u, cut=cut))
 
 
-def test_private_axes_and_sums():
+@pytest.mark.parametrize("cut", [1, 32, SMALLEST_CUT])
+def test_private_axes_and_sums(cut):
     """Each operand folds axes of its own, through a gather or not, next to plain and weighted sums."""
     t, u = lone_tensor([3, 5, 6, 2]), lone_tensor([3, 4, 2, 3], name="u")
     table = Table("t", np.array([[0, 3, -1, 1], [5, -1, 2, 0]]))
     left = View(t, (Same("p", 3), Same("a", 5), Gather("k", "s", table, 6), Sum(2)))
     right = View(u, (Map("p", (0, 0, 2), 3), Same("b", 4), Same("k", 2), Sum(3, (1, 0, 7))))
     products = [(left.digit(0), right.digit(1)), (left.digit(1), right.whole())]
-    assert not same_conversation(job_of([("p", 3)], [("k", 2)], products, [("a", 5), ("s", 4), ("b", 4)]), filled(t, u))
+    w = filled(t, u, cut=cut)
+    assert not same_conversation(job_of([("p", 3)], [("k", 2)], products, [("a", 5), ("s", 4), ("b", 4)]), w)
     right = View(u, (Map("p", (0, 0, 2), 3), Same("s", 4), Same("c", 2), Sum(3)))
     products = [(left.digit(0), right.digit(1))]
-    same_conversation(job_of([("p", 3)], [("s", 4)], products, [("a", 5), ("k", 2), ("c", 2)]), filled(t, u))
+    same_conversation(job_of([("p", 3)], [("s", 4)], products, [("a", 5), ("k", 2), ("c", 2)]), w)
 
 
 def test_members_too_large_for_differences_start_later(monkeypatch):
