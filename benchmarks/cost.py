@@ -23,12 +23,12 @@ import numpy as np
 
 from benchmarks.measure import MODEL, measure, random_samples
 from benchmarks.plots import save_figure
-from zkcert.config import ProbeConfig
+from zkcert.config import PAPER
 from zkcert.data import load_dataset
 from zkcert.errors import UnusableInput
 from zkcert.zoo import CIFAR10_INPUT, LENET5_INPUT
 
-CONFIG = ProbeConfig(steps=5, batch_size=8)
+CONFIG = PAPER
 TAU = "100"  # far above the score, which the benchmark is not about
 CLASSES = 10
 EPOCHS = 45_000_000

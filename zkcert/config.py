@@ -117,3 +117,10 @@ class ProbeConfig:
         if any(type(v) is not type(value[k]) or v != value[k] for k, v in config.canonical().items()):
             raise UnusableInput("the configuration is not in canonical form")
         return config
+
+
+DEFAULT = ProbeConfig()
+"""What measure, audit, announce, estimate and prove, and every function behind them, take where nothing is given."""
+
+PAPER = ProbeConfig(steps=5, batch_size=8)
+"""What the paper certifies with; the demo's and the benchmarks' configuration."""

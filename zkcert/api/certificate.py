@@ -14,7 +14,7 @@ import numpy as np
 
 from zkcert.api.files import File, expecting_samples, load_model, load_root
 from zkcert.calibration import read_threshold
-from zkcert.config import ProbeConfig
+from zkcert.config import DEFAULT, ProbeConfig
 from zkcert.core.container import ProofFile
 from zkcert.data import DatasetRoot, Schema
 from zkcert.data import commit as commit_dataset
@@ -115,7 +115,7 @@ def announce(
     check_output(out, ANNOUNCEMENT, inputs=(model, data_root, tau), force=True)
     threshold, config, calibration = read_threshold(tau, config)
     loaded, root = load_model(model), load_root(data_root)
-    statement = Statement.of(loaded, root, config or ProbeConfig(), threshold)
+    statement = Statement.of(loaded, root, config or DEFAULT, threshold)
     if not _announces(out, statement):
         check_output(out, ANNOUNCEMENT, force=force)
     count = statement.config.steps * statement.config.batch_size
@@ -141,7 +141,7 @@ def estimate(
     from prover.resources import Rates
     from prover.resources import estimate as predict
 
-    loaded, config = load_model(model), config or ProbeConfig()
+    loaded, config = load_model(model), config or DEFAULT
     if data_root is None:
         channels, height, width = loaded.input["shape"]
         schema = Schema(loaded.classes, "u8", (channels, height, width))

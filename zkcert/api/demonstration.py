@@ -18,7 +18,7 @@ from zkcert.api.files import File, needs_extras
 from zkcert.api.metric import measure
 from zkcert.api.phases import Progress
 from zkcert.api.proving import CrossCheckFailed, ProofResult, prove
-from zkcert.config import ProbeConfig
+from zkcert.config import PAPER
 from zkcert.core.container import ProofFile
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.model import Model
@@ -64,7 +64,7 @@ def demo(
         commitment = commit(dataset, secret)
         say(f"    root {commitment.root.root.hex()}, N = {commitment.root.n}")
 
-        config = ProbeConfig(steps=5, batch_size=8)
+        config = PAPER
         trials = [measure(model, dataset, config=config, seed=f"trial {i}").score for i in range(8)]
         tau = Fraction(math.ceil(20 * max(trials)), 10)
         say(
@@ -76,7 +76,7 @@ def demo(
         say(f"    digest {announced.digest.hex()}")
         beacon = secrets.token_hex(32)
         say(f"Verifier: having seen the digest, choose a random beacon.\n    beacon {beacon}")
-        say("Provider: prove. The beacon decides which 5 x 8 samples are drawn.")
+        say(f"Provider: prove. The beacon decides which {config.steps} x {config.batch_size} samples are drawn.")
         result = prove(
             model, secret, proof, announcement=announcement, beacon=beacon, progress=progress, planned=planned
         )

@@ -16,7 +16,7 @@ from zkcert.api.certificate import announced
 from zkcert.api.files import File, batches, check_device, load_model, needs_extras, open_dataset
 from zkcert.api.phases import Phases, PhaseTime, Progress
 from zkcert.calibration import read_threshold
-from zkcert.config import ProbeConfig
+from zkcert.config import DEFAULT, ProbeConfig
 from zkcert.data import DatasetRoot, replacing
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files import PROOF, check_output
@@ -181,7 +181,7 @@ def _statement(
     else:
         raise UnusableInput("a threshold is needed: --tau, or an --announcement that holds one")
     if announced is None:
-        return Statement.of(model, root, config or ProbeConfig(), threshold)
+        return Statement.of(model, root, config or DEFAULT, threshold)
     statement = Statement.of(model, root, config or announced.config, threshold)
     for field, name in (
         ("circuit_digest", "the model's layers"),

@@ -13,7 +13,7 @@ from zkcert.calibration import read_tau
 from zkcert.cli.application import app, leaving
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, progress_bar, warn
 from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFile, with_options
-from zkcert.config import ProbeConfig
+from zkcert.config import DEFAULT, ProbeConfig
 from zkcert.errors import ZkcertError
 from zkcert.progress import duration
 
@@ -30,7 +30,7 @@ def _config(given: Given, tau: str | None, announcement: str | None = None) -> P
     calibration = None if tau is None else read_tau(tau)[1]
     if calibration is not None:
         return replace(calibration.config(), **given)
-    return replace(ProbeConfig() if announcement is None else api.announced(announcement).config, **given)
+    return replace(DEFAULT if announcement is None else api.announced(announcement).config, **given)
 
 
 @app.command()
@@ -105,7 +105,7 @@ def estimate(
 
     Sizes are exact but for Merkle paths; time and memory follow from measured rates. Needs no data.
     """
-    found = api.estimate(model, config=ProbeConfig(**given), data_root=data_root, rates=rates)
+    found = api.estimate(model, config=replace(DEFAULT, **given), data_root=data_root, rates=rates)
     if as_json:
         print_json(found.to_dict())
         return

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
 
-from zkcert.config import VARIANTS
+from zkcert.config import DEFAULT, VARIANTS
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="model.pt or .safetensors; see README, Files.")]
 ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="proof.bin.")]
@@ -18,21 +19,28 @@ Device = Annotated[str, typer.Option(help="Of the float computation: cpu or cuda
 Precision = Annotated[str, typer.Option("--dtype", help="Of the float computation: float64 or float32.")]
 Samples = Annotated[str, typer.Argument(metavar="DATA", help="data.zkd, or a dataset as for commit.")]
 
+
+def _default(name: str) -> str:
+    """What a help text says of the value that holds where an option is not given."""
+    value = getattr(DEFAULT, name)
+    return f"[default: {f'{float(value):g}' if isinstance(value, Fraction) else value}]"
+
+
 PROBE: dict[str, Any] = {
-    "steps": Annotated[int | None, typer.Option(help="T, mini-batches probed. [default: 10]")],
-    "batch_size": Annotated[int | None, typer.Option(help="B, samples per mini-batch. [default: 16]")],
-    "rho": Annotated[str | None, typer.Option(help="Radius of the perturbation. [default: 0.05]")],
-    "lr": Annotated[str | None, typer.Option("--lr", help="Learning rate; B/lr must be an integer. [default: 1e-4]")],
-    "eps": Annotated[str | None, typer.Option("--eps", help="Added to s^2/L. [default: 1e-8]")],
-    "variant": Annotated[str | None, typer.Option(help=f"{' or '.join(VARIANTS)}. [default: asam-all]")],
+    "steps": Annotated[int | None, typer.Option(help=f"T, mini-batches probed. {_default('steps')}")],
+    "batch_size": Annotated[int | None, typer.Option(help=f"B, samples per mini-batch. {_default('batch_size')}")],
+    "rho": Annotated[str | None, typer.Option(help=f"Radius of the perturbation. {_default('rho')}")],
+    "lr": Annotated[str | None, typer.Option("--lr", help=f"Learning rate; B/lr must be an integer. {_default('lr')}")],
+    "eps": Annotated[str | None, typer.Option("--eps", help=f"Added to s^2/L. {_default('eps')}")],
+    "variant": Annotated[str | None, typer.Option(help=f"{' or '.join(VARIANTS)}. {_default('variant')}")],
 }
 """The configuration of a proof."""
 
 METRIC: dict[str, Any] = {
     **PROBE,
-    "lr": Annotated[str | None, typer.Option("--lr", help="Learning rate. [default: 1e-4]")],
+    "lr": Annotated[str | None, typer.Option("--lr", help=f"Learning rate. {_default('lr')}")],
     "variant": Annotated[
-        str | None, typer.Option(help="Step function: sam, asam-all or asam-samsung. [default: asam-all]")
+        str | None, typer.Option(help=f"Step function: sam, asam-all or asam-samsung. {_default('variant')}")
     ],
     "eta": Annotated[str | None, typer.Option("--eta", help="Of asam-samsung. [default: 0.01]")],
     "statistic": Annotated[

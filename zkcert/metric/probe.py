@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zkcert.config import VARIANTS, ProbeConfig, parse_fraction
+from zkcert.config import DEFAULT, VARIANTS, ProbeConfig, parse_fraction
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import BATCH_NORM_MODES, Network
 from zkcert.metric.perturbation import STEP_FUNCTIONS, perturbation, scales
@@ -47,12 +47,12 @@ class Probe:
     Numbers may be given as text, int, float or Fraction, and are exact. Raises UnusableInput.
     """
 
-    steps: int = 10
-    batch_size: int = 16
-    rho: Fraction = Fraction(1, 20)
-    lr: Fraction = Fraction(1, 10_000)
-    eps: Fraction = Fraction(1, 10**8)
-    variant: str = "asam-all"
+    steps: int = DEFAULT.steps
+    batch_size: int = DEFAULT.batch_size
+    rho: Fraction = DEFAULT.rho
+    lr: Fraction = DEFAULT.lr
+    eps: Fraction = DEFAULT.eps
+    variant: str = DEFAULT.variant
     eta: Fraction = Fraction(1, 100)
     statistic: str = "std-log-ratio"
     batch_norm: str = "eval"

@@ -1,0 +1,335 @@
+"""Complete proofs over everything a layout depends on: `python -m benchmarks.sweep --out DIR`.
+
+The full product of `FACTORS`: steps, batch size, classes, layers, kind of data, step function, and the size from which
+tensors are cut into blocks. Each point commits to noise, proves and verifies, in this process. The points come in one
+shuffled order, so that any first part of a run is a fair sample; a line is printed per point, and kept in DIR, so that
+the same command goes on where it was interrupted. Whatever is not accepted is recorded with its error, and the command
+ends with exit code 1.
+
+    python -m benchmarks.sweep --out sweep --limit 100              the next hundred proofs
+    python -m benchmarks.sweep --out sweep --only classes=257 network=add,norm
+    python -m benchmarks.sweep --out sweep --covering               every pair of values at least once (`covering`)
+    python -m benchmarks.sweep --out sweep --digits 5e7             leave out what has more digits
+
+The product has 15,000 points, which take from some seconds to some minutes each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import combinations, product
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from circuits.layout import SMALLEST_CUT, Layout
+from circuits.statement import certificate
+from zkcert.config import VARIANTS, ProbeConfig
+from zkcert.core import sis
+from zkcert.data import CommittedDataset, commit
+from zkcert.model import Model
+from zkcert.statement import MAX_TAU, Statement
+
+SHAPE = (2, 5, 5)
+NETWORKS = ("mlp", "max", "avg", "add", "norm")
+"""Together every layer type and every feature of a graph; see `network`."""
+
+FACTORS: dict[str, tuple[Any, ...]] = {
+    "steps": (2, 3, 7, 16, 64),
+    "batch_size": (1, 2, 3, 7, 16, 64),
+    "classes": (2, 10, 11, 100, 257),
+    "network": NETWORKS,
+    "kind": ("u8", "float32"),
+    "variant": VARIANTS,
+    "smallest_cut": (2, 4, 16, 256, SMALLEST_CUT),
+}
+BEACON = b"sweep"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One proof."""
+
+    steps: int
+    batch_size: int
+    classes: int
+    network: str
+    kind: str
+    variant: str
+    smallest_cut: int
+
+    @property
+    def name(self) -> str:
+        """Unique, and short enough for a line."""
+        probe = f"T{self.steps}-B{self.batch_size}-{self.variant}"
+        return f"{probe}-{self.network}-{self.classes}-{self.kind}-cut{self.smallest_cut}"
+
+    @property
+    def work(self) -> int:
+        """What the cost of these small networks roughly goes with: passes, samples, and logits beside the layers."""
+        return (2 * self.steps - 1) * self.batch_size * (self.classes + 100)
+
+
+def every_point() -> list[Point]:
+    """The full product, in one shuffled order."""
+    points = [Point(*values) for values in product(*FACTORS.values())]
+    Random(0).shuffle(points)
+    return points
+
+
+# ------------------------------------------------------------------------------------------------ a covering array
+
+
+def pairs_of(values: Mapping[str, Any]) -> set[tuple[str, Any, str, Any]]:
+    """All pairs (factor, value, factor, value), factors in the order of `values`."""
+    return {(a, x, b, y) for (a, x), (b, y) in combinations(values.items(), 2)}
+
+
+def covering(candidates: int = 40) -> list[Point]:
+    """Points that cover every pair of values of two factors: greedily, the cheapest of the best of some candidates."""
+    rng, out = Random(1), list[Point]()
+    left = {(a, x, b, y) for a, b in combinations(FACTORS, 2) for x in FACTORS[a] for y in FACTORS[b]}
+    while left:
+        best: tuple[tuple[int, int], Point] | None = None
+        pending = sorted(left, key=repr)
+        for _ in range(candidates):
+            a, x, b, y = rng.choice(pending)
+            chosen = {a: x, b: y}
+            for name in rng.sample(list(FACTORS), len(FACTORS)):
+                if name not in chosen:
+                    values = rng.sample(FACTORS[name], len(FACTORS[name]))
+                    gains = [_covered({**chosen, name: value}, left) for value in values]
+                    chosen[name] = values[gains.index(max(gains))]
+            point = Point(**chosen)
+            merit = _covered(chosen, left), -point.work
+            if best is None or merit > best[0]:
+                best = merit, point
+        assert best is not None
+        out.append(best[1])
+        left -= pairs_of(asdict(best[1]))
+    return out
+
+
+def _covered(chosen: Mapping[str, Any], left: set[tuple[str, Any, str, Any]]) -> int:
+    return len(pairs_of({name: chosen[name] for name in FACTORS if name in chosen}) & left)
+
+
+# ------------------------------------------------------------------------------------------------ one proof
+
+
+def network(name: str, classes: int) -> Model:
+    """A small network with random weights (the same for the same arguments)."""
+    import torch
+    from torch import nn
+
+    from zkcert.convert import from_module
+
+    class Residual(nn.Module):
+        """Shortcuts of the samples and of a layer, a sum that no ReLU reads, and a sum of logits."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convs = nn.ModuleList([nn.Conv2d(2, 2, 3, padding=1, bias=i != 1) for i in range(4)])
+            self.hidden, self.first, self.second = nn.Linear(8, 8), nn.Linear(8, classes), nn.Linear(8, classes)
+
+        def forward(self, x: Any) -> Any:
+            x = torch.relu(self.convs[0](x) + x)
+            x = torch.relu(self.convs[2](torch.relu(self.convs[1](x))) + x)
+            x = self.convs[3](x) + x
+            x = torch.flatten(nn.functional.max_pool2d(x, 2), 1)
+            return self.first(x) + self.second(torch.relu(self.hidden(x)))
+
+    class Normalised(nn.Module):
+        """Batch-norms of the samples, before a ReLU, and before a sum and its ReLU."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = nn.ModuleList([nn.BatchNorm2d(c) for c in (2, 3, 3)])
+            self.convs = nn.ModuleList([nn.Conv2d(c, 3, 3, padding=1, bias=False) for c in (2, 3)])
+            self.last = nn.Linear(3, classes)
+            for norm in self.norms:
+                nn.init.uniform_(norm.weight, 0.5, 1.5)
+                nn.init.normal_(norm.running_mean)
+                nn.init.uniform_(norm.running_var, 0.2, 3.0)
+
+        def forward(self, x: Any) -> Any:
+            x = torch.relu(self.norms[1](self.convs[0](self.norms[0](x))))
+            x = torch.relu(self.norms[2](self.convs[1](x)) + x)
+            return self.last(torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1))
+
+    torch.manual_seed(0)
+    build: dict[str, Any] = {
+        "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(50, 9), nn.ReLU(), nn.Linear(9, classes)),
+        "max": lambda: nn.Sequential(  # of 7 x 7: the samples are padded
+            nn.Conv2d(2, 3, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(3, 5, 2, bias=False),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(20, classes),
+        ),
+        "avg": lambda: nn.Sequential(
+            nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0)),
+            nn.ReLU(),
+            nn.AvgPool2d(2, stride=1),
+            nn.Flatten(),
+            nn.Linear(24, classes, bias=False),
+        ),
+        "add": Residual,
+        "norm": Normalised,
+    }
+    pad = int(name == "max")
+    spec = {"shape": list(SHAPE), "pad": pad, "mean": [0.4, 0.5], "std": [0.3, 0.25]}
+    return from_module(build[name]().eval(), input=spec)
+
+
+def statement_of(point: Point, place: Path) -> tuple[Statement, Model, CommittedDataset]:
+    """The statement of a point about noise, which is committed in `place`."""
+    rng = np.random.default_rng(0)
+    count = point.steps * point.batch_size + 5
+    x: np.ndarray = rng.integers(0, 256, (count, *SHAPE), np.uint8)
+    if point.kind == "float32":
+        x = (x / 255).astype(np.float32)
+    np.savez(place / "noise.npz", x=x, y=rng.integers(0, point.classes, count))
+    commit(place / "noise.npz", place / "data.zkd", classes=point.classes)
+    dataset = CommittedDataset.open(place / "data.zkd")
+    model = network(point.network, point.classes)
+    config = ProbeConfig(steps=point.steps, batch_size=point.batch_size, variant=point.variant)
+    return Statement.of(model, dataset.root, config, Fraction(MAX_TAU)).with_beacon(BEACON), model, dataset
+
+
+def layout_of(statement: Statement, model: Model, smallest_cut: int) -> Layout:
+    """Where everything will lie, known before the proof."""
+    count = statement.config.steps * statement.config.batch_size
+    hashes = np.zeros((count, sis.ROWS), np.uint64)
+    return certificate(statement, model, hashes).close(statement.tau, smallest_cut=smallest_cut)
+
+
+def prove_and_verify(point: Point, most_digits: float = float("inf")) -> dict[str, Any] | None:
+    """The figures of a proof that was accepted; raises if it is not. None, if it would have more digits."""
+    from prover.prove import prove_statement
+    from verifier.verify import Expectations, verify_proof
+
+    with tempfile.TemporaryDirectory() as folder:
+        statement, model, dataset = statement_of(point, Path(folder))
+        layout = layout_of(statement, model, point.smallest_cut)
+        if layout.digit_count > most_digits:
+            return None
+        start = time.perf_counter()
+        proved = prove_statement(statement, model, dataset, smallest_cut=point.smallest_cut)
+        middle = time.perf_counter()
+        expected = Expectations(statement.tau, dataset.root, statement.announcement_digest, BEACON, statement.config)
+        report = verify_proof(proved.data, model, expected, smallest_cut=point.smallest_cut)
+        stop = time.perf_counter()
+    return {
+        "digits": layout.digit_count,
+        "blocks": sum(len(place.blocks) for place in layout.places.values()),
+        "tensors": len(layout.places),
+        "prove_seconds": round(middle - start, 2),
+        "verify_seconds": round(stop - middle, 2),
+        "proof_bytes": len(proved.data),
+        "soundness_bits": round(report.soundness.bits, 2),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ many of them
+
+
+def selected(points: Iterable[Point], only: Sequence[str]) -> list[Point]:
+    """The points with one of the given values of each factor; only: texts FACTOR=VALUE,... ValueError for others."""
+    wanted: dict[str, set[str]] = {}
+    for text in only:
+        name, _, values = text.partition("=")
+        known = set(map(str, FACTORS.get(name, ())))
+        if not values or not set(values.split(",")) <= known:
+            raise ValueError(f"{text}: give FACTOR=VALUE,... with the factors and values {FACTORS}")
+        wanted[name] = set(values.split(","))
+    return [p for p in points if all(str(getattr(p, name)) in values for name, values in wanted.items())]
+
+
+def done_before(path: Path) -> dict[str, dict[str, Any]]:
+    """Earlier results by name; of a line cut off by a kill there is none."""
+    out = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        out[record["name"]] = record
+    return out
+
+
+def attempt(point: Point, most_digits: float) -> dict[str, Any] | None:
+    """The record of a point, None if it is too large; no exception but an interruption ends the sweep."""
+    try:
+        found = prove_and_verify(point, most_digits)
+    except Exception as error:
+        return {"name": point.name, "error": f"{type(error).__name__}: {error}"}
+    return None if found is None else {"name": point.name, **found}
+
+
+def line_of(record: Mapping[str, Any]) -> str:
+    if "error" in record:
+        return f"{record['name']:<55} FAILED {record['error']}"
+    figures = f"{record['digits'] / 1e6:8.2f} M digits, {record['blocks']:5} blocks of {record['tensors']} tensors"
+    return f"{record['name']:<55} {figures}, {record['prove_seconds']:6.1f} s, {record['verify_seconds']:5.1f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="results.jsonl goes there")
+    parser.add_argument("--limit", type=int, metavar="N", help="at most so many proofs in this run")
+    parser.add_argument("--only", nargs="+", default=[], metavar="FACTOR=VALUE,...", help="of these values only")
+    parser.add_argument("--covering", action="store_true", help="the covering array only")
+    parser.add_argument("--digits", type=float, default=float("inf"), metavar="N", help="leave out larger proofs")
+    args = parser.parse_args()
+    try:
+        points = selected(covering() if args.covering else every_point(), args.only)
+    except ValueError as error:
+        parser.error(str(error))
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "results.jsonl"
+    done = done_before(path)
+    tried, large, started = 0, 0, time.perf_counter()
+    with path.open("a") as file:
+        if path.stat().st_size and not path.read_text().endswith("\n"):
+            file.write("\n")
+        for point in points:
+            if point.name in done:
+                continue
+            if tried == args.limit:
+                break
+            record = attempt(point, args.digits)
+            if record is None:
+                large += 1
+                continue
+            tried += 1
+            done[point.name] = record
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            print(line_of(record), flush=True)
+    mine = [done[p.name] for p in points if p.name in done]
+    failed = [record for record in mine if "error" in record]
+    print(
+        f"{len(mine)} of {len(points)} points, {len(mine) - len(failed)} accepted, {len(failed)} failed; in this run "
+        f"{tried} in {time.perf_counter() - started:.0f} s, {large} left out as too large"
+    )
+    for record in failed:
+        print(line_of(record))
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
