@@ -5,7 +5,9 @@ The twin writes each source out as a matrix and knows nothing of blocks, windows
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
+from inspect import signature
 from itertools import product
 
 import numpy as np
@@ -38,9 +40,12 @@ from circuits.witness import Witness, indices, meet
 from prover.argument import prove_circuit
 from prover.tables import functional_value, read_block
 from tests.toys import light_grinding, random_f_array, toy_transcript
+from verifier.__main__ import verify_files
 from verifier.argument import verify_circuit
+from verifier.verify import verify_proof
 from zkcert.core import field as ff
-from zkcert.errors import ProofRejected
+from zkcert.errors import MalformedProof, ProofRejected
+from zkcert.statement import Statement
 
 DIGITS = (Digit(unsigned(3)), Digit(balanced(4), 3))
 LAYOUTS = {
@@ -332,3 +337,14 @@ def test_the_last_entry_of_the_last_block_counts(name):
     w = witness_of(layout, {**values, t: values[t] + last(values[t])})
     with light_grinding(), pytest.raises(ProofRejected):
         verify_circuit(layout, toy_transcript(), prove_circuit(layout, w, toy_transcript()))
+
+
+def test_the_verifier_chooses_from_which_size_tensors_are_cut():
+    """Not the prover: a proof over other columns is refused, and no file or command names the size."""
+    layout, values = sources_circuit("several axes")
+    with light_grinding(), pytest.raises((ProofRejected, MalformedProof)):
+        proof = prove_circuit(layout, witness_of(layout, values), toy_transcript())
+        verify_circuit(Layout(layout.circuit), toy_transcript(), proof)
+    assert "smallest_cut" in signature(verify_proof).parameters
+    assert "smallest_cut" not in signature(verify_files).parameters
+    assert "smallest_cut" not in {field.name for field in fields(Statement)}
