@@ -373,5 +373,7 @@ def broken_pipe() -> int:
 
 
 if __name__ == "__main__":
-    gc.disable()  # a process that ends when the proof is checked
-    sys.exit(main())
+    gc.disable()  # a process that ends when the proof is checked: looking for garbage only costs time
+    code = main()
+    gc.freeze()
+    sys.exit(code)
