@@ -26,14 +26,12 @@ _PUTS, _GETS = {ord("q"): 1, ord("r"): 4}, {ord("h"): 1, ord("j"): 4}
 _LONG_TEXT = 4096  # bytes, from which a text is not copied
 _LONG_KEY = 100
 
-_NDARRAY, _DTYPE = "numpy ndarray", "numpy dtype"
-_RECONSTRUCT, _SCALAR, _FROM_BUFFER = (
-    "numpy.core.multiarray _reconstruct",
-    "numpy.core.multiarray scalar",
-    "numpy.core.numeric _frombuffer",
-)
-_ENCODE, _BYTES, _BYTEARRAY = "_codecs encode", "builtins bytes", "builtins bytearray"
-_GLOBALS = {_NDARRAY, _DTYPE, _RECONSTRUCT, _SCALAR, _FROM_BUFFER, _ENCODE, _BYTES, _BYTEARRAY}
+_GLOBALS = {
+    *("numpy ndarray", "numpy dtype", "numpy.core.multiarray _reconstruct", "numpy.core.multiarray scalar"),
+    *("numpy.core.numeric _frombuffer", "_codecs encode", "builtins bytes", "builtins bytearray"),
+}
+"""What may be referred to, as Python 2 and 3 and all versions of numpy name it."""
+
 _CODES = frozenset(kind + size for kind in "iu" for size in "1248") | {"f2", "f4", "f8"}
 
 

@@ -195,12 +195,14 @@ def _build_announcements(place: Path) -> None:
 
 def _load_announcements(place: Path) -> Judge:
     from zkcert.files import ANNOUNCEMENT, expecting
-    from zkcert.statement import load_announcement
+    from zkcert.statement import load_announcement, save_announcement
 
     def read(path: Path) -> None:
         with expecting(path, ANNOUNCEMENT):
             statement = load_announcement(path)
-        assert statement.announcement_digest.hex() in path.read_text()
+        save_announcement(statement, again := path.with_suffix(".again"))
+        if load_announcement(again) != statement:
+            raise Fault("an announcement is not read as it was written")
 
     return _file_judge("announce.json", read)
 
