@@ -666,6 +666,8 @@ _COUNTED = {
 }
 """What the indices of summed axes stand for, and what has fewer of them."""
 
+_OTHER = ("channels or features", "layers")
+
 
 @dataclass
 class PublicTensor:
