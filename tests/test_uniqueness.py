@@ -1,0 +1,346 @@
+"""Soundness of the circuits: samples and public values determine every digit, and no identity can be left out.
+
+Everything follows from the circuits' declarations (tests/unrolled.py, tests/determined.py): a new layer type is
+covered as soon as `every_layer` uses it. Harmless freedom is listed in TIES, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from fractions import Fraction
+from functools import cache, cached_property
+
+import numpy as np
+import pytest
+
+from circuits.ir import Constraint
+from circuits.layers import Layer
+from zkcert.core.field import P
+
+from .builders import KINDS, VARIANTS, Case, Graph, classifier, normalised, residual, tiny_cnn, violations
+from .determined import Contradiction, Knowledge
+from .unrolled import Equation, Unrolled
+
+# What a prover may choose where values are equal: which of the largest logits, which of the largest losses attains the
+# maximum. Nothing else depends on it (test_ties_are_the_only_freedom).
+TIES = {"softmax/is-max", "scale/is-largest"}
+# Members that may follow from the others, (constraint, member): that exactly one bit of a stage of a logarithm is set.
+# With none or two the next w would be 0 or about 2, and the next stage wants one just above 1. They cost no
+# digit and stay, so that a choice is one whatever the tables are.
+SPARE = {(con, f"c{i}") for con in ("loss/samples", "score/ratios") for i in range(4)}
+TRIES = 8  # digits that are given another value, until one leads to another witness
+
+
+def every_layer(seed: int = 0, **options) -> Case:
+    """Every kind of layer on a handful of positions, with and without biases, shortcuts, and what only a ReLU reads."""
+    g = Graph(np.random.default_rng([seed, 8]), [1, 2, 3]).norm().relu().conv(2, (1, 2))
+    g.pool("maxpool2d", (2, 1), (1, 1)).relu()
+    stem = g.last
+    g.conv(2, (1, 1), bias=False).norm().add(stem).relu()
+    g.pool("avgpool2d", (1, 2), (1, 1)).flatten().linear(2).relu().linear(3, bias=False)
+    return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
+
+
+class Solved:
+    """A case whose digits were determined, with what each conclusion rests on."""
+
+    def __init__(self, case: Case, patient: bool = False) -> None:
+        certificate, self.witness, _ = case.run()
+        self.circuit = certificate.circuit
+        self.u = Unrolled(self.circuit)
+        self.values = self.u.values(self.witness)
+        self.unknown = self.u.unknown()
+        self.k = Knowledge(self.u, self.values, self.unknown).solve(patient)
+
+    def free(self) -> set[str]:
+        """Tensors of the digits that are not determined."""
+        return {self.u.names[v][0].name for v in self.k.free()}
+
+    def agrees(self) -> bool:
+        """Whether everything concluded holds for the honest execution."""
+        k = self.k
+        return all(lo <= x <= hi for lo, x, hi in zip(k.lo, self.values, k.hi, strict=True))
+
+    # -- what rests on a member, at the last index of its constraint
+
+    @cached_property
+    def members(self) -> list[tuple[Constraint, int]]:
+        return [(con, m) for con in self.circuit.constraints for m in range(len(con.members))]
+
+    @cached_property
+    def own(self) -> dict[tuple[int, int], list[Equation]]:
+        """The equations at the last index that state a member, alone or added up with others."""
+        out: dict[tuple[int, int], list[Equation]] = {}
+        for e in self.u.equations:
+            if e.constraint is not None and e.index == last(e.constraint):
+                for m in e.members:
+                    out.setdefault((id(e.constraint), m), []).append(e)
+        return out
+
+    @cached_property
+    def at(self) -> dict[int, list[Equation]]:
+        """The equations of each variable."""
+        out: dict[int, list[Equation]] = {}
+        for e in self.u.equations:
+            for v in e.variables:
+                out.setdefault(v, []).append(e)
+        return out
+
+    @cached_property
+    def first(self) -> dict[int, int]:
+        """When something was first learnt of a variable."""
+        out: dict[int, int] = {}
+        for n, (v, _) in enumerate(self.k.log):
+            out.setdefault(v, n)
+        return out
+
+    @cached_property
+    def rests(self) -> list[int]:
+        """Per variable, a bit for each member that its value was concluded from (or may have been)."""
+        bit = {(id(con), m): 1 << i for i, (con, m) in enumerate(self.members)}
+        says = {v: self.k.groups[g] for v, g in self.k.group.items()}
+        one = {e.variables: e for e in self.u.equations if self.u.says_one(e)}
+
+        @cache
+        def basis(e: Equation) -> tuple[int, tuple[int, ...]]:
+            """Members an equation states or uses, and all variables that it speaks of."""
+            used, variables = [e], set(e.variables)
+            for v in e.variables:
+                if v in says:
+                    used.append(one[says[v]])
+                    variables.update(says[v])
+            bits = 0
+            for x in used:
+                if x.constraint is not None and x.index == last(x.constraint):
+                    for m in x.members:
+                        bits |= bit[id(x.constraint), m]
+            return bits, tuple(variables)
+
+        out = [0] * len(self.values)
+        for v, reasons in self.k.log:
+            for e in reasons:
+                bits, variables = basis(e)
+                for x in variables:
+                    bits |= out[x]
+                out[v] |= bits
+        return out
+
+    def without(
+        self,
+        con: Constraint,
+        m: int,
+        unknown: set[int],
+        pin: dict[int, int] | None = None,
+        later: Set[int] = frozenset(),
+    ) -> Knowledge:
+        """What follows without a member where only some variables are unknown, from equations that do not speak of
+        `later` ones. pin: values given to a few of the unknown."""
+        gone = {id(e) for e in self.own[id(con), m]}
+        found = {id(e): e for v in unknown for e in self.at.get(v, ()) if id(e) not in gone}
+        rest = [self.u.equation(con, label, e, last(con), ms) for label, e, ms in self.u.wide(con, m)]
+        equations = [e for e in [*found.values(), *rest] if not later or later.isdisjoint(e.variables)]
+        pin = pin or {}
+        values = list(self.values)
+        for v, x in pin.items():
+            values[v] = x
+        return Knowledge(self.u, values, [v for v in unknown if v not in pin], equations).solve()
+
+    def spoken_of(self, i: int) -> tuple[set[int], set[int]]:
+        """The values (with their digits) that rest on member i: those it speaks of, and all."""
+        con, m = self.members[i]
+        rests = {v for v in self.unknown if self.rests[v] >> i & 1}
+        near = {v for e in self.own[id(con), m] for v in e.variables}
+        near |= {v for w in near for e in self.at[w] if e.constraint is None for v in e.variables}
+        return near & rests, rests
+
+    def freed(self, i: int) -> str:
+        """A digit that no longer follows without member i, although all that it says nothing of is known; or ""."""
+        con, m = self.members[i]
+        free = self.without(con, m, self.spoken_of(i)[0]).free()
+        return self.u.describe(free[0]) if free else ""
+
+    def forged(self, i: int) -> str:
+        """A digit that can have another value without member i, all other equations being kept; or ""."""
+        con, m = self.members[i]
+        near, rests = self.spoken_of(i)
+        later = rests - near
+        free = self.without(con, m, near, later=later).free()
+        for v in free[:TRIES]:
+            lo, hi = self.u.bounds[v]
+            for x in (self.values[v] + 1, self.values[v] - 1):
+                if lo <= x <= hi:
+                    try:
+                        self.without(con, m, rests, {v: x})
+                    except Contradiction:
+                        continue
+                    return f"{self.u.describe(v)} = {x}"
+        return ""
+
+
+def last(con: Constraint) -> tuple[int, ...]:
+    return tuple(ax.size - 1 for ax in con.out)
+
+
+@cache
+def solved(variant: str, kind: str) -> Solved:
+    return Solved(every_layer(variant=variant, kind=kind))
+
+
+BOTH = [(variant, kind) for variant in VARIANTS for kind in KINDS]
+
+
+# ------------------------------------------------------------------------------------------------ one witness only
+
+
+def test_every_registered_layer_is_covered():
+    ops = {node["op"] for node in every_layer().plan.graph}
+    assert ops == set(Layer.registry)
+
+
+@pytest.mark.parametrize(("variant", "kind"), BOTH)
+def test_every_digit_is_determined(variant, kind):
+    s = solved(variant, kind)
+    assert violations(s.circuit, s.witness) == []
+    assert s.agrees()
+    assert [s.u.describe(v) for v in s.k.free()] == []
+
+
+def test_that_is_many_digits():
+    """Samples, their randomness and the first weights not counted."""
+    assert sum(sum(map(s.u.is_digit, s.unknown)) for s in (solved(*both) for both in BOTH)) > 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        lambda: tiny_cnn(batch=1),
+        lambda: tiny_cnn(batch=2, variant="sam", kind="q32", seed=1),
+        lambda: residual(batch=1),
+        lambda: normalised(batch=1, seed=2),
+        lambda: every_layer(seed=3, batch=2, steps=3),
+    ],
+    ids=["cnn", "cnn, sam, q32", "residual", "batch-norm", "three steps"],
+)
+def test_every_digit_of_larger_circuits_is_determined(case):
+    s = Solved(case(), patient=True)
+    assert s.agrees()
+    assert [s.u.describe(v) for v in s.k.free()] == []
+
+
+def test_ties_are_the_only_freedom():
+    """Equal logits, and samples of equal loss: all but the choice among equals is determined."""
+    weights, pixels = [[0.5, 1.0], [0.5, 1.0], [0.5, 1.0]], [[64, 0], [64, 0]]
+    s = Solved(classifier(weights, pixels, [0, 1]), patient=True)
+    assert s.agrees()
+    assert s.free() == TIES
+
+
+# ------------------------------------------------------------------------------------------------ the equations
+
+
+def test_unrolled_equations_are_the_declared_identities():
+    """On digits that are none of an honest execution; sums of limbs are the sums of the equations."""
+    s, rng = solved("asam-all", "q32"), np.random.default_rng(3)
+    w = type(s.witness)(s.witness.layout)
+    for t in s.circuit.tensors:
+        for d, digit in enumerate(t.digits):
+            w.write(t, d, rng.integers(digit.range.lo, digit.range.hi + 1, t.sizes))
+    values = s.u.values(w)
+    single: dict[tuple[int, int], dict] = {}
+    for e in s.u.equations:
+        if e.constraint is None:
+            assert e.value(values) == 0
+        elif len(e.members) == 1:
+            single.setdefault((id(e.constraint), e.members[0]), {})[e.index] = e.value(values)
+    for con, m in s.members:
+        expected = np.asarray(w.expression(con.members[m][1], con.out, con.summed))
+        assert expected.shape == tuple(ax.size for ax in con.out)
+        assert {i: int(expected[i]) for i in np.ndindex(*expected.shape)} == single[id(con), m]
+    for e in s.u.equations:
+        if len(e.members) > 1:
+            con, total, shift = e.constraint, 0, None
+            for m in e.members:
+                first = int(con.members[m][0].rsplit("[")[-1].split(":")[0])
+                shift = first if shift is None else shift
+                total += single[id(con), m][e.index] << 22 * (first - shift)
+            assert e.value(values) == total
+
+
+def test_no_equation_can_reach_p():
+    """The integers of the check are those that are proved modulo p."""
+    s = solved("asam-all", "u8")
+    for e in s.u.equations:
+        if len(e.members) == 1:
+            lo = hi = e.const
+            for v, c in e.linear:
+                a, b = sorted(c * x for x in s.u.bounds[v])
+                lo, hi = lo + a, hi + b
+            for x, y in e.products:
+                (a, b), (c, d) = ([sum(f(k * z for z in s.u.bounds[v]) for v, k in form) for f in (min, max)]
+                                  for form in (x, y))  # fmt: skip
+                corners = (a * c, a * d, b * c, b * d)
+                lo, hi = lo + min(corners), hi + max(corners)
+            assert max(-lo, hi) < P, (e.label, e.index)
+
+
+# ------------------------------------------------------------------------------------------------ nothing is spare
+
+
+def spare(s: Solved, every: int) -> set[tuple[str, str]]:
+    """Members without which everything still follows; a second witness is looked for every so many times only."""
+    followed = [i for i in range(len(s.members)) if not s.freed(i)]
+    idle = [s.members[i] for i in followed[::every] if not s.forged(i)]
+    return {(con.name, con.members[m][0]) for con, m in idle}
+
+
+def test_every_identity_is_needed():
+    """Without any one member (at one index only) a digit is free, or another witness exists."""
+    assert spare(solved("asam-all", "u8"), every=12) <= SPARE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("variant", "kind"), BOTH)
+def test_every_single_identity_is_needed(variant, kind):
+    assert spare(solved(variant, kind), every=1) <= SPARE
+
+
+@cache
+def remainders() -> list[int]:
+    """The top digits, at their last index, of the tensors that are remainders by name."""
+    s = solved("asam-all", "u8")
+    last_of = {
+        t.name: v
+        for v, (t, d, _) in enumerate(s.u.names)
+        if d == len(t.digits) - 1 and t.name.endswith("remainder")
+    }  # fmt: skip
+    return sorted(last_of.values())
+
+
+def wider(s: Solved, v: int) -> bool:
+    """Whether another witness exists once a digit has twice its range: one with the digit a whole range away."""
+    equations = [i for i, (con, m) in enumerate(s.members) for e in s.own[id(con), m] if v in e.variables]
+    rests = {w for w in s.unknown if any(s.rests[w] >> i & 1 for i in equations)}
+    lo, hi = s.u.bounds[v]
+    size, reach = hi - lo + 1, {}
+    for w in (w for e in s.at[v] if e.constraint is None for w in e.variables if not s.u.is_digit(w)):
+        low, high = s.u.bounds[w]
+        reach[w] = 2 * low - high - 1, 2 * high - low + 1
+    for x in (s.values[v] + size, s.values[v] - size):
+        values = [*s.values]
+        values[v] = x
+        equations_of = {id(e): e for w in rests for e in s.at[w]}
+        try:
+            Knowledge(s.u, values, [w for w in rests if w != v], [*equations_of.values()], reach).solve()
+        except Contradiction:
+            continue
+        return True
+    return False
+
+
+def test_a_wider_remainder_admits_another_witness():
+    """Negative control of the ranges: quotient and remainder are unique because the remainder's range is exact."""
+    s = solved("asam-all", "u8")
+    chosen = remainders()[:: max(1, len(remainders()) // 6)]
+    assert len(chosen) >= 5
+    assert [s.u.describe(v) for v in chosen if not wider(s, v)] == []
