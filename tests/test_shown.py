@@ -15,12 +15,14 @@ import pytest
 from blake3 import blake3
 
 from circuits.channel import PadForm
+from circuits.protocol import message_counts
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
 from prover.pads import PadCommitment
 from zkcert.core import field as ff
 from zkcert.core.code import SPARE_TAIL, MatrixCode, PadCode, matrix_code, pad_code
 from zkcert.core.field import F, P
+from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.opening import Claims, combination_weights, query_points, second_weights
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
@@ -94,30 +96,15 @@ def test_every_byte_a_verifier_reads_is_accounted_for():
     hidden, rest = (sum(c for c in read["messages"] if (c % 16 == 0) == full) for full in (True, False))
     layout = toy_layout()
     code = matrix_code(layout.data_end)
-    pads = ProverPads.of_toy()
+    pads = pad_code(*message_counts(layout, code.variables))
     assert rest == 8 and hidden == 16 * (pads.singles + 2 * pads.triples + 1)
 
-    def parts(section: str, sizes: dict[str, int]) -> list[int | None]:
-        fixed = {HASH: None, NONCE: 8}
-        return [16 * sizes[name] if kind == MASKED else fixed[kind] for name, kind in SHOWN[section]]
-
     for section, sizes in (("opening", opening_sizes(code)), ("pad proof", pad_sizes(pads))):
-        expected = parts(section, sizes)
-        joined = read[section]
-        assert sum(joined) == sum(x or 0 for x in expected) + sum(
-            c for c, x in zip(joined, expected, strict=True) if x is None
-        )
-        for count, size in zip(joined, expected, strict=True):
-            assert count == size if size is not None else count % 32 == 0, section
-
-
-class ProverPads:
-    @staticmethod
-    def of_toy() -> PadCode:
-        from circuits.protocol import message_counts
-
-        layout = toy_layout()
-        return pad_code(*message_counts(layout, matrix_code(layout.data_end).variables))
+        for count, (name, kind) in zip(read[section], SHOWN[section], strict=True):
+            if kind == HASH:
+                assert count % 32 == 0, name
+            else:
+                assert count == (8 if kind == NONCE else 16 * sizes[name]), name
 
 
 # ------------------------------------------------------------------------------------------------ linear algebra
@@ -184,12 +171,9 @@ def shown_by_opening(x: np.ndarray, words: np.ndarray, more: list[int] | None = 
     """All masked parts of the opening of x with these masks and tails; `more`: and these unopened columns."""
     with mock.patch("prover.commit.xof_field", lambda seed, count: words.ravel()):
         matrix = MatrixCommitment(x, MATRIX, bytes(32))
-    log: list = []
     with mock.patch("prover.commit.mask_rank", lambda m: 3):
         data = matrix.open(Fixed(), POINT)
     reader, sizes, out = Reader(data, "opening"), opening_sizes(MATRIX), []
-    from zkcert.core.merkle import multiproof_bytes
-
     t = Fixed()
     combination_weights(t, MATRIX, POINT)
     t.absorb("", b"")
@@ -215,7 +199,7 @@ def shown_by_opening(x: np.ndarray, words: np.ndarray, more: list[int] | None = 
         else:
             reader.take(32 if "root" in name else siblings.pop(0))
     reader.end()
-    assert not log and not set(more or []) & set(queries)
+    assert not set(more or []) & set(queries)
     if more:
         opened = matrix.columns.open(more)
         out.append(ff.f_from_bytes(opened[: 16 * len(more) * MATRIX.rows]))
