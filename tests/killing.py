@@ -66,9 +66,8 @@ class Killer:
         return Done(**json.loads(self._server.stdout.readline()))
 
     def close(self) -> None:
-        assert self._server.stdin
-        self._server.stdin.close()
-        self._server.wait(60)
+        with self._server:  # which closes the pipes and waits
+            pass
 
 
 # ----------------------------------------------------------------------------------------------- the server

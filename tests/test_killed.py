@@ -3,6 +3,7 @@ nothing behind."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
 from collections.abc import Iterator
@@ -43,14 +44,13 @@ class Files:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
     root = tmp_path_factory.mktemp("killed")
-    killer = Killer()
     x = np.random.default_rng(0).integers(0, 256, (12, 1, 2, 3), np.uint8)
     np.savez(root / "d.npz", x=x, y=np.arange(12) % 3)
-    found = Files(killer, root)
-    for name in ("commit", "train"):
-        assert killer(root, *found.command(name)).code == 0
-    yield found
-    killer.close()
+    with contextlib.closing(Killer()) as killer:
+        found = Files(killer, root)
+        for name in ("commit", "train"):
+            assert killer(root, *found.command(name)).code == 0
+        yield found
 
 
 OUTPUTS = {
