@@ -26,6 +26,7 @@ from benchmarks.plots import save_figure
 from zkcert.config import ProbeConfig
 from zkcert.data import load_dataset
 from zkcert.errors import UnusableInput
+from zkcert.files import replace_file
 from zkcert.zoo import CIFAR10_INPUT, LENET5_INPUT
 
 CONFIG = ProbeConfig(steps=5, batch_size=8)
@@ -250,9 +251,9 @@ def main() -> None:
                 figures = run(name, args.weights, args.data)
             except UnusableInput as error:
                 parser.exit(2, f"error: {error}\n")
-            path.write_text(json.dumps(figures, indent=1) + "\n")
+            replace_file(path, (json.dumps(figures, indent=1) + "\n").encode())
         found.append(json.loads(path.read_text()))
-        (args.out / "cost.md").write_text(markdown(found))
+        replace_file(args.out / "cost.md", markdown(found).encode())
         plot(found, args.out / "cost.png")
     print(markdown(found), end="")
 

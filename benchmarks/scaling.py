@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.measure import MODEL, measure, random_samples
 from benchmarks.plots import save_figure
 from zkcert.config import ProbeConfig
+from zkcert.files import replace_file
 
 TAU = "100"
 CLASSES = 10
@@ -170,18 +171,18 @@ def main() -> None:
         for point in SWEEPS[sweep]:
             path = args.out / f"{point.name}.json"
             if not path.exists():
-                path.write_text(json.dumps(run(point), indent=1) + "\n")
+                replace_file(path, (json.dumps(run(point), indent=1) + "\n").encode())
             done[sweep].append(json.loads(path.read_text()))
         print(table(sweep, done[sweep]), end="\n\n", flush=True)
     if done:
-        (args.out / "scaling.md").write_text("\n\n".join(table(s, f) for s, f in done.items()) + "\n")
+        replace_file(args.out / "scaling.md", ("\n\n".join(table(s, f) for s, f in done.items()) + "\n").encode())
         fits = {sweep: slopes(sweep, figures) for sweep, figures in done.items()}
-        (args.out / "slopes.json").write_text(json.dumps(fits, indent=1) + "\n")
+        replace_file(args.out / "slopes.json", (json.dumps(fits, indent=1) + "\n").encode())
         plot(done, args.out / "scaling.png")
     found = measurements([args.out, *args.more])
     if len(found) > 2:
         prediction = held_out(found)
-        (args.out / "prediction.md").write_text(prediction + "\n")
+        replace_file(args.out / "prediction.md", (prediction + "\n").encode())
         print(prediction)
     if args.calibrate or args.rates:
         from prover.resources import Sizes, fit_rates, own_rates

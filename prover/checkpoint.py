@@ -16,14 +16,14 @@ erased: what a file system keeps of deleted files is beyond a program's reach.
 from __future__ import annotations
 
 import base64
+import errno
 import fcntl
 import json
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,15 @@ from circuits.compile import Trace
 from zkcert.core.code import MatrixCode
 from zkcert.core.merkle import DIGEST_BYTES, U8Array
 from zkcert.core.transcript import Transcript
-from zkcert.data import replacing
 from zkcert.errors import UnusableInput
+from zkcert.files import replacing, require_space
 from zkcert.statement import Statement
 
 FORMAT = "zkcert-checkpoint-1"
 STATE, DIGITS, LEAVES, LOCK = "checkpoint.json", "digits.i32", "leaves.bin", "lock"
 CHUNK = 1 << 24
+_TRIES = 100
+_STATE_BYTES = 1 << 21  # about the most that a state takes, and the one that replaces it
 _OURS = re.compile(r"lock|\.?(checkpoint\.json|digits\.i32|leaves\.bin)(\.[0-9a-f]{16}\.tmp)?")
 
 
@@ -91,9 +93,7 @@ class Checkpoint(NoCheckpoint):
         self.place = place
         known = (place / LOCK).exists()
         try:
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = _locked(place)
         except BlockingIOError as error:
             raise UnusableInput(f"{place} is the checkpoint of a proof that is being made right now") from error
         except OSError as error:
@@ -107,6 +107,7 @@ class Checkpoint(NoCheckpoint):
         self.difference: float | None = None
         self._digits: str | None = None
         self._attempt: Attempt | None = None
+        self._proof: str | None = None
         try:
             self._load()
         except BaseException:
@@ -120,8 +121,9 @@ class Checkpoint(NoCheckpoint):
 
     def _load(self) -> None:
         path = self.place / STATE
-        if not path.exists():
+        if not path.exists() or _erased(path):
             self._only_ours()
+            path.unlink(missing_ok=True)
             return
         damaged = f"{path} is damaged; remove {self.place} to start again"
         try:
@@ -164,12 +166,19 @@ class Checkpoint(NoCheckpoint):
             "difference": self.difference,
             "digits": self._digits,
             "attempt": attempt,
+            "proof": self._proof,
         }
         value = json.loads(json.dumps(value))  # tuples become lists, as on reading
         with replacing(self.place / STATE, 0o600) as file:
             file.write(json.dumps(value | {"digest": _digest(value)}).encode())
 
     # -- execution
+
+    def require_space(self, digits: int, leaves: int) -> None:
+        """NotWritten unless there is room for that many digits and leaves, or for what of them is not there yet."""
+        sizes = {DIGITS: 4 * digits, LEAVES: DIGEST_BYTES * leaves, STATE: _STATE_BYTES}
+        missing = [size for name, size in sizes.items() if not (self.place / name).exists()]
+        require_space(self.place, sum(missing))
 
     def executed(self, trace: Trace, difference: float | None) -> None:
         """What the execution found, and how far it is from the reference. Written with the digits."""
@@ -190,8 +199,6 @@ class Checkpoint(NoCheckpoint):
     def digits(self, x: NDArray[np.int32]) -> None:
         if self._digits is not None:
             return
-        if (free := shutil.disk_usage(self.place).free) < x.nbytes:
-            raise UnusableInput(f"{self.place}: a checkpoint takes {x.nbytes / 1e9:.1f} GB, {free / 1e9:.1f} are free")
         h = blake3(max_threads=blake3.AUTO)
         with replacing(self.place / DIGITS, 0o600) as file:
             for start in range(0, len(x), CHUNK):
@@ -230,7 +237,11 @@ class Checkpoint(NoCheckpoint):
 
     def forget(self) -> None:
         self._attempt = None
-        self._save()
+        try:
+            self._save()
+        except UnusableInput:
+            (self.place / STATE).unlink(missing_ok=True)
+            raise
 
     # -- the end
 
@@ -246,6 +257,11 @@ class Checkpoint(NoCheckpoint):
             self._clear()
         os.close(self._lock)
 
+    def finish(self, proof: bytes) -> None:
+        """The proof is about to be written: should the process die before `remove`, see `remove_finished`."""
+        self._proof = blake3(proof).hexdigest()
+        self._save()
+
     def remove(self) -> None:
         """Remove the files, after the proof has been written; the last copy of the secret is overwritten first."""
         state = self.place / STATE
@@ -258,11 +274,7 @@ class Checkpoint(NoCheckpoint):
 
     def _clear(self, pattern: str = "*") -> None:
         """Remove the files of the pattern that are a checkpoint's, a killed process's half-written ones included."""
-        for path in self.place.glob(pattern) if self.place.exists() else ():
-            if _OURS.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-        if self.place.exists() and not any(self.place.iterdir()):
-            self.place.rmdir()
+        _clear(self.place, pattern)
 
 
 @contextmanager
@@ -272,6 +284,64 @@ def saving(checkpoint: NoCheckpoint, attempt: Attempt, name: str, messages: byte
     if name not in attempt.phases:
         attempt.messages, attempt.phases = bytes(messages), (*attempt.phases, name)
         checkpoint.record(attempt)
+
+
+def remove_finished(place: Path, proof: Path) -> bool:
+    """Remove a checkpoint that is of no use any more: of the proof that is in that file, or without a state. Whether
+    there was one; nothing else is touched, nor what another process uses."""
+    if not place.is_dir() or any(not _OURS.fullmatch(path.name) for path in place.iterdir()):
+        return False
+    try:
+        lock = _locked(place)
+    except OSError:
+        return False
+    try:
+        state = place / STATE
+        if state.exists() and not _erased(state):
+            value = json.loads(state.read_bytes())
+            if value["format"] != FORMAT or value["proof"] != blake3(proof.read_bytes()).hexdigest():
+                return False
+        _clear(place, "*")
+        return True
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    finally:
+        os.close(lock)
+
+
+def _locked(place: Path) -> int:
+    """A descriptor of the lock file, locked; the directory is made if there is none. BlockingIOError if another process
+    has it, and other errors of the system."""
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):  # a process that has finished removes file and directory
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(lock), os.stat(place / LOCK)):
+                    return lock
+            except BaseException:
+                os.close(lock)
+                raise
+            os.close(lock)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
+
+
+def _erased(state: Path) -> bool:
+    """Whether `remove` has overwritten the state, and died before the end."""
+    with suppress(OSError), open(state, "rb") as file:
+        return file.read(1) == b"\0"
+    return False
+
+
+def _clear(place: Path, pattern: str) -> None:
+    """Remove the files of the pattern that are a checkpoint's, the lock last, and the directory if it is empty then."""
+    with suppress(FileNotFoundError):
+        found = [path for path in place.glob(pattern) if _OURS.fullmatch(path.name)]
+        for path in sorted(found, key=lambda path: (path.name == LOCK, path.name == STATE)):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # there is more in it, or a new checkpoint by now
+        place.rmdir()
 
 
 def code_digest() -> str:

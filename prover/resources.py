@@ -30,6 +30,7 @@ from zkcert.core.code import matrix_code, pad_code
 from zkcert.core.container import MAGIC
 from zkcert.core.sis import ROWS
 from zkcert.errors import UnusableInput
+from zkcert.files import replace_file
 from zkcert.model import Model
 from zkcert.statement import Statement
 
@@ -196,7 +197,7 @@ class Rates:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        replace_file(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     def predict(self, sizes: Sizes, slowdown: float = 1.0) -> dict[str, float]:
         """Seconds per phase on a machine that is `slowdown` times slower."""

@@ -301,7 +301,7 @@ def test_a_missing_file_and_a_directory_are_one_line(tmp_path):
 
 
 def test_nothing_is_written_where_writing_fails(tmp_path):
-    with pytest.raises(UnusableInput, match="cannot be written"):
+    with pytest.raises(UnusableInput, match="not a file in an existing directory"):
         example().save(tmp_path / "no" / "calibration.json")
 
 

@@ -13,11 +13,13 @@ from unittest import mock
 
 import pytest
 
+from circuits import workers
 from circuits.protocol import Phase
 from prover import argument
 from prover.argument import prove_circuit
 from prover.checkpoint import DIGITS, LEAVES, LOCK, STATE, Attempt, Checkpoint, NoCheckpoint
 from prover.commit import ColumnTree, MatrixCommitment, UnluckyMasks
+from prover.kernels import arith, count
 from prover.prove import Proved, prove_statement
 from tests.toys import (
     certified,
@@ -91,6 +93,42 @@ def test_resumed_attempt_gives_the_proof_it_would_have_given(stop):
     proof = prove_toy_with(broken)
     assert proof == prove_toy_with(whole)
     verify_toy(proof)
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """As on a machine of so many cores; work is cut into pieces, however small it is."""
+    with (
+        mock.patch.object(arith, "THREADS", number),
+        mock.patch.object(arith, "MAX_GRAIN", 1),
+        mock.patch.object(count, "THREADS", number),
+        mock.patch.object(workers, "THREADS", number),
+        mock.patch.object(workers, "PIECE", 1),
+    ):
+        for pool in (arith.pool, workers.pool):
+            pool.cache_clear()
+        try:
+            yield
+        finally:
+            for pool in (arith.pool, workers.pool):
+                pool().shutdown()
+                pool.cache_clear()
+
+
+def test_resumed_proof_is_the_same_with_any_number_of_threads():
+    """Interrupted in every phase, and resumed on another machine."""
+    proofs = set()
+    for numbers in ((1, 2, 4), (4, 1, 2)):
+        kept = Kept()
+        kept.record(Attempt(bytes(range(32))))
+        for i, stop in enumerate(PHASES[2:]):
+            with threads(numbers[i % 3]), pytest.raises(Interrupted):
+                prove_toy_with(kept, stop)
+        with threads(numbers[2]):
+            proofs.add(prove_toy_with(kept))
+    kept = Kept()
+    kept.record(Attempt(bytes(range(32))))
+    assert proofs == {prove_toy_with(kept)}
 
 
 def test_finished_phases_ask_nothing_of_the_witness():
@@ -226,6 +264,19 @@ def test_interrupted_statement_is_still_proved(tmp_path, stop):
     assert proved.difference == 0.25
     assert proved.trace == certified().proved.trace
     assert ("reference" in seen) == (stop in ("witness", "reference"))
+
+
+@pytest.mark.slow
+def test_statement_interrupted_everywhere_has_the_same_proof_with_any_number_of_threads(tmp_path):
+    proofs = set()
+    for number in (1, 2, 4):
+        run = Run(tmp_path / f"kept{number}")
+        with mock.patch("prover.checkpoint.secrets.token_bytes", lambda size: bytes(range(size))), threads(number):
+            for stop in PHASES:
+                with pytest.raises(Interrupted):
+                    run(stop)
+            proofs.add(run().data)
+    assert len(proofs) == 1
 
 
 def test_revealed_score_survives_an_interruption(tmp_path):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -297,18 +299,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except (ZkcertError, OSError, MemoryError) as error:
         code, line = failure(error)
-        if as_json:
-            print(json.dumps(failure_dict(error), indent=1))
-        print(line, file=sys.stderr)
-        return code
+        return _print(json.dumps(failure_dict(error), indent=1) if as_json else "", code, line)
     except KeyboardInterrupt:
         print("interrupted; nothing was verified", file=sys.stderr)
         return 130
     except Exception as error:  # a defect: not to be taken for a rejection
         print(f"internal error, nothing was verified: {type(error).__name__}: {error}"[:500], file=sys.stderr)
         return 2
-    print(json.dumps(verdict.to_dict(), indent=1) if as_json else "\n".join(verdict.lines()))
-    return 0
+    return _print(json.dumps(verdict.to_dict(), indent=1) if as_json else "\n".join(verdict.lines()), 0)
+
+
+def _print(text: str, code: int, line: str = "") -> int:
+    """Print a verdict and, on stderr, its one line; the exit code, which is another if nobody can read the verdict."""
+    try:
+        if text:
+            print(text)
+        flush()
+    except BrokenPipeError:
+        return broken_pipe()
+    except OSError as error:
+        code, line = (code, line) if code else failure(error)
+    if line:
+        print(line, file=sys.stderr)
+    return code
+
+
+def flush() -> None:
+    """What is printed is out, or OSError."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def broken_pipe() -> int:
+    """The exit code where nobody reads any more: that of a process that a closed pipe ends. Nothing more is printed."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # one that is closed, or no file
+            os.dup2(null, stream.fileno())
+    os.close(null)
+    return 128 + 13
 
 
 if __name__ == "__main__":

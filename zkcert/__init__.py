@@ -1,6 +1,6 @@
 """zkcert: zero-knowledge certificates of directional sharpness.
 
-The functions `commit`, `announce`, `estimate`, `prove`, `verify`, `inspect`, `measure`, `audit`, `calibrate`,
+The functions `commit`, `root`, `announce`, `estimate`, `prove`, `verify`, `inspect`, `measure`, `audit`, `calibrate`,
 `mia`, `train` and `demo` do what the commands of the same names do. All names load on first use: importing zkcert needs
 neither PyTorch nor numba.
 """
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         measure,
         mia,
         prove,
+        root,
         train,
         verify,
     )
@@ -58,6 +59,7 @@ __all__ = [
     "measure",
     "mia",
     "prove",
+    "root",
     "train",
     "verify",
 ]

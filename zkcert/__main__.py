@@ -2,16 +2,20 @@
 
 import sys
 
+from zkcert import signals
+
 
 def main() -> int:
-    """As `zkcert.cli.main`, whose import may be interrupted, too."""
+    """As `zkcert.cli.main`, whose import may be interrupted, too; here signals that end the process become orderly."""
     try:
+        signals.install()
         from zkcert.cli import main as run
 
         return run()
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+        code, word = signals.ending()
+        print(f"{word}; nothing was written", file=sys.stderr)
+        return code
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ import pickle
 import secrets
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,7 +36,9 @@ from zkcert.core.merkle import DIGEST_BYTES, MerkleTree, U8Array, leaf_digest
 from zkcert.core.permutation import sample_indices
 from zkcert.core.sis import RHO, hash_samples
 from zkcert.errors import UnusableInput
+from zkcert.files import ROOT, SECRET, Output, require_space, write_file, writing
 from zkcert.reading import opened, read_file, read_head
+from zkcert.signals import held
 
 TREE_NAME = b"dataset"
 MAX_SAMPLES = 1 << 40
@@ -384,12 +385,15 @@ class DatasetRoot:
         lengths = len(schema).to_bytes(4, "little"), self.n.to_bytes(8, "little")
         return blake3(b"zkcert/data/commitment/1" + lengths[0] + schema + lengths[1] + self.root).digest()
 
-    def save(self, path: Source) -> None:
-        """Write the data.root file; UnusableInput if that fails."""
+    def to_bytes(self) -> bytes:
+        """The content of a data.root file."""
         schema = self.schema.to_dict()
         content = {"N": self.n, "format": _ROOT_FORMAT, "root": self.root.hex(), "schema": schema}
-        with replacing(Path(path), 0o666) as file:
-            file.write(json.dumps(content, sort_keys=True).encode() + b"\n")
+        return json.dumps(content, sort_keys=True).encode() + b"\n"
+
+    def save(self, path: Source, *, force: bool = False) -> None:
+        """Write the data.root file; UnusableInput if that fails, or, unless `force`, if there is one."""
+        write_file(path, [self.to_bytes()], ROOT, force=force)
 
     @staticmethod
     def load(path: Source) -> DatasetRoot:
@@ -422,39 +426,6 @@ def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(pairs)
 
 
-@contextmanager
-def replacing(path: Path, mode: int, *, new: bool = False) -> Iterator[BinaryIO]:
-    """A new file that takes the place of path if the block succeeds, and vanishes otherwise.
-
-    The secret file of a commitment cannot be made again, so it is never replaced; with `new` no file is, even one that
-    appears during the block. Raises UnusableInput.
-    """
-    if path.is_file():
-        try:
-            secret = read_head(path, len(_MAGIC)) == _MAGIC
-        except UnusableInput as error:
-            raise UnusableInput(f"{path}: exists and cannot be read ({error.__cause__ or error})") from error
-        if secret or new:
-            what = "is the secret file of a commitment" if secret else "exists"
-            raise UnusableInput(f"{path} {what}: choose another name")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if new:
-            os.link(temporary, path)  # fails if the name is taken
-        else:
-            os.replace(temporary, path)
-    except FileExistsError as error:
-        raise UnusableInput(f"{path} exists: choose another name") from error
-    except OSError as error:
-        raise UnusableInput(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _rho(seed: bytes, indices: Iterable[int]) -> U8Array:
     """The commitment randomness (k, RHO) of samples."""
     rows = [blake3(b"zkcert/data/rho/1" + int(i).to_bytes(8, "little"), key=seed).digest(RHO) for i in indices]
@@ -474,6 +445,7 @@ def commit(
     *,
     classes: int | None = None,
     keep_order: bool = False,
+    force: bool = False,
     progress: Callable[[int, int], None] | None = None,
     warned: Callable[[str], None] | None = None,
 ) -> DatasetRoot:
@@ -483,7 +455,7 @@ def commit(
     order: then the index of a sample in a proof is public knowledge about it. progress is called with (samples done,
     samples), warned, before the work, with what looks like a mistake.
     Every call draws a new seed, hence a new root, and nothing can be proved any more about a root whose .zkd file is
-    lost: an existing one is never replaced, a .root file is. Raises UnusableInput.
+    lost: an existing one is never replaced, a .root file is with `force`. Raises UnusableInput.
     """
     out = Path(out_path)
     if out.suffix != ".zkd":
@@ -497,18 +469,22 @@ def commit(
     if not least <= classes <= MAX_CLASSES:
         raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
     schema = Schema(classes, data.kind, data.x.shape[1:])
-    with ExitStack() as cleanup:
-        with replacing(out, 0o600, new=True) as file:
-            leaves = _write_secret(file, data, schema, keep_order, progress)
-            ours = os.dup(file.fileno())  # as long as it is open, no other file is the same
-            cleanup.callback(os.close, ours)
-        try:
-            root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
-            root.save(out.with_suffix(".root"))
-        except BaseException:
-            if out.exists() and os.path.samestat(os.fstat(ours), os.stat(out)):
-                out.unlink()  # of a root that nobody has seen
-            raise
+    size = 4096 + len(data) * (schema.sample_size + DIGEST_BYTES)
+    require_space(out, size)
+    with Output(out, SECRET, secret=True) as secret, Output(out.with_suffix(".root"), ROOT, force=force) as public:
+        with writing(out):
+            leaves = _write_secret(secret.file, data, schema, keep_order, progress)
+        root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
+        with writing(public.path):
+            public.file.write(root.to_bytes())
+            public.file.flush()
+        with held():
+            secret.publish()
+            try:
+                public.publish()
+            except BaseException:
+                secret.withdraw()  # its root has been seen by nobody
+                raise
     return root
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class ZkcertError(Exception):
     """Base of all errors reported to a user as one line; exit code 2 unless it is a rejection."""
@@ -9,6 +11,17 @@ class ZkcertError(Exception):
 
 class UnusableInput(ZkcertError):
     """A file or option that cannot be used: wrong shape, range, type, or damaged."""
+
+
+class NotWritten(UnusableInput):
+    """An output cannot be written: the disk is full, or a file has appeared that it may not replace.
+
+    kept: where it has been written instead (a Path), or None.
+    """
+
+    def __init__(self, text: str, kept: Path | None = None) -> None:
+        self.kept = kept
+        super().__init__(text)
 
 
 class UnsupportedLayer(UnusableInput):

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -18,8 +19,8 @@ import numpy as np
 from blake3 import blake3
 
 from zkcert.config import canonical_json
-from zkcert.data import replacing
 from zkcert.errors import RangeOverflow, UnusableInput
+from zkcert.files import MODEL, write_file
 from zkcert.graph import (
     MAX_EXTENT,
     SAMPLES,
@@ -156,18 +157,22 @@ class Model:
         memory is bounded by the file's size. Raises UnusableInput, UnsupportedLayer, RangeOverflow."""
         return cls(*read_model(data))
 
-    def save(self, path: str | Path) -> None:
-        """Write safetensors if `path` ends so, else torch.save's zip format (needs PyTorch). The file appears
-        completely or not at all."""
-        if Path(path).suffix == ".safetensors":
-            with replacing(Path(path), 0o666) as file:
-                file.writelines(safetensors(self.graph, self.input, self.tensors))
-            return
+    def pieces(self, suffix: str) -> Iterable[bytes]:
+        """The bytes of a file, one piece after the other: safetensors if the suffix says so, else torch.save's zip
+        format (needs PyTorch)."""
+        if suffix == ".safetensors":
+            return safetensors(self.graph, self.input, self.tensors)
         import torch
 
         state = {name: torch.tensor(array) for name, array in self.tensors.items()}
-        with replacing(Path(path), 0o666) as file:
-            torch.save({"graph": self.graph, "input": self.input, "state_dict": state}, file)
+        content = io.BytesIO()
+        torch.save({"graph": self.graph, "input": self.input, "state_dict": state}, content)
+        return [content.getvalue()]
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the `pieces` for the suffix of `path`. The file appears completely or not at all. It replaces no file
+        of another kind, and a model file only with `force`. Raises UnusableInput."""
+        write_file(path, self.pieces(Path(path).suffix), MODEL, force=force)
 
 
 def _check_array(name: str, array: object) -> np.ndarray:

@@ -13,8 +13,9 @@ from blake3 import blake3
 
 from zkcert.config import ProbeConfig, canonical_json, parse_fraction
 from zkcert.core.permutation import sample_indices
-from zkcert.data import DatasetRoot, Schema, replacing, unique_keys
+from zkcert.data import DatasetRoot, Schema, unique_keys
 from zkcert.errors import UnusableInput
+from zkcert.files import ANNOUNCEMENT, write_file
 from zkcert.model import Model
 from zkcert.reading import read_file
 
@@ -172,12 +173,12 @@ def circuit_digest(model: Model) -> bytes:
     return blake3(b"zkcert/circuit/1" + model.circuit_digest_json().encode()).digest()
 
 
-def save_announcement(statement: Statement, path: str | Path) -> None:
-    """Write announce.json (the digest is included for the reader's convenience, and checked on loading)."""
+def save_announcement(statement: Statement, path: str | Path, *, force: bool = False) -> None:
+    """Write announce.json (the digest is included for the reader's convenience, and checked on loading), in the place
+    of another only with `force`."""
     content = {**statement.announcement(), "digest": statement.announcement_digest.hex()}
     text = json.dumps(content, sort_keys=True, indent=1) + "\n"
-    with replacing(Path(path), 0o666) as file:
-        file.write(text.encode())
+    write_file(path, [text.encode()], ANNOUNCEMENT, force=force)
 
 
 def load_announcement(path: str | Path) -> Statement:

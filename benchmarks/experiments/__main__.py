@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.experiments.report import Result, collect, commit, load, machine, markdown, save
 from benchmarks.extras import install
+from zkcert import signals
 from zkcert.errors import UnusableInput
 
 if TYPE_CHECKING:
@@ -135,8 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UnusableInput, OSError) as error:
         return _refused(error)
     except KeyboardInterrupt:
-        _say(f"interrupted; what is saved in {args.out} stays, and the models in its cache are not trained again")
-        return 130
+        code, word = signals.ending()
+        _say(f"{word}; what is saved in {args.out} stays, and the models in its cache are not trained again")
+        return code
 
 
 def jobs_of(args: argparse.Namespace) -> int:
@@ -264,4 +266,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    signals.install()
     sys.exit(main())

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from blake3 import blake3
 
-from zkcert.data import replacing
+from zkcert.files import replacing
 
 
 def key(facts: Mapping[str, Any], *arrays: np.ndarray) -> str:

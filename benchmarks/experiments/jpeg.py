@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.extras import install
-from zkcert.data import replacing
 from zkcert.errors import UnusableInput
+from zkcert.files import SAMPLES, output
 
 ORIGIN = "CIFAR-10 (JPEG copy)"
 
@@ -53,10 +53,10 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def convert(copy: Path, out: Path) -> None:
-    """Write the decoded images as .npz with `x`, `y` and the `origin` that tells where they come from."""
+    """Write the decoded images as a new .npz with `x`, `y` and the `origin` that tells where they come from."""
     x, y = decode(copy)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out, 0o644) as file:
+    with output(out, SAMPLES) as file:
         np.savez(file, x=x, y=y, origin=np.array(ORIGIN))
 
 
@@ -65,7 +65,10 @@ def main() -> None:
     parser.add_argument("copy", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
-    convert(args.copy, args.out)
+    try:
+        convert(args.copy, args.out)
+    except UnusableInput as error:
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

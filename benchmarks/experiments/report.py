@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.plots import save_figure
-from zkcert.data import replacing
 from zkcert.errors import UnusableInput
+from zkcert.files import replacing
+from zkcert.reading import read_head
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -26,6 +27,7 @@ VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
 CHECKOUT = Path(__file__).parents[2]
 DPI = 100
 MAX_FIGURE_BYTES = 150_000
+TITLE = "# Results"
 """Of a figure that goes into docs/results."""
 
 Cell = str | int | float | None
@@ -271,6 +273,8 @@ def collect(out: Path, names: Sequence[str], target: Path, command: str, preface
     results = [load(out / f"{name}.json") for name in names if (out / f"{name}.json").exists()]
     if not results:
         raise UnusableInput(f"{out}: no results of {', '.join(names)}")
+    if target.exists() and not (target.is_file() and read_head(target, len(TITLE)) == TITLE.encode()):
+        raise UnusableInput(f"{target} exists and is not such a document: choose another name")
     sections = [markdown(result, _linked(out / f"{result.name}.png", target.parent)) for result in results]
     _write(target, "\n".join([_head(results, command, preface), *sections]).encode())
     return [result.name for result in results]
@@ -296,7 +300,7 @@ def _head(results: Sequence[Result], command: str, preface: str) -> str:
         for title, claim in claims
     ]
     lines = [
-        "# Results",
+        TITLE,
         "",
         "What became of claims that we attribute to arXiv 2606.25004, at the scale given with each. Written by",
         f"`{command}`",

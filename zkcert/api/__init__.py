@@ -17,6 +17,7 @@ from zkcert.api.certificate import (
     commit,
     estimate,
     inspect,
+    root,
     verify,
 )
 from zkcert.api.demonstration import DemoResult, demo, train_lenet
@@ -63,6 +64,7 @@ __all__ = [
     "plot_trajectories",
     "prove",
     "reset_peak_rss",
+    "root",
     "train",
     "train_lenet",
     "verify",

@@ -15,7 +15,7 @@ from zkcert.api.samples import Samples, open_samples
 from zkcert.calibration import Calibration, Source
 from zkcert.config import ProbeConfig, canonical_json, parse_fraction
 from zkcert.errors import UnusableInput
-from zkcert.files import CALIBRATION, check_output
+from zkcert.files import CALIBRATION, check_output, keep_file
 
 if TYPE_CHECKING:
     from zkcert.metric import Probe
@@ -77,7 +77,7 @@ def calibrate(
         progress=progress,
     )
     if out is not None:
-        found.save(out)
+        keep_file(out, lambda: [found.to_bytes()], CALIBRATION, force=force)
     if plot is not None:
         from zkcert.metric.plots import save_figure
         from zkcert.metric.roc_plots import calibration_figure

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zkcert.api.files import File, expecting_samples, load_model, load_root
+from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
 from zkcert.calibration import read_threshold
 from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
 from zkcert.data import DatasetRoot, Schema
 from zkcert.data import commit as commit_dataset
+from zkcert.drafts import remove_dead
 from zkcert.errors import MalformedProof, UnusableInput
-from zkcert.files import ANNOUNCEMENT, PROOF, ROOT, SECRET, check_output, expecting
+from zkcert.files import ANNOUNCEMENT, PROOF, ROOT, SECRET, check_output, expecting, kind_of
 from zkcert.statement import MAX_TAU, Statement, load_announcement, save_announcement
 
 if TYPE_CHECKING:
@@ -61,16 +62,49 @@ def commit(
     """Commit to a dataset (see `zkcert.data.load_dataset`): the secret `out` and, beside it, the public .root.
 
     The samples are shuffled, so that their indices in proofs say nothing; keep_order leaves them as they are. An
-    existing secret file is never replaced, as nothing more could be proved about its root; a .root without one is with
-    `force`. progress is called with (samples done, samples), warned, before the work, with what looks like a mistake.
+    existing secret file is never replaced, as nothing more could be proved about its root (`root` writes its .root
+    again); a .root without one is with `force`. progress is called with (samples done, samples), warned, before the
+    work, with what looks like a mistake.
     """
-    secret = check_output(out, SECRET, inputs=[data])
-    public = check_output(secret.with_suffix(".root"), ROOT, inputs=[data], force=force)
     start = time.perf_counter()
+    secret, public = Path(out), Path(out).with_suffix(".root")
+    remove_dead(public)
+    try:
+        check_output(secret, SECRET, inputs=[data])
+    except UnusableInput as error:
+        if public.exists() or kind_of(secret) != SECRET:
+            raise
+        raise UnusableInput(
+            f"{secret} exists and is never replaced, {public} is missing: zkcert root {secret} writes it again"
+        ) from error
+    check_output(public, ROOT, inputs=[data], force=force)
     source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
     with expecting_samples(data):
-        root = commit_dataset(source, secret, classes=classes, keep_order=keep_order, progress=progress, warned=warned)
-    return Commitment(root, secret, public, time.perf_counter() - start)
+        found = commit_dataset(
+            source, secret, classes=classes, keep_order=keep_order, force=force, progress=progress, warned=warned
+        )
+    return Commitment(found, secret, public, time.perf_counter() - start)
+
+
+def _is_root(path: Path, root: DatasetRoot) -> bool:
+    try:
+        return DatasetRoot.load(path) == root
+    except UnusableInput:
+        return False
+
+
+def root(data: File, out: File | None = None, *, force: bool = False) -> Commitment:
+    """Write the public .root file of the commitment `data` (data.zkd) again, by default beside it.
+
+    Nothing is written if that is what `out` holds; the root of another commitment is replaced only with `force`.
+    """
+    start = time.perf_counter()
+    public = Path(data).with_suffix(".root") if out is None else Path(out)
+    check_output(public, ROOT, inputs=[data], force=True)
+    found = open_dataset(data).root
+    if not _is_root(public, found):
+        found.save(public, force=force)
+    return Commitment(found, Path(data), public, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -116,11 +150,11 @@ def announce(
     threshold, config, calibration = read_threshold(tau, config)
     loaded, root = load_model(model), load_root(data_root)
     statement = Statement.of(loaded, root, config or ProbeConfig(), threshold)
-    if not _announces(out, statement):
-        check_output(out, ANNOUNCEMENT, force=force)
+    force = force or _announces(out, statement)
+    check_output(out, ANNOUNCEMENT, force=force)
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
-    save_announcement(statement, os.fspath(out))
+    save_announcement(statement, os.fspath(out), force=force)
     return Announcement(statement, Path(out), tuple(calibration.doubts) if calibration else ())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +17,9 @@ from zkcert.api.files import File, batches, check_device, load_model, needs_extr
 from zkcert.api.phases import Phases, PhaseTime, Progress
 from zkcert.calibration import read_threshold
 from zkcert.config import ProbeConfig
-from zkcert.data import DatasetRoot, replacing
-from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
-from zkcert.files import PROOF, check_output
+from zkcert.data import DatasetRoot
+from zkcert.errors import MalformedProof, NotWritten, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
+from zkcert.files import PROOF, check_output, keep_file, kind_of, require_space
 from zkcert.model import Model
 from zkcert.statement import Statement, parse_beacon
 
@@ -111,7 +111,12 @@ def prove(
     """
     phases = Phases(progress)
     start = time.perf_counter()
-    path = check_output(out, PROOF, inputs=(model, data, announcement, tau), force=force)
+    try:
+        path = check_output(out, PROOF, inputs=(model, data, announcement, tau), force=force)
+    except UnusableInput as error:
+        if checkpoint is not None and _removed(Path(checkpoint), Path(out)):
+            raise UnusableInput(f"{error}; the checkpoint {checkpoint} was left over and is removed") from error
+        raise
     nonce = parse_beacon(beacon)
     with phases("load"):
         before = None if announcement is None else announced(announcement)
@@ -127,6 +132,7 @@ def prove(
         cost = predict(statement, loaded)
         if not force:
             cost.require_memory()
+        require_space(path, cost.sizes.proof_bytes)
     if planned:
         planned(cost)
     from verifier.verify import Expectations, verify_proof
@@ -146,6 +152,8 @@ def prove(
     state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
     with state as kept, compile_clock() as clock:
         phases.compiling = clock.seconds
+        if kept:
+            kept.require_space(cost.sizes.entries, 1 << cost.sizes.log_n)
         try:
             proved = prove_statement(
                 statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases, checkpoint=kept
@@ -161,13 +169,29 @@ def prove(
                 raise CrossCheckFailed(
                     f"the new proof fails its own verification ({error}), so it is not written"
                 ) from error
-        with replacing(path, 0o666) as file:
-            file.write(proved.data)
+        if kept:
+            with suppress(UnusableInput):  # of a full disk: the proof comes first
+                kept.finish(proved.data)
+        try:
+            keep_file(path, lambda: [proved.data], PROOF, force=force)
+        except NotWritten as error:
+            if kept and error.kept:
+                kept.remove()
+            raise
         if kept:
             kept.remove()
     seconds = time.perf_counter() - start
     assert proved.difference is not None
     return ProofResult(own, path, proved.trace.score, proved.difference, len(proved.data), seconds, tuple(phases.done))
+
+
+def _removed(checkpoint: Path, proof: Path) -> bool:
+    """Whether a killed process had left the checkpoint of the proof in that file; it is removed."""
+    if not proof.is_file() or kind_of(proof) != PROOF:
+        return False
+    from prover.checkpoint import remove_finished
+
+    return remove_finished(checkpoint, proof)
 
 
 def _statement(

@@ -14,7 +14,7 @@ import numpy as np
 from zkcert.api.files import File, check_device, needs_extras
 from zkcert.api.samples import Samples, open_samples
 from zkcert.errors import UnusableInput
-from zkcert.files import MODEL, check_output
+from zkcert.files import MODEL, check_output, keep_file, require_space
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +31,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
 """By optimiser, what holds where nothing is given."""
 
 _SIDE = 32
+_MODEL_FRAME = 1 << 16  # bytes, about what a model file holds beside its tensors
 _LEAST_DEVIATION = 2.0**-16  # see `zkcert.model.Model`
 
 EpochDone = Callable[[int, float, float | None], None]
@@ -148,6 +149,7 @@ def train(
     spec = _input(architecture, samples)
     module = _module(architecture, spec, count, hidden, seed)
     draft = from_module(module, input=spec)  # what has no circuit is refused now rather than afterwards
+    require_space(path, sum(array.nbytes for array in draft.tensors.values()) + _MODEL_FRAME)
     x, y = samples.inputs(draft, range(samples.n), torch.float32)
     tests = None if held_out is None else held_out.inputs(draft, range(held_out.n), torch.float32)
     accuracies: list[float] = []
@@ -164,7 +166,7 @@ def train(
     losses = zoo.train(module, x, y, progress=epoch_done, **options)
     accuracy = zoo.accuracy(module, x, y)
     model = from_module(module, input=spec)
-    model.save(path)
+    keep_file(path, lambda: model.pieces(path.suffix), MODEL, force=force)
     extra = {"hidden": list(hidden)} if architecture == "mlp" else {}
     return Training(
         path=path,

@@ -8,14 +8,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from zkcert.calibration.choice import decimal
 from zkcert.config import VARIANTS, ProbeConfig
-from zkcert.data import replacing
 from zkcert.errors import UnusableInput
-from zkcert.files import CALIBRATION_FORMAT
+from zkcert.files import CALIBRATION, CALIBRATION_FORMAT, write_file
 
 File = str | os.PathLike[str]
 
@@ -202,7 +200,11 @@ class Calibration:
             "auc": self.auc,
         }
 
-    def save(self, path: File) -> None:
-        """Write the file, completely or not at all."""
-        with replacing(Path(path), 0o666) as file:
-            file.write((json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n").encode())
+    def to_bytes(self) -> bytes:
+        """The content of a file."""
+        return (json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n").encode()
+
+    def save(self, path: File, *, force: bool = False) -> None:
+        """Write the file, completely or not at all, in the place of another calibration only with `force`. Raises
+        UnusableInput."""
+        write_file(path, [self.to_bytes()], CALIBRATION, force=force)

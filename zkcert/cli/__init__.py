@@ -11,11 +11,13 @@ from collections.abc import Sequence
 
 import typer
 
-from verifier.__main__ import failure
+from verifier.__main__ import broken_pipe, failure, flush
+from zkcert import signals
 from zkcert.cli import calibration, certificate, demonstration, metric, training  # noqa: F401
 from zkcert.cli.application import INTERRUPTED, Interrupted, app
 from zkcert.cli.display import err
 from zkcert.errors import UnusableInput, ZkcertError
+from zkcert.files import finished
 
 __all__ = ["app", "main"]
 
@@ -23,17 +25,26 @@ __all__ = ["app", "main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors are one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    finished.clear()
     try:
         code, line = app(arguments, prog_name="zkcert", standalone_mode=False) or 0, ""
         if code == INTERRUPTED:  # typer's reading of Ctrl-C
             raise KeyboardInterrupt
+        flush()
         return code
+    except BrokenPipeError:
+        return broken_pipe()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer's reading of it
+            return broken_pipe()
+        raise
     except (ZkcertError, OSError, MemoryError) as error:
         code, line = failure(error)
-    except (typer.Abort, KeyboardInterrupt):
-        code, line = INTERRUPTED, "interrupted; nothing was written"
-    except Interrupted as error:
-        code, line = INTERRUPTED, f"interrupted; {error}"
+    except (typer.Abort, KeyboardInterrupt, Interrupted) as error:
+        code, word = signals.ending()
+        written = ", ".join(str(path) for path in finished if path.exists())
+        text = f"{written} is written" if written else "nothing was written"
+        line = f"{word}; {error if isinstance(error, Interrupted) and not written else text}"
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's usage errors, whichever click it brings
         if message is None:  # a defect: not to be taken for a rejection

@@ -23,12 +23,12 @@ app = typer.Typer(
 
 
 class Interrupted(Exception):
-    """Ctrl-C; the text says what is left behind."""
+    """Ctrl-C, or another signal; the text says what is left behind."""
 
 
 @contextmanager
 def leaving(text: str | None) -> Iterator[None]:
-    """Ctrl-C during the block leaves something behind, unless text is None: say what."""
+    """Ctrl-C, or another signal, during the block leaves something behind, unless text is None: say what."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -64,6 +64,27 @@ def commit(
     out.print(f"public  {result.public}")
 
 
+@app.command()
+def root(
+    data: Annotated[str, typer.Argument(metavar="DATA.ZKD", help="The secret file of the commitment.")],
+    file: Annotated[
+        str | None, typer.Option("--out", "-o", help="The public file. [default: beside DATA.ZKD, *.root]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the root of another commitment.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a commitment's data.root again.
+
+    From the secret data.zkd, where commit was killed between the two, or the public file was lost.
+    """
+    result = api.root(data, file, force=force)
+    if as_json:
+        print_json(result.to_dict())
+        return
+    out.print(f"root    {result.root.root.hex()}")
+    out.print(f"public  {result.public}")
+
+
 @app.command(
     short_help="Fix everything but the beacon.",
     help=f"Fix model, dataset, configuration and tau, and print the digest to publish. {BEACON_ORDER}",

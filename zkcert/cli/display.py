@@ -27,8 +27,16 @@ from zkcert.progress import RemainingTime, duration
 if TYPE_CHECKING:
     from prover.resources import Estimate
 
-out = Console(highlight=False, soft_wrap=True, markup=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+class _Console(Console):
+    """Leaves a closed pipe to the command, where rich would exit with the code of a rejected proof."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+out = _Console(highlight=False, soft_wrap=True, markup=False)
+err = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 class PhaseDisplay:

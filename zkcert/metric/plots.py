@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from zkcert.data import replacing
 from zkcert.errors import UnusableInput
-from zkcert.files import PICTURE, PLOT_MARK, check_output
+from zkcert.files import PICTURE, PLOT_MARK, check_output, output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +56,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     check_plot(path)
     kind = Path(path).suffix.removeprefix(".").lower()
-    with rc_context({"svg.hashsalt": "zkcert"}), replacing(Path(path), 0o666) as file:
+    with rc_context({"svg.hashsalt": "zkcert"}), output(path, PICTURE, force=True) as file:
         figure.savefig(file, format=kind, metadata=_NO_DATE[kind])
 
 
