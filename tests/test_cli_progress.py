@@ -147,7 +147,7 @@ def test_doubtful_data_are_warned_of(capsys, doubtful, command, monkeypatch):
     options = {"commit": [doubtful], "train": ["mlp", doubtful, "--epochs", 1, "--hidden", 2]}[command]
     missing = command == "commit"  # which also says which classes have no sample
     for classes, wanted in (((), 2), (("--classes", 201), 1 + missing)):
-        out = doubtful.with_name(f"out{wanted}.zkd")
+        out = doubtful.with_name(f"out{len(classes)}.zkd")
         code, _, err = run(capsys, command, *options, *classes, "-o", out)
         lines = err.splitlines()
         assert (code, len(lines)) == (0, wanted), err
