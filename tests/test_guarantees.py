@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 TEXT = (HERE / "GUARANTEES.md").read_text()
 
 
-def tests_of(path: Path) -> set[str]:
+def named_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     return {n.name for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")}
 
@@ -20,7 +20,7 @@ def test_every_test_that_is_named_exists():
     assert len(named) > 30
     for file, test in named:
         assert (HERE / file).is_file(), file
-        assert not test or test in tests_of(HERE / file), f"{file}::{test}"
+        assert not test or test in named_in(HERE / file), f"{file}::{test}"
 
 
 def test_every_promise_has_a_test():

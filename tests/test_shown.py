@@ -405,11 +405,11 @@ def solve_any(rows: np.ndarray, target: np.ndarray) -> np.ndarray:
     return out
 
 
-PAD_CODE = FewQueries(5, 23, 7)
+PAD_CODE = FewQueries(4, 5, 3)
 
 
 def test_a_pad_proof_shows_one_distribution_whatever_the_pads():
-    assert PAD_CODE.message == (1 << 5) - PAD_CODE.queries - SPARE_TAIL
+    assert PAD_CODE.message == (1 << 4) - PAD_CODE.queries - SPARE_TAIL
     assert joint_pads(PAD_CODE) == (True, True)
 
 
@@ -428,7 +428,7 @@ def test_a_test_polynomial_without_its_blinding_row_shows_pads(row):
 
 
 def test_pad_rows_with_fewer_random_values_than_queries_show_pads():
-    assert joint_pads(FewWords(5, 23, 7)) == (False, False)
+    assert joint_pads(FewWords(4, 5, 3)) == (False, False)
 
 
 # ------------------------------------------------------------------------------------------------ the channel
