@@ -688,6 +688,23 @@ def test_errors_name_the_file(tmp_path):
 # --- Conversion ---
 
 
+@pytest.mark.parametrize("dtype, count", [("F32", 48), ("F16", 96), ("BF16", 96), ("F64", 24)])
+def test_a_storage_has_one_type(dtype, count):
+    """PyTorch keeps a storage as it is loaded first: here among attributes of the state, which `convert` drops."""
+    archive = unpacked(small_file())
+    archive.members = [member for member in archive.members if not member.name.endswith(b".json")]
+    text = archive.members[0].content
+    first = torch_archive.pickled(None, None, {"x": (dtype, (count,))})
+    storage = first[first.index(b"((") + 1 : first.index(b"tQ") + 2]  # the opcodes that load it
+    state = b"ccollections\nOrderedDict\n)R}(X\x09\0\0\0_metadata" + storage + b"ub("
+    changed = text.replace(b"X\x0a\0\0\0state_dict}(", b"X\x0a\0\0\0state_dict" + state)
+    archive.members[0] = replace(archive.members[0], content=changed)
+    data = archive.pack()
+    read = by_torch(data)
+    assert changed != text and (read is None or read[2]["fc1.weight"].dtype == dtype)
+    assert lenient(data) == (read if dtype == "F32" else None)
+
+
 def test_conversion_changes_the_form_and_nothing_else(tmp_path):
     (tmp_path / "old.pt").write_bytes(saved_file())
     chain = ["old.pt", "a.pt", "b.safetensors", "c.pth", "d.safetensors"]
