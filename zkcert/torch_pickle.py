@@ -150,6 +150,8 @@ def interpret(data: bytes) -> Any:
                 stack.append(_Global(arg))
             case "BINPERSID":
                 storage = _storage(stack.pop())
+                if storage.key not in storages and storage.key != str(len(storages)):
+                    damaged("storages that are not numbered as they are loaded")
                 if storages.setdefault(storage.key, storage) != storage:  # PyTorch keeps the first, whatever uses it
                     damaged("a storage with two types or sizes")
                 stack.append(storage)
