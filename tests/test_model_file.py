@@ -16,9 +16,10 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -686,6 +687,53 @@ def test_errors_name_the_file(tmp_path):
 
 
 # --- Conversion ---
+
+
+@pytest.mark.parametrize("dtype, count", [("F32", 48), ("F16", 96), ("BF16", 96), ("F64", 24)])
+def test_a_storage_has_one_type(dtype, count):
+    """PyTorch keeps a storage as it is loaded first: here among attributes of the state, which `convert` drops."""
+    archive = unpacked(small_file())
+    archive.members = [member for member in archive.members if not member.name.endswith(b".json")]
+    text = archive.members[0].content
+    first = torch_archive.pickled(None, None, {"x": (dtype, (count,))})
+    storage = first[first.index(b"((") + 1 : first.index(b"tQ") + 2]  # the opcodes that load it
+    state = b"ccollections\nOrderedDict\n)R}(X\x09\0\0\0_metadata" + storage + b"ub("
+    changed = text.replace(b"X\x0a\0\0\0state_dict}(", b"X\x0a\0\0\0state_dict" + state)
+    archive.members[0] = replace(archive.members[0], content=changed)
+    data = archive.pack()
+    read = by_torch(data)
+    assert changed != text and (read is None or read[2]["fc1.weight"].dtype == dtype)
+    assert lenient(data) == (read if dtype == "F32" else None)
+
+
+def by_torch_mapped(data: bytes, path: Path) -> dict[str, bytes] | None:
+    """The numbers PyTorch reads if it computes where they are, rather than looks."""
+    path.write_bytes(data)
+    try:
+        with mock.patch.object(torch.utils.serialization.config.load, "calculate_storage_offsets", True):
+            return {name: raw(t) for name, t in torch.load(path, mmap=True)["state_dict"].items()}
+    except Exception:
+        return None
+
+
+def test_storages_are_where_pytorch_may_compute_that_they_are(tmp_path):
+    verdicts = set()
+    for described, alignment, version in product((False, True), (b"64", b"128", b"4096", None), (b"1", b"", None)):
+        archive = unpacked(saved_file())
+        flags = {"flags": 8 * described}
+        contents = {b"storage_alignment": alignment, b"format_version": version}
+        contents = {b"archive/." + name: content for name, content in contents.items()}
+        kept = [m for m in archive.members if contents.get(m.name, b"") is not None]
+        archive.members = [
+            replace(m, content=contents.get(m.name, m.content), local=flags, central=flags) for m in kept
+        ]
+        data = archive.pack()
+        accepted, mapped = lenient(data), by_torch_mapped(data, tmp_path / "model.pt")
+        if accepted is not None and mapped is not None:
+            assert mapped == {name: tensor.data for name, tensor in accepted[2].items()}
+        verdicts.add((accepted is not None, mapped is not None))
+    assert {(True, True), (False, True)} <= verdicts
+    assert by_torch_mapped(saved_file(), tmp_path / "model.pt") and lenient(saved_file())
 
 
 def test_conversion_changes_the_form_and_nothing_else(tmp_path):

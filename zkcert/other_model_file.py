@@ -21,6 +21,7 @@ from zkcert.errors import UnusableInput
 from zkcert.graph import NAME
 from zkcert.model_file import HOW_TO_SAVE, MAX_HEADER_BYTES, NUMPY, Content, Stored, damaged, described
 from zkcert.strict_json import parse
+from zkcert.torch_archive import beginning
 from zkcert.torch_pickle import Storage, Tensor, interpret, naturals
 
 _MEMBER = re.compile(
@@ -29,6 +30,7 @@ _MEMBER = re.compile(
 _PADDING = re.compile(rb"(FB..Z*)?", re.DOTALL)
 _CENTRAL, _LOCAL, _END, _END64, _LOCATOR = "<4s6H3I5H2I", "<4s5H3I2H", "<4s4H2IH", "<4sQ2H2I4Q", "<4sIQI"
 _DESCRIBED, _UTF8 = 1 << 3, 1 << 11
+_DESCRIPTION = 16  # bytes behind a member
 
 
 def read(data: bytes) -> Content:
@@ -66,11 +68,11 @@ def _directory(data: bytes) -> tuple[int, int, int]:
     return offset, size, count
 
 
-def members(data: bytes) -> dict[str, memoryview]:
-    """The members of a zip archive that every program reads alike: stored, tiling the file, with the same names, sizes
-    and checksums in both places, names unique in any case, no comments."""
+def members(data: bytes) -> dict[str, tuple[int, memoryview]]:
+    """Where the members of a zip archive begin, and what they hold. Every program reads them alike: stored, tiling the
+    file, with the same names, sizes and checksums in both places, names unique in any case, no comments."""
     start, size, count = _directory(data)
-    found: dict[str, memoryview] = {}
+    found: dict[str, tuple[int, memoryview]] = {}
     at, entry, seen = 0, start, set()
     for _ in range(count):
         signature, *fields = _unpack(_CENTRAL, data, entry)
@@ -96,8 +98,8 @@ def members(data: bytes) -> dict[str, memoryview]:
             damaged("its zip members do not tile the file")
         content = memoryview(data)[begin : begin + length]
         at = begin + length
-        if late and data[at : at + 16] == struct.pack("<4s3I", b"PK\7\x08", crc, length, length):
-            at += 16
+        if late and data[at : at + _DESCRIPTION] == struct.pack("<4s3I", b"PK\7\x08", crc, length, length):
+            at += _DESCRIPTION
         elif late:
             damaged("its zip structure says two things")
         if at > start or zlib.crc32(content) != crc:
@@ -106,7 +108,7 @@ def members(data: bytes) -> dict[str, memoryview]:
         if name.casefold() in seen:
             damaged("two of its zip members have the same name")
         seen.add(name.casefold())
-        found[name] = content
+        found[name] = begin, content
     if at != start or entry != start + size:
         damaged("its zip members do not tile the file")
     return found
@@ -119,13 +121,17 @@ def _read_torch(data: bytes) -> Content:
         damaged(f"it has a member {ascii(unknown[0])[:80]}")
     if len({match[1] for match in matches.values() if match}) != 1:
         damaged("its zip members are in several folders")
-    content = {match[2]: found[name] for name, match in matches.items() if match}
+    content = {match[2]: found[name][1] for name, match in matches.items() if match}
     if len(content.get("data.pkl", b"")) not in range(1, MAX_HEADER_BYTES + 1):
         damaged("no data.pkl of reasonable size")
     if content.get("byteorder", b"little") != b"little":
         damaged("it is not little-endian")
     if not re.fullmatch(rb"[1-9]\n?", content.get("version", b"")):
         damaged("it does not say a version of the format that is known")
+    if ".format_version" in content:
+        _check_places({name: found[name] for name, match in matches.items() if match and match[2].startswith("data/")})
+        if content.get(".storage_alignment", b"64") != b"64":
+            damaged("its storages are not aligned as usual")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # genops warns of odd escapes in opcodes that are refused anyway
@@ -139,6 +145,16 @@ def _read_torch(data: bytes) -> Content:
             raise UnusableInput(f"model file must hold exactly graph, input and state_dict; {HOW_TO_SAVE}")
     storages = {name.removeprefix("data/"): part for name, part in content.items() if name.startswith("data/")}
     return Content(graph, spec, _gather(state, storages), False)
+
+
+def _check_places(storages: Mapping[str, tuple[int, memoryview]]) -> None:
+    """From the number of a format on PyTorch may compute where storages begin, one behind the other in the order of
+    their loading, rather than look: that must be where they are."""
+    at = 0
+    for name, (begin, content) in sorted(storages.items(), key=lambda item: int(item[0].rpartition("/")[2])):
+        if at and begin != beginning(at, name):
+            damaged("its storages are not where PyTorch writes them")
+        at = begin + len(content) + _DESCRIPTION
 
 
 def _gather(state: dict[str, Any], raw: Mapping[str, memoryview]) -> dict[str, Stored]:

@@ -26,7 +26,7 @@ SIZE_AT, NAME_AT = 18, 30
 Bytes = bytes | memoryview
 
 
-def _begin(at: int, name: str) -> int:
+def beginning(at: int, name: str) -> int:
     """Where the content of a member begins whose local header begins at `at`: aligned, after an extra field."""
     return -(-(at + struct.calcsize(_LOCAL) + len(name) + 4) // ALIGNMENT) * ALIGNMENT
 
@@ -35,7 +35,7 @@ def beginnings(names: Iterable[str], sizes: Iterable[int]) -> list[int]:
     """Where the members' contents begin, the first header being at 0."""
     out, at = [], 0
     for name, size in zip(names, sizes, strict=True):
-        out.append(_begin(at, name))
+        out.append(beginning(at, name))
         at = out[-1] + size
     return out
 
@@ -50,7 +50,7 @@ def archive(members: Mapping[str, Bytes]) -> Iterator[Bytes]:
         raise ValueError(f"more than {MAX_MEMBERS} members")
     directory, at = [], 0
     for name, content in members.items():
-        begin = _begin(at, name)
+        begin = beginning(at, name)
         extra = begin - at - struct.calcsize(_LOCAL) - len(name)
         if begin + len(content) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes")

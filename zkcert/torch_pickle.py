@@ -96,6 +96,7 @@ def interpret(data: bytes) -> Any:
     stack: list[Any] = []
     marks: list[list[Any]] = []
     memo: dict[Any, Any] = {}
+    storages: dict[str, Storage] = {}
 
     def pop_mark() -> list[Any]:
         nonlocal stack
@@ -148,7 +149,12 @@ def interpret(data: bytes) -> Any:
                     raise UnusableInput(f"model file refers to {ascii(arg)[:80]}, refused; {HOW_TO_SAVE}")
                 stack.append(_Global(arg))
             case "BINPERSID":
-                stack.append(_storage(stack.pop()))
+                storage = _storage(stack.pop())
+                if storage.key not in storages and storage.key != str(len(storages)):
+                    damaged("storages that are not numbered as they are loaded")
+                if storages.setdefault(storage.key, storage) != storage:  # PyTorch keeps the first, whatever uses it
+                    damaged("a storage with two types or sizes")
+                stack.append(storage)
             case "REDUCE":
                 args, function = stack.pop(), stack.pop()
                 stack.append(_reduce(function, args))
