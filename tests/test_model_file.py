@@ -643,7 +643,7 @@ def test_archives_too_large_for_the_format_are_refused(monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
             patch.setattr(torch_archive, name, limit)
             if fits:
-                small().save(tmp_path / "m.pt")
+                small().save(tmp_path / "m.pt", force=True)
                 continue
             with pytest.raises(UnusableInput, match=r"does not fit the zip format .*use \.safetensors"):
                 small().save(tmp_path / "n.pt")
