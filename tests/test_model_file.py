@@ -643,11 +643,14 @@ def test_archives_too_large_for_the_format_are_refused(monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
             patch.setattr(torch_archive, name, limit)
             if fits:
-                small().save(tmp_path / "m.pt")
+                small().save(tmp_path / "m.pt", force=True)
                 continue
             with pytest.raises(UnusableInput, match=r"does not fit the zip format .*use \.safetensors"):
                 small().save(tmp_path / "n.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+    content = replace(model_file.read(small_file()), tensors={"x": Stored("F32", (1 << 16, 1 << 15), b"")})
+    with pytest.raises(UnusableInput, match=r"2\^31 numbers or more.*use \.safetensors"):
+        list(model_file.write(content))
 
 
 def test_names_that_differ_in_case_only_are_refused():

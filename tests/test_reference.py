@@ -248,6 +248,19 @@ def test_long_sums_equal_the_reference(branches, readers):
     assert own == ({"sum", "dy"} if branches > 3 else set())
 
 
+def test_a_sum_with_itself_has_its_terms_twice():
+    g = Graph(np.random.default_rng(11), [2, 3, 3], scale=0.2).conv(2, (1, 1))
+    for _ in range(3):
+        g.add(g.last)
+    g.relu()  # of eight terms, which nothing else reads
+    rectified = g.last
+    g.conv(2, (1, 1)).add(rectified).add(rectified).add(g.last).norm().flatten().linear(3)
+    case = g.case(rho=Fraction(1, 1000))
+    assert_equal(case)
+    own = {t.name for t in Certificate(case.plan).circuit.tensors if t.name.endswith(("/sum", "/dy"))}
+    assert own == {"add8/sum", "relu4/dy", "conv2d0/dy", "score/sum"}
+
+
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
 def test_batch_norms_equal_the_reference(seed, options):
     assert_equal(normalised(seed, **options))

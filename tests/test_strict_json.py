@@ -14,10 +14,12 @@ from tests.test_calibration import example
 from zkcert.calibration import load_calibration
 from zkcert.calibration.record import PROBE_FIELDS
 from zkcert.config import ProbeConfig
+from zkcert.core.container import FORMAT
 from zkcert.data import DatasetRoot, Schema
 from zkcert.errors import UnusableInput
+from zkcert.files import ANNOUNCEMENT, kind_of
 from zkcert.metric.probe import Probe
-from zkcert.statement import Statement, load_announcement, save_announcement
+from zkcert.statement import ANNOUNCEMENT_FORMAT, VERSION, Statement, load_announcement, save_announcement
 from zkcert.strict_json import parse
 
 ROOT = DatasetRoot(bytes(range(32)), 60000, Schema(10, "u8", (1, 28, 28)))
@@ -64,6 +66,7 @@ def test_a_file_is_read_only_as_it_was_written(tmp_path, name):
     save(path)
     written = path.read_bytes()
     assert load(path) is not None and written.isascii() and written.endswith(b"\n")
+    path.unlink()
     save(path)
     assert path.read_bytes() == written
     for what, data in others(written):
@@ -72,6 +75,18 @@ def test_a_file_is_read_only_as_it_was_written(tmp_path, name):
         with pytest.raises(UnusableInput) as error:
             load(path)
         assert str(error.value).startswith(str(path)) and "\n" not in str(error.value), what
+
+
+def test_an_announcement_is_of_one_version(tmp_path, monkeypatch):
+    """The seed depends on the version: an announcement good for two would be two draws."""
+    assert ANNOUNCEMENT_FORMAT.rpartition("-")[2] == VERSION.rpartition("-")[2] == str(FORMAT)
+    with monkeypatch.context() as patch:
+        patch.setattr("zkcert.statement.ANNOUNCEMENT_FORMAT", "zkcert-announcement-1")
+        save_announcement(STATEMENT, tmp_path / "announce.json")
+        old = STATEMENT.announcement_digest
+    assert old != STATEMENT.announcement_digest and kind_of(tmp_path / "announce.json") == ANNOUNCEMENT
+    with pytest.raises(UnusableInput, match="another version of zkcert: announce again"):
+        load_announcement(tmp_path / "announce.json")
 
 
 def test_a_probe_is_written_in_one_order():

@@ -71,8 +71,10 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
 
 def _json_kind(path: str | os.PathLike[str]) -> str | None:
     value = json.loads(read_file(path, _JSON_LIMIT))
-    kinds = {"zkcert-root-1": ROOT, "zkcert-announcement-1": ANNOUNCEMENT, CALIBRATION_FORMAT: CALIBRATION}
-    return kinds.get(value.get("format"))
+    name = value.get("format")
+    if str(name).startswith("zkcert-announcement-"):  # of any version
+        return ANNOUNCEMENT
+    return {"zkcert-root-1": ROOT, CALIBRATION_FORMAT: CALIBRATION}.get(name)
 
 
 @contextmanager

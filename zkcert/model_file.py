@@ -109,9 +109,9 @@ def write(content: Content) -> Iterator[Bytes]:
         yield from (tensor.data for tensor in content.tensors.values())
         return
     kinds = {name: (tensor.dtype, tensor.shape) for name, tensor in content.tensors.items()}
-    contents: list[Bytes] = [pickled(content.graph, content.input, kinds), text, b"little"]
-    contents += [*(tensor.data for tensor in content.tensors.values()), b"3\n"]
     try:
+        contents: list[Bytes] = [pickled(content.graph, content.input, kinds), text, b"little"]
+        contents += [*(tensor.data for tensor in content.tensors.values()), b"3\n"]
         yield from archive(dict(zip(_names(len(kinds)), contents, strict=True)))
     except ValueError as error:
         raise UnusableInput(f"the model does not fit the zip format ({error}): use {SAFETENSORS}") from error

@@ -21,7 +21,9 @@ from zkcert.reading import read_file
 from zkcert.strict_json import as_written, parse
 
 VERSION = "zkcert-3"
-ANNOUNCEMENT_FORMAT = "zkcert-announcement-1"
+ANNOUNCEMENT_FORMAT = "zkcert-announcement-3"
+"""It changes with VERSION, on which the draw depends: so one announcement and one beacon are one draw."""
+
 MAX_BEACON_BYTES = 128
 MAX_TAU = 128
 _MAX_ANNOUNCEMENT = 1 << 20
@@ -146,7 +148,7 @@ class Statement:
     @staticmethod
     def _from(value: Mapping[str, Any]) -> Statement:
         if value["format"] != ANNOUNCEMENT_FORMAT:
-            raise ValueError("unknown format")
+            raise ValueError("of no format, or that of another version of zkcert: announce again")
         data = value["dataset"]
         n, root = data["N"], bytes.fromhex(data["root"])
         if type(n) is not int or not 1 <= n < 1 << 40 or len(root) != 32:

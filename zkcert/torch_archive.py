@@ -71,6 +71,7 @@ def pickled(graph: object, spec: object, tensors: Mapping[str, tuple[str, Sequen
     """The pickle, protocol 2, without memo, of {"graph", "input", "state_dict"}.
 
     tensors: name -> (dtype, shape); tensor i is all of storage i, in C order. Graph and input are JSON values.
+    ValueError for a tensor that is too large.
     """
     state = b"".join(
         _value(name) + _tensor(i, dtype, shape) for i, (name, (dtype, shape)) in enumerate(tensors.items())
@@ -89,8 +90,10 @@ def _value(value: object) -> bytes:
             return struct.pack("<cB", b"K", value)
         case int() if 0 <= value < 1 << 16:
             return struct.pack("<cH", b"M", value)
-        case int():
+        case int() if -1 << 31 <= value < 1 << 31:
             return struct.pack("<ci", b"J", value)
+        case int():
+            raise ValueError("a tensor of 2^31 numbers or more")
         case float():
             return struct.pack(">cd", b"G", value)
         case str():

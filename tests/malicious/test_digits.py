@@ -8,7 +8,7 @@ import pytest
 from circuits.ir import (
     BIT,
 )
-from tests.builders import link_values, tiny_mlp, violations
+from tests.builders import fan, link_values, tiny_mlp, violations
 from tests.malicious.forging import altered, honest, other_digit, reads, strict_name
 
 # (tensor, which of that name, digit): the constraint that must be named
@@ -137,10 +137,11 @@ def test_honest_witness_breaks_nothing(cnn):
     assert violations(cnn.certificate.circuit, cnn.witness) == []
 
 
-@pytest.mark.parametrize("case", ["cnn", "q32"])
+@pytest.mark.parametrize("case", ["cnn", "q32", "long sums"])
 def test_no_digit_of_the_witness_is_free(cnn, case):
     """Over the integers: some identity, public value or hash breaks whichever digit moves within its range."""
-    h = cnn if case == "cnn" else honest(tiny_mlp(kind="q32", variant="sam", batch=2))
+    others = {"q32": lambda: tiny_mlp(kind="q32", variant="sam", batch=2), "long sums": lambda: fan(4, 5, batch=1)}
+    h = cnn if case == "cnn" else honest(others[case]())
     circuit, w, rng = h.certificate.circuit, h.witness, np.random.default_rng(1)
     readers = {t: [] for t in circuit.tensors}
     for con in circuit.constraints:
