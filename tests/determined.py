@@ -237,7 +237,11 @@ class Knowledge:
         self.touched = dict.fromkeys(range(len(self.equations)))
         self.propagate()
         waiting: list[tuple[bool, int, int]] = []  # (patient, alternatives, choice)
-        while self.touched or waiting:
+        swept = -1
+        while self.touched or waiting or swept < len(self.log):
+            if not self.touched and not waiting:  # what was tried too early, once more
+                swept = len(self.log)
+                self.touched = dict.fromkeys(range(len(self.equations)))
             for v in {v for e in self.touched if self.open[e] <= OPEN for v in self.choices(e)}:
                 heappush(waiting, (False, len(self.alternatives(v)), v))
             self.touched = {}
