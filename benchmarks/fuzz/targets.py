@@ -177,7 +177,7 @@ def _load_roots(place: Path) -> Judge:
 
     def read(path: Path) -> None:
         root = load_root(path)
-        root.save(again := path.with_suffix(".again"))
+        root.save(again := path.with_suffix(".again"), force=True)
         if DatasetRoot.load(again) != root or len(root.commitment_digest()) != 32:
             raise Fault("a root is not read as it was written")
 
@@ -200,7 +200,7 @@ def _load_announcements(place: Path) -> Judge:
     def read(path: Path) -> None:
         with expecting(path, ANNOUNCEMENT):
             statement = load_announcement(path)
-        save_announcement(statement, again := path.with_suffix(".again"))
+        save_announcement(statement, again := path.with_suffix(".again"), force=True)
         if load_announcement(again) != statement:
             raise Fault("an announcement is not read as it was written")
 
@@ -233,7 +233,7 @@ def _load_calibrations(place: Path) -> Judge:
     def read(path: Path) -> None:
         calibration = load_calibration(path)
         calibration.warnings()
-        calibration.save(again := path.with_suffix(".again"))
+        calibration.save(again := path.with_suffix(".again"), force=True)
         if load_calibration(again) != calibration:
             raise Fault("a calibration is not read as it was written")
         calibration.config()
