@@ -7,10 +7,11 @@ The rates are in `zkcert/assets/rates.json`, fitted by `python -m benchmarks.sca
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -32,6 +33,7 @@ from zkcert.core.sis import ROWS
 from zkcert.errors import UnusableInput
 from zkcert.files import replace_file
 from zkcert.model import Model
+from zkcert.reading import read_file
 from zkcert.statement import Statement
 
 WORK: dict[str, tuple[str, ...]] = {
@@ -176,6 +178,9 @@ def multiproof_bytes(depth: int, leaves: int) -> float:
 # ------------------------------------------------------------------------------------------------- rates
 
 
+MAX_RATES = 1 << 20  # bytes of a file of rates
+
+
 @dataclass(frozen=True)
 class Rates:
     """Measured costs: phase -> {"fixed" or a size: seconds, or bytes}, and the machine they were measured on."""
@@ -190,10 +195,18 @@ class Rates:
         """From a file of `save`; None: the user's own, else the shipped ones. Raises UnusableInput for another file."""
         if path is None:
             path = own_rates() if own_rates().exists() else SHIPPED_RATES
+        data = read_file(path, MAX_RATES)
         try:
-            return Rates(**json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError) as error:
+            rates = Rates(**json.loads(data))
+            if not rates.memory or min(map(_number, (rates.probe, rates.threads))) <= 0:
+                raise ValueError("no costs of memory, or no machine")
+            known = {"fixed", *(field.name for field in fields(Sizes))}
+            for costs in (*rates.seconds.values(), *rates.memory.values()):
+                if "fixed" not in costs or not known.issuperset(costs) or min(map(_number, costs.values())) < 0:
+                    raise ValueError("costs of an unknown form")
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UnusableInput(f"{path} holds no measured rates") from error
+        return rates
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,6 +229,12 @@ class Rates:
 def own_rates() -> Path:
     """Where rates measured on this machine are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zkcert" / "rates.json"
+
+
+def _number(value: object) -> float:
+    if type(value) not in (int, float) or not abs(float(value)) < math.inf:
+        raise ValueError("not a number")
+    return float(value)
 
 
 def _total(costs: Mapping[str, float], sizes: Sizes) -> float:

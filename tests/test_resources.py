@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -95,6 +96,24 @@ def test_rates_of_the_machine_come_before_those_shipped(tmp_path, monkeypatch):
     assert Rates.load().probe == 77.0
     with pytest.raises(UnusableInput, match="no measured rates"):
         Rates.load(Path(__file__))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"seconds": 1}', b"[" * 100_000, b'{"seconds":1,"memory":2,"probe":3,"threads":4}']
+)
+def test_files_without_rates_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rates.json").write_bytes(content)
+    with pytest.raises(UnusableInput, match="no measured rates"):
+        Rates.load(tmp_path / "rates.json")
+
+
+def test_rates_are_read_from_regular_files_of_bounded_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with open(tmp_path / "endless", "wb") as file:
+        file.truncate(1 << 40)
+    for name, why in (("pipe", "pipe"), ("endless", "more than"), ("missing", "No such file")):
+        with pytest.raises(UnusableInput, match=why):
+            Rates.load(tmp_path / name)
 
 
 def test_machine_with_fewer_cores_is_slower():
