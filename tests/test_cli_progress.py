@@ -42,6 +42,7 @@ COMMANDS = {
     "train": ["mlp", "DATA"],
     "demo": [],
     "convert": ["OLD", "-o", "NEW"],
+    "root": ["SECRET"],
 }
 FUNCTIONS = {"convert": "convert_model"}
 """Of other names than their commands."""

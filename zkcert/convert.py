@@ -71,6 +71,11 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
     spec = check_input(dict(input) if isinstance(input, Mapping) else input)
     if in_byte_units(spec):
         warnings.warn(f"{byte_units(spec)} (unless samples are float32 in these units)", stacklevel=2)
+    return of_module(module, spec)
+
+
+def of_module(module: nn.Module, spec: dict[str, Any]) -> Model:
+    """`from_module` for a checked input whose mean and std are in the units of the samples: without its warning."""
     _require_plain(module, spec)
     module = copy.deepcopy(module).cpu().eval()
     try:

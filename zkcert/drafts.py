@@ -232,9 +232,12 @@ def _dead(temporary: Path) -> int | None:
 
 
 def _locked(fd: int) -> int:
-    """The descriptor, its file locked as long as it is open, where the file system has locks."""
+    """The descriptor, its file locked as long as it is open, where the file system has locks.
+
+    Waits: whoever took it for dead before that holds the lock until its name is gone.
+    """
     with suppress(OSError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX)
     return fd
 
 

@@ -244,6 +244,7 @@ def lying_name(case, *patches, plan=None):
         finally:
             for p in patches:
                 p.stop()
+        certificate.plan = case.plan  # which says what is public
         certificate.threshold(witness, trace)
     return strict_name(layout, witness)
 

@@ -131,7 +131,7 @@ def train(
         import torch
 
         from zkcert import zoo
-        from zkcert.convert import from_module
+        from zkcert.convert import of_module
     if architecture not in ARCHITECTURES:
         swapped = f": ARCH comes before DATA, zkcert train {data} ..." if data in ARCHITECTURES else ""
         names = ", ".join(ARCHITECTURES)
@@ -159,7 +159,7 @@ def train(
     count = samples.classes if classes is None else classes
     spec = _input(architecture, samples)
     module = _module(architecture, spec, count, hidden, seed)
-    draft = from_module(module, input=spec)  # what has no circuit is refused now rather than afterwards
+    draft = of_module(module, spec)  # what has no circuit is refused now rather than afterwards
     require_space(path, sum(array.nbytes for array in draft.tensors.values()) + _MODEL_FRAME)
     x, y = samples.inputs(draft, range(samples.n), torch.float32)
     tests = None if held_out is None else held_out.inputs(draft, range(held_out.n), torch.float32)
@@ -176,7 +176,7 @@ def train(
 
     losses = zoo.train(module, x, y, progress=epoch_done, **options)
     accuracy = zoo.accuracy(module, x, y)
-    model = from_module(module, input=spec)
+    model = of_module(module, spec)
     keep_file(path, lambda: model.pieces(path.suffix), MODEL, force=force)
     extra = {"hidden": list(hidden)} if architecture == "mlp" else {}
     return Training(

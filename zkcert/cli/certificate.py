@@ -84,7 +84,7 @@ def root(
     force: Annotated[bool, typer.Option("--force", help="Replace the root of another commitment.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a commitment's data.root again.
+    """Write the public file of a commitment again.
 
     From the secret data.zkd, where commit was killed between the two, or the public file was lost.
     """
