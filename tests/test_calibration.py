@@ -286,7 +286,7 @@ def test_a_file_of_any_length_is_not_read(tmp_path):
     with pytest.raises(UnusableInput, match="edited or reformatted"):
         load_calibration(path)
     path.write_bytes(content + b" " * (reading.MAX_FILE_BYTES - len(content) + 1))
-    with pytest.raises(UnusableInput, match="more than 16777216 bytes"):
+    with pytest.raises(UnusableInput, match=f"more than {reading.MAX_FILE_BYTES} bytes"):
         load_calibration(path)
 
 

@@ -501,7 +501,9 @@ def test_other_commands_refuse_bad_input(run, tiny, arguments: Sequence[object])
 
 
 def test_inspecting_what_is_no_proof_is_a_rejection(run, tiny):
-    refused(run("inspect", __file__), 1, "not a zkcert proof", line="REJECTED format: ")
+    Path("empty").write_bytes(b"")
+    for other in (__file__, "empty"):
+        refused(run("inspect", other), 1, "not a zkcert proof", "zkcert prove", line="REJECTED format: ")
     refused(run("inspect", tiny.model), 1, "is a model file, where a proof is expected", line="REJECTED format: ")
 
 

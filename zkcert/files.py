@@ -37,7 +37,7 @@ PLOT_MARK = "zkcert plot"
 CALIBRATION_FORMAT = "zkcert-calibration-1"
 _HEAD = 4096
 _PLOT_LIMIT = 64 << 20
-_JSON_LIMIT = 17 << 20  # a calibration has at most 16 MiB
+_JSON_LIMIT = 5 << 20  # a calibration has at most 4 MiB
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:

@@ -22,7 +22,7 @@ from zkcert.reading import read_file
 from zkcert.statement import check_tau
 from zkcert.strict_json import as_written
 
-MAX_FILE_BYTES = 16 << 20
+MAX_FILE_BYTES = 4 << 20
 MAX_ENTRIES = 10_000
 """Models of a kind, draws of a model, datasets."""
 

@@ -28,7 +28,7 @@ def _other(magic: bytes) -> str:
         found = int(version[1])
         advice = "a newer zkcert reads it" if found > FORMAT else "have it proved again with this version"
         return f"a proof of format {found}; this zkcert reads format {FORMAT} ({advice})"
-    return "not a zkcert proof"
+    return "not a zkcert proof: give the file that zkcert prove wrote"
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class ProofFile:
     @staticmethod
     def parse(data: bytes) -> ProofFile:
         """Strict inverse of `to_bytes`; raises MalformedProof."""
+        if not data.startswith(MAGIC):
+            raise MalformedProof(_other(data[: len(MAGIC)]))
         reader = Reader(data)
-        if (found := reader.take(len(MAGIC))) != MAGIC:
-            raise MalformedProof(_other(found))
+        reader.take(len(MAGIC))
         header = reader.section(HEADER_LIMIT)
         raw = reader.section(HASHES_LIMIT)
         multiproof, argument = reader.section(MULTIPROOF_LIMIT), reader.section(ARGUMENT_LIMIT)
