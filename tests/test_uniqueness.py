@@ -33,6 +33,7 @@ SPARE = {(con, f"c{i}") for con in ("loss/samples", "score/ratios") for i in ran
     ("step-size", "q2n[7:]"),
     ("softmax", "far"),
 }
+FEW = 8
 
 
 def every_layer(seed: int = 0, **options) -> Case:
@@ -168,9 +169,10 @@ class Solved:
         con, m = self.members[i]
         near, rests = self.spoken_of(i)
         free = self.without(con, m, near, later=rests - near).free()
-        # one digit per column, ranges before bits, bits that are set before others
+        # one digit per tensor, ranges before bits and bits that are set before others; then a few more
         free.sort(key=lambda v: (self.u.bounds[v] == (0, 1), not self.values[v], v))
-        for v in list({self.u.names[v][:2]: v for v in reversed(free)}.values())[::-1]:
+        likely = [*{self.u.names[v][:2]: v for v in reversed(free)}.values()][::-1]
+        for v in dict.fromkeys([*likely, *sorted(free)[:FEW]]):
             lo, hi = self.u.bounds[v]
             for x in (self.values[v] + 1, self.values[v] - 1):
                 if lo <= x <= hi:
