@@ -43,7 +43,7 @@ def commit(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="The samples: .npz with x and y, IDX images (or images,labels), or CIFAR-10."
+            metavar="DATA", help="The samples: .npz with x and y, IDX images (or images,labels), or a CIFAR for Python."
         ),
     ],
     file: Annotated[str, typer.Option("--out", "-o", help="The secret file to write, *.zkd.")] = "data.zkd",
