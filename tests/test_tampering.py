@@ -132,7 +132,7 @@ def recorded_reads(data, container):
 
 def leaves(fields):
     """The fields that hold no others, in order of place."""
-    inner = [f for f in fields if f.stop > f.start]
+    inner = dict.fromkeys(f for f in fields if f.stop > f.start)  # some are read twice
     starts = sorted(inner, key=lambda f: (f.start, -f.stop))
     out = []
     for f, following in zip(starts, [*starts[1:], None], strict=True):

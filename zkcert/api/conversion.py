@@ -42,8 +42,8 @@ def convert_model(source: File, out: File, *, force: bool = False) -> Conversion
             is refused where two programs could read different models from it. Numbers stay as they are.
     force   replace another model file called `out`.
 
-    Needs no PyTorch. Returns the Conversion: the model, and the new file's name, size and SHA-256. Raises
-    UnusableInput, UnsupportedLayer, RangeOverflow.
+    Needs no PyTorch. Returns the Conversion: the model, and the new file's name, size and SHA-256.
+    Raises UnusableInput, UnsupportedLayer, RangeOverflow.
     """
     check_output(out, MODEL, inputs=[source], force=force)
     with expecting(source, MODEL):
