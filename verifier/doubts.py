@@ -77,10 +77,7 @@ def _meaning(config: ProbeConfig) -> Iterator[str]:
             "gradient is that of another model"
         )
     if config.batch_size >= LARGE_BATCH:
-        yield (
-            f"batches of {config.batch_size} average differences away: the score falls about as 1/sqrt(B), for any "
-            "model"
-        )
+        yield (f"batches of {config.batch_size} average differences away: the larger they are, the lower scores become")
     if config.steps < FEW_STEPS:
         yield f"{config.steps} steps: the deviation of so few values is often small by chance"
     if config.steps * config.batch_size < FEW_SAMPLES:

@@ -352,7 +352,7 @@ def _require_plain(module: nn.Module, spec: Mapping[str, Any]) -> None:
         if "quantized" in type(m).__module__.split("."):
             _refuse(at, f"{kind} is quantised: convert the float module it was made of")
         if is_parametrized(m):
-            names = ", ".join(m.parametrizations)  # type: ignore[arg-type, union-attr]
+            names = ", ".join(name for name, _ in m.get_submodule("parametrizations").named_children())
             _refuse(at, f"its {names} is parametrised: call torch.nn.utils.parametrize.remove_parametrizations on it")
         for hook in m._forward_pre_hooks.values():
             name = getattr(hook, "name", getattr(hook, "_tensor_name", "weight"))
