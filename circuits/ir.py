@@ -649,9 +649,7 @@ class Constraint:
 
     def _advice(self) -> str:
         """What a sum of this constraint goes over, and so what to make smaller."""
-        summed = [
-            (a.size, *_COUNTED.get(a.name, ("channels or features", "layers"))) for a in self.summed if a.size > 1
-        ]
+        summed = [(a.size, *_COUNTED.get(a.name, _OTHER)) for a in self.summed if a.size > 1]
         if not summed:
             return ""
         counts = " x ".join(f"{size:,} {what}" for size, what, _ in summed)

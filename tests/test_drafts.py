@@ -144,6 +144,31 @@ def test_only_what_a_dead_process_left_is_removed(tmp_path):
     assert set(names(tmp_path)) == kept | {"x"}
 
 
+def test_a_draft_that_is_not_locked_yet_may_be_taken_for_dead_and_begins_again(tmp_path, monkeypatch):
+    """Another process finds it between its making and its lock, and removes it a moment later."""
+    lock, taken = drafts._locked, []
+
+    def removed(temporary: Path, fd: int) -> None:
+        temporary.unlink()
+        os.close(fd)
+
+    def late(fd: int) -> int:
+        (temporary,) = tmp_path.iterdir()
+        if not taken:
+            found = drafts._dead(temporary)
+            assert found is not None
+            taken.append(threading.Timer(0.1, removed, (temporary, found)))
+            taken[0].start()
+        return lock(fd)
+
+    monkeypatch.setattr(drafts, "_locked", late)
+    with limited("named"), Draft(tmp_path / "x", 0o600) as draft:
+        taken[0].join()
+        draft.file.write(b"whole")
+        draft.publish()
+    assert (names(tmp_path), (tmp_path / "x").read_bytes()) == (["x"], b"whole")
+
+
 def test_names_may_be_as_long_as_the_system_takes(tmp_path, file_system):
     path = tmp_path / ("x" * 255)
     for content in (b"1", b"2"):
