@@ -23,10 +23,10 @@ import numpy as np
 
 from benchmarks.measure import MODEL, measure, random_samples
 from benchmarks.plots import save_figure
-from zkcert.config import PAPER
-from zkcert.data import load_dataset
+from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
-from zkcert.files import replace_file
+from zkcert.files.writing import replace_file
+from zkcert.public.config import PAPER
 from zkcert.zoo import CIFAR10_INPUT, LENET5_INPUT
 
 CONFIG = PAPER
@@ -107,7 +107,7 @@ def build(subject: Subject, path: Path, data: str | None) -> str:
     if data is not None:
         import torch
 
-        from zkcert.model import input_values
+        from zkcert.public.model import input_values
 
         found = load_dataset(data)
         parameters = sum(p.numel() for p in module.parameters())

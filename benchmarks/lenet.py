@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.measure import MODEL, measure
 from zkcert import api
-from zkcert.config import PAPER
+from zkcert.public.config import PAPER
 
 PAPER_SECONDS = 23.63 * 60
 PAPER_BYTES = 9.85e6

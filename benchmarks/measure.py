@@ -21,10 +21,10 @@ import numpy as np
 
 from zkcert import api
 from zkcert.api.phases import peak_rss, reset_peak_rss
-from zkcert.config import ProbeConfig
-from zkcert.data import DatasetRoot
-from zkcert.model import Model
-from zkcert.statement import Statement, check_tau
+from zkcert.public.config import ProbeConfig
+from zkcert.public.model import Model
+from zkcert.public.root import DatasetRoot
+from zkcert.public.statement import Statement, check_tau
 
 BEACON = "5a" * 32
 MODEL, DATA, ROOT, PROOF = "model.pt", "data.zkd", "data.root", "proof.bin"

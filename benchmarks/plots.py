@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.extras import install
-from zkcert.files import replacing
+from zkcert.files.writing import replacing
 
 
 def save_figure(path: Path, draw: Callable[[Any], None], size: tuple[float, float], dpi: int = 150) -> None:

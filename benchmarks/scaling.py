@@ -20,8 +20,8 @@ import numpy as np
 
 from benchmarks.measure import MODEL, measure, random_samples
 from benchmarks.plots import save_figure
-from zkcert.config import ProbeConfig
-from zkcert.files import replace_file
+from zkcert.files.writing import replace_file
+from zkcert.public.config import ProbeConfig
 
 TAU = "100"
 CLASSES = 10

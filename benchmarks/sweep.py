@@ -30,13 +30,13 @@ from typing import Any
 
 import numpy as np
 
-from circuits.layout import SMALLEST_CUT, Layout
+from circuits.language.layout import SMALLEST_CUT, Layout
 from circuits.statement import certificate
-from zkcert.config import VARIANTS, ProbeConfig
 from zkcert.core import sis
-from zkcert.data import CommittedDataset, commit
-from zkcert.model import Model
-from zkcert.statement import MAX_TAU, Statement
+from zkcert.data.committed import CommittedDataset, commit
+from zkcert.public.config import VARIANTS, ProbeConfig
+from zkcert.public.model import Model
+from zkcert.public.statement import MAX_TAU, Statement
 
 SHAPE = (2, 5, 5)
 NETWORKS = ("mlp", "max", "avg", "add", "norm")

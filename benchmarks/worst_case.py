@@ -26,15 +26,15 @@ from typing import Any
 import numpy as np
 
 from circuits.limits import least_lengths
-from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
 from zkcert.core.merkle import MerkleTree
 from zkcert.core.proof import section
 from zkcert.core.sis import ROWS
-from zkcert.data import TREE_NAME, DatasetRoot, Schema, leaf_digests
 from zkcert.errors import ZkcertError
-from zkcert.model import Model
-from zkcert.statement import Statement
+from zkcert.public.config import ProbeConfig
+from zkcert.public.model import Model
+from zkcert.public.root import TREE_NAME, DatasetRoot, Schema, leaf_digests
+from zkcert.public.statement import Statement
 
 SECONDS, MEGABYTES = 2.0, 300.0  # beyond those of an interpreter that imports the verifier, and of the files
 SECONDS_PER_MB = {"model": 0.25, "proof": 0.02}  # the model's: batch-norms, 16 bytes per channel

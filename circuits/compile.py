@@ -15,22 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.language.constraints import BoundError, Circuit, PublicTensor
+from circuits.language.layout import SMALLEST_CUT, Layout
+from prover.execution.witness import Witness
 from zkcert.core.field import U64Array
 from zkcert.errors import RangeOverflow, UnusableInput
 
 from .graph import Connections
 from .head.score import Score, StepSize, score_of, tau_units, variance
 from .head.softmax import MAX_CLASSES, Softmax
-from .ir import BoundError, Circuit, PublicTensor
 from .layers import Layer
 from .layers.relu import Rectifier
-from .layout import SMALLEST_CUT, Layout
 from .limits import require_bounded, require_small
 from .net import Net, Total
 from .probe import Parameter
 from .sample import Q32_BYTES, Samples
 from .value import Value
-from .witness import Witness
 
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
@@ -40,7 +40,7 @@ U8 = NDArray[np.uint8]
 class Plan:
     """The public inputs that determine the circuit.
 
-    graph, input, affine: the model's structure (see zkcert.model); weights: name -> int64 Q31.32, in graph order;
+    graph, input, affine: the model, as in zkcert.public.model; weights: name -> int64 Q31.32, in graph order;
     kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160); norms: by batch-norm, its public
     factors and means (`Model.norms`); shapes: of weights, where they are known without quantising them.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zkcert.graph import SAMPLES
+from zkcert.public.graph import SAMPLES
 
 Node = Mapping[str, Any]
 TRANSPARENT = ("add", "flatten")  # they have no tensors of their own

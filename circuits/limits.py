@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from circuits.argument.protocol import message_counts
+from circuits.language.constraints import Constraint
+from circuits.language.forms import Form, View
+from circuits.language.layout import Layout
 from zkcert.core.code import matrix_code, pad_code
 from zkcert.errors import UnusableInput
-
-from .ir import Constraint, Form, View
-from .layout import Layout
-from .protocol import message_counts
 
 MAX_STEPS = 1 << 10  # also keeps T^2 tau^2 within its limbs
 MAX_SAMPLES = 1 << 16  # of all steps

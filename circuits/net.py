@@ -16,31 +16,17 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.language.constraints import Circuit, Constraint, DomainAxis
+from circuits.language.forms import Form, View
+from circuits.language.sources import Map, Same, Source
+from circuits.language.tensors import B22, DIGIT_BITS, U22, Digit, Tensor, balanced, radix, unsigned
+from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from prover.execution.witness import Part, Witness
+from prover.execution.workers import by_rows
 from zkcert.errors import RangeOverflow, UnusableInput
 
-from .ir import (
-    B22,
-    DIGIT_BITS,
-    U22,
-    Circuit,
-    Constraint,
-    Digit,
-    DomainAxis,
-    Form,
-    Map,
-    Same,
-    Source,
-    Tensor,
-    View,
-    balanced,
-    radix,
-    unsigned,
-)
 from .value import Value
-from .wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from .windows import Windows
-from .witness import Part, Witness
-from .workers import by_rows
 
 if TYPE_CHECKING:
     from .layers.relu import Rectifier

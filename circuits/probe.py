@@ -14,23 +14,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from circuits.language.constraints import DomainAxis
+from circuits.language.forms import View
+from circuits.language.sources import ONCE, Map, Same
+from circuits.language.tensors import DIGIT_BITS, U22, Digit, Range, Tensor, balanced, radix, unsigned
+from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
+from prover.execution.witness import Witness
+from prover.execution.workers import by_rows
 from zkcert.errors import UnusableInput
 
-from .ir import (
-    DIGIT_BITS,
-    ONCE,
-    U22,
-    Digit,
-    DomainAxis,
-    Map,
-    Range,
-    Same,
-    Tensor,
-    View,
-    balanced,
-    radix,
-    unsigned,
-)
 from .net import (
     I64,
     REMAINDER,
@@ -44,9 +36,6 @@ from .net import (
     pass_of_step,
     product_limbs,
 )
-from .wide import Domain, Limbs, assert_zero, limb_forms
-from .witness import Witness
-from .workers import by_rows
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
 SIGNED_SQUARE = radix(U22, U22, balanced(16))

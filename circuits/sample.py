@@ -8,25 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.language.constraints import DomainAxis, ModularLink, expr
+from circuits.language.forms import View
+from circuits.language.sources import Map, Same, Sum
+from circuits.language.tensors import BIT, radix, unsigned
+from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
+from prover.execution.witness import Witness
 from zkcert.core import sis
 from zkcert.core.field import U64Array
 
-from .ir import (
-    BIT,
-    DomainAxis,
-    Map,
-    ModularLink,
-    Same,
-    Sum,
-    View,
-    expr,
-    radix,
-    unsigned,
-)
 from .net import VALUE, Net
 from .value import Value
-from .wide import CarryStep, Domain, Limbs, assert_zero
-from .witness import Witness
 
 U8 = NDArray[np.uint8]
 BYTE = unsigned(8)
@@ -46,7 +38,7 @@ class Samples:
         label_bytes: int,
         hashes: U64Array,
     ) -> None:
-        """hashes: uint64 (T, B, 160), public. `affine`: slopes and offsets per channel (see zkcert.model)."""
+        """hashes: uint64 (T, B, 160), public. `affine`: slopes and offsets per channel (see zkcert.public.model)."""
         channels, height, width = spec["shape"]
         pad, self.kind = spec["pad"], kind
         self.pixels, self.classes, self.label_bytes = channels * height * width, classes, label_bytes

@@ -10,15 +10,15 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.language.layout import Layout
 from zkcert.core import sis
 from zkcert.core.code import matrix_code
 from zkcert.core.field import U64Array
 from zkcert.core.transcript import Transcript
-from zkcert.model import Model, input_affine
-from zkcert.statement import MAX_TAU, VERSION, Statement
+from zkcert.public.model import Model, input_affine
+from zkcert.public.statement import MAX_TAU, VERSION, Statement
 
 from .compile import Certificate, Plan
-from .layout import Layout
 
 I64 = NDArray[np.int64]
 

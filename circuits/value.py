@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .ir import DIGIT_BITS, Form, Source, Tensor, View
-from .wide import limb_forms
-from .witness import Witness
+from circuits.language.forms import Form, View
+from circuits.language.sources import Source
+from circuits.language.tensors import DIGIT_BITS, Tensor
+from circuits.language.wide import limb_forms
+from prover.execution.witness import Witness
 
 I64 = NDArray[np.int64]
 Ints = NDArray[np.int32] | NDArray[np.int64]

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from .ir import Table
+from circuits.language.sources import Table
 
 I64 = NDArray[np.int64]
 Pair = tuple[int, int]

@@ -9,9 +9,9 @@ from copy import copy
 import numpy as np
 from blake3 import blake3
 
-from circuits.layout import Layout
-from circuits.protocol import Phase, message_counts, no_phase, run
-from circuits.witness import Witness
+from circuits.argument.protocol import Phase, message_counts, no_phase, run
+from circuits.language.layout import Layout
+from prover.execution.witness import Witness
 from zkcert.core.code import matrix_code
 from zkcert.core.proof import section
 from zkcert.core.transcript import Transcript

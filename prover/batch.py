@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.claims import Claim
-from circuits.layout import Layout
+from circuits.argument.claims import Claim
+from circuits.language.layout import Layout
 from zkcert.core import field as ff
 from zkcert.core.code import MatrixCode
 from zkcert.core.field import F

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.channel import Blind, Node, Tape
-from circuits.claims import Oracle
+from circuits.argument.channel import Blind, Node, Tape
+from circuits.argument.claims import Oracle
 from zkcert.core.field import F, f_list, f_mul
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.errors import ProofRejected, UnusableInput
@@ -35,7 +35,7 @@ class Pads:
 
 
 class ProverChannel:
-    """Implements `circuits.channel.Channel`.
+    """Implements `circuits.argument.channel.Channel`.
 
     With `strict`, values are tracked and the first false equation raises ProofRejected naming it: the transparent
     twin, for tests and as a self-check. The messages are the same either way.
@@ -139,7 +139,7 @@ class ProverChannel:
 
 
 class Resumed:
-    """Implements `circuits.claims.Oracle`: blind while the channel replays, then the oracle that `live` makes."""
+    """A `circuits.argument.claims.Oracle`: blind while the channel replays, then the oracle that `live` makes."""
 
     def __init__(self, channel: ProverChannel, live: Callable[[], Oracle]) -> None:
         self._channel, self._make = channel, live

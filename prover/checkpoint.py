@@ -37,8 +37,8 @@ from zkcert.core.code import MatrixCode
 from zkcert.core.merkle import DIGEST_BYTES, U8Array
 from zkcert.core.transcript import Transcript
 from zkcert.errors import UnusableInput
-from zkcert.files import replacing, require_space
-from zkcert.statement import Statement
+from zkcert.files.writing import replacing, require_space
+from zkcert.public.statement import Statement
 
 FORMAT = "zkcert-checkpoint-1"
 STATE, DIGITS, LEAVES, LOCK = "checkpoint.json", "digits.i32", "leaves.bin", "lock"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.channel import Channel
-from circuits.claims import Claim, ProductJob
-from circuits.layout import Layout
-from circuits.witness import Witness
+from circuits.argument.channel import Channel
+from circuits.argument.claims import Claim, ProductJob
+from circuits.language.layout import Layout
+from prover.execution.witness import Witness
 from zkcert.core.code import MatrixCode
 from zkcert.core.field import F
 from zkcert.errors import ProofRejected, UnusableInput
@@ -26,7 +26,7 @@ U64 = NDArray[np.uint64]
 
 
 class ProverOracle:
-    """Implements `circuits.claims.Oracle` over a witness and the committed vector X."""
+    """Implements `circuits.argument.claims.Oracle` over a witness and the committed vector X."""
 
     def __init__(
         self,

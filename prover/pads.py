@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.channel import PadForm
+from circuits.argument.channel import PadForm
 from zkcert.core import field as ff
 from zkcert.core.code import pad_code
 from zkcert.core.merkle import MerkleTree

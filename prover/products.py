@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.claims import ProductJob
-from circuits.witness import Witness
+from circuits.argument.claims import ProductJob
+from prover.execution.witness import Witness
 from zkcert.core import field as ff
 from zkcert.core.field import F
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from circuits.argument.protocol import Phase, no_phase
 from circuits.compile import Trace
-from circuits.layout import SMALLEST_CUT
-from circuits.protocol import Phase, no_phase
+from circuits.language.layout import SMALLEST_CUT
 from circuits.statement import certificate, start_transcript
-from circuits.witness import Witness
+from prover.execution.witness import Witness
 from zkcert.core.container import ProofFile
-from zkcert.data import CommittedDataset
+from zkcert.data.committed import CommittedDataset
 from zkcert.errors import UnusableInput
-from zkcert.model import Model
-from zkcert.statement import Statement
+from zkcert.public.model import Model
+from zkcert.public.statement import Statement
 
 from . import kernels
 from .argument import prove_circuit

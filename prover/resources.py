@@ -20,21 +20,21 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from circuits.identities import split_axes
-from circuits.ir import ceil_log2
-from circuits.layout import Layout
-from circuits.lookups import digit_trees
-from circuits.protocol import message_counts
+from circuits.argument.identities import split_axes
+from circuits.argument.lookups import digit_trees
+from circuits.argument.protocol import message_counts
+from circuits.language.layout import Layout
+from circuits.language.tensors import ceil_log2
 from circuits.statement import certificate
 from zkcert.core import field as ff
 from zkcert.core.code import matrix_code, pad_code
 from zkcert.core.container import MAGIC
 from zkcert.core.sis import ROWS
 from zkcert.errors import UnusableInput
-from zkcert.files import replace_file
-from zkcert.model import Model
-from zkcert.reading import read_file
-from zkcert.statement import Statement
+from zkcert.files.writing import replace_file
+from zkcert.public.model import Model
+from zkcert.public.reading import read_file
+from zkcert.public.statement import Statement
 
 WORK: dict[str, tuple[str, ...]] = {
     "load": ("parameters",),

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.claims import Functional, ProductJob
-from circuits.ir import DomainAxis, Form, Gather, Map, Same, Sum, View
-from circuits.witness import WHOLE, Index, Window, Witness, pick, take
+from circuits.argument.claims import Functional, ProductJob
+from circuits.language.constraints import DomainAxis
+from circuits.language.forms import Form, View
+from circuits.language.sources import Gather, Map, Same, Sum
+from prover.execution.witness import WHOLE, Index, Window, Witness, pick, take
 from zkcert.core import field as ff
 from zkcert.core.field import F
 

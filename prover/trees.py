@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.ir import ceil_log2
-from circuits.layout import Layout, prefix_eq
+from circuits.language.layout import Layout, prefix_eq
+from circuits.language.tensors import ceil_log2
 from zkcert.core import field as ff
 from zkcert.core.field import F
 

@@ -13,10 +13,10 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.batching import block_vectors
-from circuits.claims import Claim, Span, Term
-from circuits.ir import Tensor
-from circuits.layout import Block, Layout, eq_at
+from circuits.argument.batching import block_vectors
+from circuits.argument.claims import Claim, Span, Term
+from circuits.language.layout import Block, Layout, eq_at
+from circuits.language.tensors import Tensor
 from zkcert.core import field as ff
 from zkcert.core.field import F
 

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from circuits.compile import Certificate, Plan, Trace
-from circuits.ir import Circuit, Tensor
-from circuits.layout import SMALLEST_CUT
-from circuits.witness import Witness
-from zkcert.config import ProbeConfig
+from circuits.language.constraints import Circuit
+from circuits.language.layout import SMALLEST_CUT
+from circuits.language.tensors import Tensor
+from prover.execution.witness import Witness
 from zkcert.core import sis
-from zkcert.model import Model, input_affine
+from zkcert.public.config import ProbeConfig
+from zkcert.public.model import Model, input_affine
 
 EPS = Fraction(1, 10**8)
 BATCHES, STEPS, VARIANTS, KINDS = (1, 2, 3, 5), (2, 3), ("asam-all", "sam"), ("u8", "q32")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zkcert import api
-from zkcert.config import ProbeConfig
+from zkcert.public.config import ProbeConfig
 
 TINY_INPUT = {"shape": [1, 3, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
 TINY_SAMPLES, TINY_CLASSES = 40, 3

@@ -23,7 +23,7 @@ from unittest import mock
 
 import numpy as np
 
-from zkcert.config import ProbeConfig
+from zkcert.public.config import ProbeConfig
 
 CHANGES = {"os.link": 2, "os.rename": 2, "os.remove": 1, "os.mkdir": 1, "os.rmdir": 1}
 """Events, and how many of their arguments are names."""
@@ -128,7 +128,7 @@ def perform(
 
     toy   proofs are about a toy circuit, whatever the statement; everything that touches files is real.
     """
-    from zkcert import signals
+    from zkcert.files import signals
 
     os.chdir(place)
     for name, fd in (("out", 1), ("err", 2)):
@@ -159,7 +159,7 @@ def perform(
 @contextlib.contextmanager
 def limited(file_system: str) -> Iterator[None]:
     """A file system that can do less."""
-    from zkcert import drafts
+    from zkcert.files import drafts
 
     def no_links(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -11,10 +11,10 @@ from blake3 import blake3
 
 import zkcert
 from zkcert import api
-from zkcert.config import ProbeConfig
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import ProofRejected, ThresholdExceeded, UnusableInput
-from zkcert.statement import load_announcement
+from zkcert.public.config import ProbeConfig
+from zkcert.public.statement import load_announcement
 
 
 def prove(tiny, out, **options):
@@ -208,7 +208,8 @@ def test_demo_proves_verifies_and_rejects_forgeries(tmp_path):
 
 
 def test_commitments_shuffle_unless_told_otherwise(tiny, tmp_path):
-    from zkcert.data import CommittedDataset, load_dataset
+    from zkcert.data.committed import CommittedDataset
+    from zkcert.data.dataset import load_dataset
 
     y = load_dataset(str(tiny.dataset)).y
     for keep in (True, False):

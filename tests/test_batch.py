@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuits.batching import run_sums, weight_at
-from circuits.claims import Claim, Functional, Span, Term
-from circuits.ir import Circuit, Digit, balanced, ceil_log2, unsigned
-from circuits.layout import Layout
+from circuits.argument.batching import run_sums, weight_at
+from circuits.argument.claims import Claim, Functional, Span, Term
+from circuits.language.constraints import Circuit
+from circuits.language.layout import Layout
+from circuits.language.tensors import Digit, balanced, ceil_log2, unsigned
 from prover import batch, weights
 from prover.batch import Batch, Entries
 from tests.toys import random_f_array, random_fs
@@ -116,7 +117,7 @@ def setup(seed):
 def test_messages_are_those_of_the_dense_sum_check(monkeypatch, seed, inner, row, multiplicities):
     monkeypatch.setattr(weights, "INNER_BITS", inner)
     monkeypatch.setattr(batch, "LONGEST_ROW_BITS", row)
-    monkeypatch.setattr("circuits.layout.MULTIPLICITY_BLOCK", multiplicities)
+    monkeypatch.setattr("circuits.language.layout.MULTIPLICITY_BLOCK", multiplicities)
     layout, *rest, code = setup(seed)
     prover, plain = Batch(layout, *rest, code), DenseBatch(layout, *rest, code)
     z = random_fs(np.random.default_rng(100 + seed), code.variables)

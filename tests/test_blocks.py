@@ -15,29 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuits.identities import Resolver
-from circuits.ir import (
-    Circuit,
-    Digit,
-    DomainAxis,
-    Gather,
-    GatherSum,
-    Map,
-    PublicTensor,
-    Same,
-    Scaled,
-    SuffixGather,
-    Sum,
-    Table,
-    View,
-    balanced,
-    expr,
-    unsigned,
-)
-from circuits.ir import product as times
-from circuits.layout import SMALLEST_CUT, Layout
-from circuits.witness import Witness, indices, meet
+from circuits.argument.identities import Resolver
+from circuits.language.constraints import Circuit, DomainAxis, PublicTensor, expr
+from circuits.language.constraints import product as times
+from circuits.language.forms import View
+from circuits.language.layout import SMALLEST_CUT, Layout
+from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, SuffixGather, Sum, Table
+from circuits.language.tensors import Digit, balanced, unsigned
 from prover.argument import prove_circuit
+from prover.execution.witness import Witness, indices, meet
 from prover.tables import functional_value, read_block
 from tests.toys import light_grinding, random_f_array, toy_transcript
 from verifier.__main__ import verify_files
@@ -45,7 +31,7 @@ from verifier.argument import verify_circuit
 from verifier.verify import verify_proof
 from zkcert.core import field as ff
 from zkcert.errors import MalformedProof, ProofRejected
-from zkcert.statement import Statement
+from zkcert.public.statement import Statement
 
 DIGITS = (Digit(unsigned(3)), Digit(balanced(4), 3))
 LAYOUTS = {

@@ -13,7 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits.head import score
-from zkcert.calibration import (
+from zkcert.errors import UnusableInput
+from zkcert.metric import BATCH_NORM_MODES, STATISTICS, STEP_FUNCTIONS, Probe
+from zkcert.metric.calibrate import assess
+from zkcert.metric.roc import auc
+from zkcert.public.calibration import (
     Calibration,
     Scored,
     Source,
@@ -23,15 +27,11 @@ from zkcert.calibration import (
     read_threshold,
     reading,
 )
-from zkcert.calibration.choice import SIGNIFICANT_DIGITS, decimal
-from zkcert.calibration.plausible import FLOAT_Y_LIMIT, Y_LIMIT, largest_score, score_limit
-from zkcert.calibration.reading import rank_auc
-from zkcert.config import ProbeConfig
-from zkcert.errors import UnusableInput
-from zkcert.files import CALIBRATION, kind_of
-from zkcert.metric import BATCH_NORM_MODES, STATISTICS, STEP_FUNCTIONS, Probe
-from zkcert.metric.calibrate import assess
-from zkcert.metric.roc import auc
+from zkcert.public.calibration.choice import SIGNIFICANT_DIGITS, decimal
+from zkcert.public.calibration.plausible import FLOAT_Y_LIMIT, Y_LIMIT, largest_score, score_limit
+from zkcert.public.calibration.reading import rank_auc
+from zkcert.public.config import ProbeConfig
+from zkcert.public.kinds import CALIBRATION, kind_of
 
 SCORES = st.lists(st.floats(1e-6, 100), min_size=1, max_size=40)
 RISKS = st.fractions(0, Fraction(99, 100), max_denominator=100)

@@ -13,12 +13,12 @@ from unittest import mock
 
 import pytest
 
-from circuits import workers
-from circuits.protocol import Phase
+from circuits.argument.protocol import Phase
 from prover import argument
 from prover.argument import prove_circuit
 from prover.checkpoint import DIGITS, LEAVES, LOCK, STATE, Attempt, Checkpoint, NoCheckpoint
 from prover.commit import ColumnTree, MatrixCommitment, UnluckyMasks
+from prover.execution import workers
 from prover.kernels import arith, count
 from prover.prove import Proved, prove_statement
 from tests.toys import (

@@ -19,10 +19,10 @@ from tests.conftest import TINY_CLASSES, TINY_INPUT, tiny_samples
 from zkcert import api, cli
 from zkcert.convert import from_sequential
 from zkcert.core.container import ProofFile
-from zkcert.data import DatasetRoot
-from zkcert.model import Model
-from zkcert.model_file import Content, Stored, write
-from zkcert.statement import Statement
+from zkcert.public.model import Model
+from zkcert.public.model_file import Content, Stored, write
+from zkcert.public.root import DatasetRoot
+from zkcert.public.statement import Statement
 from zkcert.zoo import mlp
 
 PROBE = ("--steps", 2, "--batch-size", 2)

@@ -16,7 +16,6 @@ from verifier.__main__ import main as verifier_main
 from zkcert import api
 from zkcert.api.calibration import data_digest
 from zkcert.api.samples import open_samples
-from zkcert.calibration import load_calibration
 from zkcert.cli import main
 from zkcert.cli.calibration import spread
 from zkcert.convert import from_module
@@ -24,7 +23,8 @@ from zkcert.errors import ProofRejected, UnusableInput
 from zkcert.metric import Network, Probe
 from zkcert.metric.calibrate import assess
 from zkcert.metric.membership import example_scores
-from zkcert.model import Model, input_values
+from zkcert.public.calibration import load_calibration
+from zkcert.public.model import Model, input_values
 from zkcert.zoo import mlp
 
 INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
@@ -213,7 +213,7 @@ def test_every_file_after_bad_is_bad():
 
 def pinned(place, name: str, probe: Probe, score: float = 3.0):
     """A calibration whose tau is a little below `score`."""
-    from zkcert.calibration import Scored, Source
+    from zkcert.public.calibration import Scored, Source
 
     good, bad = (
         [Scored(kind, kind.encode().hex().ljust(64, "0"), "a" * 64, (value,))]

@@ -19,7 +19,6 @@ from torch import nn
 from zkcert import api, cli
 from zkcert.api.samples import Samples, open_samples
 from zkcert.api.training import DEFAULTS, moments
-from zkcert.calibration import Scored, Source
 from zkcert.convert import from_module
 from zkcert.core.permutation import sample_indices
 from zkcert.metric import (
@@ -37,7 +36,8 @@ from zkcert.metric import (
 )
 from zkcert.metric.calibrate import assess
 from zkcert.metric.plots import trajectory_figure
-from zkcert.model import Model
+from zkcert.public.calibration import Scored, Source
+from zkcert.public.model import Model
 from zkcert.zoo import OPTIMIZERS
 
 INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}

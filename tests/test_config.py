@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zkcert.config import MAX_DIVISOR, ProbeConfig, canonical_json
 from zkcert.errors import UnusableInput
+from zkcert.public.config import MAX_DIVISOR, ProbeConfig, canonical_json
 
 
 def test_defaults_are_the_documented_ones():

@@ -19,30 +19,16 @@ from circuits.head.exponential import Exponential
 from circuits.head.logarithm import Logarithm
 from circuits.head.score import Q_LIMIT, StepSize
 from circuits.head.softmax import MAX_SCALE, GradientTooSmall
-from circuits.ir import (
-    BIT,
-    ONCE,
-    U22,
-    BoundError,
-    Circuit,
-    Constraint,
-    Digit,
-    DomainAxis,
-    Expr,
-    Same,
-    Scaled,
-    Sum,
-    Tensor,
-    View,
-    product,
-    radix,
-)
-from circuits.layout import Layout
+from circuits.language.constraints import BoundError, Circuit, Constraint, DomainAxis, Expr, product
+from circuits.language.forms import View
+from circuits.language.layout import Layout
+from circuits.language.sources import ONCE, Same, Scaled, Sum
+from circuits.language.tensors import BIT, U22, Digit, Tensor, radix
+from circuits.language.wide import Domain, digits_for, limb_forms
 from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output, product_limbs
-from circuits.reference import exp_factor, ln_constant, norm_constants
 from circuits.value import Value
-from circuits.wide import Domain, digits_for, limb_forms
-from circuits.witness import Witness
+from prover.execution.witness import Witness
+from tests.reference import exp_factor, ln_constant, norm_constants
 from zkcert.core.field import P, f_from_fp
 from zkcert.errors import RangeOverflow
 

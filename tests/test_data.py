@@ -19,13 +19,16 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zkcert import data
 from zkcert.core.merkle import MerkleTree, leaf_digest, verify_multiproof
 from zkcert.core.permutation import sample_indices
 from zkcert.core.sis import RHO, ROWS, hash_samples
-from zkcert.data import CommittedDataset, DatasetRoot, Schema, commit, leaf_digests, load_dataset
+from zkcert.data import committed as data
+from zkcert.data.committed import CommittedDataset, commit
+from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
-from zkcert.files import ROOT, Output, replacing
+from zkcert.files.writing import Output, replacing
+from zkcert.public.kinds import ROOT
+from zkcert.public.root import DatasetRoot, Schema, leaf_digests
 
 RANDOM = np.random.default_rng(7)
 X = RANDOM.integers(0, 256, (7, 2, 3, 4), dtype=np.uint8)

@@ -12,12 +12,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from zkcert import cifar_file, dataset_file, npz_file
-from zkcert.cifar_file import interpret, read_cifar
-from zkcert.data import load_dataset
+from zkcert.data import cifar as cifar_file
+from zkcert.data import formats as dataset_file
+from zkcert.data import npz as npz_file
+from zkcert.data.cifar import interpret, read_cifar
+from zkcert.data.dataset import load_dataset
+from zkcert.data.npz import NpzFile
 from zkcert.errors import UnusableInput
-from zkcert.files import SAMPLES, kind_of
-from zkcert.npz_file import NpzFile
+from zkcert.public.kinds import SAMPLES, kind_of
 
 RANDOM = np.random.default_rng(11)
 X = RANDOM.integers(0, 256, (9, 3, 6, 5), dtype=np.uint8)

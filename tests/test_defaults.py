@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.test_cli import run  # noqa: F401
-from zkcert.config import DEFAULT, ProbeConfig
 from zkcert.convert import from_sequential
 from zkcert.metric import Probe
+from zkcert.public.config import DEFAULT, ProbeConfig
 from zkcert.zoo import mlp
 
 

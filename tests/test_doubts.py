@@ -12,8 +12,8 @@ import verifier.__main__ as standalone
 import zkcert
 from verifier.doubts import differences, statement_doubts
 from zkcert import cli
-from zkcert.config import ProbeConfig, read_config
 from zkcert.errors import ProofRejected, UnusableInput
+from zkcert.public.config import ProbeConfig, read_config
 
 DEFAULT = ProbeConfig()
 MANY = 10**6

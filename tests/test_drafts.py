@@ -16,13 +16,16 @@ import pytest
 
 from tests.conftest import TINY_CLASSES, TINY_INPUT
 from tests.killing import FILE_SYSTEMS, limited
-from zkcert import api, cli, drafts
+from zkcert import api, cli
 from zkcert.convert import from_sequential
-from zkcert.data import CommittedDataset, DatasetRoot, Schema
-from zkcert.drafts import Draft, remove_dead
+from zkcert.data.committed import CommittedDataset
 from zkcert.errors import NotWritten, UnusableInput
-from zkcert.files import MODEL, PROOF, ROOT, SECRET, keep_file, kind_of, output, require_space, write_file
-from zkcert.model import Model
+from zkcert.files import drafts
+from zkcert.files.drafts import Draft, remove_dead
+from zkcert.files.writing import keep_file, output, require_space, write_file
+from zkcert.public.kinds import MODEL, PROOF, ROOT, SECRET, kind_of
+from zkcert.public.model import Model
+from zkcert.public.root import DatasetRoot, Schema
 from zkcert.zoo import mlp
 
 PROBE = ("--steps", 2, "--batch-size", 2)
@@ -288,7 +291,7 @@ def test_room_is_looked_for_before_the_work(capsys, tiny, tmp_path, monkeypatch,
     def work(*_: object, **__: object) -> None:
         raise AssertionError("the work began")
 
-    for place in ("zkcert.data.hash_samples", "zkcert.zoo.train", "prover.prove.prove_statement"):
+    for place in ("zkcert.data.committed.hash_samples", "zkcert.zoo.train", "prover.prove.prove_statement"):
         monkeypatch.setattr(place, work)
     whole = shutil.disk_usage(tmp_path)
     free = {"commit": 1000, "train": 1000, "prove": 1000, "checkpoint": 10_000_000}[command]

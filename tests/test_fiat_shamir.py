@@ -22,7 +22,7 @@ from verifier.verify import Expectations, verify_proof
 from zkcert.core.container import ProofFile
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
-from zkcert.model import Model
+from zkcert.public.model import Model
 
 DRAWS = ("challenge", "challenges", "challenge_array", "distinct_indices")
 

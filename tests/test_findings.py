@@ -14,27 +14,30 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits import batching, identities
-from circuits.batching import weight_at
+from circuits.argument import batching, identities
+from circuits.argument.batching import weight_at
 from circuits.compile import Certificate
-from circuits.ir import Circuit, DomainAxis, Same, Sum, Table, View, expr, product, radix, unsigned
+from circuits.language.constraints import Circuit, DomainAxis, expr, product
+from circuits.language.forms import View
+from circuits.language.sources import Same, Sum, Table
+from circuits.language.tensors import radix, unsigned
 from circuits.net import Net
 from tests.builders import Graph, tiny_mlp
 from tests.toys import certified
 from verifier.__main__ import load_root, verify_files
 from verifier.__main__ import main as verify_main
 from verifier.verify import Expectations, verify_proof, warnings
-from zkcert import other_model_file
-from zkcert.config import ProbeConfig
 from zkcert.core import field as ff
 from zkcert.core.code import SPARE_TAIL, pad_code
 from zkcert.core.container import ProofFile
 from zkcert.core.padcode import powers, query_points
 from zkcert.core.transcript import Transcript
 from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
-from zkcert.files import kind_of
-from zkcert.model import Model, input_affine
-from zkcert.statement import Statement, load_announcement, save_announcement
+from zkcert.foreign import model_file as other_model_file
+from zkcert.public.config import ProbeConfig
+from zkcert.public.kinds import kind_of
+from zkcert.public.model import Model, input_affine
+from zkcert.public.statement import Statement, load_announcement, save_announcement
 
 
 def rank(m: np.ndarray) -> int:

@@ -10,10 +10,10 @@ import pytest
 from prover.prove import prove_statement
 from verifier.verify import Expectations, verify_proof
 from zkcert.api.proving import CROSS_CHECK_LIMIT
-from zkcert.config import ProbeConfig
 from zkcert.metric import directional_sharpness
-from zkcert.model import Model
-from zkcert.statement import Statement
+from zkcert.public.config import ProbeConfig
+from zkcert.public.model import Model
+from zkcert.public.statement import Statement
 
 from .builders import KINDS, VARIANTS, Case, build, classifier, random_case, tiny_cnn, tiny_mlp
 from .toys import tiny_dataset, tiny_model

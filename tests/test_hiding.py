@@ -16,9 +16,9 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits import lookups
-from circuits.channel import Blind, Tape
-from circuits.protocol import run
+from circuits.argument import lookups
+from circuits.argument.channel import Blind, Tape
+from circuits.argument.protocol import run
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment, UnluckyMasks, mask_rank
 from prover.oracle import ProverOracle

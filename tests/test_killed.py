@@ -15,8 +15,9 @@ import pytest
 
 from tests.killing import FILE_SYSTEMS, Killer
 from zkcert.core.container import ProofFile
-from zkcert.data import CommittedDataset, DatasetRoot
-from zkcert.model import Model
+from zkcert.data.committed import CommittedDataset
+from zkcert.public.model import Model
+from zkcert.public.root import DatasetRoot
 
 TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")
 CHECKPOINT = re.compile(r"lock|checkpoint\.json|digits\.i32|leaves\.bin")
@@ -72,7 +73,7 @@ def check_whole(place: Path) -> None:
             continue
         assert name in ("data.zkd", "data.root", "model.pt", "proof.bin"), path
         assert not mode & 0o077 or name != "data.zkd", path
-        if temporary or not path.stat().st_size:  # of the weakest file system; see zkcert/drafts.py
+        if temporary or not path.stat().st_size:  # of the weakest file system; see zkcert/files/drafts.py
             assert temporary or any(TEMPORARY.fullmatch(other.name) for other in place.iterdir())
         elif name == "data.zkd":
             CommittedDataset.open(path)

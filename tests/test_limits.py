@@ -8,33 +8,33 @@ from unittest import mock
 import numpy as np
 import pytest
 
-import circuits.batching
+import circuits.argument.batching
 import circuits.compile
-import circuits.ir
-import circuits.layout
+import circuits.language.constraints
+import circuits.language.layout
 import circuits.limits
 import circuits.net
 import verifier.argument
 import verifier.verify
 from circuits.compile import Certificate
-from circuits.ir import U22
+from circuits.language.tensors import U22
 from circuits.limits import column_weights, least_lengths, operands
 from circuits.statement import plan_of
 from circuits.windows import Windows
 from tests.builders import Graph, fan, normalised, tiny_cnn
 from tests.toys import certified, tiny_model
 from verifier.verify import Expectations, verify_proof
-from zkcert.config import ProbeConfig
 from zkcert.core import sis
 from zkcert.core.code import matrix_code
 from zkcert.core.container import ProofFile
 from zkcert.core.merkle import MerkleTree
 from zkcert.core.proof import Reader, section
 from zkcert.core.sis import ROWS
-from zkcert.data import TREE_NAME, DatasetRoot, Schema, leaf_digests
 from zkcert.errors import MalformedProof, ProofRejected, UnusableInput
-from zkcert.model import Model
-from zkcert.statement import Statement
+from zkcert.public.config import ProbeConfig
+from zkcert.public.model import Model
+from zkcert.public.root import TREE_NAME, DatasetRoot, Schema, leaf_digests
+from zkcert.public.statement import Statement
 
 TAU = Expectations(Fraction(30))
 
@@ -72,7 +72,7 @@ def test_many_layers_and_steps_are_refused_before_they_are_laid_out(layers, step
     model = many_layers(layers)
     data = hostile_file(model, ProbeConfig(steps=steps, batch_size=1, lr=Fraction(1, 10_000)))
     with (
-        mock.patch.object(circuits.layout, "Placement", side_effect=AssertionError),
+        mock.patch.object(circuits.language.layout, "Placement", side_effect=AssertionError),
         pytest.raises(ProofRejected, match=what) as caught,
     ):
         verify_proof(data, model, TAU)
@@ -195,8 +195,8 @@ def test_what_is_known_beforehand_is_refused_before_anything_is_declared(changes
 @pytest.mark.parametrize(
     ("module", "limit", "what"),
     [
-        (circuits.ir, "MAX_TERMS", "terms"),
-        (circuits.layout, "MAX_PIECES", "blocks of digits"),
+        (circuits.language.constraints, "MAX_TERMS", "terms"),
+        (circuits.language.layout, "MAX_PIECES", "blocks of digits"),
         (circuits.net, "MAX_TABLES", "entries"),
     ],
 )
@@ -229,7 +229,7 @@ def test_counts_are_refused_as_soon_as_they_are_above_their_limits(module, limit
 @pytest.mark.parametrize(
     ("module", "limit", "what"),
     [
-        (circuits.layout, "MAX_COLUMNS", "columns"),
+        (circuits.language.layout, "MAX_COLUMNS", "columns"),
         (circuits.limits, "MAX_WEIGHTS", "weights of columns"),
         (circuits.limits, "MAX_MESSAGES", "messages"),
     ],
@@ -266,9 +266,9 @@ def test_column_weights_are_those_of_the_claims():
         found["operands"] = sum(len(operands(con)) for con in layout.circuit.constraints)
         return original(layout, claims, *rest)
 
-    original = circuits.batching.weight_at
+    original = circuits.argument.batching.weight_at
     proved = certified()
-    with mock.patch.object(circuits.batching, "weight_at", weight_at):
+    with mock.patch.object(circuits.argument.batching, "weight_at", weight_at):
         verify_proof(proved.proved.data, proved.model, TAU)
     assert found["counted"] == found["weights"] > 1000
     assert found["operands"] == found["claims"]

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from zkcert import other_model_file
 from zkcert.convert import from_module, from_sequential, to_module
 from zkcert.errors import RangeOverflow, UnsupportedLayer, UnusableInput
-from zkcert.model import Model, input_affine, input_integers, input_values
+from zkcert.foreign import model_file as other_model_file
+from zkcert.public.model import Model, input_affine, input_integers, input_values
 from zkcert.zoo import LENET5_INPUT, fashion_mnist_small, lenet5, mlp
 
 SMALL_INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
@@ -184,7 +184,7 @@ def test_reading_needs_no_torch(small_pt, small_safetensors, tmp_path):
     (tmp_path / "m.pt").write_bytes(small_pt)
     (tmp_path / "m.safetensors").write_bytes(small_safetensors)
     code = (
-        "import sys, zkcert, zkcert.config; from zkcert.model import Model; a = Model.load('m.pt');"
+        "import sys, zkcert, zkcert.public.config; from zkcert.model import Model; a = Model.load('m.pt');"
         "b = Model.load('m.safetensors'); assert a.weights_digest == b.weights_digest;"
         "assert 'torch' not in sys.modules"
     )

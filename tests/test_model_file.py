@@ -28,12 +28,14 @@ import torch
 from safetensors import safe_open
 
 import zkcert
-from zkcert import cli, model_file, other_model_file, torch_archive
+from zkcert import cli
 from zkcert.convert import from_module
 from zkcert.errors import UnusableInput, ZkcertError
-from zkcert.files import MODEL, kind_of
-from zkcert.model import Model
-from zkcert.model_file import Content, Stored
+from zkcert.foreign import model_file as other_model_file
+from zkcert.public import model_file, torch_archive
+from zkcert.public.kinds import MODEL, kind_of
+from zkcert.public.model import Model
+from zkcert.public.model_file import Content, Stored
 from zkcert.zoo import mlp
 
 INPUT = {"shape": [1, 2, 2], "pad": 1, "mean": [0.5], "std": [0.25]}
@@ -522,7 +524,8 @@ def test_saving_needs_no_pytorch_and_verifying_no_reader_of_pickles(tmp_path):
     small().save(tmp_path / "m.pt")
     code = (
         "import sys, verifier.__main__ as v; v.load_model('m.pt').save('again.pt');"
-        "assert not {'torch', 'pickletools', 'zkcert.torch_pickle', 'zkcert.other_model_file'} & set(sys.modules)"
+        "assert not {'torch', 'pickletools', 'zkcert.foreign.torch_pickle', 'zkcert.foreign.model_file'}"
+        " & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     assert (tmp_path / "again.pt").read_bytes() == small_file()

@@ -13,7 +13,8 @@ import pytest
 from tests.conftest import Tiny
 from zkcert import api, cli
 from zkcert.errors import UnusableInput
-from zkcert.files import ANNOUNCEMENT, CALIBRATION, MODEL, PICTURE, PROOF, ROOT, SAMPLES, SECRET, check_output, kind_of
+from zkcert.files.writing import check_output
+from zkcert.public.kinds import ANNOUNCEMENT, CALIBRATION, MODEL, PICTURE, PROOF, ROOT, SAMPLES, SECRET, kind_of
 
 PROBE = ("--steps", "2", "--batch-size", "2")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)

@@ -8,27 +8,15 @@ import numpy as np
 import pytest
 
 import prover.products
-from circuits.channel import Blind
-from circuits.claims import ProductJob
-from circuits.identities import constraint_claims, group_pairs
-from circuits.ir import (
-    Circuit,
-    Constraint,
-    DomainAxis,
-    Form,
-    Gather,
-    Map,
-    Same,
-    Sum,
-    Table,
-    Tensor,
-    View,
-    product,
-    radix,
-    unsigned,
-)
-from circuits.layout import SMALLEST_CUT, Layout
-from circuits.witness import Witness
+from circuits.argument.channel import Blind
+from circuits.argument.claims import ProductJob
+from circuits.argument.identities import constraint_claims, group_pairs
+from circuits.language.constraints import Circuit, Constraint, DomainAxis, product
+from circuits.language.forms import Form, View
+from circuits.language.layout import SMALLEST_CUT, Layout
+from circuits.language.sources import Gather, Map, Same, Sum, Table
+from circuits.language.tensors import Tensor, radix, unsigned
+from prover.execution.witness import Witness
 from prover.kernels import arith
 from prover.products import Members, Products
 from prover.tables import distinct_digits

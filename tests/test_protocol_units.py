@@ -14,21 +14,24 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuits import lookups
-from circuits.batching import span_at, weight_at
-from circuits.channel import Blind, PadForm, Tape
-from circuits.claims import Claim, Functional, ProductJob, Span, Term
+from circuits.argument import lookups
+from circuits.argument.batching import span_at, weight_at
+from circuits.argument.channel import Blind, PadForm, Tape
+from circuits.argument.claims import Claim, Functional, ProductJob, Span, Term
+from circuits.argument.identities import product_sumcheck
+from circuits.argument.lookups import FractionSum, digit_trees, fraction_layer, unit_leaves
+from circuits.argument.protocol import message_counts, run
 from circuits.compile import Certificate
-from circuits.identities import product_sumcheck
-from circuits.ir import ONCE, Circuit, Digit, DomainAxis, Range, Same, View, ceil_log2, product, scatter, unsigned
-from circuits.layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
-from circuits.lookups import FractionSum, digit_trees, fraction_layer, unit_leaves
-from circuits.protocol import message_counts, run
-from circuits.witness import Witness
+from circuits.language.constraints import Circuit, DomainAxis, product
+from circuits.language.forms import View
+from circuits.language.layout import Layout, column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
+from circuits.language.sources import ONCE, Same, scatter
+from circuits.language.tensors import Digit, Range, ceil_log2, unsigned
 from prover import trees
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment, claim_table
+from prover.execution.witness import Witness
 from prover.pads import PadCommitment
 from prover.trees import DigitTree, Leaves, Tree
 from tests import twins

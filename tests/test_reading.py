@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from verifier.__main__ import read_proof
-from zkcert import reading
-from zkcert.calibration import load_calibration
-from zkcert.data import CommittedDataset, DatasetRoot, load_dataset
+from zkcert.data.committed import CommittedDataset
+from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
-from zkcert.files import kind_of
-from zkcert.model import Model
-from zkcert.reading import opened, read_file, read_head
-from zkcert.statement import load_announcement
+from zkcert.public import reading
+from zkcert.public.calibration import load_calibration
+from zkcert.public.kinds import kind_of
+from zkcert.public.model import Model
+from zkcert.public.reading import opened, read_file, read_head
+from zkcert.public.root import DatasetRoot
+from zkcert.public.statement import load_announcement
 
 READERS = [read_proof, Model.load, DatasetRoot.load, CommittedDataset.open, load_announcement, load_calibration]
 READERS += [load_dataset, lambda path: read_file(path, 1 << 20), lambda path: read_head(path, 4)]

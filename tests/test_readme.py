@@ -17,10 +17,10 @@ from circuits.statement import certificate
 from verifier.soundness import soundness
 from zkcert import api, cli
 from zkcert.cli.application import GROUPS
-from zkcert.config import ProbeConfig
-from zkcert.data import DatasetRoot, Schema
 from zkcert.errors import UnusableInput
-from zkcert.statement import Statement
+from zkcert.public.config import ProbeConfig
+from zkcert.public.root import DatasetRoot, Schema
+from zkcert.public.statement import Statement
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

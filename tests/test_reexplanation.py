@@ -16,8 +16,8 @@ import pytest
 import prover.channel
 import prover.commit
 import prover.pads
-from circuits.channel import Blind
-from circuits.protocol import message_counts, run
+from circuits.argument.channel import Blind
+from circuits.argument.protocol import message_counts, run
 from prover.argument import prove_circuit
 from tests.toys import committed_vector, toy_layout, toy_witness
 from verifier.argument import verify_circuit

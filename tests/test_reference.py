@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuits import reference
 from circuits.compile import Certificate
 from circuits.head import constants, exponential, logarithm
 from circuits.head.score import Q_LIMIT, StepSize
 from circuits.head.softmax import GradientTooSmall
-from circuits.layout import Layout
+from circuits.language.layout import Layout
 from circuits.net import Net, exact_matmul
-from circuits.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
-from circuits.witness import Witness
+from prover.execution.witness import Witness
+from tests import reference
+from tests.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
 from zkcert.errors import RangeOverflow
-from zkcert.model import input_integers
+from zkcert.public.model import input_integers
 
 from .builders import (
     BATCHES,

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from circuits.channel import PadForm
-from circuits.protocol import message_counts
+from circuits.argument.channel import PadForm
+from circuits.argument.protocol import message_counts
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
 from prover.pads import PadCommitment

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.test_calibration import example
-from zkcert.calibration import load_calibration
-from zkcert.calibration.record import PROBE_FIELDS
-from zkcert.config import ProbeConfig
 from zkcert.core.container import FORMAT
-from zkcert.data import DatasetRoot, Schema
 from zkcert.errors import UnusableInput
-from zkcert.files import ANNOUNCEMENT, kind_of
 from zkcert.metric.probe import Probe
-from zkcert.statement import ANNOUNCEMENT_FORMAT, VERSION, Statement, load_announcement, save_announcement
-from zkcert.strict_json import parse
+from zkcert.public.calibration import load_calibration
+from zkcert.public.calibration.record import PROBE_FIELDS
+from zkcert.public.config import ProbeConfig
+from zkcert.public.kinds import ANNOUNCEMENT, kind_of
+from zkcert.public.root import DatasetRoot, Schema
+from zkcert.public.statement import ANNOUNCEMENT_FORMAT, VERSION, Statement, load_announcement, save_announcement
+from zkcert.public.strict_json import parse
 
 ROOT = DatasetRoot(bytes(range(32)), 60000, Schema(10, "u8", (1, 28, 28)))
 STATEMENT = Statement(bytes(32), bytes(32), ROOT, ProbeConfig(), Fraction(6, 5))
@@ -81,7 +81,7 @@ def test_an_announcement_is_of_one_version(tmp_path, monkeypatch):
     """The seed depends on the version: an announcement good for two would be two draws."""
     assert ANNOUNCEMENT_FORMAT.rpartition("-")[2] == VERSION.rpartition("-")[2] == str(FORMAT)
     with monkeypatch.context() as patch:
-        patch.setattr("zkcert.statement.ANNOUNCEMENT_FORMAT", "zkcert-announcement-1")
+        patch.setattr("zkcert.public.statement.ANNOUNCEMENT_FORMAT", "zkcert-announcement-1")
         save_announcement(STATEMENT, tmp_path / "announce.json")
         old = STATEMENT.announcement_digest
     assert old != STATEMENT.announcement_digest and kind_of(tmp_path / "announce.json") == ANNOUNCEMENT

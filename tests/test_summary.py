@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zkcert import cli
-from zkcert.summary import _CHUNK, Summary
+from zkcert.data.summary import _CHUNK, Summary
 
 N = 120
 

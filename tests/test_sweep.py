@@ -11,9 +11,9 @@ from unittest import mock
 import pytest
 
 from benchmarks import sweep
+from circuits.language.layout import SMALLEST_CUT
 from circuits.layers import Layer
-from circuits.layout import SMALLEST_CUT
-from zkcert.config import DEFAULT
+from zkcert.public.config import DEFAULT
 
 POINTS = sweep.covering()
 QUICK = 10**5  # of `Point.work`: at most some ten million digits, mostly below two

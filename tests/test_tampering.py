@@ -34,12 +34,12 @@ from tests.toys import (
 from verifier.argument import verify_circuit
 from verifier.channel import VerifierChannel
 from verifier.verify import Expectations, verify_proof
-from zkcert.config import canonical_json
 from zkcert.core.container import HEADER_LIMIT, MAGIC, ProofFile
 from zkcert.core.field import P
 from zkcert.core.proof import Reader, section
 from zkcert.errors import MalformedProof, ProofRejected
-from zkcert.statement import Statement
+from zkcert.public.config import canonical_json
+from zkcert.public.statement import Statement
 
 REJECTED = (ProofRejected, MalformedProof)
 OPEN = Expectations(Fraction(128))

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 import numpy as np
 import pytest
 
-from circuits.ir import Constraint
+from circuits.language.constraints import Constraint
 from circuits.layers import Layer
 from zkcert.core.field import P
 

@@ -7,12 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from circuits import workers
 from circuits.compile import Certificate
-from circuits.ir import Circuit, Digit, Range, balanced, radix, unsigned
-from circuits.layout import SMALLEST_CUT, Layout, axis_blocks, column_blocks
+from circuits.language.constraints import Circuit
+from circuits.language.layout import SMALLEST_CUT, Layout, axis_blocks, column_blocks
+from circuits.language.tensors import Digit, Range, balanced, radix, unsigned
 from circuits.net import MATMUL_TERMS, exact_matmul, floor_limbs
-from circuits.witness import Witness
+from prover.execution import workers
+from prover.execution.witness import Witness
 from prover.oracle import count_multiplicities
 from zkcert.errors import RangeOverflow, UnusableInput
 

@@ -13,7 +13,7 @@ from circuits.compile import Certificate, Plan
 from zkcert import zoo
 from zkcert.convert import from_module
 from zkcert.errors import UnusableInput
-from zkcert.model import input_affine
+from zkcert.public.model import input_affine
 
 MODELS = {
     "lenet5": (zoo.lenet5, zoo.LENET5_INPUT, 61_706),

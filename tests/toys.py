@@ -18,36 +18,23 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.ir import (
-    BIT,
-    ONCE,
-    Circuit,
-    Digit,
-    DomainAxis,
-    ModularLink,
-    PublicTensor,
-    Range,
-    Same,
-    Sum,
-    View,
-    balanced,
-    expr,
-    product,
-    unsigned,
-)
-from circuits.layout import Layout
-from circuits.witness import Witness
+from circuits.language.constraints import Circuit, DomainAxis, ModularLink, PublicTensor, expr, product
+from circuits.language.forms import View
+from circuits.language.layout import Layout
+from circuits.language.sources import ONCE, Same, Sum
+from circuits.language.tensors import BIT, Digit, Range, balanced, unsigned
 from prover.argument import prove_circuit
+from prover.execution.witness import Witness
 from prover.oracle import count_multiplicities
 from prover.prove import Proved, prove_statement
 from tests.builders import Graph
 from verifier.argument import verify_circuit
-from zkcert.config import ProbeConfig
 from zkcert.core.field import F, P, U64Array
 from zkcert.core.transcript import Transcript
-from zkcert.data import CommittedDataset, commit
-from zkcert.model import Model
-from zkcert.statement import Statement
+from zkcert.data.committed import CommittedDataset, commit
+from zkcert.public.config import ProbeConfig
+from zkcert.public.model import Model
+from zkcert.public.statement import Statement
 
 
 def random_fs(rng: np.random.Generator, count: int) -> list[F]:

@@ -1,4 +1,4 @@
-"""A circuit as explicit integer equations, unrolled from its declarations (circuits/ir.py) and from nothing else.
+"""A circuit as explicit integer equations, unrolled from its declarations (circuits/language) and from nothing else.
 
 A *variable* is one digit of a tensor at one index, or one whole value (its digits with their powers of two) of a tensor
 of several digits. An *equation* is a member of a constraint at one output index; the limbs of one wide identity also
@@ -13,25 +13,11 @@ from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
-from circuits.ir import (
-    BIT,
-    Circuit,
-    Constraint,
-    Expr,
-    Form,
-    Gather,
-    GatherSum,
-    Map,
-    Same,
-    Scaled,
-    Source,
-    SuffixGather,
-    Sum,
-    Tensor,
-    View,
-    expr,
-)
-from circuits.witness import Witness
+from circuits.language.constraints import Circuit, Constraint, Expr, expr
+from circuits.language.forms import Form, View
+from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum
+from circuits.language.tensors import BIT, Tensor
+from prover.execution.witness import Witness
 
 Terms = tuple[tuple[int, int], ...]  # (variable, coefficient)
 Index = tuple[int, ...]
@@ -187,7 +173,7 @@ class Unrolled:
             yield Equation(f"value of {t.name}", (i,), 0, ((self._whole[t] + i, -1), *terms), [])
 
     def wide(self, con: Constraint, without: int = -1) -> list[tuple[str, Expr, tuple[int, ...]]]:
-        """The sums of neighbouring limbs ``name[first:last]`` (see circuits/wide.py), leaving one member out.
+        """The sums of neighbouring limbs ``name[first:last]`` (see circuits/language/wide.py), leaving one member out.
 
         Any sum of identities is one: what labels say only decides which are worth adding up."""
         runs: list[list[tuple[str, int, str, Expr, int]]] = [[]]

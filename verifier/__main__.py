@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zkcert import __version__
-from zkcert.calibration import Calibration, read_threshold
-from zkcert.config import ProbeConfig, read_config
-from zkcert.data import DatasetRoot
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
-from zkcert.files import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
-from zkcert.model import MAX_FILE_BYTES, Model
-from zkcert.reading import read_file
-from zkcert.statement import Statement, load_announcement, parse_beacon
+from zkcert.public.calibration import Calibration, read_threshold
+from zkcert.public.config import ProbeConfig, read_config
+from zkcert.public.kinds import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
+from zkcert.public.model import MAX_FILE_BYTES, Model
+from zkcert.public.reading import read_file
+from zkcert.public.root import DatasetRoot
+from zkcert.public.statement import Statement, load_announcement, parse_beacon
 
 from .verify import Expectations, Report, verify_proof
 

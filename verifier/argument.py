@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from circuits.channel import Blind
-from circuits.layout import Layout
+from circuits.argument.channel import Blind
+from circuits.argument.protocol import message_counts, run
+from circuits.language.layout import Layout
 from circuits.limits import least_lengths
-from circuits.protocol import message_counts, run
 from zkcert.core.code import matrix_code, pad_code
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from circuits.channel import Node, Tape
+from circuits.argument.channel import Node, Tape
 from zkcert.core.field import F
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
@@ -12,7 +12,7 @@ from zkcert.errors import ProofRejected
 
 
 class VerifierChannel:
-    """Implements `circuits.channel.Channel` over the bytes of a proof."""
+    """Implements `circuits.argument.channel.Channel` over the bytes of a proof."""
 
     def __init__(self, transcript: Transcript, messages: Reader) -> None:
         self.transcript, self.messages, self.tape = transcript, messages, Tape()

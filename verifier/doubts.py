@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from zkcert.config import ProbeConfig
+from zkcert.public.config import ProbeConfig
 
 HIDING_RATIO = Fraction(1, 100)
 """eps/rho^2 from which ordinary models begin to lose their differences."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from circuits.channel import PadForm
+from circuits.argument.channel import PadForm
 from zkcert.core import field as ff
 from zkcert.core.code import PadCode
 from zkcert.core.merkle import verify_multiproof

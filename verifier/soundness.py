@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2
 
-from circuits.ir import ceil_log2
-from circuits.layout import Layout
-from circuits.lookups import ALPHA_GRIND, digit_trees
-from circuits.protocol import message_counts
+from circuits.argument.lookups import ALPHA_GRIND, digit_trees
+from circuits.argument.protocol import message_counts
+from circuits.language.layout import Layout
+from circuits.language.tensors import ceil_log2
 from zkcert.core.code import PAD_INVERSE_RATE_BITS, PROXIMITY_GRIND, QUERY_GRIND, matrix_code, pad_code
 from zkcert.core.field import P
 from zkcert.core.padcode import PAD_GRIND

@@ -10,15 +10,15 @@ from fractions import Fraction
 from math import isqrt
 
 from circuits.compile import collector_paused
-from circuits.layout import SMALLEST_CUT
+from circuits.language.layout import SMALLEST_CUT
 from circuits.statement import certificate, start_transcript
-from zkcert.config import ProbeConfig
 from zkcert.core.container import ProofFile
 from zkcert.core.merkle import verify_multiproof
-from zkcert.data import TREE_NAME, DatasetRoot, leaf_digests
 from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
-from zkcert.model import Model
-from zkcert.statement import Statement, circuit_digest
+from zkcert.public.config import ProbeConfig
+from zkcert.public.model import Model
+from zkcert.public.root import TREE_NAME, DatasetRoot, leaf_digests
+from zkcert.public.statement import Statement, circuit_digest
 
 from .argument import require_plausible, verify_circuit
 from .doubts import differences, statement_doubts

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
         train,
         verify,
     )
-    from zkcert.config import ProbeConfig
-    from zkcert.model import Model
+    from zkcert.public.config import ProbeConfig
+    from zkcert.public.model import Model
 
 __all__ = [
     "MalformedProof",
@@ -69,7 +69,7 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {"Model": "zkcert.model", "ProbeConfig": "zkcert.config"}
+_HOMES = {"Model": "zkcert.public.model", "ProbeConfig": "zkcert.public.config"}
 
 
 def __getattr__(name: str) -> Any:

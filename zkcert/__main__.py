@@ -2,7 +2,7 @@
 
 import sys
 
-from zkcert import signals
+from zkcert.files import signals
 
 
 def main() -> int:

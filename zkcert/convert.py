@@ -18,8 +18,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.prune import BasePruningMethod
 
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
-from zkcert.graph import SAMPLES, check_input
-from zkcert.model import Model, byte_units, in_byte_units
+from zkcert.public.graph import SAMPLES, check_input
+from zkcert.public.model import Model, byte_units, in_byte_units
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _IDENTITIES = (nn.Identity, *_DROPOUTS)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.experiments.report import Result, collect, commit, load, machine, markdown, save
 from benchmarks.extras import install
-from zkcert import signals
 from zkcert.errors import UnusableInput
+from zkcert.files import signals
 
 if TYPE_CHECKING:
     from benchmarks.experiments.common import Context, Profile

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from blake3 import blake3
 
-from zkcert.files import replacing
+from zkcert.files.writing import replacing
 
 
 def key(facts: Mapping[str, Any], *arrays: np.ndarray) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.experiments import jpeg
-from zkcert.data import load_dataset
+from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
 from zkcert.zoo import CIFAR10_INPUT, LENET5_INPUT, fashion_mnist_small
 
@@ -29,7 +29,7 @@ SHIPPED_TEST = 500
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the datasets are. Paths as `zkcert.data.load_dataset` takes them, or JPEG copies, see `jpeg`.
+    """Where the datasets are. Paths as `zkcert.data.dataset.load_dataset` takes them, or JPEG copies, see `jpeg`.
 
     A missing test path means the file beside the training data: t10k-images-idx3-ubyte(.gz), or test_batch.
     """

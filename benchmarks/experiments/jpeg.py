@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmarks.extras import install
 from zkcert.errors import UnusableInput
-from zkcert.files import SAMPLES, output
+from zkcert.files.writing import output
+from zkcert.public.kinds import SAMPLES
 
 ORIGIN = "CIFAR-10 (JPEG copy)"
 

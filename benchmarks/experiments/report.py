@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from benchmarks.plots import save_figure
 from zkcert.errors import UnusableInput
-from zkcert.files import replacing
-from zkcert.reading import read_head
+from zkcert.files.writing import replacing
+from zkcert.public.reading import read_head
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"

@@ -28,7 +28,7 @@ from benchmarks.experiments.table7_images import Levels, backdoor, noise
 from benchmarks.experiments.table7_poisoning import Penalty, Poisoning, poisoning
 from benchmarks.experiments.table7_text import TextPart, TextRecipe, text
 from zkcert.errors import UnusableInput
-from zkcert.files import replacing
+from zkcert.files.writing import replacing
 from zkcert.metric import Probe
 
 FIGURE_SIZE = (10.0, 9.0)

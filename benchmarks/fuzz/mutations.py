@@ -14,9 +14,9 @@ from typing import Any
 
 from blake3 import blake3
 
-from zkcert.config import canonical_json
 from zkcert.core.container import MAGIC
 from zkcert.core.field import P
+from zkcert.public.config import canonical_json
 
 Mutation = Callable[[Random, bytes], bytes]
 

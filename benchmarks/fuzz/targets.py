@@ -95,7 +95,7 @@ def _build_proofs(place: Path) -> None:
 
 def _load_proofs(place: Path) -> Judge:
     from verifier.verify import Expectations, verify_proof
-    from zkcert.model import Model
+    from zkcert.public.model import Model
 
     model, expected = Model.load(place / "model.safetensors"), Expectations(Fraction(128))
 
@@ -146,7 +146,7 @@ def _load_arguments(place: Path) -> Judge:
 def _build_models(place: Path, suffix: str) -> None:
     from tests.builders import random_graph
     from tests.toys import tiny_model
-    from zkcert.model import Model
+    from zkcert.public.model import Model
 
     graphs = [random_graph(np.random.default_rng(seed)) for seed in range(4)]
     models = [tiny_model(), *(Model(g.nodes, g.spec, g.params) for g in graphs)]
@@ -173,7 +173,7 @@ def _build_roots(place: Path) -> None:
 
 def _load_roots(place: Path) -> Judge:
     from verifier.__main__ import load_root
-    from zkcert.data import DatasetRoot
+    from zkcert.public.root import DatasetRoot
 
     def read(path: Path) -> None:
         root = load_root(path)
@@ -186,16 +186,16 @@ def _load_roots(place: Path) -> Judge:
 
 def _build_announcements(place: Path) -> None:
     from tests.toys import tiny_dataset, tiny_model
-    from zkcert.config import ProbeConfig
-    from zkcert.statement import Statement, save_announcement
+    from zkcert.public.config import ProbeConfig
+    from zkcert.public.statement import Statement, save_announcement
 
     config = ProbeConfig(steps=2, batch_size=3, lr=Fraction(1, 80))
     save_announcement(Statement.of(tiny_model(), tiny_dataset().root, config, Fraction(30)), place / "seed")
 
 
 def _load_announcements(place: Path) -> Judge:
-    from zkcert.files import ANNOUNCEMENT, expecting
-    from zkcert.statement import load_announcement, save_announcement
+    from zkcert.public.kinds import ANNOUNCEMENT, expecting
+    from zkcert.public.statement import load_announcement, save_announcement
 
     def read(path: Path) -> None:
         with expecting(path, ANNOUNCEMENT):
@@ -208,9 +208,9 @@ def _load_announcements(place: Path) -> Judge:
 
 
 def _build_calibrations(place: Path) -> None:
-    from zkcert.calibration import Calibration, Scored, Source, choose_tau
-    from zkcert.calibration.reading import rank_auc
-    from zkcert.calibration.record import Rate
+    from zkcert.public.calibration import Calibration, Scored, Source, choose_tau
+    from zkcert.public.calibration.reading import rank_auc
+    from zkcert.public.calibration.record import Rate
 
     probe: dict[str, int | str] = {"steps": 2, "batch_size": 3, "rho": "1/20", "lr": "1/10000", "eps": "1/100000000"}
     probe |= {"eta": "1/100", "variant": "asam-all", "statistic": "std-log-ratio", "batch_norm": "eval"}
@@ -228,7 +228,7 @@ def _build_calibrations(place: Path) -> None:
 
 
 def _load_calibrations(place: Path) -> Judge:
-    from zkcert.calibration import load_calibration
+    from zkcert.public.calibration import load_calibration
 
     def read(path: Path) -> None:
         calibration = load_calibration(path)
@@ -250,7 +250,7 @@ def _samples() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _load_dataset(place: Path, name: str, labels: str = "") -> Judge:
-    from zkcert.data import load_dataset
+    from zkcert.data.dataset import load_dataset
 
     def read(path: Path) -> None:
         loaded = load_dataset([path, place / labels] if labels else path)
@@ -305,7 +305,7 @@ def _build_cifar(place: Path) -> None:
 
 
 def _build_secret(place: Path) -> None:
-    from zkcert.data import commit
+    from zkcert.data.committed import commit
 
     x, y = _samples()
     np.savez(place / "data.npz", x=x, y=y)

@@ -13,25 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir import (
-    BIT,
-    ONCE,
-    U22,
-    Circuit,
-    Constraint,
-    Digit,
-    Form,
-    Range,
-    Same,
-    Sum,
-    View,
-    expr,
-    product,
-    radix,
-    unsigned,
-)
-from ..wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
-from ..witness import Witness
+from circuits.language.constraints import Circuit, Constraint, expr, product
+from circuits.language.forms import Form, View
+from circuits.language.sources import ONCE, Same, Sum
+from circuits.language.tensors import BIT, U22, Digit, Range, radix, unsigned
+from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from prover.execution.witness import Witness
+
 from .constants import EXP_CHUNKS, EXP_LOW_BITS, EXP_TOP, HEAD_BITS, ONE, exp_table
 
 Ints = NDArray[np.object_]

@@ -18,25 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir import (
-    DIGIT_BITS,
-    U22,
-    ZERO,
-    Circuit,
-    Constraint,
-    Digit,
-    Form,
-    Range,
-    Same,
-    Sum,
-    View,
-    expr,
-    product,
-    radix,
-    unsigned,
-)
-from ..wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
-from ..witness import Witness
+from circuits.language.constraints import Circuit, Constraint, expr, product
+from circuits.language.forms import ZERO, Form, View
+from circuits.language.sources import Same, Sum
+from circuits.language.tensors import DIGIT_BITS, U22, Digit, Range, radix, unsigned
+from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from prover.execution.witness import Witness
+
 from .constants import HEAD_BITS, LOG_STAGES, LOG_TABLE, ONE, ln_scaled, log_factors, log_table
 from .exponential import REMAINDER_56, multiply_rounded, onehot_view, pick, table_limbs
 

@@ -17,29 +17,16 @@ from math import gcd, isqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.language.constraints import DomainAxis, PublicTensor
+from circuits.language.forms import View
+from circuits.language.sources import ONCE, Map, Same, Source, Sum
+from circuits.language.tensors import B22, DIGIT_BITS, U22, Digit, balanced, radix, unsigned
+from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from prover.execution.witness import Witness
 from zkcert.errors import RangeOverflow, ThresholdExceeded, UnusableInput
 
-from ..ir import (
-    B22,
-    DIGIT_BITS,
-    ONCE,
-    U22,
-    Digit,
-    DomainAxis,
-    Map,
-    PublicTensor,
-    Same,
-    Source,
-    Sum,
-    View,
-    balanced,
-    radix,
-    unsigned,
-)
 from ..net import Net
 from ..probe import Parameter
-from ..wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
-from ..witness import Witness
 from .constants import HEAD_BITS, ln_scaled
 from .exponential import table_limbs
 from .logarithm import Logarithm

@@ -15,32 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.language.constraints import DomainAxis, expr, product
+from circuits.language.forms import Form, View
+from circuits.language.sources import ONCE, Map, Same, Source, Sum
+from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Tensor, ceil_log2, radix, unsigned
+from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
+from prover.execution.witness import Witness
 from zkcert.errors import RangeOverflow, ZkcertError
 
-from ..ir import (
-    BIT,
-    DIGIT_BITS,
-    ONCE,
-    U22,
-    Digit,
-    DomainAxis,
-    Form,
-    Map,
-    Same,
-    Source,
-    Sum,
-    Tensor,
-    View,
-    ceil_log2,
-    expr,
-    product,
-    radix,
-    unsigned,
-)
 from ..net import VALUE, Net
 from ..value import Value
-from ..wide import Domain, Limbs, assert_zero, limb_forms
-from ..witness import Witness
 from .constants import HEAD_BITS, ONE, ln_scaled
 from .exponential import PROBABILITY, Exponential, evaluate, onehot_view, pick
 from .logarithm import Logarithm

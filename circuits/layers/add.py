@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from prover.execution.witness import Witness
+
 from ..net import Net
 from ..value import Value
-from ..witness import Witness
 from .base import Accumulators, Layer
 
 

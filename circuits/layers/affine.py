@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import DIGIT_BITS, DomainAxis, Form, Same, Source, Sum, View
+from circuits.language.constraints import DomainAxis
+from circuits.language.forms import Form, View
+from circuits.language.sources import Same, Source, Sum
+from circuits.language.tensors import DIGIT_BITS
+from circuits.language.wide import Limbs, limb_forms
+from prover.execution.witness import Witness
+from prover.execution.workers import by_rows
+
 from ..net import (
     F64,
     FRACTION_BITS,
@@ -21,9 +28,6 @@ from ..net import (
     floor_limbs,
 )
 from ..value import Ints, Value
-from ..wide import Limbs, limb_forms
-from ..witness import Witness
-from ..workers import by_rows
 from .base import Accumulators, Layer
 
 

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import GatherSum, Range, Same, View, expr, radix
+from circuits.language.constraints import expr
+from circuits.language.forms import View
+from circuits.language.sources import GatherSum, Same
+from circuits.language.tensors import Range, radix
+from prover.execution.witness import Witness
+
 from ..net import Net
 from ..value import Value
-from ..witness import Witness
 from .base import Accumulators
 from .pool import Pool
 

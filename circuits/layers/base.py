@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from prover.execution.witness import Witness
+
 from ..net import Net
 from ..value import Value
-from ..witness import Witness
 
 I64 = NDArray[np.int64]
 Accumulators = dict[str, list[I64]]

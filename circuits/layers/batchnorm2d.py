@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import B22, DIGIT_BITS, DomainAxis, Form, Same, Scaled, Source, Sum, View, balanced, radix
+from circuits.language.constraints import DomainAxis
+from circuits.language.forms import Form, View
+from circuits.language.sources import Same, Scaled, Source, Sum
+from circuits.language.tensors import B22, DIGIT_BITS, balanced, radix
+from circuits.language.wide import Limbs
+from prover.execution.witness import Witness
+from prover.execution.workers import by_rows
+
 from ..net import FRACTION_BITS, I64, Contraction, Gradient, Net, floor_limbs, limb_products
 from ..value import Value
-from ..wide import Limbs
-from ..witness import Witness
-from ..workers import by_rows
 from .base import Accumulators, Layer
 
 HALF = 1 << 31

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import DomainAxis, Gather, Same, Source
+from circuits.language.constraints import DomainAxis
+from circuits.language.sources import Gather, Same, Source
+from prover.execution.workers import by_rows
+
 from ..net import F64, I64, Net
 from ..value import Ints, Value
-from ..workers import by_rows
 from .affine import Affine
 
 

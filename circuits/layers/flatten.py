@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from prover.execution.witness import Witness
+
 from ..net import Net
 from ..value import Value
-from ..witness import Witness
 from .base import Accumulators, Layer
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import DomainAxis, Same, Source
+from circuits.language.constraints import DomainAxis
+from circuits.language.sources import Same, Source
+
 from ..net import F64, I64, Net
 from ..value import Ints, Value
 from .affine import Affine

@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import BIT, U22, Gather, GatherSum, Same, SuffixGather, View, expr, product, radix
+from circuits.language.constraints import expr, product
+from circuits.language.forms import View
+from circuits.language.sources import Gather, GatherSum, Same, SuffixGather
+from circuits.language.tensors import BIT, U22, radix
+from prover.execution.witness import Witness
+
 from ..net import Net
 from ..value import Value
-from ..witness import Witness
 from .base import Accumulators
 from .pool import Pool
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ir import DomainAxis, Form, Same, Source
+from circuits.language.constraints import DomainAxis
+from circuits.language.forms import Form
+from circuits.language.sources import Same, Source
+
 from ..net import I64, Net
 from ..value import Value
 from .base import Layer

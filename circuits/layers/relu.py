@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..ir import BIT, U22, DomainAxis, Form, Same, Tensor, product, radix
+from circuits.language.constraints import DomainAxis, product
+from circuits.language.forms import Form
+from circuits.language.sources import Same
+from circuits.language.tensors import BIT, U22, Tensor, radix
+from prover.execution.witness import Witness
+from prover.execution.workers import by_rows
+
 from ..net import I64, Net
 from ..value import Value
-from ..witness import Witness
-from ..workers import by_rows
 from .base import Accumulators, Layer
 
 

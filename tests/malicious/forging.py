@@ -15,12 +15,12 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from circuits.argument.identities import constraint_claims
 from circuits.compile import Certificate, Trace
-from circuits.identities import constraint_claims
-from circuits.layout import Layout
-from circuits.witness import Witness
+from circuits.language.layout import Layout
 from prover import argument
 from prover.argument import prove_circuit
+from prover.execution.witness import Witness
 from tests.builders import Case, Digits
 from tests.toys import prove_toy, verify_toy
 from verifier.argument import verify_circuit
@@ -86,11 +86,11 @@ def strict_name(layout, witness, *tensors):
         return claims
 
     with (
-        mock.patch("circuits.protocol.constraint_claims", checked_claims),
+        mock.patch("circuits.argument.protocol.constraint_claims", checked_claims),
         mock.patch.object(argument, "MatrixCommitment", NoCommitment),
         mock.patch.object(argument, "PadCommitment", NoCommitment),
         mock.patch.object(argument, "count_multiplicities"),
-        mock.patch("circuits.protocol.range_check", lambda *args: []),
+        mock.patch("circuits.argument.protocol.range_check", lambda *args: []),
         pytest.raises(ProofRejected) as caught,
     ):
         prove_circuit(layout, witness, transcript(), strict=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuits.ir import (
-    BIT,
-)
+from circuits.language.tensors import BIT
 from tests.builders import fan, link_values, tiny_mlp, violations
 from tests.malicious.forging import altered, honest, other_digit, reads, strict_name
 

@@ -16,8 +16,8 @@ from circuits.layers.batchnorm2d import BatchNorm2d
 from circuits.layers.maxpool2d import MaxPool2d
 from circuits.layers.relu import Rectifier, ReLU
 from circuits.probe import Parameter
-from circuits.witness import Witness
 from prover.argument import prove_circuit
+from prover.execution.witness import Witness
 from tests.builders import Digits, Graph
 from tests.malicious.forging import TAU, altered, full_name, lying_threshold, other_digit, strict_name, transcript
 from verifier.argument import verify_circuit

@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits import lookups
+from circuits.argument import lookups
 from prover import argument, trees
 from prover.channel import ProverChannel
 from prover.oracle import ProverOracle

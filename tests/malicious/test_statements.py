@@ -9,19 +9,13 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits.ir import (
-    Circuit,
-    Digit,
-    DomainAxis,
-    ModularLink,
-    PublicTensor,
-    Same,
-    View,
-    balanced,
-)
-from circuits.layout import Layout
-from circuits.witness import Witness
+from circuits.language.constraints import Circuit, DomainAxis, ModularLink, PublicTensor
+from circuits.language.forms import View
+from circuits.language.layout import Layout
+from circuits.language.sources import Same
+from circuits.language.tensors import Digit, balanced
 from prover.argument import prove_circuit
+from prover.execution.witness import Witness
 from tests.builders import Digits
 from tests.malicious.forging import altered, full_name, lying_threshold, other_digit, transcript, verdict
 from tests.toys import certified, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy

@@ -1,6 +1,6 @@
 """The commands as functions. PyTorch, numba and the prover are imported only by those that need them.
 
-Numbers of a configuration and thresholds may be text such as "0.05"; see `zkcert.config.parse_fraction`. All
+Numbers of a configuration and thresholds may be text such as "0.05"; see `zkcert.public.config.parse_fraction`. All
 functions raise the errors of `zkcert.errors`; an output file appears complete or not at all.
 """
 

@@ -12,9 +12,9 @@ from blake3 import blake3
 from zkcert.api.files import File, check_device, load_model, needs_extras
 from zkcert.api.metric import Options, as_dtype, as_probe
 from zkcert.api.samples import Samples, open_samples
-from zkcert.config import ProbeConfig
 from zkcert.errors import UnusableInput
-from zkcert.model import Model
+from zkcert.public.config import ProbeConfig
+from zkcert.public.model import Model
 
 if TYPE_CHECKING:
     import torch

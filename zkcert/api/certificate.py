@@ -14,16 +14,18 @@ import numpy as np
 
 from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
 from zkcert.api.notebook import counts_shown
-from zkcert.calibration import read_threshold
-from zkcert.config import DEFAULT, ProbeConfig
 from zkcert.core.container import ProofFile
-from zkcert.data import Dataset, DatasetRoot, Schema
-from zkcert.data import commit as commit_dataset
-from zkcert.drafts import remove_dead
+from zkcert.data.committed import commit as commit_dataset
+from zkcert.data.dataset import Dataset
+from zkcert.data.summary import Summary
 from zkcert.errors import MalformedProof, UnusableInput
-from zkcert.files import ANNOUNCEMENT, PROOF, ROOT, SECRET, check_output, expecting, kind_of
-from zkcert.statement import MAX_TAU, Statement, load_announcement, save_announcement
-from zkcert.summary import Summary
+from zkcert.files.drafts import remove_dead
+from zkcert.files.writing import check_output
+from zkcert.public.calibration import read_threshold
+from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.kinds import ANNOUNCEMENT, PROOF, ROOT, SECRET, expecting, kind_of
+from zkcert.public.root import DatasetRoot, Schema
+from zkcert.public.statement import MAX_TAU, Statement, load_announcement, save_announcement
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -71,7 +73,7 @@ def commit(
     """Commit to a dataset: write the secret file `out` and, beside it, the public .root.
 
     data        an .npz with x (uint8 or float32; N, C, H, W) and y (N integers from 0), or images and labels; an IDX
-                images file, or a pair of IDX files; CIFAR-10 for Python. See `zkcert.data.load_dataset`.
+                images file, or a pair of IDX files; CIFAR-10 for Python. See `zkcert.data.dataset.load_dataset`.
     out         ends in .zkd. Never replaced if it exists: nothing more could be proved about its root (`root` writes
                 its .root again).
     classes     the number of classes; None: the largest label + 1.

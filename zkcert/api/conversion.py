@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zkcert import model_file, other_model_file
 from zkcert.api.files import File
-from zkcert.files import MODEL, check_output, expecting, output
-from zkcert.model import MAX_FILE_BYTES, Model, naming
-from zkcert.reading import read_file
+from zkcert.files.writing import check_output, output
+from zkcert.foreign import model_file as other_model_file
+from zkcert.public import model_file
+from zkcert.public.kinds import MODEL, expecting
+from zkcert.public.model import MAX_FILE_BYTES, Model, naming
+from zkcert.public.reading import read_file
 
 
 @dataclass(frozen=True)

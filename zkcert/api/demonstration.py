@@ -19,11 +19,11 @@ from zkcert.api.metric import measure
 from zkcert.api.notebook import told
 from zkcert.api.phases import Progress
 from zkcert.api.proving import CrossCheckFailed, ProofResult, prove
-from zkcert.config import PAPER
 from zkcert.core.container import ProofFile
 from zkcert.errors import UnusableInput, ZkcertError
-from zkcert.model import Model
-from zkcert.statement import Statement
+from zkcert.public.config import PAPER
+from zkcert.public.model import Model
+from zkcert.public.statement import Statement
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -123,7 +123,7 @@ def train_lenet(model: Path, dataset: Path, epochs: int = 8) -> None:
     import torch
 
     from zkcert.convert import from_sequential
-    from zkcert.model import input_values
+    from zkcert.public.model import input_values
     from zkcert.zoo import LENET5_INPUT, fashion_mnist_small, lenet5, train
 
     x, y = fashion_mnist_small()

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from zkcert.config import ProbeConfig
-from zkcert.data import CommittedDataset, DatasetRoot
+from zkcert.data.committed import CommittedDataset
 from zkcert.errors import UnusableInput
-from zkcert.files import SAMPLES, SECRET, expecting, kind_of
-from zkcert.model import Model
+from zkcert.public.config import ProbeConfig
+from zkcert.public.kinds import SAMPLES, SECRET, expecting, kind_of
+from zkcert.public.model import Model
+from zkcert.public.root import DatasetRoot
 
 File = str | os.PathLike[str]
 

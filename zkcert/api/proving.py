@@ -18,13 +18,15 @@ from zkcert.api.fit import Fit, answer
 from zkcert.api.notebook import phases_shown
 from zkcert.api.phases import Phases, PhaseTime, Progress
 from zkcert.api.samples import check_labels
-from zkcert.calibration import read_threshold
-from zkcert.config import DEFAULT, ProbeConfig
-from zkcert.data import CommittedDataset, DatasetRoot
+from zkcert.data.committed import CommittedDataset
 from zkcert.errors import MalformedProof, NotWritten, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
-from zkcert.files import PROOF, check_output, keep_file, kind_of, require_space
-from zkcert.model import Model, input_values
-from zkcert.statement import Statement, parse_beacon
+from zkcert.files.writing import check_output, keep_file, require_space
+from zkcert.public.calibration import read_threshold
+from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.kinds import PROOF, kind_of
+from zkcert.public.model import Model, input_values
+from zkcert.public.root import DatasetRoot
+from zkcert.public.statement import Statement, parse_beacon
 
 if TYPE_CHECKING:
     from circuits.compile import Trace

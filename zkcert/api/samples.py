@@ -12,9 +12,10 @@ from blake3 import blake3
 
 from zkcert.api.files import File, expecting_samples, is_committed, open_dataset, raw_samples
 from zkcert.core.permutation import sample_indices
-from zkcert.data import Dataset, DatasetRoot, load_dataset
+from zkcert.data.dataset import Dataset, load_dataset
 from zkcert.errors import UnusableInput
-from zkcert.model import Model, input_values
+from zkcert.public.model import Model, input_values
+from zkcert.public.root import DatasetRoot
 
 if TYPE_CHECKING:
     from torch import Tensor, dtype
@@ -27,7 +28,7 @@ class Samples:
     """n samples of one shape [C, H, W].
 
     classes  of a committed dataset the number its schema has, otherwise the largest label + 1.
-    take     k indices -> raw samples [k, C, H, W] as `zkcert.model.input_integers` reads them, uint8 or int64 in
+    take     k indices -> raw samples [k, C, H, W] as `zkcert.public.model.input_integers` reads them, uint8 or int64 in
              Q31.32, and labels [k], int64. Only these samples are converted; a data.zkd is not read into memory.
     root     of a committed dataset.
     plain    of one that is not committed.
@@ -79,7 +80,7 @@ def check_labels(model: Model, labels: np.ndarray) -> None:
 
 
 def open_samples(data: File | Sequence[File]) -> Samples:
-    """A data.zkd file, or a dataset as `zkcert.data.load_dataset` reads it. Raises UnusableInput."""
+    """A data.zkd file, or a dataset as `zkcert.data.dataset.load_dataset` reads it. Raises UnusableInput."""
     if isinstance(data, str | os.PathLike) and is_committed(data):
         secret = open_dataset(data)
 

@@ -15,7 +15,8 @@ from zkcert.api.files import File, check_device, needs_extras
 from zkcert.api.notebook import epochs_shown
 from zkcert.api.samples import Samples, open_samples
 from zkcert.errors import UnusableInput
-from zkcert.files import MODEL, check_output, keep_file, require_space
+from zkcert.files.writing import check_output, keep_file, require_space
+from zkcert.public.kinds import MODEL
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +34,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
 
 _SIDE = 32
 _MODEL_FRAME = 1 << 16  # bytes, about what a model file holds beside its tensors
-_LEAST_DEVIATION = 2.0**-16  # see `zkcert.model.Model`
+_LEAST_DEVIATION = 2.0**-16  # see `zkcert.public.model.Model`
 
 EpochDone = Callable[[int, float, float | None], None]
 """Called after each epoch with its number from 0, its mean loss, and the accuracy on the test data, if any."""

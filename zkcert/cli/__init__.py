@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import typer
 
 from verifier.__main__ import broken_pipe, failure, flush
-from zkcert import signals
 from zkcert.cli import calibration, certificate, conversion, demonstration, metric, training  # noqa: F401
 from zkcert.cli.application import INTERRUPTED, Interrupted, app
 from zkcert.cli.display import err
 from zkcert.errors import UnusableInput, ZkcertError
-from zkcert.files import finished
+from zkcert.files import signals
+from zkcert.files.writing import finished
 
 __all__ = ["app", "main"]
 

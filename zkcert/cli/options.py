@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zkcert.config import DEFAULT
+from zkcert.public.config import DEFAULT
 
 ModelFile = Annotated[
     str, typer.Argument(metavar="MODEL", help="The model, as `zkcert.convert` writes it: .pt or .safetensors.")

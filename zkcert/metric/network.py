@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zkcert.convert import run_graph
 from zkcert.errors import UnusableInput
-from zkcert.model import Model
+from zkcert.public.model import Model
 
 BATCH_NORM_MODES = ("eval", "train")
 """Statistics of batch-norm: the running ones, as in the circuit, or those of the batch at hand."""

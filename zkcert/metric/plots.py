@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from zkcert.errors import UnusableInput
-from zkcert.files import PICTURE, PLOT_MARK, check_output, output
+from zkcert.files.writing import check_output, output
+from zkcert.public.kinds import PICTURE, PLOT_MARK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zkcert.config import DEFAULT, VARIANTS, ProbeConfig, parse_fraction
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import BATCH_NORM_MODES, Network
 from zkcert.metric.perturbation import STEP_FUNCTIONS, perturbation, scales
 from zkcert.metric.precision import full_precision
-from zkcert.model import Model, input_values
+from zkcert.public.config import DEFAULT, VARIANTS, ProbeConfig, parse_fraction
+from zkcert.public.model import Model, input_values
 
 STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "std-log-ratio": lambda sharpness, log_ratio: float(np.std(log_ratio)),
@@ -131,7 +131,7 @@ class Trajectory:
 def trajectory(network: Network, x: Tensor, y: Tensor, probe: Probe) -> Trajectory:
     """Run Algorithm 1 of arXiv 2606.25004 from the network's weights, in its dtype and on its device.
 
-    x  inputs of the mini-batches [T, B, ...] as the network reads them (see `zkcert.model.input_values`).
+    x  inputs of the mini-batches [T, B, ...] as the network reads them (see `zkcert.public.model.input_values`).
     y  labels [T, B], or [T, B, positions], int64.
 
     At step t, with g the gradient of the mean loss of batch t at w_t: s_t = rho ||T_w g||, perturbation

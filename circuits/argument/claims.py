@@ -1,0 +1,133 @@
+"""Claims about the committed vector X, and what a reduction asks of the prover to arrive at them.
+
+A claim is a public linear functional of X with one hidden value. Every reduction is written once for prover and
+verifier: it runs on a `Channel` and an *oracle*, which holds the prover's tables, or answers None everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuits.language.constraints import DomainAxis
+from circuits.language.forms import Form
+from circuits.language.tensors import Tensor
+from zkcert.core.field import F
+
+from .channel import Channel, Node
+
+U64 = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Term:
+    """sum_d coefs[d] * sum_index (prod_axis vecs[axis][index]) * digit_d[index] of one tensor."""
+
+    tensor: Tensor
+    coefs: dict[int, F]
+    vecs: tuple[U64, ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """sum_{i < count} eq(point, i) * X[start + i]; `start` is that of a tree of digits or of the multiplicities."""
+
+    start: int
+    count: int
+    point: tuple[F, ...]
+
+
+@dataclass(frozen=True)
+class Functional:
+    """A public linear functional of X: the sum of its tensor terms and spans."""
+
+    terms: tuple[Term, ...] = ()
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """functional(X) = value of the tape node."""
+
+    name: str
+    functional: Functional
+    node: Node
+
+
+class ProductOracle(Protocol):
+    def total(self) -> F | None: ...
+
+    def round(self, eq_point: Sequence[F] | None) -> tuple[F, F] | None: ...
+
+    def bind(self, r: F) -> None: ...
+
+    def finals(self) -> list[tuple[F, F]] | None: ...
+
+
+class LayerOracle(Protocol):
+    def round(self) -> tuple[F, F] | None: ...
+
+    def bind(self, r: F) -> None: ...
+
+    def finals(self) -> list[F] | None: ...
+
+
+class TreeOracle(Protocol):
+    def root(self) -> tuple[F, F] | None: ...
+
+    def layer(self, point: Sequence[F], lam: F) -> LayerOracle: ...
+
+
+class DigitTreeOracle(TreeOracle, Protocol):
+    def leaves(self, point: Sequence[F], lam: F) -> LayerOracle: ...
+
+
+class BatchOracle(Protocol):
+    def round(self) -> tuple[F, F] | None: ...
+
+    def bind(self, r: F) -> None: ...
+
+    def final(self) -> F | None: ...
+
+    def weight(self) -> F | None:
+        """`weight_at`, which a prover has at hand after the last round."""
+
+
+class Oracle(Protocol):
+    """Everything a reduction asks of the prover."""
+
+    def products(self, job: ProductJob) -> ProductOracle: ...
+
+    def digit_tree(self, alpha: F, start: int, count: int) -> DigitTreeOracle: ...
+
+    def table_tree(self, alpha: F) -> TreeOracle: ...
+
+    def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> BatchOracle: ...
+
+    def check(self, claims: Sequence[Claim], ch: Channel) -> None:
+        """A chance for a strict prover to compare every claim with its witness."""
+
+
+@dataclass
+class ProductJob:
+    """sum over kept axes of e * sum_k A_k * B_k, with private output axes folded by `vecs`.
+
+    The table index runs over `eq_axes` (weighted by eq(eq_point, .)) then `plain_axes`, most significant first.
+    `members`: weight and products, with integer coefficients, of each member; their weighted sum is that of the pairs.
+    """
+
+    name: str
+    eq_axes: tuple[DomainAxis, ...]
+    plain_axes: tuple[DomainAxis, ...]
+    eq_point: list[F]
+    vecs: dict[str, U64]
+    pairs: list[tuple[Form, Form]]
+    members: list[tuple[F, tuple[tuple[Form, Form], ...]]]
+
+    @property
+    def kept(self) -> tuple[DomainAxis, ...]:
+        return self.eq_axes + self.plain_axes

@@ -1,0 +1,174 @@
+"""Range checks by LogUp-GKR: fraction trees over the digits and the tables (docs/SPEC.md, 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from circuits.language.layout import Layout, prefix_eq, prefix_index
+from circuits.language.tensors import ceil_log2
+from zkcert.core.field import F
+
+from .channel import Channel, Node
+from .claims import Claim, DigitTreeOracle, Functional, LayerOracle, Oracle, Span, TreeOracle
+
+ALPHA_GRIND = 16
+TREE_BITS = 27  # log2 of the most digits of one fraction tree
+
+
+def digit_trees(layout: Layout) -> list[tuple[int, int]]:
+    """Start and number of the digits of each fraction tree."""
+    size = 1 << TREE_BITS
+    return [(start, min(size, layout.digit_count - start)) for start in range(0, layout.digit_count, size)]
+
+
+def layer_sumcheck(
+    ch: Channel, prover: LayerOracle, name: str, claim: Node, point: Sequence[F]
+) -> tuple[Node, list[F]]:
+    """Sum-check of sum_x eq(point, x) g(x), g of degree 2, most significant variable first: end claim and its point.
+
+    With t the round polynomial without its eq factor, a message is t(1) - t(0) and the leading coefficient of t; t(0)
+    follows from ``claim = (1 - r) t(0) + r t(1)``, r being the variable's coordinate of the point.
+    """
+    bound: list[F] = []
+    for r in point:
+        slope, top = ch.send(f"tree/{name}", prover.round(), 2)
+        rho = ch.challenge(f"rho/{name}")
+        prover.bind(rho)
+        claim = ch.tape.linear([(F.ONE, claim), (rho - r, slope), (rho * (rho - 1), top)])
+        bound.append(rho)
+    return claim, bound
+
+
+def fraction_layer(
+    ch: Channel, tree: TreeOracle, name: str, point: list[F], p: Node, q: Node
+) -> tuple[list[F], Node, Node]:
+    """From p~, q~ at a point of one level to the level below, whose first coordinate says which child."""
+    lam = ch.challenge(f"lambda/{name}")
+    prover = tree.layer(point, lam)
+    claim = ch.tape.linear([(F.ONE, p), (lam, q)])
+    claim, bound = layer_sumcheck(ch, prover, name, claim, point)
+    ends = prover.finals()
+    pairs = None if ends is None else [(ends[0], ends[1]), (ends[2], ends[3])]
+    # p0 q1 + p1 q0 + lam q0 q1 = p0 q1 + u q0 with u = p1 + lam q1
+    (p0, q1, first), (u, q0, second) = ch.send_pairs(f"tree-ends/{name}", pairs, 2)
+    ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), first), (F(-1), second)]), f"range-check/{name}")
+    rho = ch.challenge(f"rho/{name}")
+    p = ch.tape.linear([(1 - rho, p0), (rho, u), (-rho * lam, q1)])
+    q = ch.tape.linear([(1 - rho, q0), (rho, q1)])
+    return [rho, *bound], p, q
+
+
+def unit_leaves(
+    ch: Channel, tree: DigitTreeOracle, name: str, count: int, point: list[F], p: Node, q: Node
+) -> tuple[list[F], Node]:
+    """From p~, q~ above 2^(n+1) leaves to q~ of the leaves: `count` > 2^n of them are 1/q, the others 0/1.
+
+    With b = p + lam q of the leaves and p known, lam (p0 q1 + p1 q0 + lam q0 q1) = b0 b1 - p0 p1.
+    """
+    lam = ch.challenge(f"lambda/{name}")
+    prover = tree.leaves(point, lam)
+    pairs = count - (1 << len(point))  # these have two leaves
+    claim = ch.tape.linear([(lam, p), (lam * lam, q)], prefix_eq(point, pairs))
+    claim, bound = layer_sumcheck(ch, prover, name, claim, point)
+    ends = prover.finals()
+    ((b0, b1, product),) = ch.send_pairs(f"leaves/{name}", None if ends is None else [(ends[0], ends[1])], 1)
+    ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), product)]), f"range-check/{name}")
+    rho = ch.challenge(f"rho/{name}")
+    inv = lam.inv()
+    known = -inv * ((1 - rho) + rho * prefix_eq(bound, pairs))
+    return [rho, *bound], ch.tape.linear([(inv * (1 - rho), b0), (inv * rho, b1)], known)
+
+
+class FractionSum:
+    """The sum P/Q of the roots of all trees, none of which is sent in clear."""
+
+    def __init__(self, ch: Channel) -> None:
+        self.ch = ch
+        self.sum: tuple[Node, Node] | None = None
+        self.values: tuple[F, F] | None = None
+
+    def _same(self, a: Node, b: Node) -> None:
+        self.ch.assert_zero(self.ch.tape.linear([(F.ONE, a), (F(-1), b)]), "range-check/roots")
+
+    def add(self, root: tuple[F, F] | None) -> tuple[Node, Node]:
+        """Send a root p/q and add it: P q + p Q over Q q. Returns p and q."""
+        if self.sum is None:
+            p, q = self.ch.send("roots", root, 2)
+            self.sum, self.values = (p, q), root
+            return p, q
+        pairs = None
+        if root is not None and self.values is not None:
+            (vp, vq), (tp, tq) = root, self.values
+            pairs = [(tp, vq), (vp, tq), (tq, vq)]
+            self.values = tp * vq + vp * tq, tq * vq
+        (top, q, first), (p, bottom, second), (again, other, product) = self.ch.send_pairs("roots", pairs, 3)
+        for a, b in ((top, self.sum[0]), (bottom, self.sum[1]), (again, self.sum[1]), (other, q)):
+            self._same(a, b)
+        self.sum = self.ch.tape.linear([(F.ONE, first), (F.ONE, second)]), product
+        return p, q
+
+    def finish(self, root: tuple[F, F] | None) -> tuple[Node, Node]:
+        """Send the last root p/q, for which P q + p Q = 0. Returns p and q."""
+        assert self.sum is not None
+        pairs = None
+        if root is not None and self.values is not None:
+            pairs = [(self.values[0], root[1]), (root[0], self.values[1])]
+        (top, q, first), (p, bottom, second) = self.ch.send_pairs("roots", pairs, 2)
+        self._same(top, self.sum[0])
+        self._same(bottom, self.sum[1])
+        self.ch.assert_zero(self.ch.tape.linear([(F.ONE, first), (F.ONE, second)]), "range-check/roots")
+        return p, q
+
+
+def range_check(ch: Channel, oracle: Oracle, layout: Layout) -> list[Claim]:
+    """Every digit lies in its table: sum_i 1/(alpha - leaf_i) = sum_j m_j/(alpha - t_j), leaf = entry + i * class."""
+    ch.grind("alpha", ALPHA_GRIND)
+    alpha = ch.challenge("alpha")
+    roots = FractionSum(ch)
+    claims = [digit_claim(ch, oracle, layout, alpha, roots, *block) for block in digit_trees(layout)]
+    return [*claims, table_claim(ch, oracle, layout, alpha, roots)]
+
+
+def digit_claim(
+    ch: Channel, oracle: Oracle, layout: Layout, alpha: F, roots: FractionSum, start: int, count: int
+) -> Claim:
+    """Reduce the root of one tree of digits to a claim on them."""
+    tree = oracle.digit_tree(alpha, start, count)
+    p, q = roots.add(tree.root())
+    point: list[F] = []
+    if count == 1:
+        ch.assert_zero(ch.tape.linear([(F.ONE, p)], F(-1)), "range-check/digits")
+    else:
+        for _ in range(ceil_log2(count) - 1):
+            point, p, q = fraction_layer(ch, tree, "digits", point, p, q)
+        point, q = unit_leaves(ch, tree, "digits", count, point, p, q)
+    public, previous = F.ONE - prefix_eq(point, count), F.ZERO
+    for seg in layout.segments:
+        if start < seg.stop and seg.start < start + count:
+            here = prefix_eq(point, min(seg.stop - start, count))
+            public = public + (here - previous) * (alpha - F(seg.shift, seg.cls))
+            previous = here
+    # q = public - sum eq(point, i) X_i
+    node = ch.tape.linear([(F(-1), q)], public)
+    return Claim("range-check/digits", Functional(spans=(Span(start, count, tuple(point)),)), node)
+
+
+def table_claim(ch: Channel, oracle: Oracle, layout: Layout, alpha: F, roots: FractionSum) -> Claim:
+    """Reduce the root of the tables to a claim on the multiplicities."""
+    tree = oracle.table_tree(alpha)
+    p, q = roots.finish(tree.root())
+    point: list[F] = []
+    for _ in range(ceil_log2(layout.table_entries)):
+        point, p, q = fraction_layer(ch, tree, "table", point, p, q)
+    public = F.ONE - prefix_eq(point, layout.table_entries)
+    start = 0
+    for cls, size in enumerate(layout.tables):
+        stop = start + size
+        mass = prefix_eq(point, stop) - prefix_eq(point, start)
+        entries = prefix_index(point, stop) - prefix_index(point, start) - mass * start
+        public = public + mass * (alpha - F(0, cls)) - entries
+        start = stop
+    ch.assert_zero(ch.tape.linear([(F(-1), q)], public), "range-check/table-denominators")
+    node = ch.tape.linear([(F(-1), p)])
+    span = Span(layout.multiplicity_start, layout.table_entries, tuple(point))
+    return Claim("range-check/multiplicities", Functional(spans=(span,)), node)

@@ -1,0 +1,237 @@
+"""Identities over the integers, with their bounds, and the circuit they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.core.field import P
+from zkcert.errors import UnusableInput
+
+from .forms import ZERO, Form, View, total
+from .tensors import Digit, Tensor, ceil_log2
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+
+MAX_TERMS = 1 << 16  # of all constraints of a circuit
+
+
+@dataclass(frozen=True)
+class Constant:
+    """coef * prod_axis weights[axis][index]; axes not named weigh 1."""
+
+    coef: int
+    weights: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class Expr:
+    """sum of products + linear + constants: one side of an identity. Immutable (`frozen` costs time)."""
+
+    products: tuple[tuple[Form, Form], ...] = ()
+    linear: Form = ZERO
+    constants: tuple[Constant, ...] = ()
+
+    def __add__(self, other: Expr | Form | int) -> Expr:
+        return expr_total((self, expr(other)))
+
+    __radd__ = __add__
+
+    def __mul__(self, k: int) -> Expr:
+        if k == 1:
+            return self
+        consts = tuple(Constant(c.coef * k, c.weights) for c in self.constants)
+        return Expr(tuple((a * k, b) for a, b in self.products), self.linear * k, consts)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Expr:
+        return self * -1
+
+    def __sub__(self, other: Expr | Form | int) -> Expr:
+        return self + -expr(other)
+
+    def bounds(self, count: int) -> tuple[int, int]:
+        """Interval of the value when products are summed over `count` indices."""
+        lo, hi = self.linear.bounds
+        for a, b in self.products:
+            (al, ah), (bl, bh) = a.bounds, b.bounds
+            corners = [al * bl, al * bh, ah * bl, ah * bh, 0]
+            lo, hi = lo + count * min(corners), hi + count * max(corners)
+        for c in self.constants:
+            low = high = 1
+            for _, w in c.weights:
+                low, high = (
+                    min(low * min(w), low * max(w), high * min(w), high * max(w)),
+                    max(low * min(w), low * max(w), high * min(w), high * max(w)),
+                )
+            lo, hi = lo + min(c.coef * low, c.coef * high), hi + max(c.coef * low, c.coef * high)
+        return lo, hi
+
+
+def expr_total(parts: Sequence[Expr]) -> Expr:
+    """The sum of expressions."""
+    if len(parts) == 1:
+        return parts[0]
+    products = tuple([pair for e in parts for pair in e.products])
+    constants = tuple([c for e in parts for c in e.constants])
+    return Expr(products, total([e.linear for e in parts]), constants)
+
+
+def expr(x: Expr | Form | int) -> Expr:
+    if isinstance(x, Expr):
+        return x
+    return Expr(linear=x) if isinstance(x, Form) else Expr(constants=(Constant(x),) if x else ())
+
+
+def product(a: Form, b: Form) -> Expr:
+    return Expr(((a, b),))
+
+
+@dataclass(frozen=True)
+class DomainAxis:
+    name: str
+    size: int
+
+    @property
+    def bits(self) -> int:
+        return ceil_log2(self.size)
+
+
+class BoundError(UnusableInput):
+    """An identity could wrap around p: the circuit does not close and is refused (smaller layers or batches do)."""
+
+
+@dataclass
+class Size:
+    """The terms of all constraints of a circuit: each is a digit of a view, in a linear part or an operand."""
+
+    most: int = field(default_factory=lambda: MAX_TERMS)
+    terms: int = 0
+
+    def spend(self, terms: int) -> None:
+        """Count terms; UnusableInput once there are too many, so that nobody builds what is refused."""
+        self.terms += terms
+        if self.terms > self.most:
+            raise UnusableInput(f"the circuit has more than {self.most} terms: fewer layers can be proved")
+
+
+@dataclass
+class Constraint:
+    """Identities over common output and summed axes; they are proved as one random combination."""
+
+    name: str
+    out: tuple[DomainAxis, ...]
+    summed: tuple[DomainAxis, ...] = ()
+    members: list[tuple[str, Expr]] = field(default_factory=list)
+    size: Size | None = None
+    _checked: dict[int, View] = field(default_factory=dict, repr=False)
+
+    def add(self, label: str, e: Expr | Form) -> None:
+        e = expr(e)
+        count = 1
+        for ax in self.summed:
+            count *= ax.size
+        lo, hi = e.bounds(count)
+        if max(-lo, hi) >= P:
+            reach = max(-lo, hi).bit_length()
+            raise BoundError(f"{self.name}/{label}: |value| can reach 2^{reach}, p is 2^61-1{self._advice()}")
+        names = {a.name for a in self.out}
+        used = set(e.linear.axes) | {a for c in e.constants for a, _ in c.weights}
+        if not used <= names:
+            raise ValueError(f"{self.name}/{label}: linear part uses axes {used - names}")
+        sizes = {a.name: a.size for a in (*self.out, *self.summed)}
+        for form in (e.linear, *(f for pair in e.products for f in pair)):
+            for view, _, _ in form.terms:
+                if id(view) not in self._checked:
+                    view.check(sizes)
+                    self._checked[id(view)] = view
+        for form in (f for pair in e.products for f in pair):
+            if len({v.axes for v, _, _ in form.terms}) > 1:
+                raise ValueError(f"{self.name}/{label}: the views of an operand read different axes")
+        if self.size is not None:
+            self.size.spend(len(e.linear.terms) + sum(len(a.terms) + len(b.terms) for a, b in e.products))
+        self.members.append((label, e))
+
+    def _advice(self) -> str:
+        """What a sum of this constraint goes over, and so what to make smaller."""
+        summed = [(a.size, *_COUNTED.get(a.name, _OTHER)) for a in self.summed if a.size > 1]
+        if not summed:
+            return ""
+        counts = " x ".join(f"{size:,} {what}" for size, what, _ in summed)
+        return f": it adds up {counts}; take smaller {' or '.join(dict.fromkeys(less for *_, less in summed))}"
+
+
+_COUNTED = {
+    "b": ("samples", "batches"),
+    "s": ("positions of an image", "images"),
+    "i": ("positions of an image", "images"),
+    "k": ("positions of a kernel", "kernels"),
+}
+"""What the indices of summed axes stand for, and what has fewer of them."""
+_OTHER = ("channels or features", "layers")
+
+
+@dataclass
+class PublicTensor:
+    """Ties unrolled index `index` of a tensor to public digits (n_digits, *shape) int64, or to what makes them."""
+
+    tensor: Tensor
+    index: int
+    digits: I64 | Callable[[], I64]
+
+    @property
+    def values(self) -> I64:
+        return self.digits() if callable(self.digits) else self.digits
+
+
+class Matrix(Protocol):
+    """A public matrix over F_p, read by columns."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, at: tuple[slice, slice], /) -> U64: ...
+
+
+@dataclass
+class ModularLink:
+    """Equations over F_p (not integers): for unrolled index u and entry b of axis 1,
+    sum_parts sum_f M[row, f] * tensor[u, b, f] = target[u, b, row]; M is public."""
+
+    name: str
+    parts: Sequence[tuple[Tensor, Matrix]]
+    target: U64
+
+
+@dataclass
+class Circuit:
+    """Everything prover and verifier agree on before a proof: tensors and constraints, in order."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    constraints: list[Constraint] = field(default_factory=list)
+    publics: list[PublicTensor] = field(default_factory=list)
+    links: list[ModularLink] = field(default_factory=list)
+    size: Size = field(default_factory=Size)
+
+    def tensor(
+        self,
+        name: str,
+        unroll: int,
+        shape: Iterable[int],
+        digits: tuple[Digit, ...],
+    ) -> Tensor:
+        t = Tensor(name, unroll, tuple(shape), digits)
+        self.tensors.append(t)
+        return t
+
+    def constraint(self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()) -> Constraint:
+        c = Constraint(name, tuple(out), tuple(summed), size=self.size)
+        self.constraints.append(c)
+        return c

@@ -1,0 +1,257 @@
+"""How an axis of a tensor is read: public linear maps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from zkcert.core import field as ff
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+
+Vectors = Mapping[str, U64]
+
+
+class Source(ABC):
+    """How a tensor axis of length `size` is indexed from domain axes `axes`: a public linear map."""
+
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The domain axes it reads."""
+        return ()
+
+    @abstractmethod
+    def vector(self, vecs: Vectors) -> U64:
+        """Weights (2, size) of the tensor axis induced by weights `vecs[axis]` of the domain axes."""
+
+    def terms(self) -> int:
+        """Largest number of tensor entries one domain index reads (for bounds)."""
+        return 1
+
+    def extents(self) -> dict[str, int]:
+        """The number of indices of each domain axis."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Same(Source):
+    """Tensor index = domain index."""
+
+    axis: str
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (self.axis,)
+
+    def vector(self, vecs: Vectors) -> U64:
+        return vecs[self.axis][:, : self.size]
+
+    def extents(self) -> dict[str, int]:
+        return {self.axis: self.size}
+
+
+@dataclass(frozen=True)
+class Map(Source):
+    """Tensor index = table[domain index]; -1 reads zero."""
+
+    axis: str
+    table: tuple[int, ...]
+    size: int
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.axis, self.table, self.size)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (self.axis,)
+
+    def vector(self, vecs: Vectors) -> U64:
+        return scatter(vecs[self.axis][:, : len(self.table)], np.array(self.table), self.size)
+
+    def extents(self) -> dict[str, int]:
+        return {self.axis: len(self.table)}
+
+
+class Table:
+    """A public index table (k, s) -> tensor index or -1; equal to another by name and content."""
+
+    def __init__(self, name: str, index: I64) -> None:
+        content = repr(index.shape).encode() + index.astype("<i8").tobytes()
+        self._key: Hashable = (name, blake3(content).digest())
+        self.shape: tuple[int, ...] = index.shape
+        self._make: Callable[[], I64] = lambda: index
+
+    @classmethod
+    def made(cls, key: Hashable, shape: tuple[int, int], make: Callable[[], I64]) -> Table:
+        """A table that `make` makes when it is read; `key` determines its content."""
+        self = cls.__new__(cls)
+        self._key, self.shape, self._make = key, shape, make
+        return self
+
+    @cached_property
+    def index(self) -> I64:
+        """The entries, int64 of `shape`; not to be written to."""
+        return self._make()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"Table({self._key}, {self.shape})"
+
+
+@dataclass(frozen=True)
+class Gather(Source):
+    """Tensor index = table[k, s] for two domain axes; -1 reads zero. Rows of the table are injective."""
+
+    k: str
+    s: str
+    table: Table
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (self.k, self.s)
+
+    def vector(self, vecs: Vectors) -> U64:
+        return self.weigh(vecs[self.k], vecs[self.s])
+
+    def extents(self) -> dict[str, int]:
+        return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
+
+    def weigh(self, vk: U64, vs: U64) -> U64:
+        """sum_{k,s} vk[k] vs[s] e_{table[k,s]}, shape (2, size)."""
+        out = np.zeros((2, self.size), np.uint64)
+        for k, row in enumerate(self.table.index):
+            ok = row >= 0
+            term = ff.f_mul(vs[:, : len(row)][:, ok], vk[:, k : k + 1])
+            out[:, row[ok]] = ff.f_add(out[:, row[ok]], term)
+        return out
+
+
+@dataclass(frozen=True)
+class SuffixGather(Source):
+    """Reads sum_{j <= k} tensor[table[j, s]]: a running sum along k (linear terms only)."""
+
+    k: str
+    s: str
+    table: Table
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (self.k, self.s)
+
+    def vector(self, vecs: Vectors) -> U64:
+        count = len(self.table.index)
+        suffix = np.zeros((2, count), np.uint64)
+        running = np.zeros(2, np.uint64)
+        for k in reversed(range(count)):
+            running = ff.f_add(running, vecs[self.k][:, k])
+            suffix[:, k] = running
+        return Gather(self.k, self.s, self.table, self.size).weigh(suffix, vecs[self.s])
+
+    def extents(self) -> dict[str, int]:
+        return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
+
+    def terms(self) -> int:
+        return self.table.shape[0]
+
+
+@dataclass(frozen=True)
+class Sum(Source):
+    """Sums the tensor axis with public non-negative weights (default: ones over all `size` entries)."""
+
+    size: int
+    weights: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and (len(self.weights) != self.size or min(self.weights) < 0):
+            raise ValueError(f"a Sum over {self.size} entries needs as many non-negative weights")
+
+    def vector(self, vecs: Vectors) -> U64:
+        w = np.ones(self.size, np.int64) if self.weights is None else np.array(self.weights, np.int64)
+        return ff.f_from_fp(ff.fp_from_int(w))
+
+    def terms(self) -> int:
+        return self.size if self.weights is None else sum(self.weights)
+
+
+@dataclass(frozen=True)
+class Scaled(Source):
+    """Tensor index = domain index, the entry times a public non-negative weight of the index (linear terms only)."""
+
+    axis: str
+    weights: tuple[int, ...]
+    size: int
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != self.size or min(self.weights) < 0:
+            raise ValueError(f"scaling {self.size} entries needs as many non-negative weights")
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (self.axis,)
+
+    def vector(self, vecs: Vectors) -> U64:
+        return ff.f_scale(vecs[self.axis][:, : self.size], ff.fp_from_int(np.array(self.weights, np.int64)))
+
+    def terms(self) -> int:
+        return max(self.weights)
+
+    def extents(self) -> dict[str, int]:
+        return {self.axis: self.size}
+
+
+@dataclass(frozen=True)
+class GatherSum(Source):
+    """Reads sum_k tensor[table[k, s]] for the domain axis s (linear terms only)."""
+
+    s: str
+    table: Table
+    size: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (self.s,)
+
+    def vector(self, vecs: Vectors) -> U64:
+        ones = ff.f_from_fp(np.ones(len(self.table.index), np.uint64))
+        return Gather("", self.s, self.table, self.size).weigh(ones, vecs[self.s])
+
+    def extents(self) -> dict[str, int]:
+        return {self.s: self.table.shape[1]}
+
+    def terms(self) -> int:
+        return self.table.shape[0]
+
+
+def scatter(v: U64, index: I64, size: int) -> U64:
+    """(2, n) weights added up at `index` (entries -1 dropped) into (2, size); n at most 2^28."""
+    low, high = np.zeros((2, 2, size), np.uint64)
+    kept = index >= 0
+    for lane in range(2):
+        np.add.at(low[lane], index[kept], v[lane, kept] & np.uint64((1 << 32) - 1))
+        np.add.at(high[lane], index[kept], v[lane, kept] >> np.uint64(32))
+    return ff.fp_add(ff.fp_mul(high, np.array(1 << 32, np.uint64)), low)
+
+
+ONCE = Sum(1)

@@ -1,0 +1,207 @@
+"""Datasets: reading them, committing to them, and the two files of a commitment.
+
+A sample is encoded as bytes: its values in C order, then its label in 1 byte (2 above 256 classes). A value
+in a "u8" dataset is one byte. A value v in a "q32" dataset (float32) is q + 2^43 in 6 bytes, where
+q = floor(v 2^32 + 1/2). All integers are little-endian.
+
+``data.root`` (public) is a line of JSON: the Merkle root over the samples' SIS hashes, their number and the schema.
+``data.zkd`` (secret): magic, u32 version, u32 length of the schema, schema, u64 N, 32-byte seed, samples
+(N rows), leaf digests (N x 32), BLAKE3 of all that precedes. Sample i is hidden by rho_i = BLAKE3, keyed by
+the seed, of "zkcert/data/rho/1" || u64 i, as XOF. Proofs name samples by their index, so the order of the samples is
+secret, too: sample i is the source's sample pi(i), with the permutation of `zkcert.core.permutation` under the key
+BLAKE3, keyed by the seed, of "zkcert/data/order/1".
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from zkcert.core.field import U64Array
+from zkcert.core.merkle import DIGEST_BYTES, MerkleTree, U8Array
+from zkcert.core.permutation import sample_indices
+from zkcert.core.sis import RHO, hash_samples
+from zkcert.data.formats import Source
+from zkcert.errors import UnusableInput
+from zkcert.files.signals import held
+from zkcert.files.writing import Output, require_space, writing
+from zkcert.public.kinds import ROOT, SECRET
+from zkcert.public.reading import opened
+from zkcert.public.root import MAX_CLASSES, MAX_SAMPLES, ROOT_LIMIT, TREE_NAME, DatasetRoot, Schema, leaf_digests
+
+from .dataset import Dataset, load_dataset
+
+_MAGIC = b"zkcert-d"
+_VERSION = 1
+_CHUNK = 2048  # samples hashed at a time
+_ORDER = b"zkcert/data/order/1"
+
+
+def _rho(seed: bytes, indices: Iterable[int]) -> U8Array:
+    """The commitment randomness (k, RHO) of samples."""
+    rows = [blake3(b"zkcert/data/rho/1" + int(i).to_bytes(8, "little"), key=seed).digest(RHO) for i in indices]
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, RHO)
+
+
+def commit(
+    data_path: Source | Sequence[Source],
+    out_path: Source,
+    *,
+    classes: int | None = None,
+    keep_order: bool = False,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    seen: Callable[[Dataset], None] | None = None,
+) -> DatasetRoot:
+    """Commit to a dataset: write the secret out_path (ending in .zkd) and, beside it, the public .root file.
+
+    classes defaults to the largest label plus one. The samples are shuffled, unless keep_order asks for the source's
+    order: then the index of a sample in a proof is public knowledge about it. progress is called with (samples done,
+    samples), seen, before the work, with what was read.
+    Every call draws a new seed, hence a new root, and nothing can be proved any more about a root whose .zkd file is
+    lost: an existing one is never replaced, a .root file is with `force`. Raises UnusableInput.
+    """
+    out = Path(out_path)
+    if out.suffix != ".zkd":
+        raise UnusableInput(f"{out}: the name of the secret file must end in .zkd")
+    data = load_dataset(data_path)
+    if seen:
+        seen(data)
+    least = int(data.y.max()) + 1
+    classes = least if classes is None else classes
+    if not least <= classes <= MAX_CLASSES:
+        raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
+    schema = Schema(classes, data.kind, data.x.shape[1:])
+    size = 4096 + len(data) * (schema.sample_size + DIGEST_BYTES)
+    require_space(out, size)
+    with Output(out, SECRET, secret=True) as secret, Output(out.with_suffix(".root"), ROOT, force=force) as public:
+        with writing(out):
+            leaves = _write_secret(secret.file, data, schema, keep_order, progress)
+        root = DatasetRoot(MerkleTree(leaves, TREE_NAME).root, len(data), schema)
+        with writing(public.path):
+            public.file.write(root.to_bytes())
+            public.file.flush()
+        with held():
+            secret.publish()
+            try:
+                public.publish()
+            except BaseException:
+                secret.withdraw()  # its root has been seen by nobody
+                raise
+    return root
+
+
+def _write_secret(
+    file: BinaryIO, data: Dataset, schema: Schema, keep_order: bool, progress: Callable[[int, int], None] | None
+) -> U8Array:
+    """Write a .zkd file with a fresh seed; the leaf digests (N, 32)."""
+    checksum = blake3()
+
+    def write(part: bytes) -> None:
+        checksum.update(part)
+        file.write(part)
+
+    seed, n, description = secrets.token_bytes(32), len(data), schema.to_bytes()
+    write(_MAGIC + struct.pack("<II", _VERSION, len(description)) + description + struct.pack("<Q", n) + seed)
+    leaves = np.empty((n, DIGEST_BYTES), np.uint8)
+    order = np.arange(n) if keep_order else np.array(sample_indices(blake3(_ORDER, key=seed).digest(), n, n))
+    for start in range(0, n, _CHUNK):
+        rows = range(start, min(start + _CHUNK, n))
+        taken = order[start : rows.stop]
+        samples = schema.encode(data.x[taken], data.y[taken])
+        hashes = hash_samples(samples, _rho(seed, rows))
+        leaves[start : rows.stop] = leaf_digests(rows, hashes)
+        write(samples.tobytes())
+        if progress:
+            progress(rows.stop, n)
+    write(leaves.tobytes())
+    file.write(checksum.digest())
+    return leaves
+
+
+class CommittedDataset:
+    """The owner's view of a committed dataset, read from a .zkd file by `open`.
+
+    root (DatasetRoot), schema and n describe it. The methods take k indices within [0, n), in any order and
+    possibly repeated, and raise ValueError for others.
+    """
+
+    def __init__(self, samples: U8Array, leaves: U8Array, seed: bytes, schema: Schema) -> None:
+        self._samples, self._seed = samples, seed
+        self._tree = MerkleTree(leaves, TREE_NAME)
+        self.schema, self.n = schema, len(samples)
+        self.root = DatasetRoot(self._tree.root, self.n, schema)
+
+    @staticmethod
+    def open(path: Source) -> CommittedDataset:
+        """Read a .zkd file (samples stay on disk); UnusableInput if it is damaged, cut short or foreign."""
+        try:
+            with opened(path) as (file, size):
+                if size < len(_MAGIC) + 8 or file.read(len(_MAGIC)) != _MAGIC:
+                    raise ValueError("it has another format")
+                return CommittedDataset._parse(np.memmap(file, np.uint8, mode="r"))
+        except (ValueError, RecursionError) as error:
+            raise UnusableInput(f"{path}: not a usable committed dataset ({error})") from error
+
+    @staticmethod
+    def _parse(content: U8Array) -> CommittedDataset:
+        position = len(_MAGIC) + 8
+        version, length = struct.unpack("<II", content[len(_MAGIC) : position].tobytes())
+        if version != _VERSION:
+            raise ValueError(f"version {version} is not supported")
+        if length > ROOT_LIMIT or len(content) < position + length + 8 + 2 * 32:
+            raise ValueError("it is cut short")
+        description = content[position : position + length].tobytes()
+        schema = Schema.from_dict(json.loads(description))
+        if schema.to_bytes() != description:
+            raise ValueError("its schema is not canonical")
+        position += length
+        n = int.from_bytes(content[position : position + 8].tobytes(), "little")
+        seed = content[position + 8 : position + 40].tobytes()
+        position += 40
+        split = position + n * schema.sample_size
+        if not 1 <= n <= MAX_SAMPLES or split + (n + 1) * DIGEST_BYTES != len(content):
+            raise ValueError("its size does not fit the number of samples")
+        if blake3(content[:-32].data).digest() != content[-32:].tobytes():
+            raise ValueError("it is damaged: its checksum is wrong")
+        leaves = np.array(content[split:-32]).reshape(n, DIGEST_BYTES)
+        return CommittedDataset(content[position:split].reshape(n, -1), leaves, seed, schema)
+
+    def _rows(self, indices: Iterable[int]) -> list[int]:
+        rows = [int(i) for i in indices]
+        if not all(0 <= i < self.n for i in rows):
+            raise ValueError(f"sample indices must be within [0, {self.n})")
+        return rows
+
+    def sample_bytes(self, indices: Iterable[int]) -> U8Array:
+        """The encoded samples, uint8 (k, schema.sample_size)."""
+        return np.asarray(self._samples[self._rows(indices)])
+
+    def rho(self, indices: Iterable[int]) -> U8Array:
+        """The samples' commitment randomness, uint8 (k, RHO)."""
+        return _rho(self._seed, self._rows(indices))
+
+    def labels(self, indices: Iterable[int]) -> npt.NDArray[np.int64]:
+        """The labels, int64 (k,)."""
+        return self.schema.labels(self.sample_bytes(indices))
+
+    def images(self, indices: Iterable[int]) -> npt.NDArray[Any]:
+        """The samples, (k, C, H, W): uint8, or float64 multiples of 2^-32 for q32."""
+        return self.schema.images(self.sample_bytes(indices))
+
+    def sample_hashes(self, indices: Iterable[int]) -> U64Array:
+        """The SIS hashes, uint64 (k, 160)."""
+        rows = self._rows(indices)
+        return hash_samples(self.sample_bytes(rows), self.rho(rows))
+
+    def multiproof(self, indices: Iterable[int]) -> bytes:
+        """The Merkle multiproof of the set of samples (see zkcert.core.merkle)."""
+        return self._tree.multiproof(self._rows(indices))

@@ -1,0 +1,57 @@
+"""How large a score can be: what a file nobody vouches for must not exceed.
+
+The population deviation of values in an interval is at most half its length (Popoviciu, 1935), so the range of the log
+ratios y_t = ln(s_t^2/L_t + eps) bounds the score. docs/SPEC.md, 2.4 to 2.7, bounds them for whatever can be proved:
+
+    n < 2^110 and L_t >= 2^-24, so s_t^2/L_t = rho^2 n / (2^64 4^k B^2 L_t) < rho^2 2^70 / B^2;
+    q < 2^60, so n > rho^2 2^24, k <= 24 and L_t < 2^13, so s_t^2/L_t > rho^4 2^-101 / B^2;
+    |y_t| < 128.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from zkcert.errors import UnusableInput
+from zkcert.public.calibration.record import Scored, provable
+from zkcert.public.config import ProbeConfig
+
+Y_LIMIT = 128.0
+"""Nats: 2^39 in units of 2^-32, see `circuits.head.score.LOG_RATIO`."""
+
+FLOAT_Y_LIMIT = 746.0
+"""Nats: the logarithm of every positive binary64 number is smaller in magnitude."""
+
+_SLACK = 1 + 1e-9
+"""For the rounding of scores that are computed in floating point."""
+
+
+def largest_score(config: ProbeConfig) -> float:
+    """The bound of the module's formulas on the scores of proofs with this configuration."""
+    rho, batch, eps = map(float, (config.rho, config.batch_size, config.eps))
+    high = math.log(rho**2 * 2.0**70 / batch**2 + eps)
+    low = math.log(rho**4 * 2.0**-101 / batch**2 + eps)
+    return (min(high, Y_LIMIT) - max(low, -Y_LIMIT)) / 2
+
+
+def score_limit(probe: Mapping[str, int | str]) -> float:
+    """No draw of a probe (as of `zkcert.metric.Probe.to_dict`) scores more.
+
+    Of a probe that can be proved: `largest_score`. Of others: Std(y_t) is bounded by the range of floating-point
+    logarithms, Std(s_t)/Mean(s_t) by sqrt(T - 1) as s_t >= 0, and Std(s_t) by nothing.
+    """
+    try:
+        return largest_score(provable(probe))
+    except UnusableInput:
+        limits = {"std-log-ratio": FLOAT_Y_LIMIT, "cv-sharpness": math.sqrt(int(probe["steps"]) - 1)}
+        return limits.get(str(probe["statistic"]), math.inf)
+
+
+def check_scores(models: Iterable[Scored], probe: Mapping[str, int | str]) -> None:
+    """UnusableInput if a model has a score above the `score_limit` of the probe."""
+    limit = score_limit(probe)
+    for model in models:
+        worst = max(model.scores)
+        if worst > limit * _SLACK:
+            raise UnusableInput(f"{model.name} has a score of {worst:g}, but this probe gives at most {limit:.4g}")

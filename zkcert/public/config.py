@@ -1,0 +1,171 @@
+"""The probe's public configuration `C` (arXiv 2606.25004, Algorithm 1), in exact rationals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from blake3 import blake3
+
+from zkcert.errors import UnusableInput
+from zkcert.public.reading import read_file
+
+VARIANTS = ("asam-all", "sam")
+MAX_DIVISOR = 1 << 22
+"""Largest B/lr: the update divides by the integer 2^32 B/lr, whose remainder needs a table of B/lr rows."""
+
+_MAX_COUNT = 1 << 16
+_RHO_LIMIT = 1 << 20
+_EPS_LIMIT = 1 << 40
+# Decimals and ratios only, with a short exponent: "1e999999999" must not be expanded.
+_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?|-?[0-9]{1,40}/[0-9]{1,40}")
+
+
+def canonical_json(value: object) -> str:
+    """The one JSON text of `value`: ASCII, keys sorted, no spaces, no NaN; what digests are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def parse_fraction(value: object, name: str) -> Fraction:
+    """`value` as the exact rational its decimal text denotes: 0.05 is 1/20, not the nearest binary64.
+
+    Takes Fraction, int, float, Decimal, or text such as "0.05", "5e-2", "1/20". Raises UnusableInput.
+    """
+    if isinstance(value, Fraction):
+        return value
+    if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
+        text = str(value)
+        if _NUMBER.fullmatch(text):
+            with suppress(ZeroDivisionError):
+                return Fraction(text)
+    raise UnusableInput(f"{name} must be a number such as 0.05, 1e-4 or 1/20, not {str(value)[:40]!r}")
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Configuration of the directional-sharpness probe (arXiv 2606.25004, Definition 4 and Algorithm 1).
+
+    steps       T, the mini-batches probed, 2..65536 (the paper certifies with T = 5, batch_size = 8).
+    batch_size  B, samples per mini-batch, 1..65536.
+    rho         radius of the perturbation, in (0, 8), numerator and denominator below 2^20.
+    lr          learning rate of the update; B/lr must be an integer from 1 to 2^22.
+    eps         added to s_t^2 / L_t before the logarithm, in [0, 1), denominator below 2^40.
+    variant     "asam-all": T_w = diag(|w|) over all parameters; "sam": T_w = I.
+    ddof        of the standard deviation; 0, the population's.
+
+    Numbers may be given as text, int, float, Decimal or Fraction; see `parse_fraction`. Raises UnusableInput.
+    """
+
+    steps: int = 10
+    batch_size: int = 16
+    rho: Fraction = Fraction(1, 20)
+    lr: Fraction = Fraction(1, 10_000)
+    eps: Fraction = Fraction(1, 10**8)
+    variant: str = "asam-all"
+    ddof: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("steps", 2), ("batch_size", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= _MAX_COUNT:
+                raise UnusableInput(f"{name} must be an integer from {low} to {_MAX_COUNT}")
+        for name in ("rho", "lr", "eps"):
+            object.__setattr__(self, name, parse_fraction(getattr(self, name), name))
+        rho, eps = self.rho, self.eps
+        if not 0 < rho < 8 or max(rho.numerator, rho.denominator) >= _RHO_LIMIT:
+            raise UnusableInput(f"rho must lie in (0, 8), numerator and denominator below 2^20, not {rho}")
+        if not 0 <= eps < 1 or eps.denominator >= _EPS_LIMIT:
+            raise UnusableInput(f"eps must lie in [0, 1), with a denominator below 2^40, not {eps}")
+        if self.lr <= 0:
+            raise UnusableInput(f"lr must be positive, not {self.lr}")
+        ratio = self.batch_size / self.lr
+        if ratio.denominator != 1 or not 1 <= ratio <= MAX_DIVISOR:
+            nearest = min(max(round(ratio), 1), MAX_DIVISOR)
+            raise UnusableInput(
+                f"batch_size/lr must be an integer from 1 to {MAX_DIVISOR}: "
+                f"change lr to {Fraction(self.batch_size, nearest)}, or change batch_size"
+            )
+        if self.variant not in VARIANTS:
+            raise UnusableInput(f"variant must be one of {', '.join(VARIANTS)}")
+        if type(self.ddof) is not int or self.ddof != 0:
+            raise UnusableInput("ddof must be 0: the score is the population standard deviation")
+
+    @property
+    def divisor(self) -> int:
+        """D = B/lr, an integer: w_{t+1} = w_t - (sum over the batch of gradients) / D."""
+        return int(self.batch_size / self.lr)
+
+    def canonical(self) -> dict[str, int | str]:
+        """The configuration as JSON values; rationals as "numerator/denominator" in lowest terms."""
+        return {k: str(v) if isinstance(v, Fraction) else v for k, v in asdict(self).items()}
+
+    @property
+    def digest(self) -> bytes:
+        """BLAKE3 of the canonical JSON, 32 bytes."""
+        return blake3(b"zkcert config v1\0" + canonical_json(self.canonical()).encode()).digest()
+
+    @classmethod
+    def from_canonical(cls, value: object) -> ProbeConfig:
+        """Inverse of `canonical`; anything that is not exactly its output raises UnusableInput."""
+        names = [field.name for field in fields(cls)]
+        if not isinstance(value, dict) or set(value) != set(names):
+            raise UnusableInput(f"a configuration has exactly the keys {', '.join(names)}")
+        config = cls(**value)
+        if any(type(v) is not type(value[k]) or v != value[k] for k, v in config.canonical().items()):
+            raise UnusableInput("the configuration is not in canonical form")
+        return config
+
+
+DEFAULT = ProbeConfig()
+"""What measure, audit, announce, estimate and prove, and every function behind them, take where nothing is given."""
+
+PAPER = ProbeConfig(steps=5, batch_size=8)
+"""What the paper certifies with; the demo's and the benchmarks' configuration."""
+_CONFIG_LIMIT = 4096  # bytes of a configuration's file
+
+
+def read_config(source: str | os.PathLike[str]) -> ProbeConfig:
+    """A configuration given as "steps=5,rho=0.05", or as a JSON file of such keys; what is left out has its default.
+
+    Raises UnusableInput for anything else, a key given twice included.
+    """
+    text = os.fspath(source)
+    pairs = [_pair(entry) for entry in text.split(",")] if "=" in text else _read_pairs(text)
+    names = [field.name for field in fields(ProbeConfig)]
+    given = [key for key, _ in pairs]
+    for key in given:
+        if key not in names or given.count(key) > 1:
+            fault = "is given twice" if key in names else f"is none of {', '.join(names)}"
+            raise UnusableInput(f"{text[:80]}: {key[:40]!r} {fault}")
+    values: dict[str, Any] = dict(pairs)
+    try:
+        return ProbeConfig(**values)
+    except UnusableInput as error:
+        raise UnusableInput(f"{text[:80]}: {error}") from error
+
+
+def _pair(text: str) -> tuple[str, object]:
+    """Of "steps=5"."""
+    key, _, value = (part.strip() for part in text.partition("="))
+    return key, int(value) if re.fullmatch("[0-9]{1,9}", value) else value
+
+
+def _read_pairs(path: str) -> list[tuple[str, object]]:
+    """The keys and values of a JSON object, repeated ones included; decimals as text, so that they stay exact."""
+    try:
+        data = read_file(path, _CONFIG_LIMIT)
+    except UnusableInput as error:
+        raise UnusableInput(f"{error}; a configuration is a file, or text such as steps=5") from error
+    try:
+        pairs = json.loads(data, object_pairs_hook=tuple, parse_float=str)
+    except (ValueError, RecursionError):
+        pairs = None
+    if not isinstance(pairs, tuple):  # which only an object is
+        raise UnusableInput(f'{path}: not a configuration: JSON such as {{"steps": 5}}, or text such as steps=5')
+    return list(pairs)

@@ -1,0 +1,332 @@
+"""Model files: a graph, an input specification and weights, read without PyTorch and without running code.
+
+`model.pt` is a file that torch.load reads as {"graph": [...], "input": {...}, "state_dict": {...}};
+`.safetensors` files carry graph and input as JSON in their metadata. Of each format one form is read, the one that is
+written here (`zkcert.public.model_file`). Files are untrusted: see `Model.parse`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from zkcert.errors import RangeOverflow, UnusableInput, ZkcertError
+from zkcert.public import model_file
+from zkcert.public.config import canonical_json
+from zkcert.public.graph import MAX_EXTENT, SAMPLES, VALUE_LIMIT, check_input, check_inputs, check_node, output_shape
+from zkcert.public.kinds import MODEL
+from zkcert.public.model_file import Content, Stored, is_safetensors
+from zkcert.public.reading import read_file
+
+WEIGHT_LIMIT = 128.0
+REBALANCE = (
+    "train with weight decay or, where a ReLU follows, divide the layer's weight and bias by a constant and multiply "
+    "the next layer's weight by it: the model computes the same"
+)
+SCALE_LIMIT = 64.0
+MAX_FILE_BYTES = 4 << 30
+MAX_LAYERS = 1 << 10
+MAX_ACTIVATION = 1 << 28
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A validated feed-forward model: public input of the statement.
+
+    graph   nodes in order; each {"op", "name", fields of LAYER_KEYS}; a node reads the previous one, or the
+            earlier nodes that "inputs" names ("@input" being the samples): two for an add, otherwise one.
+    input   {"shape": [C, H, W], "pad": p, "mean": [C floats], "std": [C floats]}: raw samples, zero padding
+            on each side, normalisation; see `input_integers`.
+    params  name -> float32 or float64 array, C-contiguous, read-only, in graph order (weight, then bias); to
+            the constructor the buffers as well.
+    buffers the means and variances of batch-norms, likewise; no parameters (computed).
+    shapes  output shape of every node for one sample (computed).
+
+    Raises UnusableInput, UnsupportedLayer (an op without circuit), RangeOverflow (|w| >= 128).
+    """
+
+    graph: list[dict[str, Any]]
+    input: dict[str, Any]
+    params: dict[str, np.ndarray]
+    buffers: dict[str, np.ndarray] = field(init=False)
+    shapes: list[list[int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.graph, list | tuple) or not 1 <= len(self.graph) <= MAX_LAYERS:
+            raise UnusableInput(f"graph must list 1 to {MAX_LAYERS} nodes")
+        graph = [check_node(node, i) for i, node in enumerate(self.graph)]
+        if len({node["name"] for node in graph}) != len(graph):
+            raise UnusableInput("two layers have the same name")
+        trained, fixed = (
+            [node[k] for node in graph for k in keys if node.get(k) is not None]
+            for keys in (("weight", "bias"), ("mean", "var"))
+        )
+        order = trained + fixed
+        for name in order:
+            if name not in self.params or order.count(name) > 1:
+                raise UnusableInput(f"tensor {name} is {'used twice' if name in self.params else 'missing'}")
+        if len({name.casefold() for name in order}) != len(order):
+            raise UnusableInput("two tensors have names that differ only in case")
+        if unused := sorted(set(self.params) - set(order)):
+            raise UnusableInput(f"tensor {unused[0]} is used by no layer")
+        spec = check_input(self.input)
+        given = self.params
+        object.__setattr__(self, "graph", graph)
+        object.__setattr__(self, "input", spec)
+        object.__setattr__(self, "params", {name: _check_param(name, given[name]) for name in trained})
+        object.__setattr__(self, "buffers", {name: _check_array(name, given[name]) for name in fixed})
+        shapes = {SAMPLES: self.input_shape}
+        for node, reads in zip(graph, check_inputs(graph), strict=True):
+            received, *others = [shapes[name] for name in reads]
+            if math.prod(received) > MAX_ACTIVATION:
+                raise UnusableInput(f"layer {node['name']}: its input of shape {received} is too large")
+            if any(other != received for other in others):
+                raise UnusableInput(f"layer {node['name']}: its inputs have shapes {received} and {others[0]}")
+            shapes[node["name"]] = output_shape(node, received, self.tensors)
+        last = shapes[graph[-1]["name"]]
+        if len(last) != 1 or not 2 <= last[0] <= MAX_EXTENT:
+            raise UnusableInput(f"the last layer must output [classes], two or more, not {last}")
+        object.__setattr__(self, "shapes", [shapes[node["name"]] for node in graph])
+        for name, (factors, _) in self.norms.items():  # raises where they are out of range
+            self._check_scales(next(node for node in graph if node["name"] == name), factors)
+
+    @property
+    def input_shape(self) -> list[int]:
+        """[C, H + 2 pad, W + 2 pad], what the first node reads."""
+        channels, height, width = self.input["shape"]
+        return [channels, height + 2 * self.input["pad"], width + 2 * self.input["pad"]]
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs."""
+        return self.shapes[-1][0]
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Parameters, then buffers."""
+        return {**self.params, **self.buffers}
+
+    @property
+    def norms(self) -> dict[str, tuple[list[int], list[int]]]:
+        """By batch-norm the integers (A, m), one each per channel, that stand for 1/sqrt(var + eps) and the mean."""
+        batch_norms = (node for node in self.graph if node["op"] == "batchnorm2d")
+        return {node["name"]: _norm(node, self.buffers) for node in batch_norms}
+
+    def _check_scales(self, node: Mapping[str, Any], factors: list[int]) -> None:
+        """RangeOverflow where a batch-norm multiplies by 64 or more, which no circuit holds."""
+        scales = np.abs(self.params[node["weight"]].astype(np.float64)) * np.array(factors) / 2.0**32
+        channel = int(scales.argmax())
+        if scales[channel] >= SCALE_LIMIT - 2.0**-10:  # where the digits of `circuits.layers.batchnorm2d.SCALE` end
+            variance = self.buffers[node["var"]][channel]
+            raise RangeOverflow(
+                f"layer {node['name']}, channel {channel}: weight / sqrt(running_var + eps)",
+                float(scales[channel]),
+                SCALE_LIMIT,
+                f"its running_var is {variance:.3g}: a dead channel gives the same for weight[{channel}] = 0, else "
+                "divide its weight and bias and multiply the next layer's weight",
+            )
+
+    @property
+    def param_count(self) -> int:
+        """P, the number of parameters."""
+        return sum(array.size for array in self.params.values())
+
+    def quantized(self, name: str) -> np.ndarray:
+        """floor(w 2^32 + 1/2), exactly, as int64 of the tensor's shape; below 2^39 in magnitude."""
+        scaled = self.params[name].astype(np.float64) * 2.0**32
+        floor = np.floor(scaled)
+        return floor.astype(np.int64) + (scaled - floor >= 0.5)
+
+    @property
+    def weights_digest(self) -> bytes:
+        """BLAKE3 (32 bytes) of the parameters in graph order, then the buffers: name, dtype, shape, little-endian
+        bytes."""
+        hasher = blake3(b"zkcert weights v1\0" + struct.pack("<Q", len(self.tensors)))
+        for name, array in self.tensors.items():
+            text = name.encode()
+            hasher.update(struct.pack("<QQQ", len(text), array.itemsize, array.ndim) + text)
+            hasher.update(struct.pack(f"<{array.ndim}Q", *array.shape))
+            hasher.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        return hasher.digest()
+
+    def circuit_digest_json(self) -> str:
+        """Canonical JSON of graph and input: the text the circuit's digest is taken of."""
+        return canonical_json({"graph": self.graph, "input": self.input})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Model:
+        """Read `model.pt` or, if the name ends so, `.safetensors`. Raises as `parse`; errors name the file."""
+        return cls.parse(read_file(path, MAX_FILE_BYTES), path)
+
+    @classmethod
+    def parse(cls, data: bytes, path: str | Path | None = None) -> Model:
+        """The model held by a file's bytes, which are untrusted: nothing is unpickled, imported or run, and memory is
+        bounded by the file's size. Accepted is exactly what `save` writes for it (tensors may have 16 bits).
+
+        path: the file's name, which errors name and which must say the format; None: bytes without a name. Raises
+        UnusableInput, UnsupportedLayer, RangeOverflow.
+        """
+        with nullcontext() if path is None else naming(path):
+            content = model_file.read(data)
+            if path is not None:
+                model_file.check_name(path, content)
+            model = cls.of(content)
+            model_file.check_form(data, model.stored(content))
+            return model
+
+    @classmethod
+    def of(cls, content: Content) -> Model:
+        """The model that a file's content describes. Raises as `parse`."""
+        return cls(content.graph, content.input, {name: t.array() for name, t in content.tensors.items()})
+
+    def stored(self, content: Content) -> Content:
+        """The content of a file that this model was made of, as `save` writes it: in the graph's order."""
+        tensors = {name: content.tensors[name] for name in self.tensors}
+        return Content(self.graph, self.input, tensors, content.safetensors)
+
+    def pieces(self, suffix: str) -> Iterator[bytes]:
+        """The bytes of a file, one piece after the other: safetensors if the suffix says so, else for torch.load."""
+        tensors = {name: Stored.of(array) for name, array in self.tensors.items()}
+        return model_file.write(Content(self.graph, self.input, tensors, is_safetensors(f"model{suffix}")))
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the `pieces` for the suffix of `path`. The file appears completely or not at all. It replaces no file
+        of another kind, and a model file only with `force`. Raises UnusableInput."""
+        from zkcert.files.writing import write_file
+
+        write_file(path, self.pieces(Path(path).suffix), MODEL, force=force)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Errors of zkcert in the block begin with the file's name."""
+    try:
+        yield
+    except ZkcertError as error:
+        error.args = (f"{path}: {error}",)
+        raise
+
+
+def _check_array(name: str, array: object) -> np.ndarray:
+    if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64) or not array.size:
+        raise UnusableInput(f"tensor {name} must be a float32 or float64 array, not empty")
+    if not np.isfinite(array).all():
+        raise UnusableInput(f"tensor {name} holds NaN or infinity")
+    checked = np.array(array, order="C")
+    checked.setflags(write=False)
+    return checked
+
+
+def _check_param(name: str, array: object) -> np.ndarray:
+    checked = _check_array(name, array)
+    largest = float(np.abs(checked).max())
+    if largest >= WEIGHT_LIMIT - 2.0**-33:  # the quantised weight would be 2^39
+        where = ", ".join(map(str, np.unravel_index(int(np.abs(checked).argmax()), checked.shape)))
+        raise RangeOverflow(f"tensor {name}[{where}]", largest, WEIGHT_LIMIT, REBALANCE)
+    return checked
+
+
+def _norm(node: Mapping[str, Any], buffers: Mapping[str, np.ndarray]) -> tuple[list[int], list[int]]:
+    """A = floor(2^32 / sqrt(var + eps) + 1/2) and m = floor(mean 2^32 + 1/2), from the exact values of the floats and
+    the shortest decimal of eps. Raises RangeOverflow from A = 2^43 or |m| = 2^43 on."""
+    eps = Fraction(repr(node["eps"]))
+    if min(buffers[node["var"]]) < 0 or Fraction(float(max(buffers[node["var"]]))) + eps >= 1 << 64:
+        raise UnusableInput(f"layer {node['name']}: variances must be from 0 to 2^64")
+    factors, means = [], []
+    for v in buffers[node["var"]].tolist():
+        # floor(x + 1/2) = floor((floor(2 x) + 1) / 2), and 2 x = sqrt(2^66 / (var + eps))
+        top, bottom = v.as_integer_ratio()
+        ratio = ((bottom * eps.denominator) << 66) // (top * eps.denominator + eps.numerator * bottom)
+        factors.append((math.isqrt(ratio) + 1) // 2)
+    for m in buffers[node["mean"]].tolist():
+        top, bottom = m.as_integer_ratio()
+        means.append(((top << 33) // bottom + 1) // 2)
+    largest = max(*factors, *map(abs, means))
+    if largest >= int(VALUE_LIMIT) << 32:
+        shown = min(largest, 1 << 200) / 2.0**32
+        raise RangeOverflow(f"layer {node['name']}", shown, VALUE_LIMIT, "its mean or 1 / sqrt(var + eps) is too large")
+    return factors, means
+
+
+# --- From samples to integers ---
+
+
+def in_byte_units(spec: Mapping[str, Any]) -> bool:
+    """Whether mean and std look like those of values from 0 to 255."""
+    return all(1 < mean <= 255 and 1 < std <= 255 for mean, std in zip(spec["mean"], spec["std"], strict=True))
+
+
+def byte_units(spec: Mapping[str, Any]) -> str:
+    """What is wrong with a mean and std in such units where samples are bytes."""
+    return (
+        f"input mean {spec['mean'][0]:g} and std {spec['std'][0]:g} are in units of 0..255, but bytes are divided by "
+        "255 before they are normalised: divide mean and std by 255"
+    )
+
+
+def input_affine(spec: Mapping[str, Any], kind: str) -> tuple[list[int], list[int]]:
+    """Integers (A, C), one per channel, of the normalisation x = (raw - mean)/std in Q31.32.
+
+    kind "u8":  raw = byte/255; x = A byte + C with A = floor(2^32/(255 std) + 1/2).
+    kind "q32": raw = q/2^32; x = floor((A q + 2^15)/2^16) + C with A = floor(2^16/std + 1/2).
+    Both: C = floor(-mean/std 2^32 + 1/2). mean and std are the rationals their shortest decimals denote.
+    Raises RangeOverflow if a byte would normalise to 2048 or more, UnusableInput if mean and std are in units of 0..255
+    for bytes.
+    """
+    if kind not in ("u8", "q32"):
+        raise UnusableInput(f"kind of samples must be u8 or q32, not {kind[:40]!r}")
+    half = Fraction(1, 2)
+    scale = Fraction(1 << 32, 255) if kind == "u8" else Fraction(1 << 16)
+    means, stds = ([Fraction(repr(float(v))) for v in spec[key]] for key in ("mean", "std"))
+    slope = [math.floor(scale / std + half) for std in stds]
+    shift = [math.floor(-mean / std * (1 << 32) + half) for mean, std in zip(means, stds, strict=True)]
+    if kind == "u8":
+        if in_byte_units(spec):
+            raise UnusableInput(byte_units(spec))
+        largest = max(max(abs(c), abs(255 * a + c)) for a, c in zip(slope, shift, strict=True)) / 2.0**32
+        if largest >= VALUE_LIMIT:
+            raise RangeOverflow("input", largest, VALUE_LIMIT, "check mean and std")
+    return slope, shift
+
+
+def input_integers(spec: Mapping[str, Any], samples: np.ndarray) -> np.ndarray:
+    """Raw samples [..., C, H, W], zero-padded, then normalised: int64 [..., C, H + 2p, W + 2p] in Q31.32.
+
+    uint8 samples are bytes; int64 samples are in Q31.32. Padding becomes the channel's C, not 0.
+    Raises RangeOverflow if an int64 sample is 2048 or more, raw or normalised.
+    """
+    kind = {np.dtype(np.uint8): "u8", np.dtype(np.int64): "q32"}.get(samples.dtype)
+    if kind is None or list(samples.shape[-3:]) != spec["shape"]:
+        raise UnusableInput(
+            f"samples must be uint8 or int64 of shape [..., {', '.join(map(str, spec['shape']))}], "
+            f"not {samples.dtype} {list(samples.shape)}"
+        )
+    slope, shift = (np.array(v, dtype=np.int64)[:, None, None] for v in input_affine(spec, kind))
+    width = [(0, 0)] * (samples.ndim - 2) + [(spec["pad"], spec["pad"])] * 2
+    raw = np.pad(samples.astype(np.int64), width)
+    if kind == "u8":
+        return slope * raw + shift
+    _check_range(raw)
+    # A q needs more than 64 bits: the upper part of q contributes an integer to the quotient.
+    return _check_range(slope * (raw >> 16) + ((slope * (raw & 0xFFFF) + (1 << 15)) >> 16) + shift)
+
+
+def _check_range(values: np.ndarray) -> np.ndarray:
+    largest = max(int(values.max(initial=0)), -int(values.min(initial=0))) / 2.0**32
+    if largest >= VALUE_LIMIT:
+        raise RangeOverflow("input", largest, VALUE_LIMIT, "scale the samples")
+    return values
+
+
+def input_values(spec: Mapping[str, Any], samples: np.ndarray) -> np.ndarray:
+    """`input_integers` in real units: float64 [..., C, H + 2p, W + 2p], exact."""
+    return input_integers(spec, samples) / 2.0**32
