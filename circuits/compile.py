@@ -1,4 +1,4 @@
-"""From a statement to a circuit, and from private data to its witness."""
+"""From a statement to a circuit."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from numpy.typing import NDArray
 
 from circuits.language.constraints import BoundError, Circuit, PublicTensor
 from circuits.language.layout import SMALLEST_CUT, Layout
-from prover.execution.witness import Witness
 from zkcert.core.field import U64Array
 from zkcert.errors import RangeOverflow, UnusableInput
 
 from .graph import Connections
-from .head.score import Score, StepSize, score_of, tau_units, variance
+from .head.score import Score, StepSize, tau_units
 from .head.softmax import MAX_CLASSES, Softmax
 from .layers import Layer
-from .layers.relu import Rectifier
 from .limits import require_bounded, require_small
-from .net import Net, Total
+from .net import Net, Rectifier, Total
 from .probe import Parameter
 from .sample import Q32_BYTES, Samples
 from .value import Value
@@ -76,24 +74,6 @@ class Plan:
         )
 
 
-@dataclass
-class Trace:
-    """What an execution found: log ratios y_t (Q32), scales k_t, losses (2^-56, batch sums) and norms n."""
-
-    ys: list[int]
-    scales: list[int]
-    losses: list[int]
-    norms: list[int]
-
-    @property
-    def score(self) -> float:
-        return score_of(self.ys)
-
-    @property
-    def variance(self) -> int:
-        return variance(self.ys)
-
-
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """No search for unreachable cycles meanwhile: a circuit is a great many objects, and none of them is garbage."""
@@ -107,7 +87,7 @@ def collector_paused() -> Iterator[None]:
 
 
 class Certificate:
-    """The circuit of one statement, with its execution."""
+    """The circuit of one statement."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -234,63 +214,6 @@ class Certificate:
     @property
     def circuit(self) -> Circuit:
         return self.net.circuit
-
-    def execute(self, samples: U8, rho: U8) -> tuple[Witness, Trace]:
-        """Run the probe in exact integers and fill the witness (all but the threshold); after `close`.
-
-        samples: uint8 (T, B, bytes), rho: uint8 (T, B, 1280). Raises RangeOverflow, GradientTooSmall.
-        """
-        w = Witness(self.layout)
-        self.samples.fill(w, samples, rho)
-        for name, tensor in self.net.weights.items():
-            w.put(tensor, self.plan.weights[name].reshape(tensor.shape), 0)
-        trace = Trace([], [], [], [])
-        steps_q: list[int] = []
-        parameters = {param.g.name: param for param in self.parameters}
-        for p in range(self.net.passes):
-            try:
-                self._execute_pass(w, trace, steps_q, parameters, p)
-            except RangeOverflow as error:
-                raise error.at(p // 2, "w + d" if p % 2 else "w") from error
-        self.head.finish(w, trace.losses)
-        self.size.finish(w, trace.norms, steps_q)
-        self.score.finish(w, trace.norms, trace.losses, trace.scales, trace.ys)
-        return w, trace
-
-    def _execute_pass(
-        self, w: Witness, trace: Trace, steps_q: list[int], parameters: Mapping[str, Parameter], p: int
-    ) -> None:
-        """Fill the witness of pass p, and what step p // 2 needs before its next pass."""
-        t = p // 2
-        for i, layer in enumerate(self.layers):
-            layer.forward(w, p)
-            if i in self.sums:
-                self.sums[i].fill(w, p)
-        self.head.forward(w, p)
-        if p % 2 == 0:
-            trace.losses.append(self.head.batch_loss(w, t))
-            trace.scales.append(self.head.scale_of(t))
-        for i, reaches in reversed([*enumerate(self.connections.reaches)]):
-            if i in self.gradient_sums:
-                self.gradient_sums[i].fill(w, p)
-            for name, acc in (self.layers[i].backward(w, p) if reaches else {}).items():
-                if p % 2 == 0:
-                    parameters[name].first_pass(w, t, acc)
-                else:
-                    parameters[name].second_pass(w, t, acc)
-        if p % 2 == 0:
-            n = sum(param.norm(w, t) for param in self.parameters)
-            q = self.size.solve(n, t)
-            trace.norms.append(n)
-            steps_q.append(q)
-            trace.ys.append(self.score.log_ratio(n, trace.losses[-1], trace.scales[-1]))
-            if t + 1 < self.net.steps:
-                for param in self.parameters:
-                    param.perturb(w, t, q)
-
-    def threshold(self, w: Witness, trace: Trace) -> None:
-        """Fill the slack of the threshold after `execute`; raises ThresholdExceeded."""
-        self.score.finish_threshold(w, trace.ys)
 
 
 def weight_digits(values: I64) -> I64:

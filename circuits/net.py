@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import prod
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,28 +19,21 @@ from numpy.typing import NDArray
 from circuits.language.constraints import Circuit, Constraint, DomainAxis
 from circuits.language.forms import Form, View
 from circuits.language.sources import Map, Same, Source
-from circuits.language.tensors import B22, DIGIT_BITS, U22, Digit, Tensor, balanced, radix, unsigned
+from circuits.language.tensors import B22, BIT, DIGIT_BITS, U22, Digit, Tensor, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
-from prover.execution.witness import Part, Witness
-from prover.execution.workers import by_rows
-from zkcert.errors import RangeOverflow, UnusableInput
+from zkcert.errors import UnusableInput
 
 from .value import Value
 from .windows import Windows
 
-if TYPE_CHECKING:
-    from .layers.relu import Rectifier
-
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
-F64 = NDArray[np.float64]
 
 FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
 WEIGHT = radix(B22, balanced(18))  # |w| < 2^39
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
 MAX_TABLES = 1 << 22  # entries of the index tables of all windows
-MATMUL_TERMS = 1 << 11  # digits of at most 2^21 in magnitude: sums up to 2^53 are exact in float64
 
 
 @lru_cache(maxsize=64)
@@ -68,18 +61,12 @@ class Output(Protocol):
     @property
     def value(self) -> Value: ...
 
-    def put(self, w: Witness, values: I64, p: int, rows: slice | None = None) -> None:
-        """Store the values (`value.shape`, or `rows` of it) of pass p; raises RangeOverflow."""
-
 
 @dataclass(frozen=True)
 class Committed:
     """An output with a tensor of its own."""
 
     value: Value
-
-    def put(self, w: Witness, values: I64, p: int, rows: slice | None = None) -> None:
-        w.put(self.value.tensor, values, p, rows)
 
 
 @dataclass
@@ -89,12 +76,6 @@ class Contraction:
     con: Constraint
     steps: list[CarryStep]
     remainder: Tensor
-
-    def fill(self, w: Witness, products: Sequence[I64], remainder: I64, index: int, rows: slice) -> None:
-        """Put the remainder of some rows of one unrolled index and fill their carries."""
-        first, second = self.con.out[:2]
-        w.put(self.remainder, remainder, index, rows)
-        w.fill_carries_of(self.steps, self.con.out, products, Part((first.name, second.name), index, rows))
 
 
 @dataclass
@@ -193,9 +174,20 @@ class Total:
         con = net.circuit.constraint(name, axes)
         con.add("sum", x.whole(net.over_passes, *inner) - self.value.whole(net.over_passes, *inner))
 
-    def fill(self, w: Witness, p: int) -> None:
-        """Add up pass p; raises RangeOverflow."""
-        by_rows(self.x.shape, lambda part: w.put(self.value.tensor, self.x.read(w, p, part), p, part))
+
+class Rectifier:
+    """The tensors of one ReLU. As the output of the layer before it: ``z - rest`` for known earlier values `rest`."""
+
+    def __init__(self, net: Net, name: str, shape: Sequence[int], rest: Value | None = None) -> None:
+        self.a = net.activation(f"{name}/y", shape)
+        self.bit = net.circuit.tensor(f"{name}/sign", net.passes, shape, radix(BIT))
+        self.magnitude = net.circuit.tensor(f"{name}/magnitude", net.passes, shape, radix(U22, U22))
+        self.z = 2 * self.a - Value.of(self.magnitude) - Value.of(self.bit)
+        self.rest = rest
+
+    @property
+    def value(self) -> Value:
+        return self.z if self.rest is None else self.z - self.rest
 
 
 @dataclass
@@ -221,79 +213,3 @@ class Gradient:
 def product_limbs(a: View, b: View) -> Limbs:
     """Limbs of the exact product (or contraction) of two values."""
     return Limbs().add_product(limb_forms(a), limb_forms(b))
-
-
-# ------------------------------------------------------------------------------------------------ exact execution
-
-
-def exact_terms(a: int, b: int) -> int:
-    """How many products of limbs up to a and b in magnitude `exact_matmul` may add up in float64."""
-    return (1 << 53) // (a * b)
-
-
-def exact_matmul(a: Sequence[F64], b: Sequence[F64], terms: int = MATMUL_TERMS) -> list[I64]:
-    """Limbs 2^(22 k) of a @ b for digits a (m, k) and b (k, n), as floats: int64 (m, n) each, exact.
-
-    `terms`: how many products float64 holds; the default is right for balanced digits.
-    """
-    out: list[I64] = []
-    for limb in range(len(a) + len(b) - 1):
-        total = np.zeros((a[0].shape[0], b[0].shape[1]), np.int64)
-        for i in range(max(0, limb + 1 - len(b)), min(limb + 1, len(a))):
-            for s in range(0, a[0].shape[1], terms):
-                add_integers(total, a[i][:, s : s + terms] @ b[limb - i][s : s + terms])
-        out.append(total)
-    return out
-
-
-def add_integers(total: I64, part: F64) -> None:
-    """total += part, both (m, n); the floats are integers."""
-
-    def add(rows: slice) -> None:
-        total[rows] += part[rows].astype(np.int64)
-
-    by_rows(total.shape, add)
-
-
-def limb_products(a: Sequence[I64], b: Sequence[I64]) -> list[I64]:
-    """Limbs of the element-wise product of digit arrays, broadcasting."""
-    out: list[I64] = []
-    for limb in range(len(a) + len(b) - 1):
-        terms = [a[i] * b[limb - i] for i in range(max(0, limb + 1 - len(b)), min(limb + 1, len(a)))]
-        for more in terms[1:]:
-            terms[0] += more
-        out.append(terms[0])
-    return out
-
-
-def floor_limbs(limbs: Sequence[I64], const: int, bits: int, where: str, limit: int = 43) -> tuple[I64, I64]:
-    """Quotient and remainder of ``(sum_k limbs_k 2^(22 k) + const) / 2^bits``, floor; |quotient| < 2^limit.
-
-    Raises RangeOverflow naming `where` when the quotient does not fit.
-    """
-    approx = sum(l.astype(np.float64) * 2.0 ** (DIGIT_BITS * k) for k, l in enumerate(limbs)) / 2.0**bits
-    worst = float(np.max(np.abs(approx), initial=0.0))
-    if worst >= 2.0**limit:
-        raise RangeOverflow(
-            where,
-            worst / 2.0**FRACTION_BITS,
-            2.0 ** (limit - FRACTION_BITS),
-            "scale the model or its inputs down",
-        )
-    mask = (1 << DIGIT_BITS) - 1
-    low = np.zeros(np.shape(approx), np.int64)
-    carry = np.zeros(np.shape(approx), np.int64)
-    done = 0
-    for k, limb in enumerate(limbs):
-        total = limb + carry + ((const >> (DIGIT_BITS * k)) & mask)
-        width = min(DIGIT_BITS, bits - done)
-        if width < DIGIT_BITS or k + 1 == len(limbs):
-            # The rest is the quotient, shifted by `width` bits.
-            rest = total + ((const >> (DIGIT_BITS * (k + 1))) << DIGIT_BITS)
-            for up, more in enumerate(limbs[k + 1 :], 1):
-                rest = rest + (more << (DIGIT_BITS * up))  # wraps only where the quotient would not fit
-            low += (rest & ((1 << width) - 1)) << done
-            return rest >> width, low
-        low += (total & mask) << done
-        carry, done = total >> DIGIT_BITS, done + DIGIT_BITS
-    raise AssertionError("no limbs")

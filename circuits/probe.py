@@ -17,22 +17,17 @@ import numpy as np
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import View
 from circuits.language.sources import ONCE, Map, Same
-from circuits.language.tensors import DIGIT_BITS, U22, Digit, Range, Tensor, balanced, radix, unsigned
+from circuits.language.tensors import U22, Digit, Range, Tensor, balanced, radix, unsigned
 from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
-from prover.execution.witness import Witness
-from prover.execution.workers import by_rows
 from zkcert.errors import UnusableInput
 
 from .net import (
-    I64,
     REMAINDER,
     VALUE,
     Contraction,
     Gradient,
     Net,
     first_steps,
-    floor_limbs,
-    limb_products,
     pass_of_step,
     product_limbs,
 )
@@ -50,16 +45,6 @@ def update_remainder(net: Net, divisor: int) -> tuple[Digit, ...]:
     if size <= U22.size and updates >= 2 * size:
         return Digit(U22, 0), Digit(Range(size), 22)
     return *REMAINDER, Digit(Range(divisor), 32)
-
-
-def balanced_limbs(q: int) -> list[I64]:
-    """q as limbs worth 2^(22 k), as in its tensor: the first two in [-2^21, 2^21)."""
-    half, limbs = 1 << (DIGIT_BITS - 1), []
-    for _ in range(2):
-        low = ((q + half) & (2 * half - 1)) - half
-        limbs.append(np.array(low))
-        q = (q - low) >> DIGIT_BITS
-    return [*limbs, np.array(q)]
 
 
 class Parameter:
@@ -168,78 +153,3 @@ class Parameter:
         limbs.add_value(self._weights(count, 2), d, bits).add_value(self._weights(count, 0), -d, bits)
         steps = assert_zero(net.circuit, con, domain, "w", limbs)
         self.run_update = Contraction(con, steps, rem.tensor)
-
-    # -- execution
-
-    def first_pass(self, w: Witness, t: int, acc: list[I64]) -> None:
-        """Gradient, E, V and squares of step t from the accumulator of pass 2 t."""
-        name = self.g.name
-        jobs: list[tuple[Tensor, Tensor, Contraction, str]] = []
-        if self.e is not self.grad:
-            jobs.append((self.grad, self.e, self.run_e, "w * g"))
-            if t + 1 < self.net.steps:
-                jobs.append((self.e, self.v, self.run_v, "w * w * g"))
-
-        def run(rows: slice) -> None:
-            own = [np.ascontiguousarray(x[rows]) for x in acc]
-            if self.run_gradient is None:
-                w.put(self.grad, own[0], t, rows)
-            else:
-                g, rem = floor_limbs(own, 1 << 31, 32, f"gradient of {name}")
-                w.put(self.grad, g, t, rows)
-                self.run_gradient.fill(w, self.g.products(own), rem, t, rows)
-            weights = w.digits(self.weight, 2 * t, rows)
-            for source, out, contraction, what in jobs:
-                products = limb_products(weights, w.digits(source, t, rows))
-                x, rem = floor_limbs(products, 1 << 31, 32, f"{what} of {name}")
-                w.put(out, x, t, rows)
-                contraction.fill(w, products, rem, t, rows)
-            if len(self.shape) > 1:
-                self._fill_squares(w, t, rows)
-
-        by_rows(self.shape, run)
-        if len(self.shape) == 1:
-            self._fill_squares(w, t, None)
-
-    def _fill_squares(self, w: Witness, t: int, rows: slice | None) -> None:
-        e = w.digits(self.e, t, rows)
-        axes = tuple(range(1, len(self.shape))) if len(self.shape) > 1 else (0,)
-        for s, (i, j) in zip(self.squares, ((0, 0), (0, 1), (1, 1)), strict=True):
-            w.put(s.tensor, (e[i] * e[j]).sum(axis=axes), t, rows)
-
-    def perturb(self, w: Witness, t: int, q: int) -> None:
-        """Weights of pass 2 t + 1."""
-        limbs = balanced_limbs(q)
-
-        def run(rows: slice) -> None:
-            products = limb_products(limbs, w.digits(self.v, t, rows))
-            d, rem = floor_limbs(products, 1 << (STEP_BITS - 1), STEP_BITS, f"perturbation of {self.g.name}")
-            w.put(self.weight, w.value(self.weight, 2 * t, rows) + d, 2 * t + 1, rows)
-            self.run_perturbation.fill(w, products, rem, t, rows)
-
-        by_rows(self.shape, run)
-
-    def norm(self, w: Witness, t: int) -> int:
-        """sum E^2 of step t, exact."""
-        return sum(
-            sum(w.value(s.tensor, t).ravel().tolist()) << power
-            for s, power in zip(self.squares, (0, 23, 44), strict=True)
-        )
-
-    def second_pass(self, w: Witness, t: int, acc: list[I64]) -> None:
-        """Weights of pass 2 t + 2 from the accumulator of pass 2 t + 1."""
-        d = self.divisor
-
-        def run(rows: slice) -> None:
-            own = [np.ascontiguousarray(x[rows]) for x in acc]
-            if self.g.scaled:
-                # floor(x / (2^32 D)) = floor(floor(x / 2^32) / D)
-                high, low = floor_limbs(own, (d << 32) // 2, 32, f"second gradient of {self.g.name}", limit=52)
-                u, rest = np.divmod(high, d)
-                rest = low + (rest << 32)
-            else:
-                u, rest = np.divmod(own[0] + d // 2, d)
-            w.put(self.weight, w.value(self.weight, 2 * t, rows) - u, 2 * t + 2, rows)
-            self.run_update.fill(w, self.g.products(own), rest, t, rows)
-
-        by_rows(self.shape, run)

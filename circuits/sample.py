@@ -13,7 +13,6 @@ from circuits.language.forms import View
 from circuits.language.sources import Map, Same, Sum
 from circuits.language.tensors import BIT, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
-from prover.execution.witness import Witness
 from zkcert.core import sis
 from zkcert.core.field import U64Array
 
@@ -94,29 +93,3 @@ class Samples:
             place[self.pixels * per + i] = 256**i
         label = View(self.bytes, (Same("step", t), Same("b", b), Sum(self.count, tuple(place))))
         con.add("index", index.whole() - label.whole())
-
-    def fill(self, w: Witness, samples: U8, rho: U8) -> None:
-        """samples: uint8 (T, B, bytes), rho: uint8 (T, B, 1280)."""
-        w.put(self.bytes, samples.astype(np.int64))
-        w.put(self.rho, rho.astype(np.int64))
-        per = 1 if self.kind == "u8" else Q32_BYTES
-        t, b = samples.shape[:2]
-        data = samples[..., : self.pixels * per].astype(np.int64).reshape(t, b, self.pixels, per)
-        raw = sum(data[..., i] << (8 * i) for i in range(per)) - (0 if per == 1 else 1 << 43)
-        raw = np.asarray(raw).reshape(t, b, self.input_shape[0], -1)
-        picked = raw[..., np.maximum(self.source, 0)] * (self.source >= 0)
-        slope = np.array(self.slope, np.int64)[:, None]
-        offset = np.array(self.offset, np.int64)[:, None]
-        if self.kind == "u8":
-            x = slope * picked + offset
-        else:
-            low = slope * (picked & 0xFFFF) + (1 << 15)
-            x = slope * (picked >> 16) + (low >> 16) + offset
-            for c, (rem, _) in enumerate(self.rounding):
-                w.put(rem.tensor, (low & 0xFFFF)[:, :, c])
-        w.put(self.x.tensor, x)
-        for _, steps in self.rounding:
-            axes = (DomainAxis("step", t), DomainAxis("b", b), DomainAxis("s", len(self.source)))
-            w.fill_carries(steps, axes)
-        label = sum(samples[..., self.pixels * per + i].astype(np.int64) << (8 * i) for i in range(self.label_bytes))
-        w.put(self.onehot, (np.arange(self.classes) == np.asarray(label)[..., None]).astype(np.int64))

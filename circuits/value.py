@@ -12,7 +12,6 @@ from circuits.language.forms import Form, View
 from circuits.language.sources import Source
 from circuits.language.tensors import DIGIT_BITS, Tensor
 from circuits.language.wide import limb_forms
-from prover.execution.witness import Witness
 
 I64 = NDArray[np.int64]
 Ints = NDArray[np.int32] | NDArray[np.int64]
@@ -95,29 +94,3 @@ class Value:
                 k, rest = divmod(d.shift, DIGIT_BITS)
                 top[k] = top.get(k, 0) + (abs(part.coef) * max(-d.range.lo, d.range.hi) << rest)
         return max(top.values())
-
-    # -- in the executor
-
-    def digits(self, w: Witness, p: int) -> list[Ints]:
-        """Limbs of pass p, integers of `shape`; not to be written to."""
-        if len(self.parts) == 1 and self.parts[0].coef == 1:
-            (part,) = self.parts
-            if all(d.shift == DIGIT_BITS * k for k, d in enumerate(part.tensor.digits)):
-                return [w.digit(part.tensor, k, part.index(p)) for k in range(len(part.tensor.digits))]
-        out: list[Ints] = []
-        for part in self.parts:
-            for i, d in enumerate(part.tensor.digits):
-                k, rest = divmod(d.shift, DIGIT_BITS)
-                digit = w.digit(part.tensor, i, part.index(p)).astype(np.int64) * (part.coef << rest)
-                if k == len(out):
-                    out.append(digit)
-                else:
-                    out[k] += digit
-        return out
-
-    def read(self, w: Witness, p: int, rows: slice | None = None) -> I64:
-        """Whole values int64 `shape` of pass p, or some `rows` of their first axis."""
-        out = w.value(self.parts[0].tensor, self.parts[0].index(p), rows) * self.parts[0].coef
-        for part in self.parts[1:]:
-            out += w.value(part.tensor, part.index(p), rows) * part.coef
-        return np.asarray(out, np.int64)

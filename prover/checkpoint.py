@@ -32,7 +32,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from circuits.compile import Trace
+from prover.execution.run import Trace
 from zkcert.core.code import MatrixCode
 from zkcert.core.merkle import DIGEST_BYTES, U8Array
 from zkcert.core.transcript import Transcript

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from circuits.argument.protocol import Phase, no_phase
-from circuits.compile import Trace
 from circuits.language.layout import SMALLEST_CUT
 from circuits.statement import certificate, start_transcript
+from prover.execution.run import Trace, execute, fill_threshold
 from prover.execution.witness import Witness
 from zkcert.core.container import ProofFile
 from zkcert.data.committed import CommittedDataset
@@ -73,7 +73,7 @@ def prove_statement(
         cert = certificate(statement, model, hashes)
         layout = cert.close(statement.tau, smallest_cut=smallest_cut)
         if checkpoint is None or checkpoint.trace is None:
-            witness, trace = cert.execute(samples, rho)
+            witness, trace = execute(cert, samples, rho)
         else:
             witness, trace, difference = Witness(layout), checkpoint.trace, checkpoint.difference
             checkpoint.load_digits(witness.x)
@@ -83,7 +83,7 @@ def prove_statement(
             difference = check(trace, dataset.images(indices), dataset.labels(indices))
     if reveal_score:
         statement = replace(statement, variance=trace.variance)
-    cert.threshold(witness, trace)
+    fill_threshold(cert, witness, trace)
     if statement.variance is not None:
         cert.reveal(statement.variance)
     if checkpoint is not None:

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from circuits.compile import Certificate, Plan, Trace
+from circuits.compile import Certificate, Plan
 from circuits.language.constraints import Circuit
 from circuits.language.layout import SMALLEST_CUT
 from circuits.language.tensors import Tensor
+from prover.execution.run import Trace, execute, fill_threshold
 from prover.execution.witness import Witness
 from zkcert.core import sis
 from zkcert.public.config import ProbeConfig
@@ -58,14 +59,14 @@ class Case:
         """The circuit and its honest execution, whose threshold is not filled in yet."""
         certificate = Certificate(self.plan)
         certificate.close(tau, revealed, smallest_cut)
-        return certificate, *certificate.execute(self.samples, self.randomness)
+        return certificate, *execute(certificate, self.samples, self.randomness)
 
     def run(
         self, tau: Fraction = Fraction(30), revealed: int | None = None, smallest_cut: int = SMALLEST_CUT
     ) -> tuple[Certificate, Witness, Trace]:
         """The same with the threshold."""
         certificate, witness, trace = self.execute(tau, revealed, smallest_cut)
-        certificate.threshold(witness, trace)
+        fill_threshold(certificate, witness, trace)
         return certificate, witness, trace
 
 

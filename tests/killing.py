@@ -176,8 +176,8 @@ def limited(file_system: str) -> Iterator[None]:
 @contextlib.contextmanager
 def toy_proofs() -> Iterator[None]:
     """A toy circuit's argument in the place of the statement's, with all that concerns checkpoints."""
-    from circuits.compile import Trace
     from prover.argument import prove_circuit
+    from prover.execution.run import Trace
     from prover.prove import Proved
     from tests import toys
     from zkcert.core.container import ProofFile

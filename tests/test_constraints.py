@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 from circuits.compile import Certificate
-from circuits.head import exponential, logarithm
 from circuits.head.constants import ONE, ln_scaled
 from circuits.head.exponential import Exponential
 from circuits.head.logarithm import Logarithm
 from circuits.head.score import Q_LIMIT, StepSize
-from circuits.head.softmax import MAX_SCALE, GradientTooSmall
+from circuits.head.softmax import MAX_SCALE
 from circuits.language.constraints import BoundError, Circuit, Constraint, DomainAxis, Expr, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
@@ -27,6 +26,11 @@ from circuits.language.tensors import BIT, U22, Digit, Tensor, radix
 from circuits.language.wide import Domain, digits_for, limb_forms
 from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output, product_limbs
 from circuits.value import Value
+from prover.execution.head import exponential, logarithm
+from prover.execution.head.exponential import fill_exponential
+from prover.execution.head.logarithm import fill_logarithm
+from prover.execution.head.softmax import GradientTooSmall
+from prover.execution.values import read_value
 from prover.execution.witness import Witness
 from tests.reference import exp_factor, ln_constant, norm_constants
 from zkcert.core.field import P, f_from_fp
@@ -271,7 +275,7 @@ def test_adding_multiples_of_p_to_an_accumulator_is_caught(name):
     for what, (run, output) in found.items():
         index = tuple(int(rng.integers(a.size)) for a in run.con.out)
         remainder = Committed(Value.of(run.remainder))
-        z, r = (int(out.value.read(w, index[0])[index[1:]]) for out in (output, remainder))
+        z, r = (int(read_value(out.value, w, index[0])[index[1:]]) for out in (output, remainder))
         assert carries_modulo_p(w, run, index), what
         tensors = {part.tensor for out in (output, remainder) for part in out.value.parts}
         digits = {t: w.array(t)[(slice(None), *index)].copy() for t in tensors}
@@ -890,7 +894,7 @@ def test_the_relu_bit_can_only_be_the_sign():
     certificate, w, _ = g.relu().flatten().linear(2).case(batch=1, rho=Fraction(1, 1000)).run()
     relu = certificate.layers[1]
     bit, y = (w.value(t) for t in (relu.bit, relu.y.tensor))
-    z = np.stack([relu.x.read(w, p) for p in range(3)])
+    z = np.stack([read_value(relu.x, w, p) for p in range(3)])
     assert (z[0, 0, 0] > 0).all() and (z[0, 0, 1] < 0).all() and not z[0, 0, 2].any()
     for at in ((0, 0, c, 2 * c) for c in range(3)):
         flipped, magnitude, output = bit.copy(), np.abs(z) - bit, y.copy()
@@ -1091,7 +1095,7 @@ def test_the_exponential_gadget_accepts_its_values_only():
     circuit, con, domain, x = gadget(2, len(points))
     exp = Exponential(circuit, con, domain, x, "exp")
     w = holding(circuit, x, points)
-    exp.fill(w, np.array(points, object))
+    fill_exponential(exp, w, np.array(points, object))
     assert violations(circuit, w) == []
     assert wide(w, exp.y)[0].tolist() == exponential.evaluate(np.array(points, object))["y"].tolist()
     assert all(rejected(w, {exp.y.tensor: wide(w, exp.y) + d}) for d in (-1, 1) if (wide(w, exp.y) + d >= 0).all())
@@ -1160,7 +1164,7 @@ def test_the_logarithm_gadget_admits_one_normalising_shift(limbs):
     log = Logarithm(circuit, con, domain, limb_forms(x), bits - 1, "ln")
     w = holding(circuit, x, points)
     values = np.array(points, object)
-    log.fill(w, values)
+    fill_logarithm(log, w, values)
     assert violations(circuit, w) == []
     honest_shift = [bits - v.bit_length() for v in points]
     for a in range(log.max_limbs + 1):

@@ -11,11 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits.compile import Certificate
-from circuits.head import constants, exponential, logarithm
+from circuits.head import constants
 from circuits.head.score import Q_LIMIT, StepSize
-from circuits.head.softmax import GradientTooSmall
 from circuits.language.layout import Layout
-from circuits.net import Net, exact_matmul
+from circuits.net import Net
+from prover.execution.arithmetic import exact_matmul
+from prover.execution.head import exponential, logarithm
+from prover.execution.head.score import StepSizeExecutor
+from prover.execution.head.softmax import GradientTooSmall
+from prover.execution.values import read_value
 from prover.execution.witness import Witness
 from tests import reference
 from tests.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
@@ -68,7 +72,7 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
         assert w.value(tensor, index).ravel().tolist() == list(entries(nested)), what
 
     def same_value(v, p, nested, what):
-        assert v.read(w, p).ravel().tolist() == list(entries(nested)), what
+        assert read_value(v, w, p).ravel().tolist() == list(entries(nested)), what
 
     assert trace.ys == expected.ys
     assert trace.scales == expected.scales
@@ -314,14 +318,15 @@ def test_flat_networks_are_refused_by_both_only_if_rounding_is_all_that_is_left(
 def test_both_refuse_the_same_step_sizes(rho):
     """The least n whose q is below the limit, and the one before."""
     size = StepSize(Net(2, 1), rho)
+    solve = StepSizeExecutor(size).solve
     least = floor(rho * rho * (1 << 144) / Q_LIMIT**2) + 1
-    q = size.solve(least, 0)
+    q = solve(least, 0)
     assert q == reference.step_size(least, rho) < Q_LIMIT
     w = Witness(Layout(size.net.circuit))
     w.put(size.q.tensor, np.array([q, Q_LIMIT - 1], object))
     for n in (least - 1, 0):
         with pytest.raises(GradientTooSmall):
-            size.solve(n, 0)
+            solve(n, 0)
         with pytest.raises(Refusal):
             reference.step_size(n, rho)
     with pytest.raises(RangeOverflow):

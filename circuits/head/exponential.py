@@ -8,8 +8,6 @@ x = u + sum_i 2^(18 + 4 i) c_i + 2^38 h with u < 2^18 and c_i < 16. With f = [h 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +16,6 @@ from circuits.language.forms import Form, View
 from circuits.language.sources import ONCE, Same, Sum
 from circuits.language.tensors import BIT, U22, Digit, Range, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
-from prover.execution.witness import Witness
 
 from .constants import EXP_CHUNKS, EXP_LOW_BITS, EXP_TOP, HEAD_BITS, ONE, exp_table
 
@@ -64,7 +61,7 @@ def multiply_rounded(
 
 
 class Exponential:
-    """Constraints and execution of ``y = exp(-x)`` over a domain; `x` has digits U22, U22."""
+    """Constraints of ``y = exp(-x)`` over a domain; `x` has digits U22, U22."""
 
     def __init__(self, circuit: Circuit, con: Constraint, domain: Domain, x: View, name: str) -> None:
         self.con, self.domain, self.x = con, domain, x
@@ -105,48 +102,3 @@ class Exponential:
                 f"value{d}",
                 expr(self.ys[-1].digit(d) - self.y.digit(d)) - product(far, self.ys[-1].digit(d)),
             )
-
-    def fill(self, w: Witness, x: Ints) -> None:
-        """x: object array of Python integers over the domain."""
-        v = evaluate(x)
-        w.put(self.low.tensor, v["low"])
-        chunks = np.stack([(c[..., None] == np.arange(16)).astype(np.int64) for c in v["chunks"]])
-        w.put(self.chunks.tensor, chunks)
-        w.put(self.far.tensor, v["far"])
-        w.put(self.rest.tensor, (x >> EXP_TOP) - v["far"])
-        for view, key in ((self.a2, "a2"), (self.r2, "r2"), (self.a3, "a3"), (self.r3, "r3"), (self.y, "y")):
-            w.put(view.tensor, v[key])
-        for view, value in zip(self.ys, v["ys"], strict=True):
-            w.put(view.tensor, value)
-        for view, value, steps in zip(self.rems, v["rems"], self.carries, strict=True):
-            w.put(view.tensor, value)
-            w.fill_carries(steps, self.domain.axes)
-
-
-def evaluate(x: Ints) -> dict[str, Any]:
-    """All intermediate integers of exp(-x); key "y" is the result."""
-    low = x & ((1 << EXP_LOW_BITS) - 1)
-    chunks = [(x >> (EXP_LOW_BITS + 4 * i)) & 15 for i in range(EXP_CHUNKS)]
-    far = ((x >> EXP_TOP) > 0).astype(np.int64).astype(object)
-    a2 = (low * low + (1 << 8)) >> 9
-    t3 = a2 * low + (3 << 31)
-    y = ONE - (low << 24) + a2 - t3 // (3 << 32)
-    ys, rems = [y], []
-    for i, c in enumerate(chunks):
-        table = np.array(exp_table(i), object)
-        t = y * table[c.astype(np.int64)] + (1 << (HEAD_BITS - 1))
-        y = t >> HEAD_BITS
-        ys.append(y)
-        rems.append(t & (ONE - 1))
-    return {
-        "low": low,
-        "chunks": chunks,
-        "far": far,
-        "a2": a2,
-        "r2": (low * low + (1 << 8)) & 511,
-        "a3": t3 // (3 << 32),
-        "r3": t3 % (3 << 32),
-        "ys": ys,
-        "rems": rems,
-        "y": y * (1 - far),
-    }

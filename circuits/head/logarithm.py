@@ -13,7 +13,6 @@ stages multiply by tabulated factors and bring it to [1, 1 + 2^-16):
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ from circuits.language.forms import ZERO, Form, View
 from circuits.language.sources import Same, Sum
 from circuits.language.tensors import DIGIT_BITS, U22, Digit, Range, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
-from prover.execution.witness import Witness
 
 from .constants import HEAD_BITS, LOG_STAGES, LOG_TABLE, ONE, ln_scaled, log_factors, log_table
 from .exponential import REMAINDER_56, multiply_rounded, onehot_view, pick, table_limbs
@@ -62,7 +60,7 @@ class LogValue:
 
 
 class Logarithm:
-    """Constraints and execution of ln over a domain; `v` are the limbs (forms) of a positive integer."""
+    """Constraints of ln over a domain; `v` are the limbs (forms) of a positive integer."""
 
     def __init__(
         self, circuit: Circuit, con: Constraint, domain: Domain, v: list[Form], max_shift: int, name: str
@@ -159,66 +157,3 @@ class Logarithm:
         self.carries.append(assert_zero(circuit, con, domain, "a3", limbs))
         parts.append((self.z.whole() - self.a2.whole() + self.a3.whole(), 0))
         self.value = LogValue(tuple(parts), shift, (DIGIT_BITS * n - 1) * ln_scaled(2))
-
-    def fill(self, w: Witness, v: Ints) -> None:
-        """v: object array of positive Python integers over the domain, below 2^(22 n)."""
-        n = self.count
-        t = evaluate(v, n)
-        h = t["shift"].astype(np.int64)
-        a, b = h // DIGIT_BITS, h % DIGIT_BITS
-        if self.limb_shift is not None:
-            w.put(self.limb_shift.tensor, (a[..., None] == np.arange(self.max_limbs + 1)).astype(np.int64))
-            w.put(self.moved.tensor, v << (DIGIT_BITS * a).astype(object))
-        w.put(self.bit_shift.tensor, (b[..., None] == np.arange(self.bit_choices)).astype(np.int64))
-        w.put(self.normal.tensor, t["normal"])
-        w.fill_carries(self.normal_carries, self.domain.axes)
-        w.put(self.top_rest.tensor, (t["normal"] >> (DIGIT_BITS * (n - 1))) & ((1 << TOP_REST) - 1))
-        for i, (view, c) in enumerate(zip(self.choices, t["choices"], strict=True)):
-            w.put(view.tensor, (c[..., None] == np.arange(LOG_TABLE[i])).astype(np.int64))
-        for i, view in enumerate(self.rests):
-            w.put(view.tensor, t["ws"][i] - ONE - (t["choices"][i + 1] << (48 - 4 * i)))
-        for view, value in zip(self.ws, t["ws"], strict=True):
-            w.put(view.tensor, value)
-        for view, value in zip(self.rems, t["rems"], strict=True):
-            w.put(view.tensor, value)
-        for view, key in ((self.z, "z"), (self.a2, "a2"), (self.r2, "r2"), (self.a3, "a3"), (self.r3, "r3")):
-            w.put(view.tensor, t[key])
-        for steps in self.carries:
-            w.fill_carries(steps, self.domain.axes)
-
-
-def evaluate(v: Ints, limbs: int) -> dict[str, Any]:
-    """All intermediate integers of ln v; key "ln" is the result."""
-    total = DIGIT_BITS * limbs
-    shift = np.vectorize(lambda x: total - int(x).bit_length(), otypes=[object])(v)
-    normal = v << shift
-    w = normal >> (total - MANTISSA_BITS)
-    c = (w >> (MANTISSA_BITS - 5)) & 15
-    ws, rems, choices = [], [], [c]
-    for i in range(LOG_STAGES):
-        bits = MANTISSA_BITS if i == 0 else HEAD_BITS
-        t = w * np.array(log_factors(i), object)[choices[-1].astype(np.int64)]
-        w = t >> bits
-        ws.append(w)
-        rems.append(t & ((1 << bits) - 1))
-        if i + 1 < LOG_STAGES:
-            choices.append((w - ONE) >> (48 - 4 * i))
-    z = w - ONE
-    a2 = (z * z) >> (HEAD_BITS + 1)
-    a3 = 2 * a2 * z // (3 * ONE)
-    ln = z - a2 + a3 + (total - 1 - shift) * ln_scaled(2)
-    for i, c in enumerate(choices):
-        ln = ln + np.array(log_table(i), object)[c.astype(np.int64)]
-    return {
-        "shift": shift,
-        "normal": normal,
-        "choices": choices,
-        "ws": ws,
-        "rems": rems,
-        "z": z,
-        "a2": a2,
-        "r2": (z * z) & ((ONE << 1) - 1),
-        "a3": a3,
-        "r3": 2 * a2 * z % (3 * ONE),
-        "ln": ln,
-    }

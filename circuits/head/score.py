@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import gcd, isqrt
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,14 @@ from circuits.language.forms import View
 from circuits.language.sources import ONCE, Map, Same, Source, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, U22, Digit, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
-from prover.execution.witness import Witness
-from zkcert.errors import RangeOverflow, ThresholdExceeded, UnusableInput
+from zkcert.errors import UnusableInput
 
 from ..net import Net
 from ..probe import Parameter
 from .constants import HEAD_BITS, ln_scaled
 from .exponential import table_limbs
 from .logarithm import Logarithm
-from .logarithm import evaluate as evaluate_ln
-from .softmax import MAX_SCALE, GradientTooSmall, Softmax
+from .softmax import MAX_SCALE, Softmax
 
 Ints = NDArray[np.object_]
 Q_DIGITS = radix(B22, B22, unsigned(16))  # balanced limbs keep the carries of q V small
@@ -98,33 +96,6 @@ class StepSize:
         add_multiple(upper, self.x1, b * b)
         add_multiple(upper, self.x2, b * b)
         zero("high", upper)
-
-    def solve(self, n: int, t: int) -> int:
-        """q from n; raises GradientTooSmall."""
-        a, b = self.rho.numerator, self.rho.denominator
-        q = isqrt((a * a << 144) // (b * b * n)) if n else Q_LIMIT
-        if q >= Q_LIMIT:
-            raise GradientTooSmall(f"step {t}: the gradient (nearly) vanishes; use another seed, batch or model")
-        if n >= 1 << (DIGIT_BITS * NORM_LIMBS):
-            raise RangeOverflow("gradient norm", float(n) ** 0.5 / 2.0**32, 2.0**23)
-        return q
-
-    def finish(self, w: Witness, n: list[int], q: list[int]) -> None:
-        a, b = self.rho.numerator, self.rho.denominator
-        nn, qq = np.array(n, object), np.array(q, object)
-
-        def put(view: View, value: Ints) -> None:
-            w.put(view.tensor, value)
-
-        put(self.n, nn)
-        put(self.q, qq)
-        put(self.qq, qq * qq)
-        put(self.x1, qq * qq * nn)
-        put(self.x2, (2 * qq + 1) * nn)
-        put(self.low, (a * a << 144) - b * b * qq * qq * nn)
-        put(self.high, b * b * (qq + 1) * (qq + 1) * nn - (a * a << 144) - 1)
-        for steps in (self.n_carries, *self.carries):
-            w.fill_carries(steps, self.domain.axes)
 
 
 def add_multiple(limbs: Limbs, view: View, coef: int, power: int = 0) -> None:
@@ -220,58 +191,6 @@ class Score:
         digits = np.array([(value >> (DIGIT_BITS * i)) & ((1 << DIGIT_BITS) - 1) for i in range(SLACK_LIMBS)])
         self.net.circuit.publics.append(PublicTensor(self.slack.tensor, 0, digits.astype(np.int64)))
 
-    def log_ratio(self, n: int, loss: int, k: int) -> int:
-        """y of one step, Q32."""
-        lk = loss << (2 * k)
-        top = self.c1 * n + self.c2 * lk
-
-        def value(v: int, limbs: int) -> int:
-            return int(evaluate_ln(np.array([v], object), limbs)["ln"][0])
-
-        d = value(top, len(self.top.tensor.digits)) - value(lk, SCALED_LOSS_LIMBS)
-        d -= ln_scaled(self.scale.numerator, self.scale.denominator)
-        return (d + (1 << (HEAD_BITS - 33))) >> (HEAD_BITS - 32)
-
-    def finish(self, w: Witness, n: list[int], losses: list[int], scales: list[int], ys: list[int]) -> None:
-        """Fill everything but the threshold (see `finish_threshold`)."""
-        lk = np.array([l << (2 * k) for l, k in zip(losses, scales, strict=True)], object)
-        top = self.c1 * np.array(n, object) + self.c2 * lk
-
-        def put(view: View, value: Ints) -> None:
-            w.put(view.tensor, value)
-
-        put(self.lk, lk)
-        put(self.top, top)
-        self.ln_top.fill(w, top)
-        self.ln_loss.fill(w, lk)
-        d = evaluate_ln(top, len(self.top.tensor.digits))["ln"] - evaluate_ln(lk, SCALED_LOSS_LIMBS)["ln"]
-        d = d - ln_scaled(self.scale.numerator, self.scale.denominator) + (1 << (HEAD_BITS - 33))
-        put(self.y, np.array(ys, object))
-        put(self.y_rem, d & ((1 << (HEAD_BITS - 32)) - 1))
-        for steps in self.carries:
-            w.fill_carries(steps, self.domain.axes)
-        put(self.sum_y, np.array([sum(ys)], object))
-        put(self.sum_yy, np.array([sum(y * y for y in ys)], object))
-        w.fill_carries(self.yy_carries, (), self.yy_con.summed)
-
-    def finish_threshold(self, w: Witness, ys: list[int]) -> None:
-        """Fill the slack; raises ThresholdExceeded."""
-        slack = (self.net.steps * self.tau) ** 2 - variance(ys)
-        if self.tau < 0 or slack < 0:
-            raise ThresholdExceeded(f"the score {score_of(ys):.6f} is above tau: nothing to prove")
-        w.put(self.slack.tensor, np.array([slack], object))
-        w.fill_carries(self.slack_carries, ())
-
 
 def even_passes(net: Net) -> Source:
     return Map("step", tuple(2 * t for t in range(net.steps)), net.passes)
-
-
-def variance(ys: list[int]) -> int:
-    """T sum y^2 - (sum y)^2 = T^2 Var, in units of 2^-64."""
-    return len(ys) * sum(y * y for y in ys) - sum(ys) ** 2
-
-
-def score_of(ys: list[int]) -> float:
-    """The population standard deviation of the log ratios, in real units."""
-    return float(Fraction(isqrt(variance(ys) << 64), len(ys) << 64))

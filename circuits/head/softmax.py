@@ -10,8 +10,6 @@ All probabilities have 56 fractional bits. With e_j = exp(-(max z - z_j)), S = s
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,15 +18,12 @@ from circuits.language.forms import Form, View
 from circuits.language.sources import ONCE, Map, Same, Source, Sum
 from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Tensor, ceil_log2, radix, unsigned
 from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
-from prover.execution.witness import Witness
-from zkcert.errors import RangeOverflow, ZkcertError
 
 from ..net import VALUE, Net
 from ..value import Value
-from .constants import HEAD_BITS, ONE, ln_scaled
-from .exponential import PROBABILITY, Exponential, evaluate, onehot_view, pick
+from .constants import HEAD_BITS, ln_scaled
+from .exponential import PROBABILITY, Exponential, onehot_view, pick
 from .logarithm import Logarithm
-from .logarithm import evaluate as evaluate_ln
 
 Ints = NDArray[np.object_]
 MAX_SCALE = 24
@@ -37,12 +32,8 @@ MIN_LOSS = 1 << (HEAD_BITS - 24)  # smallest mean batch loss, 2^-24
 LOSS = radix(U22, U22, U22, unsigned(16))
 
 
-class GradientTooSmall(ZkcertError):
-    """A batch is fitted so well that its loss or gradient has too few significant bits to be certified."""
-
-
 class Softmax:
-    """Declares and executes the head for all passes."""
+    """Declares the head for all passes."""
 
     def __init__(self, net: Net, logits: Value, labels: Tensor) -> None:
         """logits: per pass, (batch, classes); labels: per step, one-hot (batch, classes)."""
@@ -158,100 +149,9 @@ class Softmax:
         self.loss_carries = assert_zero(circuit, con, per_step, "sum", limbs)
         limbs = Limbs().add_value(self.loss).add_value(self.loss_slack, -1).add_const(-batch * MIN_LOSS)
         self.minimum_carries = assert_zero(circuit, con, per_step, "minimum", limbs)
-        self.results: list[dict[str, Any]] = []
 
     def _over_classes(self, wire: View) -> View:
         return View(wire.tensor, (*wire.sources[:-1], Sum(self.classes)))
 
     def scale_form(self, weights: tuple[int, ...], source: Source) -> Form:
         return View(self.scale.tensor, (ONCE, source, Sum(MAX_SCALE + 1, weights))).whole()
-
-    # -- execution
-
-    def forward(self, w: Witness, p: int) -> None:
-        """Deltas of pass p from its logits."""
-        z = self.logits.read(w, p).astype(object)
-        onehot = w.value(self.labels, p // 2).astype(object)
-        top = z.max(axis=1)
-        x = top[:, None] - z
-        e = evaluate(x)["y"]
-        total = e.sum(axis=1)
-        prob = (e << HEAD_BITS) // total[:, None]
-        wrong = prob * (1 - onehot)
-        missing = wrong.sum(axis=1)
-        largest = max(missing)
-        k = 0
-        if p % 2 == 0:
-            k = max(0, HEAD_BITS - int(largest).bit_length())
-            if k > MAX_SCALE:
-                raise GradientTooSmall(
-                    f"step {p // 2}: every sample of the batch has its true class at probability above 1 - 2^-{k - 1};"
-                    f" at most 2^-{MAX_SCALE} can be resolved: use a larger batch or a less saturated model"
-                )
-        true_delta = onehot * missing[:, None]
-        scaled = ((wrong - true_delta) << k) + (1 << 23)
-        w.put(self.dz.tensor, (scaled >> 24).astype(np.int64), p)
-        self.results.append(
-            {"top": top, "x": x, "total": total, "p": prob, "rem": (e << HEAD_BITS) - prob * total[:, None],
-             "wrong": wrong, "missing": missing, "true": true_delta, "k": k, "dz_rem": scaled & ((1 << 24) - 1),
-             "is_top": (np.arange(self.classes) == z.argmax(axis=1)[:, None]).astype(np.int64)}
-        )  # fmt: skip
-
-    def batch_loss(self, w: Witness, t: int) -> int:
-        """L of step t (sum over the batch, 56 fractional bits), after pass 2t; raises GradientTooSmall."""
-        r = self.results[2 * t]
-        ln = evaluate_ln(r["total"], 3)["ln"]
-        x_true = (r["x"] * w.value(self.labels, t).astype(object)).sum(axis=1)
-        loss = int((ln - HEAD_BITS * ln_scaled(2) + (x_true << (HEAD_BITS - 32))).sum())
-        if loss < self.net.batch * MIN_LOSS:
-            raise GradientTooSmall(
-                f"step {t}: mean loss {loss / self.net.batch / ONE:.3g} is below 2^-24: use a larger batch"
-            )
-        if loss >= 1 << 82:
-            raise RangeOverflow("loss", loss / ONE, 2.0**26)
-        return loss
-
-    def finish(self, w: Witness, losses: list[int]) -> None:
-        """Fill all wires once every pass is done."""
-
-        def all_of(key: str) -> Ints:
-            return np.stack([r[key] for r in self.results])
-
-        def put(view: View, value: NDArray[Any]) -> None:
-            w.put(view.tensor, value)
-
-        firsts = self.results[::2]
-        for view, key in (
-            (self.top, "top"), (self.x, "x"), (self.is_top, "is_top"), (self.total, "total"), (self.p, "p"),
-            (self.rem, "rem"), (self.wrong, "wrong"), (self.missing, "missing"), (self.true_delta, "true"),
-            (self.dz_rem, "dz_rem"),
-        ):  # fmt: skip
-            put(view, all_of(key))
-        put(self.slack, all_of("total")[..., None] - 1 - all_of("rem"))
-        self.exp.fill(w, all_of("x"))
-        scales = np.array([r["k"] for r in self.results])
-        put(self.scale, (scales[:, None] == np.arange(MAX_SCALE + 1)).astype(np.int64))
-        missing = np.stack([r["missing"] for r in firsts])
-        largest = missing.max(axis=1)
-        put(self.largest, largest)
-        put(self.below, largest[:, None] - missing)
-        chosen = np.array([list(row).index(m) for row, m in zip(missing, largest, strict=True)])
-        put(self.is_largest, (np.arange(self.net.batch) == chosen[:, None]).astype(np.int64))
-        k = [int(s) for s in scales[::2]]
-        bound = np.array([1 << (HEAD_BITS - i) if i else 1 << (HEAD_BITS + 1) for i in k], object)
-        put(self.upper, bound - 1 - largest)
-        put(self.lower, largest - np.array([1 << (HEAD_BITS - 1 - i) for i in k], object))
-        self.log.fill(w, np.stack([r["total"] for r in firsts]))
-        onehot = w.value(self.labels).astype(object)
-        put(self.x_true, (np.stack([r["x"] for r in firsts]) * onehot).sum(axis=2))
-        put(self.loss, np.array(losses, object))
-        put(self.loss_slack, np.array(losses, object) - self.net.batch * MIN_LOSS)
-        for steps, domain in (
-            (self.total_carries, self.rows), (self.p_carries, self.full), (self.slack_carries, self.full),
-            (self.missing_carries, self.rows), (self.dz_carries, self.full), (self.loss_carries, self.per_step),
-            (self.minimum_carries, self.per_step),
-        ):  # fmt: skip
-            w.fill_carries(steps, domain.axes)
-
-    def scale_of(self, t: int) -> int:
-        return int(self.results[2 * t]["k"])

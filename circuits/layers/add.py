@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from prover.execution.witness import Witness
-
 from ..net import Net
 from ..value import Value
-from .base import Accumulators, Layer
+from .base import Layer
 
 
 class Add(Layer):
@@ -19,9 +17,3 @@ class Add(Layer):
 
     def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
         self.dx = dy if need_input else None
-
-    def forward(self, w: Witness, p: int) -> None:
-        pass
-
-    def backward(self, w: Witness, p: int) -> Accumulators:
-        return {}

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from circuits.language.constraints import expr
 from circuits.language.forms import View
 from circuits.language.sources import GatherSum, Same
 from circuits.language.tensors import Range, radix
-from prover.execution.witness import Witness
 
 from ..net import Net
 from ..value import Value
-from .base import Accumulators
 from .pool import Pool
 
 
@@ -43,19 +39,3 @@ class AvgPool2d(Pool):
         self.dx = net.activation(f"{self.name}/dx", (net.batch, self.c.size, self.i.size))
         place = Same("i", self.i.size)
         self.rem_back = self._divide("backward", self.dx, place, dy, "i", self.readers, self.s.size)
-
-    def forward(self, w: Witness, p: int) -> None:
-        x = self.x.read(w, p)[:, :, self.index]
-        total, count = x.sum(axis=2) + self.k.size // 2, self.k.size
-        w.put(self.y.tensor, total // count, p)
-        w.put(self.rem, total % count, p)
-
-    def backward(self, w: Witness, p: int) -> Accumulators:
-        if self.dx is not None:
-            dy = self.dy.read(w, p)
-            total = np.full(self.dx.shape, self.k.size // 2, np.int64)
-            for row in self.index:
-                total[:, :, row] += dy
-            w.put(self.dx.tensor, total // self.k.size, p)
-            w.put(self.rem_back, total % self.k.size, p)
-        return {}

@@ -8,17 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from prover.execution.witness import Witness
-
 from ..net import Net
 from ..value import Value
 
 I64 = NDArray[np.int64]
-Accumulators = dict[str, list[I64]]
 
 
 class Layer(ABC):
-    """One node of the graph: declares its constraints once, then executes pass by pass in exact integers.
+    """One node of the graph: declares its constraints once; `prover.execution.layers` fills them.
 
     `op` is the node's "op" in model files. `shape` is the output shape of one sample as the model states it, e.g.
     (C, H, W); the tensors themselves keep (batch, C, H*W).
@@ -49,11 +46,3 @@ class Layer(ABC):
 
         `dy` is the sum of the gradients of all readers of `self.y`.
         """
-
-    @abstractmethod
-    def forward(self, w: Witness, p: int) -> None:
-        """Fill the forward tensors of pass p; the input is already in the witness."""
-
-    @abstractmethod
-    def backward(self, w: Witness, p: int) -> Accumulators:
-        """Fill the backward tensors of pass p; returns the exact limbs of each parameter's accumulator."""

@@ -11,21 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form, View
 from circuits.language.sources import Same, Scaled, Source, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, balanced, radix
 from circuits.language.wide import Limbs
-from prover.execution.witness import Witness
-from prover.execution.workers import by_rows
 
-from ..net import FRACTION_BITS, I64, Contraction, Gradient, Net, floor_limbs, limb_products
+from ..net import FRACTION_BITS, Contraction, Gradient, Net
 from ..value import Value
-from .base import Accumulators, Layer
+from .base import Layer
 
-HALF = 1 << 31
 SCALE = radix(B22, balanced(17))  # |u| < 2^38, that is 64: products with values need one carry less than with VALUE
 LOW = (1 << DIGIT_BITS) - 1
 
@@ -116,67 +111,3 @@ class BatchNorm2d(Layer):
 
         net.gradients.append(Gradient(self.weight_name, (self.c,), (), weight_limbs, True, linear=True))
         net.gradients.append(Gradient(self.bias_name, (self.c,), (), bias_limbs, False, linear=True))
-
-    # -- execution
-
-    def _times_factor(self, digits: list[I64]) -> list[I64]:
-        return limb_products(digits, [np.array(weights, np.int64) for weights in self.factors])
-
-    def _minus_mean(self, limbs: list[I64], digits: list[I64]) -> list[I64]:
-        """limbs - m * digits, all (channels,); at most one limb more."""
-        out = [*limbs, *[np.zeros(self.c.size, np.int64)] * (len(digits) + 1 - len(limbs))]
-        for sign, k, weights in self.signed_means:
-            for i, d in enumerate(digits):
-                out[k + i] = out[k + i] - sign * np.array(weights, np.int64) * d
-        return out
-
-    def forward(self, w: Witness, p: int) -> None:
-        whole = slice(0, self.c.size)
-        products = self._times_factor(w.digits(self.weight, p))
-        u, rem = floor_limbs(products, HALF, FRACTION_BITS, f"scale of {self.name}", limit=38)
-        w.put(self.u.tensor, u, p)
-        self.run_u.fill(w, [], rem, p, whole)
-        scale, bias = [d.astype(np.int64) for d in self.u.digits(w, p)], w.digits(self.bias, p)
-        zero = np.zeros(self.c.size, np.int64)
-        shift = self._minus_mean([zero, bias[0] << 10, bias[1] << 10], scale)
-        x = self.x.digits(w, p)
-
-        def run(part: slice) -> None:
-            own = limb_products([d[:, None] for d in scale], [d[part].astype(np.int64) for d in x])
-            own += [np.zeros_like(own[0])] * (len(shift) - len(own))
-            limbs = [a + b[:, None] for a, b in zip(own[: len(shift)], shift, strict=True)] + own[len(shift) :]
-            y, rem = floor_limbs(limbs, HALF, FRACTION_BITS, f"{self.name} output")
-            self.out.put(w, y, p, part)
-            self.run.fill(w, own, rem, p, part)
-
-        by_rows(self.x.shape, run)
-
-    def backward(self, w: Witness, p: int) -> Accumulators:
-        dy, x = self.dy.digits(w, p), self.x.digits(w, p)
-        if (dx := self.dx) is not None:
-            scale = [d.astype(np.int64)[:, None] for d in self.u.digits(w, p)]
-
-            def run(part: slice) -> None:
-                limbs = limb_products(scale, [d[part].astype(np.int64) for d in dy])
-                values, rem = floor_limbs(limbs, HALF, FRACTION_BITS, f"{self.name} input gradient")
-                w.put(dx.tensor, values, p, part)
-                self.run_input.fill(w, limbs, rem, p, part)
-
-            by_rows(dx.shape, run)
-        products = [np.zeros(self.c.size, np.int64) for _ in range(len(dy) + len(x) - 1)]
-        sums = [np.zeros(self.c.size, np.int64) for _ in dy]
-        for sample in range(self.b.size):
-            d = [limb[sample].astype(np.int64) for limb in dy]
-            for total, limb in zip(sums, d, strict=True):
-                total += limb.sum(axis=1)
-            for total, limb in zip(products, limb_products(d, [limb[sample] for limb in x]), strict=True):
-                total += limb.sum(axis=1)
-        limbs = self._minus_mean(products, sums)
-        h, rem = floor_limbs(limbs, HALF, FRACTION_BITS, f"gradient of {self.name}")
-        w.put(self.h.tensor, h, p)
-        self.run_h.fill(w, products, rem, p, slice(0, self.c.size))
-        bias = sum(total << (DIGIT_BITS * i) for i, total in enumerate(sums))
-        return {
-            self.weight_name: self._times_factor(w.digits(self.h.tensor, p)),
-            self.bias_name: [np.asarray(bias)],
-        }

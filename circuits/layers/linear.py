@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from circuits.language.constraints import DomainAxis
 from circuits.language.sources import Same, Source
 
-from ..net import F64, I64, Net
-from ..value import Ints, Value
+from ..net import Net
+from ..value import Value
 from .affine import Affine
 
 
@@ -31,18 +29,3 @@ class Linear(Affine):
 
     def output_sources(self) -> tuple[Source, ...]:
         return (Same("o", self.out_axes[0].size),)
-
-    def input_columns(self, x: Ints) -> F64:
-        return x.reshape(len(x), -1).astype(np.float64)
-
-    def forward_matrix(self, weight: Ints) -> F64:
-        return weight.reshape(len(weight), -1).T.astype(np.float64)
-
-    def output_columns(self, dy: Ints) -> F64:
-        return dy.astype(np.float64)
-
-    def backward_matrix(self, weight: Ints) -> F64:
-        return weight.reshape(len(weight), -1).astype(np.float64)
-
-    def weight_order(self, flat: I64) -> I64:
-        return flat.reshape(self.weight.shape)

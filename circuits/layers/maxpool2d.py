@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from circuits.language.constraints import expr, product
 from circuits.language.forms import View
 from circuits.language.sources import Gather, GatherSum, Same, SuffixGather
 from circuits.language.tensors import BIT, U22, radix
-from prover.execution.witness import Witness
 
 from ..net import Net
 from ..value import Value
-from .base import Accumulators
 from .pool import Pool
 
 
@@ -60,23 +56,3 @@ class MaxPool2d(Pool):
         d = self.form(dy, Gather("k", "i", self.readers, outputs))
         dx = self.form(self.dx, Same("i", self.i.size))
         con.add("gradient", product(self._choices(self.choice, back).whole(), d) - dx)
-
-    def forward(self, w: Witness, p: int) -> None:
-        x = self.x.read(w, p)[:, :, self.index]  # (B, C, K, S)
-        first = x.argmax(axis=2)
-        y = np.take_along_axis(x, first[:, :, None], axis=2)
-        order = np.arange(self.k.size)[:, None]
-        shape = self.choice.shape
-        w.put(self.y.tensor, y[:, :, 0], p)
-        w.put(self.choice, (order == first[:, :, None]).astype(np.int64).reshape(shape), p)
-        w.put(self.slack, (y - x - (order < first[:, :, None])).reshape(shape), p)
-
-    def backward(self, w: Witness, p: int) -> Accumulators:
-        if self.dx is not None:
-            dy = self.dy.read(w, p)
-            chosen = w.value(self.choice, p).reshape(*dy.shape[:2], self.k.size, -1)
-            dx = np.zeros(self.dx.shape, np.int64)
-            for k, row in enumerate(self.index):
-                dx[:, :, row] += chosen[:, :, k] * dy
-            w.put(self.dx.tensor, dx, p)
-        return {}

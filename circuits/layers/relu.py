@@ -6,42 +6,16 @@ included. Then a = b (m + 1) and z = 2 a - m - b. Where nothing else reads z, th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from circuits.language.constraints import DomainAxis, product
 from circuits.language.forms import Form
 from circuits.language.sources import Same
-from circuits.language.tensors import BIT, U22, Tensor, radix
-from prover.execution.witness import Witness
-from prover.execution.workers import by_rows
+from circuits.language.tensors import Tensor
 
-from ..net import I64, Net
+from ..net import Net, Rectifier
 from ..value import Value
-from .base import Accumulators, Layer
-
-
-class Rectifier:
-    """The tensors of one ReLU. As the output of the layer before it: ``z - rest`` for known earlier values `rest`."""
-
-    def __init__(self, net: Net, name: str, shape: Sequence[int], rest: Value | None = None) -> None:
-        self.a = net.activation(f"{name}/y", shape)
-        self.bit = net.circuit.tensor(f"{name}/sign", net.passes, shape, radix(BIT))
-        self.magnitude = net.circuit.tensor(f"{name}/magnitude", net.passes, shape, radix(U22, U22))
-        self.z = 2 * self.a - Value.of(self.magnitude) - Value.of(self.bit)
-        self.rest = rest
-
-    @property
-    def value(self) -> Value:
-        return self.z if self.rest is None else self.z - self.rest
-
-    def put(self, w: Witness, values: I64, p: int, rows: slice | None = None) -> None:
-        """Fill the tensors of pass p, or some rows of them; raises RangeOverflow."""
-        z = values if self.rest is None else values + self.rest.read(w, p, rows)
-        b = z > 0
-        w.put(self.bit, b.astype("int64"), p, rows)
-        w.put(self.magnitude, abs(z) - b, p, rows)
-        w.put(self.a.tensor, z * b, p, rows)
+from .base import Layer
 
 
 class ReLU(Layer):
@@ -73,16 +47,3 @@ class ReLU(Layer):
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
         con = net.circuit.constraint(f"{self.name}/backward", self.axes)
         con.add("gradient", product(self._plain(self.bit), self._form(dy)) - self._form(self.dx))
-
-    def forward(self, w: Witness, p: int) -> None:
-        if not self.fused:
-            by_rows(self.x.shape, lambda part: self.rectifier.put(w, self.x.read(w, p, part), p, part))
-
-    def backward(self, w: Witness, p: int) -> Accumulators:
-        if (dx := self.dx) is not None:
-
-            def run(part: slice) -> None:
-                w.put(dx.tensor, self.dy.read(w, p, part) * w.value(self.bit, p, part), p, part)
-
-            by_rows(dx.shape, run)
-        return {}

@@ -1,0 +1,1 @@
+"""Executing a declared circuit: the probe in exact integers, and the witness it leaves."""

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from circuits.argument.identities import constraint_claims
-from circuits.compile import Certificate, Trace
+from circuits.compile import Certificate
 from circuits.language.layout import Layout
 from prover import argument
 from prover.argument import prove_circuit
+from prover.execution.run import Trace, fill_threshold
 from prover.execution.witness import Witness
 from tests.builders import Case, Digits
 from tests.toys import prove_toy, verify_toy
@@ -148,5 +149,5 @@ def lying_threshold(case):
     _, _, trace = case.execute()
     certificate, witness, trace = case.execute(Fraction(trace.score) / 2)
     with pytest.raises(ThresholdExceeded):
-        certificate.threshold(witness, trace)
+        fill_threshold(certificate, witness, trace)
     return certificate, certificate.layout, witness, trace

@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 
 from circuits.compile import Certificate
-from circuits.head import exponential, logarithm, score, softmax
-from circuits.head.score import SCALED_LOSS_LIMBS, Score, StepSize
-from circuits.head.softmax import Softmax
-from circuits.layers.batchnorm2d import BatchNorm2d
+from circuits.head.score import SCALED_LOSS_LIMBS
 from circuits.layers.maxpool2d import MaxPool2d
-from circuits.layers.relu import Rectifier, ReLU
-from circuits.probe import Parameter
+from circuits.layers.relu import ReLU
 from prover.argument import prove_circuit
+from prover.execution import values
+from prover.execution.head import exponential, logarithm, score, softmax
+from prover.execution.head.score import ScoreExecutor, StepSizeExecutor
+from prover.execution.head.softmax import SoftmaxExecutor
+from prover.execution.layers.batchnorm2d import BatchNorm2dExecutor
+from prover.execution.layers.maxpool2d import MaxPool2dExecutor
+from prover.execution.layers.relu import ReLUExecutor
+from prover.execution.probe import ParameterExecutor
+from prover.execution.run import execute, fill_threshold
+from prover.execution.values import read_value
 from prover.execution.witness import Witness
 from tests.builders import Digits, Graph
 from tests.malicious.forging import TAU, altered, full_name, lying_threshold, other_digit, strict_name, transcript
@@ -67,22 +73,23 @@ def test_one_altered_digit_of_a_branch_is_named(branches, where, name):
 
 
 def test_a_forgotten_shortcut_is_named(branches):
-    def alone(self, w, z, p, rows=None):
-        w.put(self.bit, (z > 0).astype(np.int64), p, rows)
-        w.put(self.magnitude, abs(z) - (z > 0), p, rows)
-        w.put(self.a.tensor, z * (z > 0), p, rows)
+    def alone(relu, w, z, p, rows=None):
+        w.put(relu.bit, (z > 0).astype(np.int64), p, rows)
+        w.put(relu.magnitude, abs(z) - (z > 0), p, rows)
+        w.put(relu.a.tensor, z * (z > 0), p, rows)
 
-    lie = mock.patch.object(Rectifier, "put", alone)
+    lie = mock.patch.object(values, "put_rectified", alone)
     assert lying_name(branches.case, lie) == "constraint/conv2d0/forward"
 
 
 def test_a_gradient_that_forgets_a_branch_is_named(branches):
     def first_reader(self, result, w, p):
-        dy = w.value(self.dy.parts[0].tensor, p)
-        w.put(self.dx.tensor, dy * w.value(self.bit, p), p)
+        relu = self.layer
+        dy = w.value(relu.dy.parts[0].tensor, p)
+        w.put(relu.dx.tensor, dy * w.value(relu.bit, p), p)
         return result
 
-    assert lying_name(branches.case, after(ReLU, "backward", first_reader)) == "constraint/relu7/backward"
+    assert lying_name(branches.case, after(ReLUExecutor, "backward", first_reader)) == "constraint/relu7/backward"
 
 
 def test_a_network_with_branches_is_proved(branches):
@@ -123,22 +130,22 @@ def test_other_public_statistics_are_named(norms, change, name):
 
     def swapped(original):
         def run(self, *args):
-            own = getattr(self, change)
+            own = getattr(self.layer, change)
             if change == "factors":
                 other = [(own[0][0] + 1, *own[0][1:]), own[1]]
             else:
                 (sign, k, limb), *rest = own
                 other = [(sign, k, (limb[0] + 1, *limb[1:])), *rest]
-            setattr(self, change, other)
+            setattr(self.layer, change, other)
             try:
                 return original(self, *args)
             finally:
-                setattr(self, change, own)
+                setattr(self.layer, change, own)
 
         return run
 
     method = "_times_factor" if change == "factors" else "_minus_mean"
-    lie = mock.patch.object(BatchNorm2d, method, swapped(getattr(BatchNorm2d, method)))
+    lie = mock.patch.object(BatchNorm2dExecutor, method, swapped(getattr(BatchNorm2dExecutor, method)))
     assert lying_name(norms.case, lie) == f"constraint/batchnorm2d0/{name}"
 
 
@@ -240,12 +247,12 @@ def lying_name(case, *patches, plan=None):
         for p in patches:
             p.start()
         try:
-            witness, trace = certificate.execute(case.samples, case.randomness)
+            witness, trace = execute(certificate, case.samples, case.randomness)
         finally:
             for p in patches:
                 p.stop()
         certificate.plan = case.plan  # which says what is public
-        certificate.threshold(witness, trace)
+        fill_threshold(certificate, witness, trace)
     return strict_name(layout, witness)
 
 
@@ -261,29 +268,30 @@ def after(cls, method, change):
 
 @pytest.mark.parametrize("lie", [-1, 1])
 def test_another_step_size_is_named(cnn, lie):
-    assert lying_name(cnn.case, after(StepSize, "solve", lambda self, q, *_: q + lie)) == "constraint/step-size"
+    assert lying_name(cnn.case, after(StepSizeExecutor, "solve", lambda self, q, *_: q + lie)) == "constraint/step-size"
 
 
 def nudge(passes):
     """Moves one weight by one unit in the last place."""
 
     def change(self, result, w, t, *_):
-        if self.g.name == "conv2d3.weight":
-            value = w.value(self.weight, 2 * t + passes)
+        if self.parameter.g.name == "conv2d3.weight":
+            weight = self.parameter.weight
+            value = w.value(weight, 2 * t + passes)
             value.flat[4] += 1
-            w.put(self.weight, value, 2 * t + passes)
+            w.put(weight, value, 2 * t + passes)
         return result
 
     return change
 
 
 def test_a_later_weight_off_by_one_unit_is_named(cnn):
-    lie = after(Parameter, "second_pass", nudge(2))
+    lie = after(ParameterExecutor, "second_pass", nudge(2))
     assert lying_name(cnn.case, lie) == "constraint/update/conv2d3.weight"
 
 
 def test_a_perturbed_weight_off_by_one_unit_is_named(cnn):
-    lie = after(Parameter, "perturb", nudge(1))
+    lie = after(ParameterExecutor, "perturb", nudge(1))
     assert lying_name(cnn.case, lie) == "constraint/perturbation/conv2d3.weight"
 
 
@@ -296,32 +304,34 @@ def test_other_public_weights_are_named(cnn):
 
 def test_a_gradient_through_a_negative_pre_activation_is_named(cnn):
     def leak(self, result, w, p):
-        if self.dx is not None:
-            dx = w.value(self.dx.tensor, p)
-            closed = np.argwhere(w.value(self.bit, p) == 0)[0]
+        relu = self.layer
+        if relu.dx is not None:
+            dx = w.value(relu.dx.tensor, p)
+            closed = np.argwhere(w.value(relu.bit, p) == 0)[0]
             dx[tuple(closed)] += 5
-            w.put(self.dx.tensor, dx, p)
+            w.put(relu.dx.tensor, dx, p)
         return result
 
-    assert lying_name(cnn.case, after(ReLU, "backward", leak)) == "constraint/relu4/backward"
+    assert lying_name(cnn.case, after(ReLUExecutor, "backward", leak)) == "constraint/relu4/backward"
 
 
 @pytest.mark.parametrize("rule", ["last of equals", "smallest"])
 def test_another_pooling_choice_is_named(cnn, rule):
     def choose(self, w, p):
-        x = self.x.read(w, p)[:, :, self.index]
+        pool = self.layer
+        x = read_value(pool.x, w, p)[:, :, pool.index]
         if rule == "smallest":
             pick = x.argmin(axis=2)
         else:
             pick = x.shape[2] - 1 - x[:, :, ::-1].argmax(axis=2)
             assert np.any(pick != x.argmax(axis=2))  # zeros after a ReLU: there are ties
         y = np.take_along_axis(x, pick[:, :, None], axis=2)
-        order = np.arange(self.k.size)[:, None]
-        w.put(self.y.tensor, y[:, :, 0], p)
-        w.put(self.choice, (order == pick[:, :, None]).astype(np.int64).reshape(self.choice.shape), p)
-        w.put(self.slack, (y - x - (order < pick[:, :, None])).reshape(self.choice.shape), p)
+        order = np.arange(pool.k.size)[:, None]
+        w.put(pool.y.tensor, y[:, :, 0], p)
+        w.put(pool.choice, (order == pick[:, :, None]).astype(np.int64).reshape(pool.choice.shape), p)
+        w.put(pool.slack, (y - x - (order < pick[:, :, None])).reshape(pool.choice.shape), p)
 
-    lie = mock.patch.object(MaxPool2d, "forward", choose)
+    lie = mock.patch.object(MaxPool2dExecutor, "forward", choose)
     assert lying_name(cnn.case, lie) == "constraint/maxpool2d2/forward"
 
 
@@ -337,7 +347,7 @@ def confident_case():
 
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_another_loss_scale_is_named(shift):
-    original = Softmax.forward
+    original = SoftmaxExecutor.forward
 
     def forward(self, w, p):
         original(self, w, p)
@@ -345,15 +355,15 @@ def test_another_loss_scale_is_named(shift):
         if p == 0:
             r["k"] += shift
             scaled = ((r["wrong"] - r["true"]) << r["k"]) + (1 << 23)
-            w.put(self.dz.tensor, (scaled >> 24).astype(np.int64), p)
+            w.put(self.head.dz.tensor, (scaled >> 24).astype(np.int64), p)
             r["dz_rem"] = scaled & ((1 << 24) - 1)
 
-    lie = mock.patch.object(Softmax, "forward", forward)
+    lie = mock.patch.object(SoftmaxExecutor, "forward", forward)
     assert lying_name(confident_case(), lie) == "constraint/scale"
 
 
 def test_a_log_ratio_off_by_one_unit_is_named(cnn):
-    lie = after(Score, "log_ratio", lambda self, y, *_: y + 1)
+    lie = after(ScoreExecutor, "log_ratio", lambda self, y, *_: y + 1)
     assert lying_name(cnn.case, lie) == "constraint/score/ratios"
 
 
@@ -395,8 +405,8 @@ def retold(case, samples=None, randomness=None):
     certificate = Certificate(case.plan)
     chosen = case.samples if samples is None else samples
     layout = certificate.close(TAU)
-    witness, trace = certificate.execute(chosen, case.randomness if randomness is None else randomness)
-    certificate.threshold(witness, trace)
+    witness, trace = execute(certificate, chosen, case.randomness if randomness is None else randomness)
+    fill_threshold(certificate, witness, trace)
     return strict_name(layout, witness)
 
 

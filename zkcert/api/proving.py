@@ -29,7 +29,7 @@ from zkcert.public.root import DatasetRoot
 from zkcert.public.statement import Statement, parse_beacon
 
 if TYPE_CHECKING:
-    from circuits.compile import Trace
+    from prover.execution.run import Trace
     from prover.resources import Estimate
 
 CROSS_CHECK_LIMIT = 1e-5

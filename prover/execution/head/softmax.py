@@ -1,0 +1,122 @@
+"""How the head of the network is filled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuits.head.constants import HEAD_BITS, ONE, ln_scaled
+from circuits.head.softmax import MAX_SCALE, MIN_LOSS, Softmax
+from circuits.language.forms import View
+from zkcert.errors import RangeOverflow, ZkcertError
+
+from ..values import read_value
+from ..witness import Witness
+from .exponential import evaluate, fill_exponential
+from .logarithm import evaluate as evaluate_ln
+from .logarithm import fill_logarithm
+
+Ints = NDArray[np.object_]
+
+
+class GradientTooSmall(ZkcertError):
+    """A batch is fitted so well that its loss or gradient has too few significant bits to be certified."""
+
+
+class SoftmaxExecutor:
+    """Runs the head pass by pass, and fills its wires once every pass is done."""
+
+    def __init__(self, head: Softmax) -> None:
+        self.head = head
+        self.results: list[dict[str, Any]] = []
+
+    def forward(self, w: Witness, p: int) -> None:
+        """Deltas of pass p from its logits."""
+        z = read_value(self.head.logits, w, p).astype(object)
+        onehot = w.value(self.head.labels, p // 2).astype(object)
+        top = z.max(axis=1)
+        x = top[:, None] - z
+        e = evaluate(x)["y"]
+        total = e.sum(axis=1)
+        prob = (e << HEAD_BITS) // total[:, None]
+        wrong = prob * (1 - onehot)
+        missing = wrong.sum(axis=1)
+        largest = max(missing)
+        k = 0
+        if p % 2 == 0:
+            k = max(0, HEAD_BITS - int(largest).bit_length())
+            if k > MAX_SCALE:
+                raise GradientTooSmall(
+                    f"step {p // 2}: every sample of the batch has its true class at probability above 1 - 2^-{k - 1};"
+                    f" at most 2^-{MAX_SCALE} can be resolved: use a larger batch or a less saturated model"
+                )
+        true_delta = onehot * missing[:, None]
+        scaled = ((wrong - true_delta) << k) + (1 << 23)
+        w.put(self.head.dz.tensor, (scaled >> 24).astype(np.int64), p)
+        self.results.append(
+            {"top": top, "x": x, "total": total, "p": prob, "rem": (e << HEAD_BITS) - prob * total[:, None],
+             "wrong": wrong, "missing": missing, "true": true_delta, "k": k, "dz_rem": scaled & ((1 << 24) - 1),
+             "is_top": (np.arange(self.head.classes) == z.argmax(axis=1)[:, None]).astype(np.int64)}
+        )  # fmt: skip
+
+    def batch_loss(self, w: Witness, t: int) -> int:
+        """L of step t (sum over the batch, 56 fractional bits), after pass 2t; raises GradientTooSmall."""
+        r = self.results[2 * t]
+        ln = evaluate_ln(r["total"], 3)["ln"]
+        x_true = (r["x"] * w.value(self.head.labels, t).astype(object)).sum(axis=1)
+        loss = int((ln - HEAD_BITS * ln_scaled(2) + (x_true << (HEAD_BITS - 32))).sum())
+        if loss < self.head.net.batch * MIN_LOSS:
+            raise GradientTooSmall(
+                f"step {t}: mean loss {loss / self.head.net.batch / ONE:.3g} is below 2^-24: use a larger batch"
+            )
+        if loss >= 1 << 82:
+            raise RangeOverflow("loss", loss / ONE, 2.0**26)
+        return loss
+
+    def finish(self, w: Witness, losses: list[int]) -> None:
+        """Fill all wires once every pass is done."""
+        h = self.head
+
+        def all_of(key: str) -> Ints:
+            return np.stack([r[key] for r in self.results])
+
+        def put(view: View, value: NDArray[Any]) -> None:
+            w.put(view.tensor, value)
+
+        firsts = self.results[::2]
+        for view, key in (
+            (h.top, "top"), (h.x, "x"), (h.is_top, "is_top"), (h.total, "total"), (h.p, "p"),
+            (h.rem, "rem"), (h.wrong, "wrong"), (h.missing, "missing"), (h.true_delta, "true"),
+            (h.dz_rem, "dz_rem"),
+        ):  # fmt: skip
+            put(view, all_of(key))
+        put(h.slack, all_of("total")[..., None] - 1 - all_of("rem"))
+        fill_exponential(h.exp, w, all_of("x"))
+        scales = np.array([r["k"] for r in self.results])
+        put(h.scale, (scales[:, None] == np.arange(MAX_SCALE + 1)).astype(np.int64))
+        missing = np.stack([r["missing"] for r in firsts])
+        largest = missing.max(axis=1)
+        put(h.largest, largest)
+        put(h.below, largest[:, None] - missing)
+        chosen = np.array([list(row).index(m) for row, m in zip(missing, largest, strict=True)])
+        put(h.is_largest, (np.arange(h.net.batch) == chosen[:, None]).astype(np.int64))
+        k = [int(s) for s in scales[::2]]
+        bound = np.array([1 << (HEAD_BITS - i) if i else 1 << (HEAD_BITS + 1) for i in k], object)
+        put(h.upper, bound - 1 - largest)
+        put(h.lower, largest - np.array([1 << (HEAD_BITS - 1 - i) for i in k], object))
+        fill_logarithm(h.log, w, np.stack([r["total"] for r in firsts]))
+        onehot = w.value(h.labels).astype(object)
+        put(h.x_true, (np.stack([r["x"] for r in firsts]) * onehot).sum(axis=2))
+        put(h.loss, np.array(losses, object))
+        put(h.loss_slack, np.array(losses, object) - h.net.batch * MIN_LOSS)
+        for steps, domain in (
+            (h.total_carries, h.rows), (h.p_carries, h.full), (h.slack_carries, h.full),
+            (h.missing_carries, h.rows), (h.dz_carries, h.full), (h.loss_carries, h.per_step),
+            (h.minimum_carries, h.per_step),
+        ):  # fmt: skip
+            w.fill_carries(steps, domain.axes)
+
+    def scale_of(self, t: int) -> int:
+        return int(self.results[2 * t]["k"])

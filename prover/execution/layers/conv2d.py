@@ -1,0 +1,52 @@
+"""How `circuits.layers.conv2d` is filled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuits.layers.conv2d import Conv2d
+
+from ..arithmetic import F64, I64
+from ..workers import by_rows
+from .affine import AffineExecutor
+
+Ints = NDArray[np.int32] | NDArray[np.int64]
+
+
+class Conv2dExecutor(AffineExecutor):
+    """Windows become rows of a matrix."""
+
+    layer_type = Conv2d
+    layer: Conv2d
+
+    def input_columns(self, x: Ints) -> F64:
+        return gathered(x, self.layer.table.index)
+
+    def forward_matrix(self, weight: Ints) -> F64:
+        return weight.transpose(2, 1, 0).reshape(-1, len(weight)).astype(np.float64)
+
+    def output_columns(self, dy: Ints) -> F64:
+        return gathered(dy, self.layer.inverse.index)
+
+    def backward_matrix(self, weight: Ints) -> F64:
+        return weight.transpose(2, 0, 1).reshape(-1, weight.shape[1]).astype(np.float64)
+
+    def weight_order(self, flat: I64) -> I64:
+        return flat.reshape(len(flat), self.layer.table.shape[0], -1).swapaxes(1, 2)
+
+
+def gathered(x: Ints, index: I64) -> F64:
+    """(B, C, I) and index (K, S) to (B * S, K * C): entry (b, s, k, c) is x[b, c, index[k, s]], zero for -1."""
+    batch, channels, size = x.shape
+    count, positions = index.shape
+    out = np.empty((batch, positions, count, channels))
+
+    def gather(samples: slice) -> None:
+        padded = np.zeros((samples.stop - samples.start, size + 1, channels))
+        padded[:, :size] = x[samples].swapaxes(1, 2)
+        for k, row in enumerate(index):
+            out[samples, :, k] = padded[:, row]  # -1 reads the zeros at the end
+
+    by_rows(out.shape, gather)
+    return out.reshape(batch * positions, count * channels)

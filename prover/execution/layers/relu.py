@@ -1,0 +1,34 @@
+"""How `circuits.layers.relu` is filled."""
+
+from __future__ import annotations
+
+from circuits.layers.relu import ReLU
+
+from ..values import put_rectified, read_value
+from ..witness import Witness
+from ..workers import by_rows
+from .base import Accumulators, Executor
+
+
+class ReLUExecutor(Executor):
+    """Signs, magnitudes and outputs, unless the layer before filled them."""
+
+    layer_type = ReLU
+    layer: ReLU
+
+    def forward(self, w: Witness, p: int) -> None:
+        layer = self.layer
+        if not layer.fused:
+            by_rows(
+                layer.x.shape,
+                lambda part: put_rectified(layer.rectifier, w, read_value(layer.x, w, p, part), p, part),
+            )
+
+    def backward(self, w: Witness, p: int) -> Accumulators:
+        if (dx := self.layer.dx) is not None:
+
+            def run(part: slice) -> None:
+                w.put(dx.tensor, read_value(self.layer.dy, w, p, part) * w.value(self.layer.bit, p, part), p, part)
+
+            by_rows(dx.shape, run)
+        return {}
