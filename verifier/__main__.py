@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 from zkcert import __version__
 from zkcert.calibration import Calibration, read_threshold
 from zkcert.config import ProbeConfig, read_config
+from zkcert.core.container import MAX_PROOF_BYTES
 from zkcert.data import DatasetRoot
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
@@ -34,7 +35,6 @@ from zkcert.statement import Statement, load_announcement, parse_beacon
 
 from .verify import Expectations, Report, verify_proof
 
-MAX_PROOF_BYTES = 3 << 30
 EXIT_CODES = "exit codes: 0 accepted, 1 rejected, 2 unusable input"
 TAU_HELP = "accept only if the proven threshold is at most this; a calibration.json also fixes the configuration"
 CONFIG_HELP = (
