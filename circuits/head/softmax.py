@@ -47,14 +47,20 @@ from .logarithm import Logarithm
 from .logarithm import evaluate as evaluate_ln
 
 Ints = NDArray[np.object_]
-MAX_SCALE = 24
+MAX_SCALE = 31  # its one-hot table has a power of two of entries
 MAX_CLASSES = 1023
-MIN_LOSS = 1 << (HEAD_BITS - 24)  # smallest mean batch loss, 2^-24
+MIN_LOSS = 1 << (HEAD_BITS - 32)  # smallest mean batch loss, 2^-32: it has 24 significant bits
 LOSS = radix(U22, U22, U22, unsigned(16))
 
 
 class GradientTooSmall(ZkcertError):
     """A batch is fitted so well that its loss or gradient has too few significant bits to be certified."""
+
+
+REMEDY = (
+    "the score would be made of rounding errors; use samples that the model was not trained on, a larger batch, or "
+    "scale weight and bias of the last layer down, which changes no answer (`zkcert measure` shows the losses)"
+)
 
 
 class Softmax:
@@ -201,8 +207,8 @@ class Softmax:
             k = max(0, HEAD_BITS - int(largest).bit_length())
             if k > MAX_SCALE:
                 raise GradientTooSmall(
-                    f"step {p // 2}: every sample of the batch has its true class at probability above 1 - 2^-{k - 1};"
-                    f" at most 2^-{MAX_SCALE} can be resolved: use a larger batch or a less saturated model"
+                    f"step {p // 2}: every sample of the batch has its true class at a probability within 2^-32 = "
+                    f"2.33e-10 of 1, closer than can be resolved: {REMEDY}"
                 )
         true_delta = onehot * missing[:, None]
         scaled = ((wrong - true_delta) << k) + (1 << 23)
@@ -221,7 +227,8 @@ class Softmax:
         loss = int((ln - HEAD_BITS * ln_scaled(2) + (x_true << (HEAD_BITS - 32))).sum())
         if loss < self.net.batch * MIN_LOSS:
             raise GradientTooSmall(
-                f"step {t}: mean loss {loss / self.net.batch / ONE:.3g} is below 2^-24: use a larger batch"
+                f"step {t}: the mean loss {loss / self.net.batch / ONE:.3g} is below the 2^-32 = 2.33e-10 that can be "
+                f"resolved: {REMEDY}"
             )
         if loss >= 1 << 82:
             raise RangeOverflow("loss", loss / ONE, 2.0**26)
