@@ -8,7 +8,7 @@ before anything counts, and a run that compiles one is repeated.
 A run is a fresh `zkcert prove` and a fresh `python -m verifier`, of files that the side made from the same weights and
 samples. Runs alternate (base, other, other, base, ...) and are compared in pairs: a ratio is other / base, the mean of
 its logarithm over the pairs, with Student's 95 % interval (three pairs are too few for a bootstrap). Times include
-starting Python. Memory is that of the largest process, with a floor of some 50 MB. FILE is written after every pair,
+starting Python. Memory is that of the largest process, with a floor of some 60 MB. FILE is written after every pair,
 and the same command goes on from there, also with more --runs or --models.
 """
 
@@ -39,7 +39,6 @@ from zkcert.config import DEFAULT
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.files import replace_file
 
-ROOT = Path(__file__).parent.parent
 FILES = Path(__file__).with_name("against_files.py")
 SIDES = ("base", "other")
 BEACON, TAU = "5a" * 32, "100"  # tau: far above the score, which this is not about
@@ -52,7 +51,6 @@ FIGURES = (  # label, step of a run, key in it, unit, name of the ratio
     ("verify, CPU seconds", "verify", "cpu_seconds", 1, "ratio_verify_cpu"),
     ("verify, GB", "verify", "peak_rss_bytes", 1e9, "ratio_verify_memory"),
 )
-Run = dict[str, dict[str, float]]  # by step, then by key
 
 
 def ratio(base: Sequence[float], other: Sequence[float]) -> dict[str, float]:
@@ -63,7 +61,7 @@ def ratio(base: Sequence[float], other: Sequence[float]) -> dict[str, float]:
     return {"ratio": math.exp(mean), "low": math.exp(mean - reach), "high": math.exp(mean + reach)}
 
 
-def summary(runs: Sequence[dict[str, Run]]) -> dict[str, Any]:
+def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Both sides' medians and their ratio for each of FIGURES, and again the two that are told in their own units."""
     found: dict[str, Any] = {}
     for _, step, key, _, name in FIGURES:
@@ -86,7 +84,7 @@ def table(entry: dict[str, Any]) -> str:
 
 def git(repository: Path, *words: str, index: Path | None = None) -> str:
     """What git prints; index: instead of the repository's. Raises UnusableInput with its complaint."""
-    environment = os.environ | ({} if index is None else {"GIT_INDEX_FILE": str(index)})
+    environment = os.environ | ({"GIT_INDEX_FILE": str(index)} if index else {})
     done = subprocess.run(["git", "-C", str(repository), *words], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise UnusableInput(f"git {words[0]} {words[-1]}: {last_line(done.stderr)}")
@@ -160,13 +158,11 @@ class Side:
                 child.wait()
                 raise
             seconds = time.perf_counter() - start
-        printed, complaint = (log.read_text() for log in logs)
         child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            shown = shlex.join(words[1:5])
-            raise UnusableInput(f"{self.name}: {shown} ...: exit code {child.returncode}: {last_line(complaint)}")
-        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        cpu = usage.ru_utime + usage.ru_stime
+        printed, complaint = (log.read_text() for log in logs)
+        if code := child.returncode:
+            raise UnusableInput(f"{self.name}: {shlex.join(words[1:5])} ...: exit code {code}: {last_line(complaint)}")
+        peak, cpu = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), usage.ru_utime + usage.ru_stime
         return {"seconds": round(seconds, 3), "cpu_seconds": round(cpu, 3), "peak_rss_bytes": peak}, printed
 
     def prepare(self, model: str, config: dict[str, int]) -> dict[str, Any]:
@@ -182,8 +178,8 @@ class Side:
         self.run(place, self.python, "-m", "zkcert", "announce", "model.pt", "data.root", *options)
         return about
 
-    def prove(self, model: str) -> Run:
-        """A proof, made and verified; once more if that compiled a kernel."""
+    def prove(self, model: str) -> dict[str, dict[str, float]]:
+        """Figures of a proof, by step: made and verified, and once more if that compiled a kernel."""
         place, proof = self.folder / model, self.folder / model / "proof.bin"
         pins = ["--announcement", "announce.json", "--beacon", BEACON]
         while True:
@@ -199,7 +195,7 @@ class Side:
 
 def machine() -> dict[str, Any]:
     """What figures depend on besides the code."""
-    cpuinfo = Path("/proc/cpuinfo")
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux, where `platform` does not know
     named = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     return {
         "processor": named[1] if named else platform.processor(),
@@ -215,28 +211,19 @@ def go_on(path: Path, record: dict[str, Any]) -> None:
     try:
         before = json.loads(path.read_text())
         same = all(before[key] == record[key] for key in ("trees", "config", "machine"))
-        record.update({key: before[key] for key in ("packages", "models")} if same else {})
+        record["models"] = {entry["model"]: entry for entry in before["models"]}
+        record["packages"] = before["packages"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnusableInput(f"{path} is no file of this benchmark: give another --out") from error
     if not same:
         raise UnusableInput(f"{path} compares other code, or otherwise, or elsewhere: give another --out")
 
 
-def entry_of(record: dict[str, Any], model: str) -> dict[str, Any]:
-    """What the record has of a model; from now on, something."""
-    for entry in record["models"]:
-        if entry["model"] == model:
-            return entry
-    record["models"].append({"model": model, "runs": []})
-    return record["models"][-1]
-
-
 def save(path: Path, record: dict[str, Any]) -> None:
     """Write the record, with the summaries of what has enough pairs."""
-    for entry in record["models"]:
-        if len(entry["runs"]) > 1:
-            entry.update(summary(entry["runs"]))
-    replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
+    for entry in record["models"].values():
+        entry.update(summary(entry["runs"]) if len(entry["runs"]) > 1 else {})
+    replace_file(path, (json.dumps(record | {"models": list(record["models"].values())}, indent=1) + "\n").encode())
 
 
 def say(text: str) -> None:
@@ -253,10 +240,11 @@ def measure(repository: Path, record: dict[str, Any], todo: Sequence[dict[str, A
             side.install(shared)
             record["packages"][side.name] = side.prepare("toy", record["config"])["packages"]
             side.prove("toy")
+        for model in {entry["model"] for entry in todo} - {"toy"}:
+            if len({side.prepare(model, record["config"])["weights"] for side in sides}) > 1:
+                say(f"{model}: the two sides build different networks or weights")
         for entry in todo:
             model, pairs = entry["model"], entry["runs"]
-            if model != "toy" and len({side.prepare(model, record["config"])["weights"] for side in sides}) > 1:
-                say(f"{model}: the two sides build different networks or weights")
             while len(pairs) < runs:
                 pairs.append({side.name: side.prove(model) for side in (sides[::-1] if len(pairs) % 2 else sides)})
                 save(path, record)
@@ -270,21 +258,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("commit", metavar="COMMIT", help="the base: whatever git takes for a commit")
     add("--other", metavar="COMMIT2", help="what to compare with it [default: the working tree]")
-    names = "toy, lenet, vgg11, or a constructor of zkcert.zoo"
-    add("--models", nargs="+", default=["lenet"], metavar="NAME", help=f"{names} [default: lenet]")
+    add("--models", nargs="+", default=["lenet"], metavar="NAME", help="toy, or a model of zkcert.zoo [default: lenet]")
     add("--runs", type=int, default=7, metavar="N", help="pairs of each model, at least 2 [default: 7]")
     add("--steps", type=int, default=DEFAULT.steps, metavar="T", help=f"[default: {DEFAULT.steps}]")
     add("--batch-size", type=int, default=DEFAULT.batch_size, metavar="B", help=f"[default: {DEFAULT.batch_size}]")
     add("--out", type=Path, required=True, metavar="FILE", help="JSON")
-    limit = "exit with 1 if the interval of a model's time to prove ends above X, such as 1.03"
-    add("--fail-above", type=float, metavar="X", help=limit)
+    add("--fail-above", type=float, metavar="X", help="exit with 1 if the interval of a time to prove ends above X")
     args = parser.parse_args(arguments)
     if args.runs < 2:
         parser.error("--runs must be at least 2: a single pair has no interval")
     return args
 
 
-def main(arguments: Sequence[str], repository: Path = ROOT) -> int:
+def main(arguments: Sequence[str], repository: Path = FILES.parent.parent) -> int:
     """The command; its exit code."""
     args = parse(arguments)
     try:
@@ -297,11 +283,14 @@ def main(arguments: Sequence[str], repository: Path = ROOT) -> int:
             "config": {"steps": args.steps, "batch_size": args.batch_size},
             "machine": machine(),
             "packages": {},
-            "models": [],
+            "models": {},
         }
         if args.out.exists():
             go_on(args.out, record)
-        entries = [entry_of(record, model) for model in dict.fromkeys(args.models)]
+        entries = [
+            record["models"].setdefault(name, {"model": name, "runs": []}) for name in dict.fromkeys(args.models)
+        ]
+        save(args.out, record)  # if it cannot be written, now
         if todo := [entry for entry in entries if len(entry["runs"]) < args.runs]:
             measure(repository, record, todo, args.runs, args.out)
     except ZkcertError as error:

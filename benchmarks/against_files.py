@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,30 +19,27 @@ import zkcert
 from zkcert import zoo
 from zkcert.convert import from_module
 
-ALIASES = {"lenet": "lenet5", "vgg16bn": "vgg16_bn"}
+NAMES = {"lenet": "lenet5", "vgg16bn": "vgg16_bn"}  # that the other benchmarks use
 
 
 def network(name: str) -> tuple[Any, dict[str, Any]]:
     """A module, and the input that it takes: "toy", or a constructor of the zoo, or its short name."""
     if name == "toy":
         return zoo.mlp(12, [6], 3), {"shape": [1, 3, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
-    constructor = getattr(zoo, ALIASES.get(name, name), None)
+    constructor = getattr(zoo, NAMES.get(name, name), None)
     if constructor is None:
         raise SystemExit(f"zkcert.zoo has no model {name}")
     module = constructor(seed=0).eval()
     return module, zoo.LENET5_INPUT if next(module.parameters()).shape[1] == 1 else zoo.CIFAR10_INPUT
 
 
-def main(name: str, samples: int) -> None:
+if __name__ == "__main__":
+    name, samples = sys.argv[1], int(sys.argv[2])
     module, spec = network(name)
     from_module(module, input=spec).save("model.pt")
     arrays = [p.detach().numpy() for p in module.parameters()]
     x = np.random.default_rng(0).integers(0, 256, (samples, *spec["shape"]), dtype=np.uint8)
     np.savez("data.npz", x=x, y=np.arange(samples) % len(arrays[-1]))
     weights = hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
-    packages = {package: version(package) for package in ("numpy", "numba", "torch")}
+    packages = {package: version(package) for package in ("numpy", "numba", "torch") if find_spec(package)}
     print(json.dumps({"weights": weights, "packages": packages, "zkcert": zkcert.__file__}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
