@@ -174,7 +174,7 @@ class Side:
         if not Path(about["zkcert"]).is_relative_to(self.code):
             raise UnusableInput(f"{self.name}: its interpreter took zkcert from {about['zkcert']}")
         self.run(place, self.python, "-m", "zkcert", "commit", "data.npz")
-        options = ["--tau", TAU, "--steps", config["steps"], "--batch-size", config["batch_size"]]
+        options = ["--steps", config["steps"], "--batch-size", config["batch_size"], "--tau", TAU]
         self.run(place, self.python, "-m", "zkcert", "announce", "model.pt", "data.root", *options)
         return about
 
@@ -186,11 +186,9 @@ class Side:
             kernels, load = set(self.code.rglob("*.nb?")), os.getloadavg()[0]
             proof.unlink(missing_ok=True)
             prove, _ = self.run(place, self.python, "-m", "zkcert", "prove", "model.pt", "data.zkd", *pins)
-            asked = ["--tau", TAU, "--data-root", "data.root", *pins]
-            verify, _ = self.run(place, self.python, "-m", "verifier", "proof.bin", "model.pt", *asked)
+            verify, _ = self.run(place, self.python, "-m", "verifier", "proof.bin", "model.pt", "--tau", TAU, *pins)
             if kernels == set(self.code.rglob("*.nb?")):
-                prove |= {"proof_bytes": proof.stat().st_size, "load": round(load, 2)}
-                return {"prove": prove, "verify": verify}
+                return {"prove": prove | {"proof_bytes": proof.stat().st_size, "load": load}, "verify": verify}
 
 
 def machine() -> dict[str, Any]:
@@ -253,8 +251,8 @@ def measure(repository: Path, record: dict[str, Any], todo: Sequence[dict[str, A
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.against", description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.against", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("commit", metavar="COMMIT", help="the base: whatever git takes for a commit")
     add("--other", metavar="COMMIT2", help="what to compare with it [default: the working tree]")
@@ -302,10 +300,9 @@ def main(arguments: Sequence[str], repository: Path = FILES.parent.parent) -> in
         return code
     print("\n".join(map(table, entries)))
     ends = [entry["ratio_time"]["high"] for entry in entries]
-    if args.fail_above is not None and max(ends) > args.fail_above:
+    if too_slow := args.fail_above is not None and max(ends) > args.fail_above:
         say(f"the interval of a ratio of times to prove ends at {max(ends):.3f}, above {args.fail_above:g}")
-        return 1
-    return 0
+    return int(too_slow)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,7 @@ def network(name: str) -> tuple[Any, dict[str, Any]]:
     """A module, and the input that it takes: "toy", or a constructor of the zoo, or its short name."""
     if name == "toy":
         return zoo.mlp(12, [6], 3), {"shape": [1, 3, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
-    constructor = getattr(zoo, NAMES.get(name, name), None)
-    if constructor is None:
-        raise SystemExit(f"zkcert.zoo has no model {name}")
-    module = constructor(seed=0).eval()
+    module = getattr(zoo, NAMES.get(name, name))(seed=0).eval()
     return module, zoo.LENET5_INPUT if next(module.parameters()).shape[1] == 1 else zoo.CIFAR10_INPUT
 
 
