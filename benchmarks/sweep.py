@@ -1,17 +1,17 @@
 """Complete proofs over everything a layout depends on: `python -m benchmarks.sweep --out DIR`.
 
-The full product of `FACTORS`: steps, batch size, classes, layers, kind of data, step function, and the size from which
-tensors are cut into blocks. Each point commits to noise, proves and verifies, in this process. The points come in one
-shuffled order, so that any first part of a run is a fair sample; a line is printed per point, and kept in DIR, so that
-the same command goes on where it was interrupted. Whatever is not accepted is recorded with its error, and the command
-ends with exit code 1.
+The full product of steps, batch sizes, classes and kinds of data, with a network that has every layer type; step
+functions, and the size from which tensors are cut into blocks, are taken in turn. Each point commits to noise, proves
+and verifies, in this process. The points come in one shuffled order, so that any first part of a run is a fair sample;
+a line is printed per point, and kept in DIR, so that the same command goes on where it was interrupted. Whatever is not
+accepted is recorded with its error, and the command ends with exit code 1.
 
     python -m benchmarks.sweep --out sweep --limit 100              the next hundred proofs
-    python -m benchmarks.sweep --out sweep --only classes=257 network=add,norm
-    python -m benchmarks.sweep --out sweep --covering               every pair of values at least once (`covering`)
+    python -m benchmarks.sweep --out sweep --only classes=257 steps=2,3
+    python -m benchmarks.sweep --out sweep --covering               `covering`: every pair of values of all `FACTORS`
     python -m benchmarks.sweep --out sweep --digits 5e7             leave out what has more digits
 
-The product has 15,000 points, which take from some seconds to some minutes each.
+The product has 300 points, the covering array some forty, each of a second to some minutes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import combinations, product
+from itertools import combinations, cycle, product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,8 +39,8 @@ from zkcert.public.model import Model
 from zkcert.public.statement import MAX_TAU, Statement
 
 SHAPE = (2, 5, 5)
-NETWORKS = ("mlp", "max", "avg", "add", "norm")
-"""Together every layer type and every feature of a graph; see `network`."""
+NETWORKS = ("mlp", "max", "avg", "add", "norm", "every")
+"""`every` has each layer type, all together every feature of a graph; see `network`."""
 
 FACTORS: dict[str, tuple[Any, ...]] = {
     "steps": (2, 3, 7, 16, 64),
@@ -78,9 +78,15 @@ class Point:
         return (2 * self.steps - 1) * self.batch_size * (self.classes + 100)
 
 
-def every_point() -> list[Point]:
-    """The full product, in one shuffled order."""
-    points = [Point(*values) for values in product(*FACTORS.values())]
+def whole() -> list[Point]:
+    """The full product of steps, batch sizes, classes and kinds of data, in one shuffled order."""
+    names = ("steps", "batch_size", "classes", "kind")
+    turns = zip(cycle(FACTORS["variant"]), cycle(FACTORS["smallest_cut"]), strict=False)
+    values = product(*(FACTORS[name] for name in names))
+    points = [
+        Point(**dict(zip(names, chosen, strict=True)), network="every", variant=variant, smallest_cut=cut)
+        for chosen, (variant, cut) in zip(values, turns, strict=False)
+    ]
     Random(0).shuffle(points)
     return points
 
@@ -165,6 +171,19 @@ def network(name: str, classes: int) -> Model:
             x = torch.relu(self.norms[2](self.convs[1](x)) + x)
             return self.last(torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1))
 
+    class Every(nn.Module):
+        """Each layer type."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.Conv2d(3, 3, 3, padding=1)
+            self.norm, self.last = nn.BatchNorm2d(3), nn.Linear(12, classes)
+
+        def forward(self, x: Any) -> Any:
+            x = nn.functional.max_pool2d(torch.relu(self.norm(self.first(x))), 2, stride=1)
+            x = nn.functional.avg_pool2d(torch.relu(self.second(x) + x), 2)
+            return self.last(torch.flatten(x, 1))
+
     torch.manual_seed(0)
     build: dict[str, Any] = {
         "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(50, 9), nn.ReLU(), nn.Linear(9, classes)),
@@ -186,6 +205,7 @@ def network(name: str, classes: int) -> Model:
         ),
         "add": Residual,
         "norm": Normalised,
+        "every": Every,
     }
     pad = int(name == "max")
     spec = {"shape": list(SHAPE), "pad": pad, "mean": [0.4, 0.5], "std": [0.3, 0.25]}
@@ -295,7 +315,7 @@ def main() -> None:
     parser.add_argument("--digits", type=float, default=float("inf"), metavar="N", help="leave out larger proofs")
     args = parser.parse_args()
     try:
-        points = selected(covering() if args.covering else every_point(), args.only)
+        points = selected(covering() if args.covering else whole(), args.only)
     except ValueError as error:
         parser.error(str(error))
     args.out.mkdir(parents=True, exist_ok=True)

@@ -34,17 +34,21 @@ from numpy.typing import NDArray
 
 from prover.execution.run import Trace
 from zkcert.core.code import MatrixCode
+from zkcert.core.container import MAX_PROOF_BYTES
 from zkcert.core.merkle import DIGEST_BYTES, U8Array
 from zkcert.core.transcript import Transcript
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import replacing, require_space
+from zkcert.public.reading import opened, read_file, read_head
 from zkcert.public.statement import Statement
+from zkcert.public.strict_json import parse
 
 FORMAT = "zkcert-checkpoint-1"
 STATE, DIGITS, LEAVES, LOCK = "checkpoint.json", "digits.i32", "leaves.bin", "lock"
 CHUNK = 1 << 24
 _TRIES = 100
 _STATE_BYTES = 1 << 21  # about the most that a state takes, and the one that replaces it
+STATE_LIMIT = 1 << 26  # more than any is read
 _OURS = re.compile(r"lock|\.?(checkpoint\.json|digits\.i32|leaves\.bin)(\.[0-9a-f]{16}\.tmp)?")
 
 
@@ -90,6 +94,7 @@ class Checkpoint(NoCheckpoint):
 
     def __init__(self, place: Path, statement: Statement, reveal_score: bool) -> None:
         """The statement with its beacon, before a score is revealed."""
+        check_place(place)
         self.place = place
         known = (place / LOCK).exists()
         try:
@@ -127,11 +132,11 @@ class Checkpoint(NoCheckpoint):
             return
         damaged = f"{path} is damaged; remove {self.place} to start again"
         try:
-            value = json.loads(path.read_bytes())
+            value = parse(read_file(path, STATE_LIMIT))
             digest = value.pop("digest")
             if value["format"] != FORMAT or digest != _digest(value):
                 raise ValueError("digest")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (UnusableInput, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UnusableInput(damaged) from error
         for key, wanted in self._binding.items():
             if value["binding"][key] != wanted:
@@ -187,13 +192,14 @@ class Checkpoint(NoCheckpoint):
     def load_digits(self, x: NDArray[np.int32]) -> None:
         """Fill x, int32 (data_end,), with the saved digits."""
         path = self.place / DIGITS
+        digest = None
         try:
-            with open(path, "rb") as file:
-                count = file.readinto(x.view(np.uint8).data)
-        except OSError as error:
-            raise UnusableInput(f"{path}: {error.strerror}; remove {self.place} to start again") from error
-        digest = blake3(x.view(np.uint8), max_threads=blake3.AUTO).hexdigest()
-        if count != x.nbytes or path.stat().st_size != x.nbytes or digest != self._digits:
+            with opened(path, x.nbytes) as (file, size):
+                if size == x.nbytes == file.readinto(x.view(np.uint8).data):
+                    digest = blake3(x.view(np.uint8), max_threads=blake3.AUTO).hexdigest()
+        except UnusableInput as error:
+            raise UnusableInput(f"{error}; remove {self.place} to start again") from error
+        if digest is None or digest != self._digits:
             raise UnusableInput(f"{path} is damaged; remove {self.place} to start again")
 
     def digits(self, x: NDArray[np.int32]) -> None:
@@ -222,8 +228,9 @@ class Checkpoint(NoCheckpoint):
             return None
         path = self.place / LEAVES
         try:
-            return np.fromfile(path, np.uint8).reshape(1 << code.log_n, DIGEST_BYTES)
-        except (OSError, ValueError) as error:
+            with opened(path, DIGEST_BYTES << code.log_n) as (file, _):
+                return np.fromfile(file, np.uint8).reshape(1 << code.log_n, DIGEST_BYTES)
+        except (UnusableInput, ValueError) as error:
             raise UnusableInput(f"{path} is damaged; remove {self.place} to start again") from error
 
     def commit(self, attempt: Attempt, leaves: U8Array) -> None:
@@ -298,15 +305,24 @@ def remove_finished(place: Path, proof: Path) -> bool:
     try:
         state = place / STATE
         if state.exists() and not _erased(state):
-            value = json.loads(state.read_bytes())
-            if value["format"] != FORMAT or value["proof"] != blake3(proof.read_bytes()).hexdigest():
+            value = parse(read_file(state, STATE_LIMIT))
+            if value["format"] != FORMAT or value["proof"] != blake3(read_file(proof, MAX_PROOF_BYTES)).hexdigest():
                 return False
         _clear(place, "*")
         return True
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, UnusableInput, ValueError, TypeError, KeyError):
         return False
     finally:
         os.close(lock)
+
+
+def check_place(place: Path) -> None:
+    """UnusableInput if no checkpoint can be in that directory, or be made there."""
+    found = place
+    while not os.path.lexists(found) and found != found.parent:
+        found = found.parent
+    if not found.is_dir():
+        raise UnusableInput(f"{found} is no directory: give a new or an empty one for the checkpoint")
 
 
 def _locked(place: Path) -> int:
@@ -329,8 +345,8 @@ def _locked(place: Path) -> int:
 
 def _erased(state: Path) -> bool:
     """Whether `remove` has overwritten the state, and died before the end."""
-    with suppress(OSError), open(state, "rb") as file:
-        return file.read(1) == b"\0"
+    with suppress(UnusableInput):
+        return read_head(state, 1) == b"\0"
     return False
 
 

@@ -205,7 +205,10 @@ class Rates:
                 if "fixed" not in costs or not known.issuperset(costs) or min(map(_number, costs.values())) < 0:
                     raise ValueError("costs of an unknown form")
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise UnusableInput(f"{path} holds no measured rates") from error
+            raise UnusableInput(
+                f"{path} holds no measured rates: leave --rates out, or give what "
+                "`python -m benchmarks.scaling --rates FILE` wrote"
+            ) from error
         return rates
 
     def save(self, path: Path) -> None:

@@ -303,7 +303,7 @@ def softmax(logits: list[int], label: int) -> tuple[list[int], int]:
 def loss_scale(largest: int) -> int:
     """The k with 2^(55-k) <= largest < 2^(56-k); 0 from 2^55 on."""
     k = max(0, 56 - largest.bit_length())
-    if k > 24:
+    if k > 31:
         raise Refusal("every sample has its true class at a probability too close to 1")
     return k
 
@@ -455,8 +455,8 @@ def run_probe(
     for t in range(steps):
         inputs = [normalise(image, input_spec, kind) for image in samples[t]]
         first, k, loss = run_pass(graph, w, inputs, labels[t], first=True)
-        if not batch << 32 <= loss < 1 << 82:
-            raise Refusal("the loss is below 2^-24 or diverges")
+        if not batch << 24 <= loss < 1 << 82:
+            raise Refusal("the loss is below 2^-32 or diverges")
         g, e, v = {}, {}, {}
         for name, total in first.sums.items():
             bits = 0 if name in biases else 32

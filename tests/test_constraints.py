@@ -91,6 +91,7 @@ CASES = {
     "cnn": tiny_cnn,
     "cnn, q32, sam": lambda: tiny_cnn(kind="q32", variant="sam", steps=3, batch=2, eps=Fraction(0)),
     "saturated": lambda: classifier([[0.0, 0.25], [-0.5, 0.0], [-15.0, 0.25]], [[64, 0], [56, 8]], [0, 0]),
+    "well fitted": lambda: classifier([[0.0], [-1.375]], [[64], [65]], [0, 0]),  # a mean loss of 2^-31.96
     "ties": lambda: classifier([[0.5, 1.0], [0.5, 1.0], [0.5, 1.0]], [[64, 0], [56, 8], [64, 0]], [0, 1, 2]),
     "two-byte labels": lambda: tiny_mlp(label_bytes=2),
     "strides": strides,
@@ -950,13 +951,13 @@ def wide(w: Witness, view: View) -> np.ndarray:
     return sum(w.array(view.tensor)[i].astype(object) << d.shift for i, d in enumerate(view.tensor.digits))
 
 
-@pytest.mark.parametrize("name", ["cnn", "saturated"])
-def test_no_other_loss_scale_is_possible(name):
+@pytest.mark.parametrize(("name", "least"), [("cnn", 0), ("saturated", 10), ("well fitted", MAX_SCALE)])
+def test_no_other_loss_scale_is_possible(name, least):
     certificate, w = honest(name)
     head = certificate.head
     scale, largest = w.value(head.scale.tensor), wide(w, head.largest)[0]
     true = scale[0, ::2].argmax(axis=1)
-    assert (true > 0).all() == (name == "saturated")
+    assert true.min() == least
     for k in range(MAX_SCALE + 1):
         forged = scale.copy()
         forged[0, 0] = np.arange(MAX_SCALE + 1) == k

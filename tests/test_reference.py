@@ -287,11 +287,12 @@ def test_ys_follow_eps_over_its_whole_range():
 
 
 def test_saturated_batches_are_refused_by_both():
-    case = classifier([[0.0], [-2.0]], [[64]], [0])
-    assert refusals(case) == ("GradientTooSmall", "every sample has its true class at a probability too close to 1")
-    assert_equal(classifier([[0.0], [-1.02]], [[64]], [0]))  # 16.3 nats: k = 23
-    refused = refusals(classifier([[0.0], [-1.041]], [[64]], [0]))  # k = 24, but a loss below 2^-24
-    assert refused == ("GradientTooSmall", "the loss is below 2^-24 or diverges")
+    for margin in (-1.39, -4.0):  # 22.24 nats: k = 32; 64 nats: nothing is left
+        case = classifier([[0.0], [margin]], [[64]], [0])
+        assert refusals(case) == ("GradientTooSmall", "every sample has its true class at a probability too close to 1")
+    assert assert_equal(classifier([[0.0], [-1.38]], [[64]], [0])).scales == [31, 31]  # 22.08 nats
+    refused = refusals(classifier([[0.0], [-1.38]], [[64], [72]], [0, 0]))  # k = 31, but a mean loss of 2^-32.6
+    assert refused == ("GradientTooSmall", "the loss is below 2^-32 or diverges")
 
 
 def test_vanishing_gradients_are_refused_by_both():

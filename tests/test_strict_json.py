@@ -103,9 +103,14 @@ def test_a_probe_is_written_in_one_order():
         ('"é"', "not ASCII"),
         ("[" * 100_000, "too deeply"),
         ('{"a":' * 100_000, "too deeply"),
-        ("1" * 5000, "limit"),
-        ("", "Expecting value"),
-        ("[1]]", "Extra data"),
+        ("1" * 5000, "more than 4000 digits"),
+        ("", "it is empty"),
+        (" \n", "it is empty"),
+        ("[1]]", "no JSON from line 1, character 4 on"),
+        ("[1,\nx]", "no JSON from line 2, character 1 on"),
+        ('{"a": [1, 2', "cut short"),
+        ('{"a": "b', "cut short"),
+        ("\0" * 9, "no JSON from line 1, character 1 on"),
     ],
 )
 def test_what_has_no_one_value_is_refused(text, why):

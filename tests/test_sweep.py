@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from dataclasses import asdict
 from itertools import combinations
 from unittest import mock
@@ -43,9 +44,16 @@ def test_the_factors_hold_what_is_used():
     assert DEFAULT.batch_size in sweep.FACTORS["batch_size"]
 
 
-def test_networks_have_every_layer():
-    ops = [{node["op"] for node in sweep.network(name, 3).graph} for name in sweep.NETWORKS]
-    assert set().union(*ops) == set(Layer.registry)
+def test_the_whole_product():
+    """Steps, batch size, classes and kind of data, with each layer type; each step function and cut often."""
+    points = sweep.whole()
+    named = {(p.steps, p.batch_size, p.classes, p.kind) for p in points}
+    assert len(named) == len(points) == 5 * 6 * 5 * 2
+    assert {p.network for p in points} == {"every"}
+    assert {node["op"] for node in sweep.network("every", 3).graph} == set(Layer.registry)
+    turns = Counter((p.variant, p.smallest_cut) for p in points)
+    assert len(turns) == len(sweep.FACTORS["variant"]) * len(sweep.FACTORS["smallest_cut"])
+    assert max(turns.values()) - min(turns.values()) <= 1
 
 
 def test_a_sweep_goes_on_and_keeps_failures(tmp_path, capsys):
@@ -62,7 +70,7 @@ def test_a_sweep_goes_on_and_keeps_failures(tmp_path, capsys):
         return {**sizes, "prove_seconds": 1.0, "verify_seconds": 0.5}
 
     def run(*arguments):
-        argv = ["sweep", "--out", str(tmp_path), "--only", "classes=257,2", "network=add", *arguments]
+        argv = ["sweep", "--out", str(tmp_path), "--only", "classes=257,2", "steps=2,64", *arguments]
         proving = mock.patch.object(sweep, "prove_and_verify", prove)
         with mock.patch.object(sys, "argv", argv), proving, pytest.raises(SystemExit) as ended:
             sweep.main()
@@ -70,16 +78,16 @@ def test_a_sweep_goes_on_and_keeps_failures(tmp_path, capsys):
 
     code, out = run("--limit", "3")
     assert code == 1 and len(out.splitlines()) == 5 and "FAILED ValueError: no such block" in out
-    assert "3 of 1200 points, 2 accepted, 1 failed" in out and "1 left out as too large" in out
+    assert "3 of 48 points, 2 accepted, 1 failed" in out and "1 left out as too large" in out
     with (tmp_path / "results.jsonl").open("a") as file:
         file.write('{"name": "cut o')  # a kill in the middle of a line
     code, out = run("--limit", "2")
-    assert code == 1 and "5 of 1200 points, 4 accepted, 1 failed" in out
+    assert code == 1 and "5 of 48 points, 4 accepted, 1 failed" in out
     assert len(tried) == 6 and tried[2] == tried[4]  # what was too large is looked at again
-    assert all(point.network == "add" and point.classes in (2, 257) for point in tried)
+    assert all(point.steps in (2, 64) and point.classes in (2, 257) for point in tried)
     names = [json.loads(line)["name"] for line in (tmp_path / "results.jsonl").read_text().splitlines()[:3]]
     assert len(set(names)) == 3
     code, out = run("--limit", "0")
-    assert code == 1 and "5 of 1200 points, 4 accepted, 1 failed; in this run 0" in out
+    assert code == 1 and "5 of 48 points, 4 accepted, 1 failed; in this run 0" in out
     code, _ = run("--only", "steps=4")
     assert code == 2

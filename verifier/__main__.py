@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zkcert import __version__
+from zkcert.core.container import MAX_PROOF_BYTES
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.public.calibration import Calibration, read_threshold
 from zkcert.public.config import ProbeConfig, read_config
@@ -34,7 +35,6 @@ from zkcert.public.statement import Statement, load_announcement, parse_beacon
 
 from .verify import Expectations, Report, verify_proof
 
-MAX_PROOF_BYTES = 3 << 30
 EXIT_CODES = "exit codes: 0 accepted, 1 rejected, 2 unusable input"
 TAU_HELP = "accept only if the proven threshold is at most this; a calibration.json also fixes the configuration"
 CONFIG_HELP = (

@@ -43,6 +43,15 @@ _RELU = (F.relu, torch.relu, "relu")
 _FLATTEN = (torch.flatten, "flatten")
 _RESHAPE = (torch.reshape, "reshape", "view")
 _SIZES = (getattr, operator.getitem, "size")
+_WITH_CIRCUIT = (
+    "make it of Conv2d, Linear, ReLU, BatchNorm2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, flatten(1) and sums"
+)
+_INSTEAD = {
+    "cat": "a convolution or linear layer of a concatenation is the sum of one for each part: write it so",
+    "getitem": "flatten(1) after a pooling to 1x1 does the same as [:, :, 0, 0]",
+    "concat": "a convolution or linear layer of a concatenation is the sum of one for each part: write it so",
+}
+"""The mend for what has no circuit, where it is a particular one."""
 
 
 def from_sequential(module: nn.Sequential, *, input: Mapping[str, Any]) -> Model:
@@ -81,7 +90,9 @@ def of_module(module: nn.Module, spec: dict[str, Any]) -> Model:
     try:
         traced = fx.symbolic_trace(module)
     except Exception as error:
-        raise UnsupportedLayer(f"the module cannot be traced: {_first_line(error)}") from error
+        raise UnsupportedLayer(
+            f"the module cannot be traced: {_first_line(error)}; it must treat all inputs alike, without `if` on values"
+        ) from error
     traced.graph.eliminate_dead_code()
     example = _Example(traced, spec)
     graph: list[dict[str, Any]] = []
@@ -108,7 +119,9 @@ def of_module(module: nn.Module, spec: dict[str, Any]) -> Model:
             layers = _module_layers(node.target, submodule, reads[0])
             for key, parameter in submodule.named_parameters():
                 if (owner := owners.setdefault(id(parameter), name)) != name:
-                    _refuse(name, f"shares its {key} with layer {owner}; tied weights are not supported")
+                    _refuse(
+                        name, f"shares its {key} with layer {owner}; tied weights are not supported: give each a copy"
+                    )
                 params[f"{node.target}.{key}"] = _array(parameter)
             if type(submodule) is nn.BatchNorm2d:
                 for key in ("running_mean", "running_var"):
@@ -219,11 +232,13 @@ def _module_layers(name: str, m: Any, source: fx.Node) -> list[dict[str, Any]]:
         return [_adaptive_pool(name, source, m.output_size)]
     if type(m) is nn.BatchNorm2d:
         if not m.affine or m.running_mean is None:
-            _refuse(name, "a batch-norm needs running statistics, weight and bias")
+            _refuse(
+                name, "a batch-norm needs running statistics, weight and bias: affine=True, track_running_stats=True"
+            )
         tensors = {"weight": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
         return [{"op": "batchnorm2d", "eps": m.eps, **{key: f"{name}.{own}" for key, own in tensors.items()}}]
     if type(m) not in (nn.Linear, nn.Conv2d):
-        _refuse(name, f"{type(m).__name__} has no circuit")
+        _refuse(name, f"{type(m).__name__} has no circuit: {_WITH_CIRCUIT}")
     layer = {"op": "linear", "weight": f"{name}.weight", "bias": None if m.bias is None else f"{name}.bias"}
     if type(m) is nn.Linear:
         return [layer]
@@ -255,7 +270,7 @@ def _function_layers(node: fx.Node) -> list[dict[str, Any]]:
         return [{"op": "add"}]
     if target in _DROPOUT and (args[1:2] or (options.get("training", True),)) == (False,):
         return []
-    _refuse(name, f"{_called(node)} with these arguments has no circuit")
+    _refuse(name, f"{_called(node)} with these arguments has no circuit: {_instead(node)}")
 
 
 def _called(node: fx.Node) -> str:
@@ -263,6 +278,13 @@ def _called(node: fx.Node) -> str:
     if node.target is operator.getitem:
         return f"a slice ({node})"
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def _instead(node: fx.Node) -> str:
+    """What to do about a traced node without a circuit."""
+    return _INSTEAD.get(
+        node.target if isinstance(node.target, str) else getattr(node.target, "__name__", ""), _WITH_CIRCUIT
+    )
 
 
 def _layer(node: fx.Node) -> str:
@@ -284,13 +306,11 @@ def _refuse_reader(node: fx.Node, reads: Sequence[Any], values: Mapping[fx.Node,
     if strange and isinstance(strange[0], fx.Node):
         between = strange[0]
         if between.op == "get_attr":
-            _refuse(_layer(node), f"reads {between.target}, not the output of a layer")
-        what = "flatten(1) after a pooling to 1x1 does the same as [:, :, 0, 0]"
-        advice = f": {what}" if between.target is operator.getitem else ""
-        _refuse(_layer(between), f"{_called(between)} has no circuit{advice}")
+            _refuse(_layer(node), f"reads {between.target}, not the output of a layer: {_WITH_CIRCUIT}")
+        _refuse(_layer(between), f"{_called(between)} has no circuit: {_instead(between)}")
     if node.op.startswith("call_function") and node.target not in _ADD:
-        _refuse(_layer(node), f"{_called(node)} has no circuit")
-    _refuse(_layer(node), "does not read the output of earlier layers alone")
+        _refuse(_layer(node), f"{_called(node)} has no circuit: {_instead(node)}")
+    _refuse(_layer(node), f"does not read the output of earlier layers alone: {_WITH_CIRCUIT}")
 
 
 class _Example(fx.Interpreter):
@@ -332,7 +352,7 @@ def _extent(node: fx.Node) -> list[int]:
     """Height and width of what a traced node computes."""
     shape = node.meta.get("shape", [])
     if len(shape) != 4:
-        _refuse(_layer(node), "its output is not [batch, C, H, W], which pooling reads")
+        _refuse(_layer(node), "its output is not [batch, C, H, W], which pooling reads: pool before flatten")
     return list(shape[2:])
 
 
@@ -369,7 +389,7 @@ def _adaptive_pool(name: str, source: fx.Node, output_size: Any) -> dict[str, An
     extent = _extent(source)
     size = [extent[i] if n is None else n for i, n in enumerate(_pair(output_size))]
     if any(n < 1 or e % n for e, n in zip(extent, size, strict=True)):
-        _refuse(name, f"adaptive pooling from {extent} to {size}: sizes must divide")
+        _refuse(name, f"adaptive pooling from {extent} to {size}: sizes must divide, as 1 does")
     kernel = [e // n for e, n in zip(extent, size, strict=True)]
     return {"op": "avgpool2d", "kernel": kernel, "stride": kernel}
 
@@ -378,7 +398,7 @@ def _mean(node: fx.Node, dim: Any = None, keepdim: Any = False) -> list[dict[str
     """The mean over both image axes."""
     axes = {d % 4 for d in dim} if isinstance(dim, tuple | list) else {dim}
     if axes != {2, 3}:
-        _refuse(str(node), f"mean over axes {dim}: only the mean over both image axes is supported")
+        _refuse(str(node), f"mean over axes {dim}: only the mean over both image axes is supported: dim=(2, 3)")
     source = node.args[0]
     assert isinstance(source, fx.Node)
     pool = _adaptive_pool(str(node), source, 1)
@@ -387,7 +407,7 @@ def _mean(node: fx.Node, dim: Any = None, keepdim: Any = False) -> list[dict[str
 
 def _flatten(name: str, start_dim: Any = 0, end_dim: Any = -1) -> dict[str, Any]:
     if (start_dim, end_dim) != (1, -1):
-        _refuse(name, f"flatten must run from axis 1 to -1, not from {start_dim} to {end_dim}")
+        _refuse(name, f"flatten must run from axis 1 to -1, not from {start_dim} to {end_dim}: flatten(1)")
     return {"op": "flatten"}
 
 
@@ -396,7 +416,7 @@ def _pool(name: str, op: str, kernel_size: Any, stride: Any = None, **options: A
     for key, value in options.items():
         default = _POOL_OPTIONS.get(key)
         if value not in (default, (default, default)):
-            _refuse(name, f"{op} with {key}={value} is not supported")
+            _refuse(name, f"{op} with {key}={value} is not supported: leave {key} at {default}")
     return {
         "op": op,
         "kernel": _pair(kernel_size),
@@ -420,4 +440,7 @@ def _compare(model: Model, module: nn.Module) -> None:
     except Exception as error:
         raise UnsupportedLayer(f"the module does not run on a batch of two: {_first_line(error)}") from error
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-9, atol=1e-9):
-        raise UnsupportedLayer("the module computes something else than the graph of its layers does")
+        raise UnsupportedLayer(
+            "the module computes something else than the graph of its layers does: reshape with flatten(1) only, which "
+            "mixes neither samples nor axes, and change nothing in place"
+        )

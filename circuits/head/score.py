@@ -46,7 +46,7 @@ def charged_error(classes: int) -> int:
 
     Derived in docs/SPEC.md, "Error charged to the prover"; the population deviation moves by no more than this.
     """
-    return 8 * classes + 32
+    return 2048 * (classes + 2)
 
 
 def tau_units(tau: Fraction, classes: int) -> int:

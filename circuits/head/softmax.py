@@ -26,9 +26,9 @@ from .exponential import PROBABILITY, Exponential, onehot_view, pick
 from .logarithm import Logarithm
 
 Ints = NDArray[np.object_]
-MAX_SCALE = 24
+MAX_SCALE = 31  # its one-hot table has a power of two of entries
 MAX_CLASSES = 1023
-MIN_LOSS = 1 << (HEAD_BITS - 24)  # smallest mean batch loss, 2^-24
+MIN_LOSS = 1 << (HEAD_BITS - 32)  # smallest mean batch loss, 2^-32: it has 24 significant bits
 LOSS = radix(U22, U22, U22, unsigned(16))
 
 

@@ -31,7 +31,9 @@ class Drawing:
             f'<rect width="{width}" height="{height}" fill="{PAPER}"/>',
         ]
 
-    def text(self, x: float, y: float, line: str, anchor: str = "middle", bold: bool = False, soft: bool = False) -> None:
+    def text(
+        self, x: float, y: float, line: str, anchor: str = "middle", bold: bool = False, soft: bool = False
+    ) -> None:
         style = f'text-anchor="{anchor}" fill="{SOFT if soft else INK}"'
         style += ' font-weight="bold"' if bold else ' font-size="11.5"'
         self.parts.append(f'<text x="{x:g}" y="{y:g}" {style}>{escape(line)}</text>')
@@ -105,27 +107,65 @@ def rooms() -> None:
     d = Drawing(860, 600, "The rooms of the code, and the line of trust")
     read = list(closure())
     shell = ("zkcert/core", "zkcert/public")
-    d.box(40, 25, 780, 62, ["shell: zkcert", f"cli, api, convert, data, files, metric, calibration · {count('zkcert', without=shell):,} lines"])
+    d.box(
+        40,
+        25,
+        780,
+        62,
+        [
+            "shell: zkcert",
+            f"cli, api, convert, data, files, metric, calibration · {count('zkcert', without=shell):,} lines",
+        ],
+    )
     d.box(40, 140, 300, 92, ["prover", "executors, kernels, commitments", f"{count('prover'):,} lines"], SECRET)
-    d.box(520, 140, 300, 92, ["verifier", "the protocol, stage by stage", f"{count('verifier', of=read):,} lines"], TRUSTED)
+    d.box(
+        520,
+        140,
+        300,
+        92,
+        ["verifier", "the protocol, stage by stage", f"{count('verifier', of=read):,} lines"],
+        TRUSTED,
+    )
     d.arrow(190, 87, 190, 140)
     d.arrow(670, 87, 670, 140)
     d.line(20, 255, 500, 255, dashed=True)
     d.line(500, 255, 500, 115, dashed=True)
     d.line(500, 115, 845, 115, dashed=True)
     d.text(28, 272, "line of trust: a cryptographer reads what is below and to the right of it", "start", soft=True)
-    d.box(40, 292, 780, 52, ["zkcert/public", f"model, root, statement, configuration: files nobody vouches for · {count('zkcert/public', of=read):,} lines"], TRUSTED)
+    d.box(
+        40,
+        292,
+        780,
+        52,
+        [
+            "zkcert/public",
+            f"model, root, statement, configuration: files nobody vouches for · {count('zkcert/public', of=read):,} lines",
+        ],
+        TRUSTED,
+    )
     d.arrow(190, 232, 190, 292)
     d.arrow(670, 232, 670, 292)
     d.box(40, 372, 780, 128, ["circuits: declarations only"], TRUSTED)
-    inner = [("layers", "one file a type"), ("head", "softmax, exp, ln, score"), ("argument", "reductions, both sides"), ("language", "tensors, identities")]
+    inner = [
+        ("layers", "one file a type"),
+        ("head", "softmax, exp, ln, score"),
+        ("argument", "reductions, both sides"),
+        ("language", "tensors, identities"),
+    ]
     for i, (name, what) in enumerate(inner):
         d.box(55 + 190 * i, 395, 180, 40, [name, f"{what} · {count(f'circuits/{name}', of=read):,}"], PAPER)
     rest = count("circuits", of=read) - sum(count(f"circuits/{name}", of=read) for name, _ in inner)
     d.text(430, 480, f"probe, samples, compile, statement: {rest:,} lines", soft=True)
     d.parts = [p.replace('y="440.5"', 'y="388"') for p in d.parts]
     d.arrow(430, 344, 430, 372)
-    d.box(40, 528, 780, 48, ["zkcert/core", f"field, transcript, Merkle trees, codes, SIS · {count('zkcert/core', of=read):,} lines"], TRUSTED)
+    d.box(
+        40,
+        528,
+        780,
+        48,
+        ["zkcert/core", f"field, transcript, Merkle trees, codes, SIS · {count('zkcert/core', of=read):,} lines"],
+        TRUSTED,
+    )
     d.arrow(430, 500, 430, 528)
     total = sum(len(code_lines(f)) for f in read)
     d.text(812, 133, f"python -m verifier: {total:,} lines in {len(read)} files", "end", soft=True)

@@ -311,14 +311,14 @@ def inspect(proof: File) -> Inspection:
     data = read_proof(os.fspath(proof))
     with expecting(proof, PROOF):
         parts = ProofFile.parse(data)
+        try:
+            statement = Statement.parse_header(parts.header)
+        except UnusableInput as error:
+            raise MalformedProof(str(error)) from error
     sections = {
         "header": len(parts.header),
         "sample hashes": parts.hashes.nbytes,
         "dataset multiproof": len(parts.multiproof),
         "argument": len(parts.argument),
     }
-    try:
-        statement = Statement.parse_header(parts.header)
-    except UnusableInput as error:
-        raise MalformedProof(str(error)) from error
     return Inspection(statement, sections, len(data))

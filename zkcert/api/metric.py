@@ -31,6 +31,9 @@ Options = Mapping[str, Any]
 
 DTYPES = ("float64", "float32")
 
+LEAST_LOSS = 2.0**-32
+"""Batches with a smaller mean loss are refused by `prove`: docs/SPEC.md, 2.4."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -89,6 +92,20 @@ class Measurement:
         """The standard deviation over the draws (of the sample, ddof 1); None for a single one."""
         return float(np.std([draw.score for draw in self.draws], ddof=1)) if len(self.draws) > 1 else None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the fit, and one of batches that `prove` would refuse."""
+        refused = [draw for draw in self.draws if min(draw.loss) < LEAST_LOSS]
+        if not refused:
+            return self.fit.warnings
+        text = (
+            f"NOT PROVABLE: in {len(refused)} of {len(self.draws)} draws a batch has a mean loss below 2^-32 = "
+            f"2.33e-10 (the least: {min(min(draw.loss) for draw in refused):.3g}), too small for the fixed point of a "
+            "proof; use samples that the model was not trained on, a larger batch, or scale weight and bias of the "
+            "last layer down"
+        )
+        return (*self.fit.warnings, text)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
@@ -99,7 +116,7 @@ class Measurement:
             "spread": self.spread,
             "draws": [draw.to_dict() for draw in self.draws],
             "fit": self.fit.to_dict(),
-            "warnings": list(self.fit.warnings),
+            "warnings": list(self.warnings),
             "seconds": {"reading": round(self.reading, 4), "probing": round(self.probing, 4)},
         }
 

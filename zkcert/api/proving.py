@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -143,11 +144,15 @@ def prove(
         loaded, dataset = load_model(model), open_dataset(data)
         statement = _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce)
         with needs_extras("proving"):
-            from prover.checkpoint import Checkpoint
+            from prover.checkpoint import Checkpoint, check_place
             from prover.kernels.compiling import compile_clock
             from prover.prove import prove_statement
             from prover.resources import estimate as predict
             from zkcert.metric import directional_sharpness
+        if checkpoint is not None:
+            if not os.fspath(checkpoint):
+                raise UnusableInput("an empty name is given for the checkpoint: an unset variable?")
+            check_place(Path(checkpoint))
         check_device(device)
         cost = predict(statement, loaded)
         if not force:

@@ -80,7 +80,7 @@ def measure(
                 dtype=dtype,
                 progress=lambda name, done, total: progress(done, total, name),
             )
-    for text in found.fit.warnings:
+    for text in found.warnings:
         warn(text)
     if as_json:
         print_json(found.to_dict() | ({} if others is None else {"baselines": others.to_dict()}))

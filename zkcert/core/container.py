@@ -15,6 +15,7 @@ from .proof import Reader, section
 
 FORMAT = 3
 MAGIC = b"zkcert proof %d\n\0" % FORMAT
+MAX_PROOF_BYTES = 3 << 30
 HEADER_LIMIT = 1 << 16
 HASHES_LIMIT = 1 << 30
 MULTIPROOF_LIMIT = 1 << 28

@@ -22,7 +22,7 @@ class Reader:
 
     def take(self, count: int) -> bytes:
         if count < 0 or count > len(self.data) - self.at:
-            raise MalformedProof(f"{self.what}: {count} bytes wanted, {len(self.data) - self.at} left")
+            raise MalformedProof(f"{self.what}: cut short, {count} bytes wanted, {len(self.data) - self.at} left")
         self.at += count
         return self.data[self.at - count : self.at]
 

@@ -14,7 +14,6 @@ BLAKE3, keyed by the seed, of "zkcert/data/order/1".
 
 from __future__ import annotations
 
-import json
 import secrets
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -34,13 +33,16 @@ from zkcert.errors import UnusableInput
 from zkcert.files.signals import held
 from zkcert.files.writing import Output, require_space, writing
 from zkcert.public.kinds import ROOT, SECRET
-from zkcert.public.reading import opened
+from zkcert.public.reading import OpenFile
 from zkcert.public.root import MAX_CLASSES, MAX_SAMPLES, ROOT_LIMIT, TREE_NAME, DatasetRoot, Schema, leaf_digests
+from zkcert.public.strict_json import parse
 
 from .dataset import Dataset, load_dataset
 
 _MAGIC = b"zkcert-d"
 _VERSION = 1
+_CUT = "its size does not fit the number of samples, as if it were cut short: take another copy"
+_PIECE = 1 << 24  # bytes read at a time
 _CHUNK = 2048  # samples hashed at a time
 _ORDER = b"zkcert/data/order/1"
 
@@ -134,46 +136,45 @@ class CommittedDataset:
     possibly repeated, and raise ValueError for others.
     """
 
-    def __init__(self, samples: U8Array, leaves: U8Array, seed: bytes, schema: Schema) -> None:
-        self._samples, self._seed = samples, seed
+    def __init__(self, file: OpenFile) -> None:
+        """Of a .zkd file; ValueError if it is no sound one, UnusableInput if it cannot be read."""
+        if file.size < len(_MAGIC) + 8 or file.read(0, len(_MAGIC)) != _MAGIC:
+            raise ValueError("it has another format: give the data.zkd that zkcert commit wrote")
+        version, length = struct.unpack("<II", file.read(len(_MAGIC), 8))
+        if version != _VERSION:
+            raise ValueError(f"version {version} is not supported: take the version of zkcert that wrote it")
+        position = len(_MAGIC) + 8
+        if length > ROOT_LIMIT or file.size < position + length + 8 + 2 * 32:
+            raise ValueError(_CUT)
+        description = file.read(position, length)
+        self.schema = Schema.from_dict(parse(description))
+        if self.schema.to_bytes() != description:
+            raise ValueError("its schema is not canonical")
+        position += length
+        self.n = int.from_bytes(file.read(position, 8), "little")
+        self._seed = file.read(position + 8, 32)
+        self._file, self._start = file, position + 40
+        split = self._start + self.n * self.schema.sample_size
+        end = split + self.n * DIGEST_BYTES
+        if not 1 <= self.n <= MAX_SAMPLES or end + 32 != file.size:
+            raise ValueError(_CUT)
+        checksum = blake3()
+        for at in range(0, end, _PIECE):
+            checksum.update(file.read(at, min(_PIECE, end - at)))
+        if checksum.digest() != file.read(end, 32):
+            raise ValueError("it is damaged, its checksum is wrong: take another copy")
+        leaves = np.frombuffer(file.read(split, end - split), np.uint8).reshape(-1, DIGEST_BYTES)
+        file.check_unchanged()
         self._tree = MerkleTree(leaves, TREE_NAME)
-        self.schema, self.n = schema, len(samples)
-        self.root = DatasetRoot(self._tree.root, self.n, schema)
+        self.root = DatasetRoot(self._tree.root, self.n, self.schema)
 
     @staticmethod
     def open(path: Source) -> CommittedDataset:
         """Read a .zkd file (samples stay on disk); UnusableInput if it is damaged, cut short or foreign."""
         try:
-            with opened(path) as (file, size):
-                if size < len(_MAGIC) + 8 or file.read(len(_MAGIC)) != _MAGIC:
-                    raise ValueError("it has another format")
-                return CommittedDataset._parse(np.memmap(file, np.uint8, mode="r"))
-        except (ValueError, RecursionError) as error:
+            return CommittedDataset(OpenFile(path))
+        except ValueError as error:
             raise UnusableInput(f"{path}: not a usable committed dataset ({error})") from error
-
-    @staticmethod
-    def _parse(content: U8Array) -> CommittedDataset:
-        position = len(_MAGIC) + 8
-        version, length = struct.unpack("<II", content[len(_MAGIC) : position].tobytes())
-        if version != _VERSION:
-            raise ValueError(f"version {version} is not supported")
-        if length > ROOT_LIMIT or len(content) < position + length + 8 + 2 * 32:
-            raise ValueError("it is cut short")
-        description = content[position : position + length].tobytes()
-        schema = Schema.from_dict(json.loads(description))
-        if schema.to_bytes() != description:
-            raise ValueError("its schema is not canonical")
-        position += length
-        n = int.from_bytes(content[position : position + 8].tobytes(), "little")
-        seed = content[position + 8 : position + 40].tobytes()
-        position += 40
-        split = position + n * schema.sample_size
-        if not 1 <= n <= MAX_SAMPLES or split + (n + 1) * DIGEST_BYTES != len(content):
-            raise ValueError("its size does not fit the number of samples")
-        if blake3(content[:-32].data).digest() != content[-32:].tobytes():
-            raise ValueError("it is damaged: its checksum is wrong")
-        leaves = np.array(content[split:-32]).reshape(n, DIGEST_BYTES)
-        return CommittedDataset(content[position:split].reshape(n, -1), leaves, seed, schema)
 
     def _rows(self, indices: Iterable[int]) -> list[int]:
         rows = [int(i) for i in indices]
@@ -182,8 +183,13 @@ class CommittedDataset:
         return rows
 
     def sample_bytes(self, indices: Iterable[int]) -> U8Array:
-        """The encoded samples, uint8 (k, schema.sample_size)."""
-        return np.asarray(self._samples[self._rows(indices)])
+        """The encoded samples, uint8 (k, schema.sample_size). UnusableInput if the file has changed by now."""
+        rows, size = self._rows(indices), self.schema.sample_size
+        found = np.empty((len(rows), size), np.uint8)
+        for i, row in zip(rows, found, strict=True):
+            self._file.readinto(self._start + i * size, row.data)
+        self._file.check_unchanged()
+        return found
 
     def rho(self, indices: Iterable[int]) -> U8Array:
         """The samples' commitment randomness, uint8 (k, RHO)."""

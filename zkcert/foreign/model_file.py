@@ -200,7 +200,7 @@ def _read_safetensors(data: bytes) -> Content:
             damaged("its metadata hold more than graph and input")
         graph, spec = parse(graph), parse(spec)
     except ValueError as error:
-        damaged(f"its JSON does not parse ({error})")
+        damaged(f"of its description, {error}")
     body, found = memoryview(data)[8 + length :], {}
     for name, entry in entries.items():
         dtype, extents = described(name, entry)

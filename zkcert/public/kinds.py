@@ -67,12 +67,14 @@ def _json_kind(path: str | os.PathLike[str]) -> str | None:
 
 @contextmanager
 def expecting(path: str | os.PathLike[str], wanted: str) -> Iterator[None]:
-    """If the block refuses a file that is recognisably of another kind, the error says so."""
+    """If the block refuses a file that is recognisably of another kind, the error says so; that of a proof names it."""
     try:
         yield
     except (UnusableInput, MalformedProof) as error:
         found = kind_of(path)
         if found is None or found == wanted:
+            if isinstance(error, MalformedProof):
+                raise MalformedProof(f"{os.fspath(path)}: {error}") from error
             raise
         kind = MalformedProof if isinstance(error, MalformedProof) else UnusableInput
         raise kind(f"{os.fspath(path)} is {found}, where {wanted} is expected: see --help for the order") from error

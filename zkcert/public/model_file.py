@@ -152,7 +152,7 @@ def read(data: bytes) -> Content:
     view, tensors = memoryview(data), {}
     for begin, (name, (dtype, shape, size)) in zip(begins, table.items(), strict=True):
         if begin + size > len(data):
-            damaged("it is cut short")
+            damaged("it is cut short: take another copy")
         tensors[name] = Stored(dtype, shape, view[begin : begin + size])
     return Content(graph, spec, tensors, not zipped)
 
@@ -212,7 +212,7 @@ def _parse_header(text: bytes) -> tuple[Any, Any, dict[str, tuple[str, tuple[int
                 raise UnusableInput(f"its metadata lack zkcert.graph and zkcert.input; {HOW_TO_SAVE}")
         graph, spec = parse(graph), parse(spec)
     except ValueError as error:
-        damaged(f"its JSON does not parse ({error})")
+        damaged(f"of its description, {error}")
     if len(entries) > MAX_TENSORS:
         damaged(f"it lists more than {MAX_TENSORS} tensors")
     table, end = {}, 0

@@ -140,7 +140,9 @@ class DatasetRoot:
         try:
             return as_written(data, DatasetRoot._from, DatasetRoot.to_bytes)
         except ValueError as error:
-            raise UnusableInput(f"{path}: not a dataset root ({error})") from error
+            raise UnusableInput(
+                f"{path}: not a dataset root ({error}); take another copy, or write it again with zkcert root data.zkd"
+            ) from error
 
     @staticmethod
     def _from(content: object) -> DatasetRoot:

@@ -199,9 +199,10 @@ def load_announcement(path: str | Path) -> Statement:
             raise ValueError("the digest does not match the content")
         return statement
 
+    advice = "take the file that zkcert announce wrote, as it is"
     try:
         return as_written(raw, read, _announced)
     except (TypeError, KeyError, AttributeError) as error:
-        raise UnusableInput(f"{path} is not an announcement") from error
+        raise UnusableInput(f"{path} is not an announcement; {advice}") from error
     except (ValueError, UnusableInput) as error:
-        raise UnusableInput(f"{path} is not an announcement ({error})") from error
+        raise UnusableInput(f"{path} is not an announcement ({error}); {advice}") from error

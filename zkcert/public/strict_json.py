@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
+_DIGITS = 4000  # Python's own limit is 4300, unless somebody changes it
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -23,6 +24,8 @@ def _constant(name: str) -> NoReturn:
 def _integer(text: str) -> int:
     if text == "-0":
         raise ValueError("-0 is no integer")
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number has more than {_DIGITS} digits")
     return int(text)
 
 
@@ -33,8 +36,19 @@ def parse(text: bytes | str) -> Any:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_constant)
     except UnicodeDecodeError as error:
         raise ValueError("it is not ASCII") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(_where(error)) from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _where(error: json.JSONDecodeError) -> str:
+    """What is wrong with a text that is no JSON."""
+    if not error.doc.strip():
+        return "it is empty"
+    if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
+        return "it is cut short"
+    return f"it is no JSON from line {error.lineno}, character {error.colno} on"
 
 
 def as_written(data: bytes, read: Callable[[Any], T], write: Callable[[T], bytes]) -> T:

@@ -33,7 +33,11 @@ class StepSizeExecutor:
         a, b = self.size.rho.numerator, self.size.rho.denominator
         q = isqrt((a * a << 144) // (b * b * n)) if n else Q_LIMIT
         if q >= Q_LIMIT:
-            raise GradientTooSmall(f"step {t}: the gradient (nearly) vanishes; use another seed, batch or model")
+            raise GradientTooSmall(
+                f"step {t}: ||T g|| of the batch's scaled loss is {isqrt(n) / 2.0**32:.3g}, below 2^-20 rho = "
+                f"{a / b / 2.0**20:.3g}, where only rounding errors are left: this network has no gradient (dead "
+                "ReLUs, weights of zero?), and no score"
+            )
         if n >= 1 << (DIGIT_BITS * NORM_LIMBS):
             raise RangeOverflow("gradient norm", float(n) ** 0.5 / 2.0**32, 2.0**23)
         return q

@@ -25,6 +25,12 @@ class GradientTooSmall(ZkcertError):
     """A batch is fitted so well that its loss or gradient has too few significant bits to be certified."""
 
 
+REMEDY = (
+    "the score would be made of rounding errors; use samples that the model was not trained on, a larger batch, or "
+    "scale weight and bias of the last layer down, which changes no answer (`zkcert measure` shows the losses)"
+)
+
+
 class SoftmaxExecutor:
     """Runs the head pass by pass, and fills its wires once every pass is done."""
 
@@ -49,8 +55,8 @@ class SoftmaxExecutor:
             k = max(0, HEAD_BITS - int(largest).bit_length())
             if k > MAX_SCALE:
                 raise GradientTooSmall(
-                    f"step {p // 2}: every sample of the batch has its true class at probability above 1 - 2^-{k - 1};"
-                    f" at most 2^-{MAX_SCALE} can be resolved: use a larger batch or a less saturated model"
+                    f"step {p // 2}: every sample of the batch has its true class at a probability within 2^-32 = "
+                    f"2.33e-10 of 1, closer than can be resolved: {REMEDY}"
                 )
         true_delta = onehot * missing[:, None]
         scaled = ((wrong - true_delta) << k) + (1 << 23)
@@ -68,8 +74,9 @@ class SoftmaxExecutor:
         x_true = (r["x"] * w.value(self.head.labels, t).astype(object)).sum(axis=1)
         loss = int((ln - HEAD_BITS * ln_scaled(2) + (x_true << (HEAD_BITS - 32))).sum())
         if loss < self.head.net.batch * MIN_LOSS:
+            mean = loss / self.head.net.batch / ONE
             raise GradientTooSmall(
-                f"step {t}: mean loss {loss / self.head.net.batch / ONE:.3g} is below 2^-24: use a larger batch"
+                f"step {t}: the mean loss {mean:.3g} is below the 2^-32 = 2.33e-10 that can be resolved: {REMEDY}"
             )
         if loss >= 1 << 82:
             raise RangeOverflow("loss", loss / ONE, 2.0**26)

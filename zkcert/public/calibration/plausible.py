@@ -3,8 +3,8 @@
 The population deviation of values in an interval is at most half its length (Popoviciu, 1935), so the range of the log
 ratios y_t = ln(s_t^2/L_t + eps) bounds the score. docs/SPEC.md, 2.4 to 2.7, bounds them for whatever can be proved:
 
-    n < 2^110 and L_t >= 2^-24, so s_t^2/L_t = rho^2 n / (2^64 4^k B^2 L_t) < rho^2 2^70 / B^2;
-    q < 2^60, so n > rho^2 2^24, k <= 24 and L_t < 2^13, so s_t^2/L_t > rho^4 2^-101 / B^2;
+    n < 2^110 and L_t >= 2^-32, so s_t^2/L_t = rho^2 n / (2^64 4^k B^2 L_t) < rho^2 2^78 / B^2;
+    q < 2^60, so n > rho^2 2^24, k <= 31 and L_t < 2^13, so s_t^2/L_t > rho^4 2^-115 / B^2;
     |y_t| < 128.
 """
 
@@ -30,8 +30,8 @@ _SLACK = 1 + 1e-9
 def largest_score(config: ProbeConfig) -> float:
     """The bound of the module's formulas on the scores of proofs with this configuration."""
     rho, batch, eps = map(float, (config.rho, config.batch_size, config.eps))
-    high = math.log(rho**2 * 2.0**70 / batch**2 + eps)
-    low = math.log(rho**4 * 2.0**-101 / batch**2 + eps)
+    high = math.log(rho**2 * 2.0**78 / batch**2 + eps)
+    low = math.log(rho**4 * 2.0**-115 / batch**2 + eps)
     return (min(high, Y_LIMIT) - max(low, -Y_LIMIT)) / 2
 
 

@@ -49,7 +49,10 @@ def load_calibration(path: File) -> Calibration:
         try:
             return as_written(data, lambda value: _parse(value, name), Calibration.to_bytes)
         except (ValueError, UnusableInput) as error:
-            raise UnusableInput(f"{name}: not a usable calibration ({str(error)[:200]})") from error
+            raise UnusableInput(
+                f"{name}: not a usable calibration ({str(error)[:200]}); "
+                "take the file that zkcert calibrate wrote, as it is"
+            ) from error
 
 
 def _keys(value: object, keys: str, what: str) -> dict[str, Any]:
@@ -205,7 +208,8 @@ def read_tau(value: object) -> tuple[Fraction, Calibration | None]:
             parse_fraction(value, "tau")
         except UnusableInput as error:
             if not os.path.exists(value):
-                raise UnusableInput(f"{error}; nor is there a calibration of that name") from error
+                text = f"{error}; nor is there a calibration of that name"
+                raise UnusableInput(text if value in text else f"{text}: {value[:4096]}") from error
             value = Path(value)
     if not isinstance(value, os.PathLike):
         return check_tau(value), None
