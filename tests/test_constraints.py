@@ -61,6 +61,7 @@ from .builders import (
     tiny_cnn,
     tiny_mlp,
     violations,
+    wide,
 )
 
 GRID = (1, 4, 10, 15, 17, 23)
@@ -953,11 +954,6 @@ def test_ties_may_be_attained_by_either_and_it_makes_no_difference():
     certificate, w = honest("saturated")
     for view in (certificate.head.is_top, certificate.head.is_largest):
         assert rejected(w, {view.tensor: np.roll(w.value(view.tensor), 1, axis=-1)})
-
-
-def wide(w: Witness, view: View) -> np.ndarray:
-    """Values of a tensor of any width, as Python integers."""
-    return sum(w.array(view.tensor)[i].astype(object) << d.shift for i, d in enumerate(view.tensor.digits))
 
 
 @pytest.mark.parametrize("name", ["cnn", "saturated"])
