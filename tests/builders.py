@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from circuits.compile import Certificate, Plan, Trace
-from circuits.ir import Circuit, Tensor
+from circuits.ir import Circuit, Tensor, View
 from circuits.layout import SMALLEST_CUT
 from circuits.witness import Witness
 from zkcert.config import ProbeConfig
@@ -374,6 +374,11 @@ class Digits:
     def at(self, d: int, index: int) -> tuple[int, ...]:
         """Where the entry with this flat index of digit d is."""
         return d, *map(int, np.unravel_index(index, self.t.sizes))
+
+
+def wide(w: Witness, view: View) -> np.ndarray:
+    """Values of a tensor of any width, as Python integers."""
+    return sum(w.array(view.tensor)[i].astype(object) << d.shift for i, d in enumerate(view.tensor.digits))
 
 
 def violations(circuit: Circuit, w: Witness) -> list[str]:
