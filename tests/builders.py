@@ -21,6 +21,7 @@ import numpy as np
 
 from circuits.compile import Certificate, Plan
 from circuits.language.constraints import Circuit
+from circuits.language.forms import View
 from circuits.language.layout import SMALLEST_CUT
 from circuits.language.tensors import Tensor
 from prover.execution.run import Trace, execute, fill_threshold
@@ -376,6 +377,11 @@ class Digits:
     def at(self, d: int, index: int) -> tuple[int, ...]:
         """Where the entry with this flat index of digit d is."""
         return d, *map(int, np.unravel_index(index, self.t.sizes))
+
+
+def wide(w: Witness, view: View) -> np.ndarray:
+    """Values of a tensor of any width, as Python integers."""
+    return sum(w.array(view.tensor)[i].astype(object) << d.shift for i, d in enumerate(view.tensor.digits))
 
 
 def violations(circuit: Circuit, w: Witness) -> list[str]:

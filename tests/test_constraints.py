@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cache
-from math import gcd, prod
+from itertools import pairwise
+from math import gcd, lcm, prod
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from circuits.language.constraints import BoundError, Circuit, Constraint, Domai
 from circuits.language.forms import View
 from circuits.language.layout import Layout
 from circuits.language.sources import ONCE, Same, Scaled, Sum
-from circuits.language.tensors import BIT, U22, Digit, Tensor, radix
+from circuits.language.tensors import BIT, U22, Digit, Range, Tensor, radix
 from circuits.language.wide import Domain, digits_for, limb_forms
 from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output, product_limbs
 from circuits.value import Value
@@ -51,6 +52,7 @@ from .builders import (
     tiny_cnn,
     tiny_mlp,
     violations,
+    wide,
 )
 
 GRID = (1, 4, 10, 15, 17, 23)
@@ -772,81 +774,186 @@ def test_every_value_has_one_encoding(name):
             assert d.range.size << d.shift == 1 << above, t.name
 
 
-def ranges(case: Case) -> list[tuple[str, int, int]]:
-    """(pattern of a tensor's name, least value, number of values); the first pattern that fits counts."""
-    d, biases = case.plan.divisor, [re.escape(n["bias"]) for n in case.plan.graph if n.get("bias")]
-    kernels = {n["name"]: prod(n["kernel"]) for n in case.plan.graph if n["op"] == "avgpool2d"}
-    total_bits = 44 + min(22, 13 + (case.plan.classes - 1).bit_length())
+def ranges(case: Case) -> list[tuple[str, int, int, str]]:
+    """(pattern of a tensor's name, least value, number of values, why no more); the first pattern that fits counts.
+
+    What docs/SPEC.md says of values, stated again. Carries are not here: they follow from what they carry, whatever
+    their range (`carry_digits`).
+    """
+    plan = case.plan
+    d, biases = plan.divisor, [re.escape(n["bias"]) for n in plan.graph if n.get("bias")]
+    kernels = {n["name"]: prod(n["kernel"]) for n in plan.graph if n["op"] == "avgpool2d"}
+    total = 44 + min(22, 13 + (plan.classes - 1).bit_length())
+    ratio = plan.rho**2 / (256 * plan.batch)
+    common = lcm(ratio.denominator, plan.eps.denominator)
+    c1, c2 = int(ratio * common), int(plan.eps * common)
+    widest = max(c1 << 110, c2 << 132) // gcd(c1, c2)
+    numerator = -(-(widest.bit_length() + 1) // 22) * 22
     unsigned = {
-        ".*/(sign|choice|is-max|is-largest|chunks|far|limb-shift|bit-shift|c[0-3]|k)|label": 1,
-        "sample/.*": 8,
-        # differences that must not be negative
-        ".*/(magnitude|slack)|softmax/x|loss/x-true": 44,
-        "scale/(largest|below|upper|lower)": 58,
-        "loss/(total|above-minimum)": 82,
-        "step-size/(low|high)": 198,
-        # remainders of a division by a power of two, and parts of a number
-        "(z|y|u|h|dx|g|e|v).remainder": 32,
-        "perturbation/.*.remainder": 40,
-        "input/channel[0-9]+.remainder": 16,
-        "(softmax/dz|score/y).remainder": 24,
-        ".*/(exp/y[0-4]|w[234]).remainder": 56,
-        ".*/w1.remainder": 66,
-        ".*/a2.remainder": 57,
-        "softmax/exp/square.remainder": 9,
-        "softmax/exp/low": 18,
-        "softmax/exp/far-rest": 6,
-        ".*/top-rest": 17,
-        ".*/rest1": 48,
-        ".*/rest2": 44,
-        ".*/rest3": 40,
-        # below the total, which is secret: the slack sees to it
-        "softmax/(total|p.remainder|p.slack)": total_bits,
-        # results
-        "softmax/(p|wrong|missing|true-delta)|softmax/exp/(series|value|y[0-4])|.*/w[1-4]": 58,
-        "softmax/exp/square": 28,
-        "softmax/exp/cube": 12,
-        ".*/ln[a-z-]*/z": 41,
-        ".*/a2": 26,
-        ".*/a3": 10,
-        "squares/.*[.](00|11)": 59,
-        "step-size/(n|q2|q2n|2qn)|score/(squares|scaled-loss|numerator)|.*/(moved|normal)": -1,  # whole limbs
+        ".*/(sign|choice|is-max|is-largest|chunks|far|limb-shift|bit-shift|c[0-3]|k)|label": (1, "a bit, or a choice"),
+        "sample/.*": (8, "a byte: SIS binds short vectors only (5.3)"),
+        # differences: that they are not negative is what they are for; above, they are below their minuend
+        ".*/magnitude": (44, "z = m + 1 or -m, one m for each z; |z| <= 2^44 (2.2)"),
+        ".*/slack": (44, "no entry of a window is larger than the maximum"),
+        "softmax/x|loss/x-true": (44, "no logit is larger than the maximum; exp takes 44 bits"),
+        "scale/(largest|below)": (58, "no sample has a larger D"),
+        "scale/(upper|lower)": (58, "2^(55-k) <= M < 2^(56-k)"),
+        "loss/above-minimum": (82, "L >= B 2^32 (2.4)"),
+        "step-size/(low|high)": (198, "b^2 q^2 n <= a^2 2^144 < b^2 (q+1)^2 n (2.6)"),
+        "softmax/p.slack": (total, "p S + R = 2^56 e with R < S, S secret: S - 1 - R is not negative"),
+        # remainders of a division by a power of two: exactly below the divisor, or the quotient is not the floor
+        "(z|y|u|h|dx|g|e|v).remainder": (32, "divided by 2^32 (2.2, 2.5)"),
+        "perturbation/.*.remainder": (40, "divided by 2^40 (2.6)"),
+        "input/channel[0-9]+.remainder": (16, "divided by 2^16 (2.1)"),
+        "(softmax/dz|score/y).remainder": (24, "divided by 2^24 (2.4, 2.7)"),
+        "softmax/exp/y[0-4].remainder|.*/w[234].remainder": (56, "divided by 2^56 (2.4)"),
+        ".*/w1.remainder": (66, "divided by 2^66: the mantissa has 66 bits"),
+        ".*/a2.remainder": (57, "divided by 2^57"),
+        "softmax/exp/square.remainder": (9, "divided by 2^9"),
+        "softmax/p.remainder": (total, "of a division by S; p.slack keeps it below S"),
+        # parts of a number below its next choice: exactly below the choice's unit, or another choice would do
+        "softmax/exp/low": (18, "below the first chunk, of 2^18"),
+        "softmax/exp/far-rest": (6, "above 2^38: x has 44 bits"),
+        ".*/top-rest": (17, "below c_0, of 2^17"),
+        ".*/rest1": (48, "below c_1, of 2^48"),
+        ".*/rest2": (44, "below c_2, of 2^44"),
+        ".*/rest3": (40, "below c_3, of 2^40"),
+        # results: unique by their identity; wide enough for all honest values, narrow enough for what reads them
+        "softmax/total": (total, "a sum of at most 1023 values up to 2^56"),
+        "softmax/(p|wrong|missing|true-delta)": (58, "a probability: up to 2^56"),
+        "softmax/exp/(series|value|y[0-4])|.*/w[1-4]": (58, "up to 2^57"),
+        "softmax/exp/square": (28, "(u^2 + 2^8) / 2^9, u below 2^18"),
+        "softmax/exp/cube": (12, "a_2 u / (3 2^32): below 2^12"),
+        ".*/ln[a-z-]*/z": (41, "w_4 - 2^56: the fourth stage leaves below 2^-15"),
+        ".*/a2": (26, "z^2 / 2^57"),
+        ".*/a3": (10, "2 a_2 z / (3 2^56)"),
+        "loss/total": (82, "L: B samples, each below 64 + ln 1023 nats"),
+        "squares/.*[.](00|11)": (59, "at most 2^17 squares of digits up to 2^21"),
+        "step-size/n|score/squares": (110, "n is below 2^110 (2.5), as many limbs for T y^2"),
+        "step-size/q2": (132, "q is below 2^60"),
+        "step-size/(q2n|2qn)": (154, "q^2 n is at most rho^2 2^144"),
+        "score/scaled-loss": (132, "4^k L, k up to 24"),
+        "score/numerator": (numerator, "c_1 n + c_2 L_k (2.7)"),
+        "loss/ln/normal": (66, "as S"),
+        "score/ln-loss/(moved|normal)": (132, "as L_k"),
+        "score/ln-numerator/(moved|normal)": (numerator, "as the numerator"),
+    }
+    balanced = {
+        "weight/.*": (40, "|w| < 2^39 (1)"),
+        "step-size/q": (60, "q below 2^60 - 2^43 - 2^21 (2.6)"),
+        "score/y": (40, "|y| < 2^39 (2.7)"),
+        "score/sum": (52, "a sum of at most 1,024 y"),
+        "batchnorm.*/u": (39, "|u| < 2^38 (2.2)"),
+        "squares/.*[.]01": (60, "at most 2^17 products of digits up to 2^21"),
+        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx|dz|sum|dy)": (44, "|x| < 2^43 (2.2)"),
+    }
+    lowest = {  # of the others, two balanced digits, it is that of the digits
+        "squares/.*[.]01": -1 << 59,
+        "step-size/q": -(1 << 43) - (1 << 21),
+        "score/sum": -(1 << 51) - (1 << 43) - (1 << 21),
     }
     return [
-        ("score/slack", 0, 1 << 110),
-        *((f"update/{b}.remainder", 0, d) for b in biases),
-        *((f"{re.escape(k)}/(forward|backward).remainder", 0, count) for k, count in kernels.items()),
-        ("update/.*.remainder", 0, d << 32),
-        ("softmax/exp/cube.remainder", 0, 3 << 32),
-        (".*/a3.remainder", 0, 3 << 56),
-        *((pattern, 0, 1 << bits if bits >= 0 else 0) for pattern, bits in unsigned.items()),
-        ("squares/.*[.]01", -1 << 59, 1 << 60),
-        ("step-size/q", -(1 << 43) - (1 << 21), 1 << 60),
-        ("score/y", -(1 << 39) - (1 << 21), 1 << 40),
-        ("batchnorm.*/u", -(1 << 38) - (1 << 21), 1 << 39),
-        ("weight/.*", -(1 << 39) - (1 << 21), 1 << 40),
-        ("score/sum", -(1 << 51) - (1 << 43) - (1 << 21), 1 << 52),
-        ("input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx|dz|sum|dy)", -(1 << 43) - (1 << 21), 1 << 44),
+        ("score/slack", 0, 1 << 110, "the deviation is at most tau"),
+        *((f"update/{b}.remainder", 0, d, "divided by D (2.6)") for b in biases),
+        *(
+            (f"{re.escape(k)}/(forward|backward).remainder", 0, size, "divided by the size of the window (2.2)")
+            for k, size in kernels.items()
+        ),
+        ("update/.*.remainder", 0, d << 32, "divided by 2^32 D (2.6)"),
+        ("softmax/exp/cube.remainder", 0, 3 << 32, "divided by 3 2^32"),
+        (".*/a3.remainder", 0, 3 << 56, "divided by 3 2^56"),
+        *((pattern, 0, 1 << bits, why) for pattern, (bits, why) in unsigned.items()),
+        *(
+            (pattern, lowest.get(pattern, -(1 << bits - 1) - (1 << 21)), 1 << bits, why)
+            for pattern, (bits, why) in balanced.items()
+        ),
     ]
 
 
-@pytest.mark.parametrize(
-    "name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "long sums"]
-)
+def has_range(t: Tensor, lo: int, size: int) -> bool:
+    """Whether the values of a tensor are [lo, lo + size), each in one way."""
+    full = all(d.range.size << d.shift == 1 << above.shift for d, above in pairwise(t.digits))
+    return t.digits[0].shift == 0 and full and t.bounds() == (lo, lo + size - 1)
+
+
+def carry_digits(e: Expr, summed: int, carry: Tensor) -> list[tuple[int, int]]:
+    """(least value, number of values) of each digit that a carry should have: what member `e`, which is something minus
+    a power of two times the carry, asks for, in the sizes of tables that carries may use (docs/SPEC.md, 3)."""
+    (unit,) = {-c >> carry.digits[d].shift for v, d, c in e.linear.terms if v.tensor is carry}
+    (lo, hi), (low, high) = e.bounds(summed), carry.bounds()
+    lo, hi = (lo + unit * high) // unit, (hi + unit * low) // unit  # without the carry: its bounds are those of a form
+    out = []
+    while hi - lo >= 1 << 22:
+        out.append((0, 1 << 22))
+        lo, hi = lo >> 22, hi >> 22
+    bits = next(w for w in (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 22) if hi - lo < 1 << w)
+    if hi - lo >= 1 << 14 and (hi >> 10) - (lo >> 10) < 1 << 6:
+        out.append((0, 1 << 10))
+        lo, hi = lo >> 10, hi >> 10
+        bits = next(w for w in (1, 2, 3, 4, 6) if hi - lo < 1 << w)
+    return [*out, (lo, 1 << bits)]
+
+
+CARRY = re.compile(r"[.]carry\d+$")
+RANGES = ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "long sums", "flat"]
+
+
+@pytest.mark.parametrize("name", RANGES)
 def test_values_range_over_exactly_what_they_should(name):
     """Remainders over their divisor, differences from zero on: then quotients, parts and signs are unique."""
     patterns, seen = ranges(CASES[name]()), set()
     for t in honest(name)[0].circuit.tensors:
-        if not re.search(r"[.]carry\d+$", t.name):
-            pattern, lo, size = next(p for p in patterns if re.fullmatch(p[0], t.name))
-            low, high = t.bounds()
-            if size:
-                assert (low, high - low + 1) == (lo, size), t.name
-            else:
-                assert low == 0 and all(d.range == U22 for d in t.digits), t.name
+        if not CARRY.search(t.name):
+            pattern, lo, size, _ = next(p for p in patterns if re.fullmatch(p[0], t.name))
+            assert has_range(t, lo, size), t.name
             seen.add(pattern)
     if name == "cnn":
-        assert {p for p, _, _ in patterns} - seen == {"input/channel[0-9]+.remainder", "batchnorm.*/u"}
+        assert {p for p, *_ in patterns} - seen == {"input/channel[0-9]+.remainder", "batchnorm.*/u"}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_carries_range_over_exactly_what_they_carry(name):
+    """A carry follows from its own member, so that no range could let in another one; but a wider range would make sums
+    larger, up to p. Each is in one member minus a power of two times itself, and plain in the next."""
+    where: dict[Tensor, list[tuple[Constraint, Expr, int]]] = {}
+    for con, _, e, count in members(honest(name)[0].circuit):
+        for t in tensors_of(e):
+            if CARRY.search(t.name):
+                where.setdefault(t, []).append((con, e, count))
+    assert {t for t in honest(name)[0].circuit.tensors if CARRY.search(t.name)} == where.keys()
+    for t, ((con, e, count), (other, _, _)) in where.items():
+        assert con is other
+        assert [(d.range.lo, d.range.size) for d in t.digits] == carry_digits(e, count, t), t.name
+
+
+@pytest.mark.parametrize("name", ["cnn", "batch-norm", "long sums"])
+def test_a_range_wider_by_one_value_at_either_end_is_noticed(name):
+    """Negative control of the above, for every digit of every tensor."""
+    patterns = ranges(CASES[name]())
+    for t in honest(name)[0].circuit.tensors:
+        if CARRY.search(t.name):
+            continue
+        _, lo, size, _ = next(p for p in patterns if re.fullmatch(p[0], t.name))
+        for i, d in enumerate(t.digits):
+            for wider in (Range(d.range.size + 1, d.range.lo), Range(d.range.size + 1, d.range.lo - 1)):
+                digits = (*t.digits[:i], Digit(wider, d.shift), *t.digits[i + 1 :])
+                assert not has_range(Tensor(t.name, t.unroll, t.shape, digits), lo, size), (t.name, i)
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_digits_are_looked_up_in_the_table_of_their_range(name):
+    """The range check looks up what the circuit declares, and only that."""
+    layout = honest(name)[0].layout
+    w = Witness(layout)
+    for t in layout.circuit.tensors:
+        for i in range(len(t.digits)):
+            w.write(t, i, np.full(t.sizes, layout.circuit.tensors.index(t) * 16 + i + 1))
+    for seg in layout.segments:
+        for code in np.unique(w.x[seg.start : seg.stop]).tolist():
+            if code:  # else the padding of an axis
+                t, i = layout.circuit.tensors[(code - 1) // 16], (code - 1) % 16
+                r = t.digits[i].range
+                assert (layout.tables[seg.cls], seg.shift) == (r.size, -r.lo), (t.name, i)
 
 
 def rejected(w: Witness, changes: dict[Tensor, np.ndarray]) -> bool:
@@ -944,11 +1051,6 @@ def test_ties_may_be_attained_by_either_and_it_makes_no_difference():
     certificate, w = honest("saturated")
     for view in (certificate.head.is_top, certificate.head.is_largest):
         assert rejected(w, {view.tensor: np.roll(w.value(view.tensor), 1, axis=-1)})
-
-
-def wide(w: Witness, view: View) -> np.ndarray:
-    """Values of a tensor of any width, as Python integers."""
-    return sum(w.array(view.tensor)[i].astype(object) << d.shift for i, d in enumerate(view.tensor.digits))
 
 
 @pytest.mark.parametrize(("name", "least"), [("cnn", 0), ("saturated", 10), ("well fitted", MAX_SCALE)])

@@ -9,39 +9,47 @@ from __future__ import annotations
 from collections.abc import Set
 from fractions import Fraction
 from functools import cache, cached_property
+from itertools import count
+from math import isqrt
 
 import numpy as np
 import pytest
 
+from circuits.graph import Connections
+from circuits.head.constants import LOG_STAGES, LOG_TABLE, ONE, log_factors
+from circuits.head.score import Q_LIMIT
 from circuits.language.constraints import Constraint
 from circuits.layers import Layer
 from zkcert.core.field import P
 
-from .builders import KINDS, VARIANTS, Case, Graph, classifier, normalised, residual, tiny_cnn, violations
+from .builders import KINDS, VARIANTS, Case, Graph, classifier, normalised, residual, tiny_cnn, violations, wide
 from .determined import Contradiction, Knowledge
 from .unrolled import Equation, Unrolled
 
 # What a prover may choose where values are equal: which of the largest logits, which of the largest losses attains the
 # maximum. Nothing else depends on it (test_ties_are_the_only_freedom).
 TIES = {"softmax/is-max", "scale/is-largest"}
-# Members without which no second witness of `every_layer` was found, (constraint, member):
-# * that exactly one bit of a stage of a logarithm is set: with none or two the next w would be 0 or about 2, the next
-#   stage wants one just above 1. These cost no digit and stay, so that a choice is one whatever the tables are;
-# * that q^2 n has no limb above its seven: a second root modulo 2^154 exists for few n only;
-# * what is beyond 64 nats: needed where a logit is (test_far_logits_need_their_identity).
-SPARE = {(con, f"c{i}") for con in ("loss/samples", "score/ratios") for i in range(4)} | {
-    ("step-size", "q2n[7:]"),
-    ("softmax", "far"),
-}
+# Members that all others imply, (constraint, member): that exactly one bit of a stage of a logarithm is set. With none
+# or two the next w would be 0 or about 2, and the next stage wants one just above 1 (two tests prove it). These cost no
+# digit and stay, so that a choice is one whatever the tables are.
+IMPLIED = {(con, f"c{i}") for con in ("loss/samples", "score/ratios") for i in range(4)}
+# Needed, though no digit of `every_layer` that is off by one says so: each has a test of its own.
+ELSEWHERE = {("softmax", "far"), ("step-size", "q2n[8:9]"), ("step-size", "q2n[9:]")}
+SPARE = IMPLIED | ELSEWHERE
 FEW = 8
 
 
 def every_layer(seed: int = 0, **options) -> Case:
-    """Every kind of layer on a handful of positions, with and without biases, shortcuts, and what only a ReLU reads."""
-    g = Graph(np.random.default_rng([seed, 8]), [1, 2, 3]).norm().relu().conv(2, (1, 2))
+    """Every kind of layer on a handful of positions, with and without biases, shortcuts, what only a ReLU reads, and
+    sums of five terms: branches, and gradients."""
+    g = Graph(np.random.default_rng([seed, 10]), [1, 2, 3]).norm().relu().conv(2, (1, 2))
     g.pool("maxpool2d", (2, 1), (1, 1)).relu()
     stem = g.last
     g.conv(2, (1, 1), bias=False).norm().add(stem).relu()
+    block = g.last
+    g.pool("maxpool2d", (1, 1), (1, 1)).add(block)
+    two = g.last
+    g.relu().read(block).add(two).add(block).add(block)
     g.pool("avgpool2d", (1, 2), (1, 1)).flatten().linear(2).relu().linear(3, bias=False)
     return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
 
@@ -71,6 +79,11 @@ class Solved:
     @cached_property
     def members(self) -> list[tuple[Constraint, int]]:
         return [(con, m) for con in self.circuit.constraints for m in range(len(con.members))]
+
+    def sums(self) -> list[int]:
+        """The members that say what a long sum is."""
+        names = [(con.name.rsplit("/")[-1], con.members[m][0]) for con, m in self.members]
+        return [i for i, name in enumerate(names) if name in (("sum", "sum"), ("dy", "sum"))]
 
     @cached_property
     def own(self) -> dict[tuple[int, int], list[Equation]]:
@@ -150,6 +163,16 @@ class Solved:
             values[v] = x
         return Knowledge(self.u, values, [v for v in unknown if v not in pin], equations).solve()
 
+    def without_all(self, names: Set[tuple[str, str]]) -> Knowledge:
+        """What follows from samples and public values without these members at any index."""
+        equations = [e for e in self.u.equations if e.constraint is None]
+        for con in self.circuit.constraints:
+            gone = {m for m, (label, _) in enumerate(con.members) if (con.name, label) in names}
+            own = [e for e in self.u.equations if e.constraint is con]
+            equations += [e for e in own if gone.isdisjoint(e.members)]
+            assert all(len(e.members) == 1 for e in own if not gone.isdisjoint(e.members))  # no limb of a wide identity
+        return Knowledge(self.u, self.values, self.unknown, equations).solve()
+
     def spoken_of(self, i: int) -> tuple[set[int], set[int]]:
         """The values (with their digits) that rest on member i: those it speaks of, and all."""
         con, m = self.members[i]
@@ -200,8 +223,10 @@ BOTH = [(variant, kind) for variant in VARIANTS for kind in KINDS]
 
 
 def test_every_registered_layer_is_covered():
-    ops = {node["op"] for node in every_layer().plan.graph}
-    assert ops == set(Layer.registry)
+    graph = every_layer().plan.graph
+    assert {node["op"] for node in graph} == set(Layer.registry)
+    connections = Connections(graph)
+    assert connections.sums and connections.gradient_sums
 
 
 @pytest.mark.parametrize(("variant", "kind"), BOTH)
@@ -301,6 +326,11 @@ def spare(s: Solved, every: int) -> set[tuple[str, str]]:
     return {(con.name, con.members[m][0]) for con, m in idle}
 
 
+def test_spare_members_exist():
+    s = solved("asam-all", "u8")
+    assert {(con.name, con.members[m][0]) for con, m in s.members} >= SPARE
+
+
 def test_every_identity_is_needed():
     """Without any one member (at one index only) a digit is free, or another witness exists."""
     assert spare(solved("asam-all", "u8"), every=24) <= SPARE
@@ -310,6 +340,72 @@ def test_every_identity_is_needed():
 @pytest.mark.parametrize(("variant", "kind"), BOTH)
 def test_every_single_identity_is_needed(variant, kind):
     assert spare(solved(variant, kind), every=1) <= SPARE
+
+
+def test_long_sums_need_their_identity():
+    """That of branches, and that of gradients: alone, as `test_every_identity_is_needed` tries few of its kind."""
+    s = solved("asam-all", "u8")
+    assert len(s.sums()) == 2
+    assert [s.members[i][0].name for i in s.sums() if not (s.freed(i) or s.forged(i))] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_implied_members_follow_from_the_others(kind):
+    """Without all of them at once every digit is still determined: the same witness, and no other."""
+    s = solved("asam-all", kind)
+    assert s.without_all(IMPLIED).free() == []
+
+
+def test_one_bit_is_set_per_stage_of_a_logarithm_whatever_the_input():
+    """Proof of the same for all circuits: with no bit set, or two or more, the next w is out of what its stage takes,
+    even if that stage, too, may set as many bits as it likes. w: as in circuits/head/logarithm.py."""
+    for i in range(LOG_STAGES):
+        factors, scale = log_factors(i), 66 if i == 0 else 56
+        unit = 61 if i == 0 else 52 - 4 * i  # w = start + index << unit + rest, rest < 1 << unit
+        start = 1 << 65 if i == 0 else ONE
+        below = 52 - 4 * (i + 1)
+        most = ONE + (1 << 41) if i + 1 == LOG_STAGES else ONE + (sum(range(LOG_TABLE[i + 1])) + 1 << below)
+        assert list(factors) == sorted(factors, reverse=True)
+        # None: the next w is zero, and must be ONE at least. Two or more: their indices add up to `index`, so that none
+        # is larger, and factors decrease.
+        for index in range(16 if i == 0 else sum(range(LOG_TABLE[i])) + 1):
+            least = factors[min(index, LOG_TABLE[i] - 1)]
+            assert 2 * least * (start + (index << unit)) >> scale >= most, (i, index)
+
+
+def large_gradient() -> Case:
+    """||T g|| is above 128."""
+    weights, pixels = [[0.5, 0.25], [0.5, -0.25], [-0.5, 0.25]], [[255, 255], [255, 192], [192, 255], [255, 224]]
+    return classifier(weights, pixels, [2, 2, 2, 2], variant="sam", rho=Fraction(1))
+
+
+@pytest.mark.parametrize(
+    ("member", "case"),
+    [("q2n[7:8]", every_layer), ("q2n[8:9]", every_layer), ("q2n[9:]", large_gradient)],
+    ids=["2^154", "2^176", "2^198"],
+)
+def test_a_step_size_needs_every_limb_of_its_square(member, case):
+    """Without the limb worth M, a root of A + j M passes for one of A = rho^2 2^144: every other identity holds."""
+    certificate, w, _ = case().run()
+    size, last = certificate.size, certificate.plan.steps - 1  # whose q nothing else reads
+    n, a, b = wide(w, size.n)[0, last], size.rho.numerator**2 << 144, size.rho.denominator**2
+    limb = int(member[4])
+    wrong = ((q, j << 22 * limb) for j in count(1) for q in [isqrt((a + (b * j << 22 * limb)) // (b * n))])
+    q, x1 = next((q, q * q * n - over) for q, over in wrong if q * q * n >= over)
+    x2 = (2 * q + 1) * n
+    assert q < Q_LIMIT and b * x1 <= a < b * (x1 + x2)
+    low, high = a - b * x1, b * (x1 + x2) - a - 1
+    forged = {size.q: q, size.qq: q * q, size.x1: x1, size.x2: x2, size.low: low, size.high: high}
+    for view, value in forged.items():
+        values = wide(w, view)
+        values[0, last] = value
+        w.put(view.tensor, values)
+    for steps in size.carries:
+        w.fill_carries(steps, size.domain.axes)
+    for step in size.carries[1]:
+        if step.carry is not None and step.last > limb:  # what the limbs above want
+            w.put(step.carry.tensor, np.zeros(size.domain.axes[0].size, np.int64))
+    assert violations(certificate.circuit, w) == [f"step-size/{member}"]
 
 
 def test_far_logits_need_their_identity():

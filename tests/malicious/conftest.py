@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.builders import normalised, residual, tiny_cnn, tiny_mlp
+from tests.builders import fan, normalised, residual, tiny_cnn, tiny_mlp
 from tests.malicious.forging import honest
 
 
@@ -26,3 +26,9 @@ def branches():
 @pytest.fixture(scope="module")
 def norms():
     return honest(normalised())
+
+
+@pytest.fixture(scope="module")
+def sums():
+    """Sums of five branches, of the branches that read them, and of the gradients of these."""
+    return honest(fan(4, 5, batch=1))

@@ -13,7 +13,7 @@ from circuits.head.score import SCALED_LOSS_LIMBS
 from circuits.layers.maxpool2d import MaxPool2d
 from circuits.layers.relu import ReLU
 from prover.argument import prove_circuit
-from prover.execution import values
+from prover.execution import run, values
 from prover.execution.head import exponential, logarithm, score, softmax
 from prover.execution.head.score import ScoreExecutor, StepSizeExecutor
 from prover.execution.head.softmax import SoftmaxExecutor
@@ -25,7 +25,16 @@ from prover.execution.run import execute, fill_threshold
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
 from tests.builders import Digits, Graph
-from tests.malicious.forging import TAU, altered, full_name, lying_threshold, other_digit, strict_name, transcript
+from tests.malicious.forging import (
+    TAU,
+    altered,
+    full_name,
+    lying_threshold,
+    other_digit,
+    strict_name,
+    transcript,
+    verdict,
+)
 from verifier.argument import verify_circuit
 from zkcert.errors import RangeOverflow
 
@@ -151,6 +160,53 @@ def test_other_public_statistics_are_named(norms, change, name):
 
 def test_a_network_with_batch_norms_is_proved(norms):
     verify_circuit(norms.layout, transcript(), prove_circuit(norms.layout, norms.witness, transcript()))
+
+
+SUMS = ("add7/sum", "add16/sum", "add7/dy")
+
+
+@pytest.mark.parametrize("digit", [0, 1])
+@pytest.mark.parametrize("name", SUMS)
+def test_one_altered_digit_of_a_long_sum_is_named(sums, name, digit):
+    t = sums.tensor(name)
+    with altered(sums.witness, t) as (digits,):
+        at = digits.at(digit, 0)
+        digits[at] = other_digit(int(digits[at]), t.digits[digit].range)
+        assert strict_name(sums.layout, sums.witness, t) == f"constraint/{name}"
+
+
+ADDENDS = {
+    "one is forgotten": lambda self, w, p: -part_of(self, 0, w, p),
+    "one counts twice": lambda self, w, p: part_of(self, -1, w, p),
+    "one stands for another": lambda self, w, p: part_of(self, 0, w, p) - part_of(self, 1, w, p),
+    "one unit more": lambda self, w, p: np.ones(self.x.shape, np.int64),
+}
+
+
+def part_of(total, which, w, p):
+    """One addend of a long sum in pass p."""
+    part = total.x.parts[which]
+    return w.value(part.tensor, part.index(p)) * part.coef
+
+
+@pytest.mark.parametrize(("name", "lie"), [*zip(SUMS, list(ADDENDS)[:3], strict=True), (SUMS[0], "one unit more")])
+def test_a_long_sum_of_something_else_is_named(sums, name, lie):
+    """What follows is computed from the wrong sum, consistently."""
+
+    def change(self, result, w, p):
+        t = self.value.tensor
+        if t.name == name:
+            w.put(t, w.value(t, p) + ADDENDS[lie](self, w, p), p)
+
+    assert lying_name(sums.case, after(run, "fill_total", change)) == f"constraint/{name}"
+
+
+def test_a_network_with_long_sums_is_proved_and_with_a_wrong_one_rejected(sums):
+    verify_circuit(sums.layout, transcript(), prove_circuit(sums.layout, sums.witness, transcript()))
+    with altered(sums.witness, sums.tensor("add7/dy")) as (digits,):
+        at = digits.at(0, 1)
+        digits[at] = other_digit(int(digits[at]), sums.tensor("add7/dy").digits[0].range)
+        assert verdict(sums.layout, sums.witness) == "hidden-equations"
 
 
 def test_a_window_without_a_choice_is_named(cnn):
