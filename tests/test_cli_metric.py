@@ -302,6 +302,12 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(run, made, mon
     refused(run("measure", made.model, made.data, *PROBE, "--plot", "p.txt"), "p.txt")
 
 
+@pytest.mark.parametrize(("options", "words"), [(("--test", "x.npz"), "x.npz"), (("--subset", N + 1), "1 to 60")])
+def test_baselines_that_cannot_be_made_are_refused_before_the_work(run, made, monkeypatch, options, words):
+    monkeypatch.setattr(api, "measure", lambda *_, **__: pytest.fail("measured"))
+    refused(run("measure", made.model, made.data, *PROBE, "--baselines", *options), words)
+
+
 def test_measure_refuses_samples_of_other_shapes_and_classes(run, made, tmp_path_factory):
     place = tmp_path_factory.mktemp("other")
     np.savez(place / "wide.npz", x=np.zeros((20, 1, 4, 5), np.uint8), y=np.arange(20) % 3)

@@ -6,7 +6,7 @@ functions raise the errors of `zkcert.errors`; an output file appears complete o
 
 from __future__ import annotations
 
-from zkcert.api.baselines import Baseline, Baselines, baselines
+from zkcert.api.baselines import Baseline, Baselines, baselines, check_baselines
 from zkcert.api.calibration import calibrate
 from zkcert.api.certificate import (
     Announcement,
@@ -55,6 +55,7 @@ __all__ = [
     "audit",
     "baselines",
     "calibrate",
+    "check_baselines",
     "check_plot",
     "commit",
     "convert_model",

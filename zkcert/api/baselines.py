@@ -84,13 +84,7 @@ def baselines(
     with needs_extras("measuring"):
         probe, kind = as_probe(config), as_dtype(dtype)
     check_device(device)
-    loaded, samples = load_model(model), open_samples(data)
-    held_out = None if test is None else open_samples(test)
-    for source in (samples, held_out):
-        if source is not None:
-            source.require(loaded)
-    if subset is not None and not 1 <= subset <= samples.n:
-        raise UnusableInput(f"a subset has 1 to {samples.n} samples, not {subset}")
+    loaded, samples, held_out = _opened(model, data, test, subset)
     indices: Sequence[int] = range(samples.n) if subset is None else samples.draw(seed, subset)
     plan = _plan(loaded, samples, indices, held_out, probe, seed, device, kind)
     rows: list[Baseline] = []
@@ -103,6 +97,27 @@ def baselines(
         except UnusableInput as error:
             rows.append(Baseline(name, {}, time.perf_counter() - start, str(error)))
     return Baselines(len(indices), None if held_out is None else held_out.n, tuple(rows))
+
+
+def check_baselines(
+    model: File, data: File | Sequence[File], *, test: File | Sequence[File] | None = None, subset: int | None = None
+) -> None:
+    """UnusableInput where `baselines` would refuse these: to be called before other work."""
+    _opened(model, data, test, subset)
+
+
+def _opened(
+    model: File, data: File | Sequence[File], test: File | Sequence[File] | None, subset: int | None
+) -> tuple[Model, Samples, Samples | None]:
+    """The model, the samples and the test samples, which fit each other; UnusableInput."""
+    loaded, samples = load_model(model), open_samples(data)
+    held_out = None if test is None else open_samples(test)
+    for source in (samples, held_out):
+        if source is not None:
+            source.require(loaded)
+    if subset is not None and not 1 <= subset <= samples.n:
+        raise UnusableInput(f"a subset has 1 to {samples.n} samples, not {subset}")
+    return loaded, samples, held_out
 
 
 def _plan(

@@ -52,6 +52,8 @@ def measure(
         raise UnusableInput("--test and --subset belong to --baselines")
     if plot is not None:
         api.check_plot(plot)
+    if baselines:
+        api.check_baselines(model, data, test=test, subset=subset)
     with progress_bar("draws") as progress:
         found = api.measure(
             model,
