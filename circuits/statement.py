@@ -57,7 +57,7 @@ def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
         eps=config.eps,
         variant=config.variant,
         hashes=hashes.reshape(config.steps, config.batch_size, sis.ROWS),
-        norms=model.norms,
+        constants=model.constants,
     )
     plan.require_small()
     return replace(plan, affine=input_affine(model.input, schema.kind))

@@ -30,6 +30,6 @@ def require_provable(model: Model) -> None:
         eps=Fraction(0),
         variant="sam",
         hashes=np.zeros((2, 1, ROWS), np.uint64),
-        norms=model.norms,
+        constants=model.constants,
     )
     Certificate(plan).close(Fraction(MAX_TAU))
