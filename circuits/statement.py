@@ -19,6 +19,7 @@ from zkcert.statement import MAX_TAU, VERSION, Statement
 
 from .compile import Certificate, Plan
 from .layout import Layout
+from .listing import listing_digest
 
 I64 = NDArray[np.int64]
 
@@ -91,13 +92,11 @@ def require_provable(model: Model) -> None:
     Certificate(plan).close(Fraction(MAX_TAU))
 
 
-def start_transcript(
-    statement: Statement, model: Model, hashes: U64Array, multiproof: bytes, layout: Layout
-) -> Transcript:
-    """A transcript that has absorbed everything public, the derived parameters included."""
+def start_transcript(statement: Statement, hashes: U64Array, multiproof: bytes, layout: Layout) -> Transcript:
+    """A transcript that has absorbed everything public, the circuit and the derived parameters included."""
     t = Transcript(VERSION)
     t.absorb("statement", statement.header())
-    t.absorb("circuit", model.circuit_digest_json().encode())
+    t.absorb("listing", listing_digest(layout))
     t.absorb("indices", np.array(statement.indices(), "<u8").tobytes())
     t.absorb("sample-hashes", hashes.astype("<u8").tobytes())
     t.absorb("dataset-multiproof", multiproof)

@@ -128,7 +128,7 @@ def _verified(data: bytes, model: Model, expected: Expectations, smallest_cut: i
     table = soundness(layout)
     if table.bits < REQUIRED_BITS:
         raise ProofRejected("soundness", f"{table.bits:.1f} bits of work, {REQUIRED_BITS} required")
-    transcript = start_transcript(statement, model, proof.hashes, proof.multiproof, layout)
+    transcript = start_transcript(statement, proof.hashes, proof.multiproof, layout)
     verify_circuit(layout, transcript, proof.argument)
     return Report(
         statement,
