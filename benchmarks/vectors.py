@@ -1,6 +1,6 @@
-"""Test vectors of the specification: `python -m benchmarks.vectors [--out docs/spec/vectors] [NAME ...]`.
+"""Test vectors of the specification: `python -m benchmarks.vectors [--out FOLDER] [NAME ...]`.
 
-One folder per case, for whoever writes another verifier: the public files (model, data.root, announce.json, proof.bin),
+Every layer type is in one of them. One folder per case, for whoever writes another verifier: the public files (model, data.root, announce.json, proof.bin),
 the circuit's listing, the transcript line by line, and values.json with what is computed on the way. Everything is made
 from fixed seeds, the "secret" randomness too: a second run writes the same bytes. The data are random and nobody's.
 """
@@ -75,7 +75,7 @@ def norm(name: str, channels: int) -> dict[str, Any]:
 
 
 def pool(op: str, kernel: tuple[int, int], stride: tuple[int, int]) -> dict[str, Any]:
-    return {"op": op, "name": "pool", "kernel": list(kernel), "stride": list(stride)}
+    return {"op": op, "name": op, "kernel": list(kernel), "stride": list(stride)}
 
 
 def plain(op: str, name: str, **more: Any) -> dict[str, Any]:
@@ -83,59 +83,61 @@ def plain(op: str, name: str, **more: Any) -> dict[str, Any]:
 
 
 FLATTEN, RELU = plain("flatten", "flatten"), plain("relu", "relu")
-SMALL = {"rho": Fraction(1, 1000)}
 
 CASES = {
     "linear": Case([FLATTEN, linear("fc", 3, 4)], (1, 2, 2)),
-    "relu": Case(
-        [RELU, FLATTEN, linear("a", 5, 6), plain("relu", "b"), linear("c", 3, 5, bias=False)],
-        (2, 1, 3),
-        config=ProbeConfig(steps=3, batch_size=1, variant="sam", eps=Fraction(0)),
-        reveal=True,
-    ),
-    "conv2d": Case(
+    # rectified outputs, q32 samples with padding, the other format of models
+    "conv-relu": Case(
         [
             conv("conv", (2, 2, 2, 3), pad=1, bias=True),
             RELU,
-            conv("second", (2, 2, 3, 2), 2),
+            conv("next", (2, 2, 3, 2), 2),
             FLATTEN,
-            linear("fc", 3, 2),
+            linear("fc", 3, 8),
         ],
         (2, 3, 3),
-        kind="q32",
         pad=1,
+        kind="q32",
         config=ProbeConfig(steps=2, batch_size=2, rho=Fraction(3, 70), lr=Fraction(1, 37)),
         suffix=".safetensors",
     ),
-    "maxpool2d": Case(
-        [conv("conv", (2, 1, 1, 1)), pool("maxpool2d", (2, 2), (1, 1)), FLATTEN, linear("fc", 3, 8)],
-        (1, 3, 3),
-        beacon=None,
-    ),
-    "avgpool2d": Case(
-        [conv("conv", (3, 1, 2, 2), bias=True), pool("avgpool2d", (2, 1), (1, 2)), FLATTEN, linear("fc", 3, 6)],
-        (1, 4, 3),
-        config=ProbeConfig(steps=2, batch_size=3, variant="sam"),
-    ),
-    "batchnorm2d": Case(
-        [norm("first", 2), conv("conv", (2, 2, 1, 1)), norm("bn", 2), RELU, FLATTEN, linear("fc", 3, 8)],
-        (2, 2, 2),
-        config=ProbeConfig(steps=2, batch_size=2, **SMALL),
-    ),
-    "add": Case(
+    # windows that overlap and that leave entries out, a ReLU of its own; sam, three steps of one sample, no beacon, no
+    # eps, and a revealed score
+    "pools": Case(
         [
-            conv("a", (1, 1, 1, 1), bias=True),
-            plain("add", "b", inputs=["a", "@input"]),
+            conv("conv", (2, 1, 1, 1)),
+            pool("maxpool2d", (2, 2), (1, 1)),
             RELU,
-            conv("c", (1, 1, 1, 1), inputs=["b"]),
-            plain("add", "d", inputs=["c", "relu"]),
+            pool("avgpool2d", (2, 1), (1, 2)),
+            FLATTEN,
+            linear("fc", 3, 8, bias=False),
+        ],
+        (1, 4, 4),
+        config=ProbeConfig(steps=3, batch_size=1, variant="sam", eps=Fraction(0)),
+        beacon=None,
+        reveal=True,
+    ),
+    # shortcuts with and without a ReLU behind them, and long sums of values and of gradients
+    "norm-add": Case(
+        [
+            norm("first", 2),
+            conv("conv", (2, 2, 1, 1)),
+            norm("second", 2),
+            plain("add", "block", inputs=["second", "first"]),
+            RELU,
+            conv("a", (2, 2, 1, 1), bias=True),
+            plain("add", "b", inputs=["a", "@input"]),
+            plain("relu", "s"),
+            conv("c", (2, 2, 1, 1), inputs=["b"]),
+            plain("add", "d", inputs=["c", "s"]),
             plain("add", "e", inputs=["d", "b"]),
             plain("add", "f", inputs=["e", "e"]),
+            plain("add", "g", inputs=["f", "b"]),
             FLATTEN,
-            linear("fc", 3, 4),
+            linear("fc", 3, 8),
         ],
-        (1, 2, 2),
-        config=ProbeConfig(steps=2, batch_size=2, **SMALL),
+        (2, 2, 2),
+        config=ProbeConfig(steps=2, batch_size=2, rho=Fraction(1, 1000)),
     ),
 }
 
