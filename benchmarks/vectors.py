@@ -1,8 +1,9 @@
 """Test vectors of the specification: `python -m benchmarks.vectors [--out FOLDER] [NAME ...]`.
 
-Every layer type is in one of them. One folder per case, for whoever writes another verifier: the public files (model, data.root, announce.json, proof.bin),
-the circuit's listing, the transcript line by line, and values.json with what is computed on the way. Everything is made
-from fixed seeds, the "secret" randomness too: a second run writes the same bytes. The data are random and nobody's.
+Every layer type is in one of them. One folder per case, for whoever writes another verifier: the public files (model,
+data.root, announce.json, proof.bin), the circuit's listing, the transcript line by line, and values.json with what is
+computed on the way. Everything is made from fixed seeds, the "secret" randomness too: a second run writes the same
+bytes. The data are random and nobody's.
 """
 
 from __future__ import annotations
@@ -142,9 +143,9 @@ CASES = {
 }
 
 
-def model_of(case: Case, seed: int) -> Model:
-    """The case's network with weights drawn from a seed."""
-    rng = np.random.default_rng([seed, 1])
+def model_of(name: str) -> Model:
+    """The case's network; its name is the seed of the weights."""
+    case, rng = CASES[name], np.random.default_rng([*name.encode(), 1])
     graph, params = [], {}
     for node in case.nodes:
         shape = node.get("shape", ())
@@ -177,8 +178,7 @@ def write_case(name: str, place: Path) -> None:
     """Make the files of a case anew."""
     from prover.prove import prove_statement
 
-    case, seed = CASES[name], sorted(CASES).index(name)
-    model, rng = model_of(case, seed), np.random.default_rng([seed, 2])
+    case, model, rng = CASES[name], model_of(name), np.random.default_rng([*name.encode(), 2])
     x = rng.integers(0, 256, (SAMPLES, *case.shape), np.uint8)
     samples = x if case.kind == "u8" else (x / 128 - 1).astype(np.float32)
     shutil.rmtree(place, ignore_errors=True)

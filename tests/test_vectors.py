@@ -1,0 +1,62 @@
+"""The specification's test vectors are accepted, and what is stored beside them is what is computed today."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from benchmarks.vectors import CASES, PLACE, derived, write_case
+from verifier.__main__ import verify_files
+from zkcert.graph import LAYER_KEYS
+from zkcert.model import Model
+from zkcert.statement import load_announcement
+
+STORED = sorted(path.name for path in PLACE.iterdir() if path.is_dir())
+
+
+def model_path(name: str) -> Path:
+    (path,) = (PLACE / name).glob("model.*")
+    return path
+
+
+def test_there_is_a_vector_of_every_layer_type_and_kind_of_probe():
+    assert sorted(CASES) == STORED
+    ops = {node["op"] for name in STORED for node in Model.load(model_path(name)).graph}
+    assert ops == set(LAYER_KEYS)
+    announced = [load_announcement(PLACE / name / "announce.json") for name in STORED]
+    assert {s.config.variant for s in announced} == {"sam", "asam-all"}
+    assert {s.dataset.schema.kind for s in announced} == {"u8", "q32"}
+    assert len({s.config.steps for s in announced}) > 1 and any(s.config.eps == 0 for s in announced)
+    assert {CASES[name].reveal for name in STORED} == {CASES[name].beacon is None for name in STORED} == {False, True}
+    assert {model_path(name).suffix for name in STORED} == {".pt", ".safetensors"}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_stored_proof_is_accepted_and_its_values_are_those_of_today(name):
+    place = PLACE / name
+    values = json.loads((place / "values.json").read_text())
+    verdict = verify_files(
+        place / "proof.bin",
+        model_path(name),
+        tau="20",
+        data_root=place / "data.root",
+        announcement=place / "announce.json",
+        beacon=values["statement"]["beacon"],
+        config=CASES[name].config,
+    )
+    assert verdict.report.statement.seed.hex() == values["statement"]["seed"]
+    for file, text in derived(place).items():
+        assert (place / file).read_text() == text, file
+    listed = (place / "circuit.txt").read_bytes()
+    assert blake3(listed).hexdigest() == values["circuit"]["listing"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STORED)
+def test_vectors_are_made_the_same_again(tmp_path, name):
+    write_case(name, tmp_path / name)
+    for path in sorted((PLACE / name).iterdir()):
+        assert (tmp_path / name / path.name).read_bytes() == path.read_bytes(), path.name
