@@ -1,4 +1,4 @@
-"""Checks an opening of the matrix commitment (protocol: docs/SPEC.md, "Opening")."""
+"""Checks an opening of the matrix commitment (docs/spec/commitment.md)."""
 
 from __future__ import annotations
 

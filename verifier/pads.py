@@ -1,4 +1,4 @@
-"""Checks the pad proof: all hidden equations at once (protocol: docs/SPEC.md, "Pad proof")."""
+"""Checks the pad proof: all hidden equations at once (docs/spec/commitment.md, "Pad proof")."""
 
 from __future__ import annotations
 
