@@ -1,4 +1,4 @@
-"""What README and specification print is what happens: the Python examples and the four commands run, the numbers are right."""
+"""What README and specification print is what happens: examples and commands run, the numbers are right."""
 
 from __future__ import annotations
 

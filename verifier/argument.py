@@ -9,7 +9,7 @@ from circuits.protocol import message_counts, run
 from zkcert.core.code import matrix_code, pad_code
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
-from zkcert.errors import MalformedProof
+from zkcert.errors import MalformedProof, ProofRejected
 
 from .channel import VerifierChannel
 from .opening import verify_opening
@@ -65,7 +65,10 @@ def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
     require_length(pad_proof, pads.opening_bytes, siblings=True)
     transcript.absorb("roots", matrix_root + pad_root)
     channel = VerifierChannel(transcript, messages)
-    z = run(channel, Blind(), layout, code.variables)
+    try:
+        z = run(channel, Blind(), layout, code.variables)
+    except ZeroDivisionError as error:  # a chance below 2^-100, whoever made the proof
+        raise ProofRejected("challenge", "a challenge that is divided by is zero") from error
     messages.end()
     verify_opening(opening, transcript, code, matrix_root, z, channel.opened)
     tape = channel.tape
