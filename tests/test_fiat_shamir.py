@@ -22,8 +22,10 @@ from circuits.statement import certificate, start_transcript
 from tests.toys import certified, prove_toy, toy_circuit, toy_layout, toy_proof, verify_toy
 from verifier.verify import Expectations, verify_proof
 from zkcert.core.container import ProofFile
+from zkcert.core.field import F
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
+from zkcert.errors import ProofRejected
 from zkcert.model import Model
 
 DRAWS = ("challenge", "challenges", "challenge_array", "distinct_indices")
@@ -380,6 +382,17 @@ def test_changing_any_part_of_the_statement_changes_the_start():
     }
     assert len(set(starts.values())) == len(starts)
     assert started() == starts["honest"]
+
+
+def test_a_challenge_of_zero_that_is_divided_by_is_a_rejection():
+    draw = Transcript.challenge
+    proof = toy_proof()
+    with (
+        mock.patch.object(Transcript, "challenge", lambda t, at: F.ZERO if at == "lambda/digits" else draw(t, at)),
+        pytest.raises(ProofRejected) as error,
+    ):
+        verify_toy(proof)
+    assert error.value.check == "challenge"
 
 
 def test_two_proofs_of_one_statement_meet_different_challenges():
