@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,34 @@ def test_a_stored_proof_is_accepted_and_its_values_are_those_of_today(name):
         assert (place / file).read_text() == text, file
     listed = (place / "circuit.txt").read_bytes()
     assert blake3(listed).hexdigest() == values["circuit"]["listing"]
+
+
+def general(label: str) -> str:
+    """The label as the specification's table has it."""
+    head, _, rest = label.partition("/")
+    if head == "rho" and rest not in ("digits", "table", "batch", "claims"):
+        return "rho/C"
+    if head == "link":
+        return "link/L/" + rest.rpartition("/")[2]
+    names = {"members": "C", "linear": "C", "round": "C", "ends": "C", "point": "AXIS", "public": "T"}
+    return f"{head}/{names[head]}" if head in names else label
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_the_table_of_the_transcript_has_every_message_in_its_order(name):
+    table = re.findall(r"^\| `([^`]+)` \|", (PLACE.parent / "hash-and-transcript.md").read_text(), re.MULTILINE)
+    heard = [general(line.split(" ")[1]) for line in (PLACE / name / "transcript.txt").read_text().splitlines()]
+    assert set(heard) == set(table)
+
+    def first(labels: list[str]) -> list[str]:  # the first layer of a tree has no rounds
+        return [label for label in dict.fromkeys(labels) if not label.startswith(("tree/", "rho/"))]
+
+    assert first(heard) == first(table)
+
+
+def test_the_specification_refers_to_no_file_of_the_implementation():
+    for path in PLACE.parent.glob("*.md"):
+        assert not re.findall(r"[a-z_]+\.py\b|\bcircuits/|\bverifier/|\bprover/", path.read_text()), path.name
 
 
 @pytest.mark.slow
