@@ -1,7 +1,7 @@
 """The canonical listing: a closed circuit and its layout as one text, of which a transcript absorbs the digest.
 
 Two implementations that build different circuits for one statement so differ at once, and `zkcert inspect --circuit`
-shows where. docs/spec/circuit.md, "Listing", has the grammar. What is named here and not held (public digits, targets
+shows where. docs/spec/circuit-language.md has the grammar. What is named here and not held (public digits, targets
 and matrices of links) is bound by the rest of the statement. The length is linear in terms, blocks and public tables.
 """
 

@@ -195,7 +195,10 @@ def test_inspect_prints_the_circuit_of_a_model(run, tiny):
     found = run("inspect", tiny.model, "--circuit", "--steps", "2", "--batch-size", "2", "--json").json
     assert "".join(f"{line}\n" for line in found["lines"]) == done.out
     assert found["digest"] == blake3(done.out.encode()).hexdigest()
+    announced = run("inspect", tiny.model, "--circuit", "--announcement", tiny.announcement).out
+    assert announced != done.out and announced.startswith("zkcert circuit 1\n")  # of another tau
     refused(run("inspect", tiny.proof, "--steps", "2"), 2, "for --circuit")
+    refused(run("inspect", tiny.proof, "--circuit"), 2, "is a proof, where a model file is expected")
 
 
 def test_help_explains_why_the_announcement_comes_first(run):

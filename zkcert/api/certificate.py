@@ -256,7 +256,7 @@ class CircuitListing:
 
 
 def circuit(model: File, *, config: ProbeConfig | None = None, announcement: File | None = None) -> CircuitListing:
-    """The circuit that is proved about a model, in the form of docs/spec/circuit.md. Needs no data.
+    """The circuit that is proved about a model, in the form of docs/spec/circuit-language.md. Needs no data.
 
     model         a model file.
     config        of the probe; None: that of the announcement, if one is given, else the default ProbeConfig.

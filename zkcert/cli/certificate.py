@@ -299,12 +299,11 @@ def inspect(
 ) -> None:
     """Show what a proof says of itself, unchecked, or a model's circuit.
 
-    The text of a circuit is that of docs/spec/circuit.md. It follows from the model and the announcement, and every
-    proof is bound to its digest.
+    The text of a circuit is that of docs/spec/circuit-language.md. It follows from the model and the announcement, and
+    every proof is bound to its digest.
     """
     if circuit:
-        config = replace(DEFAULT, **given) if given else None
-        listed = api.circuit(file, config=config, announcement=announcement)
+        listed = api.circuit(file, config=_config(given, None, announcement), announcement=announcement)
         if as_json:
             print_json(listed.to_dict())
         else:
