@@ -87,14 +87,16 @@ FLATTEN, RELU = plain("flatten", "flatten"), plain("relu", "relu")
 
 CASES = {
     "linear": Case([FLATTEN, linear("fc", 3, 4)], (1, 2, 2)),
-    # rectified outputs, q32 samples with padding, the other format of models
+    # rectified outputs, q32 samples with padding, linear layers behind one another, the other format of models
     "conv-relu": Case(
         [
             conv("conv", (2, 2, 2, 3), pad=1, bias=True),
             RELU,
             conv("next", (2, 2, 3, 2), 2),
             FLATTEN,
-            linear("fc", 3, 8),
+            linear("hidden", 5, 8),
+            plain("relu", "rectified"),
+            linear("fc", 3, 5),
         ],
         (2, 3, 3),
         pad=1,
