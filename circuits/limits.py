@@ -51,7 +51,7 @@ def least_lengths(parameters: int) -> tuple[int, int, int]:
     """Bytes that the messages, the opening and the pad proof have at least, about a model with so many parameters.
 
     Each parameter, a tensor, has two constraints with at least two products each, those of its squares and of its
-    perturbation: docs/SPEC.md, section 1.
+    perturbation: docs/spec/files.md.
     """
     singles, triples = 2 * parameters, 4 * parameters
     messages = 16 * (singles + 2 * triples + 1) + 8

@@ -18,6 +18,7 @@ from zkcert.public.model import Model, input_affine
 from zkcert.public.statement import VERSION, Statement
 
 from .compile import Certificate, Plan
+from .listing import listing_digest
 
 I64 = NDArray[np.int64]
 
@@ -67,13 +68,11 @@ def certificate(statement: Statement, model: Model, hashes: U64Array) -> Certifi
     return Certificate(plan_of(statement, model, hashes))
 
 
-def start_transcript(
-    statement: Statement, model: Model, hashes: U64Array, multiproof: bytes, layout: Layout
-) -> Transcript:
-    """A transcript that has absorbed everything public, the derived parameters included."""
+def start_transcript(statement: Statement, hashes: U64Array, multiproof: bytes, layout: Layout) -> Transcript:
+    """A transcript that has absorbed everything public, the circuit and the derived parameters included."""
     t = Transcript(VERSION)
     t.absorb("statement", statement.header())
-    t.absorb("circuit", model.circuit_digest_json().encode())
+    t.absorb("listing", listing_digest(layout))
     t.absorb("indices", np.array(statement.indices(), "<u8").tobytes())
     t.absorb("sample-hashes", hashes.astype("<u8").tobytes())
     t.absorb("dataset-multiproof", multiproof)

@@ -70,7 +70,9 @@ class Windows:
         return self._table("pairs_of", self.positions)
 
     def _table(self, which: str, columns: int) -> Table:
-        return Table.made((self, which), (self.count, columns), partial(getattr(self, f"_{which}")))
+        pairs = ((self.height, self.width), self.kernel, self.stride, self.pad)
+        rule = " ".join([which, *(f"{rows},{columns}" for rows, columns in pairs)])
+        return Table.made(rule, (self.count, columns), partial(getattr(self, f"_{which}")))
 
     def _reads(self) -> I64:
         axes = []

@@ -127,7 +127,7 @@ class MatrixCommitment:
         return out
 
     def open(self, transcript: Transcript, z: list[F]) -> bytes:
-        """The opening of X~(z): both levels, as docs/SPEC.md lists them."""
+        """The opening of X~(z): both levels, as docs/spec/commitment.md lists them."""
         code = self.code
         nonce = transcript.grind(PROXIMITY_GRIND)
         weights = combination_weights(transcript, code, z)

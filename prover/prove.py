@@ -90,7 +90,7 @@ def prove_statement(
         checkpoint.executed(trace, difference)
     order = sorted(range(len(indices)), key=indices.__getitem__)
     multiproof = dataset.multiproof([indices[i] for i in order])
-    transcript = start_transcript(statement, model, hashes, multiproof, layout)
+    transcript = start_transcript(statement, hashes, multiproof, layout)
     argument = prove_circuit(layout, witness, transcript, phase=phase, checkpoint=checkpoint)
     data = ProofFile(statement.header(), hashes, multiproof, argument).to_bytes()
     return Proved(data, statement, trace, difference)

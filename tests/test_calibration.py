@@ -412,7 +412,7 @@ def test_what_the_circuit_admits_stays_within_the_largest_score(config, data):
     assert (score.LOG_RATIO[1].range.hi + 1) << 22 == int(Y_LIMIT) << 32
     rho, batch = config.rho, config.batch_size
     norms = (1, (1 << 22 * score.NORM_LIMBS) - 1)
-    losses = (batch << 24, batch * ((1 << 56) * (1 << 13)))  # SPEC 2.4: the least that is not refused; 2^13 nats
+    losses = (batch << 24, batch * ((1 << 56) * (1 << 13)))  # the least that is not refused; 2^13 nats
 
     def ratio(n: int, k: int, loss: int) -> Fraction:
         return rho**2 * n / ((1 << 64) * 4**k * batch**2) / Fraction(loss, batch << 56) + config.eps

@@ -327,7 +327,7 @@ def statements(circuit: Circuit, w: Witness) -> dict[str, list[np.ndarray]]:
 
 
 class Specification:
-    """The left sides of all identities, stated again from docs/SPEC.md on whole values (Python integers)."""
+    """The left sides of all identities, stated again from docs/spec on whole values (Python integers)."""
 
     def __init__(self, case: Case, certificate: Certificate, w: Witness) -> None:
         self.model, self.plan, self.certificate, self.w = case.model, case.plan, certificate, w
@@ -1192,7 +1192,7 @@ def exponential_errors(points: list[int]) -> list[float]:
 
 
 def test_exponentials_err_by_less_than_four_ulp():
-    """Measured: 2.72 ulp of 2^-56; docs/SPEC.md, 2.8, charges 7."""
+    """Measured: 2.72 ulp of 2^-56; docs/spec/semantics.md charges 7."""
     points = exponential_inputs(np.random.default_rng(7))
     points += [319610873, 289704294, 181690942, 95435198]  # the worst of some 10^5 tried
     errors = exponential_errors(points)
@@ -1243,7 +1243,7 @@ def logarithm_errors(points: list[int], limbs: int) -> list[float]:
 
 @pytest.mark.parametrize(("limbs", "most"), [(3, 25), (6, 46), (7, 53), (11, 82)])
 def test_logarithms_err_by_a_few_ulp_and_a_third_per_bit(limbs, most):
-    """Measured: 21.9, 43.6, 50.8 and 79.8 ulp of 2^-56 (docs/SPEC.md, 2.8, charges 100): the constant ln 2 is too
+    """Measured: 21.9, 43.6, 50.8 and 79.8 ulp of 2^-56 (docs/spec/semantics.md charges 100): the constant ln 2 is too
     large by 0.33 ulp and taken once per bit; the rest errs by -5.4 to 1.2 (charged: 8.1)."""
     points = logarithm_inputs(np.random.default_rng(10), 22 * limbs)
     errors = logarithm_errors(points, limbs)
@@ -1255,7 +1255,7 @@ def test_logarithms_err_by_a_few_ulp_and_a_third_per_bit(limbs, most):
 
 
 def test_logarithms_of_totals_err_by_less_than_the_loss_is_charged():
-    """ln S - 56 ln 2 for S between 2^56 and 1023 2^56: docs/SPEC.md, 2.8, charges 13 ulp."""
+    """ln S - 56 ln 2 for S between 2^56 and 1023 2^56: docs/spec/semantics.md charges 13 ulp."""
     rng = np.random.default_rng(11)
     points = [ONE, ONE + 1, 1023 * ONE] + [ONE + int(rng.integers(ONE)) * int(rng.integers(1022)) for _ in range(2000)]
     y = logarithm.evaluate(np.array(points, object), 3)["ln"].tolist()

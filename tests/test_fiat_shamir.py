@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -16,12 +17,15 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from circuits.listing import listing_digest
 from circuits.statement import certificate, start_transcript
 from tests.toys import certified, prove_toy, toy_circuit, toy_layout, toy_proof, verify_toy
 from verifier.verify import Expectations, verify_proof
 from zkcert.core.container import ProofFile
+from zkcert.core.field import F
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
+from zkcert.errors import ProofRejected
 from zkcert.public.model import Model
 
 DRAWS = ("challenge", "challenges", "challenge_array", "distinct_indices")
@@ -70,7 +74,7 @@ def certified_conversation():
 # depend on, and the two commitments.
 BEFORE_THE_FIRST_CHALLENGE = [
     "statement",  # config, dataset root, N, schema, tau, beacon, variance, digests of circuit and weights
-    "circuit",  # graph and input specification
+    "listing",  # digest of the circuit and its layout as one text
     "indices",  # of the drawn samples, in order
     "sample-hashes",
     "dataset-multiproof",
@@ -177,7 +181,7 @@ def test_a_statement_is_absorbed_before_the_first_challenge():
     c, file = certified(), ProofFile.parse(certified().proved.data)
     data = {label: content for _, label, content, _ in log[:first]}
     assert data["statement"] == file.header == c.statement.header()
-    assert data["circuit"].decode() == c.model.circuit_digest_json()
+    assert data["listing"] == listing_digest(c_layout())
     assert np.frombuffer(data["indices"], "<u8").tolist() == c.statement.indices()
     assert data["sample-hashes"] == file.hashes.astype("<u8").tobytes()
     assert data["dataset-multiproof"] == file.multiproof
@@ -313,13 +317,12 @@ def test_changing_any_absorbed_item_changes_all_later_challenges():
             assert not set(states[i:]) & set(honest[i:])
 
 
-def started(statement=None, model=None, hashes=None, multiproof=None, layout=None):
+def started(statement=None, hashes=None, multiproof=None, layout=None):
     """The state before the roots for the certified statement, with some of it replaced."""
     c = certified()
     file = ProofFile.parse(c.proved.data)
     return start_transcript(
         statement or c.statement,
-        model or c.model,
         file.hashes if hashes is None else hashes,
         file.multiproof if multiproof is None else multiproof,
         layout or c_layout(),
@@ -328,8 +331,13 @@ def started(statement=None, model=None, hashes=None, multiproof=None, layout=Non
 
 @cache
 def c_layout():
+    return layout_of(certified().model)
+
+
+def layout_of(model):
+    """The layout of the certified statement, about a model."""
     c = certified()
-    return certificate(c.statement, c.model, ProofFile.parse(c.proved.data).hashes).close(c.statement.tau)
+    return certificate(c.statement, model, ProofFile.parse(c.proved.data).hashes).close(c.statement.tau)
 
 
 def test_changing_any_part_of_the_statement_changes_the_start():
@@ -342,9 +350,8 @@ def test_changing_any_part_of_the_statement_changes_the_start():
     layout = c_layout()
 
     def resized(**values):
-        out = mock.Mock(wraps=layout)
-        for name in ("data_end", "digit_count", "tables"):
-            setattr(out, name, values.get(name, getattr(layout, name)))
+        out = copy(layout)
+        vars(out).update(values)
         return out
 
     starts = {
@@ -365,7 +372,7 @@ def test_changing_any_part_of_the_statement_changes_the_start():
         "lr": started(replace(s, config=replace(config, lr=Fraction(1, 81)))),
         "eps": started(replace(s, config=replace(config, eps=Fraction(1, 10)))),
         "variant": started(replace(s, config=replace(config, variant="sam"))),
-        "model": started(model=Model(c.model.graph, spec, dict(c.model.params))),
+        "model": started(layout=layout_of(Model(c.model.graph, spec, dict(c.model.params)))),
         "hashes": started(hashes=other_hashes),
         "order": started(hashes=file.hashes[::-1]),
         "multiproof": started(multiproof=file.multiproof[:-1] + b"\0\0"),
@@ -375,6 +382,17 @@ def test_changing_any_part_of_the_statement_changes_the_start():
     }
     assert len(set(starts.values())) == len(starts)
     assert started() == starts["honest"]
+
+
+def test_a_challenge_of_zero_that_is_divided_by_is_a_rejection():
+    draw = Transcript.challenge
+    proof = toy_proof()
+    with (
+        mock.patch.object(Transcript, "challenge", lambda t, at: F.ZERO if at == "lambda/digits" else draw(t, at)),
+        pytest.raises(ProofRejected) as error,
+    ):
+        verify_toy(proof)
+    assert error.value.check == "challenge"
 
 
 def test_two_proofs_of_one_statement_meet_different_challenges():

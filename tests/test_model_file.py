@@ -583,7 +583,7 @@ def test_values_of_every_kind_are_pickled_as_pytorch_reads_them():
 
 
 def by_the_text(model: Model) -> bytes:
-    """model.pt of float32 numbers as docs/SPEC.md, section 11, has it."""
+    """model.pt of float32 numbers as docs/spec/files.md has it."""
 
     def v(value: Any) -> bytes:
         if isinstance(value, dict):

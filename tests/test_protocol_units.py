@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from math import ceil, log2
 from types import SimpleNamespace
 from unittest import mock
 
@@ -736,11 +737,22 @@ def test_query_indices_are_distinct_sorted_and_below_the_length():
 # ------------------------------------------------------------------------------------------------ soundness
 
 
-@pytest.mark.parametrize("rate", [0.01, 0.25, 0.3, 0.5])
+@pytest.mark.parametrize("rate", [Fraction(1, 100), Fraction(1, 4), Fraction(3, 10), Fraction(1, 2)])
 @pytest.mark.parametrize("bits", [1, 40, 87])
 def test_queries_for_is_the_smallest_sufficient_number(rate, bits):
     t = queries_for(rate, bits)
-    assert ((1 + rate) / 2) ** t <= 2.0**-bits < ((1 + rate) / 2) ** (t - 1)
+    assert ((1 + rate) / 2) ** t <= Fraction(1, 1 << bits) < ((1 + rate) / 2) ** (t - 1)
+
+
+def test_the_numbers_of_queries_are_those_of_the_formula():
+    """Of every shape that any number of entries may get: all rows and both levels."""
+    for bits in range(codes.MAX_ROW_BITS + 1):
+        for log_n in range(bits + 1, bits + 9):
+            for length in ((1 << bits), (1 << bits) + codes.MAX_TAIL):
+                if length < 1 << log_n:
+                    t = queries_for(Fraction(length, 1 << log_n))
+                    assert t == ceil(87 / -log2((1 + length / (1 << log_n)) / 2))
+    assert pad_code(1, 1).queries == ceil(87 / -log2((1 + 2 / 16) / 2)) == 105
 
 
 def test_representative_circuits_have_a_hundred_bits():

@@ -1,4 +1,4 @@
-"""What README and SPEC print is what happens: the Python examples and the four commands run, the numbers are right."""
+"""What README and specification print is what happens: examples and commands run, the numbers are right."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_both_columns_of_the_soundness_table_are_those_of_lenet5():
     root = DatasetRoot(bytes(32), 60_000, Schema(10, "u8", (1, 28, 28)))
     statement = Statement.of(model, root, ProbeConfig(steps=5, batch_size=8), Fraction(2))
     table = soundness(certificate(statement, model, np.zeros((40, 160), np.uint64)).close(statement.tau))
-    spec = (ROOT / "docs" / "SPEC.md").read_text()
+    spec = (ROOT / "docs" / "spec" / "soundness.md").read_text()
     rows = re.findall(r"^\| (.+) \| (-[0-9.]+) \| (-[0-9.]+) \|$", spec, re.MULTILINE)
     assert rows == [(term.name, f"{term.error:.1f}", f"{term.work:.1f}") for term in table.terms]
     assert f"| **-{table.attempt_bits:.2f}** | **-{table.bits:.2f}** |" in spec

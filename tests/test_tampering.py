@@ -411,8 +411,9 @@ def test_random_bytes_are_malformed():
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        (b"2", "format 2; this zkcert reads format 3 .have it proved again"),
-        (b"4", "newer zkcert"),
+        (b"2", "format 2; this zkcert reads format 4 .have it proved again"),
+        (b"3", "format 3; this zkcert reads format 4 .have it proved again"),
+        (b"5", "newer zkcert"),
         (b"x", "not a zkcert"),
     ],
 )

@@ -13,6 +13,7 @@ from zkcert.core.field import ELEMENT_BYTES
 from zkcert.core.merkle import DIGEST_BYTES
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
+from zkcert.errors import ProofRejected
 
 from .channel import VerifierChannel
 from .opening import verify_opening
@@ -88,7 +89,10 @@ def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
 
     # all identities and range checks become hidden equations, and one claim X~(z) = value
     channel = VerifierChannel(transcript, argument.messages)
-    z = run(channel, Blind(layout), layout, code.variables)
+    try:
+        z = run(channel, Blind(layout), layout, code.variables)
+    except ZeroDivisionError as error:  # a chance below 2^-100, whoever made the proof
+        raise ProofRejected("challenge", "a challenge that is divided by is zero") from error
     argument.messages.end()
 
     # the committed matrix has that value

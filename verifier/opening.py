@@ -1,4 +1,4 @@
-"""Checks an opening of the matrix commitment, test by test (docs/SPEC.md, 5.2, whose steps are numbered here)."""
+"""Checks an opening of the matrix commitment, test by test (docs/spec/commitment.md, whose steps are numbered here)."""
 
 from __future__ import annotations
 

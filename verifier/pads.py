@@ -1,4 +1,4 @@
-"""Checks the pad proof, all hidden equations at once, test by test (docs/SPEC.md, 6.2)."""
+"""Checks the pad proof, all hidden equations at once, test by test (docs/spec/commitment.md, "Pad proof")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The soundness error of a proof of a given circuit, term by term (docs/SPEC.md, "Soundness").
+"""The soundness error of a proof of a given circuit, term by term (docs/spec/soundness.md).
 
 Each term bounds the chance, over one verifier challenge, that a false statement survives that round: the error of one
 attempt. Where a round is ground, each attempt costs 2^grind hashes, so the work of an attacker is 2^grind / error.

@@ -81,7 +81,7 @@ def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_
             raise ProofRejected("statement", str(error), cause=error) from error
         table = check_soundness(layout)
         # the argument: that the circuit has a witness
-        transcript = start_transcript(statement, model, proof.hashes, proof.multiproof, layout)
+        transcript = start_transcript(statement, proof.hashes, proof.multiproof, layout)
         verify_circuit(layout, transcript, proof.argument)
     announced = expected.announcement is not None
     doubts = tuple(warnings(statement, expected))

@@ -1,4 +1,4 @@
-"""The last sum-check, from all claims to one value of X~ at a point (docs/SPEC.md, 4.4)."""
+"""The last sum-check, from all claims to one value of X~ at a point (docs/spec/argument.md, "Batch")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From identities (constraints, public tensors, modular links) to claims: docs/SPEC.md, 4.1 and 4.2."""
+"""From identities (constraints, public tensors, modular links) to claims: docs/spec/argument.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Range checks by LogUp-GKR: fraction trees over the digits and the tables (docs/SPEC.md, 4.3)."""
+"""Range checks by LogUp-GKR: fraction trees over the digits and the tables (docs/spec/argument.md)."""
 
 from __future__ import annotations
 

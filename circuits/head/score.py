@@ -44,7 +44,7 @@ SLACK_LIMBS = 5
 def charged_error(classes: int) -> int:
     """Bound on |y_fixed - y_real| in units of 2^-32, given the network's fixed-point logits and gradients.
 
-    Derived in docs/SPEC.md, "Error charged to the prover"; the population deviation moves by no more than this.
+    Derived in docs/spec/semantics.md; the population deviation moves by no more than this.
     """
     return 2048 * (classes + 2)
 

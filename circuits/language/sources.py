@@ -80,19 +80,23 @@ class Map(Source):
 
 
 class Table:
-    """A public index table (k, s) -> tensor index or -1; equal to another by name and content."""
+    """A public index table (k, s) -> tensor index or -1; equal to another by name and content.
+
+    rule: the text of the rule that determines the content, if there is one.
+    """
 
     def __init__(self, name: str, index: I64) -> None:
         content = repr(index.shape).encode() + index.astype("<i8").tobytes()
         self._key: Hashable = (name, blake3(content).digest())
         self.shape: tuple[int, ...] = index.shape
+        self.rule: str | None = None
         self._make: Callable[[], I64] = lambda: index
 
     @classmethod
-    def made(cls, key: Hashable, shape: tuple[int, int], make: Callable[[], I64]) -> Table:
-        """A table that `make` makes when it is read; `key` determines its content."""
+    def made(cls, rule: str, shape: tuple[int, int], make: Callable[[], I64]) -> Table:
+        """A table that `make` makes when it is read; `rule` determines its content."""
         self = cls.__new__(cls)
-        self._key, self.shape, self._make = key, shape, make
+        self._key, self.shape, self.rule, self._make = rule, shape, rule, make
         return self
 
     @cached_property

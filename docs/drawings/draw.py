@@ -139,7 +139,7 @@ def rooms() -> None:
         52,
         [
             "zkcert/public",
-            f"model, root, statement, configuration: files nobody vouches for · {count('zkcert/public', of=read):,} lines",
+            f"model, root, statement: files nobody vouches for · {count('zkcert/public', of=read):,} lines",
         ],
         TRUSTED,
     )

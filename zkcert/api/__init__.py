@@ -10,10 +10,12 @@ from zkcert.api.baselines import Baseline, Baselines, baselines, check_baselines
 from zkcert.api.calibration import calibrate
 from zkcert.api.certificate import (
     Announcement,
+    CircuitListing,
     Commitment,
     Inspection,
     announce,
     announced,
+    circuit,
     commit,
     estimate,
     inspect,
@@ -37,6 +39,7 @@ __all__ = [
     "Audit",
     "Baseline",
     "Baselines",
+    "CircuitListing",
     "Commitment",
     "Conversion",
     "CrossCheckFailed",
@@ -57,6 +60,7 @@ __all__ = [
     "calibrate",
     "check_baselines",
     "check_plot",
+    "circuit",
     "commit",
     "convert_model",
     "demo",

@@ -1,4 +1,4 @@
-"""Commit, announce and estimate; verify and inspect."""
+"""Commit, announce and estimate; verify and inspect; list a circuit."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from zkcert.files.saving import save_announcement, save_root
 from zkcert.files.writing import check_output
 from zkcert.public.config import DEFAULT, ProbeConfig, read_config
 from zkcert.public.kinds import ANNOUNCEMENT, PROOF, ROOT, SECRET, expecting, kind_of
+from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot, Schema
 from zkcert.public.statement import MAX_TAU, Statement, load_announcement
 
@@ -215,6 +216,13 @@ def announced(path: File) -> Statement:
         return load_announcement(os.fspath(path))
 
 
+def _bytes_root(model: Model, config: ProbeConfig) -> DatasetRoot:
+    """Of some 50,000 samples of bytes."""
+    channels, height, width = model.input["shape"]
+    schema = Schema(model.classes, "u8", (channels, height, width))
+    return DatasetRoot(bytes(32), max(50_000, config.steps * config.batch_size), schema)
+
+
 def estimate(
     model: File, *, config: ProbeConfig | None = None, data_root: File | None = None, rates: File | None = None
 ) -> Estimate:
@@ -232,14 +240,44 @@ def estimate(
     from prover.resources import estimate as predict
 
     loaded, config = load_model(model), config or DEFAULT
-    if data_root is None:
-        channels, height, width = loaded.input["shape"]
-        schema = Schema(loaded.classes, "u8", (channels, height, width))
-        root = DatasetRoot(bytes(32), max(50_000, config.steps * config.batch_size), schema)
-    else:
-        root = load_root(data_root)
+    root = _bytes_root(loaded, config) if data_root is None else load_root(data_root)
     statement = Statement.of(loaded, root, config, Fraction(MAX_TAU))
     return predict(statement, loaded, None if rates is None else Rates.load(Path(rates)))
+
+
+@dataclass(frozen=True)
+class CircuitListing:
+    """A circuit as text: its lines, and BLAKE3 of them with a newline after each, to which proofs are bound."""
+
+    lines: tuple[str, ...]
+    digest: bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"digest": self.digest.hex(), "lines": list(self.lines)}
+
+
+def circuit(model: File, *, config: ProbeConfig | None = None, announcement: File | None = None) -> CircuitListing:
+    """The circuit that is proved about a model, in the form of docs/spec/circuit-language.md. Needs no data.
+
+    model         a model file.
+    config        of the probe; None: that of the announcement, if one is given, else the default ProbeConfig.
+    announcement  an announce.json, for kind and number of the samples and tau; None: bytes, and the largest tau.
+
+    A proof that reveals its score has one line more, which makes a tensor public. Raises UnusableInput.
+    """
+    from circuits.listing import lines, listing_digest
+    from circuits.statement import certificate
+
+    loaded = load_model(model)
+    if announcement is None:
+        statement = Statement.of(loaded, _bytes_root(loaded, config or DEFAULT), config or DEFAULT, Fraction(MAX_TAU))
+    else:
+        known = announced(announcement)
+        statement = Statement.of(loaded, known.dataset, config or known.config, known.tau)
+    count = statement.config.steps * statement.config.batch_size
+    layout = certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
+    return CircuitListing(tuple(lines(layout)), listing_digest(layout))
 
 
 def verify(

@@ -1,7 +1,7 @@
 """How large a score can be: what a file nobody vouches for must not exceed.
 
 The population deviation of values in an interval is at most half its length (Popoviciu, 1935), so the range of the log
-ratios y_t = ln(s_t^2/L_t + eps) bounds the score. docs/SPEC.md, 2.4 to 2.7, bounds them for whatever can be proved:
+ratios y_t = ln(s_t^2/L_t + eps) bounds the score. docs/spec/semantics.md bounds them for whatever can be proved:
 
     n < 2^110 and L_t >= 2^-32, so s_t^2/L_t = rho^2 n / (2^64 4^k B^2 L_t) < rho^2 2^78 / B^2;
     q < 2^60, so n > rho^2 2^24, k <= 31 and L_t < 2^13, so s_t^2/L_t > rho^4 2^-115 / B^2;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from zkcert.calibration import read_tau
 from zkcert.cli.application import app, leaving
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, progress_bar, warn
 from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFile, with_options
-from zkcert.errors import ZkcertError
+from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.progress import duration
 from zkcert.public.config import DEFAULT, ProbeConfig
 
@@ -283,9 +284,35 @@ def verify(
 
 
 @app.command()
-def inspect(proof: ProofFile, as_json: AsJson = False) -> None:
-    """Show what a proof says of itself, unchecked."""
-    found = api.inspect(proof)
+@with_options(PROBE)
+def inspect(
+    *,
+    file: Annotated[str, typer.Argument(metavar="PROOF", help="The certificate, proof.bin; with --circuit, a model.")],
+    circuit: Annotated[
+        bool, typer.Option("--circuit", help="Print the circuit that is proved about a model, as one text.")
+    ] = False,
+    announcement: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="announce.json, for --circuit. [default: bytes, and the largest tau]"),
+    ] = None,
+    given: Given,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a proof says of itself, unchecked, or a model's circuit.
+
+    The text of a circuit is that of docs/spec/circuit-language.md. It follows from the model and the announcement, and
+    every proof is bound to its digest.
+    """
+    if circuit:
+        listed = api.circuit(file, config=_config(given, None, announcement), announcement=announcement)
+        if as_json:
+            print_json(listed.to_dict())
+        else:
+            sys.stdout.writelines(f"{line}\n" for line in listed.lines)
+        return
+    if given or announcement is not None:
+        raise UnusableInput("a configuration or an announcement is for --circuit: a proof has its own")
+    found = api.inspect(file)
     if as_json:
         print_json(found.to_dict())
         return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
-from math import ceil, log2
 
 from .field import ELEMENT_BYTES
 
@@ -23,9 +23,14 @@ PAD_TESTS = 3  # test polynomials, and rows that blind them
 PAD_TEST_BLOCKS = 1 + 2 + 2  # their coefficients, in rows
 
 
-def queries_for(rate: float, bits: int = QUERY_BITS) -> int:
-    """Smallest t with ((1 + rate)/2)^t <= 2^-bits (unique decoding)."""
-    return ceil(bits / -log2((1 + rate) / 2))
+@lru_cache
+def queries_for(rate: Fraction, bits: int = QUERY_BITS) -> int:
+    """Smallest t with ((1 + rate)/2)^t <= 2^-bits (unique decoding), rate < 1; in integers."""
+    top, bottom = ((1 + rate) / 2).as_integer_ratio()
+    t, left, right = 0, 1 << bits, 1
+    while left > right:
+        t, left, right = t + 1, left * top, right * bottom
+    return t
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class SecondCode:
         return -(-self.data_rows // 4) * 4
 
     @property
-    def rate(self) -> float:
-        return self.width / (1 << self.log_n)
+    def rate(self) -> Fraction:
+        return Fraction(self.width, 1 << self.log_n)
 
     @property
     def opening_bytes(self) -> int:
@@ -68,7 +73,7 @@ def second_code(row_bits: int) -> SecondCode:
     shapes = []
     for bits in range(row_bits + 1):
         for log_n in range(bits + 2, bits + 9):
-            queries = queries_for(2.0 ** (bits - log_n))
+            queries = queries_for(Fraction(1 << bits, 1 << log_n))
             if 2 * queries <= 1 << log_n:
                 shapes.append(SecondCode(bits, COMBINED_ROWS << row_bits - bits, log_n, queries))
     return min(shapes, key=lambda code: code.cost)
@@ -107,8 +112,8 @@ class MatrixCode:
         return self.mask_row + MASK_ROWS
 
     @property
-    def rate(self) -> float:
-        return self.length / (1 << self.log_n)
+    def rate(self) -> Fraction:
+        return Fraction(self.length, 1 << self.log_n)
 
     @property
     def row_variables(self) -> int:
@@ -149,7 +154,7 @@ def matrix_code(entries: int) -> MatrixCode:
         length = (1 << row_bits) + MAX_TAIL
         for log_n in (row_bits + 1, row_bits + 2, row_bits + 3):
             # The query count is computed for the longest admissible tail, so that it cannot depend on itself.
-            rate = length / (1 << log_n)
+            rate = Fraction(length, 1 << log_n)
             if rate < 1:
                 code = MatrixCode(row_bits, -(-entries // (2 << row_bits)), log_n, queries_for(rate))
                 if code.tail <= MAX_TAIL:
@@ -167,8 +172,7 @@ class PadCode:
 
     @property
     def queries(self) -> int:
-        rate = 2.0**-PAD_INVERSE_RATE_BITS
-        return ceil(QUERY_BITS / -log2((1 + 2 * rate) / 2))
+        return queries_for(Fraction(2, 1 << PAD_INVERSE_RATE_BITS))
 
     @property
     def message(self) -> int:

@@ -2,7 +2,8 @@
 
 With ``name`` = u8 length || bytes, and integers little-endian:
 
-* leaf i      BLAKE3("zkcert/merkle/leaf/1" || name || u64 i || data);
+* leaf i      BLAKE3("zkcert/merkle/leaf/1" || name || u64 i || data) in the tree of a dataset; in those of columns the
+              digest of a column (`zkcert.core.opening.column_leaf`, `zkcert.core.padcode.pad_leaf`);
 * absent leaf BLAKE3("zkcert/merkle/absent/1" || name), for positions n, ..., 2^depth - 1;
 * node        BLAKE3("zkcert/merkle/node/1" || name || u8 level || u64 position || left || right), level 1
   above the leaves, ``depth`` = ceil(log2 n) at the root.

@@ -1,8 +1,8 @@
-"""Fiat-Shamir transcript over BLAKE3.
+"""Fiat-Shamir transcript over BLAKE3: docs/spec/hash-and-transcript.md.
 
 State: 32 bytes. ``absorb(label, data)``: state <- BLAKE3("zkcert/absorb" || state || u32 |label| || label || u64 |data|
-|| data). ``challenge(label)``: stream = BLAKE3-XOF("zkcert/challenge" || state || u32 |label| || label); the first 32
-bytes become the new state and the rest is the randomness. All integers are little-endian.
+|| data). ``challenge(label)``: of 64 bytes of BLAKE3-XOF("zkcert/challenge" || state || u32 |label| || label || u64 0)
+the first half is the new state and the other seeds the XOF that challenges are read from. Integers are little-endian.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Model files, which are untrusted: one form of torch.save's zip format and one of safetensors (docs/SPEC.md, 11).
+"""Model files, which are untrusted: one form of torch.save's zip format and one of safetensors (docs/spec/files.md).
 
 A file is read by way of its header alone, a JSON text; what the header, the tensors and the format make of it is then
 compared with the file, so that a file has exactly one reading. `zkcert convert` reads others

@@ -19,9 +19,15 @@ from zkcert.public.reading import read_file
 from zkcert.public.root import DatasetRoot, Schema
 from zkcert.public.strict_json import as_written, parse
 
-VERSION = "zkcert-3"
+VERSION = "zkcert-4"
+"""Of the proof system: what transcripts begin with."""
+
+DRAW_VERSION = "zkcert-3"
+"""Of the probe: what seeds begin with. It changes when an announcement means something else, not with every VERSION: so
+one announcement and one beacon are one draw, whichever version proves it."""
+
 ANNOUNCEMENT_FORMAT = "zkcert-announcement-3"
-"""It changes with VERSION, on which the draw depends: so one announcement and one beacon are one draw."""
+"""It changes with DRAW_VERSION."""
 
 MAX_BEACON_BYTES = 128
 MAX_TAU = 128
@@ -117,7 +123,7 @@ class Statement:
         """r = H(version, circuit, C, weights, H(N, schema, root), beacon): the key that draws the samples."""
         beacon = b"\0" if self.beacon is None else b"\1" + self.beacon
         parts = [
-            VERSION.encode(),
+            DRAW_VERSION.encode(),
             self.circuit_digest,
             self.config.digest,
             self.weights_digest,

@@ -1,4 +1,4 @@
-"""The one way in which zkcert writes torch.save's format: a zip archive, and the pickle in it (docs/SPEC.md, 11).
+"""The one way in which zkcert writes torch.save's format: a zip archive, and the pickle in it (docs/spec/files.md).
 
 Only written here, never parsed: a reader writes the file again and compares.
 """
