@@ -23,7 +23,7 @@ from zkcert.errors import RangeOverflow, UnusableInput
 from .graph import Connections
 from .head.score import Score, StepSize, tau_units
 from .head.softmax import MAX_CLASSES, Softmax
-from .layers import Layer
+from .layers import LAYERS, Layer
 from .limits import require_bounded, require_small
 from .net import Net, Rectifier, Total
 from .probe import Parameter
@@ -39,8 +39,8 @@ class Plan:
     """The public inputs that determine the circuit.
 
     graph, input, affine: the model, as in zkcert.public.model; weights: name -> int64 Q31.32, in graph order;
-    kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160); norms: by batch-norm, its public
-    factors and means (`Model.norms`); shapes: of weights, where they are known without quantising them.
+    kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160); constants: of layers by name
+    (`Model.constants`); shapes: of weights, where they are known without quantising them.
     """
 
     graph: Sequence[Mapping[str, Any]]
@@ -57,14 +57,14 @@ class Plan:
     eps: Fraction
     variant: str
     hashes: U64Array
-    norms: Mapping[str, tuple[Sequence[int], Sequence[int]]] = field(default_factory=dict)
+    constants: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def require_small(self) -> None:
         """UnusableInput if no circuit is built for what this says; before anything is."""
         shape, value_bytes = self.input["shape"], 1 if self.kind == "u8" else Q32_BYTES
         require_small(
-            sum(len(factors) for factors, _ in self.norms.values()),
+            sum(max(map(len, known.values()), default=0) for known in self.constants.values()),
             shape,
             self.input["pad"],
             value_bytes,
@@ -148,9 +148,9 @@ class Certificate:
             return self.net.rectifiers.setdefault(relu, made)
 
         for i, node in enumerate(graph):
-            if found := self.connections.rectified(graph, i):
+            if found := self.connections.rectified(i):
                 self.net.outputs[node["name"]] = partial(rectifier, graph[found[0]]["name"], found[1])
-            layer_type = Layer.registry[node["op"]]
+            layer_type = LAYERS[node["op"]]
             x = add_up(inputs[i])
             try:
                 layer = layer_type(self.net, self._described(node), x, shapes[inputs[i][0]])
@@ -182,15 +182,12 @@ class Certificate:
                 deltas[j] = deltas[j] + dx if j in deltas else dx
 
     def _described(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """The node with the sizes its weight implies."""
-        out = dict(node)
-        if node["op"] in ("linear", "conv2d"):
-            name = node["weight"]
-            shape = self.plan.shapes[name] if name in self.plan.shapes else self.plan.weights[name].shape
-            out["out_features"] = out["out_channels"] = shape[0]
-            out["kernel"] = shape[2:]
-        if node["op"] == "batchnorm2d":
-            out["factors"], out["means"] = self.plan.norms[node["name"]]
+        """The node with the shapes of its parameters and its public constants."""
+        out = {**node, **self.plan.constants.get(node["name"], {})}
+        for key in LAYERS[node["op"]].spec.arrays(fixed=False):
+            if (name := node[key]) is not None:
+                known = self.plan.shapes
+                out[f"{key}_shape"] = known[name] if name in known else self.plan.weights[name].shape
         return out
 
     def close(self, tau: Fraction, revealed: int | None = None, smallest_cut: int = SMALLEST_CUT) -> Layout:

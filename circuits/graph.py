@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zkcert.public.graph import SAMPLES
+from .layers import LAYERS
+from .layers.spec import LayerSpec
 
 Node = Mapping[str, Any]
-TRANSPARENT = ("add", "flatten")  # they have no tensors of their own
+SAMPLES = "@input"  # what "inputs" call the samples; no name of a node
 MAX_TERMS = 4  # of a sum of branches, or of gradients, that every reader adds up itself
 
 
@@ -22,6 +23,7 @@ class Connections:
 
     def __init__(self, graph: Sequence[Node], most: int = MAX_TERMS) -> None:
         place = {SAMPLES: -1}
+        self.specs: list[LayerSpec] = [LAYERS[node["op"]].spec for node in graph]
         self.inputs: list[tuple[int, ...]] = []
         self.readers: list[list[int]] = [[] for _ in graph]
         self.reaches: list[bool] = []
@@ -32,24 +34,25 @@ class Connections:
             for j in self.inputs[i]:
                 if j >= 0:
                     self.readers[j].append(i)
-            self.reaches.append(bool(node.get("weight")) or any(self.reached(j) for j in self.inputs[i]))
-        self.sums, self.gradient_sums = self._sums(graph, most), self._gradient_sums(graph, most)
+            trained = bool(self.specs[i].arrays(fixed=False))
+            self.reaches.append(trained or any(self.reached(j) for j in self.inputs[i]))
+        self.sums, self.gradient_sums = self._sums(most), self._gradient_sums(most)
 
-    def _sums(self, graph: Sequence[Node], most: int) -> frozenset[int]:
+    def _sums(self, most: int) -> frozenset[int]:
         """An add has as many terms as what it reads, any other node one; a flatten passes them on."""
         terms, sums = {-1: 1}, []
-        for i, node in enumerate(graph):
-            terms[i] = sum(terms[j] for j in self.inputs[i]) if node["op"] in TRANSPARENT else 1
-            if terms[i] > most and [graph[j]["op"] for j in self.readers[i]] != ["relu"]:
+        for i, spec in enumerate(self.specs):
+            terms[i] = sum(terms[j] for j in self.inputs[i]) if spec.transparent else 1
+            if terms[i] > most and [self.specs[j].rectifies for j in self.readers[i]] != [True]:
                 sums.append(i)
                 terms[i] = 1
         return frozenset(sums)
 
-    def _gradient_sums(self, graph: Sequence[Node], most: int) -> frozenset[int]:
+    def _gradient_sums(self, most: int) -> frozenset[int]:
         """The gradient at an output has a term for each reader, and for an add or a flatten those of its own."""
-        terms, sums = [1] * len(graph), []
-        for i in reversed(range(len(graph) - 1)):
-            terms[i] = sum(terms[j] if graph[j]["op"] in TRANSPARENT else 1 for j in self.readers[i])
+        terms, sums = [1] * len(self.specs), []
+        for i in reversed(range(len(self.specs) - 1)):
+            terms[i] = sum(terms[j] if self.specs[j].transparent else 1 for j in self.readers[i])
             if self.reaches[i] and terms[i] > most:
                 sums.append(i)
                 terms[i] = 1
@@ -59,16 +62,16 @@ class Connections:
         """Whether the gradient at the output of node i is needed; never at the samples."""
         return i >= 0 and self.reaches[i]
 
-    def rectified(self, graph: Sequence[Node], i: int) -> tuple[int, tuple[int, ...]] | None:
+    def rectified(self, i: int) -> tuple[int, tuple[int, ...]] | None:
         """(relu, others) if nothing but one ReLU reads node i plus the earlier nodes `others`; else None."""
         others: tuple[int, ...] = ()
         for _ in range(2):
             if len(self.readers[i]) != 1:
                 return None
             (reader,) = self.readers[i]
-            if graph[reader]["op"] == "relu":
+            if self.specs[reader].rectifies:
                 return reader, others
-            if graph[reader]["op"] != "add" or others:
+            if not self.specs[reader].adds or others:
                 return None
             others = tuple(j for j in self.inputs[reader] if j != i)
             if any(j > i for j in others):

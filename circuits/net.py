@@ -31,6 +31,7 @@ I64 = NDArray[np.int64]
 
 FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
+VALUE_LIMIT = 2048.0  # what that is in real units
 WEIGHT = radix(B22, balanced(18))  # |w| < 2^39
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
 MAX_TABLES = 1 << 22  # entries of the index tables of all windows

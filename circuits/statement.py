@@ -58,7 +58,7 @@ def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
         eps=config.eps,
         variant=config.variant,
         hashes=hashes.reshape(config.steps, config.batch_size, sis.ROWS),
-        norms=model.norms,
+        constants=model.constants,
     )
     plan.require_small()
     return replace(plan, affine=input_affine(model.input, schema.kind))
@@ -86,7 +86,7 @@ def require_provable(model: Model) -> None:
         eps=Fraction(0),
         variant="sam",
         hashes=np.zeros((2, 1, sis.ROWS), np.uint64),
-        norms=model.norms,
+        constants=model.constants,
     )
     Certificate(plan).close(Fraction(MAX_TAU))
 

@@ -126,7 +126,7 @@ def build(
         eps=eps,
         variant=variant,
         hashes=hashes.reshape(steps, batch, sis.ROWS),
-        norms=model.norms,
+        constants=model.constants,
     )
     return Case(model, plan, pixels, labels, samples, randomness)
 

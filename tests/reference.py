@@ -103,11 +103,167 @@ def normalise(image: Nested, spec: Mapping[str, Any], kind: str) -> Nested:
 # ------------------------------------------------------------------------------------------------ layers
 
 
-def windows(node: Node, weights: Mapping[str, Nested], image: Nested) -> list[list[Reads]]:
+class Layer:
+    """A layer type, one section each; `LAYERS` has them by their op.
+
+    through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own.
+    """
+
+    op: str
+    through = rectifies = False
+
+    def __init_subclass__(cls) -> None:
+        if "op" in cls.__dict__:
+            LAYERS[cls.op] = cls()
+
+    def known(self, node: Node, buffers: Mapping[str, Sequence[float]]) -> Node:
+        """The node with its public integers."""
+        return node
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        """The output for one sample."""
+        raise NotImplementedError
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        """One sample's input gradient."""
+        raise NotImplementedError
+
+    def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
+        """Add one sample's part of the parameters' exact sums."""
+
+    def accumulators(self, node: Node, sums: dict[str, Nested]) -> None:
+        """From the sums over the batch to the parameters' accumulators."""
+
+
+LAYERS: dict[str, Layer] = {}
+
+
+# -- sums, and the same in another order
+
+
+class Add(Layer):
+    op, through = "add", True
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        return x
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        return dy
+
+
+class Flatten(Layer):
+    op, through = "flatten", True
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        return list(entries(x))
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        take = iter(dy)
+        return each(lambda _: next(take), x)
+
+
+# -- entry by entry
+
+
+def signed(z: int, name: str) -> int:
+    """z, whose sign and magnitude are told apart; a sum of branches may be out of range."""
+    if z <= -(1 << 44):
+        raise Refusal(f"{name} is out of range")
+    return z
+
+
+class ReLU(Layer):
+    op, rectifies = "relu", True
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        return each(lambda z: value(max(signed(z, node["name"]), 0), node["name"]), x)
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        return each(lambda z, d: value(d if z > 0 else 0, f"{node['name']} input gradient"), x, dy)
+
+
+# -- batch-norm
+
+
+class BatchNorm2d(Layer):
+    op = "batchnorm2d"
+
+    def known(self, node: Node, buffers: Mapping[str, Sequence[float]]) -> Node:
+        """The nearest integers to 2^32 / sqrt(var + eps) and 2^32 mean, halves up."""
+        factors, eps = [], Fraction(repr(node["eps"]))
+        for var in buffers[node["var"]]:
+            v = Fraction(var) + eps
+            a = isqrt(floor(Fraction(1 << 64) / v))
+            while (2 * a + 1) ** 2 * v <= 1 << 66:
+                a += 1
+            factors.append(a)
+        means = [floor(Fraction(mean) * (1 << 32) + HALF) for mean in buffers[node["mean"]]]
+        return {**node, "factors": factors, "means": means}
+
+    def scales(self, node: Node, weights: Mapping[str, Nested]) -> list[int]:
+        """gamma / sqrt(var + eps) per channel."""
+        pairs = zip(weights[node["weight"]], node["factors"], strict=True)
+        return [within(rescale(gamma * a), 39, f"scale of {node['name']}") for gamma, a in pairs]
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        out = []
+        for channel, u, m, c in zip(x, self.scales(node, weights), node["means"], range(len(x)), strict=True):
+            beta = weights[node["bias"]][c] << 32
+            out.append(each(lambda z, u=u, m=m, b=beta: value(rescale(u * (z - m) + b), node["name"]), channel))
+        return out
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        what, pairs = f"{node['name']} input gradient", zip(self.scales(node, weights), dy, strict=True)
+        return [each(lambda d, u=u: value(rescale(u * d), what), row) for u, row in pairs]
+
+    def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
+        for c, m in enumerate(node["means"]):
+            pairs = zip(entries(dy[c]), entries(x[c]), strict=True)
+            sums[node["weight"]][c] += sum(d * (z - m) for d, z in pairs)
+            sums[node["bias"]][c] += sum(entries(dy[c]))
+
+    def accumulators(self, node: Node, sums: dict[str, Nested]) -> None:
+        h = [value(rescale(s), f"gradient of {node['name']}") for s in sums[node["weight"]]]
+        sums[node["weight"]] = [a * x for a, x in zip(node["factors"], h, strict=True)]
+
+
+# -- sums of products
+
+
+def affine(node: Node, weights: Mapping[str, Nested], total: int, o: int) -> int:
+    bias = weights[node["bias"]][o] if node["bias"] else 0
+    return value(rescale(total + (bias << 32)), node["name"])
+
+
+def collect_bias(node: Node, dy: Nested, sums: dict[str, Nested]) -> None:
+    if node["bias"]:
+        for o, d in enumerate(dy):
+            sums[node["bias"]][o] += sum(entries(d))
+
+
+class Linear(Layer):
+    op = "linear"
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        rows = [sum(a * b for a, b in zip(row, x, strict=True)) for row in weights[node["weight"]]]
+        return [affine(node, weights, total, o) for o, total in enumerate(rows)]
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        columns = zip(*weights[node["weight"]], strict=True)
+        totals = [sum(a * d for a, d in zip(column, dy, strict=True)) for column in columns]
+        return [value(rescale(total), f"{node['name']} input gradient") for total in totals]
+
+    def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
+        collect_bias(node, dy, sums)
+        for o, f in product(range(len(dy)), range(len(x))):
+            sums[node["weight"]][o][f] += dy[o] * x[f]
+
+
+def windows(
+    image: Nested, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int] = (0, 0)
+) -> list[list[Reads]]:
     """Per output row and column, the (kernel row, kernel column, input row, input column) read, in order."""
-    w = weights[node["weight"]][0][0] if node["op"] == "conv2d" else None
-    kernel = (len(w), len(w[0])) if w else node["kernel"]
-    stride, pad, size = node["stride"], node.get("padding", (0, 0)), (len(image[0]), len(image[0][0]))
+    size = len(image[0]), len(image[0][0])
     rows, columns = ((n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, pad, kernel, stride, strict=True))
 
     def reads(y: int, x: int) -> Reads:
@@ -118,124 +274,91 @@ def windows(node: Node, weights: Mapping[str, Nested], image: Nested) -> list[li
     return [[reads(y, x) for x in range(columns)] for y in range(rows)]
 
 
+class Conv2d(Layer):
+    op = "conv2d"
+
+    def places(self, node: Node, w: Nested, x: Nested) -> list[list[Reads]]:
+        return windows(x, (len(w[0][0]), len(w[0][0][0])), node["stride"], node["padding"])
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        w = weights[node["weight"]]
+        places = self.places(node, w, x)
+
+        def pixel(o: int, reads: Reads) -> int:
+            total = sum(w[o][k][i][j] * x[k][r][c] for k in range(len(x)) for i, j, r, c in reads)
+            return affine(node, weights, total, o)
+
+        return [[[pixel(o, reads) for reads in row] for row in places] for o in range(len(w))]
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        w, dx = weights[node["weight"]], each(lambda _: 0, x)
+        for (y, row), o in product(enumerate(self.places(node, w, x)), range(len(dy))):
+            for d, reads in zip(dy[o][y], row, strict=True):
+                for (i, j, r, c), k in product(reads, range(len(x))):
+                    dx[k][r][c] += d * w[o][k][i][j]
+        return each(lambda total: value(rescale(total), f"{node['name']} input gradient"), dx)
+
+    def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
+        collect_bias(node, dy, sums)
+        w = sums[node["weight"]]
+        for (y, row), o in product(enumerate(self.places(node, w, x)), range(len(dy))):
+            for d, reads in zip(dy[o][y], row, strict=True):
+                for (i, j, r, c), k in product(reads, range(len(x))):
+                    w[o][k][i][j] += d * x[k][r][c]
+
+
+# -- pools
+
+
 def first_maximum(channel: Nested, reads: Reads) -> tuple[int, int]:
     """Row and column of the first largest entry of a window, row by row."""
     largest = max(channel[r][c] for _, _, r, c in reads)
     return next((r, c) for _, _, r, c in reads if channel[r][c] == largest)
 
 
-def norm_constants(node: Node, buffers: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """A batch-norm node with the nearest integers to 2^32 / sqrt(var + eps) and 2^32 mean, halves up."""
-    factors, eps = [], Fraction(repr(node["eps"]))
-    for var in buffers[node["var"]]:
-        v = Fraction(var) + eps
-        a = isqrt(floor(Fraction(1 << 64) / v))
-        while (2 * a + 1) ** 2 * v <= 1 << 66:
-            a += 1
-        factors.append(a)
-    means = [floor(Fraction(mean) * (1 << 32) + HALF) for mean in buffers[node["mean"]]]
-    return {**node, "factors": factors, "means": means}
+class MaxPool2d(Layer):
+    op = "maxpool2d"
 
-
-def norm_scales(node: Node, weights: Mapping[str, Nested]) -> list[int]:
-    """gamma / sqrt(var + eps) per channel."""
-    pairs = zip(weights[node["weight"]], node["factors"], strict=True)
-    return [within(rescale(gamma * a), 39, f"scale of {node['name']}") for gamma, a in pairs]
-
-
-def rectify(z: int, name: str) -> int:
-    """max(z, 0); a sum of branches may be out of range."""
-    if z <= -(1 << 44):
-        raise Refusal(f"{name} is out of range")
-    return value(max(z, 0), name)
-
-
-def forward(node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-    """The output of one layer for one sample."""
-    op = node["op"]
-    if op == "flatten":
-        return list(entries(x))
-    if op == "add":
-        return x
-    if op == "batchnorm2d":
-        out = []
-        for channel, u, m, c in zip(x, norm_scales(node, weights), node["means"], range(len(x)), strict=True):
-            beta = weights[node["bias"]][c] << 32
-            out.append(each(lambda z, u=u, m=m, b=beta: value(rescale(u * (z - m) + b), node["name"]), channel))
-        return out
-    if op == "relu":
-        return each(lambda z: rectify(z, node["name"]), x)
-    if op in ("linear", "conv2d"):
-        w = weights[node["weight"]]
-        bias = weights[node["bias"]] if node["bias"] else [0] * len(w)
-
-        def affine(total: int, o: int) -> int:
-            return value(rescale(total + (bias[o] << 32)), node["name"])
-
-        if op == "linear":
-            return [affine(sum(a * b for a, b in zip(row, x, strict=True)), o) for o, row in enumerate(w)]
-
-    def pixel(o: int, reads: Reads) -> Nested:
-        if op == "conv2d":
-            return affine(sum(w[o][k][i][j] * x[k][r][c] for k in range(len(x)) for i, j, r, c in reads), o)
-        if op == "maxpool2d":
-            r, c = first_maximum(x[o], reads)
-            if x[o][r][c] - min(x[o][r][c] for _, _, r, c in reads) >= 1 << 44:
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        def pixel(channel: Nested, reads: Reads) -> int:
+            r, c = first_maximum(channel, reads)
+            if channel[r][c] - min(channel[r][c] for _, _, r, c in reads) >= 1 << 44:
                 raise Refusal(f"a window of {node['name']} is out of range")
-            return value(x[o][r][c], node["name"])
-        return value((sum(x[o][r][c] for _, _, r, c in reads) + len(reads) // 2) // len(reads), node["name"])
+            return value(channel[r][c], node["name"])
 
-    places = windows(node, weights, x)
-    return [[[pixel(o, reads) for reads in row] for row in places] for o in range(len(w if op == "conv2d" else x))]
+        places = windows(x, node["kernel"], node["stride"])
+        return [[[pixel(channel, reads) for reads in row] for row in places] for channel in x]
 
-
-def backward(
-    node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested, sums: dict[str, Nested], need: bool
-) -> Nested:
-    """One sample's input gradient, if needed; adds the sample's part of the parameters' exact sums."""
-    op, dx = node["op"], each(lambda _: 0, x)
-    if op == "add":
-        return dy
-    if op == "batchnorm2d":
-        what, scales = f"{node['name']} input gradient", norm_scales(node, weights)
-        for c, m in enumerate(node["means"]):
-            pairs = zip(entries(dy[c]), entries(x[c]), strict=True)
-            sums[node["weight"]][c] += sum(d * (z - m) for d, z in pairs)
-            sums[node["bias"]][c] += sum(entries(dy[c]))
-        return [each(lambda d, u=u: value(rescale(u * d), what), row) for u, row in zip(scales, dy, strict=True)]
-    if op == "flatten":
-        take = iter(dy)
-        return each(lambda _: next(take), x)
-    if op == "relu":
-        return each(lambda z, d: value(d if z > 0 else 0, f"{node['name']} input gradient"), x, dy)
-    if op in ("linear", "conv2d"):
-        w, gw = weights[node["weight"]], sums[node["weight"]]
-        if node["bias"]:
-            for o, d in enumerate(dy):
-                sums[node["bias"]][o] += sum(entries(d))
-    if op == "linear":
-        for o, f in product(range(len(dy)), range(len(x))):
-            gw[o][f] += dy[o] * x[f]
-            dx[f] += dy[o] * w[o][f]
-    else:
-        for (y, row), o in product(enumerate(windows(node, weights, x)), range(len(dy))):
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        dx = each(lambda _: 0, x)
+        for (y, row), o in product(enumerate(windows(x, node["kernel"], node["stride"])), range(len(x))):
             for d, reads in zip(dy[o][y], row, strict=True):
-                if op == "maxpool2d":
-                    r, c = first_maximum(x[o], reads)
-                    dx[o][r][c] += d
-                elif op == "avgpool2d":
-                    for _, _, r, c in reads:
-                        dx[o][r][c] += d
-                else:
-                    for (i, j, r, c), k in product(reads, range(len(x))):
-                        gw[o][k][i][j] += d * x[k][r][c]
-                        dx[k][r][c] += d * w[o][k][i][j]
-    if op == "avgpool2d":
+                r, c = first_maximum(x[o], reads)
+                dx[o][r][c] += d
+        return each(lambda d: value(d, f"{node['name']} input gradient"), dx)
+
+
+class AvgPool2d(Layer):
+    op = "avgpool2d"
+
+    def mean(self, node: Node, total: int, what: str) -> int:
         count = node["kernel"][0] * node["kernel"][1]
-        dx = each(lambda a: (a + count // 2) // count, dx)
-    elif op != "maxpool2d":
-        dx = each(rescale, dx)
-    return each(lambda a: value(a, f"{node['name']} input gradient"), dx) if need else None
+        return value((total + count // 2) // count, what)
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        def pixel(channel: Nested, reads: Reads) -> int:
+            return self.mean(node, sum(channel[r][c] for _, _, r, c in reads), node["name"])
+
+        places = windows(x, node["kernel"], node["stride"])
+        return [[[pixel(channel, reads) for reads in row] for row in places] for channel in x]
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        dx = each(lambda _: 0, x)
+        for (y, row), o in product(enumerate(windows(x, node["kernel"], node["stride"])), range(len(x))):
+            for d, reads in zip(dy[o][y], row, strict=True):
+                for _, _, r, c in reads:
+                    dx[o][r][c] += d
+        return each(lambda total: self.mean(node, total, f"{node['name']} input gradient"), dx)
 
 
 # ------------------------------------------------------------------------------------------------ exp and ln
@@ -365,19 +488,19 @@ class Result:
 def long_sums(graph: Sequence[Node], reads: Mapping[str, list[str]], most: int = 4) -> tuple[set[str], set[str]]:
     """The nodes whose output, and those at whose output the gradient, is a sum of more than `most` terms."""
     readers = {name: [node for node in graph if name in reads[node["name"]]] for name in reads}
-    through = ("add", "flatten")
+    through = {node["name"] for node in graph if LAYERS[node["op"]].through}
     terms, gradient_terms = {"@input": 1}, dict[str, int]()
     sums, gradient_sums = set[str](), set[str]()
     for node in graph:
         name = node["name"]
-        terms[name] = sum(terms[x] for x in reads[name]) if node["op"] in through else 1
-        if terms[name] > most and [x["op"] for x in readers[name]] != ["relu"]:
+        terms[name] = sum(terms[x] for x in reads[name]) if name in through else 1
+        if terms[name] > most and [LAYERS[x["op"]].rectifies for x in readers[name]] != [True]:
             sums.add(name)
             terms[name] = 1
     for node in reversed(graph):
         name, total = node["name"], 0
         for x in readers[name]:
-            total += reads[x["name"]].count(name) * (gradient_terms[x["name"]] if x["op"] in through else 1)
+            total += reads[x["name"]].count(name) * (gradient_terms[x["name"]] if x["name"] in through else 1)
         gradient_terms[name] = total or 1
         if total > most:
             gradient_sums.add(name)
@@ -399,7 +522,7 @@ def run_pass(
     for node in graph:
         previous = node["name"]
         xs = add_up([outputs[name] for name in reads[previous]])
-        outputs[previous] = [forward(node, weights, x) for x in xs]
+        outputs[previous] = [LAYERS[node["op"]].forward(node, weights, x) for x in xs]
         if previous in sums:
             each(lambda x, name=previous: value(x, f"the sum {name}"), outputs[previous])
     out.outputs = {name: x for name, x in outputs.items() if name != "@input"}
@@ -419,14 +542,14 @@ def run_pass(
         xs, dys = add_up([outputs[source] for source in reads[name]]), add_up(grads[name])
         if name in gradient_sums:
             each(lambda d, name=name: value(d, f"the gradient at {name}"), dys)
-        need = bool(needed & set(reads[name]))
-        found = [backward(node, weights, x, dy, out.sums, need) for x, dy in zip(xs, dys, strict=True)]
-        out.deltas[name] = found
-        for source in reads[name]:
-            grads.setdefault(source, []).append(found)
-        if node["op"] == "batchnorm2d":
-            h = [value(rescale(s), f"gradient of {name}") for s in out.sums[node["weight"]]]
-            out.sums[node["weight"]] = [a * x for a, x in zip(node["factors"], h, strict=True)]
+        layer = LAYERS[node["op"]]
+        for x, dy in zip(xs, dys, strict=True):
+            layer.collect(node, x, dy, out.sums)
+        layer.accumulators(node, out.sums)
+        if needed & set(reads[name]):
+            out.deltas[name] = [layer.backward(node, weights, x, dy) for x, dy in zip(xs, dys, strict=True)]
+            for source in reads[name]:
+                grads.setdefault(source, []).append(out.deltas[name])
     return out, k, sum(loss for _, loss in heads)
 
 
@@ -448,7 +571,7 @@ def run_probe(
     """Algorithm 1 of arXiv 2606.25004, or a Refusal. samples[t][b]: raw [C][H][W]; divisor: batch / lr; buffers: the
     means and variances of batch-norms."""
     out = Result()
-    graph = [norm_constants(node, buffers or {}) if node["op"] == "batchnorm2d" else node for node in graph]
+    graph = [LAYERS[node["op"]].known(node, buffers or {}) for node in graph]
     biases = {node.get("bias") for node in graph}  # their sums have 32 fractional bits, all others 64
     multiply = lambda a, b: value(rescale(a * b), "w * g")  # noqa: E731
     w = {name: each(lambda a: weight(a, "weight"), x) for name, x in weights.items()}

@@ -33,7 +33,7 @@ from prover.execution.head.logarithm import fill_logarithm
 from prover.execution.head.softmax import GradientTooSmall
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
-from tests.reference import exp_factor, ln_constant, norm_constants
+from tests.reference import LAYERS, exp_factor, ln_constant
 from zkcert.core.field import P, f_from_fp
 from zkcert.errors import RangeOverflow
 
@@ -439,7 +439,7 @@ class Specification:
     def batchnorm2d(self, node, layer) -> None:
         name, half = layer.name, 1 << 31
         buffers = {key: array.tolist() for key, array in self.model.buffers.items()}
-        known = norm_constants(node, buffers)
+        known = LAYERS["batchnorm2d"].known(node, buffers)
         factor, mean = np.array(known["factors"], object), np.array(known["means"], object)
         gamma, beta, u, h = (self.value(t) for t in (layer.weight, layer.bias, layer.u.tensor, layer.h.tensor))
         rem = self.value(layer.run_u.remainder)

@@ -181,7 +181,7 @@ def certificate_of(model: Model) -> Certificate:
         affine=input_affine(model.input, "u8"),
         weights={name: model.quantized(name) for name in model.params},
         classes=model.classes,
-        norms=model.norms,
+        constants=model.constants,
     )
     return Certificate(plan)
 

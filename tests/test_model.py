@@ -184,7 +184,7 @@ def test_reading_needs_no_torch(small_pt, small_safetensors, tmp_path):
     (tmp_path / "m.pt").write_bytes(small_pt)
     (tmp_path / "m.safetensors").write_bytes(small_safetensors)
     code = (
-        "import sys, zkcert, zkcert.public.config; from zkcert.model import Model; a = Model.load('m.pt');"
+        "import sys, zkcert, zkcert.public.config; from zkcert.public.model import Model; a = Model.load('m.pt');"
         "b = Model.load('m.safetensors'); assert a.weights_digest == b.weights_digest;"
         "assert 'torch' not in sys.modules"
     )
@@ -913,7 +913,7 @@ def test_statistics_are_part_of_the_weights_digest():
 def test_statistics_become_the_nearest_integers():
     model = from_module(_trained_norms(), input=INPUT_4)
     for node in (model.graph[0], model.graph[2]):
-        factors, means = model.norms[node["name"]]
+        factors, means = model.constants[node["name"]].values()
         assert node["eps"] == (1e-5 if node["name"] == "0" else 1e-3)
         for a, m, var, mean in zip(
             factors, means, model.buffers[node["var"]], model.buffers[node["mean"]], strict=True
@@ -978,7 +978,7 @@ def test_factors_too_large_for_a_value_are_refused():
     for eps, fits in ((2.0**-21, True), (2.0**-22, False)):
         graph = [{**model.graph[0], "eps": eps}, *model.graph[1:]]
         if fits:
-            assert Model(graph, model.input, tensors).norms["0"][0] == [(math.isqrt(1 << 87) + 1) // 2] * 2
+            assert Model(graph, model.input, tensors).constants["0"]["factors"] == [(math.isqrt(1 << 87) + 1) // 2] * 2
         else:
             with pytest.raises(RangeOverflow, match="layer 0"):
                 Model(graph, model.input, tensors)

@@ -14,11 +14,13 @@ from circuits.compile import Certificate
 from circuits.head import constants
 from circuits.head.score import Q_LIMIT, StepSize
 from circuits.language.layout import Layout
+from circuits.layers import LAYERS
 from circuits.net import Net
 from prover.execution.arithmetic import exact_matmul
 from prover.execution.head import exponential, logarithm
 from prover.execution.head.score import StepSizeExecutor
 from prover.execution.head.softmax import GradientTooSmall
+from prover.execution.layers import Executor
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
 from tests import reference
@@ -107,6 +109,16 @@ def refusals(case: Case) -> tuple[str, str]:
     with pytest.raises(Refusal) as expected:
         reference_run(case)
     return executed.typename, str(expected.value)
+
+
+def test_a_layer_type_is_a_declaration_an_executor_and_a_section_of_the_reference():
+    """Of one name, and they agree on what the graph is made of."""
+    assert set(reference.LAYERS) == set(LAYERS)
+    for op, layer in LAYERS.items():
+        executor = Executor.registry[layer]
+        assert layer.__module__ == f"circuits.layers.{op}" and executor.__module__ == f"prover.execution.layers.{op}"
+        section = reference.LAYERS[op]
+        assert (section.through, section.rectifies) == (layer.spec.transparent, layer.spec.rectifies)
 
 
 # ------------------------------------------------------------------------------------------------ random networks

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import sweep
 from circuits.language.layout import SMALLEST_CUT
-from circuits.layers import Layer
+from circuits.layers import LAYERS
 from zkcert.public.config import DEFAULT
 
 POINTS = sweep.covering()
@@ -50,7 +50,7 @@ def test_the_whole_product():
     named = {(p.steps, p.batch_size, p.classes, p.kind) for p in points}
     assert len(named) == len(points) == 5 * 6 * 5 * 2
     assert {p.network for p in points} == {"every"}
-    assert {node["op"] for node in sweep.network("every", 3).graph} == set(Layer.registry)
+    assert {node["op"] for node in sweep.network("every", 3).graph} == set(LAYERS)
     turns = Counter((p.variant, p.smallest_cut) for p in points)
     assert len(turns) == len(sweep.FACTORS["variant"]) * len(sweep.FACTORS["smallest_cut"])
     assert max(turns.values()) - min(turns.values()) <= 1

@@ -45,7 +45,7 @@ def test_circuits_of_all_models_close_at_eight_samples_and_five_steps(name):
         eps=Fraction(1, 10**6),
         variant="asam-all",
         hashes=np.zeros((5, 8, 160), np.uint64),
-        norms=model.norms,
+        constants=model.constants,
     )
     assert Certificate(plan).close(Fraction(3)).digit_count < 3.5e9
 
@@ -71,7 +71,7 @@ def test_residual_blocks_commit_nothing_for_sums_and_rectified_outputs():
         eps=Fraction(0),
         variant="sam",
         hashes=np.zeros((2, 2, 160), np.uint64),
-        norms=model.norms,
+        constants=model.constants,
     )
     names = {t.name for t in Certificate(plan).circuit.tensors}
     assert {name for name in names if name.endswith(("norm1/y", "norm2/y", "norm/y"))} == {"0.norm2/y"}

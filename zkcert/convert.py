@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import operator
+import pkgutil
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,35 +19,19 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.prune import BasePruningMethod
 
+from circuits.graph import SAMPLES
+from circuits.layers import LAYERS
+from circuits.layers.spec import Array, LayerSpec, TorchForm
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
-from zkcert.public.graph import SAMPLES, check_input
+from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, in_byte_units
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _IDENTITIES = (nn.Identity, *_DROPOUTS)
 _DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
-_ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
-_MEAN = (torch.mean, "mean")
-_POOLS = {
-    nn.MaxPool2d: "maxpool2d",
-    nn.AvgPool2d: "avgpool2d",
-    F.max_pool2d: "maxpool2d",
-    F.avg_pool2d: "avgpool2d",
-}
-_POOL_OPTIONS = {
-    "padding": 0,
-    "dilation": 1,
-    "ceil_mode": False,
-    "return_indices": False,
-    "divisor_override": None,
-}
-_RELU = (F.relu, torch.relu, "relu")
-_FLATTEN = (torch.flatten, "flatten")
-_RESHAPE = (torch.reshape, "reshape", "view")
 _SIZES = (getattr, operator.getitem, "size")
-_WITH_CIRCUIT = (
-    "make it of Conv2d, Linear, ReLU, BatchNorm2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, flatten(1) and sums"
-)
+_MODULES = [name.removeprefix("torch.nn.") for layer in LAYERS.values() for f in layer.spec.forms for name in f.names]
+_WITH_CIRCUIT = f"make it of {', '.join(n for n in _MODULES if n[0].isupper() and n != 'Flatten')}, flatten(1) and sums"
 _INSTEAD = {
     "cat": "a convolution or linear layer of a concatenation is the sum of one for each part: write it so",
     "getitem": "flatten(1) after a pooling to 1x1 does the same as [:, :, 0, 0]",
@@ -108,7 +94,7 @@ def of_module(module: nn.Module, spec: dict[str, Any]) -> Model:
         name = str(node)
         if node is example.failed:
             _refuse(_layer(node), example.why)
-        reads = node.args[: 2 if node.target in _ADD else 1]
+        reads = node.args[: _reads(node)]
         inputs = [values[arg] for arg in reads if isinstance(arg, fx.Node) and arg in values]
         if not reads or len(inputs) < len(reads):
             _refuse_reader(node, reads, values)
@@ -123,9 +109,9 @@ def of_module(module: nn.Module, spec: dict[str, Any]) -> Model:
                         name, f"shares its {key} with layer {owner}; tied weights are not supported: give each a copy"
                     )
                 params[f"{node.target}.{key}"] = _array(parameter)
-            if type(submodule) is nn.BatchNorm2d:
-                for key in ("running_mean", "running_var"):
-                    params[f"{node.target}.{key}"] = _array(getattr(submodule, key))
+            for key, buffer in submodule.named_buffers():
+                if any(f"{node.target}.{key}" in layer.values() for layer in layers):
+                    params[f"{node.target}.{key}"] = _array(buffer)
             if all(entry["name"] != node.target for entry in graph):
                 name = node.target
         else:
@@ -173,35 +159,16 @@ def run_graph(
     batch_statistics: batch-norm divides by the statistics of this batch instead of the running ones; UnusableInput if
     they are of single values.
     """
-    values = {SAMPLES: x}
+    values, previous = {SAMPLES: x}, SAMPLES
     for node in graph:
-        if "inputs" in node:
-            x, *others = [values[name] for name in node["inputs"]]
-        match node["op"]:
-            case "conv2d":
-                bias = None if node["bias"] is None else params[node["bias"]]
-                x = F.conv2d(x, params[node["weight"]], bias, node["stride"], node["padding"])
-            case "linear":
-                x = F.linear(x, params[node["weight"]], None if node["bias"] is None else params[node["bias"]])
-            case "batchnorm2d":
-                if batch_statistics and x.numel() == x.shape[1]:
-                    raise UnusableInput(f"layer {node['name']}: a single value per channel has no batch statistics")
-                mean, var, weight, bias = (params[node[key]] for key in ("mean", "var", "weight", "bias"))
-                running = (None, None) if batch_statistics else (mean, var)
-                x = F.batch_norm(x, *running, weight, bias, training=batch_statistics, eps=node["eps"])
-            case "relu":
-                x = F.relu(x)
-            case "maxpool2d":
-                x = F.max_pool2d(x, node["kernel"], node["stride"])
-            case "avgpool2d":
-                x = F.avg_pool2d(x, node["kernel"], node["stride"])
-            case "flatten":
-                x = x.flatten(1)
-            case "add":
-                x = x + others[0]
-            case op:
-                _refuse(node["name"], f"{op} has no float64 definition")
-        values[node["name"]] = x
+        x, *others = [values[name] for name in node.get("inputs", [previous])]
+        spec = LAYERS[node["op"]].spec
+        absent = spec.arrays(fixed=True) if batch_statistics else ()
+        named = {key: node[key] for key in (*spec.arrays(fixed=False), *spec.arrays(fixed=True))}
+        tensors = {key: None if name is None or key in absent else params[name] for key, name in named.items()}
+        x = spec.run(F, node, tensors, x, *others)
+        previous = node["name"]
+        values[previous] = x
     return x
 
 
@@ -213,64 +180,80 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
-def _pair(value: int | Sequence[int | None] | None) -> list[Any]:
-    return list(value) if isinstance(value, tuple | list) else [value, value]
+def _target_of(name: str) -> Any:
+    """What a traced graph calls: the class of a module, a function, or the name of a method."""
+    found = pkgutil.resolve_name(name)
+    return name.rpartition(".")[2] if name.startswith("torch.Tensor.") else found
 
 
-def _module_layers(name: str, m: Any, source: fx.Node) -> list[dict[str, Any]]:
+_FORMS: dict[Any, tuple[LayerSpec, TorchForm]] = {
+    _target_of(name): (layer.spec, form)
+    for layer in LAYERS.values()
+    for form in layer.spec.forms
+    for name in form.names
+}
+"""By what is called: the layer it is, and how its fields follow from the arguments."""
+
+
+class _Read:
+    """See `circuits.layers.spec.Read`."""
+
+    def __init__(self, source: Any, module: nn.Module | None = None) -> None:
+        self.source, self.module = source, module
+
+    def extent(self) -> list[int]:
+        shape = self.source.meta.get("shape", [])
+        if len(shape) != 4:
+            _refuse(_layer(self.source), "its output is not [batch, C, H, W], which pooling reads: pool before flatten")
+        return list(shape[2:])
+
+
+def _nodes(name: str, called: str, key: Any, read: _Read, *args: Any, **options: Any) -> list[dict[str, Any]]:
+    """The nodes, without names, of a call of `key` of `_FORMS` with these arguments behind what it reads."""
+    spec, form = _FORMS[key]
+    found = None
+    with suppress(TypeError):
+        inspect.signature(form.fields).bind(read, *args, **options)
+        try:
+            found = form.fields(read, *args, **options)
+        except ValueError as error:
+            _refuse(name, str(error))
+    if found is None:
+        _refuse(name, f"{called} with these arguments has no circuit: {_WITH_CIRCUIT}")
+    return found if isinstance(found, list) else [{"op": spec.op, **found}]
+
+
+def _module_layers(name: str, m: nn.Module, source: Any) -> list[dict[str, Any]]:
     """The nodes, without names, of a module of exactly a supported type that reads `source`."""
     if type(m) in _IDENTITIES:
         return []
-    if type(m) is nn.ReLU:
-        return [{"op": "relu"}]
-    if type(m) is nn.Flatten:
-        return [_flatten(name, m.start_dim, m.end_dim)]
-    if type(m) in (nn.MaxPool2d, nn.AvgPool2d):
-        options = {key: getattr(m, key) for key in _POOL_OPTIONS if hasattr(m, key)}
-        return [_pool(name, _POOLS[type(m)], m.kernel_size, m.stride, **options)]
-    if type(m) is nn.AdaptiveAvgPool2d:
-        return [_adaptive_pool(name, source, m.output_size)]
-    if type(m) is nn.BatchNorm2d:
-        if not m.affine or m.running_mean is None:
-            _refuse(
-                name, "a batch-norm needs running statistics, weight and bias: affine=True, track_running_stats=True"
-            )
-        tensors = {"weight": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-        return [{"op": "batchnorm2d", "eps": m.eps, **{key: f"{name}.{own}" for key, own in tensors.items()}}]
-    if type(m) not in (nn.Linear, nn.Conv2d):
+    if type(m) not in _FORMS:
         _refuse(name, f"{type(m).__name__} has no circuit: {_WITH_CIRCUIT}")
-    layer = {"op": "linear", "weight": f"{name}.weight", "bias": None if m.bias is None else f"{name}.bias"}
-    if type(m) is nn.Linear:
-        return [layer]
-    padding = 0 if m.padding == "valid" else m.padding
-    if m.groups != 1 or m.dilation != (1, 1) or m.padding_mode != "zeros" or isinstance(padding, str):
-        _refuse(name, f"{m}: only groups=1, dilation=1 and numeric zero padding are supported")
-    return [{**layer, "op": "conv2d", "stride": _pair(m.stride), "padding": _pair(padding)}]
+    spec, form = _FORMS[type(m)]
+    known = list(inspect.signature(form.fields).parameters)[1:]
+    options = {key: getattr(m, key) for key in known if hasattr(m, key)}
+    nodes = _nodes(name, type(m).__name__, type(m), _Read(source, m), **options)
+    for key, field in spec.fields.items():
+        if isinstance(field, Array):
+            attribute = field.attribute or key
+            nodes[0][key] = None if getattr(m, attribute) is None else f"{name}.{attribute}"
+    return nodes
 
 
 def _function_layers(node: fx.Node) -> list[dict[str, Any]]:
     """The nodes, without names, of a functional call or tensor method."""
     name, target = _layer(node), node.target
-    args, options = fx.node.map_arg((node.args[1:], dict(node.kwargs)), lambda n: n.meta.get("number", n))
-    if target in _RELU and not args and set(options) <= {"inplace"}:
-        return [{"op": "relu"}]
-    if target in _FLATTEN and set(options) <= {"start_dim", "end_dim"}:
-        return [_flatten(name, *args, **options)]
-    if target in _RESHAPE and not options:
-        shape = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
-        if len(shape) == 2:  # [batch, features]; that it is so is checked on the example
-            return [{"op": "flatten"}]
-    if target in _POOLS and len(args) <= 2 and (args or "kernel_size" in options):
-        return [_pool(name, _POOLS[target], *args, **options)]
-    if target is F.adaptive_avg_pool2d and len(args) + len(options) == 1:
-        return [_adaptive_pool(name, node.args[0], *args, **options)]
-    if target in _MEAN and set(options) <= {"dim", "keepdim"}:
-        return _mean(node, *args, **options)
-    if target in _ADD and len(args) == 1 and not options:
-        return [{"op": "add"}]
+    args, options = fx.node.map_arg((node.args[_reads(node) :], dict(node.kwargs)), lambda n: n.meta.get("number", n))
     if target in _DROPOUT and (args[1:2] or (options.get("training", True),)) == (False,):
         return []
-    _refuse(name, f"{_called(node)} with these arguments has no circuit: {_instead(node)}")
+    if target not in _FORMS:
+        _refuse(name, f"{_called(node)} with these arguments has no circuit: {_instead(node)}")
+    return _nodes(name, _called(node), target, _Read(node.args[0]), *args, **options)
+
+
+def _reads(node: fx.Node) -> int:
+    """How many of its arguments are outputs of layers."""
+    return _FORMS[node.target][0].inputs if node.target in _FORMS else 1
 
 
 def _called(node: fx.Node) -> str:
@@ -308,7 +291,7 @@ def _refuse_reader(node: fx.Node, reads: Sequence[Any], values: Mapping[fx.Node,
         if between.op == "get_attr":
             _refuse(_layer(node), f"reads {between.target}, not the output of a layer: {_WITH_CIRCUIT}")
         _refuse(_layer(between), f"{_called(between)} has no circuit: {_instead(between)}")
-    if node.op.startswith("call_function") and node.target not in _ADD:
+    if node.op.startswith("call_function") and _reads(node) == 1:
         _refuse(_layer(node), f"{_called(node)} has no circuit: {_instead(node)}")
     _refuse(_layer(node), f"does not read the output of earlier layers alone: {_WITH_CIRCUIT}")
 
@@ -348,14 +331,6 @@ class _Example(fx.Interpreter):
         return f"does not run on a batch of two{given}{advice} ({_first_line(error)})"
 
 
-def _extent(node: fx.Node) -> list[int]:
-    """Height and width of what a traced node computes."""
-    shape = node.meta.get("shape", [])
-    if len(shape) != 4:
-        _refuse(_layer(node), "its output is not [batch, C, H, W], which pooling reads: pool before flatten")
-    return list(shape[2:])
-
-
 _HOOKS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
 
 
@@ -382,46 +357,6 @@ def _require_plain(module: nn.Module, spec: Mapping[str, Any]) -> None:
                 _refuse(
                     at, f"its {name} is computed by {type(hook).__name__}: call torch.nn.utils.{remove}(layer) on it"
                 )
-
-
-def _adaptive_pool(name: str, source: fx.Node, output_size: Any) -> dict[str, Any]:
-    """Average pooling with the windows of an adaptive one; sizes must divide."""
-    extent = _extent(source)
-    size = [extent[i] if n is None else n for i, n in enumerate(_pair(output_size))]
-    if any(n < 1 or e % n for e, n in zip(extent, size, strict=True)):
-        _refuse(name, f"adaptive pooling from {extent} to {size}: sizes must divide, as 1 does")
-    kernel = [e // n for e, n in zip(extent, size, strict=True)]
-    return {"op": "avgpool2d", "kernel": kernel, "stride": kernel}
-
-
-def _mean(node: fx.Node, dim: Any = None, keepdim: Any = False) -> list[dict[str, Any]]:
-    """The mean over both image axes."""
-    axes = {d % 4 for d in dim} if isinstance(dim, tuple | list) else {dim}
-    if axes != {2, 3}:
-        _refuse(str(node), f"mean over axes {dim}: only the mean over both image axes is supported: dim=(2, 3)")
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    pool = _adaptive_pool(str(node), source, 1)
-    return [pool] if keepdim else [pool, {"op": "flatten"}]
-
-
-def _flatten(name: str, start_dim: Any = 0, end_dim: Any = -1) -> dict[str, Any]:
-    if (start_dim, end_dim) != (1, -1):
-        _refuse(name, f"flatten must run from axis 1 to -1, not from {start_dim} to {end_dim}: flatten(1)")
-    return {"op": "flatten"}
-
-
-def _pool(name: str, op: str, kernel_size: Any, stride: Any = None, **options: Any) -> dict[str, Any]:
-    options.pop("count_include_pad", None)  # there is no padding
-    for key, value in options.items():
-        default = _POOL_OPTIONS.get(key)
-        if value not in (default, (default, default)):
-            _refuse(name, f"{op} with {key}={value} is not supported: leave {key} at {default}")
-    return {
-        "op": op,
-        "kernel": _pair(kernel_size),
-        "stride": _pair(kernel_size if stride is None else stride),
-    }
 
 
 def _array(parameter: Tensor) -> np.ndarray:

@@ -1,6 +1,18 @@
-"""Layer types, one file each; importing the package registers them."""
+"""Layer types, one file each, and the list of them."""
 
-from . import add, avgpool2d, batchnorm2d, conv2d, flatten, linear, maxpool2d, relu  # noqa: F401
+from .add import Add
+from .avgpool2d import AvgPool2d
 from .base import Layer
+from .batchnorm2d import BatchNorm2d
+from .conv2d import Conv2d
+from .flatten import Flatten
+from .linear import Linear
+from .maxpool2d import MaxPool2d
+from .relu import ReLU
 
-__all__ = ["Layer"]
+__all__ = ["LAYERS", "Layer"]
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.spec.op: layer for layer in (Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, Flatten, Add, BatchNorm2d)
+}
+"""By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""

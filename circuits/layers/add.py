@@ -7,10 +7,22 @@ from typing import Any
 from ..net import Net
 from ..value import Value
 from .base import Layer
+from .spec import LayerSpec, TorchForm, same_shape
 
 
 class Add(Layer):
-    op = "add"
+    spec = LayerSpec(
+        op="add",
+        inputs=2,
+        transparent=True,
+        output_shape=same_shape,
+        run=lambda F, node, tensors, x, y: x + y,
+        forms=(
+            TorchForm(
+                ("operator.add", "operator.iadd", "torch.add", "torch.Tensor.add", "torch.Tensor.add_"), lambda read: {}
+            ),
+        ),
+    )
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.y, self.shape = x, shape

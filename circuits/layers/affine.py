@@ -10,6 +10,7 @@ from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form, View
 from circuits.language.sources import Same, Source, Sum
 from circuits.language.wide import Limbs, limb_forms
+from zkcert.errors import UnusableInput
 
 from ..net import (
     FRACTION_BITS,
@@ -19,6 +20,21 @@ from ..net import (
 )
 from ..value import Value
 from .base import Layer
+from .spec import Array, Arrays, Node
+
+PARAMETERS = {"weight": Array(), "bias": Array(optional=True)}
+"""The first fields of every affine layer."""
+
+
+def outputs_of(node: Node, shape: list[int], tensors: Arrays) -> int:
+    """How many channels or features a layer gives whose weight is [outputs, inputs, ...]; UnusableInput if the weight
+    and the bias do not fit."""
+    weight = tensors[node["weight"]].shape
+    if len(weight) != len(shape) + 1 or weight[1] != shape[0]:
+        raise UnusableInput(f"weight of shape {list(weight)} does not fit an input of shape {shape}")
+    if node["bias"] is not None and tensors[node["bias"]].shape != weight[:1]:
+        raise UnusableInput(f"bias must have shape [{weight[0]}]")
+    return int(weight[0])
 
 
 class Affine(Layer):

@@ -1,41 +1,32 @@
-"""The interface of a layer type. A new type is one file in this package: see docs/ADDING_A_LAYER.md."""
+"""The interface of a declaration of a layer type: see docs/ADDING_A_LAYER.md."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..net import Net
 from ..value import Value
-
-I64 = NDArray[np.int64]
+from .spec import LayerSpec
 
 
 class Layer(ABC):
     """One node of the graph: declares its constraints once; `prover.execution.layers` fills them.
 
-    `op` is the node's "op" in model files. `shape` is the output shape of one sample as the model states it, e.g.
-    (C, H, W); the tensors themselves keep (batch, C, H*W).
+    `shape` is the output shape of one sample as the model states it, e.g. (C, H, W); the tensors themselves keep
+    (batch, C, H*W).
     """
 
-    op: ClassVar[str]
-    registry: ClassVar[dict[str, type[Layer]]] = {}
+    spec: ClassVar[LayerSpec]
     y: Value
     dx: Value | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "op" in cls.__dict__:
-            Layer.registry[cls.op] = cls
 
     @abstractmethod
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         """Declare the forward pass from `x` (whose samples have the given shape); set `self.y`, `self.shape`.
 
-        `x` is the sum of what the node reads, and may be any combination of committed tensors.
+        `x` is the sum of what the node reads, and may be any combination of committed tensors. The node holds what
+        `spec.constants` gives as well, and for each field of `spec` that names a parameter its shape: "weight_shape".
         """
 
     shape: tuple[int, ...]

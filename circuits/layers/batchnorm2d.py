@@ -8,20 +8,27 @@ gamma and beta are parameters like any other. Per activation one rescaling each 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from math import isqrt
 from typing import Any
+
+import numpy as np
 
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form, View
 from circuits.language.sources import Same, Scaled, Source, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, balanced, radix
 from circuits.language.wide import Limbs
+from zkcert.errors import RangeOverflow, UnusableInput
 
-from ..net import FRACTION_BITS, Contraction, Gradient, Net
+from ..net import FRACTION_BITS, VALUE_LIMIT, Contraction, Gradient, Net
 from ..value import Value
 from .base import Layer
+from .spec import Array, Arrays, LayerSpec, Node, Number, Read, TorchForm
 
 SCALE = radix(B22, balanced(17))  # |u| < 2^38, that is 64: products with values need one carry less than with VALUE
+SCALE_LIMIT = 64.0
 LOW = (1 << DIGIT_BITS) - 1
 
 
@@ -30,11 +37,82 @@ def split(values: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [tuple([v & LOW for v in values]), tuple([v >> DIGIT_BITS for v in values])]
 
 
+def _constants(node: Node, tensors: Arrays) -> dict[str, list[int]]:
+    """A = floor(2^32 / sqrt(var + eps) + 1/2) and m = floor(mean 2^32 + 1/2), from the exact values of the floats and
+    the shortest decimal of eps. RangeOverflow from A = 2^43 or |m| = 2^43 on, and for scales of 64 and more."""
+    eps, variances = Fraction(repr(node["eps"])), tensors[node["var"]].tolist()
+    if min(variances) < 0 or Fraction(max(variances)) + eps >= 1 << 64:
+        raise UnusableInput(f"layer {node['name']}: variances must be from 0 to 2^64")
+    factors, means = [], []
+    for v in variances:
+        # floor(x + 1/2) = floor((floor(2 x) + 1) / 2), and 2 x = sqrt(2^66 / (var + eps))
+        top, bottom = v.as_integer_ratio()
+        ratio = ((bottom * eps.denominator) << 66) // (top * eps.denominator + eps.numerator * bottom)
+        factors.append((isqrt(ratio) + 1) // 2)
+    for m in tensors[node["mean"]].tolist():
+        top, bottom = m.as_integer_ratio()
+        means.append(((top << 33) // bottom + 1) // 2)
+    largest = max(*factors, *map(abs, means))
+    if largest >= int(VALUE_LIMIT) << FRACTION_BITS:
+        shown = min(largest, 1 << 200) / 2.0**FRACTION_BITS
+        raise RangeOverflow(f"layer {node['name']}", shown, VALUE_LIMIT, "its mean or 1 / sqrt(var + eps) is too large")
+    _check_scales(node, tensors, factors)
+    return {"factors": factors, "means": means}
+
+
+def _check_scales(node: Node, tensors: Arrays, factors: list[int]) -> None:
+    """RangeOverflow where it multiplies by 64 or more, which `SCALE` does not hold."""
+    scales = np.abs(tensors[node["weight"]].astype(np.float64)) * np.array(factors) / 2.0**FRACTION_BITS
+    channel = int(scales.argmax())
+    if scales[channel] >= SCALE_LIMIT - 2.0**-10:
+        raise RangeOverflow(
+            f"layer {node['name']}, channel {channel}: weight / sqrt(running_var + eps)",
+            float(scales[channel]),
+            SCALE_LIMIT,
+            f"its running_var is {tensors[node['var']][channel]:.3g}: a dead channel gives the same for "
+            f"weight[{channel}] = 0, else divide its weight and bias and multiply the next layer's weight",
+        )
+
+
+def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+    if len(shape) != 3 or any(tensors[node[key]].shape != (shape[0],) for key in ("weight", "bias", "mean", "var")):
+        raise UnusableInput(f"its tensors must have shape [C] for an input of shape {shape} of shape [C, H, W]")
+    return shape
+
+
+def _run(F: Any, node: Node, tensors: Mapping[str, Any], x: Any) -> Any:
+    mean, var, weight, bias = (tensors[key] for key in ("mean", "var", "weight", "bias"))
+    if mean is None and x.numel() == x.shape[1]:
+        raise UnusableInput(f"layer {node['name']}: a single value per channel has no batch statistics")
+    return F.batch_norm(x, mean, var, weight, bias, training=mean is None, eps=node["eps"])
+
+
+def _fields(read: Read, eps: float, affine: bool, running_mean: Any) -> dict[str, Any]:
+    if not affine or running_mean is None:
+        raise ValueError(
+            "a batch-norm needs running statistics, weight and bias: affine=True, track_running_stats=True"
+        )
+    return {"eps": eps}
+
+
 class BatchNorm2d(Layer):
-    op = "batchnorm2d"
+    spec = LayerSpec(
+        op="batchnorm2d",
+        fields={
+            "weight": Array(),
+            "bias": Array(),
+            "mean": Array("running_mean", fixed=True),
+            "var": Array("running_var", fixed=True),
+            "eps": Number(2.0**-40, 1.0, "between 2^-40 and 1"),
+        },
+        output_shape=_shape,
+        run=_run,
+        forms=(TorchForm(("torch.nn.BatchNorm2d",), _fields),),
+        constants=_constants,
+    )
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        """The node carries the public integers of `Model.norms` as "factors" (A) and "means" (m)."""
+        """The node carries the public integers "factors" (A) and "means" (m)."""
         self.name, self.net, self.x, self.shape = node["name"], net, x, shape
         self.weight_name, self.bias_name = node["weight"], node["bias"]
         factors, means = tuple(node["factors"]), tuple(node["means"])

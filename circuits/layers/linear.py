@@ -6,19 +6,33 @@ from typing import Any
 
 from circuits.language.constraints import DomainAxis
 from circuits.language.sources import Same, Source
+from zkcert.errors import UnusableInput
 
 from ..net import Net
 from ..value import Value
-from .affine import Affine
+from .affine import PARAMETERS, Affine, outputs_of
+from .spec import Arrays, LayerSpec, Node, TorchForm
+
+
+def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+    if len(shape) != 1:
+        raise UnusableInput(f"its input has shape {shape}, not [features]; put a flatten before it")
+    return [outputs_of(node, shape, tensors)]
 
 
 class Linear(Affine):
-    op = "linear"
+    spec = LayerSpec(
+        op="linear",
+        fields=PARAMETERS,
+        output_shape=_shape,
+        run=lambda F, node, tensors, x: F.linear(x, tensors["weight"], tensors["bias"]),
+        forms=(TorchForm(("torch.nn.Linear",), lambda read: {}),),
+    )
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         names = ("c", "s") if len(x.shape) == 3 else ("f",)
         self.input_axes = tuple(DomainAxis(n, size) for n, size in zip(names, x.shape[1:], strict=True))
-        outputs = DomainAxis("o", node["out_features"])
+        outputs = DomainAxis("o", node["weight_shape"][0])
         self.out_axes, self.position_axes = (outputs,), ()
         self.weight_axes = (outputs, *self.input_axes)
         self.shape = (outputs.size,)

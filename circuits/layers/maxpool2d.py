@@ -15,11 +15,11 @@ from circuits.language.tensors import BIT, U22, radix
 
 from ..net import Net
 from ..value import Value
-from .pool import Pool
+from .pool import Pool, pool_spec
 
 
 class MaxPool2d(Pool):
-    op = "maxpool2d"
+    spec = pool_spec("maxpool2d", ("torch.nn.MaxPool2d", "torch.nn.functional.max_pool2d"), lambda F: F.max_pool2d)
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.declare_windows(net, node, x, shape)

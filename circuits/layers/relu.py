@@ -16,10 +16,22 @@ from circuits.language.tensors import Tensor
 from ..net import Net, Rectifier
 from ..value import Value
 from .base import Layer
+from .spec import LayerSpec, TorchForm, same_shape
 
 
 class ReLU(Layer):
-    op = "relu"
+    spec = LayerSpec(
+        op="relu",
+        rectifies=True,
+        output_shape=same_shape,
+        run=lambda F, node, tensors, x: F.relu(x),
+        forms=(
+            TorchForm(
+                ("torch.nn.ReLU", "torch.nn.functional.relu", "torch.relu", "torch.Tensor.relu"),
+                lambda read, *, inplace=False: {},
+            ),
+        ),
+    )
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.name, self.net = node["name"], net

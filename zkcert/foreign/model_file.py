@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from circuits.layers.spec import NAME
 from zkcert.errors import UnusableInput
 from zkcert.foreign.torch_pickle import Storage, Tensor, interpret, naturals
-from zkcert.public.graph import NAME
 from zkcert.public.model_file import HOW_TO_SAVE, MAX_HEADER_BYTES, NUMPY, Content, Stored, damaged, described
 from zkcert.public.strict_json import parse
 from zkcert.public.torch_archive import beginning

@@ -19,10 +19,14 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
+from circuits.graph import SAMPLES
+from circuits.layers import LAYERS
+from circuits.layers.spec import MAX_EXTENT
+from circuits.net import VALUE_LIMIT
 from zkcert.errors import RangeOverflow, UnusableInput, ZkcertError
 from zkcert.public import model_file
 from zkcert.public.config import canonical_json
-from zkcert.public.graph import MAX_EXTENT, SAMPLES, VALUE_LIMIT, check_input, check_inputs, check_node, output_shape
+from zkcert.public.graph import check_input, check_inputs, check_node, output_shape
 from zkcert.public.kinds import MODEL
 from zkcert.public.model_file import Content, Stored, is_safetensors
 from zkcert.public.reading import read_file
@@ -32,7 +36,6 @@ REBALANCE = (
     "train with weight decay or, where a ReLU follows, divide the layer's weight and bias by a constant and multiply "
     "the next layer's weight by it: the model computes the same"
 )
-SCALE_LIMIT = 64.0
 MAX_FILE_BYTES = 4 << 30
 MAX_LAYERS = 1 << 10
 MAX_ACTIVATION = 1 << 28
@@ -42,13 +45,13 @@ MAX_ACTIVATION = 1 << 28
 class Model:
     """A validated feed-forward model: public input of the statement.
 
-    graph   nodes in order; each {"op", "name", fields of LAYER_KEYS}; a node reads the previous one, or the
+    graph   nodes in order; each {"op", "name", fields of its `LayerSpec`}; a node reads the previous one, or the
             earlier nodes that "inputs" names ("@input" being the samples): two for an add, otherwise one.
     input   {"shape": [C, H, W], "pad": p, "mean": [C floats], "std": [C floats]}: raw samples, zero padding
             on each side, normalisation; see `input_integers`.
     params  name -> float32 or float64 array, C-contiguous, read-only, in graph order (weight, then bias); to
             the constructor the buffers as well.
-    buffers the means and variances of batch-norms, likewise; no parameters (computed).
+    buffers what is fixed, as the means and variances of batch-norms, likewise; no parameters (computed).
     shapes  output shape of every node for one sample (computed).
 
     Raises UnusableInput, UnsupportedLayer (an op without circuit), RangeOverflow (|w| >= 128).
@@ -67,8 +70,8 @@ class Model:
         if len({node["name"] for node in graph}) != len(graph):
             raise UnusableInput("two layers have the same name")
         trained, fixed = (
-            [node[k] for node in graph for k in keys if node.get(k) is not None]
-            for keys in (("weight", "bias"), ("mean", "var"))
+            [node[k] for node in graph for k in LAYERS[node["op"]].spec.arrays(fixed=which) if node[k] is not None]
+            for which in (False, True)
         )
         order = trained + fixed
         for name in order:
@@ -86,18 +89,15 @@ class Model:
         object.__setattr__(self, "buffers", {name: _check_array(name, given[name]) for name in fixed})
         shapes = {SAMPLES: self.input_shape}
         for node, reads in zip(graph, check_inputs(graph), strict=True):
-            received, *others = [shapes[name] for name in reads]
-            if math.prod(received) > MAX_ACTIVATION:
-                raise UnusableInput(f"layer {node['name']}: its input of shape {received} is too large")
-            if any(other != received for other in others):
-                raise UnusableInput(f"layer {node['name']}: its inputs have shapes {received} and {others[0]}")
+            received = [shapes[name] for name in reads]
+            if math.prod(received[0]) > MAX_ACTIVATION:
+                raise UnusableInput(f"layer {node['name']}: its input of shape {received[0]} is too large")
             shapes[node["name"]] = output_shape(node, received, self.tensors)
         last = shapes[graph[-1]["name"]]
         if len(last) != 1 or not 2 <= last[0] <= MAX_EXTENT:
             raise UnusableInput(f"the last layer must output [classes], two or more, not {last}")
         object.__setattr__(self, "shapes", [shapes[node["name"]] for node in graph])
-        for name, (factors, _) in self.norms.items():  # raises where they are out of range
-            self._check_scales(next(node for node in graph if node["name"] == name), factors)
+        self.constants  # noqa: B018 - raises where they are out of range
 
     @property
     def input_shape(self) -> list[int]:
@@ -116,24 +116,10 @@ class Model:
         return {**self.params, **self.buffers}
 
     @property
-    def norms(self) -> dict[str, tuple[list[int], list[int]]]:
-        """By batch-norm the integers (A, m), one each per channel, that stand for 1/sqrt(var + eps) and the mean."""
-        batch_norms = (node for node in self.graph if node["op"] == "batchnorm2d")
-        return {node["name"]: _norm(node, self.buffers) for node in batch_norms}
-
-    def _check_scales(self, node: Mapping[str, Any], factors: list[int]) -> None:
-        """RangeOverflow where a batch-norm multiplies by 64 or more, which no circuit holds."""
-        scales = np.abs(self.params[node["weight"]].astype(np.float64)) * np.array(factors) / 2.0**32
-        channel = int(scales.argmax())
-        if scales[channel] >= SCALE_LIMIT - 2.0**-10:  # where the digits of `circuits.layers.batchnorm2d.SCALE` end
-            variance = self.buffers[node["var"]][channel]
-            raise RangeOverflow(
-                f"layer {node['name']}, channel {channel}: weight / sqrt(running_var + eps)",
-                float(scales[channel]),
-                SCALE_LIMIT,
-                f"its running_var is {variance:.3g}: a dead channel gives the same for weight[{channel}] = 0, else "
-                "divide its weight and bias and multiply the next layer's weight",
-            )
+    def constants(self) -> dict[str, dict[str, list[int]]]:
+        """The public integers of layers, by layer and by what they are: see `LayerSpec.constants`."""
+        found = ((node, LAYERS[node["op"]].spec.constants) for node in self.graph)
+        return {node["name"]: of(node, self.tensors) for node, of in found if of is not None}
 
     @property
     def param_count(self) -> int:
@@ -233,28 +219,6 @@ def _check_param(name: str, array: object) -> np.ndarray:
         where = ", ".join(map(str, np.unravel_index(int(np.abs(checked).argmax()), checked.shape)))
         raise RangeOverflow(f"tensor {name}[{where}]", largest, WEIGHT_LIMIT, REBALANCE)
     return checked
-
-
-def _norm(node: Mapping[str, Any], buffers: Mapping[str, np.ndarray]) -> tuple[list[int], list[int]]:
-    """A = floor(2^32 / sqrt(var + eps) + 1/2) and m = floor(mean 2^32 + 1/2), from the exact values of the floats and
-    the shortest decimal of eps. Raises RangeOverflow from A = 2^43 or |m| = 2^43 on."""
-    eps = Fraction(repr(node["eps"]))
-    if min(buffers[node["var"]]) < 0 or Fraction(float(max(buffers[node["var"]]))) + eps >= 1 << 64:
-        raise UnusableInput(f"layer {node['name']}: variances must be from 0 to 2^64")
-    factors, means = [], []
-    for v in buffers[node["var"]].tolist():
-        # floor(x + 1/2) = floor((floor(2 x) + 1) / 2), and 2 x = sqrt(2^66 / (var + eps))
-        top, bottom = v.as_integer_ratio()
-        ratio = ((bottom * eps.denominator) << 66) // (top * eps.denominator + eps.numerator * bottom)
-        factors.append((math.isqrt(ratio) + 1) // 2)
-    for m in buffers[node["mean"]].tolist():
-        top, bottom = m.as_integer_ratio()
-        means.append(((top << 33) // bottom + 1) // 2)
-    largest = max(*factors, *map(abs, means))
-    if largest >= int(VALUE_LIMIT) << 32:
-        shown = min(largest, 1 << 200) / 2.0**32
-        raise RangeOverflow(f"layer {node['name']}", shown, VALUE_LIMIT, "its mean or 1 / sqrt(var + eps) is too large")
-    return factors, means
 
 
 # --- From samples to integers ---

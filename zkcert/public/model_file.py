@@ -18,9 +18,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from circuits.layers.spec import NAME
 from zkcert.errors import UnusableInput
 from zkcert.public.config import canonical_json
-from zkcert.public.graph import NAME
 from zkcert.public.strict_json import parse
 from zkcert.public.torch_archive import NAME_AT, SIZE_AT, Bytes, archive, beginnings, pickled
 

@@ -1,6 +1,12 @@
-"""Executors of layer types, one file each; importing the package registers them."""
+"""Executors of layer types, one file each, named as the declaration's; importing the package registers them."""
 
-from . import add, avgpool2d, batchnorm2d, conv2d, flatten, linear, maxpool2d, relu  # noqa: F401
+from importlib import import_module
+
+from circuits.layers import LAYERS
+
 from .base import Executor
+
+for op in LAYERS:
+    import_module(f".{op}", __name__)
 
 __all__ = ["Executor"]

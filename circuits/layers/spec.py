@@ -1,0 +1,178 @@
+"""What a layer type says of itself to those who read, connect and convert models: its `LayerSpec`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkcert.errors import UnusableInput
+
+Node = Mapping[str, Any]
+Arrays = Mapping[str, NDArray[np.floating[Any]]]
+Shape = Sequence[int]
+
+MAX_EXTENT = 1 << 16
+"""Of an axis of a tensor, a kernel, a stride."""
+
+NAME = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
+"""Of layers and tensors."""
+
+
+def integers(value: object, count: int, low: int, what: str) -> list[int]:
+    """`count` integers from `low` to `MAX_EXTENT`; UnusableInput for anything else."""
+    fits = isinstance(value, list | tuple) and len(value) == count
+    if fits and isinstance(value, list | tuple) and all(type(v) is int and low <= v <= MAX_EXTENT for v in value):
+        return list(value)
+    raise UnusableInput(f"{what} must be {count} integers from {low} to {MAX_EXTENT}")
+
+
+def name_of(value: object, what: str) -> str:
+    """A name; UnusableInput for anything else."""
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise UnusableInput(f"{what} must be a name of letters, digits, '_', '-' and '.'")
+    return value
+
+
+# ------------------------------------------------------------------------------------------------ fields of a node
+
+
+@dataclass(frozen=True)
+class Integers:
+    """So many integers from `low` to `MAX_EXTENT`."""
+
+    count: int
+    low: int
+
+    def check(self, value: object, what: str) -> list[int]:
+        """The value in its normal form; UnusableInput that says what it is of."""
+        return integers(value, self.count, self.low, what)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number; `bounds` says its range in words."""
+
+    low: float
+    high: float
+    bounds: str
+
+    def check(self, value: object, what: str) -> float:
+        """The value in its normal form; UnusableInput that says what it is of."""
+        if isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high:
+            return float(value)
+        raise UnusableInput(f"{what} must lie {self.bounds}")
+
+
+@dataclass(frozen=True)
+class Array:
+    """The name of a tensor of the model: a parameter, or `fixed`, a buffer. `attribute`: what PyTorch's module calls
+    it, where that is not the field's name. `optional`: the field may be None."""
+
+    attribute: str = ""
+    optional: bool = False
+    fixed: bool = False
+
+    def check(self, value: object, what: str) -> str | None:
+        """The value in its normal form; UnusableInput that says what it is of."""
+        return None if self.optional and value is None else name_of(value, what)
+
+
+Field = Integers | Number | Array
+
+
+# ------------------------------------------------------------------------------------------------ PyTorch
+
+
+class Read(Protocol):
+    """What a `TorchForm` may know beside the arguments of a call."""
+
+    module: Any  # that is called; None for a function or a method
+
+    def extent(self) -> list[int]:
+        """Height and width of the images that are read; raises UnsupportedLayer for anything else."""
+
+
+@dataclass(frozen=True)
+class TorchForm:
+    """What PyTorch calls a layer, and its fields from the arguments of a call.
+
+    names: dotted, of modules, functions and methods ("torch.Tensor.relu"). fields(read, ...): its other parameters are
+    the arguments of a function behind the tensors read, and the attributes of a module; other arguments than these are
+    refused. It returns the fields (but tensors: they are known from the `LayerSpec`), or several whole nodes (but
+    names), or None for arguments that no circuit is for; ValueError says why not.
+    """
+
+    names: tuple[str, ...]
+    fields: Callable[..., Mapping[str, Any] | list[dict[str, Any]] | None]
+
+
+# ------------------------------------------------------------------------------------------------ a layer type
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A layer type as everything but the circuit sees it; `op` is the "op" of its nodes, and the name of its files.
+
+    output_shape(node, shape, tensors)   of one sample, for an input of the given shape; UnusableInput says what does
+                                         not fit. Several inputs have one shape.
+    run(F, node, tensors, *inputs)       the output of PyTorch, F being torch.nn.functional and `tensors` those of the
+                                         fields, None for those that are absent; all `fixed` ones are where the
+                                         statistics are to be the batch's.
+    fields                               of a node beside "op", "name" and "inputs", in the order of model files.
+    inputs                               how many nodes it reads.
+    transparent                          it commits nothing: its output is the sum of what it reads, perhaps reshaped.
+    rectifies                            a layer that nothing else reads need not commit its output: see `Rectifier`.
+    constants(node, tensors)             public integers by name that follow from the node and its tensors; raises
+                                         UnusableInput, RangeOverflow.
+    """
+
+    op: str
+    output_shape: Callable[[Node, list[int], Arrays], list[int]]
+    run: Callable[..., Any]
+    forms: tuple[TorchForm, ...]
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    inputs: int = 1
+    transparent: bool = False
+    rectifies: bool = False
+    constants: Callable[[Node, Arrays], dict[str, list[int]]] | None = None
+
+    def arrays(self, *, fixed: bool) -> list[str]:
+        """The fields that name parameters, or those that name buffers."""
+        return [key for key, f in self.fields.items() if isinstance(f, Array) and f.fixed == fixed]
+
+    @property
+    def adds(self) -> bool:
+        """Whether it is the sum of several inputs."""
+        return self.transparent and self.inputs > 1
+
+
+def same_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+    """The `output_shape` of what works element by element."""
+    return shape
+
+
+def require_image(shape: Shape) -> None:
+    """UnusableInput unless the shape is [C, H, W]."""
+    if len(shape) != 3:
+        raise UnusableInput(f"its input has shape {shape}, not [C, H, W]")
+
+
+def window_shape(shape: Shape, kernel: Shape, stride: Shape, padding: Shape) -> list[int]:
+    """[rows, columns] of windows over an image [C, H, W]; UnusableInput if they do not fit."""
+    extents = []
+    for size, k, s, pad in zip(shape[1:], kernel, stride, padding, strict=True):
+        if k > size + 2 * pad or (pad and pad >= k):
+            received = f"an input of shape {shape}"
+            raise UnusableInput(f"kernel {list(kernel)}, padding {list(padding)} do not fit {received}")
+        extents.append((size + 2 * pad - k) // s + 1)
+    return extents
+
+
+def pair(value: Any) -> list[Any]:
+    """A size of PyTorch's, one number or two, as two."""
+    return list(value) if isinstance(value, tuple | list) else [value, value]
