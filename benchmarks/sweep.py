@@ -181,7 +181,7 @@ def network(name: str, classes: int) -> Model:
 
         def forward(self, x: Any) -> Any:
             x = nn.functional.max_pool2d(torch.relu(self.norm(self.first(x))), 2, stride=1)
-            x = nn.functional.avg_pool2d(torch.relu(self.second(x) + x), 2)
+            x = nn.functional.leaky_relu(nn.functional.avg_pool2d(torch.relu(self.second(x) + x), 2))
             return self.last(torch.flatten(x, 1))
 
     torch.manual_seed(0)

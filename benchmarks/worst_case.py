@@ -41,7 +41,7 @@ SECONDS_PER_MB = {"model": 0.25, "proof": 0.02}  # the model's: batch-norms, 16 
 BYTES_PER_BYTE = {"model": 3.0, "proof": 4.0}
 MAX_MODEL_BYTES = 64 << 20
 LARGEST = {"count": 1024, "width": 1 << 16, "kernel": 512, "steps": 1024, "batch": 1 << 16, "classes": 1100, "pad": 64}
-OPS = ("linear", "conv2d", "batchnorm2d", "relu", "maxpool2d", "avgpool2d", "add", "fan", "doubling")
+OPS = ("linear", "conv2d", "batchnorm2d", "relu", "leaky_relu", "maxpool2d", "avgpool2d", "add", "fan", "doubling")
 KINDS = ("u8", "q32")
 
 
@@ -167,6 +167,8 @@ class Builder:
                 self.node(op, eps=1e-5, **keys)
             elif op == "relu":
                 self.node(op)
+            elif op == "leaky_relu":
+                self.node(op, negative_slope=0.01)
             elif op in ("add", "doubling"):
                 other = self.last if op == "doubling" or len(self.nodes) < 2 else self.nodes[-2]["name"]
                 self.node("add", [self.last, other])

@@ -185,6 +185,10 @@ class Graph:
         self._node("relu")
         return self
 
+    def leaky_relu(self, slope: float = 0.01) -> Graph:
+        self._node("leaky_relu", negative_slope=slope)
+        return self
+
     def norm(self) -> Graph:
         """Batch-norm with statistics of a trained network's kind: variances that differ, means of both signs."""
         name, count = f"batchnorm2d{len(self.nodes)}", self.shape[0]
@@ -288,6 +292,17 @@ def normalised(seed: int = 0, **options: Any) -> Case:
     g.conv(3, pad=(1, 1), bias=False).norm().add(stem).relu()
     g.conv(3, (1, 1)).add(stem).norm().pool("avgpool2d", (4, 3), (4, 3))
     return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def leaky(seed: int = 0, **options: Any) -> Case:
+    """LeakyReLUs of the samples, before a ReLU, of a sum that others read, of features; slopes of 0 and 1 too."""
+    rng = np.random.default_rng([seed, 9])
+    g = Graph(rng, [2, 3, 3], scale=0.7).leaky_relu(0.3).conv(2, pad=(1, 1)).leaky_relu(1.0)
+    stem = g.last
+    g.conv(2, (1, 1)).leaky_relu(0.5).relu().add(stem).leaky_relu()
+    wide = g.last
+    g.conv(2, (1, 1), bias=False).add(wide).pool("avgpool2d").flatten().linear(4).leaky_relu(0.0)
+    return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:

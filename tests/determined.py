@@ -68,6 +68,7 @@ class Knowledge:
         self.log: list[tuple[int, tuple[Equation, ...]]] = []
         self.trail: list[tuple[int, int, int]] | None = None
         self.used: set[int] = set()
+        self.stale: set[int] = set()  # equations of which a trial has fixed a variable
         self.queue: list[tuple[int, int]] = []
         self.queued: set[int] = set()
         self.touched: dict[int, None] = {}
@@ -98,6 +99,8 @@ class Knowledge:
         much = STEP * (hi - lo) <= old_hi - old_lo or hi - lo < SMALL
         if self.trail is not None:
             self.trail.append((v, old_lo, old_hi))
+            if lo == hi:
+                self.stale.update(near)
         else:
             self.log.append((v, self.reason))
             for e in near:
@@ -127,13 +130,14 @@ class Knowledge:
         self.trail = None
         self.queue.clear()
         self.queued.clear()
+        self.stale.clear()
 
     # -- one equation
 
     def revise(self, index: int) -> None:
         """Narrow the variables of one equation as far as it alone says."""
         short = self.short[index]
-        if short is None:
+        if short is None or (short.products and index in self.stale):  # b (2 m) - m says more where b is known
             short = Short(self, index)
             if self.trail is None:
                 self.short[index] = short

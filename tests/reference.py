@@ -182,6 +182,22 @@ class ReLU(Layer):
         return each(lambda z, d: value(d if z > 0 else 0, f"{node['name']} input gradient"), x, dy)
 
 
+def slope(node: Node) -> int:
+    return floor(Fraction(repr(node["negative_slope"])) * (1 << 32) + HALF)
+
+
+class LeakyReLU(Layer):
+    op = "leaky_relu"
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        s = slope(node)
+        return each(lambda z: value(z if signed(z, node["name"]) > 0 else rescale(s * z), node["name"]), x)
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        s, what = slope(node), f"{node['name']} input gradient"
+        return each(lambda z, d: value(d if z > 0 else rescale(s * d), what), x, dy)
+
+
 # -- batch-norm
 
 

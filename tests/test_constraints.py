@@ -31,7 +31,7 @@ from prover.execution.head import exponential, logarithm
 from prover.execution.head.exponential import fill_exponential
 from prover.execution.head.logarithm import fill_logarithm
 from prover.execution.head.softmax import GradientTooSmall
-from prover.execution.values import read_value
+from prover.execution.values import put_output, read_value
 from prover.execution.witness import Witness
 from tests.reference import LAYERS, exp_factor, ln_constant
 from zkcert.core.field import P, f_from_fp
@@ -45,6 +45,7 @@ from .builders import (
     classifier,
     fan,
     grid_case,
+    leaky,
     link_values,
     normalised,
     random_case,
@@ -99,6 +100,7 @@ CASES = {
     "strides": strides,
     "residual": residual,
     "batch-norm": normalised,
+    "leaky": leaky,
     "long sums": lambda: fan(4, 5),
     "minute": minute,
     "flat": flat,
@@ -266,14 +268,16 @@ def carries_modulo_p(w: Witness, run: Contraction, index: tuple[int, ...]) -> bo
     raise AssertionError("no last limb")
 
 
-@pytest.mark.parametrize("name", ["cnn", "cnn, q32, sam"])
-def test_adding_multiples_of_p_to_an_accumulator_is_caught(name):
+@pytest.mark.parametrize(
+    ("name", "count"), [("cnn", 3 + 2 + 3 + 5 + 5), ("cnn, q32, sam", 3 + 2 + 3), ("leaky", 10 + 8 + 5 + 2 * 9)]
+)
+def test_adding_multiples_of_p_to_an_accumulator_is_caught(name, count):
     """Quotient and remainder of acc + j p satisfy the one equation modulo p that Q31.32 would suggest, and have
     digits in range; but no carries make them satisfy the limb equations."""
     certificate, w = honest(name)
     w = copy_of(w)
     found = contractions(certificate)
-    assert len(found) == (3 + 2 + 3 + 5 + 5 if name == "cnn" else 3 + 2 + 3)
+    assert len(found) == count
     rng, tried = np.random.default_rng(1), 0
     for what, (run, output) in found.items():
         index = tuple(int(rng.integers(a.size)) for a in run.con.out)
@@ -286,7 +290,7 @@ def test_adding_multiples_of_p_to_an_accumulator_is_caught(name):
             forged = (z << 32) + r + j * P
             single = Witness(w.layout)
             for out, value in ((output, forged >> 32), (remainder, forged % (1 << 32))):
-                out.put(single, np.full(out.value.shape, value), index[0])
+                put_output(out, single, np.full(out.value.shape, value), index[0])
             for t in tensors:
                 Digits(w, t)[(slice(None), *index)] = single.array(t)[(slice(None), *index)]
             assert ((forged >> 32 << 32) + forged % (1 << 32) - (z << 32) - r) % P == 0
@@ -467,6 +471,19 @@ class Specification:
         if layer.dx is not None:
             dy = self.on_passes(layer.dy).reshape(bit.shape)
             self.state(f"{name}/backward/gradient", bit * dy - self.value(layer.dx.tensor))
+
+    def leaky_relu(self, node, layer) -> None:
+        name, z, half = layer.name, self.on_passes(layer.x), 1 << 31
+        bit, magnitude = self.value(layer.bit), self.value(layer.magnitude)
+        self.state(f"{name}/sign/sign", bit * (2 * magnitude + 1) - magnitude - z)
+        slope = (Fraction(repr(node["negative_slope"])) * (1 << 33) + 1) // 2
+        factor = slope + ((1 << 32) - slope) * bit
+        rem = self.value(layer.run.remainder)
+        self.state(f"{name}/forward/y", factor * z + half - (self.on_passes(layer.y) << 32) - rem)
+        if layer.dx is not None:
+            dy, rem = self.on_passes(layer.dy).reshape(bit.shape), self.value(layer.run_input.remainder)
+            total = factor * dy + half - (self.value(layer.dx.tensor) << 32)
+            self.state(f"{name}/input-gradient/dx", total - rem)
 
     def maxpool2d(self, node, layer) -> None:
         name, index, y = layer.name, self.windows(node), self.value(layer.y.tensor)
@@ -673,7 +690,8 @@ class Specification:
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "long sums"]
+    "name",
+    ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"],
 )
 def test_every_identity_says_what_the_specification_says(name):
     """On random digits, which satisfy nothing: no identity is missing, none is there that is not stated here."""
@@ -687,7 +705,7 @@ def test_every_identity_says_what_the_specification_says(name):
             assert np.array_equal(value, other), key
 
 
-@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "long sums"])
+@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"])
 def test_views_are_weighed_as_they_are_read(name):
     """The verifier weighs a tensor's entries by `Source.vector`; that is the transpose of `Witness.read`."""
     certificate, _ = honest(name)
@@ -895,7 +913,18 @@ def carry_digits(e: Expr, summed: int, carry: Tensor) -> list[tuple[int, int]]:
 
 
 CARRY = re.compile(r"[.]carry\d+$")
-RANGES = ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "long sums", "flat"]
+RANGES = [
+    "cnn",
+    "cnn, q32, sam",
+    "two-byte labels",
+    "minute",
+    "strides",
+    "residual",
+    "batch-norm",
+    "leaky",
+    "long sums",
+    "flat",
+]
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -15,7 +15,7 @@ from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model
 from zkcert.public.statement import Statement
 
-from .builders import KINDS, VARIANTS, Case, build, classifier, random_case, tiny_cnn, tiny_mlp
+from .builders import KINDS, VARIANTS, Case, build, classifier, leaky, random_case, tiny_cnn, tiny_mlp
 from .toys import tiny_dataset, tiny_model
 
 TOLERANCE = 1e-6  # measured: at most 1e-8 on fifty networks
@@ -35,7 +35,7 @@ def assert_agreement(case: Case, tolerance: float = TOLERANCE) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_networks_agree_with_the_float_metric(kind, variant):
-    for make in (tiny_mlp, tiny_cnn):
+    for make in (tiny_mlp, tiny_cnn, leaky):
         assert_agreement(make(kind=kind, variant=variant, steps=3))
 
 

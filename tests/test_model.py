@@ -468,6 +468,7 @@ def test_large_weights_are_refused(value):
 
 
 CONV = {"op": "conv2d", "name": "c", "weight": "w", "bias": "b", "stride": [1, 1], "padding": [0, 0]}
+LEAKY = {"op": "leaky_relu", "name": "r", "negative_slope": 0.5}
 POOL = {"op": "maxpool2d", "name": "p", "kernel": [2, 2], "stride": [2, 2]}
 FLATTEN = {"op": "flatten", "name": "f"}
 LINEAR = {"op": "linear", "name": "l", "weight": "v", "bias": None}
@@ -512,6 +513,11 @@ STACK = [CONV, POOL, FLATTEN, LINEAR]
         ([CONV, FLATTEN, LINEAR], UnusableInput, r"layer l \(linear\): weight of shape \[3, 2\]"),
         ([CONV, POOL, {**FLATTEN, "name": "c"}, LINEAR], UnusableInput, "same name"),
         ([*STACK, {"op": "relu", "name": "r", "x": 1}], UnusableInput, "layer r"),
+        ([*STACK, {"op": "leaky_relu", "name": "r"}], UnusableInput, "layer r: leaky_relu has exactly the fields neg"),
+        ([*STACK, {**LEAKY, "negative_slope": -0.1}], UnusableInput, "layer r: negative_slope must lie between 0 and"),
+        ([*STACK, {**LEAKY, "negative_slope": 1.5}], UnusableInput, "layer r: negative_slope must lie between 0 and"),
+        ([*STACK, {**LEAKY, "negative_slope": float("nan")}], UnusableInput, "layer r: negative_slope must lie"),
+        ([*STACK, {**LEAKY, "negative_slope": True}], UnusableInput, "layer r: negative_slope must lie between 0 and"),
     ],
 )
 def test_inconsistent_graphs_are_refused(graph, error, message):
@@ -866,6 +872,7 @@ def _unary(body):
             torch.manual_seed(5)
             self.conv, self.conv2, self.fc = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 1), nn.Linear(2, 3)
             self.pool, self.drop = nn.AdaptiveAvgPool2d((None, 2)), nn.Dropout1d(0.3)
+            self.leaky = nn.LeakyReLU()
 
         def forward(self, x):
             return body(self, x)
@@ -995,6 +1002,8 @@ def test_factors_too_large_for_a_value_are_refused():
         (lambda m, x: m.drop(F.dropout(m.fc(torch.mean(x, dim=[2, 3])), training=m.training)),
          "avgpool2d flatten linear"),
         (lambda m, x: m.fc((y := x.mean((2, 3))) + F.dropout(y, 0.2, m.training)), "avgpool2d flatten add linear"),
+        (lambda m, x: m.fc(F.leaky_relu(m.leaky(m.conv(x)), 0.2, inplace=True).mean((2, 3))),
+         "conv2d leaky_relu leaky_relu avgpool2d flatten linear"),
     ],
 )  # fmt: skip
 def test_branches_global_pools_and_dropouts_convert(body, ops):
@@ -1004,6 +1013,17 @@ def test_branches_global_pools_and_dropouts_convert(body, ops):
     assert [node["op"] for node in model.graph] == ops.split()
     x = torch.randn(3, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(to_module(model)(x), module.eval()(x), rtol=1e-12)
+
+
+def test_slopes_of_leaky_relus_are_kept_and_must_fit():
+    def module(*layers: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(4, 3), *layers, nn.Linear(3, 2))
+
+    spec = {"shape": [1, 2, 2], "pad": 0, "mean": [0], "std": [1]}
+    model = agree(module(nn.LeakyReLU(), nn.LeakyReLU(0.2, inplace=True), nn.LeakyReLU(1)), spec)
+    assert [node["negative_slope"] for node in model.graph if node["op"] == "leaky_relu"] == [0.01, 0.2, 1.0]
+    with pytest.raises(UnusableInput, match="layer 2: negative_slope must lie between 0 and 1"):
+        from_module(module(nn.LeakyReLU(-0.5)), input=spec)
 
 
 def test_conversion_leaves_the_module_alone():

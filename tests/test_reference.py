@@ -38,6 +38,7 @@ from .builders import (
     classifier,
     fan,
     grid_case,
+    leaky,
     normalised,
     residual,
     tiny_cnn,
@@ -280,6 +281,23 @@ def test_a_sum_with_itself_has_its_terms_twice():
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
 def test_batch_norms_equal_the_reference(seed, options):
     assert_equal(normalised(seed, **options))
+
+
+@pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
+def test_leaky_relus_equal_the_reference(seed, options):
+    expected = assert_equal(leaky(seed, **options)).passes[0]
+    assert min(z for sample in expected.outputs["leaky_relu0"] for z in entries(sample)) < 0
+
+
+def test_the_gradient_of_a_leaky_relu_at_zero_is_its_slope():
+    g = Graph(np.random.default_rng(2), [1, 4, 4]).conv(3).leaky_relu(0.25).flatten().linear(3)
+    g.params["conv2d0.weight"][0] = 0
+    g.params["conv2d0.bias"][0] = 0
+    expected = assert_equal(g.case(steps=3, variant="sam")).passes[0]
+    assert {z for sample in expected.outputs["conv2d0"] for z in entries(sample[0])} == {0}
+    pairs = zip(expected.deltas["flatten2"], expected.deltas["leaky_relu1"], strict=True)
+    for before, after in ((entries(d[0]), list(entries(a[0]))) for d, a in pairs):
+        assert after == [(d + 2) >> 2 for d in before] and any(after)
 
 
 def test_windows_that_skip_positions_give_them_no_gradient():

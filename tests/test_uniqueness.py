@@ -22,7 +22,7 @@ from circuits.language.constraints import Constraint
 from circuits.layers import LAYERS
 from zkcert.core.field import P
 
-from .builders import KINDS, VARIANTS, Case, Graph, classifier, normalised, residual, tiny_cnn, violations, wide
+from .builders import KINDS, VARIANTS, Case, Graph, classifier, leaky, normalised, residual, tiny_cnn, violations, wide
 from .determined import Contradiction, Knowledge
 from .unrolled import Equation, Unrolled
 
@@ -50,7 +50,7 @@ def every_layer(seed: int = 0, **options) -> Case:
     g.pool("maxpool2d", (1, 1), (1, 1)).add(block)
     two = g.last
     g.relu().read(block).add(two).add(block).add(block)
-    g.pool("avgpool2d", (1, 2), (1, 1)).flatten().linear(2).relu().linear(3, bias=False)
+    g.pool("avgpool2d", (1, 2), (1, 1)).flatten().linear(2).leaky_relu(0.3).linear(3, bias=False)
     return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
 
 
@@ -250,9 +250,10 @@ def test_that_is_many_digits():
         lambda: tiny_cnn(batch=2, variant="sam", kind="q32", seed=1),
         lambda: residual(batch=1),
         lambda: normalised(batch=1, seed=2),
+        lambda: leaky(batch=1),
         lambda: every_layer(seed=7, batch=2, steps=3),
     ],
-    ids=["cnn", "cnn, sam, q32", "residual", "batch-norm", "three steps"],
+    ids=["cnn", "cnn, sam, q32", "residual", "batch-norm", "leaky", "three steps"],
 )
 def test_every_digit_of_larger_circuits_is_determined(case):
     s = Solved(case(), patient=True)

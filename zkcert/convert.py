@@ -54,8 +54,8 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
            to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already: the raw
            image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
-    Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, BatchNorm2d with running statistics, MaxPool2d and
-    AvgPool2d (no padding, dilation or ceil_mode), AdaptiveAvgPool2d (to sizes that divide), means over both image
+    Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, LeakyReLU, BatchNorm2d with running statistics, MaxPool2d
+    and AvgPool2d (no padding, dilation or ceil_mode), AdaptiveAvgPool2d (to sizes that divide), means over both image
     axes, Flatten, Identity, Dropout, their functional forms, and sums of two branches; weights keep their names.
     Raises UnsupportedLayer naming the layer, what `Model` raises, and UnusableInput if no configuration of the probe
     has a circuit for it. The result is compared with the module on an example, so a reshape that mixes samples or

@@ -6,6 +6,7 @@ from .base import Layer
 from .batchnorm2d import BatchNorm2d
 from .conv2d import Conv2d
 from .flatten import Flatten
+from .leaky_relu import LeakyReLU
 from .linear import Linear
 from .maxpool2d import MaxPool2d
 from .relu import ReLU
@@ -13,6 +14,6 @@ from .relu import ReLU
 __all__ = ["LAYERS", "Layer"]
 
 LAYERS: dict[str, type[Layer]] = {
-    layer.spec.op: layer for layer in (Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, Flatten, Add, BatchNorm2d)
+    layer.spec.op: layer for layer in (Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, Flatten, Add, BatchNorm2d, LeakyReLU)
 }
 """By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""

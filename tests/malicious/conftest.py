@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.builders import fan, normalised, residual, tiny_cnn, tiny_mlp
+from tests.builders import fan, leaky, normalised, residual, tiny_cnn, tiny_mlp
 from tests.malicious.forging import honest
 
 
@@ -21,6 +21,11 @@ def mlp():
 @pytest.fixture(scope="module")
 def branches():
     return honest(residual())
+
+
+@pytest.fixture(scope="module")
+def leaks():
+    return honest(leaky())
 
 
 @pytest.fixture(scope="module")

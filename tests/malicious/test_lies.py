@@ -18,6 +18,7 @@ from prover.execution.head import exponential, logarithm, score, softmax
 from prover.execution.head.score import ScoreExecutor, StepSizeExecutor
 from prover.execution.head.softmax import SoftmaxExecutor
 from prover.execution.layers.batchnorm2d import BatchNorm2dExecutor
+from prover.execution.layers.leaky_relu import LeakyReLUExecutor
 from prover.execution.layers.maxpool2d import MaxPool2dExecutor
 from prover.execution.layers.relu import ReLUExecutor
 from prover.execution.probe import ParameterExecutor
@@ -207,6 +208,62 @@ def test_a_network_with_long_sums_is_proved_and_with_a_wrong_one_rejected(sums):
         at = digits.at(0, 1)
         digits[at] = other_digit(int(digits[at]), sums.tensor("add7/dy").digits[0].range)
         assert verdict(sums.layout, sums.witness) == "hidden-equations"
+
+
+LEAKS = {
+    ("leaky_relu0/sign", 0): "leaky_relu0/sign",
+    ("leaky_relu13/magnitude", 1): "leaky_relu13/sign",
+    ("leaky_relu0/y", 0): "leaky_relu0/forward",
+    ("y.remainder", 1): "leaky_relu0/forward",
+    ("relu5/magnitude", 0): "leaky_relu4/forward",
+    ("leaky_relu7/dx", 1): "leaky_relu7/input-gradient",
+    ("leaky_relu2/dx", 0): "leaky_relu2/input-gradient",
+}
+
+
+@pytest.mark.parametrize(("where", "name"), LEAKS.items(), ids=lambda v: "-".join(map(str, v)))
+def test_one_altered_digit_of_a_leaky_relu_is_named(leaks, where, name):
+    t = leaks.tensor(where[0])
+    with altered(leaks.witness, t) as (digits,):
+        at = digits.at(where[1], 0)
+        digits[at] = other_digit(int(digits[at]), t.digits[where[1]].range)
+        assert strict_name(leaks.layout, leaks.witness, t) == f"constraint/{name}"
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [("forward", "leaky_relu0/forward"), ("backward", "leaky_relu13/input-gradient")]
+)
+def test_another_slope_is_named(leaks, method, name):
+    """The executor believes in a slope one unit larger."""
+    original = getattr(LeakyReLUExecutor, method)
+
+    def steeper(self, *args):
+        self.layer.slope += 1
+        try:
+            return original(self, *args)
+        finally:
+            self.layer.slope -= 1
+
+    assert lying_name(leaks.case, mock.patch.object(LeakyReLUExecutor, method, steeper)) == f"constraint/{name}"
+
+
+def test_a_negative_value_that_a_leaky_relu_lets_pass_is_named(leaks):
+    """Its bit says that it is positive, and all else follows; the magnitude would have to be negative."""
+    w = leaks.witness
+    layer = leaks.certificate.layers[0]
+    y, bit, magnitude, rem = layer.y.tensor, layer.bit, layer.magnitude, layer.run.remainder
+    z = read_value(layer.x, w, 0)
+    at = 0, *np.argwhere(z < 0)[0]
+    with altered(w, y, bit, magnitude, rem):
+        for t, value in ((y, z[at[1:]]), (bit, 1), (magnitude, -z[at[1:]] - 1), (rem, 1 << 31)):
+            values = w.value(t)
+            values[at] = value
+            w.put(t, values)
+        assert strict_name(leaks.layout, w) == "constraint/leaky_relu0/sign"
+
+
+def test_a_network_with_leaky_relus_is_proved(leaks):
+    verify_circuit(leaks.layout, transcript(), prove_circuit(leaks.layout, leaks.witness, transcript()))
 
 
 def test_a_window_without_a_choice_is_named(cnn):
