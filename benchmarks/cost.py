@@ -107,7 +107,7 @@ def build(subject: Subject, path: Path, data: str | None) -> str:
     if data is not None:
         import torch
 
-        from zkcert.public.model import input_values
+        from zkcert.data.normalised import input_values
 
         found = load_dataset(data)
         parameters = sum(p.numel() for p in module.parameters())

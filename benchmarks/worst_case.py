@@ -27,9 +27,9 @@ import numpy as np
 
 from circuits.limits import least_lengths
 from zkcert.core.container import ProofFile
-from zkcert.core.merkle import MerkleTree
 from zkcert.core.proof import section
 from zkcert.core.sis import ROWS
+from zkcert.core.tree import MerkleTree
 from zkcert.errors import ZkcertError
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model

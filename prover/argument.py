@@ -78,7 +78,7 @@ def attempt(
             yield
 
     masks = np.ascontiguousarray(matrix.masks)
-    oracle = Resumed(channel, lambda: ProverOracle(layout, witness, x, masks, code, strict))
+    oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, masks, code, strict))
     z = run(channel, oracle, layout, code.variables, phase=saved)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
     with phase("open"):

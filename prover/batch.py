@@ -149,6 +149,6 @@ class Batch:
         """X~ at the point of all challenges."""
         return ff.f_item(self.entries.x, 0)
 
-    def weight(self) -> F:
+    def weight(self, z: list[F]) -> F:
         """W~ at the same point."""
         return ff.f_item(self.entries.w, 0)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.argument.channel import Blind, Node, Tape
-from circuits.argument.claims import Oracle
+from circuits.argument.blind import Blind
+from circuits.argument.channel import Channel, Node, Tape
+from circuits.argument.claims import BatchOracle, Claim, DigitTreeOracle, Oracle, ProductJob, ProductOracle, TreeOracle
+from circuits.language.layout import Layout
 from zkcert.core.field import F, f_list, f_mul
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.errors import ProofRejected, UnusableInput
@@ -141,13 +142,29 @@ class ProverChannel:
 class Resumed:
     """A `circuits.argument.claims.Oracle`: blind while the channel replays, then the oracle that `live` makes."""
 
-    def __init__(self, channel: ProverChannel, live: Callable[[], Oracle]) -> None:
-        self._channel, self._make = channel, live
+    def __init__(self, channel: ProverChannel, layout: Layout, live: Callable[[], Oracle]) -> None:
+        self._channel, self._blind, self._make = channel, Blind(layout), live
         self._live: Oracle | None = None
 
-    def __getattr__(self, name: str) -> Any:
+    @property
+    def _oracle(self) -> Oracle:
         if self._channel.replaying:
-            return getattr(Blind(), name)
+            return self._blind
         if self._live is None:
             self._live = self._make()
-        return getattr(self._live, name)
+        return self._live
+
+    def products(self, job: ProductJob) -> ProductOracle:
+        return self._oracle.products(job)
+
+    def digit_tree(self, alpha: F, start: int, count: int) -> DigitTreeOracle:
+        return self._oracle.digit_tree(alpha, start, count)
+
+    def table_tree(self, alpha: F) -> TreeOracle:
+        return self._oracle.table_tree(alpha)
+
+    def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> BatchOracle:
+        return self._oracle.batch(claims, weights)
+
+    def check(self, claims: Sequence[Claim], ch: Channel) -> None:
+        self._oracle.check(claims, ch)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zkcert.core import field as ff
 from zkcert.core.code import COMBINED_ROWS, MASK_ROWS, PROXIMITY_GRIND, QUERY_GRIND, MatrixCode, SecondCode
 from zkcert.core.field import F
-from zkcert.core.merkle import MerkleTree, U8Array
+from zkcert.core.merkle import U8Array
 from zkcert.core.opening import (
     COLUMN_KEY,
     MATRIX_TREE,
@@ -27,6 +27,7 @@ from zkcert.core.opening import (
     split_point,
 )
 from zkcert.core.transcript import Transcript, xof_field
+from zkcert.core.tree import MerkleTree
 
 from . import kernels
 

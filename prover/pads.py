@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from circuits.argument.channel import PadForm
 from zkcert.core import field as ff
 from zkcert.core.code import pad_code
-from zkcert.core.merkle import MerkleTree
 from zkcert.core.padcode import (
     PAD_GRIND,
     TREE_NAME,
@@ -19,6 +18,7 @@ from zkcert.core.padcode import (
     powers,
 )
 from zkcert.core.transcript import Transcript, xof_field
+from zkcert.core.tree import MerkleTree
 
 from .channel import Pads
 
@@ -76,7 +76,7 @@ class PadCommitment:
         q_proximity = ff.f_add(self.blind_proximity, combined)
 
         # Products of two row polynomials: evaluate on the subgroup of order 2|H|, multiply, interpolate.
-        constraint = interpolate(code, message_rows(code, form.singles, form.x, form.y, form.z))
+        constraint = interpolate(code, message_rows(code, *form.parts))
         wide = ff.f_fft(self.rows, code.block_bits + 1)
         linear = ff.f_sum(ff.f_mul(wide, ff.f_fft(constraint, code.block_bits + 1)), axis=1)
         q_linear = ff.f_add(self.blind_linear, ff.f_ifft(linear))

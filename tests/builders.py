@@ -27,6 +27,7 @@ from circuits.language.tensors import Tensor
 from prover.execution.run import Trace, execute, fill_threshold
 from prover.execution.witness import Witness
 from zkcert.core import sis
+from zkcert.data.hashing import hash_samples
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model, input_affine
 
@@ -110,7 +111,7 @@ def build(
     kind = "u8" if pixels.dtype == np.uint8 else "q32"
     samples = sample_bytes(pixels, labels, label_bytes)
     randomness = np.random.default_rng([seed, 5]).integers(0, 256, (steps, batch, sis.RHO), np.uint8)
-    hashes = sis.hash_samples(samples.reshape(steps * batch, -1), randomness.reshape(steps * batch, -1))
+    hashes = hash_samples(samples.reshape(steps * batch, -1), randomness.reshape(steps * batch, -1))
     plan = Plan(
         graph=model.graph,
         input=model.input,
@@ -408,4 +409,4 @@ def link_values(link: Any, w: Witness) -> np.ndarray:
     """Left sides of a modular link whose tensors are bytes and whose matrices are the sample hash's."""
     parts = [w.array(t)[0].astype(np.uint8) for t, _ in link.parts]
     flat = [x.reshape(-1, x.shape[-1]) for x in parts]
-    return sis.hash_samples(*flat).reshape(link.target.shape)
+    return hash_samples(*flat).reshape(link.target.shape)

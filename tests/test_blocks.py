@@ -26,8 +26,8 @@ from prover.argument import prove_circuit
 from prover.execution.witness import Witness, indices, meet
 from prover.tables import functional_value, read_block
 from tests.toys import light_grinding, random_f_array, toy_transcript
-from verifier.__main__ import verify_files
 from verifier.argument import verify_circuit
+from verifier.files import verify_files
 from verifier.verify import verify_proof
 from zkcert.core import field as ff
 from zkcert.errors import MalformedProof, ProofRejected

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from circuits.head import score
 from zkcert.errors import UnusableInput
+from zkcert.files.saving import save_calibration
 from zkcert.metric import BATCH_NORM_MODES, STATISTICS, STEP_FUNCTIONS, Probe
 from zkcert.metric.calibrate import assess
 from zkcert.metric.roc import auc
@@ -129,7 +130,7 @@ def example(probe: Probe | None = None, **options: object) -> Calibration:
 def test_what_is_saved_is_read_back(tmp_path, bad):
     path = tmp_path / "calibration.json"
     made = example() if bad else example(bad=[])
-    made.save(path)
+    save_calibration(made, path)
     assert load_calibration(path) == made
     assert kind_of(path) == CALIBRATION
     assert json.loads(path.read_text())["tau"] == made.tau_text == ("0.7499" if bad else "0.3")
@@ -251,7 +252,7 @@ HOSTILE = {
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_files_are_refused(tmp_path, change):
     path = tmp_path / "calibration.json"
-    example().save(path)
+    save_calibration(example(), path)
     if change is None:
         path.write_text(f"[{path.read_text()}]")
     else:
@@ -280,7 +281,7 @@ def test_files_that_are_no_json_are_refused(tmp_path, content):
 
 def test_a_file_of_any_length_is_not_read(tmp_path):
     path = tmp_path / "calibration.json"
-    example().save(path)
+    save_calibration(example(), path)
     content = path.read_bytes()
     path.write_bytes(content + b" " * (reading.MAX_FILE_BYTES - len(content)))
     with pytest.raises(UnusableInput, match="edited or reformatted"):
@@ -303,7 +304,7 @@ def test_a_missing_file_and_a_directory_are_one_line(tmp_path):
 
 def test_nothing_is_written_where_writing_fails(tmp_path):
     with pytest.raises(UnusableInput, match="not a file in an existing directory"):
-        example().save(tmp_path / "no" / "calibration.json")
+        save_calibration(example(), tmp_path / "no" / "calibration.json")
 
 
 # ------------------------------------------------------------------------------------------------ --tau
@@ -312,7 +313,7 @@ def test_nothing_is_written_where_writing_fails(tmp_path):
 def test_tau_is_a_number_or_a_file(tmp_path):
     made = example()
     path = tmp_path / "calibration.json"
-    made.save(path)
+    save_calibration(made, path)
     for number in ("1.2", 1.2, Fraction(6, 5), Decimal("1.2"), "6/5"):
         assert read_tau(number) == (Fraction(6, 5), None)
     assert read_tau(str(path)) == read_tau(path) == (made.tau, made)
@@ -325,7 +326,7 @@ def test_tau_is_a_number_or_a_file(tmp_path):
 
 def test_a_calibration_pins_the_configuration(tmp_path):
     path = tmp_path / "calibration.json"
-    example().save(path)
+    save_calibration(example(), path)
     config = ProbeConfig(steps=2, batch_size=2)
     wanted = (Fraction("0.7499"), config, load_calibration(path))
     assert read_threshold(path, None) == read_threshold(path, config) == wanted
@@ -341,7 +342,7 @@ def test_a_calibration_pins_the_configuration(tmp_path):
 )
 def test_what_cannot_be_proved_is_no_threshold_for_a_proof(tmp_path, options):
     path = tmp_path / "calibration.json"
-    example(Probe(**{"steps": 3, "batch_size": 2, **options})).save(path)
+    save_calibration(example(Probe(**{"steps": 3, "batch_size": 2, **options})), path)
     assert read_tau(path)[1] is not None  # an audit takes it
     with pytest.raises(UnusableInput, match=r"cannot be proved|batch_size/lr|rho must lie"):
         read_threshold(path, None)
@@ -359,7 +360,7 @@ def test_absurd_scores_are_refused(tmp_path):
     with pytest.raises(UnusableInput, match=r"b has a score of 1e\+300, but this probe gives at most 29"):
         with_bad_score(1e300, probe)
     made = with_bad_score(29.0, probe)
-    made.save(path)
+    save_calibration(made, path)
     assert load_calibration(path).tau_text == "28.99"  # large, but a proof could show it
     edit(path, put("bad", 0, "scores", 0, value=1e300))
     edit(path, put("tau", value="128"))
@@ -378,7 +379,7 @@ def test_absurd_scores_are_refused(tmp_path):
 def test_probes_that_cannot_be_proved_have_limits_of_their_own(tmp_path, options, limit):
     probe, path = Probe(**{"steps": 5, "batch_size": 2, **options}), tmp_path / "calibration.json"
     assert score_limit(probe.to_dict()) == limit
-    with_bad_score(min(limit, 1e300), probe).save(path)
+    save_calibration(with_bad_score(min(limit, 1e300), probe), path)
     assert load_calibration(path).tau == choose_tau([0.1], [min(limit, 1e300)], Fraction(0)) <= 128
     if limit < math.inf:
         with pytest.raises(UnusableInput, match="at most"):

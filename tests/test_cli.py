@@ -16,9 +16,13 @@ import torch
 
 import verifier.__main__ as standalone
 from tests.conftest import TINY_CLASSES, TINY_INPUT, tiny_samples
+from verifier.report import Verdict
+from verifier.soundness import SoundnessTable, Term
+from verifier.verify import Expectations, Report
 from zkcert import api, cli
 from zkcert.convert import from_sequential
 from zkcert.core.container import ProofFile
+from zkcert.files.saving import save_root
 from zkcert.public.model import Model
 from zkcert.public.model_file import Content, Stored, write
 from zkcert.public.root import DatasetRoot
@@ -146,9 +150,9 @@ def test_verify_prints_what_was_proved(run, tiny, command):
 
 def test_verify_without_a_beacon_warns_loudly(run, tiny):
     statement = replace(tiny.result.statement, beacon=None)
-    verdict = standalone.Verdict(
-        standalone.Report(statement, standalone_table(), 99, 1, False),
-        standalone.Expectations(statement.tau),
+    verdict = Verdict(
+        Report(statement, standalone_table(), 99, 1, False),
+        Expectations(statement.tau),
         0.0,
         "00" * 32,
         "11" * 32,
@@ -158,8 +162,6 @@ def test_verify_without_a_beacon_warns_loudly(run, tiny):
 
 
 def standalone_table():
-    from verifier.soundness import SoundnessTable, Term
-
     return SoundnessTable((Term("all", -100.0),))
 
 
@@ -274,7 +276,7 @@ def test_proof_of_something_else_is_rejected_by_name(run, tiny, tmp_path, comman
     Model(genuine.graph, genuine.input, params).save("changed.safetensors")
     from_sequential(mlp(12, [5], TINY_CLASSES), input=TINY_INPUT).save("other.pt")
     root = DatasetRoot.load(tiny.root)
-    replace(root, n=root.n - 1).save("fewer.root")
+    save_root(replace(root, n=root.n - 1), "fewer.root")
     run("announce", tiny.model, tiny.root, "--tau", "2.5", *PROBE, "--eps", "1e-7", "-o", "other.json")
     for check, model, *options in (
         ("model", "changed.safetensors"),

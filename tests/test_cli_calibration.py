@@ -19,12 +19,14 @@ from zkcert.api.samples import open_samples
 from zkcert.cli import main
 from zkcert.cli.calibration import spread
 from zkcert.convert import from_module
+from zkcert.data.normalised import input_values
 from zkcert.errors import ProofRejected, UnusableInput
+from zkcert.files.saving import save_calibration
 from zkcert.metric import Network, Probe
 from zkcert.metric.calibrate import assess
 from zkcert.metric.membership import example_scores
 from zkcert.public.calibration import load_calibration
-from zkcert.public.model import Model, input_values
+from zkcert.public.model import Model
 from zkcert.zoo import mlp
 
 INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
@@ -220,7 +222,7 @@ def pinned(place, name: str, probe: Probe, score: float = 3.0):
         for kind, value in (("g", 0.5), ("b", score))
     )
     made = assess(good, bad, probe, risk=Fraction(0), seed="", data=[Source("x", 9, "a" * 64)])
-    made.save(place / name)
+    save_calibration(made, place / name)
     return place / name
 
 

@@ -21,6 +21,7 @@ from zkcert.api.samples import Samples, open_samples
 from zkcert.api.training import DEFAULTS, moments
 from zkcert.convert import from_module
 from zkcert.core.permutation import sample_indices
+from zkcert.files.saving import save_calibration
 from zkcert.metric import (
     BATCH_NORM_MODES,
     STATISTICS,
@@ -383,7 +384,7 @@ def calibration(place: Path, made: Files, **options: object) -> tuple[Path, floa
     digests = [Model.load(made.model).weights_digest.hex(), "ab" * 32]
     good, bad = (Scored(f"m{i}", digests[i], "cd" * 32, (0.2 + i, 0.3 + i)) for i in range(2))
     found = assess([good], [bad], probe, risk=Fraction(0), seed="", data=[Source("d", N, "cd" * 32)])
-    found.save(place / "calibration.json")
+    save_calibration(found, place / "calibration.json")
     return place / "calibration.json", float(found.tau)
 
 

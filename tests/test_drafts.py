@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from zkcert.data.committed import CommittedDataset
 from zkcert.errors import NotWritten, UnusableInput
 from zkcert.files import drafts
 from zkcert.files.drafts import Draft, remove_dead
+from zkcert.files.saving import save_root
 from zkcert.files.writing import keep_file, output, require_space, write_file
 from zkcert.public.kinds import MODEL, PROOF, ROOT, SECRET, kind_of
 from zkcert.public.model import Model
@@ -186,7 +188,7 @@ def test_names_may_be_as_long_as_the_system_takes(tmp_path, file_system):
 
 def test_python_writers_keep_the_rules(tiny, tmp_path):
     model, root = Model.load(tiny.model), DatasetRoot.load(tiny.root)
-    for save, suffix in ((model.save, ".pt"), (model.save, ".safetensors"), (root.save, ".root")):
+    for save, suffix in ((model.save, ".pt"), (model.save, ".safetensors"), (partial(save_root, root), ".root")):
         path = tmp_path / f"new{suffix}"
         save(path)
         with pytest.raises(UnusableInput, match="exists"):
@@ -202,12 +204,12 @@ def test_what_appears_meanwhile_is_replaced_only_if_it_might_have_been(tmp_path)
     path = tmp_path / "data.root"
     with pytest.raises(NotWritten, match="exists by now"), output(path, ROOT) as file:
         file.write(ANOTHER.to_bytes())
-        A_ROOT.save(path)
+        save_root(A_ROOT, path)
     assert DatasetRoot.load(path) == A_ROOT
     path.unlink()
     with output(path, ROOT, force=True) as file:
         file.write(ANOTHER.to_bytes())
-        A_ROOT.save(path)
+        save_root(A_ROOT, path)
     assert DatasetRoot.load(path) == ANOTHER
     path.unlink()
     with pytest.raises(UnusableInput, match="exists and is not"), output(path, ROOT, force=True) as file:
@@ -361,7 +363,7 @@ def test_the_root_is_written_again_from_the_secret_file(capsys, tiny, tmp_path):
     assert public.stat().st_ino == before
     assert "secret file is never replaced" in one_line(capsys, "commit", tiny.dataset, "-o", secret)
     public.unlink()
-    A_ROOT.save(public)
+    save_root(A_ROOT, public)
     assert f"{public} exists ({ROOT})" in one_line(capsys, "root", secret)
     assert DatasetRoot.load(public) == A_ROOT
     assert api.root(secret, force=True).root == CommittedDataset.open(secret).root == DatasetRoot.load(public)

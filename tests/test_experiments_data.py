@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from benchmarks.experiments import corruptions, datasets, jpeg
 from benchmarks.experiments.common import Context, Recipe, entry_of, load_data, train_model, training_set
 from benchmarks.experiments.models import CHANNELS, MODELS, build
+from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
-from zkcert.public.model import input_values
 
 TINY = Recipe(dataset="shipped", samples=60, test_samples=50, model="mlp", width=6, lr=0.02, batch_size=16, epochs=2)
 

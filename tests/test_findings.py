@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits.argument import batching, identities
+from circuits.argument import batching, blind, identities
 from circuits.argument.batching import weight_at
 from circuits.compile import Certificate
 from circuits.language.constraints import Circuit, DomainAxis, expr, product
@@ -24,8 +24,8 @@ from circuits.language.tensors import radix, unsigned
 from circuits.net import Net
 from tests.builders import Graph, tiny_mlp
 from tests.toys import certified
-from verifier.__main__ import load_root, verify_files
 from verifier.__main__ import main as verify_main
+from verifier.files import load_root, verify_files
 from verifier.verify import Expectations, verify_proof, warnings
 from zkcert.core import field as ff
 from zkcert.core.code import SPARE_TAIL, pad_code
@@ -33,11 +33,12 @@ from zkcert.core.container import ProofFile
 from zkcert.core.padcode import powers, query_points
 from zkcert.core.transcript import Transcript
 from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
+from zkcert.files.saving import save_announcement
 from zkcert.foreign import model_file as other_model_file
 from zkcert.public.config import ProbeConfig
 from zkcert.public.kinds import kind_of
 from zkcert.public.model import Model, input_affine
-from zkcert.public.statement import Statement, load_announcement, save_announcement
+from zkcert.public.statement import Statement, load_announcement
 
 
 def rank(m: np.ndarray) -> int:
@@ -267,7 +268,7 @@ def test_the_weights_of_many_terms_do_not_depend_on_how_they_are_chunked(monkeyp
         seen.append(len(claims))
         return whole
 
-    monkeypatch.setattr(batching, "weight_at", both)
+    monkeypatch.setattr(blind, "weight_at", both)
     proved = certified()
     verify_proof(proved.proved.data, proved.model, Expectations(proved.statement.tau))
     assert seen and seen[0] > 10

@@ -119,8 +119,9 @@ def test_measure_and_audit_show_whether_the_data_fit(capsys, trained, data, word
 
 
 def test_the_figures_are_those_of_the_samples_drawn(trained):
+    from zkcert.data.normalised import input_values
     from zkcert.metric import Network, accuracy, mean_loss
-    from zkcert.public.model import Model, input_values
+    from zkcert.public.model import Model
 
     found = zkcert.measure(trained / "model.pt", trained / "right.npz", config=PROBE, seed="s", draws=12)
     network = Network.of_model(Model.load(trained / "model.pt"))

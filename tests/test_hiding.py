@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from circuits.argument import lookups
-from circuits.argument.channel import Blind, Tape
+from circuits.argument.blind import Blind
+from circuits.argument.channel import Tape
 from circuits.argument.protocol import run
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment, UnluckyMasks, mask_rank
@@ -155,7 +156,7 @@ def hear(proof):
     t.absorb("roots", roots.data)
     with light_grinding():
         ch = Listener(t, messages)
-        z = run(ch, Blind(), layout, code.variables)
+        z = run(ch, Blind(layout), layout, code.variables)
         after = copy(t)
         verify_opening(Reader(opening.data), after, code, roots.data[:32], z, ch.opened)
         t.check_grind(opening.u64(), 16)

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-import circuits.argument.batching
+import circuits.argument.blind
 import circuits.compile
 import circuits.language.constraints
 import circuits.language.layout
@@ -27,9 +27,9 @@ from verifier.verify import Expectations, verify_proof
 from zkcert.core import sis
 from zkcert.core.code import matrix_code
 from zkcert.core.container import ProofFile
-from zkcert.core.merkle import MerkleTree
 from zkcert.core.proof import Reader, section
 from zkcert.core.sis import ROWS
+from zkcert.core.tree import MerkleTree
 from zkcert.errors import MalformedProof, ProofRejected, UnusableInput
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model
@@ -266,9 +266,9 @@ def test_column_weights_are_those_of_the_claims():
         found["operands"] = sum(len(operands(con)) for con in layout.circuit.constraints)
         return original(layout, claims, *rest)
 
-    original = circuits.argument.batching.weight_at
+    original = circuits.argument.blind.weight_at
     proved = certified()
-    with mock.patch.object(circuits.argument.batching, "weight_at", weight_at):
+    with mock.patch.object(circuits.argument.blind, "weight_at", weight_at):
         verify_proof(proved.proved.data, proved.model, TAU)
     assert found["counted"] == found["weights"] > 1000
     assert found["operands"] == found["claims"]

@@ -10,7 +10,8 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zkcert.core.merkle import MAX_LEAVES, MerkleTree, leaf_digest, verify_multiproof
+from zkcert.core.merkle import MAX_LEAVES, leaf_digest, verify_multiproof
+from zkcert.core.tree import MerkleTree
 
 NAME = b"test"
 

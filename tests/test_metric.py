@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from zkcert.convert import from_module, to_module
+from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
 from zkcert.metric import STEP_FUNCTIONS, Network, Probe, directional_sharpness, trajectory
 from zkcert.metric.perturbation import norm, perturbation, scales
 from zkcert.public.config import ProbeConfig
-from zkcert.public.model import Model, input_values
+from zkcert.public.model import Model
 from zkcert.zoo import LENET5_INPUT, fashion_mnist_small, lenet5, mlp, train
 
 SMALL_INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}

@@ -24,9 +24,10 @@ from torch import nn
 from torch.nn.utils import prune
 
 from zkcert.convert import from_module, from_sequential, to_module
+from zkcert.data.normalised import input_integers, input_values
 from zkcert.errors import RangeOverflow, UnsupportedLayer, UnusableInput
 from zkcert.foreign import model_file as other_model_file
-from zkcert.public.model import Model, input_affine, input_integers, input_values
+from zkcert.public.model import Model, input_affine
 from zkcert.zoo import LENET5_INPUT, fashion_mnist_small, lenet5, mlp
 
 SMALL_INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}

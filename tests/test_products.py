@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import prover.products
-from circuits.argument.channel import Blind
+from circuits.argument.blind import Blind
 from circuits.argument.claims import ProductJob
 from circuits.argument.identities import constraint_claims, group_pairs
 from circuits.language.constraints import Circuit, Constraint, DomainAxis, product
@@ -46,12 +46,13 @@ def path(request, monkeypatch):
 class Jobs(Blind):
     """Collects the jobs of the constraints it sees."""
 
-    def __init__(self):
+    def __init__(self, layout):
+        super().__init__(layout)
         self.jobs = []
 
     def products(self, job):
         self.jobs.append(job)
-        return self
+        return super().products(job)
 
 
 class Deaf:
@@ -85,7 +86,7 @@ class Deaf:
 @cache
 def circuit(builder, cut):
     certificate, witness, _ = builder().run(smallest_cut=cut)
-    oracle, channel = Jobs(), Deaf()
+    oracle, channel = Jobs(witness.layout), Deaf()
     for con in certificate.circuit.constraints:
         constraint_claims(channel, oracle, con)
     return oracle.jobs, witness

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from circuits.argument import lookups
 from circuits.argument.batching import span_at, weight_at
-from circuits.argument.channel import Blind, PadForm, Tape
+from circuits.argument.blind import Blind
+from circuits.argument.channel import PadForm, Tape
 from circuits.argument.claims import Claim, Functional, ProductJob, Span, Term
 from circuits.argument.identities import product_sumcheck
 from circuits.argument.lookups import FractionSum, digit_trees, fraction_layer, unit_leaves
@@ -579,7 +580,7 @@ def test_message_counts_are_those_of_the_conversation():
     ch = VerifierChannel(transcript, messages)
     n = matrix_code(layout.data_end).variables
     with light_grinding():
-        assert len(run(ch, Blind(), layout, n)) == n
+        assert len(run(ch, Blind(layout), layout, n)) == n
     messages.end()
     assert message_counts(layout, n) == (ch.tape.singles, ch.tape.triples)
     assert len(messages.data) == 16 * (ch.tape.singles + 2 * ch.tape.triples + 1) + 8

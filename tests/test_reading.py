@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from verifier.__main__ import read_proof
+from verifier.files import read_proof
 from zkcert.data.committed import CommittedDataset
 from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput

@@ -16,7 +16,7 @@ import pytest
 import prover.channel
 import prover.commit
 import prover.pads
-from circuits.argument.channel import Blind
+from circuits.argument.blind import Blind
 from circuits.argument.protocol import message_counts, run
 from prover.argument import prove_circuit
 from tests.toys import committed_vector, toy_layout, toy_witness
@@ -130,7 +130,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     transcript = fresh()
     channel = Recorder(transcript, Reader(messages))
     channel.order = []
-    z = run(channel, Blind(), layout, code.variables)
+    z = run(channel, Blind(layout), layout, code.variables)
     weights = combination_weights(transcript, code, z)
     queries = transcript.distinct_indices("queries", code.queries, code.log_n)
 

@@ -23,8 +23,8 @@ from prover.execution.values import read_value
 from prover.execution.witness import Witness
 from tests import reference
 from tests.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
+from zkcert.data.normalised import input_integers
 from zkcert.errors import RangeOverflow
-from zkcert.public.model import input_integers
 
 from .builders import (
     BATCHES,

@@ -16,7 +16,7 @@ from tests.toys import certified, tiny_model
 from zkcert import api
 from zkcert.api.phases import Phases, PhaseTime
 from zkcert.cli.display import PhaseDisplay
-from zkcert.core.merkle import MerkleTree
+from zkcert.core.tree import MerkleTree
 from zkcert.errors import UnusableInput
 from zkcert.progress import RemainingTime, duration
 

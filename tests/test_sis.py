@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from benchmarks.sis_estimate import euclidean, hiding_distance_bits, infinity
 from zkcert.core import sis
 from zkcert.core.field import P
-from zkcert.core.sis import RHO, ROWS, hash_samples, matrix
+from zkcert.core.sis import RHO, ROWS
+from zkcert.data import hashing
+from zkcert.data.hashing import hash_samples, matrix
 
 
 def oracle(x: np.ndarray, rho: np.ndarray) -> list[list[int]]:
@@ -35,9 +37,9 @@ def test_hashes_equal_the_integer_oracle(n, columns, seed):
 
 def test_largest_sums_are_exact_over_several_blocks(monkeypatch):
     """The extreme: 2^14 columns of bytes 255 times entries p - 1, then a second block."""
-    columns = sis._BLOCK_COLUMNS + 3
+    columns = hashing._BLOCK_COLUMNS + 3
     extreme = np.full((ROWS, columns), P - 1, np.uint64)
-    monkeypatch.setattr(sis, "matrix", lambda name, count: extreme[:, :count])
+    monkeypatch.setattr(hashing, "matrix", lambda name, count: extreme[:, :count])
     x, rho = np.full((2, columns), 255, np.uint8), np.zeros((2, RHO), np.uint8)
     assert (hash_samples(x, rho) == columns * 255 * (P - 1) % P).all()
 
@@ -47,7 +49,7 @@ def test_rows_in_several_pieces_agree(monkeypatch):
     x = random.integers(0, 256, (9, 50), dtype=np.uint8)
     rho = random.integers(0, 256, (9, RHO), dtype=np.uint8)
     whole = hash_samples(x, rho)
-    monkeypatch.setattr(sis, "_BLOCK_ENTRIES", 4 * RHO)
+    monkeypatch.setattr(hashing, "_BLOCK_ENTRIES", 4 * RHO)
     assert (hash_samples(x, rho) == whole).all()
 
 
@@ -65,7 +67,7 @@ def test_matrices_follow_the_description():
 
 
 def test_a_column_whose_stream_holds_p_skips_it(monkeypatch):
-    plain = sis.matrix(b"skipping", 3).T.copy()
+    plain = hashing.matrix(b"skipping", 3).T.copy()
 
     def hasher(seed):
         stream = blake3(seed)
@@ -76,9 +78,9 @@ def test_a_column_whose_stream_holds_p_skips_it(monkeypatch):
 
     monkeypatch.setattr(sis, "blake3", hasher)
     monkeypatch.setattr("zkcert.core.transcript.blake3", hasher)
-    sis.matrix.cache_clear()
-    assert np.array_equal(sis.matrix(b"skipping", 3).T, plain)
-    sis.matrix.cache_clear()
+    hashing.matrix.cache_clear()
+    assert np.array_equal(hashing.matrix(b"skipping", 3).T, plain)
+    hashing.matrix.cache_clear()
 
 
 def test_frozen_hash():
@@ -123,7 +125,7 @@ def test_estimates_react_to_the_parameters():
 
 
 def test_matrices_made_in_several_pieces_agree(monkeypatch):
-    whole = sis.matrix.__wrapped__(b"A", 23)
+    whole = hashing.matrix.__wrapped__(b"A", 23)
     monkeypatch.setattr(sis, "_BLOCK_SEEDS", 5)
-    assert np.array_equal(sis.matrix.__wrapped__(b"A", 23), whole) and whole.shape == (sis.ROWS, 23)
-    assert not sis.matrix.__wrapped__(b"A", 3).flags.writeable
+    assert np.array_equal(hashing.matrix.__wrapped__(b"A", 23), whole) and whole.shape == (sis.ROWS, 23)
+    assert not hashing.matrix.__wrapped__(b"A", 3).flags.writeable

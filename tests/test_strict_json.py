@@ -13,22 +13,23 @@ import pytest
 from tests.test_calibration import example
 from zkcert.core.container import FORMAT
 from zkcert.errors import UnusableInput
+from zkcert.files.saving import save_announcement, save_calibration, save_root
 from zkcert.metric.probe import Probe
 from zkcert.public.calibration import load_calibration
 from zkcert.public.calibration.record import PROBE_FIELDS
 from zkcert.public.config import ProbeConfig
 from zkcert.public.kinds import ANNOUNCEMENT, kind_of
 from zkcert.public.root import DatasetRoot, Schema
-from zkcert.public.statement import ANNOUNCEMENT_FORMAT, VERSION, Statement, load_announcement, save_announcement
+from zkcert.public.statement import ANNOUNCEMENT_FORMAT, VERSION, Statement, load_announcement
 from zkcert.public.strict_json import parse
 
 ROOT = DatasetRoot(bytes(range(32)), 60000, Schema(10, "u8", (1, 28, 28)))
 STATEMENT = Statement(bytes(32), bytes(32), ROOT, ProbeConfig(), Fraction(6, 5))
 
 FILES: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
-    "data.root": (ROOT.save, DatasetRoot.load),
+    "data.root": (lambda path: save_root(ROOT, path), DatasetRoot.load),
     "announce.json": (lambda path: save_announcement(STATEMENT, path), load_announcement),
-    "calibration.json": (lambda path: example().save(path), load_calibration),
+    "calibration.json": (lambda path: save_calibration(example(), path), load_calibration),
 }
 
 

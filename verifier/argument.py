@@ -1,21 +1,44 @@
-"""Check an argument for a circuit: read the messages, redo the reductions, check the opening and the pad proof."""
+"""The argument of a proof, that a circuit has a witness: read, redo the reductions, check the opening and the pads."""
 
 from __future__ import annotations
 
-from circuits.argument.channel import Blind
+from dataclasses import dataclass
+
+from circuits.argument.blind import Blind
 from circuits.argument.protocol import message_counts, run
 from circuits.language.layout import Layout
 from circuits.limits import least_lengths
-from zkcert.core.code import matrix_code, pad_code
+from zkcert.core.code import MatrixCode, PadCode, matrix_code, pad_code
+from zkcert.core.merkle import DIGEST_BYTES
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
-from zkcert.errors import MalformedProof
 
 from .channel import VerifierChannel
 from .opening import verify_opening
 from .pads import verify_pads
 
 SECTION_LIMIT = 1 << 28
+ROOTS_BYTES = 2 * DIGEST_BYTES
+FIELD_BYTES, NONCE_BYTES = 16, 8
+
+
+@dataclass(frozen=True)
+class Argument:
+    """The sections of an argument's bytes."""
+
+    roots: Reader
+    messages: Reader
+    opening: Reader
+    pads: Reader
+
+    @staticmethod
+    def read(data: bytes) -> Argument:
+        """MalformedProof if it has no such sections."""
+        reader = Reader(data, "argument")
+        parts = [Reader(reader.section(ROOTS_BYTES), "roots")]
+        parts += [Reader(reader.section(SECTION_LIMIT), name) for name in ("messages", "opening", "pad proof")]
+        reader.end()
+        return Argument(*parts)
 
 
 def require_length(reader: Reader, size: int, *, siblings: bool = False) -> None:
@@ -23,19 +46,9 @@ def require_length(reader: Reader, size: int, *, siblings: bool = False) -> None
 
     So nothing is computed for a proof that is too short for its circuit.
     """
-    if len(reader.data) < size or (len(reader.data) > size and not siblings):
-        raise MalformedProof(f"{reader.what}: {len(reader.data)} bytes, {'at least ' * siblings}{size} wanted")
-
-
-def sections(data: bytes) -> tuple[Reader, Reader, Reader, Reader]:
-    """Roots, messages, opening and pad proof of an argument; MalformedProof if it has no such sections."""
-    reader = Reader(data)
-    roots = Reader(reader.section(64), "roots")
-    messages = Reader(reader.section(SECTION_LIMIT), "messages")
-    opening = Reader(reader.section(SECTION_LIMIT), "opening")
-    pad_proof = Reader(reader.section(SECTION_LIMIT), "pad proof")
-    reader.end()
-    return roots, messages, opening, pad_proof
+    found = len(reader.data)
+    if found < size or (found > size and not siblings):
+        raise reader.malformed(f"{found} bytes, {'at least ' * siblings}{size} wanted")
 
 
 def require_plausible(data: bytes, parameters: int) -> None:
@@ -43,31 +56,43 @@ def require_plausible(data: bytes, parameters: int) -> None:
 
     Costs nothing, so that no circuit is built for a file that holds no argument.
     """
-    roots, *rest = sections(data)
-    for reader, least in zip((roots, *rest), (64, *least_lengths(parameters)), strict=True):
-        require_length(reader, least, siblings=reader is not roots)
+    argument = Argument.read(data)
+    messages, opening, pads = least_lengths(parameters)
+    require_length(argument.roots, ROOTS_BYTES)
+    require_length(argument.messages, messages, siblings=True)
+    require_length(argument.opening, opening, siblings=True)
+    require_length(argument.pads, pads, siblings=True)
+
+
+def read_argument(data: bytes, layout: Layout) -> tuple[Argument, MatrixCode, PadCode]:
+    """The sections, of the lengths that the circuit gives them, and the shapes of its two commitments."""
+    argument, code = Argument.read(data), matrix_code(layout.data_end)
+    singles, triples = message_counts(layout, code.variables)
+    pads = pad_code(singles, triples)
+    require_length(argument.roots, ROOTS_BYTES)
+    require_length(argument.messages, FIELD_BYTES * (singles + 2 * triples + 1) + NONCE_BYTES)
+    require_length(argument.opening, code.opening_bytes, siblings=True)
+    require_length(argument.pads, pads.opening_bytes, siblings=True)
+    return argument, code, pads
 
 
 def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
-    """Raises ProofRejected or MalformedProof unless `data` proves that the circuit has a witness.
+    """Raises ProofRejected or MalformedProof unless `data` proves that the circuit has a witness (SPEC 4 to 6).
 
     `transcript` must have absorbed the whole statement, exactly as the prover's.
     """
-    roots, messages, opening, pad_proof = sections(data)
-    matrix_root, pad_root = roots.take(32), roots.take(32)
-    roots.end()
-
-    code = matrix_code(layout.data_end)
-    singles, triples = message_counts(layout, code.variables)
-    pads = pad_code(singles, triples)
-    require_length(messages, 16 * (singles + 2 * triples + 1) + 8)
-    require_length(opening, code.opening_bytes, siblings=True)
-    require_length(pad_proof, pads.opening_bytes, siblings=True)
+    argument, code, pads = read_argument(data, layout)
+    matrix_root, pad_root = argument.roots.take(DIGEST_BYTES), argument.roots.take(DIGEST_BYTES)
     transcript.absorb("roots", matrix_root + pad_root)
-    channel = VerifierChannel(transcript, messages)
-    z = run(channel, Blind(), layout, code.variables)
-    messages.end()
-    verify_opening(opening, transcript, code, matrix_root, z, channel.opened)
-    tape = channel.tape
-    weights = transcript.challenges("equations", len(tape.equations))
-    verify_pads(pad_proof, transcript, pads, pad_root, tape.collapse(weights))
+
+    # all identities and range checks become hidden equations, and one claim X~(z) = value
+    channel = VerifierChannel(transcript, argument.messages)
+    z = run(channel, Blind(layout), layout, code.variables)
+    argument.messages.end()
+
+    # the committed matrix has that value
+    verify_opening(argument.opening, transcript, code, matrix_root, z, channel.opened)
+
+    # the committed pads, taken off the messages, satisfy every hidden equation
+    weights = transcript.challenges("equations", len(channel.tape.equations))
+    verify_pads(argument.pads, transcript, pads, pad_root, channel.tape.collapse(weights))

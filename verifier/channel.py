@@ -27,7 +27,7 @@ class VerifierChannel:
     def _read(self, label: str, count: int) -> list[F]:
         start = self.messages.at
         out = [self.messages.field() for _ in range(count)]
-        self.transcript.absorb(label, self.messages.data[start : self.messages.at])
+        self.transcript.absorb(label, self.messages.since(start))
         return out
 
     def send(self, label: str, values: Sequence[F] | None, count: int) -> list[Node]:
@@ -42,8 +42,14 @@ class VerifierChannel:
         return self.opened
 
     def grind(self, label: str, bits: int) -> None:
-        if not self.transcript.check_grind(self.messages.u64(), bits):
-            raise ProofRejected("proof-of-work", f"{label} needs {bits} bits")
+        check_work(self.messages, self.transcript, bits, "proof-of-work", f"{label} needs {bits} bits")
 
     def assert_zero(self, node: Node, name: str) -> None:
         self.tape.assert_zero(node, name)
+
+
+def check_work(reader: Reader, transcript: Transcript, bits: int, check: str, detail: str = "") -> None:
+    """Proof of work: the hash of the transcript's state and the nonce, which is read, ends in so many zero bits."""
+    nonce = reader.u64()
+    if not transcript.check_grind(nonce, bits):
+        raise ProofRejected(check, detail, nonce=nonce, bits=bits)

@@ -1,65 +1,115 @@
-"""Checks the pad proof: all hidden equations at once (protocol: docs/SPEC.md, "Pad proof")."""
+"""Checks the pad proof, all hidden equations at once, test by test (docs/SPEC.md, 6.2)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from circuits.argument.channel import PadForm
 from zkcert.core import field as ff
 from zkcert.core.code import PadCode
-from zkcert.core.merkle import verify_multiproof
+from zkcert.core.merkle import DIGEST_BYTES, verify_multiproof
 from zkcert.core.opening import powers
 from zkcert.core.padcode import PAD_GRIND, TREE_NAME, interpolate, message_rows, pad_leaf, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
 from zkcert.errors import ProofRejected
 
+from .channel import check_work
+
+U64 = NDArray[np.uint64]
+BLINDS = 3
+"""Rows that hide the three test polynomials, one each."""
+
 
 def verify_pads(reader: Reader, transcript: Transcript, code: PadCode, root: bytes, form: PadForm) -> None:
     """Raises ProofRejected unless the committed pads satisfy `form` and every triple has z = x y."""
-    block = 1 << code.block_bits
     proximity = transcript.challenge_array("pads/proximity", code.rows)
     products = transcript.challenge_array("pads/products", code.triple_rows)
-    start = reader.at
-    q_proximity = reader.field_array(block)
-    q_linear, q_product = reader.field_array(2 * block), reader.field_array(2 * block)
-    transcript.absorb("pads/tests", reader.data[start : reader.at])
-
-    # sum over H of q_linear must be minus the constant of the collapsed equation
-    total = (ff.f_item(q_linear, 0) + ff.f_item(q_linear, block)) * block
-    if total + form.const != 0:
-        raise ProofRejected("hidden-equations", "a value behind the messages does not satisfy its equation")
-    on_double = ff.f_fft(q_product, code.block_bits + 1)
-    if np.any(on_double[:, 0 : 2 * code.message : 2]):
-        raise ProofRejected("pads/products")
-
-    if not transcript.check_grind(reader.u64(), PAD_GRIND):
-        raise ProofRejected("pads/nonce")
+    tests = Tests.read(reader, transcript, code)
+    check_sum(tests, code, form)
+    check_vanishing(tests, code)
+    check_work(reader, transcript, PAD_GRIND, "pads/nonce")
     queries = transcript.distinct_indices("pads/queries", code.queries, code.log_n)
-    columns = reader.field_array(code.queries, code.rows + 3)
-    leaves = [pad_leaf(q, columns[:, i]) for i, q in enumerate(queries)]
-    digests = np.frombuffer(b"".join(leaves), np.uint8).reshape(-1, 32)
+    columns = read_columns(reader, code, root, queries)
+    rows, blinds = np.ascontiguousarray(columns[:, :, : code.rows]), columns[:, :, code.rows :]
+    points = powers(ff.f_array(query_points(code, queries)), 2 << code.block_bits)  # (2, t, 2 |H|)
+    check_proximity(tests, rows, blinds[:, :, 0], points, proximity)
+    check_linear(tests, rows, blinds[:, :, 1], points, interpolate(code, message_rows(code, *form.parts)))
+    check_products(tests, rows, blinds[:, :, 2], points, products, code)
+
+
+@dataclass(frozen=True)
+class Tests:
+    """The three polynomials that are sent, by their coefficients: (2, |H|), (2, 2 |H|), (2, 2 |H|)."""
+
+    proximity: U64
+    linear: U64
+    product: U64
+
+    @staticmethod
+    def read(reader: Reader, transcript: Transcript, code: PadCode) -> Tests:
+        start, block = reader.at, 1 << code.block_bits
+        tests = Tests(*(reader.field_array(size) for size in (block, 2 * block, 2 * block)))
+        transcript.absorb("pads/tests", reader.since(start))
+        return tests
+
+
+def read_columns(reader: Reader, code: PadCode, root: bytes, queries: list[int]) -> U64:
+    """The codewords' columns (2, t, rows + 3) at the queries: leaves of the tree with this root. Ends the proof."""
+    columns = reader.field_array(code.queries, code.rows + BLINDS)
+    leaves = b"".join(pad_leaf(q, columns[:, i]) for i, q in enumerate(queries))
+    digests = np.frombuffer(leaves, np.uint8).reshape(-1, DIGEST_BYTES)
     proof = reader.take(len(reader.data) - reader.at)
     if not verify_multiproof(root, 1 << code.log_n, queries, digests, proof, TREE_NAME):
-        raise ProofRejected("pads/merkle")
+        raise ProofRejected("pads/merkle", root=root, queries=queries)
+    return columns
 
-    constraint = interpolate(code, message_rows(code, form.singles, form.x, form.y, form.z))
-    vander = powers(ff.f_array(query_points(code, queries)), 2 * block)  # (2, t, 2|H|)
-    rows, blind = columns[:, :, : code.rows], columns[:, :, code.rows :]
-    low = np.ascontiguousarray(vander[:, :, :block])
 
-    def mismatch(expected: np.ndarray, q: np.ndarray, v: np.ndarray) -> bool:
-        return not np.array_equal(expected, ff.f_matvec(v, q))
+# ---------------------------------------------------------------------------------------------- the tests
 
-    combined = ff.f_matvec(np.ascontiguousarray(rows), proximity)
-    if mismatch(ff.f_add(blind[:, :, 0], combined), q_proximity, low):
-        raise ProofRejected("pads/proximity")
-    weights = np.stack([ff.f_matvec(low, np.ascontiguousarray(constraint[:, i])) for i in range(code.rows)], axis=2)
-    combined = ff.f_sum(ff.f_mul(rows, weights))
-    if mismatch(ff.f_add(blind[:, :, 1], combined), q_linear, vander):
-        raise ProofRejected("pads/linear")
-    first, count = code.single_rows, code.triple_rows
-    x, y, z = (rows[:, :, first + i * count : first + (i + 1) * count] for i in range(3))
-    combined = ff.f_sum(ff.f_mul(ff.f_sub(ff.f_mul(x, y), z), products[:, None, :]))
-    if mismatch(ff.f_add(blind[:, :, 2], combined), q_product, vander):
-        raise ProofRejected("pads/product-columns")
+
+def check_sum(tests: Tests, code: PadCode, form: PadForm) -> None:
+    """sum over H of q_linear = |H| (c_0 + c_|H|) = -const: the collapsed equation <A, pads> = -const."""
+    block = 1 << code.block_bits
+    total = (ff.f_item(tests.linear, 0) + ff.f_item(tests.linear, block)) * block
+    if total + form.const != 0:
+        text = "a value behind the messages does not satisfy its equation"
+        raise ProofRejected("hidden-equations", text, total=total, const=form.const)
+
+
+def check_vanishing(tests: Tests, code: PadCode) -> None:
+    """q_product = 0 at the message positions of H, the even half of the subgroup of order 2 |H|: every z = x y."""
+    values = ff.f_fft(tests.product, code.block_bits + 1)[:, 0 : 2 * code.message : 2]
+    if np.any(values):
+        raise ProofRejected("pads/products", values=values)
+
+
+def check_proximity(tests: Tests, rows: U64, blind: U64, points: U64, weights: U64) -> None:
+    """blind + sum_i weights_i row_i = q_proximity at every query."""
+    require_equal(ff.f_add(blind, ff.f_matvec(rows, weights)), tests.proximity, points, "pads/proximity")
+
+
+def check_linear(tests: Tests, rows: U64, blind: U64, points: U64, form: U64) -> None:
+    """blind + sum_i A_i row_i = q_linear at every query; form: the coefficients (2, rows, |H|) of the A_i."""
+    low = np.ascontiguousarray(points[:, :, : form.shape[2]])
+    weights = [ff.f_matvec(low, np.ascontiguousarray(form[:, i])) for i in range(form.shape[1])]
+    combined = ff.f_sum(ff.f_mul(rows, np.stack(weights, axis=2)))
+    require_equal(ff.f_add(blind, combined), tests.linear, points, "pads/linear")
+
+
+def check_products(tests: Tests, rows: U64, blind: U64, points: U64, weights: U64, code: PadCode) -> None:
+    """blind + sum_k weights_k (x_k y_k - z_k) = q_product at every query."""
+    x, y, z = np.split(rows[:, :, code.single_rows :], 3, axis=2)
+    combined = ff.f_sum(ff.f_mul(ff.f_sub(ff.f_mul(x, y), z), weights[:, None, :]))
+    require_equal(ff.f_add(blind, combined), tests.product, points, "pads/product-columns")
+
+
+def require_equal(found: U64, polynomial: U64, points: U64, check: str) -> None:
+    """ProofRejected unless the values (2, t) are the polynomial's; points: their powers (2, t, at least its length)."""
+    low = np.ascontiguousarray(points[:, :, : polynomial.shape[1]])
+    expected = ff.f_matvec(low, polynomial)
+    if not np.array_equal(found, expected):
+        raise ProofRejected(check, found=found, expected=expected)

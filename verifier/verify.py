@@ -1,4 +1,4 @@
-"""The verifier: from bytes nobody vouches for to accept or reject.
+"""The verifier: from bytes nobody vouches for to accept or reject. `verify_proof` lists its stages in order.
 
 Everything read is untrusted: the proof, the model file and the optional pins. Nothing here needs PyTorch or numba.
 """
@@ -10,7 +10,7 @@ from fractions import Fraction
 from math import isqrt
 
 from circuits.compile import collector_paused
-from circuits.language.layout import SMALLEST_CUT
+from circuits.language.layout import SMALLEST_CUT, Layout
 from circuits.statement import certificate, start_transcript
 from zkcert.core.container import ProofFile
 from zkcert.core.merkle import verify_multiproof
@@ -28,6 +28,17 @@ REQUIRED_BITS = 100
 
 
 @dataclass(frozen=True)
+class Expectations:
+    """What the verifier insists on; None leaves a point open (and the report says so)."""
+
+    tau: Fraction
+    root: bytes | DatasetRoot | None = None
+    announcement: bytes | None = None
+    beacon: bytes | None = None
+    config: ProbeConfig | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """What an accepted proof shows."""
 
@@ -41,21 +52,108 @@ class Report:
     @property
     def score(self) -> float | None:
         """The exact score if the proof reveals it."""
-        if self.statement.variance is None:
-            return None
-        steps = self.statement.config.steps
-        return float(Fraction(isqrt(self.statement.variance << 64), steps << 64))
+        return revealed_score(self.statement)
 
 
-@dataclass(frozen=True)
-class Expectations:
-    """What the verifier insists on; None leaves a point open (and the report says so)."""
+def revealed_score(statement: Statement) -> float | None:
+    """The score a proof reveals: the root of the exact variance; None if the statement keeps it private."""
+    if statement.variance is None:
+        return None
+    return float(Fraction(isqrt(statement.variance << 64), statement.config.steps << 64))
 
-    tau: Fraction
-    root: bytes | DatasetRoot | None = None
-    announcement: bytes | None = None
-    beacon: bytes | None = None
-    config: ProbeConfig | None = None
+
+def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_cut: int = SMALLEST_CUT) -> Report:
+    """Accept a proof or raise ProofRejected (a check failed) or MalformedProof (the bytes do not parse).
+
+    Cheap checks first: what a file costs before one of them fails grows with its own length and the model's.
+    smallest_cut: of the layout; the constant is the specification's, others are for toy proofs.
+    """
+    with collector_paused():
+        proof, statement = read_proof(data)
+        check_statement(statement, model, expected)
+        try:
+            check_shape(proof, statement, model)
+            check_samples(proof, statement)
+            layout = build_circuit(proof, statement, model, smallest_cut)
+        except (UnusableInput, RangeOverflow) as error:
+            raise ProofRejected("statement", str(error), cause=error) from error
+        table = check_soundness(layout)
+        transcript = start_transcript(statement, model, proof.hashes, proof.multiproof, layout)
+        verify_circuit(layout, transcript, proof.argument)
+    announced = expected.announcement is not None
+    doubts = tuple(warnings(statement, expected))
+    return Report(statement, table, model.param_count, len(data), announced, doubts)
+
+
+# ------------------------------------------------------------------------------------------------- stages
+
+
+def read_proof(data: bytes) -> tuple[ProofFile, Statement]:
+    """The file's sections, and the statement that its header holds."""
+    proof = ProofFile.parse(data)
+    try:
+        return proof, Statement.parse_header(proof.header)
+    except UnusableInput as error:
+        raise MalformedProof(str(error), "header", 0) from error
+
+
+def check_statement(statement: Statement, model: Model, expected: Expectations) -> None:
+    """Compare the proof's statement with the model and with what the verifier expects."""
+    check_same("model", statement.circuit_digest, circuit_digest(model), "the proof is about another model")
+    check_same("model", statement.weights_digest, model.weights_digest, "the proof is about another model")
+    if statement.tau > expected.tau:
+        text = f"the proof shows a score of at most {float(statement.tau)}, not {float(expected.tau)}"
+        raise ProofRejected("tau", text, proved=statement.tau, asked=expected.tau)
+    data = statement.dataset if isinstance(expected.root, DatasetRoot) else statement.dataset.root
+    check_same("data-root", data, expected.root, "the proof is about another dataset")
+    found = "; ".join(differences(statement.config, expected.config or statement.config))
+    check_same(
+        "config", statement.config, expected.config, f"the proof is about another configuration of the probe: {found}"
+    )
+    announced = statement.announcement_digest
+    check_same("announcement", announced, expected.announcement, "the proof is about another announcement")
+    check_same("beacon", statement.beacon, expected.beacon, "the proof uses another beacon, or none")
+
+
+def check_same(check: str, proved: object, asked: object, text: str) -> None:
+    """What is proved is what is asked for, if anything is (not None)."""
+    if asked is not None and proved != asked:
+        raise ProofRejected(check, text, proved=proved, asked=asked)
+
+
+def check_shape(proof: ProofFile, statement: Statement, model: Model) -> None:
+    """The sections have the sizes that the statement asks for. UnusableInput for one that has no circuit."""
+    count = statement.config.steps * statement.config.batch_size
+    if len(proof.hashes) != count:
+        raise MalformedProof(f"{len(proof.hashes)} sample hashes for {count} samples", "sample hashes", 0)
+    Statement.of(model, statement.dataset, statement.config, statement.tau)  # shapes, classes and sizes fit
+    require_plausible(proof.argument, len(model.params))
+
+
+def check_samples(proof: ProofFile, statement: Statement) -> None:
+    """The sample hashes are leaves of the dataset's tree, at the indices that the seed draws."""
+    indices = statement.indices()
+    order = sorted(range(len(indices)), key=indices.__getitem__)
+    rising = [indices[i] for i in order]
+    leaves = leaf_digests(rising, proof.hashes[order])
+    root = statement.dataset.root
+    if not verify_multiproof(root, statement.dataset.n, rising, leaves, proof.multiproof, TREE_NAME):
+        text = "the sample hashes do not belong to the dataset root"
+        raise ProofRejected("dataset", text, root=root, indices=indices)
+
+
+def build_circuit(proof: ProofFile, statement: Statement, model: Model, smallest_cut: int) -> Layout:
+    """The circuit of the statement, and where its tensors lie in X."""
+    return certificate(statement, model, proof.hashes).close(statement.tau, statement.variance, smallest_cut)
+
+
+def check_soundness(layout: Layout) -> SoundnessTable:
+    """An argument for the circuit costs a forger enough."""
+    table = soundness(layout)
+    if table.bits < REQUIRED_BITS:
+        text = f"{table.bits:.1f} bits of work, {REQUIRED_BITS} required"
+        raise ProofRejected("soundness", text, bits=table.bits, required=REQUIRED_BITS)
+    return table
 
 
 def warnings(statement: Statement, expected: Expectations) -> list[str]:
@@ -68,73 +166,3 @@ def warnings(statement: Statement, expected: Expectations) -> list[str]:
     elif not isinstance(expected.root, DatasetRoot):
         out.append("only the 32-byte root is pinned: the provider chose N and the schema (give the data.root file)")
     return out
-
-
-def check_statement(statement: Statement, model: Model, expected: Expectations) -> None:
-    """Compare the proof's statement with the model and with what the verifier expects."""
-    if statement.circuit_digest != circuit_digest(model) or statement.weights_digest != model.weights_digest:
-        raise ProofRejected("model", "the proof is about another model")
-    if statement.tau > expected.tau:
-        raise ProofRejected(
-            "tau", f"the proof shows a score of at most {float(statement.tau)}, not {float(expected.tau)}"
-        )
-    pinned = expected.root
-    proved = statement.dataset if isinstance(pinned, DatasetRoot) else statement.dataset.root
-    if pinned is not None and pinned != proved:
-        raise ProofRejected("data-root", "the proof is about another dataset")
-    if expected.config is not None and expected.config != statement.config:
-        found = "; ".join(differences(statement.config, expected.config))
-        raise ProofRejected("config", f"the proof is about another configuration of the probe: {found}")
-    if expected.announcement is not None and expected.announcement != statement.announcement_digest:
-        raise ProofRejected("announcement", "the proof is about another announcement")
-    if expected.beacon is not None and expected.beacon != statement.beacon:
-        raise ProofRejected("beacon", "the proof uses another beacon, or none")
-
-
-def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_cut: int = SMALLEST_CUT) -> Report:
-    """Accept a proof or raise ProofRejected (a check failed) or MalformedProof (the bytes do not parse).
-
-    smallest_cut: of the layout; the constant is the specification's, others are for toy proofs.
-    """
-    with collector_paused():
-        return _verified(data, model, expected, smallest_cut)
-
-
-def _verified(data: bytes, model: Model, expected: Expectations, smallest_cut: int) -> Report:
-    """Cheap checks first: what a file costs before one of them fails grows with its own length and the model's."""
-    proof = ProofFile.parse(data)
-    try:
-        statement = Statement.parse_header(proof.header)
-    except UnusableInput as error:
-        raise MalformedProof(str(error)) from error
-    check_statement(statement, model, expected)
-    config, dataset = statement.config, statement.dataset
-    count = config.steps * config.batch_size
-    if len(proof.hashes) != count:
-        raise MalformedProof(f"{len(proof.hashes)} sample hashes for {count} samples")
-    try:
-        Statement.of(model, dataset, config, statement.tau)  # shapes, classes and sizes fit
-        require_plausible(proof.argument, len(model.params))
-        indices = statement.indices()
-        order = sorted(range(count), key=indices.__getitem__)
-        rising = [indices[i] for i in order]
-        leaves = leaf_digests(rising, proof.hashes[order])
-        if not verify_multiproof(dataset.root, dataset.n, rising, leaves, proof.multiproof, TREE_NAME):
-            raise ProofRejected("dataset", "the sample hashes do not belong to the dataset root")
-        cert = certificate(statement, model, proof.hashes)
-        layout = cert.close(statement.tau, statement.variance, smallest_cut)
-    except (UnusableInput, RangeOverflow) as error:
-        raise ProofRejected("statement", str(error)) from error
-    table = soundness(layout)
-    if table.bits < REQUIRED_BITS:
-        raise ProofRejected("soundness", f"{table.bits:.1f} bits of work, {REQUIRED_BITS} required")
-    transcript = start_transcript(statement, model, proof.hashes, proof.multiproof, layout)
-    verify_circuit(layout, transcript, proof.argument)
-    return Report(
-        statement,
-        table,
-        model.param_count,
-        len(data),
-        expected.announcement is not None,
-        tuple(warnings(statement, expected)),
-    )

@@ -62,12 +62,19 @@ class ThresholdExceeded(ZkcertError):
 
 
 class MalformedProof(ZkcertError):
-    """The proof bytes do not parse (truncated, extended, out of range)."""
+    """The proof bytes do not parse (truncated, extended, out of range).
+
+    section: the part of the file, such as "opening"; offset: the bytes of it that were read before the fault.
+    """
+
+    def __init__(self, text: str, section: str | None = None, offset: int | None = None) -> None:
+        self.section, self.offset = section, offset
+        super().__init__(text)
 
 
 class ProofRejected(ZkcertError):
-    """The proof parses but a check fails. `check` names it."""
+    """The proof parses but a check fails. `check` names it; `values` are those it compared, by name."""
 
-    def __init__(self, check: str, detail: str = "") -> None:
-        self.check = check
+    def __init__(self, check: str, detail: str = "", **values: object) -> None:
+        self.check, self.values = check, values
         super().__init__(f"{check}: {detail}" if detail else check)

@@ -156,7 +156,7 @@ def _build_models(place: Path, suffix: str) -> None:
 
 
 def _load_models(place: Path, suffix: str) -> Judge:
-    from verifier.__main__ import load_model
+    from verifier.files import load_model
 
     def read(path: Path) -> None:
         model = load_model(path)
@@ -167,17 +167,19 @@ def _load_models(place: Path, suffix: str) -> Judge:
 
 def _build_roots(place: Path) -> None:
     from tests.toys import tiny_dataset
+    from zkcert.files.saving import save_root
 
-    tiny_dataset().root.save(place / "seed")
+    save_root(tiny_dataset().root, place / "seed")
 
 
 def _load_roots(place: Path) -> Judge:
-    from verifier.__main__ import load_root
+    from verifier.files import load_root
+    from zkcert.files.saving import save_root
     from zkcert.public.root import DatasetRoot
 
     def read(path: Path) -> None:
         root = load_root(path)
-        root.save(again := path.with_suffix(".again"), force=True)
+        save_root(root, again := path.with_suffix(".again"), force=True)
         if DatasetRoot.load(again) != root or len(root.commitment_digest()) != 32:
             raise Fault("a root is not read as it was written")
 
@@ -186,16 +188,18 @@ def _load_roots(place: Path) -> Judge:
 
 def _build_announcements(place: Path) -> None:
     from tests.toys import tiny_dataset, tiny_model
+    from zkcert.files.saving import save_announcement
     from zkcert.public.config import ProbeConfig
-    from zkcert.public.statement import Statement, save_announcement
+    from zkcert.public.statement import Statement
 
     config = ProbeConfig(steps=2, batch_size=3, lr=Fraction(1, 80))
     save_announcement(Statement.of(tiny_model(), tiny_dataset().root, config, Fraction(30)), place / "seed")
 
 
 def _load_announcements(place: Path) -> Judge:
+    from zkcert.files.saving import save_announcement
     from zkcert.public.kinds import ANNOUNCEMENT, expecting
-    from zkcert.public.statement import load_announcement, save_announcement
+    from zkcert.public.statement import load_announcement
 
     def read(path: Path) -> None:
         with expecting(path, ANNOUNCEMENT):
@@ -208,6 +212,7 @@ def _load_announcements(place: Path) -> Judge:
 
 
 def _build_calibrations(place: Path) -> None:
+    from zkcert.files.saving import save_calibration
     from zkcert.public.calibration import Calibration, Scored, Source, choose_tau
     from zkcert.public.calibration.reading import rank_auc
     from zkcert.public.calibration.record import Rate
@@ -224,16 +229,17 @@ def _build_calibrations(place: Path) -> None:
         wrong, missed = bad[0].accepted(tau), 3 - good[0].accepted(tau)
         rates = Rate(wrong, 3, 0.0, 1.0), Rate(missed, 3, 0.0, 1.0)
         auc = rank_auc(low, high)
-        Calibration(tau, risk, probe, "s", good, bad, data, *rates, auc, "0.1.0").save(place / f"seed{i}")
+        save_calibration(Calibration(tau, risk, probe, "s", good, bad, data, *rates, auc, "0.1.0"), place / f"seed{i}")
 
 
 def _load_calibrations(place: Path) -> Judge:
+    from zkcert.files.saving import save_calibration
     from zkcert.public.calibration import load_calibration
 
     def read(path: Path) -> None:
         calibration = load_calibration(path)
         calibration.warnings()
-        calibration.save(again := path.with_suffix(".again"), force=True)
+        save_calibration(calibration, again := path.with_suffix(".again"), force=True)
         if load_calibration(again) != calibration:
             raise Fault("a calibration is not read as it was written")
         calibration.config()

@@ -146,7 +146,7 @@ def span_at(layout: Layout, span: Span, z: list[F]) -> F:
     return value + ff.f_item(heads, -1) * last
 
 
-def batch(ch: Channel, oracle: Oracle, layout: Layout, claims: Sequence[Claim], n: int) -> list[F]:
+def batch(ch: Channel, oracle: Oracle, claims: Sequence[Claim], n: int) -> list[F]:
     """All claims to one: returns the point z; the revealed value of X~(z) is checked against the claims here."""
     xi = ch.challenge("batch")
     weights, power = [], F.ONE
@@ -163,8 +163,5 @@ def batch(ch: Channel, oracle: Oracle, layout: Layout, claims: Sequence[Claim], 
         claim = next_claim(ch, claim, t0, tinf, rho, None)
         z.insert(0, rho)
     value = ch.reveal("opened", prover.final())
-    w = prover.weight()
-    if w is None:
-        w = weight_at(layout, claims, weights, z)
-    ch.assert_zero(ch.tape.linear([(F.ONE, claim)], -value * w), "batch")
+    ch.assert_zero(ch.tape.linear([(F.ONE, claim)], -value * prover.weight(z)), "batch")
     return z

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,11 @@ class PadForm:
     y: U64
     z: U64
     const: F
+
+    @property
+    def parts(self) -> tuple[U64, U64, U64, U64]:
+        """The coefficients."""
+        return self.singles, self.x, self.y, self.z
 
 
 class Tape:
@@ -133,31 +138,3 @@ class Channel(Protocol):
     def grind(self, label: str, bits: int) -> None: ...
 
     def assert_zero(self, node: Node, name: str) -> None: ...
-
-
-class Blind:
-    """The oracle of somebody who knows nothing: every answer is None, and the channel reads instead."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args: None
-
-    def products(self, job: object) -> Any:
-        return self
-
-    def digit_tree(self, alpha: F, start: int, count: int) -> Any:
-        return self
-
-    def table_tree(self, alpha: F) -> Any:
-        return self
-
-    def layer(self, point: object, lam: F) -> Any:
-        return self
-
-    def leaves(self, point: object, lam: F) -> Any:
-        return self
-
-    def batch(self, claims: object, weights: object) -> Any:
-        return self
-
-    def check(self, claims: object, ch: object) -> None:
-        return None

@@ -1,7 +1,8 @@
 """Claims about the committed vector X, and what a reduction asks of the prover to arrive at them.
 
 A claim is a public linear functional of X with one hidden value. Every reduction is written once for prover and
-verifier: it runs on a `Channel` and an *oracle*, which holds the prover's tables, or answers None everywhere.
+verifier: it runs on a `Channel` and an *oracle*, which holds the prover's tables, or is `Blind`: then every message is
+None, and the channel reads it from the proof.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ class BatchOracle(Protocol):
 
     def final(self) -> F | None: ...
 
-    def weight(self) -> F | None:
-        """`weight_at`, which a prover has at hand after the last round."""
+    def weight(self, z: list[F]) -> F:
+        """`weight_at` the point z of the last round: a verifier evaluates it, a prover has it at hand."""
 
 
 class Oracle(Protocol):

@@ -20,16 +20,17 @@ from zkcert.data.dataset import Dataset
 from zkcert.data.summary import Summary
 from zkcert.errors import MalformedProof, UnusableInput
 from zkcert.files.drafts import remove_dead
+from zkcert.files.saving import save_announcement, save_root
 from zkcert.files.writing import check_output
 from zkcert.public.calibration import read_threshold
 from zkcert.public.config import DEFAULT, ProbeConfig
 from zkcert.public.kinds import ANNOUNCEMENT, PROOF, ROOT, SECRET, expecting, kind_of
 from zkcert.public.root import DatasetRoot, Schema
-from zkcert.public.statement import MAX_TAU, Statement, load_announcement, save_announcement
+from zkcert.public.statement import MAX_TAU, Statement, load_announcement
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
-    from verifier.__main__ import Verdict
+    from verifier.report import Verdict
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def root(data: File, out: File | None = None, *, force: bool = False) -> Commitm
     check_output(public, ROOT, inputs=[data], force=True)
     found = open_dataset(data).root
     if not _is_root(public, found):
-        found.save(public, force=force)
+        save_root(found, public, force=force)
     return Commitment(found, Path(data), public, time.perf_counter() - start)
 
 
@@ -271,7 +272,7 @@ def verify(
     `check` names what failed, or MalformedProof if the bytes do not parse; UnusableInput if one of your own files or
     values cannot be used. An exception of any other kind is a defect, and nothing was verified.
     """
-    from verifier.__main__ import verify_files
+    from verifier.files import verify_files
 
     pins = [None if pin is None else os.fspath(pin) for pin in (data_root, announcement)]
     return verify_files(
@@ -295,7 +296,7 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        from verifier.__main__ import statement_dict
+        from verifier.report import statement_dict
 
         return {**statement_dict(self.statement), "bytes": self.size, "sections": self.sections}
 
@@ -306,7 +307,7 @@ def inspect(proof: File) -> Inspection:
     Returns the Inspection: `statement`, `sections` (name -> bytes) and `size` in bytes. Raises UnusableInput if there
     is no such file, MalformedProof if it is no proof.
     """
-    from verifier.__main__ import read_proof
+    from verifier.files import read_proof
 
     data = read_proof(os.fspath(proof))
     with expecting(proof, PROOF):

@@ -27,7 +27,7 @@ from zkcert.public.statement import Statement
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
-    from verifier.__main__ import Verdict
+    from verifier.report import Verdict
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def train_lenet(model: Path, dataset: Path, epochs: int = 8) -> None:
     import torch
 
     from zkcert.convert import from_sequential
-    from zkcert.public.model import input_values
+    from zkcert.data.normalised import input_values
     from zkcert.zoo import LENET5_INPUT, fashion_mnist_small, lenet5, train
 
     x, y = fashion_mnist_small()

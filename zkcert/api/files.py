@@ -40,14 +40,14 @@ def check_device(device: str) -> None:
 
 def load_model(path: File) -> Model:
     """A model file; the error says so if it is another file of zkcert's."""
-    from verifier.__main__ import load_model
+    from verifier.files import load_model
 
     return load_model(Path(path))
 
 
 def load_root(path: File) -> DatasetRoot:
     """A data.root."""
-    from verifier.__main__ import load_root
+    from verifier.files import load_root
 
     return load_root(Path(path))
 

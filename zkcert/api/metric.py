@@ -273,7 +273,7 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        from verifier.__main__ import decimal_text
+        from verifier.report import decimal_text
 
         measured = self.measurement.to_dict()
         (draw,) = measured.pop("draws")

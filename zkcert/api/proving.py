@@ -20,12 +20,13 @@ from zkcert.api.notebook import phases_shown
 from zkcert.api.phases import Phases, PhaseTime, Progress
 from zkcert.api.samples import check_labels
 from zkcert.data.committed import CommittedDataset
+from zkcert.data.normalised import input_values
 from zkcert.errors import MalformedProof, NotWritten, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files.writing import check_output, keep_file, require_space
 from zkcert.public.calibration import read_threshold
 from zkcert.public.config import DEFAULT, ProbeConfig
 from zkcert.public.kinds import PROOF, kind_of
-from zkcert.public.model import Model, input_values
+from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot
 from zkcert.public.statement import Statement, parse_beacon
 
@@ -66,7 +67,7 @@ class ProofResult:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values. What stands under "private" is not in the proof: keep it out of public logs."""
-        from verifier.__main__ import decimal_text, statement_dict
+        from verifier.report import decimal_text, statement_dict
 
         return {
             "proof": str(self.path),

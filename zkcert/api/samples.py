@@ -13,8 +13,9 @@ from blake3 import blake3
 from zkcert.api.files import File, expecting_samples, is_committed, open_dataset, raw_samples
 from zkcert.core.permutation import sample_indices
 from zkcert.data.dataset import Dataset, load_dataset
+from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
-from zkcert.public.model import Model, input_values
+from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot
 
 if TYPE_CHECKING:

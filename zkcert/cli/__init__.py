@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import typer
 
-from verifier.__main__ import broken_pipe, failure, flush
+from verifier.output import broken_pipe, flush
+from verifier.report import failure
 from zkcert.cli import calibration, certificate, conversion, demonstration, metric, training  # noqa: F401
 from zkcert.cli.application import INTERRUPTED, Interrupted, app
 from zkcert.cli.display import err

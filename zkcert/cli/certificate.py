@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from verifier.__main__ import BEACON_ORDER, CONFIG_HELP, EXIT_CODES, failure_dict, statement_lines
+from verifier.__main__ import BEACON_ORDER, CONFIG_HELP, EXIT_CODES
+from verifier.report import failure_dict, statement_lines
 from zkcert import api
 from zkcert.cli.application import app, leaving
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, progress_bar, warn

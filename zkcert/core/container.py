@@ -49,7 +49,7 @@ class ProofFile:
     def parse(data: bytes) -> ProofFile:
         """Strict inverse of `to_bytes`; raises MalformedProof."""
         if not data.startswith(MAGIC):
-            raise MalformedProof(_other(data[: len(MAGIC)]))
+            raise MalformedProof(_other(data[: len(MAGIC)]), "proof", 0)
         reader = Reader(data)
         reader.take(len(MAGIC))
         header = reader.section(HEADER_LIMIT)
@@ -57,8 +57,8 @@ class ProofFile:
         multiproof, argument = reader.section(MULTIPROOF_LIMIT), reader.section(ARGUMENT_LIMIT)
         reader.end()
         if not raw or len(raw) % (8 * HASH_ROWS):
-            raise MalformedProof("sample hashes: not a whole number of hashes")
+            raise MalformedProof("sample hashes: not a whole number of hashes", "sample hashes", len(raw))
         hashes = np.frombuffer(raw, "<u8").astype(np.uint64).reshape(-1, HASH_ROWS)
-        if np.any(hashes >= P):
-            raise MalformedProof("sample hashes: an entry is not below p")
+        if (large := np.flatnonzero(hashes >= P)).size:
+            raise MalformedProof("sample hashes: an entry is not below p", "sample hashes", 8 * int(large[0]))
         return ProofFile(header, hashes, multiproof, argument)

@@ -25,10 +25,13 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from zkcert.core.field import U64Array
-from zkcert.core.merkle import DIGEST_BYTES, MerkleTree, U8Array
+from zkcert.core.merkle import DIGEST_BYTES, U8Array
 from zkcert.core.permutation import sample_indices
-from zkcert.core.sis import RHO, hash_samples
+from zkcert.core.sis import RHO
+from zkcert.core.tree import MerkleTree
+from zkcert.data import coding
 from zkcert.data.formats import Source
+from zkcert.data.hashing import hash_samples
 from zkcert.errors import UnusableInput
 from zkcert.files.signals import held
 from zkcert.files.writing import Output, require_space, writing
@@ -118,7 +121,7 @@ def _write_secret(
     for start in range(0, n, _CHUNK):
         rows = range(start, min(start + _CHUNK, n))
         taken = order[start : rows.stop]
-        samples = schema.encode(data.x[taken], data.y[taken])
+        samples = coding.encode(schema, data.x[taken], data.y[taken])
         hashes = hash_samples(samples, _rho(seed, rows))
         leaves[start : rows.stop] = leaf_digests(rows, hashes)
         write(samples.tobytes())
@@ -197,11 +200,11 @@ class CommittedDataset:
 
     def labels(self, indices: Iterable[int]) -> npt.NDArray[np.int64]:
         """The labels, int64 (k,)."""
-        return self.schema.labels(self.sample_bytes(indices))
+        return coding.labels(self.schema, self.sample_bytes(indices))
 
     def images(self, indices: Iterable[int]) -> npt.NDArray[Any]:
         """The samples, (k, C, H, W): uint8, or float64 multiples of 2^-32 for q32."""
-        return self.schema.images(self.sample_bytes(indices))
+        return coding.images(self.schema, self.sample_bytes(indices))
 
     def sample_hashes(self, indices: Iterable[int]) -> U64Array:
         """The SIS hashes, uint64 (k, 160)."""

@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from zkcert import __version__
 from zkcert.core.permutation import sample_indices
+from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
 from zkcert.metric.probe import Probe, trajectory
@@ -24,7 +25,7 @@ from zkcert.metric.roc import auc
 from zkcert.public.calibration import Calibration, Rate, Scored, Source, choose_tau
 from zkcert.public.calibration.plausible import check_scores
 from zkcert.public.calibration.reading import MAX_ENTRIES, check_models, check_probe, check_text
-from zkcert.public.model import Model, input_values
+from zkcert.public.model import Model
 
 CONFIDENCE = 0.95
 

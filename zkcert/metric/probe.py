@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import BATCH_NORM_MODES, Network
 from zkcert.metric.perturbation import STEP_FUNCTIONS, perturbation, scales
 from zkcert.metric.precision import full_precision
 from zkcert.public.config import DEFAULT, VARIANTS, ProbeConfig, parse_fraction
-from zkcert.public.model import Model, input_values
+from zkcert.public.model import Model
 
 STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "std-log-ratio": lambda sharpness, log_ratio: float(np.std(log_ratio)),

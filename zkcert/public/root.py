@@ -7,16 +7,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from blake3 import blake3
 
 from zkcert.core.field import U64Array
 from zkcert.core.merkle import DIGEST_BYTES, U8Array, leaf_digest
 from zkcert.errors import UnusableInput
-from zkcert.public.kinds import ROOT
 from zkcert.public.reading import read_file
 from zkcert.public.strict_json import as_written
 
@@ -24,8 +21,7 @@ TREE_NAME = b"dataset"
 MAX_SAMPLES = 1 << 40
 MAX_VALUES = 1 << 24  # of one sample
 MAX_CLASSES = 1 << 16
-_VALUE_BYTES = {"u8": 1, "q32": 6}
-_Q32_OFFSET = 1 << 43
+VALUE_BYTES = {"u8": 1, "q32": 6}
 _ROOT_FORMAT = "zkcert-root-1"
 ROOT_LIMIT = 4096  # bytes of a data.root or a schema
 
@@ -46,7 +42,7 @@ class Schema:
     @property
     def sample_size(self) -> int:
         """Bytes of one encoded sample, label included."""
-        return math.prod(self.shape) * _VALUE_BYTES[self.kind] + self.label_bytes
+        return math.prod(self.shape) * VALUE_BYTES[self.kind] + self.label_bytes
 
     def to_dict(self) -> dict[str, object]:
         """The schema as JSON values."""
@@ -76,36 +72,6 @@ class Schema:
             raise ValueError(f"{classes} classes need {schema.label_bytes} label byte(s)")
         return schema
 
-    def encode(self, x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> U8Array:
-        """The bytes (n, sample_size) of samples x (n, C, H, W), uint8 or float32, with labels y (n,)."""
-        if self.kind == "q32":
-            # Exact in float64: v 2^32 has 24 bits, so adding 1/2 needs at most 53 unless |v 2^32| < 2^-28,
-            # and then rounding cannot change the floor.
-            q = np.floor(x.astype(np.float64) * 2.0**32 + 0.5).astype(np.int64) + _Q32_OFFSET
-            x = _low_bytes(q, _VALUE_BYTES["q32"])
-        return np.hstack((x.reshape(len(x), -1), _low_bytes(y, self.label_bytes)))
-
-    def images(self, samples: U8Array) -> npt.NDArray[Any]:
-        """The values (n, C, H, W) of encoded samples (n, sample_size): uint8, or float64 for q32."""
-        pixels, shape = samples[:, : -self.label_bytes], (len(samples), *self.shape)
-        if self.kind == "u8":
-            return pixels.reshape(shape)
-        return ((_from_bytes(pixels.reshape(*shape, -1)) - _Q32_OFFSET) / 2.0**32).astype(np.float64)
-
-    def labels(self, samples: U8Array) -> npt.NDArray[np.int64]:
-        """The labels (n,) of encoded samples (n, sample_size)."""
-        return _from_bytes(samples[:, -self.label_bytes :])
-
-
-def _low_bytes(values: npt.NDArray[np.int64], count: int) -> U8Array:
-    """(...,) -> (..., count), little-endian."""
-    return values.astype("<i8")[..., None].view(np.uint8)[..., :count]
-
-
-def _from_bytes(data: U8Array) -> npt.NDArray[np.int64]:
-    """Inverse of _low_bytes for values that are not negative."""
-    return data @ (np.int64(1) << (8 * np.arange(data.shape[-1], dtype=np.int64)))
-
 
 @dataclass(frozen=True)
 class DatasetRoot:
@@ -127,15 +93,9 @@ class DatasetRoot:
         content = {"N": self.n, "format": _ROOT_FORMAT, "root": self.root.hex(), "schema": schema}
         return json.dumps(content, sort_keys=True).encode() + b"\n"
 
-    def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the data.root file; UnusableInput if that fails, or, unless `force`, if there is one."""
-        from zkcert.files.writing import write_file
-
-        write_file(path, [self.to_bytes()], ROOT, force=force)
-
     @staticmethod
     def load(path: str | Path) -> DatasetRoot:
-        """Read a data.root file; UnusableInput if it is unreadable or not, byte for byte, what `save` writes."""
+        """Read a data.root file; UnusableInput if it is unreadable or not, byte for byte, what `to_bytes` gives."""
         data = read_file(path, ROOT_LIMIT)
         try:
             return as_written(data, DatasetRoot._from, DatasetRoot.to_bytes)

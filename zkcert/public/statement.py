@@ -14,7 +14,6 @@ from blake3 import blake3
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.public.config import ProbeConfig, canonical_json, parse_fraction
-from zkcert.public.kinds import ANNOUNCEMENT
 from zkcert.public.model import Model
 from zkcert.public.reading import read_file
 from zkcert.public.root import DatasetRoot, Schema
@@ -175,22 +174,15 @@ def circuit_digest(model: Model) -> bytes:
     return blake3(b"zkcert/circuit/1" + model.circuit_digest_json().encode()).digest()
 
 
-def save_announcement(statement: Statement, path: str | Path, *, force: bool = False) -> None:
-    """Write announce.json (the digest is included for the reader's convenience, and checked on loading), in the place
-    of another only with `force`."""
-    from zkcert.files.writing import write_file
-
-    write_file(path, [_announced(statement)], ANNOUNCEMENT, force=force)
-
-
-def _announced(statement: Statement) -> bytes:
+def announced(statement: Statement) -> bytes:
+    """The content of announce.json; the digest is for the reader's convenience, and checked on loading."""
     content = {**statement.announcement(), "digest": statement.announcement_digest.hex()}
     return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
 
 
 def load_announcement(path: str | Path) -> Statement:
     """Read announce.json; UnusableInput if it is damaged, its digest does not match, or it is not, byte for byte, what
-    `save_announcement` writes."""
+    `announced` gives."""
     raw = read_file(path, _MAX_ANNOUNCEMENT)
 
     def read(value: Any) -> Statement:
@@ -201,7 +193,7 @@ def load_announcement(path: str | Path) -> Statement:
 
     advice = "take the file that zkcert announce wrote, as it is"
     try:
-        return as_written(raw, read, _announced)
+        return as_written(raw, read, announced)
     except (TypeError, KeyError, AttributeError) as error:
         raise UnusableInput(f"{path} is not an announcement; {advice}") from error
     except (ValueError, UnusableInput) as error:

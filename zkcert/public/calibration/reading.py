@@ -38,7 +38,7 @@ _TAU = re.compile(r"(0|[1-9][0-9]{0,2})(\.[0-9]{0,11}[1-9])?")
 
 
 def load_calibration(path: File) -> Calibration:
-    """Read a file nobody vouches for; UnusableInput unless it is, byte for byte, what `Calibration.save` writes.
+    """Read a file nobody vouches for; UnusableInput unless it is, byte for byte, what `Calibration.to_bytes` gives.
 
     tau must be what the scores and the risk give, no score more than the probe can give (`plausible.score_limit`), and
     the counts of the rates those of the scores.

@@ -13,7 +13,7 @@ from typing import Any
 from zkcert.errors import UnusableInput
 from zkcert.public.calibration.choice import decimal
 from zkcert.public.config import VARIANTS, ProbeConfig
-from zkcert.public.kinds import CALIBRATION, CALIBRATION_FORMAT
+from zkcert.public.kinds import CALIBRATION_FORMAT
 
 File = str | os.PathLike[str]
 
@@ -206,10 +206,3 @@ class Calibration:
     def to_bytes(self) -> bytes:
         """The content of a file."""
         return (json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n").encode()
-
-    def save(self, path: File, *, force: bool = False) -> None:
-        """Write the file, completely or not at all, in the place of another calibration only with `force`. Raises
-        UnusableInput."""
-        from zkcert.files.writing import write_file
-
-        write_file(path, [self.to_bytes()], CALIBRATION, force=force)

@@ -1,0 +1,259 @@
+"""What a stranger has to read to believe the verifier: `python -m tests.closure` lists it and counts its lines.
+
+The closure are the project's files that `python -m verifier` loads, whether at once or by an import within a function.
+A code line is one of the file as ruff writes it (120 columns) that is neither blank nor a comment nor a docstring.
+
+`ZKCERT_ENTERED=FOLDER pytest ...` notes which of these lines run while a function of `verifier` does, and
+`python -m tests.closure --entered FOLDER` counts them. A statement counts with all its lines as soon as it has begun;
+those outside of functions run when the file is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import json
+import os
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+BUDGET = 4500
+"""Code lines for today's layers; each later type of layer may add LAYER_BUDGET."""
+LAYER_BUDGET = 150
+
+PACKAGES = ("zkcert", "circuits", "verifier", "prover", "benchmarks")
+FORBIDDEN = {
+    "third party": {"torch", "numba", "llvmlite", "scipy", "sklearn", "matplotlib", "joblib", "ray", "typer", "rich"},
+    "unsafe readers": {"pickle", "shelve", "marshal"},
+    "workers": {"multiprocessing", "concurrent"},
+    "ours": {
+        *("prover", "benchmarks", "tests", "zkcert.api", "zkcert.cli", "zkcert.convert", "zkcert.data"),
+        *("zkcert.files", "zkcert.foreign", "zkcert.metric", "zkcert.progress", "zkcert.zoo"),
+    },
+}
+"""What no file of the closure may import, and what it does not load."""
+
+_LOADED = """
+import sys, verifier.__main__
+print(*(m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)), sep="\\n")
+"""
+
+
+@cache
+def loaded() -> tuple[Path, ...]:
+    """The project's files that a fresh interpreter has loaded for `python -m verifier`."""
+    out = subprocess.run([sys.executable, "-c", _LOADED], check=True, capture_output=True, text=True, cwd=ROOT)
+    files = {Path(line).resolve() for line in out.stdout.splitlines()}
+    return tuple(sorted(file for file in files if file.is_relative_to(ROOT) and file.suffix == ".py"))
+
+
+def file_of(module: str) -> Path | None:
+    """The project's file that holds a module; None for any other module, and for names inside of one."""
+    base = ROOT.joinpath(*module.split("."))
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+
+
+def module_of(file: Path) -> str:
+    """Inverse of `file_of`."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def only_for_types(node: ast.AST) -> bool:
+    """Whether it is a block that no interpreter enters: `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(file: Path, *, lazy: bool = True) -> set[str]:
+    """Full names of the modules that a file imports: at its top level and, if `lazy`, anywhere; not for types alone.
+
+    `from package import name` is package.name where that is a module of the project.
+    """
+    name = module_of(file)
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    found: set[str] = set()
+
+    def walk(node: ast.AST) -> None:
+        if only_for_types(node):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            inner = [f"{module}.{alias.name}" for alias in node.names]
+            modules = [each for each in inner if file_of(each)]
+            found.update(modules)
+            if len(modules) < len(inner):
+                found.add(module)
+        elif not lazy and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            return
+        for child in ast.iter_child_nodes(node):
+            walk(child)
+
+    walk(ast.parse(file.read_text()))
+    return found
+
+
+@cache
+def closure() -> tuple[Path, ...]:
+    """`loaded`, and what these files would load later on."""
+    found, left = set(loaded()), list(loaded())
+    while left:
+        for file in filter(None, map(file_of, imports(left.pop()))):
+            if file not in found:
+                found.add(file)
+                left.append(file)
+    return tuple(sorted(found))
+
+
+def forbidden(modules: set[str]) -> set[str]:
+    """Those of the modules that the closure may not hold."""
+    barred = set().union(*FORBIDDEN.values())
+    return {name for name in modules if any(name == each or name.startswith(f"{each}.") for each in barred)}
+
+
+@cache
+def code_lines(file: Path) -> frozenset[int]:
+    """The numbers of a file's code lines."""
+    text = file.read_text()
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in silent:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return frozenset(lines)
+
+
+# --------------------------------------------------------------------------------------- lines that tests enter
+
+
+def statements(file: Path) -> Iterator[tuple[set[int], bool]]:
+    """The lines of every statement, of a compound one those of its head; and whether it lies within a function."""
+
+    def walk(node: ast.AST, inside: bool) -> Iterator[tuple[set[int], bool]]:
+        for child in ast.iter_child_nodes(node):
+            blocks = [getattr(child, name, []) for name in ("body", "orelse", "finalbody", "handlers", "cases")]
+            inner = [each for block in blocks if isinstance(block, list) for each in block]
+            if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+                first = child.pattern.lineno if isinstance(child, ast.match_case) else child.lineno
+                last = min((each.lineno for each in inner if hasattr(each, "lineno")), default=None)
+                end = (last - 1 if last else 0) or getattr(child, "end_lineno", first)
+                decorators = getattr(child, "decorator_list", [])
+                yield set(range(min([first, *(d.lineno for d in decorators)]), max(first, end) + 1)), inside
+            deeper = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            yield from walk(child, inside or deeper)
+
+    yield from walk(ast.parse(file.read_text()), False)
+
+
+def never_entered(file: Path, entered: set[int]) -> set[int]:
+    """Code lines of statements within functions none of whose lines were entered."""
+    lines: set[int] = set()
+    for span, inside in statements(file):
+        if inside and not span & entered:
+            lines |= span
+    return lines & code_lines(file)
+
+
+class Entered:
+    """Notes the lines of the closure that run while a function of `verifier` does (`sys.settrace`, this thread)."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, set[int]] = {str(file): set() for file in closure()}
+        self._left: dict[CodeType, set[int]] = {}
+        self._depth = 0
+
+    def start(self) -> None:
+        """From now on."""
+        sys.settrace(self._called)
+
+    def write(self, folder: str) -> None:
+        """The lines so far, as a JSON file of its own in a folder."""
+        sys.settrace(None)
+        os.makedirs(folder, exist_ok=True)
+        text = json.dumps({name: sorted(lines) for name, lines in self.lines.items()})
+        Path(folder, f"{os.getpid()}.json").write_text(text)
+
+    def _called(self, frame: FrameType, event: str, arg: Any) -> Any:
+        code = frame.f_code
+        seen = self.lines.get(code.co_filename)
+        if seen is None:
+            return None
+        outermost = f"{os.sep}verifier{os.sep}" in code.co_filename
+        if not outermost and not self._depth:
+            return None
+        left = self._left.get(code)
+        if left is None:
+            left = self._left[code] = {line for *_, line in code.co_lines() if line}
+        if not left and not outermost:
+            return None
+        self._depth += outermost
+
+        def within(frame: FrameType, event: str, arg: Any) -> Any:
+            if event == "line":
+                seen.add(frame.f_lineno)
+                left.discard(frame.f_lineno)
+            elif event == "return" and outermost:
+                self._depth -= 1
+            return within
+
+        seen.add(frame.f_lineno)
+        left.discard(frame.f_lineno)
+        return within
+
+
+def read_entered(folder: str) -> dict[Path, set[int]]:
+    """What all processes have noted in a folder."""
+    out: dict[Path, set[int]] = {}
+    for path in Path(folder).glob("*.json"):
+        for name, lines in json.loads(path.read_text()).items():
+            out.setdefault(Path(name), set()).update(lines)
+    return out
+
+
+def ranges(lines: set[int]) -> str:
+    """ "3-5, 9" """
+    out: list[list[int]] = []
+    for line in sorted(lines):
+        if out and out[-1][1] == line - 1:
+            out[-1][1] = line
+        else:
+            out.append([line, line])
+    return ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in out)
+
+
+def main() -> None:
+    """Print the closure, its size, and what of it the tests enter."""
+    parser = argparse.ArgumentParser(prog="python -m tests.closure", description=__doc__)
+    parser.add_argument("--entered", metavar="FOLDER", help="notes of a run of tests with ZKCERT_ENTERED=FOLDER")
+    folder = parser.parse_args().entered
+    entered = read_entered(folder) if folder else {}
+    total = missed = 0
+    rooms: dict[str, int] = {}
+    for file in closure():
+        count = len(code_lines(file))
+        never = never_entered(file, entered.get(file, set())) if folder else set()
+        total, missed = total + count, missed + len(never)
+        room = str(file.relative_to(ROOT).parent)
+        rooms[room] = rooms.get(room, 0) + count
+        print(f"{count:6}  {file.relative_to(ROOT)}" + (f"  (never: {ranges(never)})" if never else ""))
+    print(", ".join(f"{room} {count}" for room, count in rooms.items() if count))
+    print(f"the verifier's closure: {len(closure())} files, {total} code lines, budget {BUDGET}")
+    if folder:
+        print(f"of these, tests enter {total - missed} ({(total - missed) / total:.1%})")
+
+
+if __name__ == "__main__":
+    main()

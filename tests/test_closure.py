@@ -1,0 +1,90 @@
+"""The verifier's closure: what `python -m verifier` loads is small, and holds nothing that only a prover needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import closure
+from tests.closure import BUDGET, ROOT, code_lines, forbidden, imports, module_of, never_entered
+
+
+def test_the_closure_keeps_its_budget():
+    sizes = {module_of(file): len(code_lines(file)) for file in closure.closure()}
+    assert sum(sizes.values()) <= BUDGET, sizes
+
+
+def test_no_file_of_the_closure_imports_what_only_provers_and_the_shell_need():
+    for file in closure.closure():
+        assert not forbidden({module_of(file), *imports(file)}), file
+
+
+def test_a_fresh_interpreter_loads_nothing_forbidden():
+    before, after = (
+        set(
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+            ).stdout.split()
+        )
+        for code in (
+            "import numpy, argparse, json, sys; print(*sys.modules)",
+            "import numpy, argparse, json, verifier.__main__, sys; print(*sys.modules)",
+        )
+    )
+    assert not forbidden(after - before)
+
+
+def test_a_lazy_import_belongs_to_the_closure(tmp_path, monkeypatch):
+    monkeypatch.setattr(closure, "ROOT", tmp_path)
+    package = tmp_path / "p"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "b.py").write_text("")
+    (package / "a.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import p.c\ndef f():\n    from p import b\n"
+    )
+    assert imports(package / "a.py") == {"typing", "p.b"}
+    assert imports(package / "a.py", lazy=False) == {"typing"}
+
+
+def test_forbidden_names_are_whole_parts():
+    assert forbidden({"prover.pads", "zkcert.data", "torch"}) == {"prover.pads", "zkcert.data", "torch"}
+    assert not forbidden({"provers", "zkcert.database", "zkcert.public.model"})
+
+
+CODE = '''"""A docstring
+
+of three lines."""
+
+X = (
+    1,  # two lines more, and this comment is part of one
+)
+
+
+def f(x):
+    """A docstring."""
+    # a comment
+    if x:
+        return """text
+in two lines"""
+    return 0
+'''
+
+
+@pytest.fixture
+def example(tmp_path):
+    path = tmp_path / "example.py"
+    path.write_text(CODE)
+    return path
+
+
+def test_code_lines_are_neither_blank_nor_comments_nor_docstrings(example):
+    assert code_lines(example) == {5, 6, 7, 10, 13, 14, 15, 16}
+
+
+def test_a_statement_is_entered_with_all_its_lines_or_not_at_all(example):
+    assert never_entered(example, set()) == {13, 14, 15, 16}
+    assert never_entered(example, {13, 16}) == {14, 15}
+    assert never_entered(example, {13, 14, 16}) == set()
