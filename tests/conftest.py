@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,3 +76,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     api.announce(model, place / "data.root", announcement, tau=tau, config=config)
     result = api.prove(model, data, place / "proof.bin", announcement=announcement, beacon=beacon)
     return Tiny(place, config, tau, beacon, result)
+
+
+@pytest.fixture(scope="session", autouse=bool(os.environ.get("ZKCERT_ENTERED")))
+def entered() -> Iterator[None]:
+    """With ZKCERT_ENTERED=FOLDER: notes there which lines the verifier enters, for `tests.closure`."""
+    from tests.closure import Entered
+
+    noted = Entered()
+    noted.start()
+    yield
+    noted.write(os.environ["ZKCERT_ENTERED"])

@@ -13,12 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits.head import score
-from zkcert.errors import UnusableInput
-from zkcert.files.saving import save_calibration
-from zkcert.metric import BATCH_NORM_MODES, STATISTICS, STEP_FUNCTIONS, Probe
-from zkcert.metric.calibrate import assess
-from zkcert.metric.roc import auc
-from zkcert.public.calibration import (
+from zkcert.calibration import (
     Calibration,
     Scored,
     Source,
@@ -28,9 +23,14 @@ from zkcert.public.calibration import (
     read_threshold,
     reading,
 )
-from zkcert.public.calibration.choice import SIGNIFICANT_DIGITS, decimal
-from zkcert.public.calibration.plausible import FLOAT_Y_LIMIT, Y_LIMIT, largest_score, score_limit
-from zkcert.public.calibration.reading import rank_auc
+from zkcert.calibration.choice import SIGNIFICANT_DIGITS, decimal
+from zkcert.calibration.plausible import FLOAT_Y_LIMIT, Y_LIMIT, largest_score, score_limit
+from zkcert.calibration.reading import rank_auc
+from zkcert.errors import UnusableInput
+from zkcert.files.saving import save_calibration
+from zkcert.metric import BATCH_NORM_MODES, STATISTICS, STEP_FUNCTIONS, Probe
+from zkcert.metric.calibrate import assess
+from zkcert.metric.roc import auc
 from zkcert.public.config import ProbeConfig
 from zkcert.public.kinds import CALIBRATION, kind_of
 

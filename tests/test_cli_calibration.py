@@ -12,10 +12,10 @@ from blake3 import blake3
 
 import zkcert
 from tests.test_imports import HEAVY, run_without
-from verifier.__main__ import main as verifier_main
 from zkcert import api
 from zkcert.api.calibration import data_digest
 from zkcert.api.samples import open_samples
+from zkcert.calibration import load_calibration
 from zkcert.cli import main
 from zkcert.cli.calibration import spread
 from zkcert.convert import from_module
@@ -25,7 +25,6 @@ from zkcert.files.saving import save_calibration
 from zkcert.metric import Network, Probe
 from zkcert.metric.calibrate import assess
 from zkcert.metric.membership import example_scores
-from zkcert.public.calibration import load_calibration
 from zkcert.public.model import Model
 from zkcert.zoo import mlp
 
@@ -215,7 +214,7 @@ def test_every_file_after_bad_is_bad():
 
 def pinned(place, name: str, probe: Probe, score: float = 3.0):
     """A calibration whose tau is a little below `score`."""
-    from zkcert.public.calibration import Scored, Source
+    from zkcert.calibration import Scored, Source
 
     good, bad = (
         [Scored(kind, kind.encode().hex().ljust(64, "0"), "a" * 64, (value,))]
@@ -241,23 +240,33 @@ def test_verify_takes_a_calibration_and_insists_on_its_configuration(tiny, tmp_p
         with pytest.raises(ProofRejected) as caught:
             zkcert.verify(tiny.proof, tiny.model, tau=file)
         assert caught.value.check == check
-    for command in (verifier_main, lambda arguments: main(["verify", *arguments])):
-        for file, wanted in ((right, 0), (other, 1), (low, 1), (unprovable, 2), (tiny.announcement, 2)):
-            assert command([str(tiny.proof), str(tiny.model), "--tau", str(file)]) == wanted
+    for file, wanted in ((right, 0), (other, 1), (low, 1), (unprovable, 2), (tiny.announcement, 2)):
+        assert main(["verify", str(tiny.proof), str(tiny.model), "--tau", str(file)]) == wanted
     capsys.readouterr()
     with pytest.raises(UnusableInput, match="another configuration"):
         zkcert.verify(tiny.proof, tiny.model, tau=other, config=tiny.config)
     right.write_text(right.read_text().replace("2.999", "2.9"))
-    assert verifier_main([str(tiny.proof), str(tiny.model), "--tau", str(right)]) == 2
+    assert main(["verify", str(tiny.proof), str(tiny.model), "--tau", str(right)]) == 2
     assert "tau is not what the scores and the risk give" in capsys.readouterr().err
 
 
-def test_the_verifier_alone_reads_a_calibration_in_a_base_install(tiny, tmp_path):
+def test_a_base_install_verifies_with_a_calibration_and_the_verifier_alone_with_its_numbers(tiny, tmp_path):
     file = pinned(tmp_path, "right.json", Probe.of_config(tiny.config))
-    barred = HEAVY | {"prover", "typer", "rich", "scipy", "sklearn"}
-    done = run_without(barred, "verifier.__main__", tiny.proof, tiny.model, "--tau", file)
+    done = run_without(HEAVY | {"prover"}, "zkcert.cli", "verify", tiny.proof, tiny.model, "--tau", file)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert "(asked: 2.999)" in done.stdout
+    config = ",".join(f"{name}={value}" for name, value in tiny.config.canonical().items())
+    same = run_without(
+        HEAVY | {"prover", "typer", "rich"},
+        *("verifier.__main__", tiny.proof, tiny.model, "--tau", "2.999", "--config", config),
+    )
+    assert (same.returncode, same.stderr) == (0, ""), same.stderr
+    numbers = [
+        [line for line in text.splitlines() if "calibration: " not in line][:-1] for text in (done.stdout, same.stdout)
+    ]
+    assert numbers[0] == numbers[1]
+    refused = run_without(HEAVY, "verifier.__main__", tiny.proof, tiny.model, "--tau", file)
+    assert refused.returncode == 2 and "tau must be a number" in refused.stderr
 
 
 @pytest.mark.parametrize("command", ["calibrate", "mia"])

@@ -19,6 +19,7 @@ from torch import nn
 from zkcert import api, cli
 from zkcert.api.samples import Samples, open_samples
 from zkcert.api.training import DEFAULTS, moments
+from zkcert.calibration import Scored, Source
 from zkcert.convert import from_module
 from zkcert.core.permutation import sample_indices
 from zkcert.files.saving import save_calibration
@@ -37,7 +38,6 @@ from zkcert.metric import (
 )
 from zkcert.metric.calibrate import assess
 from zkcert.metric.plots import trajectory_figure
-from zkcert.public.calibration import Scored, Source
 from zkcert.public.model import Model
 from zkcert.zoo import OPTIMIZERS
 

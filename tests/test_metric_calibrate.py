@@ -13,13 +13,13 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zkcert.calibration import Scored, Source
 from zkcert.convert import from_module
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.metric import Probe, directional_sharpness
 from zkcert.metric.calibrate import Candidate, Pool, assess, calibrate, clopper_pearson, draw_seed
 from zkcert.metric.roc import Discrimination, auc, delong, roc
-from zkcert.public.calibration import Scored, Source
 from zkcert.zoo import mlp
 
 INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}

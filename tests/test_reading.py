@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from verifier.files import read_proof
+from zkcert.calibration import load_calibration
 from zkcert.data.committed import CommittedDataset
 from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
 from zkcert.public import reading
-from zkcert.public.calibration import load_calibration
 from zkcert.public.kinds import kind_of
 from zkcert.public.model import Model
 from zkcert.public.reading import opened, read_file, read_head

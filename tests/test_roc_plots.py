@@ -7,12 +7,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from zkcert.calibration import Scored, Source
 from zkcert.metric import Probe, roc_plots
 from zkcert.metric.calibrate import assess
 from zkcert.metric.membership import ExampleScores, Membership
 from zkcert.metric.plots import save_figure
 from zkcert.metric.roc_plots import calibration_figure, membership_figure
-from zkcert.public.calibration import Scored, Source
 
 
 def calibration(bad: bool):

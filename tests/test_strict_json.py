@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.test_calibration import example
+from zkcert.calibration import load_calibration
+from zkcert.calibration.record import PROBE_FIELDS
 from zkcert.core.container import FORMAT
 from zkcert.errors import UnusableInput
 from zkcert.files.saving import save_announcement, save_calibration, save_root
 from zkcert.metric.probe import Probe
-from zkcert.public.calibration import load_calibration
-from zkcert.public.calibration.record import PROBE_FIELDS
 from zkcert.public.config import ProbeConfig
 from zkcert.public.kinds import ANNOUNCEMENT, kind_of
 from zkcert.public.root import DatasetRoot, Schema

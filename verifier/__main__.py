@@ -20,7 +20,7 @@ from .output import print_verdict
 from .report import failure, failure_dict
 
 EXIT_CODES = "exit codes: 0 accepted, 1 rejected, 2 unusable input"
-TAU_HELP = "accept only if the proven threshold is at most this; a calibration.json also fixes the configuration"
+TAU_HELP = "accept only if the proven threshold is at most this number (`zkcert verify` also takes a calibration.json)"
 CONFIG_HELP = (
     "the configuration insisted on, such as steps=5,batch_size=8, or a JSON file of such keys; what is left out must "
     "have its default"

@@ -34,7 +34,7 @@ class Argument:
     @staticmethod
     def read(data: bytes) -> Argument:
         """MalformedProof if it has no such sections."""
-        reader = Reader(data, "argument")
+        reader = Reader(data)
         parts = [Reader(reader.section(ROOTS_BYTES), "roots")]
         parts += [Reader(reader.section(SECTION_LIMIT), name) for name in ("messages", "opening", "pad proof")]
         reader.end()

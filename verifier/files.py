@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from zkcert.core.container import MAX_PROOF_BYTES
 from zkcert.errors import UnusableInput
-from zkcert.public.calibration import read_threshold
 from zkcert.public.config import ProbeConfig, read_config
 from zkcert.public.kinds import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
 from zkcert.public.model import MAX_FILE_BYTES, Model
 from zkcert.public.reading import read_file
 from zkcert.public.root import DatasetRoot
-from zkcert.public.statement import load_announcement, parse_beacon
+from zkcert.public.statement import check_tau, load_announcement, parse_beacon
 
 from .report import Verdict
 from .verify import Expectations, verify_proof
@@ -58,13 +58,14 @@ def verify_files(
     announcement: str | Path | None = None,
     beacon: str | None = None,
     config: ProbeConfig | str | Path | None = None,
+    doubts: Sequence[str] = (),
 ) -> Verdict:
     """Accept a proof file, or raise ProofRejected or MalformedProof; UnusableInput for the verifier's own input.
 
-    The proven threshold must be at most `tau`: a number, or a calibration.json, which then fixes the configuration of
-    the probe as well (`config`, if given, must be the same). `data_root` is a data.root file or the 64 hexadecimal
-    digits of a root, `announcement` an announce.json or its digest, `beacon` hexadecimal, `config` a ProbeConfig or
-    what `read_config` takes; None leaves the point open, and the verdict's warnings say what that means.
+    The proven threshold must be at most the number `tau`. `data_root` is a data.root file or the 64 hexadecimal digits
+    of a root, `announcement` an announce.json or its digest, `beacon` hexadecimal, `config` a ProbeConfig or what
+    `read_config` takes; None leaves the point open, and the verdict's warnings say what that means. `doubts`: warnings
+    about `tau`, of whoever chose it.
     """
     root = None if data_root is None else _digest(data_root) or load_root(data_root)
     announced = None
@@ -72,15 +73,14 @@ def verify_files(
         with expecting(announcement, ANNOUNCEMENT):
             announced = _digest(announcement) or load_announcement(announcement).announcement_digest
     wanted = config if config is None or isinstance(config, ProbeConfig) else read_config(config)
-    threshold, wanted, calibration = read_threshold(tau, wanted)
-    expected = Expectations(threshold, root, announced, parse_beacon(beacon), wanted)
+    expected = Expectations(check_tau(tau), root, announced, parse_beacon(beacon), wanted)
     loaded, data = read_model(model)
     model_sha256, data = sha256(data).hexdigest(), read_proof(proof)
     start = time.perf_counter()
     with expecting(proof, PROOF):
         report = verify_proof(data, loaded, expected)
     seconds = time.perf_counter() - start
-    return Verdict(report, expected, seconds, model_sha256, sha256(data).hexdigest(), calibration)
+    return Verdict(report, expected, seconds, model_sha256, sha256(data).hexdigest(), tuple(doubts))
 
 
 def _digest(value: str | Path) -> bytes | None:

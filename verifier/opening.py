@@ -79,9 +79,9 @@ class CombinedRows:
     def read(reader: Reader, transcript: Transcript, code: MatrixCode) -> CombinedRows:
         start = reader.at
         root, tails = reader.take(DIGEST_BYTES), reader.field_array(COMBINED_ROWS, code.tail)
-        inner = reader.field(), reader.field()
+        h, h_bar = ff.f_list(reader.field_array(2))
         transcript.absorb("combined-rows", reader.since(start))
-        return CombinedRows(root, tails, inner)
+        return CombinedRows(root, tails, (h, h_bar))
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ def fold_claim(reader: Reader, transcript: Transcript, code: MatrixCode, claim: 
     t(rho) = t(0) (1 - rho) + t(1) rho + t_inf rho (rho - 1), where t(0), t_inf are sent and t(1) = claim - t(0).
     """
     s: list[F] = []
-    for _ in range(code.rounds):
-        start = reader.at
-        t0, tinf = reader.field(), reader.field()
-        transcript.absorb("claims/round", reader.since(start))
+    messages = reader.field_array(code.rounds, 2)
+    for i in range(code.rounds):
+        transcript.absorb("claims/round", ff.f_to_bytes(messages[:, i]))
+        t0, tinf = ff.f_list(messages[:, i])
         rho = transcript.challenge("rho/claims")
         claim = t0 * (1 - rho) + (claim - t0) * rho + tinf * rho * (rho - 1)
         s.insert(0, rho)

@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded
-from zkcert.public.calibration import Calibration
 from zkcert.public.root import DatasetRoot
 from zkcert.public.statement import Statement
 
@@ -79,7 +78,7 @@ def statement_lines(statement: Statement, parameters: int | None = None) -> list
 
 @dataclass(frozen=True)
 class Verdict:
-    """An accepted proof, what it was compared with, and the calibration that tau comes from, if it does.
+    """An accepted proof, what it was compared with, and warnings about tau of whoever chose it.
 
     model_sha256, proof_sha256: of the files' bytes as they were read, in hexadecimal.
     """
@@ -89,7 +88,7 @@ class Verdict:
     seconds: float
     model_sha256: str
     proof_sha256: str
-    calibration: Calibration | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -101,7 +100,7 @@ class Verdict:
             out.append(BEACON_NOT_PINNED)
         if self.expected.announcement is None:
             out.append(NOT_ANNOUNCED)
-        return [*out, *self.report.warnings, *(self.calibration.doubts if self.calibration else ())]
+        return [*out, *self.report.warnings, *self.doubts]
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON values."""

@@ -69,7 +69,7 @@ def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_
     smallest_cut: of the layout; the constant is the specification's, others are for toy proofs.
     """
     with collector_paused():
-        proof, statement = read_proof(data)
+        proof, statement = parse_proof(data)
         check_statement(statement, model, expected)
         try:
             check_shape(proof, statement, model)
@@ -88,7 +88,7 @@ def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_
 # ------------------------------------------------------------------------------------------------- stages
 
 
-def read_proof(data: bytes) -> tuple[ProofFile, Statement]:
+def parse_proof(data: bytes) -> tuple[ProofFile, Statement]:
     """The file's sections, and the statement that its header holds."""
     proof = ProofFile.parse(data)
     try:

@@ -212,10 +212,10 @@ def _load_announcements(place: Path) -> Judge:
 
 
 def _build_calibrations(place: Path) -> None:
+    from zkcert.calibration import Calibration, Scored, Source, choose_tau
+    from zkcert.calibration.reading import rank_auc
+    from zkcert.calibration.record import Rate
     from zkcert.files.saving import save_calibration
-    from zkcert.public.calibration import Calibration, Scored, Source, choose_tau
-    from zkcert.public.calibration.reading import rank_auc
-    from zkcert.public.calibration.record import Rate
 
     probe: dict[str, int | str] = {"steps": 2, "batch_size": 3, "rho": "1/20", "lr": "1/10000", "eps": "1/100000000"}
     probe |= {"eta": "1/100", "variant": "asam-all", "statistic": "std-log-ratio", "batch_norm": "eval"}
@@ -233,8 +233,8 @@ def _build_calibrations(place: Path) -> None:
 
 
 def _load_calibrations(place: Path) -> Judge:
+    from zkcert.calibration import load_calibration
     from zkcert.files.saving import save_calibration
-    from zkcert.public.calibration import load_calibration
 
     def read(path: Path) -> None:
         calibration = load_calibration(path)

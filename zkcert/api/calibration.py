@@ -13,9 +13,9 @@ from zkcert.api.files import File, check_device, load_model, needs_extras
 from zkcert.api.metric import Options, as_dtype, as_probe, check_plot
 from zkcert.api.notebook import counts_shown
 from zkcert.api.samples import Samples, open_samples
+from zkcert.calibration import Calibration, Source
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import check_output, keep_file
-from zkcert.public.calibration import Calibration, Source
 from zkcert.public.config import ProbeConfig, canonical_json, parse_fraction
 from zkcert.public.kinds import CALIBRATION
 
@@ -56,7 +56,7 @@ def calibrate(
     progress   called with (draws done, draws).
 
     Returns the Calibration: `tau`, the scores, the rates of error with intervals, and `warnings()`. See
-    `zkcert.public.calibration.choose_tau` for the rule. Raises UnusableInput.
+    `zkcert.calibration.choose_tau` for the rule. Raises UnusableInput.
     """
     progress = counts_shown("draws", progress)
     with needs_extras("a calibration", "metric"):

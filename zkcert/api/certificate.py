@@ -14,16 +14,15 @@ import numpy as np
 
 from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
 from zkcert.api.notebook import counts_shown
-from zkcert.core.container import ProofFile
+from zkcert.calibration import read_threshold
 from zkcert.data.committed import commit as commit_dataset
 from zkcert.data.dataset import Dataset
 from zkcert.data.summary import Summary
-from zkcert.errors import MalformedProof, UnusableInput
+from zkcert.errors import UnusableInput
 from zkcert.files.drafts import remove_dead
 from zkcert.files.saving import save_announcement, save_root
 from zkcert.files.writing import check_output
-from zkcert.public.calibration import read_threshold
-from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.config import DEFAULT, ProbeConfig, read_config
 from zkcert.public.kinds import ANNOUNCEMENT, PROOF, ROOT, SECRET, expecting, kind_of
 from zkcert.public.root import DatasetRoot, Schema
 from zkcert.public.statement import MAX_TAU, Statement, load_announcement
@@ -275,14 +274,17 @@ def verify(
     from verifier.files import verify_files
 
     pins = [None if pin is None else os.fspath(pin) for pin in (data_root, announcement)]
+    given = config if config is None or isinstance(config, ProbeConfig) else read_config(config)
+    threshold, wanted, calibration = read_threshold(tau, given)
     return verify_files(
         os.fspath(proof),
         os.fspath(model),
-        tau=tau,
+        tau=threshold,
         data_root=pins[0],
         announcement=pins[1],
         beacon=beacon,
-        config=config if config is None or isinstance(config, ProbeConfig) else os.fspath(config),
+        config=wanted,
+        doubts=calibration.doubts if calibration else (),
     )
 
 
@@ -308,14 +310,11 @@ def inspect(proof: File) -> Inspection:
     is no such file, MalformedProof if it is no proof.
     """
     from verifier.files import read_proof
+    from verifier.verify import parse_proof
 
     data = read_proof(os.fspath(proof))
     with expecting(proof, PROOF):
-        parts = ProofFile.parse(data)
-        try:
-            statement = Statement.parse_header(parts.header)
-        except UnusableInput as error:
-            raise MalformedProof(str(error)) from error
+        parts, statement = parse_proof(data)
     sections = {
         "header": len(parts.header),
         "sample hashes": parts.hashes.nbytes,

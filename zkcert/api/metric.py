@@ -15,8 +15,8 @@ from zkcert.api.files import File, check_device, load_model, needs_extras
 from zkcert.api.fit import Answers, Fit, answer
 from zkcert.api.notebook import counts_shown
 from zkcert.api.samples import Samples, open_samples
+from zkcert.calibration import read_tau
 from zkcert.errors import UnusableInput
-from zkcert.public.calibration import read_tau
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model
 from zkcert.public.statement import MAX_TAU, Statement, parse_beacon

@@ -10,10 +10,10 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from zkcert import api
+from zkcert.calibration import Calibration, Rate
 from zkcert.cli.application import app
 from zkcert.cli.display import out, print_json, print_lines, progress_bar, warn
 from zkcert.cli.options import METRIC, AsJson, Device, Given, ModelFile, Precision, with_options
-from zkcert.public.calibration import Calibration, Rate
 
 CHOSEN_ON = ": tau was chosen on these"
 """What is added to the rate that is no estimate for others."""

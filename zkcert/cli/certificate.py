@@ -10,12 +10,12 @@ import typer
 from verifier.__main__ import BEACON_ORDER, CONFIG_HELP, EXIT_CODES
 from verifier.report import failure_dict, statement_lines
 from zkcert import api
+from zkcert.calibration import read_tau
 from zkcert.cli.application import app, leaving
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, progress_bar, warn
 from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFile, with_options
 from zkcert.errors import ZkcertError
 from zkcert.progress import duration
-from zkcert.public.calibration import read_tau
 from zkcert.public.config import DEFAULT, ProbeConfig
 
 if TYPE_CHECKING:

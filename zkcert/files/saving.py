@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
+from zkcert.calibration import Calibration
 from zkcert.files.writing import write_file
-from zkcert.public.calibration import Calibration
 from zkcert.public.kinds import ANNOUNCEMENT, CALIBRATION, ROOT
 from zkcert.public.root import DatasetRoot
 from zkcert.public.statement import Statement, announced

@@ -1,7 +1,7 @@
 """Choosing tau from models of known quality: the calibration of arXiv 2606.25004. Needs PyTorch.
 
 Three steps: score every good and bad model on several draws of the probe; choose tau at a given risk; report how well
-the score separates the two. The rules of the second and third step are ours, see `zkcert.public.calibration`.
+the score separates the two. The rules of the second and third step are ours, see `zkcert.calibration`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import torch
 from blake3 import blake3
 
 from zkcert import __version__
+from zkcert.calibration import Calibration, Rate, Scored, Source, choose_tau
+from zkcert.calibration.plausible import check_scores
+from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_probe, check_text
 from zkcert.core.permutation import sample_indices
 from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
 from zkcert.metric.probe import Probe, trajectory
 from zkcert.metric.roc import auc
-from zkcert.public.calibration import Calibration, Rate, Scored, Source, choose_tau
-from zkcert.public.calibration.plausible import check_scores
-from zkcert.public.calibration.reading import MAX_ENTRIES, check_models, check_probe, check_text
 from zkcert.public.model import Model
 
 CONFIDENCE = 0.95
@@ -102,7 +102,7 @@ def calibrate(
     dtype: torch.dtype = torch.float64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """The three steps; progress is called with (draws done, draws). See `zkcert.public.calibration.choose_tau` for tau.
+    """The three steps; progress is called with (draws done, draws). See `zkcert.calibration.choose_tau` for tau.
 
     Draw i of a model is what `draw_seed` says; a draw on which the probe fails is an error, not a bad score. With bad
     models the false-acceptance rate is that of the draws tau was chosen on, and the false-rejection rate of draws that

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-    from zkcert.public.calibration import Calibration
+    from zkcert.calibration import Calibration
 
 _BINS = 40
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it modulo 1 keep their distance

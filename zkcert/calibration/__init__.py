@@ -12,9 +12,9 @@ library of statistics. `zkcert.metric.calibrate` makes what is read here.
 
 from __future__ import annotations
 
-from zkcert.public.calibration.choice import choose_tau
-from zkcert.public.calibration.reading import load_calibration, read_tau, read_threshold
-from zkcert.public.calibration.record import Calibration, Rate, Scored, Source
+from zkcert.calibration.choice import choose_tau
+from zkcert.calibration.reading import load_calibration, read_tau, read_threshold
+from zkcert.calibration.record import Calibration, Rate, Scored, Source
 
 __all__ = [
     "Calibration",

@@ -11,10 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from zkcert.calibration.choice import choose_tau
+from zkcert.calibration.plausible import check_scores
+from zkcert.calibration.record import PROBE_FIELDS, Calibration, File, Rate, Scored, Source
 from zkcert.errors import UnusableInput
-from zkcert.public.calibration.choice import choose_tau
-from zkcert.public.calibration.plausible import check_scores
-from zkcert.public.calibration.record import PROBE_FIELDS, Calibration, File, Rate, Scored, Source
 from zkcert.public.config import ProbeConfig, parse_fraction
 from zkcert.public.kinds import CALIBRATION, CALIBRATION_FORMAT, expecting
 from zkcert.public.reading import read_file

@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from zkcert.calibration.record import Scored, provable
 from zkcert.errors import UnusableInput
-from zkcert.public.calibration.record import Scored, provable
 from zkcert.public.config import ProbeConfig
 
 Y_LIMIT = 128.0

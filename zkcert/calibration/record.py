@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from zkcert.calibration.choice import decimal
 from zkcert.errors import UnusableInput
-from zkcert.public.calibration.choice import decimal
 from zkcert.public.config import VARIANTS, ProbeConfig
 from zkcert.public.kinds import CALIBRATION_FORMAT
 
