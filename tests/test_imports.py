@@ -2,37 +2,99 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.closure import UPWARD
+from tests.modules import ROOT, circles, file_of, imports, module_of, modules
+
 HEAVY = {"torch", "numba", "llvmlite", "scipy", "sklearn", "matplotlib", "joblib", "ray"}
 LIGHT = {"numpy", "blake3", "Crypto"}
-INTERFACE = ("zkcert.api.", "zkcert.cli.", "zkcert.__main__", "zkcert.__init__", "zkcert.convert")
-"""What users touch stands above prover and verifier; the rest of zkcert lies below the circuits."""
+PACKAGES = ("zkcert", "circuits", "verifier", "prover")
+
+GROUND = {"zkcert.errors", "zkcert.core"}
+STATEMENT = GROUND | {"zkcert.public"}
+CIRCUITS = STATEMENT | {"circuits", "circuits.language", "circuits.argument"}
+OWNER = STATEMENT | {"zkcert.calibration", "zkcert.files", "zkcert.data"}
+TOOLS = {f"zkcert.{name}" for name in ("convert", "foreign", "metric", "progress", "zoo")}
+SHELL = CIRCUITS | OWNER | TOOLS | {"zkcert"}
+ROOMS = {
+    "zkcert": {"zkcert.errors"},
+    "zkcert.errors": set(),
+    "zkcert.core": {"zkcert.errors"},
+    "zkcert.public": GROUND,
+    "circuits.language": GROUND,
+    "circuits.argument": GROUND | {"circuits.language"},
+    "circuits": CIRCUITS,
+    "verifier": CIRCUITS | {"zkcert"},
+    "zkcert.calibration": STATEMENT,
+    "zkcert.files": STATEMENT | {"zkcert.calibration"},
+    "zkcert.data": STATEMENT | {"zkcert.files"},
+    "prover.kernels": {"zkcert.core"},
+    "prover": CIRCUITS | OWNER | {"prover.kernels"},
+    "zkcert.foreign": STATEMENT,
+    "zkcert.progress": set(),
+    "zkcert.convert": CIRCUITS,
+    "zkcert.metric": OWNER | {"zkcert", "zkcert.convert"},
+    "zkcert.zoo": STATEMENT | {"zkcert.metric"},
+    "zkcert.api": SHELL | {"verifier", "prover", "prover.kernels"},
+    "zkcert.cli": SHELL | {"verifier", "prover", "prover.kernels", "zkcert.api"},
+    "zkcert.__main__": {"zkcert.cli", "zkcert.files"},
+}
+"""The rooms, from the ground up to the shell, and the rooms that each may import."""
 
 
-def modules(package: str) -> Iterator[tuple[str, Path]]:
-    for path in sorted((ROOT / package).rglob("*.py")):
-        yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
+def room(name: str) -> str:
+    """The innermost room a module stands in; for others their package."""
+    parts = name.split(".")
+    around = (".".join(parts[:i]) for i in range(len(parts), 0, -1))
+    return next((found for found in around if found in ROOMS), parts[0])
 
 
-def imported(name: str, path: Path, lazy: bool = True) -> set[str]:
-    """Full names of the modules a file imports, at its top level or, if `lazy`, anywhere."""
-    tree = ast.parse(path.read_text())
-    found = set()
-    for node in ast.walk(tree) if lazy else tree.body:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = name.split(".")[: -node.level] if node.level else []
-            found.add(".".join([*base, *filter(None, [node.module])]))
-    return found
+def arrows(lazy: bool = True) -> Iterator[tuple[str, str]]:
+    """(module, module that it imports) for all of the project, also by `from package import module`."""
+    for name, path in modules(*PACKAGES).items():
+        for other in imports(path, lazy=lazy):
+            if (file := file_of(other)) and name != module_of(file):
+                yield name, module_of(file)
+
+
+def test_imports_run_down():
+    up = {(a, b) for a, b in arrows() if room(a) != room(b) and room(b) not in ROOMS[room(a)]}
+    assert up == set(UPWARD)
+
+
+def test_rooms_have_one_direction():
+    assert not circles({name: below - {name} for name, below in ROOMS.items()})
+
+
+def test_no_modules_import_each_other():
+    graph: dict[str, set[str]] = {}
+    for a, b in arrows():
+        graph.setdefault(a, set()).add(b)
+    assert not circles(graph)
+
+
+def test_circles_are_named():
+    graph = {"a": ["b"], "b": ["c", "d"], "c": ["a"], "d": ["e"], "e": ["d"], "f": ["a", "f"]}
+    assert sorted(circles(graph)) == [["a", "b", "c"], ["d", "e"]]
+
+
+def test_imports_of_modules_from_packages_and_within_functions_are_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.modules.ROOT", tmp_path)
+    (tmp_path / "p" / "q").mkdir(parents=True)
+    for name in ("p/__init__.py", "p/q/__init__.py", "p/b.py", "p/q/c.py"):
+        (tmp_path / name).write_text("")
+    user = tmp_path / "p" / "q" / "a.py"
+    user.write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import p.q.nothing\nfrom p import b\n"
+        "def f():\n    from . import c\n    from .c import name\n    from .. import b\n    import os.path\n"
+    )
+    assert imports(user) == {"typing", "p.b", "p.q.c", "os.path"}
+    assert imports(user, lazy=False) == {"typing", "p.b"}
 
 
 def foreign(names: set[str]) -> set[str]:
@@ -50,31 +112,12 @@ def foreign(names: set[str]) -> set[str]:
     ],
 )
 def test_package_imports_only_what_its_place_allows(package, allowed):
-    for name, path in modules(package):
-        assert foreign(imported(name, path)) <= allowed, name
-
-
-def test_core_needs_nothing_of_zkcert_but_errors():
-    for name, path in modules("zkcert/core"):
-        ours = {m for m in imported(name, path) if m.startswith("zkcert")}
-        assert all(m.startswith("zkcert.core") or m == "zkcert.errors" for m in ours), name
-
-
-def test_zkcert_below_its_interface_knows_neither_circuits_nor_prover_nor_verifier():
-    for name, path in modules("zkcert"):
-        if not name.startswith(INTERFACE):
-            assert not foreign(imported(name, path)) & {"circuits", "prover", "verifier", "typer", "rich"}, name
-
-
-def test_circuits_and_verifier_use_only_the_light_part_of_zkcert():
-    for package in ("circuits", "verifier"):
-        for name, path in modules(package):
-            barred = ("zkcert.api", "zkcert.cli", "zkcert.metric", "zkcert.convert", "zkcert.zoo")
-            assert not any(m.startswith(barred) for m in imported(name, path)), name
+    for name, path in modules(package).items():
+        assert foreign(imports(path)) <= allowed, name
 
 
 def test_torch_is_imported_at_top_level_only_by_the_modules_that_say_so():
-    users = {name for name, path in modules("zkcert") if "torch" in foreign(imported(name, path, lazy=False))}
+    users = {name for name, path in modules("zkcert").items() if "torch" in foreign(imports(path, lazy=False))}
     assert {name for name in users if not name.startswith("zkcert.metric.")} == {"zkcert.convert", "zkcert.zoo"}
 
 
