@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from zkcert.core.code import matrix_code
 from zkcert.core.field import U64Array
 from zkcert.core.transcript import Transcript
 from zkcert.public.model import Model, input_affine
-from zkcert.public.statement import MAX_TAU, VERSION, Statement
+from zkcert.public.statement import VERSION, Statement
 
 from .compile import Certificate, Plan
 
@@ -66,29 +65,6 @@ def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
 
 def certificate(statement: Statement, model: Model, hashes: U64Array) -> Certificate:
     return Certificate(plan_of(statement, model, hashes))
-
-
-def require_provable(model: Model) -> None:
-    """UnusableInput if the model has no circuit even for the smallest probe: two steps of one sample."""
-    zeros, channels = np.int64(0), model.input["shape"][0]
-    plan = Plan(
-        graph=model.graph,
-        input=model.input,
-        affine=([1] * channels, [0] * channels),
-        weights={name: np.broadcast_to(zeros, array.shape) for name, array in model.params.items()},
-        kind="u8",
-        classes=model.classes,
-        label_bytes=1 if model.classes <= 256 else 2,
-        steps=2,
-        batch=1,
-        rho=Fraction(1, 20),
-        divisor=1,
-        eps=Fraction(0),
-        variant="sam",
-        hashes=np.zeros((2, 1, sis.ROWS), np.uint64),
-        norms=model.norms,
-    )
-    Certificate(plan).close(Fraction(MAX_TAU))
 
 
 def start_transcript(

@@ -19,7 +19,7 @@ GROUND = {"zkcert.errors", "zkcert.core"}
 STATEMENT = GROUND | {"zkcert.public"}
 CIRCUITS = STATEMENT | {"circuits", "circuits.language", "circuits.argument"}
 OWNER = STATEMENT | {"zkcert.calibration", "zkcert.files", "zkcert.data"}
-TOOLS = {f"zkcert.{name}" for name in ("convert", "foreign", "metric", "progress", "zoo")}
+TOOLS = {f"zkcert.{name}" for name in ("convert", "foreign", "metric", "progress", "provable", "zoo")}
 SHELL = CIRCUITS | OWNER | TOOLS | {"zkcert"}
 ROOMS = {
     "zkcert": {"zkcert.errors"},
@@ -37,7 +37,8 @@ ROOMS = {
     "prover": CIRCUITS | OWNER | {"prover.kernels"},
     "zkcert.foreign": STATEMENT,
     "zkcert.progress": set(),
-    "zkcert.convert": CIRCUITS,
+    "zkcert.provable": CIRCUITS,
+    "zkcert.convert": STATEMENT | {"zkcert.provable"},
     "zkcert.metric": OWNER | {"zkcert", "zkcert.convert"},
     "zkcert.zoo": STATEMENT | {"zkcert.metric"},
     "zkcert.api": SHELL | {"verifier", "prover", "prover.kernels"},

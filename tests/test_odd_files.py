@@ -15,7 +15,7 @@ from tests.conftest import Tiny
 from zkcert import api, cli
 from zkcert.data.committed import CommittedDataset
 from zkcert.errors import UnusableInput
-from zkcert.public.reading import OpenFile
+from zkcert.files.open_file import OpenFile
 
 SIZE = ("--steps", 2, "--batch-size", 2)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(50)

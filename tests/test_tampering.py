@@ -285,6 +285,30 @@ def test_residues_that_are_not_canonical_are_malformed():
     assert judge(bytes(data)) == "malformed"
 
 
+def test_a_rejection_carries_what_it_compared():
+    (field,) = [f for f in toy_fields() if f.name == "opening: inner products"]
+    with pytest.raises(ProofRejected) as caught:
+        verify_toy(flipped(toy_proof(), field.start))
+    assert caught.value.check == "opening/value"
+    assert set(caught.value.values) == {"found", "revealed"} and len(set(caught.value.values.values())) == 2
+    with pytest.raises(ProofRejected) as caught:
+        verify_proof(certified().proved.data, certified().model, Expectations(Fraction(1, 7)))
+    assert caught.value.values == {"proved": certified().statement.tau, "asked": Fraction(1, 7)}
+
+
+def test_a_malformed_proof_says_where():
+    (field,) = [f for f in toy_fields() if f.name == "opening: tails"]
+    data = bytearray(toy_proof())
+    data[field.start : field.start + 8] = P.to_bytes(8, "little")
+    with pytest.raises(MalformedProof, match="opening: non-canonical") as caught:
+        verify_toy(bytes(data))
+    first = next(f for f in toy_fields() if f.name.startswith("opening: "))
+    assert (caught.value.section, caught.value.offset) == ("opening", field.stop - first.start)
+    with pytest.raises(MalformedProof) as caught:
+        verify_proof(b"no proof", certified().model, OPEN)
+    assert (caught.value.section, caught.value.offset) == ("proof", 0)
+
+
 def test_random_changes_anywhere_are_rejected():
     rng = np.random.default_rng(5)
     for _ in range(25):

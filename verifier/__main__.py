@@ -10,13 +10,14 @@ import gc
 import json
 import sys
 from collections.abc import Sequence
+from signal import SIGINT
 from typing import NoReturn
 
 from zkcert import __version__
 from zkcert.errors import UnusableInput, ZkcertError
 
 from .files import verify_files
-from .output import print_verdict
+from .output import ENDED_BY_SIGNAL, print_verdict
 from .report import failure, failure_dict
 
 EXIT_CODES = "exit codes: 0 accepted, 1 rejected, 2 unusable input"
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return print_verdict(json.dumps(failure_dict(error), indent=1) if as_json else "", code, line)
     except KeyboardInterrupt:
         print("interrupted; nothing was verified", file=sys.stderr)
-        return 130
+        return ENDED_BY_SIGNAL + SIGINT
     except Exception as error:  # a defect: not to be taken for a rejection
         print(f"internal error, nothing was verified: {type(error).__name__}: {error}"[:500], file=sys.stderr)
         return 2

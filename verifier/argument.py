@@ -9,6 +9,7 @@ from circuits.argument.protocol import message_counts, run
 from circuits.language.layout import Layout
 from circuits.limits import least_lengths
 from zkcert.core.code import MatrixCode, PadCode, matrix_code, pad_code
+from zkcert.core.field import ELEMENT_BYTES
 from zkcert.core.merkle import DIGEST_BYTES
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
@@ -19,7 +20,7 @@ from .pads import verify_pads
 
 SECTION_LIMIT = 1 << 28
 ROOTS_BYTES = 2 * DIGEST_BYTES
-FIELD_BYTES, NONCE_BYTES = 16, 8
+NONCE_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def read_argument(data: bytes, layout: Layout) -> tuple[Argument, MatrixCode, Pa
     singles, triples = message_counts(layout, code.variables)
     pads = pad_code(singles, triples)
     require_length(argument.roots, ROOTS_BYTES)
-    require_length(argument.messages, FIELD_BYTES * (singles + 2 * triples + 1) + NONCE_BYTES)
+    require_length(argument.messages, ELEMENT_BYTES * (singles + 2 * triples + 1) + NONCE_BYTES)
     require_length(argument.opening, code.opening_bytes, siblings=True)
     require_length(argument.pads, pads.opening_bytes, siblings=True)
     return argument, code, pads

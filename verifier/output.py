@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from signal import SIGPIPE
 
 from .report import failure
+
+ENDED_BY_SIGNAL = 128  # shells add the number of the signal
 
 
 def print_verdict(text: str, code: int, line: str = "") -> int:
@@ -37,4 +40,4 @@ def broken_pipe() -> int:
         with suppress(OSError, ValueError, AttributeError):  # one that is closed, or no file
             os.dup2(null, stream.fileno())
     os.close(null)
-    return 128 + 13
+    return ENDED_BY_SIGNAL + SIGPIPE

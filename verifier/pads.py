@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from circuits.argument.channel import PadForm
 from zkcert.core import field as ff
-from zkcert.core.code import PadCode
+from zkcert.core.code import PAD_TESTS, PadCode
 from zkcert.core.merkle import DIGEST_BYTES, verify_multiproof
 from zkcert.core.opening import powers
 from zkcert.core.padcode import PAD_GRIND, TREE_NAME, interpolate, message_rows, pad_leaf, query_points
@@ -20,8 +20,6 @@ from zkcert.errors import ProofRejected
 from .channel import check_work
 
 U64 = NDArray[np.uint64]
-BLINDS = 3
-"""Rows that hide the three test polynomials, one each."""
 
 
 def verify_pads(reader: Reader, transcript: Transcript, code: PadCode, root: bytes, form: PadForm) -> None:
@@ -59,7 +57,7 @@ class Tests:
 
 def read_columns(reader: Reader, code: PadCode, root: bytes, queries: list[int]) -> U64:
     """The codewords' columns (2, t, rows + 3) at the queries: leaves of the tree with this root. Ends the proof."""
-    columns = reader.field_array(code.queries, code.rows + BLINDS)
+    columns = reader.field_array(code.queries, code.rows + PAD_TESTS)
     leaves = b"".join(pad_leaf(q, columns[:, i]) for i, q in enumerate(queries))
     digests = np.frombuffer(leaves, np.uint8).reshape(-1, DIGEST_BYTES)
     proof = reader.take(len(reader.data) - reader.at)

@@ -18,7 +18,7 @@ from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, Unusable
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model
 from zkcert.public.root import TREE_NAME, DatasetRoot, leaf_digests
-from zkcert.public.statement import Statement, circuit_digest
+from zkcert.public.statement import Statement, circuit_digest, require_fit
 
 from .argument import require_plausible, verify_circuit
 from .doubts import differences, statement_doubts
@@ -69,15 +69,18 @@ def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_
     smallest_cut: of the layout; the constant is the specification's, others are for toy proofs.
     """
     with collector_paused():
+        # the statement: what is claimed, and whether that is what was asked for
         proof, statement = parse_proof(data)
         check_statement(statement, model, expected)
         try:
             check_shape(proof, statement, model)
             check_samples(proof, statement)
+            # the circuit: what it means that the statement is true
             layout = build_circuit(proof, statement, model, smallest_cut)
         except (UnusableInput, RangeOverflow) as error:
             raise ProofRejected("statement", str(error), cause=error) from error
         table = check_soundness(layout)
+        # the argument: that the circuit has a witness
         transcript = start_transcript(statement, model, proof.hashes, proof.multiproof, layout)
         verify_circuit(layout, transcript, proof.argument)
     announced = expected.announcement is not None
@@ -106,10 +109,9 @@ def check_statement(statement: Statement, model: Model, expected: Expectations) 
         raise ProofRejected("tau", text, proved=statement.tau, asked=expected.tau)
     data = statement.dataset if isinstance(expected.root, DatasetRoot) else statement.dataset.root
     check_same("data-root", data, expected.root, "the proof is about another dataset")
-    found = "; ".join(differences(statement.config, expected.config or statement.config))
-    check_same(
-        "config", statement.config, expected.config, f"the proof is about another configuration of the probe: {found}"
-    )
+    config = expected.config or statement.config
+    text = f"the proof is about another configuration of the probe: {'; '.join(differences(statement.config, config))}"
+    check_same("config", statement.config, config, text)
     announced = statement.announcement_digest
     check_same("announcement", announced, expected.announcement, "the proof is about another announcement")
     check_same("beacon", statement.beacon, expected.beacon, "the proof uses another beacon, or none")
@@ -122,11 +124,11 @@ def check_same(check: str, proved: object, asked: object, text: str) -> None:
 
 
 def check_shape(proof: ProofFile, statement: Statement, model: Model) -> None:
-    """The sections have the sizes that the statement asks for. UnusableInput for one that has no circuit."""
+    """The sections have the statement's sizes. UnusableInput where model, data and configuration do not fit."""
     count = statement.config.steps * statement.config.batch_size
     if len(proof.hashes) != count:
         raise MalformedProof(f"{len(proof.hashes)} sample hashes for {count} samples", "sample hashes", 0)
-    Statement.of(model, statement.dataset, statement.config, statement.tau)  # shapes, classes and sizes fit
+    require_fit(model, statement.dataset, statement.config)
     require_plausible(proof.argument, len(model.params))
 
 

@@ -138,7 +138,7 @@ def of_module(module: nn.Module, spec: dict[str, Any]) -> Model:
         values[node] = inputs[0]
     model = Model(graph, spec, params)
     _compare(model, module.double())
-    from circuits.statement import require_provable
+    from zkcert.provable import require_provable
 
     require_provable(model)
     return model

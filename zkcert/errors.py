@@ -64,7 +64,7 @@ class ThresholdExceeded(ZkcertError):
 class MalformedProof(ZkcertError):
     """The proof bytes do not parse (truncated, extended, out of range).
 
-    section: the part of the file, such as "opening"; offset: the bytes of it that were read before the fault.
+    section: the part of the file, such as "opening"; offset: how many of its bytes had been read when it was found.
     """
 
     def __init__(self, text: str, section: str | None = None, offset: int | None = None) -> None:

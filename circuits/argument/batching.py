@@ -18,7 +18,7 @@ from .claims import Claim, Oracle, Span, Term
 from .identities import next_claim
 
 U64 = NDArray[np.uint64]
-CHUNK = 1 << 20  # entries of term heads in memory at once
+CHUNK = 1 << 20  # entries of term heads, or of vectors of axes, in memory at once
 
 
 def block_vectors(term: Term, block: Block) -> list[U64]:
@@ -49,7 +49,7 @@ class AxisDots:
         out[0, -1] = 1
         for (position, bits), parts in self.parts.items():
             eq = ff.eq_table(self.z[position : position + bits])
-            for k in range(0, len(parts), step := 1 + (1 << 20 >> bits)):
+            for k in range(0, len(parts), step := 1 + (CHUNK >> bits)):
                 vecs = np.zeros((2, len(parts[k : k + step]), 1 << bits), np.uint64)
                 for row, (_, vec) in enumerate(parts[k : k + step]):
                     vecs[:, row, : vec.shape[1]] = vec

@@ -28,7 +28,7 @@ class Source(ABC):
     @property
     def axes(self) -> tuple[str, ...]:
         """The domain axes it reads."""
-        return ()
+        return tuple(self.extents())
 
     @abstractmethod
     def vector(self, vecs: Vectors) -> U64:
@@ -39,7 +39,7 @@ class Source(ABC):
         return 1
 
     def extents(self) -> dict[str, int]:
-        """The number of indices of each domain axis."""
+        """The domain axes that it reads, and the number of indices of each."""
         return {}
 
 
@@ -49,10 +49,6 @@ class Same(Source):
 
     axis: str
     size: int
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return (self.axis,)
 
     def vector(self, vecs: Vectors) -> U64:
         return vecs[self.axis][:, : self.size]
@@ -75,10 +71,6 @@ class Map(Source):
 
     def __hash__(self) -> int:
         return self._hash
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return (self.axis,)
 
     def vector(self, vecs: Vectors) -> U64:
         return scatter(vecs[self.axis][:, : len(self.table)], np.array(self.table), self.size)
@@ -127,10 +119,6 @@ class Gather(Source):
     table: Table
     size: int
 
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return (self.k, self.s)
-
     def vector(self, vecs: Vectors) -> U64:
         return self.weigh(vecs[self.k], vecs[self.s])
 
@@ -155,10 +143,6 @@ class SuffixGather(Source):
     s: str
     table: Table
     size: int
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return (self.k, self.s)
 
     def vector(self, vecs: Vectors) -> U64:
         count = len(self.table.index)
@@ -207,10 +191,6 @@ class Scaled(Source):
         if len(self.weights) != self.size or min(self.weights) < 0:
             raise ValueError(f"scaling {self.size} entries needs as many non-negative weights")
 
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return (self.axis,)
-
     def vector(self, vecs: Vectors) -> U64:
         return ff.f_scale(vecs[self.axis][:, : self.size], ff.fp_from_int(np.array(self.weights, np.int64)))
 
@@ -228,10 +208,6 @@ class GatherSum(Source):
     s: str
     table: Table
     size: int
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return (self.s,)
 
     def vector(self, vecs: Vectors) -> U64:
         ones = ff.f_from_fp(np.ones(len(self.table.index), np.uint64))

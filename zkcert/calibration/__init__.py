@@ -6,7 +6,7 @@ plausible  how large a score can be
 reading    the file, and what --tau says
 
 A model is accepted if its score is at most tau: a draw of a bad model with score <= tau is a false acceptance, a draw
-of a good model with score > tau a false rejection. Light enough for the verifier: nothing here needs PyTorch or a
+of a good model with score > tau a false rejection. Light enough for `zkcert verify`: nothing here needs PyTorch or a
 library of statistics. `zkcert.metric.calibrate` makes what is read here.
 """
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, log2
 
+from .field import ELEMENT_BYTES
+
 QUERY_BITS = 87  # what the queries alone must give
 QUERY_GRIND = 16
 PROXIMITY_GRIND = 16
@@ -16,6 +18,9 @@ MAX_ROW_BITS = 20  # the encoder's buffer takes 256 bytes per coefficient of a r
 COMBINED_ROWS = 3
 ENCODED_PER_BYTE = 64  # encoded elements that cost the prover as much as one byte of the opening
 PAD_INVERSE_RATE_BITS = 4
+PAD_BLOCK_BITS = range(8, 14)
+PAD_TESTS = 3  # test polynomials, and rows that blind them
+PAD_TEST_BLOCKS = 1 + 2 + 2  # their coefficients, in rows
 
 
 def queries_for(rate: float, bits: int = QUERY_BITS) -> int:
@@ -49,7 +54,7 @@ class SecondCode:
 
     @property
     def opening_bytes(self) -> int:
-        return 16 * (2 * self.width + self.queries * self.rows)
+        return ELEMENT_BYTES * (2 * self.width + self.queries * self.rows)
 
     @property
     def cost(self) -> int:
@@ -128,11 +133,12 @@ class MatrixCode:
     def opening_bytes(self) -> int:
         """Both levels without nonces, roots and Merkle siblings."""
         first = COMBINED_ROWS * self.tail + 2 + 2 * self.rounds + self.queries * self.rows
-        return 16 * first + self.second.opening_bytes
+        return ELEMENT_BYTES * first + self.second.opening_bytes
 
     @property
     def cost(self) -> int:
-        return 16 * self.queries * self.rows + (self.rows << self.log_n) // ENCODED_PER_BYTE + self.second.cost
+        columns = ELEMENT_BYTES * self.queries * self.rows
+        return columns + (self.rows << self.log_n) // ENCODED_PER_BYTE + self.second.cost
 
 
 @lru_cache
@@ -188,9 +194,10 @@ class PadCode:
 
     @property
     def opening_bytes(self) -> int:
-        return 16 * (5 * (1 << self.block_bits) + self.queries * (self.rows + 3))
+        columns = self.queries * (self.rows + PAD_TESTS)
+        return ELEMENT_BYTES * ((PAD_TEST_BLOCKS << self.block_bits) + columns)
 
 
 def pad_code(singles: int, triples: int) -> PadCode:
     """The shape with the smallest opening."""
-    return min((PadCode(b, singles, triples) for b in range(8, 14)), key=lambda c: c.opening_bytes)
+    return min((PadCode(b, singles, triples) for b in PAD_BLOCK_BITS), key=lambda c: c.opening_bytes)

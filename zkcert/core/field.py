@@ -18,6 +18,10 @@ import numpy.typing as npt
 U64Array = npt.NDArray[np.uint64]
 
 P = (1 << 61) - 1
+ELEMENT_BYTES = 16
+"""Of an element of F: re, im as little-endian u64."""
+MAX_LOG_ORDER = 61
+"""The norm-1 group of F, of order p + 1, holds a subgroup of order 2^n for n up to this."""
 
 _P = np.uint64(P)
 _MASK32 = np.uint64((1 << 32) - 1)
@@ -149,8 +153,8 @@ class F:
     @staticmethod
     def from_bytes(data: bytes) -> F:
         """Inverse of to_bytes; ValueError on a wrong length or a lane >= p."""
-        if len(data) != 16:
-            raise ValueError("an element of F is encoded in 16 bytes")
+        if len(data) != ELEMENT_BYTES:
+            raise ValueError(f"an element of F is encoded in {ELEMENT_BYTES} bytes")
         re, im = int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
         if re >= P or im >= P:
             raise ValueError("non-canonical element of F")
@@ -414,8 +418,8 @@ def f_to_bytes(x: U64Array) -> bytes:
 
 def f_from_bytes(data: bytes) -> U64Array:
     """Inverse of f_to_bytes, shape (2, n); ValueError on a partial element or a lane >= p."""
-    if len(data) % 16:
-        raise ValueError("an element of F is encoded in 16 bytes")
+    if len(data) % ELEMENT_BYTES:
+        raise ValueError(f"an element of F is encoded in {ELEMENT_BYTES} bytes")
     lanes = np.frombuffer(data, dtype="<u8").reshape(-1, 2).T.astype(np.uint64, order="C")
     if (lanes >= _P).any():
         raise ValueError("non-canonical element of F")
@@ -455,10 +459,10 @@ _GENERATOR = F(3, 5) ** (P - 1)  # generates the 2-Sylow subgroup, of order 2^61
 @cache
 def root_of_unity(log_n: int) -> F:
     """A generator of the subgroup of order 2^log_n, 0 <= log_n <= 61, of the norm-1 group."""
-    if not 0 <= log_n <= 61:
+    if not 0 <= log_n <= MAX_LOG_ORDER:
         raise ValueError("the norm-1 group has 2-power order subgroups up to 2^61")
     root = _GENERATOR
-    for _ in range(61 - log_n):
+    for _ in range(MAX_LOG_ORDER - log_n):
         root = root * root
     return root
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zkcert.errors import MalformedProof
 
-from .field import F, f_from_bytes
+from .field import ELEMENT_BYTES, F, f_from_bytes
 
 U64 = NDArray[np.uint64]
 
@@ -43,14 +43,14 @@ class Reader:
 
     def field(self) -> F:
         try:
-            return F.from_bytes(self.take(16))
+            return F.from_bytes(self.take(ELEMENT_BYTES))
         except ValueError as error:
             raise self.malformed(error) from error
 
     def field_array(self, *shape: int) -> U64:
         """F elements in row-major order, as a (2, *shape) array."""
         try:
-            return f_from_bytes(self.take(16 * prod(shape))).reshape(2, *shape)
+            return f_from_bytes(self.take(ELEMENT_BYTES * prod(shape))).reshape(2, *shape)
         except ValueError as error:
             raise self.malformed(error) from error
 

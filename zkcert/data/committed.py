@@ -33,10 +33,10 @@ from zkcert.data import coding
 from zkcert.data.formats import Source
 from zkcert.data.hashing import hash_samples
 from zkcert.errors import UnusableInput
+from zkcert.files.open_file import OpenFile
 from zkcert.files.signals import held
 from zkcert.files.writing import Output, require_space, writing
 from zkcert.public.kinds import ROOT, SECRET
-from zkcert.public.reading import OpenFile
 from zkcert.public.root import MAX_CLASSES, MAX_SAMPLES, ROOT_LIMIT, TREE_NAME, DatasetRoot, Schema, leaf_digests
 from zkcert.public.strict_json import parse
 

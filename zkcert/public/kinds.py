@@ -74,7 +74,7 @@ def expecting(path: str | os.PathLike[str], wanted: str) -> Iterator[None]:
         found = kind_of(path)
         if found is None or found == wanted:
             if isinstance(error, MalformedProof):
-                raise MalformedProof(f"{os.fspath(path)}: {error}") from error
+                raise MalformedProof(f"{os.fspath(path)}: {error}", error.section, error.offset) from error
             raise
         kind = MalformedProof if isinstance(error, MalformedProof) else UnusableInput
         raise kind(f"{os.fspath(path)} is {found}, where {wanted} is expected: see --help for the order") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -29,7 +28,7 @@ def opened(path: File, limit: int | None = None) -> Iterator[tuple[BinaryIO, int
             if limit is not None and before.st_size > limit:
                 raise UnusableInput(f"{name}: more than {limit} bytes; this is not such a file")
             yield file, before.st_size
-            _check_unchanged(name, file.fileno(), before)
+            check_unchanged(name, file.fileno(), before)
     except OSError as error:
         raise UnusableInput(f"{name}: {error.strerror or error}") from error
 
@@ -49,46 +48,8 @@ def read_head(path: File, count: int) -> bytes:
         return file.read(count) or b""
 
 
-class OpenFile:
-    """A regular file that stays open, of which parts are read when they are needed. Raises as `opened`.
-
-    A part that is missing by then is an error like any other, which it would not be of a file mapped into memory: there
-    the system ends the process.
-
-    size  in bytes.
-    """
-
-    def __init__(self, path: File) -> None:
-        self.name = os.fspath(path)
-        with opened(path) as (file, self.size):
-            self._descriptor = os.dup(file.fileno())
-            self._before = os.fstat(self._descriptor)
-        weakref.finalize(self, os.close, self._descriptor)
-
-    def readinto(self, at: int, buffer: memoryview) -> None:
-        """Fill a buffer of bytes from place `at` on."""
-        done = 0
-        try:
-            while done < len(buffer):
-                count = os.preadv(self._descriptor, [buffer[done:]], at + done)
-                if not count:
-                    raise UnusableInput(f"{self.name}: was cut short while it was read; give a complete copy")
-                done += count
-        except OSError as error:
-            raise UnusableInput(f"{self.name}: {error.strerror or error}") from error
-
-    def read(self, at: int, count: int) -> bytes:
-        """Bytes [at, at + count)."""
-        data = bytearray(count)
-        self.readinto(at, memoryview(data))
-        return bytes(data)
-
-    def check_unchanged(self) -> None:
-        """UnusableInput if the file has been written to since it was opened."""
-        _check_unchanged(self.name, self._descriptor, self._before)
-
-
-def _check_unchanged(name: str, descriptor: int, before: os.stat_result) -> None:
+def check_unchanged(name: str, descriptor: int, before: os.stat_result) -> None:
+    """UnusableInput if an open file has been written to since it had this status."""
     after = os.fstat(descriptor)
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise UnusableInput(f"{name}: was changed while it was read; try again when it is complete")

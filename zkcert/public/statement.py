@@ -49,6 +49,24 @@ def parse_beacon(text: str | None) -> bytes | None:
     return beacon
 
 
+def require_fit(model: Model, dataset: DatasetRoot, config: ProbeConfig) -> None:
+    """UnusableInput unless the data have the shape and the classes of the model, and are enough for the draw."""
+    if list(dataset.schema.shape) != list(model.input["shape"]):
+        raise UnusableInput(
+            f"the model takes samples of shape {model.input['shape']}, the dataset has {list(dataset.schema.shape)}"
+        )
+    if dataset.schema.classes != model.classes:
+        advice = f"commit with --classes {model.classes}"
+        if dataset.schema.classes > model.classes:
+            advice = f"commit with --classes {model.classes}, which no label may reach"
+        raise UnusableInput(f"the model has {model.classes} classes, the dataset {dataset.schema.classes} ({advice})")
+    wanted = config.steps * config.batch_size
+    if wanted > dataset.n:
+        raise UnusableInput(
+            f"{config.steps} steps of {config.batch_size} samples need {wanted}; the dataset has {dataset.n}"
+        )
+
+
 @dataclass(frozen=True)
 class Statement:
     """ "The probe `config`, on the samples the seed draws from `dataset`, of this model, scores at most `tau`."
@@ -68,22 +86,7 @@ class Statement:
     @staticmethod
     def of(model: Model, dataset: DatasetRoot, config: ProbeConfig, tau: Fraction) -> Statement:
         """The statement before its beacon. Raises UnusableInput where model, data and config do not fit."""
-        if list(dataset.schema.shape) != list(model.input["shape"]):
-            raise UnusableInput(
-                f"the model takes samples of shape {model.input['shape']}, the dataset has {list(dataset.schema.shape)}"
-            )
-        if dataset.schema.classes != model.classes:
-            advice = f"commit with --classes {model.classes}"
-            if dataset.schema.classes > model.classes:
-                advice = f"commit with --classes {model.classes}, which no label may reach"
-            raise UnusableInput(
-                f"the model has {model.classes} classes, the dataset {dataset.schema.classes} ({advice})"
-            )
-        wanted = config.steps * config.batch_size
-        if wanted > dataset.n:
-            raise UnusableInput(
-                f"{config.steps} steps of {config.batch_size} samples need {wanted}; the dataset has {dataset.n}"
-            )
+        require_fit(model, dataset, config)
         return Statement(circuit_digest(model), model.weights_digest, dataset, config, tau)
 
     def with_beacon(self, beacon: bytes | None) -> Statement:
