@@ -39,8 +39,11 @@ FORBIDDEN = (
 )
 """What else no file of the closure may import: the prover's and the shell's libraries, unsafe readers, workers."""
 
-TESTS = ("cli", "config", "doubts", "limits", "model", "model_file", "reading", "strict_json", "tampering")
-"""The tests of the verifier, `tests/test_*.py`, besides `tests/malicious`."""
+TESTS = (
+    *("shell/test_cli", "shell/test_doubts", "formats/test_config", "formats/test_model", "formats/test_model_file"),
+    *("formats/test_reading", "formats/test_strict_json", "soundness/test_limits", "soundness/test_tampering"),
+)
+"""The tests of the verifier, in tests/, besides `tests/soundness/malicious`."""
 
 UPWARD = {("zkcert.public.model", "zkcert.files.writing"): "Model.save, for whoever made a model; no verifier calls it"}
 """The one import that is not followed, (module, what it imports within a function), and why it is there."""
@@ -212,7 +215,7 @@ def main() -> None:
     parser.add_argument("--tests", action="store_true", help="print the files of the verifier's tests instead")
     options = parser.parse_args()
     if options.tests:
-        print(*(f"tests/test_{name}.py" for name in TESTS), "tests/malicious")
+        print(*(f"tests/{name}.py" for name in TESTS), "tests/soundness/malicious")
         return
     folder = options.entered
     entered, verifying = read_entered(folder) if folder else ({}, {})

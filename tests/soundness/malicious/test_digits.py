@@ -7,7 +7,7 @@ import pytest
 
 from circuits.language.tensors import BIT
 from tests.builders import fan, link_values, tiny_mlp, violations
-from tests.malicious.forging import altered, honest, other_digit, reads, strict_name
+from tests.soundness.malicious.forging import altered, honest, other_digit, reads, strict_name
 
 # (tensor, which of that name, digit): the constraint that must be named
 DIGITS = {

@@ -19,6 +19,7 @@ from circuits.argument.protocol import message_counts
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
 from prover.pads import PadCommitment
+from tests.toys import random_f_array, random_fs, toy_layout, toy_proof, verify_toy
 from zkcert.core import field as ff
 from zkcert.core.code import SPARE_TAIL, MatrixCode, PadCode, matrix_code, pad_code
 from zkcert.core.field import F, P
@@ -26,8 +27,6 @@ from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.opening import Claims, combination_weights, query_points, second_weights
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
-
-from .toys import random_f_array, random_fs, toy_layout, toy_proof, verify_toy
 
 # Each part of each section, in order, and what hides it. Elements of F that are masked are in the maps below.
 HASH, NONCE, PAD, MASKED = "hash", "public function of the rest", "one-time pad", "in the joint map"

@@ -23,12 +23,8 @@ from prover.execution.head.softmax import GradientTooSmall
 from prover.execution.layers import Executor
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
-from tests import reference
-from tests.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
-from zkcert.data.normalised import input_integers
-from zkcert.errors import RangeOverflow
-
-from .builders import (
+from tests.semantics import reference
+from tests.builders import (
     BATCHES,
     EPS,
     KINDS,
@@ -43,6 +39,9 @@ from .builders import (
     residual,
     tiny_cnn,
 )
+from tests.semantics.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
+from zkcert.data.normalised import input_integers
+from zkcert.errors import RangeOverflow
 
 SEEDS = range(24)
 REFUSED = {9, 16}  # their gradients vanish

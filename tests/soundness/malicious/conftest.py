@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.builders import fan, leaky, normalised, residual, tiny_cnn, tiny_mlp
-from tests.malicious.forging import honest
+from tests.soundness.malicious.forging import honest
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_calibration import example
+from tests.formats.test_calibration import example
 from zkcert.calibration import load_calibration
 from zkcert.calibration.record import PROBE_FIELDS
 from zkcert.core.container import FORMAT

@@ -17,7 +17,7 @@ from circuits.language.tensors import Digit, balanced
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness
 from tests.builders import Digits
-from tests.malicious.forging import altered, full_name, lying_threshold, other_digit, transcript, verdict
+from tests.soundness.malicious.forging import altered, full_name, lying_threshold, other_digit, transcript, verdict
 from tests.toys import certified, light_grinding, prove_toy, toy_layout, toy_witness, verify_toy
 from verifier.argument import verify_circuit
 from verifier.verify import Expectations, verify_proof

@@ -11,7 +11,7 @@ import torch
 from blake3 import blake3
 
 import zkcert
-from tests.test_imports import HEAVY, run_without
+from tests.soundness.test_imports import HEAVY, run_without
 from zkcert import api
 from zkcert.api.calibration import data_digest
 from zkcert.api.samples import open_samples

@@ -33,11 +33,7 @@ from prover.execution.head.logarithm import fill_logarithm
 from prover.execution.head.softmax import GradientTooSmall
 from prover.execution.values import put_output, read_value
 from prover.execution.witness import Witness
-from tests.reference import LAYERS, exp_factor, ln_constant
-from zkcert.core.field import P, f_from_fp
-from zkcert.errors import RangeOverflow
-
-from .builders import (
+from tests.builders import (
     Case,
     Digits,
     Graph,
@@ -55,6 +51,9 @@ from .builders import (
     violations,
     wide,
 )
+from tests.semantics.reference import LAYERS, exp_factor, ln_constant
+from zkcert.core.field import P, f_from_fp
+from zkcert.errors import RangeOverflow
 
 GRID = (1, 4, 10, 15, 17, 23)
 

@@ -1,6 +1,6 @@
 """Soundness of the circuits: samples and public values determine every digit, and no identity can be left out.
 
-Everything follows from the circuits' declarations (tests/unrolled.py, tests/determined.py): a new layer type is
+Everything follows from the circuits' declarations (unrolled.py, determined.py): a new layer type is
 covered as soon as `every_layer` uses it. Harmless freedom is listed in TIES, and nowhere else.
 """
 
@@ -20,11 +20,22 @@ from circuits.head.constants import LOG_STAGES, LOG_TABLE, ONE, log_factors
 from circuits.head.score import Q_LIMIT
 from circuits.language.constraints import Constraint
 from circuits.layers import LAYERS
+from tests.builders import (
+    KINDS,
+    VARIANTS,
+    Case,
+    Graph,
+    classifier,
+    leaky,
+    normalised,
+    residual,
+    tiny_cnn,
+    violations,
+    wide,
+)
+from tests.soundness.determined import Contradiction, Knowledge
+from tests.soundness.unrolled import Equation, Unrolled
 from zkcert.core.field import P
-
-from .builders import KINDS, VARIANTS, Case, Graph, classifier, leaky, normalised, residual, tiny_cnn, violations, wide
-from .determined import Contradiction, Knowledge
-from .unrolled import Equation, Unrolled
 
 # What a prover may choose where values are equal: which of the largest logits, which of the largest losses attains the
 # maximum. Nothing else depends on it (test_ties_are_the_only_freedom).

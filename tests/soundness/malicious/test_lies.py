@@ -26,7 +26,7 @@ from prover.execution.run import execute, fill_threshold
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
 from tests.builders import Digits, Graph
-from tests.malicious.forging import (
+from tests.soundness.malicious.forging import (
     TAU,
     altered,
     full_name,

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from prover.prove import prove_statement
+from tests.builders import KINDS, VARIANTS, Case, build, classifier, leaky, random_case, tiny_cnn, tiny_mlp
+from tests.toys import tiny_dataset, tiny_model
 from verifier.verify import Expectations, verify_proof
 from zkcert.api.proving import CROSS_CHECK_LIMIT
 from zkcert.metric import directional_sharpness
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model
 from zkcert.public.statement import Statement
-
-from .builders import KINDS, VARIANTS, Case, build, classifier, leaky, random_case, tiny_cnn, tiny_mlp
-from .toys import tiny_dataset, tiny_model
 
 TOLERANCE = 1e-6  # measured: at most 1e-8 on fifty networks
 

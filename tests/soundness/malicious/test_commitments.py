@@ -12,7 +12,7 @@ from prover.channel import Pads, ProverChannel
 from prover.commit import ColumnTree, MatrixCommitment, SecondCommitment
 from prover.pads import PadCommitment
 from tests.builders import Digits
-from tests.malicious.forging import toy_verdict
+from tests.soundness.malicious.forging import toy_verdict
 from tests.toys import prove_toy, toy_layout, toy_witness
 from zkcert.core import field as ff
 from zkcert.core.code import MatrixCode, SecondCode

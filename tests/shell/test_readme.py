@@ -22,7 +22,7 @@ from zkcert.public.config import ProbeConfig
 from zkcert.public.root import DatasetRoot, Schema
 from zkcert.public.statement import Statement
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 
 from circuits.compile import Certificate
+from tests.builders import Fraction, tiny_cnn
+from tests.toys import toy_proof, verify_toy
 from zkcert.core import field as ff
 
-from .builders import Fraction, tiny_cnn
-from .toys import toy_proof, verify_toy
-
-OURS = tuple(str(Path(__file__).parents[1] / part) for part in ("circuits", "verifier", "zkcert"))
+OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("circuits", "verifier", "zkcert"))
 
 
 def calls(run: Callable[[], object]) -> int:

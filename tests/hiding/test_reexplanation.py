@@ -3,7 +3,7 @@
 From a proof of one witness we solve for randomness (masks, tails, pads, pad tails, blinds) with which the unmodified
 prover, run on another witness of the same statement under the same challenges, emits the very same bytes. The map is a
 bijection, so that part of the view has the same distribution for both. Only roots and Merkle siblings differ: hashes of
-columns that keep random values (tests/test_findings.py). An adversarial reader of the system wrote the first version.
+columns that keep random values (test_findings.py). An adversarial reader of the system wrote the first version.
 """
 
 from __future__ import annotations

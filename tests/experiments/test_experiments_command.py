@@ -13,8 +13,8 @@ import torch
 from benchmarks.experiments import __main__ as command
 from benchmarks.experiments import report
 from benchmarks.experiments.common import Context, Profile, Recipe, run_grid
-from tests.test_experiments import TINY, cube
-from tests.test_experiments_report import COMMAND, dot, example
+from tests.experiments.test_experiments import TINY, cube
+from tests.experiments.test_experiments_report import COMMAND, dot, example
 from zkcert.errors import UnusableInput
 
 

@@ -44,7 +44,7 @@ def test_only_the_rooms_of_the_verifier_are_allowed():
 
 
 def test_the_tests_that_are_listed_exist():
-    assert all((ROOT / "tests" / f"test_{name}.py").is_file() for name in closure.TESTS)
+    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in closure.TESTS)
 
 
 CODE = '''"""A docstring

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from heapq import heappop, heappush
 from math import isqrt
 
-from .unrolled import Equation, Terms, Unrolled
+from tests.soundness.unrolled import Equation, Terms, Unrolled
 
 OPEN = 24  # an equation with more unknown values than this waits
 TRIAL, LONG_TRIAL = 30, 400  # equations looked at per alternative

@@ -13,7 +13,7 @@ from prover.channel import ProverChannel
 from prover.oracle import ProverOracle
 from prover.trees import Leaves
 from tests.builders import Digits, violations
-from tests.malicious.forging import altered, full_name, toy_verdict
+from tests.soundness.malicious.forging import altered, full_name, toy_verdict
 from tests.toys import committed_vector, prove_toy, toy_layout, toy_witness, verify_toy
 from zkcert.core.field import F, P
 from zkcert.errors import ProofRejected

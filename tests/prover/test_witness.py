@@ -16,9 +16,8 @@ from prover.execution.arithmetic import MATMUL_TERMS, exact_matmul, floor_limbs
 from prover.execution.run import execute, fill_threshold
 from prover.execution.witness import Witness
 from prover.oracle import count_multiplicities
+from tests.builders import Digits, Graph, random_case, tiny_cnn, violations
 from zkcert.errors import RangeOverflow, UnusableInput
-
-from .builders import Digits, Graph, random_case, tiny_cnn, violations
 
 SHAPES = [(), (1,), (5,), (3, 5), (6, 9, 7)]
 DIGITS = (Digit(balanced(4)), Digit(unsigned(3), 4), Digit(Range(6, -3), 7))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_cli import run  # noqa: F401
+from tests.shell.test_cli import run  # noqa: F401
 from zkcert.convert import from_sequential
 from zkcert.metric import Probe
 from zkcert.public.config import DEFAULT, ProbeConfig
