@@ -23,7 +23,6 @@ from prover.execution.head.softmax import GradientTooSmall
 from prover.execution.layers import Executor
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
-from tests.semantics import reference
 from tests.builders import (
     BATCHES,
     EPS,
@@ -39,6 +38,7 @@ from tests.builders import (
     residual,
     tiny_cnn,
 )
+from tests.semantics import reference
 from tests.semantics.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
 from zkcert.data.normalised import input_integers
 from zkcert.errors import RangeOverflow
