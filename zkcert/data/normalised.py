@@ -1,4 +1,4 @@
-"""Raw samples as the numbers that a model reads (docs/SPEC.md, 2.1)."""
+"""Raw samples as the numbers that a model reads (docs/spec/semantics.md, "Input")."""
 
 from __future__ import annotations
 
