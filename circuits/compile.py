@@ -64,7 +64,7 @@ class Plan:
         """UnusableInput if no circuit is built for what this says; before anything is."""
         shape, value_bytes = self.input["shape"], 1 if self.kind == "u8" else Q32_BYTES
         require_small(
-            sum(max(map(len, known.values())) for known in self.constants.values()),
+            sum(max(map(len, known.values()), default=0) for known in self.constants.values()),
             shape,
             self.input["pad"],
             value_bytes,

@@ -125,8 +125,8 @@ def test_messages_are_those_of_the_dense_sum_check(monkeypatch, seed, inner, row
         assert prover.round() == plain.round()
         prover.bind(r)
         plain.bind(r)
-    assert (prover.final(), prover.weight()) == (ff.f_item(plain.x, 0), ff.f_item(plain.w, 0))
-    assert prover.weight() == weight_at(layout, rest[2], rest[3], z)
+    assert (prover.final(), prover.weight(z)) == (ff.f_item(plain.x, 0), ff.f_item(plain.w, 0))
+    assert prover.weight(z) == weight_at(layout, rest[2], rest[3], z)
     assert prover.entries.index.tolist() == [0] and not prover.waiting
 
 

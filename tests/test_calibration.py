@@ -357,7 +357,7 @@ def with_bad_score(score: float, probe: Probe) -> Calibration:
 
 def test_absurd_scores_are_refused(tmp_path):
     path, probe = tmp_path / "calibration.json", Probe(steps=2, batch_size=2)
-    with pytest.raises(UnusableInput, match=r"b has a score of 1e\+300, but this probe gives at most 29"):
+    with pytest.raises(UnusableInput, match=r"b has a score of 1e\+300, but this probe gives at most 32"):
         with_bad_score(1e300, probe)
     made = with_bad_score(29.0, probe)
     save_calibration(made, path)

@@ -542,14 +542,14 @@ class Specification:
         self.state("scale/samples/below", below + missing[::2] - largest[:, None])
         self.state("scale/samples/attained", is_largest * below)
         self.state("scale/one-largest", is_largest.sum(axis=-1) - 1)
-        ends = [1 << (56 - k) if k else 1 << 57 for k in range(25)]
-        starts = [1 << (55 - k) for k in range(25)]
+        ends = [1 << (56 - k) if k else 1 << 57 for k in range(32)]
+        starts = [1 << (55 - k) for k in range(32)]
         self.state("scale/upper", upper + largest - (bits[::2] * ends).sum(axis=-1) + 1)
         self.state("scale/lower", lower + (bits[::2] * starts).sum(axis=-1) - largest)
         self.state("scale/one/one", bits.sum(axis=-1) - 1)
         self.state("scale/second-passes/unscaled", bits[1::2, 0] - 1)
         dz, rem = self.value(head.dz.tensor), self.value(head.dz_rem)
-        power = (bits * [1 << k for k in range(25)]).sum(axis=-1)[:, None, None]
+        power = (bits * [1 << k for k in range(32)]).sum(axis=-1)[:, None, None]
         self.state("softmax/dz", power * (wrong - true) + (1 << 23) - (dz << 24) - rem)
         # the loss
         x_true = self.digits(head.x_true.tensor)[:, 0]
@@ -560,7 +560,7 @@ class Specification:
         loss, above = self.value(head.loss), self.value(head.loss_slack)
         logs = logs + (self.value(head.x_true) << 24) - 56 * ln_constant(Fraction(2))
         self.state("loss/sum", logs.sum(axis=-1) - loss)
-        self.state("loss/minimum", loss - above - plan.batch * (1 << 32))
+        self.state("loss/minimum", loss - above - plan.batch * (1 << 24))
 
     def exponential(self, name: str, exp: Exponential, x: np.ndarray) -> np.ndarray:
         u, bits, far, rest = (self.value(v) for v in (exp.low, exp.chunks, exp.far, exp.rest))
@@ -677,7 +677,7 @@ class Specification:
         divisor = gcd(c1, c2)
         c1, c2, scale = c1 // divisor, c2 // divisor, Fraction(common, divisor)
         lk, top, n = self.value(score.lk), self.value(score.top), self.value(self.certificate.size.n)
-        power = (self.value(head.scale)[::2] * [4**k for k in range(25)]).sum(axis=-1)
+        power = (self.value(head.scale)[::2] * [4**k for k in range(32)]).sum(axis=-1)
         self.state("score/ratios/scaled-loss", power * self.value(head.loss) - lk)
         self.state("score/ratios/numerator", c1 * n + c2 * lk - top)
         logs = self.logarithm("score/ratios", score.ln_top, top) - self.logarithm("score/ratios", score.ln_loss, lk)
@@ -690,7 +690,8 @@ class Specification:
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "long sums"]
+    "name",
+    ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"],
 )
 def test_every_identity_says_what_the_specification_says(name):
     """On random digits, which satisfy nothing: no identity is missing, none is there that is not stated here."""
@@ -704,7 +705,7 @@ def test_every_identity_says_what_the_specification_says(name):
             assert np.array_equal(value, other), key
 
 
-@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "long sums"])
+@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"])
 def test_views_are_weighed_as_they_are_read(name):
     """The verifier weighs a tensor's entries by `Source.vector`; that is the transpose of `Witness.read`."""
     certificate, _ = honest(name)
@@ -912,7 +913,18 @@ def carry_digits(e: Expr, summed: int, carry: Tensor) -> list[tuple[int, int]]:
 
 
 CARRY = re.compile(r"[.]carry\d+$")
-RANGES = ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "long sums", "flat"]
+RANGES = [
+    "cnn",
+    "cnn, q32, sam",
+    "two-byte labels",
+    "minute",
+    "strides",
+    "residual",
+    "batch-norm",
+    "leaky",
+    "long sums",
+    "flat",
+]
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -545,7 +545,7 @@ def interrupt(*_: object) -> None:
 def test_an_interrupted_commit_leaves_the_old_files(tmp_path):
     source = save(tmp_path / "d.npz")
     old = DatasetRoot(bytes(32), 3, Schema(2, "u8", (1, 2, 2)))
-    old.save(tmp_path / "data.root")
+    save_root(old, tmp_path / "data.root")
     with pytest.raises(KeyboardInterrupt):
         commit(source, tmp_path / "data.zkd", force=True, progress=interrupt)
     assert DatasetRoot.load(tmp_path / "data.root") == old

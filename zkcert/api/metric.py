@@ -32,7 +32,7 @@ Options = Mapping[str, Any]
 DTYPES = ("float64", "float32")
 
 LEAST_LOSS = 2.0**-32
-"""Batches with a smaller mean loss are refused by `prove`: docs/spec/semantics.md, "Head"."""
+"""Batches with a smaller mean loss are refused by `prove`: docs/spec/semantics.md."""
 
 
 @dataclass(frozen=True)

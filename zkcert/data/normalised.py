@@ -1,4 +1,4 @@
-"""Raw samples as the numbers that a model reads (docs/spec/semantics.md, "Input")."""
+"""Raw samples as the numbers that a model reads (docs/spec/semantics.md)."""
 
 from __future__ import annotations
 

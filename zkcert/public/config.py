@@ -136,18 +136,19 @@ def read_config(source: str | os.PathLike[str]) -> ProbeConfig:
     Raises UnusableInput for anything else, a key given twice included.
     """
     text = os.fspath(source)
+    shown = text[:80] if "=" in text else text  # the whole name of a file
     pairs = [_pair(entry) for entry in text.split(",")] if "=" in text else _read_pairs(text)
     names = [field.name for field in fields(ProbeConfig)]
     given = [key for key, _ in pairs]
     for key in given:
         if key not in names or given.count(key) > 1:
             fault = "is given twice" if key in names else f"is none of {', '.join(names)}"
-            raise UnusableInput(f"{text[:80]}: {key[:40]!r} {fault}")
+            raise UnusableInput(f"{shown}: {key[:40]!r} {fault}")
     values: dict[str, Any] = dict(pairs)
     try:
         return ProbeConfig(**values)
     except UnusableInput as error:
-        raise UnusableInput(f"{text[:80]}: {error}") from error
+        raise UnusableInput(f"{shown}: {error}") from error
 
 
 def _pair(text: str) -> tuple[str, object]:
