@@ -106,8 +106,8 @@ CASES = {
         config=ProbeConfig(steps=2, batch_size=2, rho=Fraction(3, 70), lr=Fraction(1, 37)),
         suffix=".safetensors",
     ),
-    # windows that overlap and that leave entries out, a ReLU of its own, a LeakyReLU; sam, three steps of one sample, no
-    # beacon, no eps, and a revealed score
+    # windows that overlap and that leave entries out, a ReLU of its own, a LeakyReLU; sam, three steps of one sample,
+    # no beacon, no eps, and a revealed score
     "pools": Case(
         [
             conv("conv", (2, 1, 1, 1)),
