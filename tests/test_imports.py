@@ -16,8 +16,9 @@ LIGHT = {"numpy", "blake3", "Crypto"}
 PACKAGES = ("zkcert", "circuits", "verifier", "prover")
 
 GROUND = {"zkcert.errors", "zkcert.core"}
-STATEMENT = GROUND | {"zkcert.public"}
-CIRCUITS = STATEMENT | {"circuits", "circuits.language", "circuits.argument"}
+DECLARED = GROUND | {"circuits", "circuits.language"}
+STATEMENT = DECLARED | {"zkcert.public"}
+CIRCUITS = STATEMENT | {"circuits.argument", "circuits.statement"}
 OWNER = STATEMENT | {"zkcert.calibration", "zkcert.files", "zkcert.data"}
 TOOLS = {f"zkcert.{name}" for name in ("convert", "foreign", "metric", "progress", "provable", "zoo")}
 SHELL = CIRCUITS | OWNER | TOOLS | {"zkcert"}
@@ -25,10 +26,11 @@ ROOMS = {
     "zkcert": {"zkcert.errors"},
     "zkcert.errors": set(),
     "zkcert.core": {"zkcert.errors"},
-    "zkcert.public": GROUND,
+    "zkcert.public": DECLARED,  # what a layer's node holds is said where the layer is declared
     "circuits.language": GROUND,
     "circuits.argument": GROUND | {"circuits.language"},
-    "circuits": CIRCUITS,
+    "circuits": GROUND | {"circuits.language", "circuits.argument"},
+    "circuits.statement": CIRCUITS,
     "verifier": CIRCUITS | {"zkcert"},
     "zkcert.calibration": STATEMENT,
     "zkcert.files": STATEMENT | {"zkcert.calibration"},
