@@ -106,14 +106,15 @@ CASES = {
         config=ProbeConfig(steps=2, batch_size=2, rho=Fraction(3, 70), lr=Fraction(1, 37)),
         suffix=".safetensors",
     ),
-    # windows that overlap and that leave entries out, a ReLU of its own; sam, three steps of one sample, no beacon, no
-    # eps, and a revealed score
+    # windows that overlap and that leave entries out, a ReLU of its own, a LeakyReLU; sam, three steps of one sample,
+    # no beacon, no eps, and a revealed score
     "pools": Case(
         [
             conv("conv", (2, 1, 1, 1)),
             pool("maxpool2d", (2, 2), (1, 1)),
             RELU,
             pool("avgpool2d", (2, 1), (1, 2)),
+            plain("leaky_relu", "leaky", negative_slope=0.01),
             FLATTEN,
             linear("fc", 3, 8, bias=False),
         ],
@@ -311,8 +312,16 @@ def derived(place: Path) -> dict[str, str]:
     return {
         "circuit.txt": "".join(f"{line}\n" for line in lines(layout)),
         "transcript.txt": "".join(f"{_line(*entry)}\n" for entry in log),
-        "values.json": json.dumps(values, indent=1) + "\n",
+        "values.json": _text(values) + "\n",
     }
+
+
+def _text(value: Any, depth: int = 2) -> str:
+    """JSON with the keys of the outermost `depth` levels each on a line of its own."""
+    if not depth or not isinstance(value, dict):
+        return json.dumps(value, separators=(",", ": "))
+    indent = " " * (3 - depth)
+    return ",".join(f"\n{indent}{json.dumps(key)}: {_text(x, depth - 1)}" for key, x in value.items()).join("{}")
 
 
 def _line(kind: str, label: str, content: Any, state: bytes) -> str:

@@ -79,9 +79,9 @@ def read_argument(data: bytes, layout: Layout) -> tuple[Argument, MatrixCode, Pa
 
 
 def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
-    """Raises ProofRejected or MalformedProof unless `data` proves that the circuit has a witness (SPEC 4 to 6).
+    """Raises ProofRejected or MalformedProof unless `data` proves that the circuit has a witness.
 
-    `transcript` must have absorbed the whole statement, exactly as the prover's.
+    docs/spec/argument.md, commitment.md. `transcript` must have absorbed the whole statement, exactly as the prover's.
     """
     argument, code, pads = read_argument(data, layout)
     matrix_root, pad_root = argument.roots.take(DIGEST_BYTES), argument.roots.take(DIGEST_BYTES)

@@ -794,8 +794,8 @@ def test_every_value_has_one_encoding(name):
 def ranges(case: Case) -> list[tuple[str, int, int, str]]:
     """(pattern of a tensor's name, least value, number of values, why no more); the first pattern that fits counts.
 
-    What docs/SPEC.md says of values, stated again. Carries are not here: they follow from what they carry, whatever
-    their range (`carry_digits`).
+    What docs/spec says of values, stated again; in brackets the section of semantics.md. Carries are not here: they
+    follow from what they carry, whatever their range (`carry_digits`).
     """
     plan = case.plan
     d, biases = plan.divisor, [re.escape(n["bias"]) for n in plan.graph if n.get("bias")]
@@ -808,22 +808,22 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
     numerator = -(-(widest.bit_length() + 1) // 22) * 22
     unsigned = {
         ".*/(sign|choice|is-max|is-largest|chunks|far|limb-shift|bit-shift|c[0-3]|k)|label": (1, "a bit, or a choice"),
-        "sample/.*": (8, "a byte: SIS binds short vectors only (5.3)"),
+        "sample/.*": (8, "a byte: SIS binds short vectors only (commitment.md)"),
         # differences: that they are not negative is what they are for; above, they are below their minuend
-        ".*/magnitude": (44, "z = m + 1 or -m, one m for each z; |z| <= 2^44 (2.2)"),
+        ".*/magnitude": (44, "z = m + 1 or -m, one m for each z; |z| <= 2^44 (Layers)"),
         ".*/slack": (44, "no entry of a window is larger than the maximum"),
         "softmax/x|loss/x-true": (44, "no logit is larger than the maximum; exp takes 44 bits"),
         "scale/(largest|below)": (58, "no sample has a larger D"),
         "scale/(upper|lower)": (58, "2^(55-k) <= M < 2^(56-k)"),
-        "loss/above-minimum": (82, "L >= B 2^32 (2.4)"),
-        "step-size/(low|high)": (198, "b^2 q^2 n <= a^2 2^144 < b^2 (q+1)^2 n (2.6)"),
+        "loss/above-minimum": (82, "L >= B 2^24 (Head)"),
+        "step-size/(low|high)": (198, "b^2 q^2 n <= a^2 2^144 < b^2 (q+1)^2 n (Gradient)"),
         "softmax/p.slack": (total, "p S + R = 2^56 e with R < S, S secret: S - 1 - R is not negative"),
         # remainders of a division by a power of two: exactly below the divisor, or the quotient is not the floor
-        "(z|y|u|h|dx|g|e|v).remainder": (32, "divided by 2^32 (2.2, 2.5)"),
-        "perturbation/.*.remainder": (40, "divided by 2^40 (2.6)"),
-        "input/channel[0-9]+.remainder": (16, "divided by 2^16 (2.1)"),
-        "(softmax/dz|score/y).remainder": (24, "divided by 2^24 (2.4, 2.7)"),
-        "softmax/exp/y[0-4].remainder|.*/w[234].remainder": (56, "divided by 2^56 (2.4)"),
+        "(z|y|u|h|dx|g|e|v).remainder": (32, "divided by 2^32 (Layers, Gradient)"),
+        "perturbation/.*.remainder": (40, "divided by 2^40 (Gradient)"),
+        "input/channel[0-9]+.remainder": (16, "divided by 2^16 (Input)"),
+        "(softmax/dz|score/y).remainder": (24, "divided by 2^24 (Head, Score)"),
+        "softmax/exp/y[0-4].remainder|.*/w[234].remainder": (56, "divided by 2^56 (Head)"),
         ".*/w1.remainder": (66, "divided by 2^66: the mantissa has 66 bits"),
         ".*/a2.remainder": (57, "divided by 2^57"),
         "softmax/exp/square.remainder": (9, "divided by 2^9"),
@@ -846,23 +846,23 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         ".*/a3": (10, "2 a_2 z / (3 2^56)"),
         "loss/total": (82, "L: B samples, each below 64 + ln 1023 nats"),
         "squares/.*[.](00|11)": (59, "at most 2^17 squares of digits up to 2^21"),
-        "step-size/n|score/squares": (110, "n is below 2^110 (2.5), as many limbs for T y^2"),
+        "step-size/n|score/squares": (110, "n is below 2^110 (Gradient), as many limbs for T y^2"),
         "step-size/q2": (132, "q is below 2^60"),
         "step-size/(q2n|2qn)": (154, "q^2 n is at most rho^2 2^144"),
-        "score/scaled-loss": (132, "4^k L, k up to 24"),
-        "score/numerator": (numerator, "c_1 n + c_2 L_k (2.7)"),
+        "score/scaled-loss": (132, "4^k L < 2^132 (Score)"),
+        "score/numerator": (numerator, "c_1 n + c_2 L_k (Score)"),
         "loss/ln/normal": (66, "as S"),
         "score/ln-loss/(moved|normal)": (132, "as L_k"),
         "score/ln-numerator/(moved|normal)": (numerator, "as the numerator"),
     }
     balanced = {
-        "weight/.*": (40, "|w| < 2^39 (1)"),
-        "step-size/q": (60, "q below 2^60 - 2^43 - 2^21 (2.6)"),
-        "score/y": (40, "|y| < 2^39 (2.7)"),
+        "weight/.*": (40, "|w| < 2^39 (Input)"),
+        "step-size/q": (60, "q below 2^60 - 2^43 - 2^21 (Gradient)"),
+        "score/y": (40, "|y| < 2^39 (Score)"),
         "score/sum": (52, "a sum of at most 1,024 y"),
-        "batchnorm.*/u": (39, "|u| < 2^38 (2.2)"),
+        "batchnorm.*/u": (39, "|u| < 2^38 (Layers)"),
         "squares/.*[.]01": (60, "at most 2^17 products of digits up to 2^21"),
-        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx|dz|sum|dy)": (44, "|x| < 2^43 (2.2)"),
+        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx|dz|sum|dy)": (44, "|x| < 2^43 (Layers)"),
     }
     lowest = {  # of the others, two balanced digits, it is that of the digits
         "squares/.*[.]01": -1 << 59,
@@ -871,12 +871,12 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
     }
     return [
         ("score/slack", 0, 1 << 110, "the deviation is at most tau"),
-        *((f"update/{b}.remainder", 0, d, "divided by D (2.6)") for b in biases),
+        *((f"update/{b}.remainder", 0, d, "divided by D (Gradient)") for b in biases),
         *(
-            (f"{re.escape(k)}/(forward|backward).remainder", 0, size, "divided by the size of the window (2.2)")
+            (f"{re.escape(k)}/(forward|backward).remainder", 0, size, "divided by the size of the window (Layers)")
             for k, size in kernels.items()
         ),
-        ("update/.*.remainder", 0, d << 32, "divided by 2^32 D (2.6)"),
+        ("update/.*.remainder", 0, d << 32, "divided by 2^32 D (Gradient)"),
         ("softmax/exp/cube.remainder", 0, 3 << 32, "divided by 3 2^32"),
         (".*/a3.remainder", 0, 3 << 56, "divided by 3 2^56"),
         *((pattern, 0, 1 << bits, why) for pattern, (bits, why) in unsigned.items()),
@@ -895,7 +895,7 @@ def has_range(t: Tensor, lo: int, size: int) -> bool:
 
 def carry_digits(e: Expr, summed: int, carry: Tensor) -> list[tuple[int, int]]:
     """(least value, number of values) of each digit that a carry should have: what member `e`, which is something minus
-    a power of two times the carry, asks for, in the sizes of tables that carries may use (docs/SPEC.md, 3)."""
+    a power of two times the carry, asks for, in the sizes of tables that carries may use (circuit-language.md)."""
     (unit,) = {-c >> carry.digits[d].shift for v, d, c in e.linear.terms if v.tensor is carry}
     (lo, hi), (low, high) = e.bounds(summed), carry.bounds()
     lo, hi = (lo + unit * high) // unit, (hi + unit * low) // unit  # without the carry: its bounds are those of a form

@@ -10,7 +10,7 @@ import pytest
 from blake3 import blake3
 
 from benchmarks.vectors import CASES, PLACE, derived, write_case
-from circuits.layers import Layer
+from circuits.layers import LAYERS
 from verifier.__main__ import verify_files
 from zkcert.public.model import Model
 from zkcert.public.statement import load_announcement
@@ -26,7 +26,7 @@ def model_path(name: str) -> Path:
 def test_there_is_a_vector_of_every_layer_type_and_kind_of_probe():
     assert sorted(CASES) == STORED
     ops = {node["op"] for name in STORED for node in Model.load(model_path(name)).graph}
-    assert ops == set(Layer.registry)
+    assert ops == set(LAYERS)
     announced = [load_announcement(PLACE / name / "announce.json") for name in STORED]
     assert {s.config.variant for s in announced} == {"sam", "asam-all"}
     assert {s.dataset.schema.kind for s in announced} == {"u8", "q32"}
