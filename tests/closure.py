@@ -40,8 +40,15 @@ FORBIDDEN = (
 """What else no file of the closure may import: the prover's and the shell's libraries, unsafe readers, workers."""
 
 TESTS = (
-    *("shell/test_cli", "shell/test_doubts", "formats/test_config", "formats/test_model", "formats/test_model_file"),
-    *("formats/test_reading", "formats/test_strict_json", "soundness/test_limits", "soundness/test_tampering"),
+    *(
+        "shell/test_cli",
+        "shell/test_doubts",
+        "formats/test_config",
+        "formats/test_model",
+        "formats/test_hostile_models",
+    ),
+    *("formats/test_model_file", "formats/test_model_archives", "formats/test_reading", "formats/test_strict_json"),
+    *("soundness/test_limits", "soundness/test_tampering", "soundness/test_tampered_statements"),
 )
 """The tests of the verifier, in tests/, besides `tests/soundness/malicious`."""
 

@@ -1,0 +1,458 @@
+"""Every identity says what the specification says."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from math import gcd, prod
+
+import numpy as np
+import pytest
+
+from circuits.compile import Certificate
+from circuits.head.constants import ONE
+from circuits.head.exponential import Exponential
+from circuits.head.logarithm import Logarithm
+from circuits.language.constraints import Circuit
+from circuits.language.forms import View
+from circuits.language.layout import Layout
+from circuits.language.sources import ONCE
+from circuits.language.tensors import Tensor
+from prover.execution.witness import Witness
+from tests.builders import (
+    Case,
+)
+from tests.semantics.reference import LAYERS, exp_factor, ln_constant
+from tests.soundness.honest import (
+    CASES,
+    honest,
+    members,
+)
+from zkcert.core.field import P, f_from_fp
+
+
+def tensor(circuit: Circuit, name: str) -> Tensor:
+    (found,) = (t for t in circuit.tensors if t.name == name)
+    return found
+
+
+def random_witness(circuit: Circuit, rng: np.random.Generator) -> Witness:
+    w = Witness(Layout(circuit))
+    for t in circuit.tensors:
+        for i, d in enumerate(t.digits):
+            w.write(t, i, rng.integers(d.range.lo, d.range.hi + 1, t.sizes))
+    return w
+
+
+def statements(circuit: Circuit, w: Witness) -> dict[str, list[np.ndarray]]:
+    """Left sides of all identities by name, those of one wide identity added up limb by limb: carries cancel."""
+    out: dict[str, list[np.ndarray]] = {}
+    for con, label, e, _ in members(circuit):
+        name, first = re.fullmatch(r"([^\[]*)(?:\[(\d+):\d*\])?", label).groups()
+        key = f"{con.name}/{name}"
+        value = w.expression(e, con.out, con.summed).astype(object)
+        if first is None or first == "0":
+            out.setdefault(key, []).append(value)
+        else:
+            out[key][-1] = out[key][-1] + (value << 22 * int(first))
+    return out
+
+
+class Specification:
+    """The left sides of all identities, stated again from docs/spec on whole values (Python integers)."""
+
+    def __init__(self, case: Case, certificate: Certificate, w: Witness) -> None:
+        self.model, self.plan, self.certificate, self.w = case.model, case.plan, certificate, w
+        self.steps, self.passes = case.plan.steps, 2 * case.plan.steps - 1
+        self.out: dict[str, list[np.ndarray]] = {}
+        self.sums: dict[str, np.ndarray] = {}  # of gradients, by parameter
+        self.inputs()
+        for node, layer in zip(case.plan.graph, certificate.layers, strict=True):
+            getattr(self, node["op"])(node, layer)
+        for kind, totals in (("sum", certificate.sums), ("dy", certificate.gradient_sums)):
+            for i, total in totals.items():
+                value = self.on_passes(total.x) - self.value(total.value.tensor)
+                self.state(f"{self.plan.graph[i]['name']}/{kind}/sum", value)
+        self.softmax()
+        for parameter in certificate.parameters:
+            self.parameter(parameter)
+        self.step_size()
+        self.score()
+
+    def state(self, name: str, value: np.ndarray) -> None:
+        self.out.setdefault(name, []).append(value)
+
+    def value(self, t: Tensor | View) -> np.ndarray:
+        """Values (unrolled axis first); of a wire inside one column, without that axis."""
+        if isinstance(t, View):
+            return self.value(t.tensor)[0] if t.sources[0] == ONCE else self.value(t.tensor)
+        return sum(self.w.array(t)[i].astype(object) << d.shift for i, d in enumerate(t.digits))
+
+    def digits(self, t: Tensor) -> np.ndarray:
+        return self.w.array(t).astype(object)
+
+    def on_passes(self, v) -> np.ndarray:
+        """A network value with one entry per pass."""
+        every = range(self.passes)
+        return sum(part.coef * self.value(part.tensor)[[part.index(p) for p in every]] for part in v.parts)
+
+    def inputs(self) -> None:
+        plan, samples = self.plan, self.certificate.samples
+        (channels, height, width), pad = plan.input["shape"], plan.input["pad"]
+        data, x, onehot = (self.value(t) for t in (samples.bytes, samples.x.tensor, samples.onehot))
+        per = 1 if plan.kind == "u8" else 6
+        raw = data[..., : data.shape[-1] - plan.label_bytes].reshape(*data.shape[:2], channels, height, width, per)
+        raw = (raw * [256**i for i in range(per)]).sum(axis=-1) - (0 if per == 1 else 1 << 43)
+        raw = np.pad(raw, [(0, 0)] * 3 + [(pad, pad)] * 2).reshape(x.shape)
+        for c in range(channels):
+            slope, offset = plan.affine[0][c], plan.affine[1][c]
+            total = slope * raw[:, :, c] + (offset - x[:, :, c]) * (1 if per == 1 else 1 << 16)
+            if per == 6:
+                total = total + (1 << 15) - self.value(samples.rounding[c][0])
+            self.state(f"input/channel{c}/normalise", total)
+        label = sum(data[..., i - plan.label_bytes] << (8 * i) for i in range(plan.label_bytes))
+        self.state("label/one", onehot.sum(axis=-1) - 1)
+        self.state("label/index", (onehot * range(plan.classes)).sum(axis=-1) - label)
+
+    # -- layers
+
+    def windows(self, node) -> np.ndarray:
+        """index[k, s]: the position that output position s reads through kernel position k, or -1."""
+        names = ["@input", *(other["name"] for other in self.plan.graph)]
+        place = names.index(node["name"])
+        shapes = dict(zip(names, [self.model.input_shape, *self.model.shapes], strict=True))
+        size = shapes[node.get("inputs", [names[place - 1]])[0]][1:]
+        kernel = node.get("kernel") or self.plan.weights[node["weight"]].shape[2:]
+        pad, out = node.get("padding", (0, 0)), shapes[node["name"]][1:]
+        index = np.full((*kernel, *out), -1)
+        for i, j, y, x in np.ndindex(index.shape):
+            r, c = y * node["stride"][0] + i - pad[0], x * node["stride"][1] + j - pad[1]
+            if 0 <= r < size[0] and 0 <= c < size[1]:
+                index[i, j, y, x] = r * size[1] + c
+        return index.reshape(prod(kernel), prod(out))
+
+    def conv2d(self, node, layer) -> None:
+        index = self.windows(node)
+        x = self.on_passes(layer.x)
+        columns = np.where(index >= 0, x[..., np.maximum(index, 0)], 0)  # (pass, b, c, k, s)
+        self.affine(node, layer, columns.reshape(*x.shape[:2], -1, index.shape[1]), index)
+
+    def linear(self, node, layer) -> None:
+        x = self.on_passes(layer.x)
+        self.affine(node, layer, x.reshape(*x.shape[:2], -1, 1), None)
+
+    def affine(self, node, layer, columns: np.ndarray, index: np.ndarray | None) -> None:
+        name, half = layer.name, 1 << 31
+        w = self.value(layer.weight).reshape(self.passes, layer.weight.shape[0], -1)
+        total = w[:, None] @ columns
+        if node["bias"]:
+            total = total + (self.value(layer.bias)[:, None, :, None] << 32)
+        rem = self.value(layer.run.remainder)
+        self.state(f"{name}/forward/z", total.reshape(rem.shape) + half - (self.on_passes(layer.y) << 32) - rem)
+        if not hasattr(layer, "dy"):
+            return
+        dy = self.on_passes(layer.dy).reshape(total.shape)
+        if layer.dx is not None:
+            dx, rem = self.value(layer.dx.tensor), self.value(layer.run_input.remainder)
+            back = np.swapaxes(w, 1, 2)[:, None] @ dy
+            total = np.zeros_like(dx)
+            if index is None:
+                total = back.reshape(dx.shape)
+            else:
+                back = back.reshape(*dx.shape[:3], *index.shape)
+                for k, s in np.argwhere(index >= 0):
+                    total[..., index[k, s]] += back[..., k, s]
+            self.state(f"{name}/input-gradient/dx", total + half - (dx << 32) - rem)
+        self.sums[node["weight"]] = (dy @ np.swapaxes(columns, 2, 3)).sum(axis=1)
+        if node["bias"]:
+            self.sums[node["bias"]] = dy.sum(axis=(1, 3))
+
+    def flatten(self, node, layer) -> None:
+        pass
+
+    add = flatten
+
+    def batchnorm2d(self, node, layer) -> None:
+        name, half = layer.name, 1 << 31
+        buffers = {key: array.tolist() for key, array in self.model.buffers.items()}
+        known = LAYERS["batchnorm2d"].known(node, buffers)
+        factor, mean = np.array(known["factors"], object), np.array(known["means"], object)
+        gamma, beta, u, h = (self.value(t) for t in (layer.weight, layer.bias, layer.u.tensor, layer.h.tensor))
+        rem = self.value(layer.run_u.remainder)
+        self.state(f"{name}/scale/u", gamma * factor + half - (u << 32) - rem)
+        spread = lambda v: v[:, None, :, None]  # noqa: E731
+        centred = self.on_passes(layer.x) - mean[:, None]
+        total = spread(u) * centred + (spread(beta) << 32) + half
+        self.state(f"{name}/forward/y", total - (self.on_passes(layer.y) << 32) - self.value(layer.run.remainder))
+        dy = self.on_passes(layer.dy)
+        if layer.dx is not None:
+            dx, rem = self.value(layer.dx.tensor), self.value(layer.run_input.remainder)
+            self.state(f"{name}/input-gradient/dx", spread(u) * dy + half - (dx << 32) - rem)
+        rem = self.value(layer.run_h.remainder)
+        self.state(f"{name}/sums/h", (dy * centred).sum(axis=(1, 3)) + half - (h << 32) - rem)
+        self.sums[node["weight"]], self.sums[node["bias"]] = factor * h, dy.sum(axis=(1, 3))
+
+    def relu(self, node, layer) -> None:
+        name, z, y = layer.name, self.on_passes(layer.x), self.value(layer.y.tensor)
+        bit, magnitude = self.value(layer.bit), self.value(layer.magnitude)
+        self.state(f"{name}/forward/output", bit * magnitude + bit - y)
+        if name not in self.certificate.net.rectifiers:
+            self.state(f"{name}/forward/sign", 2 * y - magnitude - bit - z)
+        else:
+            assert np.array_equal(z, 2 * y - magnitude - bit)
+        if layer.dx is not None:
+            dy = self.on_passes(layer.dy).reshape(bit.shape)
+            self.state(f"{name}/backward/gradient", bit * dy - self.value(layer.dx.tensor))
+
+    def leaky_relu(self, node, layer) -> None:
+        name, z, half = layer.name, self.on_passes(layer.x), 1 << 31
+        bit, magnitude = self.value(layer.bit), self.value(layer.magnitude)
+        self.state(f"{name}/sign/sign", bit * (2 * magnitude + 1) - magnitude - z)
+        slope = (Fraction(repr(node["negative_slope"])) * (1 << 33) + 1) // 2
+        factor = slope + ((1 << 32) - slope) * bit
+        rem = self.value(layer.run.remainder)
+        self.state(f"{name}/forward/y", factor * z + half - (self.on_passes(layer.y) << 32) - rem)
+        if layer.dx is not None:
+            dy, rem = self.on_passes(layer.dy).reshape(bit.shape), self.value(layer.run_input.remainder)
+            total = factor * dy + half - (self.value(layer.dx.tensor) << 32)
+            self.state(f"{name}/input-gradient/dx", total - rem)
+
+    def maxpool2d(self, node, layer) -> None:
+        name, index, y = layer.name, self.windows(node), self.value(layer.y.tensor)
+        shape = (*y.shape[:3], *index.shape)
+        choice, slack = (self.value(t).reshape(shape) for t in (layer.choice, layer.slack))
+        before = 1 - np.cumsum(choice, axis=3)
+        x = self.on_passes(layer.x)[..., index]
+        self.state(f"{name}/forward/slack", slack - y[:, :, :, None] + x + before)
+        self.state(f"{name}/forward/maximum", choice * slack)
+        self.state(f"{name}/choice/one", choice.sum(axis=3) - 1)
+        if layer.dx is not None:
+            dx = -self.value(layer.dx.tensor)
+            dy = self.on_passes(layer.dy).reshape(y.shape)
+            for k, s in np.ndindex(index.shape):
+                dx[..., index[k, s]] += choice[..., k, s] * dy[..., s]
+            self.state(f"{name}/backward/gradient", dx)
+
+    def avgpool2d(self, node, layer) -> None:
+        name, index, y = layer.name, self.windows(node), self.value(layer.y.tensor)
+        count, x = len(index), self.on_passes(layer.x)
+        rem = self.value(layer.rem)
+        self.state(f"{name}/forward/mean", count * y + rem - x[..., index].sum(axis=3) - count // 2)
+        if layer.dx is not None:
+            total = count * self.value(layer.dx.tensor) + self.value(layer.rem_back) - count // 2
+            dy = self.on_passes(layer.dy).reshape(y.shape)
+            for k, s in np.ndindex(index.shape):
+                total[..., index[k, s]] -= dy[..., s]
+            self.state(f"{name}/backward/mean", total)
+
+    # -- head
+
+    def softmax(self) -> None:
+        head, plan = self.certificate.head, self.plan
+        z = self.on_passes(head.logits)
+        top, is_top, x = (self.value(t) for t in (head.top, head.is_top, head.x))
+        o = self.value(head.labels)[[p // 2 for p in range(self.passes)]]
+        self.state("softmax/shift", x + z - top[..., None])
+        self.state("softmax/attained", is_top * x)
+        self.state("softmax/rows/one-max", is_top.sum(axis=-1) - 1)
+        e = self.exponential("softmax", head.exp, x)
+        s, p, rem, slack = (self.value(v) for v in (head.total, head.p, head.rem, head.slack))
+        self.state("softmax/rows/total", e.sum(axis=-1) - s)
+        self.state("softmax/p", (e << 56) - rem - p * s[..., None])
+        self.state("softmax/p-below", rem + slack + 1 - s[..., None])
+        p, wrong, missing, true = (
+            self.digits(v.tensor)[:, 0] for v in (head.p, head.wrong, head.missing, head.true_delta)
+        )
+        for d in range(3):
+            self.state(f"softmax/wrong{d}", p[d] - wrong[d] - o * p[d])
+            self.state(f"softmax/true{d}", o * missing[d][..., None] - true[d])
+        wrong, missing, true = (self.value(v) for v in (head.wrong, head.missing, head.true_delta))
+        self.state("softmax/rows/missing", wrong.sum(axis=-1) - missing)
+        # the loss scale
+        bits, largest, below = (self.value(v) for v in (head.scale, head.largest, head.below))
+        is_largest, upper, lower = (self.value(v) for v in (head.is_largest, head.upper, head.lower))
+        self.state("scale/samples/below", below + missing[::2] - largest[:, None])
+        self.state("scale/samples/attained", is_largest * below)
+        self.state("scale/one-largest", is_largest.sum(axis=-1) - 1)
+        ends = [1 << (56 - k) if k else 1 << 57 for k in range(32)]
+        starts = [1 << (55 - k) for k in range(32)]
+        self.state("scale/upper", upper + largest - (bits[::2] * ends).sum(axis=-1) + 1)
+        self.state("scale/lower", lower + (bits[::2] * starts).sum(axis=-1) - largest)
+        self.state("scale/one/one", bits.sum(axis=-1) - 1)
+        self.state("scale/second-passes/unscaled", bits[1::2, 0] - 1)
+        dz, rem = self.value(head.dz.tensor), self.value(head.dz_rem)
+        power = (bits * [1 << k for k in range(32)]).sum(axis=-1)[:, None, None]
+        self.state("softmax/dz", power * (wrong - true) + (1 << 23) - (dz << 24) - rem)
+        # the loss
+        x_true = self.digits(head.x_true.tensor)[:, 0]
+        x = self.digits(head.x.tensor)[:, 0, ::2]
+        for d in range(2):
+            self.state(f"loss/true-logit/x{d}", (o[::2] * x[d]).sum(axis=-1) - x_true[d])
+        logs = self.logarithm("loss/samples", head.log, s[::2])
+        loss, above = self.value(head.loss), self.value(head.loss_slack)
+        logs = logs + (self.value(head.x_true) << 24) - 56 * ln_constant(Fraction(2))
+        self.state("loss/sum", logs.sum(axis=-1) - loss)
+        self.state("loss/minimum", loss - above - plan.batch * (1 << 24))
+
+    def exponential(self, name: str, exp: Exponential, x: np.ndarray) -> np.ndarray:
+        u, bits, far, rest = (self.value(v) for v in (exp.low, exp.chunks, exp.far, exp.rest))
+        total = u + ((far + rest) << 38) - x
+        for i in range(5):
+            self.state(f"{name}/chunk{i}", bits[i].sum(axis=-1) - 1)
+            total = total + ((bits[i] * range(16)).sum(axis=-1) << (18 + 4 * i))
+        self.state(f"{name}/split", total)
+        self.state(f"{name}/far", far * rest - rest)
+        a2, r2, a3, r3 = (self.value(v) for v in (exp.a2, exp.r2, exp.a3, exp.r3))
+        self.state(f"{name}/square", u * u + (1 << 8) - (a2 << 9) - r2)
+        self.state(f"{name}/cube", a2 * u + (3 << 31) - (3 << 32) * a3 - r3)
+        ys = [self.value(v) for v in exp.ys]
+        self.state(f"{name}/series", ys[0] - ONE + (u << 24) - a2 + a3)
+        for i in range(5):
+            factor = (bits[i] * [exp_factor(i, v) for v in range(16)]).sum(axis=-1)
+            self.state(f"{name}/y{i}", ys[i] * factor + (1 << 55) - (ys[i + 1] << 56) - self.value(exp.rems[i]))
+        last, y = (self.digits(v.tensor)[:, 0] for v in (exp.ys[-1], exp.y))
+        for d in range(3):
+            self.state(f"{name}/value{d}", last[d] - y[d] - far * last[d])
+        return self.value(exp.y)
+
+    def logarithm(self, name: str, log: Logarithm, v: np.ndarray) -> np.ndarray:
+        """States everything about ln v and returns it."""
+        limbs = log.count
+        bits = self.value(log.bit_shift)
+        shift = (bits * range(bits.shape[-1])).sum(axis=-1)
+        moved = v
+        if log.limb_shift is not None:
+            choice, moved_digits = self.value(log.limb_shift), self.digits(log.moved.tensor)[:, 0]
+            parts = [(v >> 22 * l) % (1 << 22) for l in range(limbs)]
+            self.state(f"{name}/limb-shift", choice.sum(axis=-1) - 1)
+            for l in range(limbs):
+                terms = [choice[..., a] * parts[l - a] for a in range(min(l, choice.shape[-1] - 1) + 1)]
+                self.state(f"{name}/moved{l}", sum(terms) - moved_digits[l])
+            lost = [(l, a) for l in range(limbs) for a in range(choice.shape[-1]) if l + a >= limbs]
+            self.state(f"{name}/nothing-lost", sum(choice[..., a] * parts[l] for l, a in lost))
+            shift = shift + 22 * (choice * range(choice.shape[-1])).sum(axis=-1)
+            moved = self.value(log.moved)
+        normal = self.value(log.normal)
+        self.state(f"{name}/bit-shift", bits.sum(axis=-1) - 1)
+        self.state(f"{name}/normal", moved * (bits * [1 << b for b in range(bits.shape[-1])]).sum(axis=-1) - normal)
+        leading, out = (normal >> 22 * (limbs - 1)) - (1 << 21) - self.value(log.top_rest), 0
+        w = normal >> 22 * (limbs - 3)
+        for i in range(4):
+            c, (scale, base) = self.value(log.choices[i]), (66, 2 * ONE) if i == 0 else (56, ONE)
+            self.state(f"{name}/c{i}", c.sum(axis=-1) - 1)
+            unit, index = 16 ** (i + 1), range(c.shape[-1])
+            if i == 0:
+                self.state(f"{name}/top", leading - ((c * index).sum(axis=-1) << 17))
+            else:
+                rest = self.value(log.rests[i - 1])
+                self.state(f"{name}/stage{i}", w - ONE - ((c * index).sum(axis=-1) << (52 - 4 * i)) - rest)
+            factors = [-(-base * unit // (unit + v)) for v in index]
+            out = out - (c * [ln_constant(Fraction(f, base)) for f in factors]).sum(axis=-1)
+            new, rem = self.value(log.ws[i]), self.value(log.rems[i])
+            self.state(f"{name}/w{i + 1}", w * (c * factors).sum(axis=-1) - (new << scale) - rem)
+            w = new
+        z, a2, r2, a3, r3 = (self.value(v) for v in (log.z, log.a2, log.r2, log.a3, log.r3))
+        self.state(f"{name}/z", z - w + ONE)
+        self.state(f"{name}/a2", z * z - (a2 << 57) - r2)
+        self.state(f"{name}/a3", 2 * a2 * z - (3 << 56) * a3 - r3)
+        return out + z - a2 + a3 + (22 * limbs - 1 - shift) * ln_constant(Fraction(2))
+
+    # -- the probe
+
+    def parameter(self, parameter) -> None:
+        name, shape, d = parameter.g.name, parameter.shape, self.plan.divisor
+        total = self.sums[name].reshape(self.passes, *shape)
+        w, g, e, v = (self.value(t) for t in (parameter.weight, parameter.grad, parameter.e, parameter.v))
+        before, v = w[:-1:2], v[: self.steps - 1]
+        if scaled := parameter.run_gradient is not None:
+            rem = self.value(parameter.run_gradient.remainder)
+            self.state(f"gradient/{name}/g", total[::2] + (1 << 31) - (g << 32) - rem)
+        else:
+            self.state(f"gradient/{name}/sum", total[::2] - g)
+        if self.plan.variant == "asam-all":
+            rem = self.value(parameter.run_e.remainder)
+            self.state(f"E/{name}/e", w[::2] * g + (1 << 31) - (e << 32) - rem)
+            rem = self.value(parameter.run_v.remainder)
+            self.state(f"V/{name}/v", before * e[:-1] + (1 << 31) - (v << 32) - rem)
+        digits = self.digits(parameter.e)
+        summed = tuple(range(2, 1 + len(shape))) if len(shape) > 1 else (1,)
+        for (i, j), view in zip(((0, 0), (0, 1), (1, 1)), parameter.squares, strict=True):
+            self.state(f"squares/{name}/{i}{j}", (digits[i] * digits[j]).sum(axis=summed) - self.value(view))
+        q = self.value(self.certificate.size.q)[:-1].reshape(-1, *[1] * len(shape))
+        rem = self.value(parameter.run_perturbation.remainder)
+        self.state(f"perturbation/{name}/d", q * v + (1 << 39) - rem - ((w[1::2] - before) << 40))
+        rem, d = self.value(parameter.run_update.remainder), d << 32 if scaled else d
+        self.state(f"update/{name}/w", total[1::2] + d // 2 - rem + d * (w[2::2] - before))
+
+    def step_size(self) -> None:
+        size = self.certificate.size
+        a, b = self.plan.rho.numerator**2 << 144, self.plan.rho.denominator**2
+        q, n, qq, x1, x2, low, high = (
+            self.value(v) for v in (size.q, size.n, size.qq, size.x1, size.x2, size.low, size.high)
+        )
+        total = -n
+        for parameter in self.certificate.parameters:
+            for view, power in zip(parameter.squares, (0, 23, 44), strict=True):
+                total = total + (self.value(view).reshape(self.steps, -1).sum(axis=1) << power)
+        self.state("step-size/n", total)
+        self.state("step-size/q2", q * q - qq)
+        self.state("step-size/q2n", qq * n - x1)
+        self.state("step-size/2qn", (2 * q + 1) * n - x2)
+        self.state("step-size/low", a - b * x1 - low)
+        self.state("step-size/high", b * (x1 + x2) - a - 1 - high)
+
+    def score(self) -> None:
+        score, head, plan = self.certificate.score, self.certificate.head, self.plan
+        ratio = plan.rho**2 / (256 * plan.batch)
+        common = ratio.denominator * plan.eps.denominator
+        c1, c2 = int(ratio * common), int(plan.eps * common)
+        divisor = gcd(c1, c2)
+        c1, c2, scale = c1 // divisor, c2 // divisor, Fraction(common, divisor)
+        lk, top, n = self.value(score.lk), self.value(score.top), self.value(self.certificate.size.n)
+        power = (self.value(head.scale)[::2] * [4**k for k in range(32)]).sum(axis=-1)
+        self.state("score/ratios/scaled-loss", power * self.value(head.loss) - lk)
+        self.state("score/ratios/numerator", c1 * n + c2 * lk - top)
+        logs = self.logarithm("score/ratios", score.ln_top, top) - self.logarithm("score/ratios", score.ln_loss, lk)
+        y, rem = self.value(score.y), self.value(score.y_rem)
+        self.state("score/ratios/y", logs - ln_constant(scale) + (1 << 23) - (y << 24) - rem)
+        total, squares, slack = (self.value(v.tensor)[0] for v in (score.sum_y, score.sum_yy, score.slack))
+        self.state("score/squares/squares", (y * y).sum() - squares)
+        self.state("score/threshold/sum", y.sum() - total)
+        self.state("score/threshold/threshold", (plan.steps * score.tau) ** 2 - plan.steps * squares + total**2 - slack)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"],
+)
+def test_every_identity_says_what_the_specification_says(name):
+    """On random digits, which satisfy nothing: no identity is missing, none is there that is not stated here."""
+    certificate, _ = honest(name)
+    w = random_witness(certificate.circuit, np.random.default_rng(3))
+    found, expected = statements(certificate.circuit, w), Specification(CASES[name](), certificate, w).out
+    assert found.keys() == expected.keys()
+    for key, values in found.items():
+        assert len(values) == len(expected[key]), key
+        for value, other in zip(values, expected[key], strict=True):
+            assert np.array_equal(value, other), key
+
+
+@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"])
+def test_views_are_weighed_as_they_are_read(name):
+    """The verifier weighs a tensor's entries by `Source.vector`; that is the transpose of `Witness.read`."""
+    certificate, _ = honest(name)
+    rng = np.random.default_rng(15)
+    w = random_witness(certificate.circuit, rng)
+    done = set()
+    for con, _, e, _ in members(certificate.circuit):
+        axes = (*con.out, *con.summed)
+        weights = {a.name: f_from_fp(rng.integers(0, P, a.size, np.uint64)) for a in axes}
+        forms = (e.linear, *(f for pair in e.products for f in pair))
+        for view in {view for form in forms for view, _, _ in form.terms} - done:
+            done.add(view)
+            read, entries = w.read(view, 0, axes).astype(object), w.array(view.tensor)[0].astype(object)
+            for a in axes:
+                read = read[0] if a.name not in view.axes else np.tensordot(weights[a.name][0].astype(object), read, 1)
+            for source in view.sources:
+                entries = np.tensordot(source.vector(weights)[0].astype(object), entries, 1)
+            assert int(read) % P == int(entries) % P, (con.name, view)

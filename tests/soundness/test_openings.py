@@ -1,0 +1,290 @@
+"""The matrix opening, the pad proof, whole arguments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from circuits.argument.blind import Blind
+from circuits.argument.channel import PadForm, Tape
+from circuits.argument.protocol import message_counts, run
+from circuits.language.constraints import Circuit, DomainAxis, product
+from circuits.language.forms import View
+from circuits.language.layout import Layout
+from circuits.language.sources import ONCE, Same
+from circuits.language.tensors import Digit, Range, unsigned
+from prover.argument import prove_circuit
+from prover.channel import Pads, ProverChannel
+from prover.commit import MatrixCommitment, claim_table
+from prover.execution.witness import Witness
+from prover.pads import PadCommitment
+from tests.soundness.oracles import (
+    total,
+)
+from tests.toys import (
+    light_grinding,
+    multilinear,
+    prove_toy,
+    random_f_array,
+    random_fs,
+    toy_layout,
+    toy_proof,
+    toy_transcript,
+    toy_witness,
+    verify_toy,
+)
+from verifier.argument import verify_circuit
+from verifier.channel import VerifierChannel
+from verifier.opening import verify_opening
+from verifier.pads import verify_pads
+from zkcert.core import code as codes
+from zkcert.core import field as ff
+from zkcert.core.code import MatrixCode, matrix_code, pad_code, queries_for
+from zkcert.core.field import F
+from zkcert.core.opening import Claims, packed_value, powers, query_points, tail_values
+from zkcert.core.proof import Reader
+from zkcert.core.transcript import Transcript
+from zkcert.errors import ProofRejected
+
+
+def small_code(data_rows, row_bits=3, queries=4):
+    return MatrixCode(row_bits, data_rows, row_bits + 2, queries)
+
+
+def open_matrix(code, entries, secret=bytes(32)):
+    rng = np.random.default_rng(entries)
+    x = rng.integers(-(1 << 21), 1 << 22, entries).astype(np.int32)
+    matrix = MatrixCommitment(x, code, secret)
+    z = random_fs(rng, code.variables)
+    opening = matrix.open(Transcript("open"), z)
+    return x, matrix, z, opening
+
+
+def whole_vector(x, matrix):
+    """X with its masking rows, as integers and residues."""
+    code = matrix.code
+    full = np.zeros((code.rows, code.width, 2), object)
+    full[: code.mask_row].reshape(-1)[: len(x)] = x.tolist()
+    full[code.mask_row :] = np.moveaxis(matrix.masks, 0, -1).astype(object)
+    return [F(int(v)) for v in full.ravel()]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 9, 60, 61, 63, 65])
+def test_matrix_opening_is_complete_for_every_number_of_rows(rows):
+    code = small_code(rows)
+    entries = 2 * code.width * rows - 3
+    x, matrix, z, opening = open_matrix(code, entries)
+    value = multilinear(whole_vector(x, matrix), z)
+    verify_opening(Reader(opening), Transcript("open"), code, matrix.root, z, value)
+    with pytest.raises(ProofRejected, match="opening/value"):
+        verify_opening(Reader(opening), Transcript("open"), code, matrix.root, z, value + 1)
+
+
+@pytest.mark.parametrize("row_bits", [0, 1, 5])
+def test_matrix_opening_is_complete_for_every_row_length(row_bits):
+    code = MatrixCode(row_bits, 3, row_bits + 5, 3)
+    x, matrix, z, opening = open_matrix(code, 6 << row_bits)
+    value = multilinear(whole_vector(x, matrix), z)
+    verify_opening(Reader(opening), Transcript("open"), code, matrix.root, z, value)
+
+
+def test_another_root_or_point_is_refused():
+    code = small_code(5)
+    x, matrix, z, opening = open_matrix(code, 70)
+    value = multilinear(whole_vector(x, matrix), z)
+    with pytest.raises(ProofRejected, match="opening/merkle"):
+        verify_opening(Reader(opening), Transcript("open"), code, bytes(32), z, value)
+    moved = [z[0] + 1, *z[1:]]
+    with pytest.raises(ProofRejected, match="opening/"):
+        verify_opening(Reader(opening), Transcript("open"), code, matrix.root, moved, value)
+
+
+def test_packed_value_is_the_extension_of_both_halves():
+    rng, code = np.random.default_rng(8), small_code(6)
+    packed = random_f_array(rng, code.rows, code.width)
+    z = random_fs(rng, code.variables)
+    row = ff.eq_table(z[: code.row_variables])[:, : code.rows]
+    combine = lambda w: np.ascontiguousarray(ff.f_sum(ff.f_mul(packed, w[:, :, None]), axis=1))  # noqa: E731
+    eq = ff.eq_table(z[code.row_variables : -1])
+    inner = ff.f_dot(combine(row), eq), ff.f_dot(combine(ff.f_conj(row)), ff.f_conj(eq))
+    real_and_imaginary = np.moveaxis(packed, 0, -1).ravel()
+    want = multilinear([F(int(v)) for v in real_and_imaginary], z)
+    assert packed_value(inner, z[-1]) == want
+
+
+def test_query_points_are_the_roots_in_bit_reversed_order():
+    for log_n in (0, 1, 3, 7):
+        w = ff.root_of_unity(log_n)
+        got = ff.f_list(query_points(log_n, range(1 << log_n)))
+        assert got == [w ** int(f"{j:0{log_n}b}"[::-1], 2) for j in range(1 << log_n)]
+    rng = np.random.default_rng(6)
+    points = random_fs(rng, 3)
+    for count in (1, 2, 5, 8):
+        table = powers(ff.f_array(points), count)
+        assert [ff.f_list(table[:, i]) for i in range(3)] == [[x**c for c in range(count)] for x in points]
+
+
+@pytest.mark.parametrize("row_bits", [0, 1, 4])
+def test_claims_on_the_combined_rows(row_bits):
+    """Total, table and extension of the combined weights against the definitions, scalar by scalar."""
+    rng, code = np.random.default_rng(row_bits), small_code(6, row_bits, 2)
+    z = random_fs(rng, code.variables)
+    col = z[code.row_variables : -1]
+    rows = random_f_array(rng, 3, code.length)
+    points = query_points(code.log_n, [1, 5][: code.queries])
+    claims = Claims.draw(Transcript("claims"), code, z, points)
+    v, xs = [ff.f_list(rows[:, i]) for i in range(3)], ff.f_list(points)
+    values = [[sum((c * x**k for k, c in enumerate(row)), F.ZERO) for x in xs] for row in v]
+    tails = tail_values(code, np.ascontiguousarray(rows[:, :, code.width :]), points)
+    heads = ff.f_sub(np.stack([ff.f_array(row) for row in values], axis=1), tails)
+    eq = ff.eq_table(col)
+    inner = tuple(ff.f_dot(np.ascontiguousarray(rows[:, i, : code.width]), e) for i, e in ((1, eq), (2, ff.f_conj(eq))))
+    table = claim_table(claims, eq)
+    vector = np.ascontiguousarray(rows[:, :, : code.width]).reshape(2, -1)
+    assert ff.f_dot(vector, table.reshape(2, -1)) == claims.total(heads, inner)
+    for i in range(3):
+        for c in range(code.width):
+            want = claims.rows[i] * sum((b * x**c for b, x in zip(ff.f_list(claims.columns), xs, strict=True)), F.ZERO)
+            eq_c = ff.f_item(eq, c)
+            want += (F.ZERO, claims.inner[0] * eq_c, claims.inner[1] * eq_c.conj())[i]
+            assert ff.f_item(table, (i, c)) == want
+    s = random_fs(rng, code.rounds)
+    assert claims.weight_at(s) == multilinear([*ff.f_list(table.reshape(2, -1)), *[F.ZERO] * code.width], s)
+
+
+def test_matrix_code_fits_its_entries_and_meets_its_own_query_count():
+    for entries in (1, 100, 4_200_000, 5_000_000, 60_000_000, 10**9):
+        code = matrix_code(entries)
+        assert 2 * code.width * code.data_rows >= entries
+        assert code.mask_row % codes.MASK_ROWS == 0 and code.mask_row >= code.data_rows
+        assert code.rows <= 1 << code.row_variables
+        assert code.rate < 1 and code.tail <= codes.MAX_TAIL and code.row_bits <= codes.MAX_ROW_BITS
+        assert code.queries >= queries_for(code.rate)
+        assert code.tail >= code.queries + codes.SPARE_TAIL
+        second = code.second
+        assert second.width * second.data_rows == codes.COMBINED_ROWS * code.width
+        assert second.rows % 4 == 0 and second.data_rows <= second.rows <= 1 << code.rounds - second.row_bits
+        assert second.queries >= queries_for(second.rate) and 2 * second.queries <= 1 << second.log_n
+
+
+def affine_form(pads, rng, wrong=0):
+    parts = [random_f_array(rng, v.shape[1]) for v in (pads.singles, pads.x, pads.y, pads.z)]
+    value = total(ff.f_dot(c, v) for c, v in zip(parts, (pads.singles, pads.x, pads.y, pads.z), strict=True))
+    return PadForm(*parts, const=wrong - value)
+
+
+def pad_proof(pads, form, secret=bytes(32)):
+    commitment = PadCommitment(pads, secret)
+    return commitment, commitment.prove(Transcript("pads"), form)
+
+
+def check_pads(commitment, proof, form, counts):
+    code = pad_code(*counts)
+    assert code == commitment.code
+    verify_pads(Reader(proof), Transcript("pads"), code, commitment.root, form)
+
+
+MESSAGE = pad_code(1, 0).message
+
+
+@pytest.mark.parametrize(
+    ("singles", "triples"),
+    [(1, 0), (1, 1), (MESSAGE, 0), (MESSAGE + 1, 1), (5, MESSAGE), (0, MESSAGE + 1), (0, 2), (700, 40)],
+)
+def test_pad_proof_is_complete_at_the_edges_of_its_blocks(singles, triples):
+    pads = Pads.draw(b"s" * 32, singles, triples)
+    form = affine_form(pads, np.random.default_rng(singles))
+    check_pads(*pad_proof(pads, form), form, (singles, triples))
+
+
+def test_pad_proof_refuses_a_false_equation_and_a_false_triple():
+    pads = Pads.draw(b"s" * 32, 9, 4)
+    form = affine_form(pads, np.random.default_rng(1), wrong=1)
+    commitment, proof = pad_proof(pads, form)
+    with pytest.raises(ProofRejected, match="hidden-equations"):
+        check_pads(commitment, proof, form, (9, 4))
+
+    z = pads.z.copy()
+    z[0, 2] ^= np.uint64(1)
+    lying = replace(pads, z=z)
+    form = affine_form(lying, np.random.default_rng(1))
+    commitment, proof = pad_proof(lying, form)
+    with pytest.raises(ProofRejected, match="pads/products"):
+        check_pads(commitment, proof, form, (9, 4))
+
+
+def test_collapsed_equations_are_their_random_combination():
+    rng = np.random.default_rng(6)
+    tape = Tape()
+    nodes = [tape.receive(m) for m in random_fs(rng, 4)]
+    for a, b in zip(random_fs(rng, 3), random_fs(rng, 3), strict=True):
+        nodes += tape.receive_pair(a, b)
+    nodes.append(tape.known(F(5)))
+    for _ in range(6):
+        chosen = rng.choice(len(nodes), 3)
+        coefs = random_fs(rng, 3)
+        nodes.append(tape.linear([(c, nodes[i]) for c, i in zip(coefs, chosen, strict=True)], random_fs(rng, 1)[0]))
+    for i in (0, 5, 9, len(nodes) - 1, len(nodes) - 2):
+        tape.assert_zero(nodes[i], f"equation {i}")
+    pads = Pads.draw(b"t" * 32, tape.singles, tape.triples)
+    ch = ProverChannel(Transcript("unit"), pads)
+    ch.tape = tape
+    weights = random_fs(rng, 5)
+    want = total(w * ch.value(n) for w, (n, _) in zip(weights, tape.equations, strict=True))
+    form = tape.collapse(weights)
+    got = form.const + total(
+        ff.f_dot(c, v)
+        for c, v in zip((form.singles, form.x, form.y, form.z), (pads.singles, pads.x, pads.y, pads.z), strict=True)
+    )
+    assert got == want
+
+
+def test_pad_code_keeps_a_random_evaluation_for_every_query():
+    for singles, triples in ((1, 0), (300, 60), (20_000, 400), (10**6, 10**5)):
+        code = pad_code(singles, triples)
+        assert (1 << code.block_bits) - code.message >= code.queries
+        assert code.single_rows * code.message >= singles and code.triple_rows * code.message >= triples
+        assert code.queries * -np.log2((1 + 2 / 16) / 2) >= codes.QUERY_BITS
+
+
+def test_toy_argument_is_complete_for_several_witnesses():
+    for seed in range(4):
+        verify_toy(prove_toy(toy_witness(seed), strict=True))
+
+
+def test_toy_argument_is_complete_with_all_its_grinding():
+    proof = prove_circuit(toy_layout(), toy_witness(), toy_transcript())
+    verify_circuit(toy_layout(), toy_transcript(), proof)
+
+
+def test_message_counts_are_those_of_the_conversation():
+    layout = toy_layout()
+    reader = Reader(toy_proof())
+    transcript = toy_transcript()
+    transcript.absorb("roots", reader.section(64))
+    messages = Reader(reader.section(1 << 28))
+    ch = VerifierChannel(transcript, messages)
+    n = matrix_code(layout.data_end).variables
+    with light_grinding():
+        assert len(run(ch, Blind(layout), layout, n)) == n
+    messages.end()
+    assert message_counts(layout, n) == (ch.tape.singles, ch.tape.triples)
+    assert len(messages.data) == 16 * (ch.tape.singles + 2 * ch.tape.triples + 1) + 8
+
+
+def test_an_axis_of_one_and_products_without_a_sum_are_proved():
+    c = Circuit()
+    axis = DomainAxis("i", 1)
+    a, b = (c.tensor(n, 1, (1,), (Digit(unsigned(3)),)) for n in "ab")
+    y = c.tensor("y", 1, (1,), (Digit(Range(64)),))
+    on = lambda t: View(t, (ONCE, Same("i", 1))).whole()  # noqa: E731
+    c.constraint("product", (axis,)).add("y", product(on(a), on(b)) - on(y))
+    layout = Layout(c)
+    w = Witness(layout)
+    for t, v in ((a, 3), (b, 7), (y, 21)):
+        w.put(t, np.array([[v]]))
+    with light_grinding():
+        proof = prove_circuit(layout, w, Transcript("one"), strict=True)
+        verify_circuit(layout, Transcript("one"), proof)
