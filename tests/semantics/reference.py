@@ -7,73 +7,24 @@ PyTorch. Nothing here is shared with the executor, and nothing is fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, localcontext
 from fractions import Fraction
-from functools import cache
 from itertools import product
-from math import floor, gcd, isqrt, lcm
+from math import floor, isqrt
 from typing import Any
 
-Nested = Any  # an integer, or a list of Nested
+from tests.semantics.head import (
+    log_ratio,
+    loss_scale,
+    softmax,
+    step_size,
+)
+from tests.semantics.rounding import Nested, Refusal, add_up, each, entries, rescale, value, weight, within
+
 Node = Mapping[str, Any]
 Reads = list[tuple[int, int, int, int]]
-
-ONE = 1 << 56  # 1.0 in the head
 HALF = Fraction(1, 2)
-
-
-class Refusal(Exception):
-    """The probe has no result: a value leaves its range, or the gradient or loss is too small."""
-
-
-# ------------------------------------------------------------------------------------------------ rounding
-
-
-def rescale(a: int, bits: int = 32) -> int:
-    """a / 2^bits to the nearest integer, halves up."""
-    return (a + (1 << bits >> 1)) >> bits
-
-
-def within(x: int, bits: int, what: str) -> int:
-    """x, which must be two balanced digits: low of 22 bits, high of `bits` - 22."""
-    low = (x + (1 << 21)) % (1 << 22) - (1 << 21)
-    high = (x - low) >> 22
-    if not -(1 << (bits - 23)) <= high < 1 << (bits - 23):
-        raise Refusal(f"{what} is out of range")
-    return x
-
-
-def value(x: int, what: str) -> int:
-    """Activations, deltas, gradients, E, V: about |x| < 2^43, that is 2048."""
-    return within(x, 44, what)
-
-
-def weight(x: int, what: str) -> int:
-    """Weights: about |x| < 2^39, that is 128."""
-    return within(x, 40, what)
-
-
-def each(f: Callable[..., int], *xs: Nested) -> Nested:
-    """f applied entry by entry."""
-    if isinstance(xs[0], list):
-        return [each(f, *parts) for parts in zip(*xs, strict=True)]
-    return f(*xs)
-
-
-def add_up(xs: list[Nested]) -> Nested:
-    """The sum of equally nested integers."""
-    return each(lambda *parts: sum(parts), *xs)
-
-
-def entries(x: Nested) -> Iterator[int]:
-    if isinstance(x, list):
-        for part in x:
-            yield from entries(part)
-    else:
-        yield x
-
 
 # ------------------------------------------------------------------------------------------------ samples
 
@@ -375,96 +326,6 @@ class AvgPool2d(Layer):
                 for _, _, r, c in reads:
                     dx[o][r][c] += d
         return each(lambda total: self.mean(node, total, f"{node['name']} input gradient"), dx)
-
-
-# ------------------------------------------------------------------------------------------------ exp and ln
-
-
-def nearest(x: Decimal) -> int:
-    return int((x + Decimal("0.5")).to_integral_value(rounding="ROUND_FLOOR"))
-
-
-@cache
-def exp_factor(chunk: int, v: int) -> int:
-    """round(2^56 exp(-v 2^(18 + 4 chunk) / 2^32))."""
-    with localcontext(prec=100):
-        return nearest(ONE * (-Decimal(v << (18 + 4 * chunk)) / (1 << 32)).exp())
-
-
-@cache
-def ln_constant(x: Fraction) -> int:
-    """round(2^56 ln x)."""
-    with localcontext(prec=150):
-        return nearest(ONE * (Decimal(x.numerator) / Decimal(x.denominator)).ln())
-
-
-def exp_minus(x: int) -> int:
-    """exp(-x), x >= 0 with 32 fractional bits: a cubic in the low 18 bits, five factors; zero from 64 on."""
-    if x >> 38:
-        return 0
-    u = x % (1 << 18)
-    square = (u * u + (1 << 8)) // (1 << 9)
-    y = ONE - (u << 24) + square - (square * u + 3 * (1 << 31)) // (3 * (1 << 32))
-    for chunk in range(5):
-        y = rescale(y * exp_factor(chunk, (x >> (18 + 4 * chunk)) % 16), 56)
-    return y
-
-
-def ln(v: int) -> int:
-    """ln v of an integer v >= 1: four factors bring its 66 leading bits close to 1, then a cubic."""
-    exponent = v.bit_length() - 1
-    w = (v << 66) >> (exponent + 1)  # 66 bits: the mantissa, in [1/2, 1)
-    out = exponent * ln_constant(Fraction(2))
-    for stage in range(4):
-        bits, base = (66, 2 * ONE) if stage == 0 else (56, ONE)
-        c = (w >> 61) % 16 if stage == 0 else (w - ONE) >> (52 - 4 * stage)
-        unit = 16 ** (stage + 1)
-        factor = -(-base * unit // (unit + c))
-        out -= ln_constant(Fraction(factor, base))
-        w = (w * factor) >> bits
-    z = w - ONE
-    square = (z * z) >> 57
-    return out + z - square + 2 * square * z // (3 * ONE)
-
-
-# ------------------------------------------------------------------------------------------------ head
-
-
-def softmax(logits: list[int], label: int) -> tuple[list[int], int]:
-    """Deltas and loss of one sample. The true class's delta is minus the sum of the others'."""
-    x = [max(logits) - z for z in logits]
-    e = [exp_minus(a) for a in x]
-    deltas = [(a << 56) // sum(e) for a in e]
-    deltas[label] = -sum(d for j, d in enumerate(deltas) if j != label)
-    return deltas, ln(sum(e)) - 56 * ln_constant(Fraction(2)) + (x[label] << 24)
-
-
-def loss_scale(largest: int) -> int:
-    """The k with 2^(55-k) <= largest < 2^(56-k); 0 from 2^55 on."""
-    k = max(0, 56 - largest.bit_length())
-    if k > 31:
-        raise Refusal("every sample has its true class at a probability too close to 1")
-    return k
-
-
-def step_size(n: int, rho: Fraction) -> int:
-    """floor(rho 2^40 / (sqrt(n) / 2^32))."""
-    if n == 0 or n >= 1 << 110:
-        raise Refusal("the gradient vanishes or diverges")
-    q = isqrt(floor(rho * rho * (1 << 144) / n))
-    if q >= (1 << 60) - (1 << 43) - (1 << 21):
-        raise Refusal("the gradient nearly vanishes")
-    return q
-
-
-def log_ratio(n: int, loss: int, k: int, batch: int, rho: Fraction, eps: Fraction) -> int:
-    """ln(s^2 / L + eps) in Q32; s^2 / L = ratio n / (4^k loss), all as one quotient of integers."""
-    ratio, scaled = rho * rho / (256 * batch), loss << (2 * k)
-    common = lcm(ratio.denominator, eps.denominator)
-    a, b = int(ratio * common), int(eps * common)
-    divisor = gcd(a, b)
-    numerator = (a * n + b * scaled) // divisor
-    return rescale(ln(numerator) - ln(scaled) - ln_constant(Fraction(common, divisor)), 24)
 
 
 # ------------------------------------------------------------------------------------------------ the probe

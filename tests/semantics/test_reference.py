@@ -39,7 +39,9 @@ from tests.builders import (
     tiny_cnn,
 )
 from tests.semantics import reference
-from tests.semantics.reference import ONE, Refusal, Result, decode, entries, exp_factor, exp_minus, ln, ln_constant
+from tests.semantics.head import ONE, exp_factor, exp_minus, ln, ln_constant, step_size
+from tests.semantics.reference import Result, decode
+from tests.semantics.rounding import Refusal, entries
 from zkcert.data.normalised import input_integers
 from zkcert.errors import RangeOverflow
 
@@ -351,14 +353,14 @@ def test_both_refuse_the_same_step_sizes(rho):
     solve = StepSizeExecutor(size).solve
     least = floor(rho * rho * (1 << 144) / Q_LIMIT**2) + 1
     q = solve(least, 0)
-    assert q == reference.step_size(least, rho) < Q_LIMIT
+    assert q == step_size(least, rho) < Q_LIMIT
     w = Witness(Layout(size.net.circuit))
     w.put(size.q.tensor, np.array([q, Q_LIMIT - 1], object))
     for n in (least - 1, 0):
         with pytest.raises(GradientTooSmall):
             solve(n, 0)
         with pytest.raises(Refusal):
-            reference.step_size(n, rho)
+            step_size(n, rho)
     with pytest.raises(RangeOverflow):
         w.put(size.q.tensor, np.array([q, Q_LIMIT], object))
 

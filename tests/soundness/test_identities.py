@@ -22,7 +22,8 @@ from prover.execution.witness import Witness
 from tests.builders import (
     Case,
 )
-from tests.semantics.reference import LAYERS, exp_factor, ln_constant
+from tests.semantics.head import exp_factor, ln_constant
+from tests.semantics.reference import LAYERS
 from tests.soundness.honest import (
     CASES,
     honest,
