@@ -134,6 +134,7 @@ def perform(
     for name, fd in (("out", 1), ("err", 2)):
         os.dup2(os.open(f"{place}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
     os.umask(0o022)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which a terminal's `nohup` has the tests ignore
     signals.install()
     count = 0
 

@@ -152,7 +152,6 @@ def test_the_verifiers_command_refuses_them_in_one_line(tiny, tmp_path, odd):
     for given in (
         [odd, tiny.model, "--tau", tiny.tau],
         [tiny.proof, odd, "--tau", tiny.tau],
-        [tiny.proof, tiny.model, "--tau", odd],
         [tiny.proof, tiny.model, "--tau", tiny.tau, "--data-root", odd],
         [tiny.proof, tiny.model, "--tau", tiny.tau, "--announcement", odd],
     ):

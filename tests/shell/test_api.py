@@ -28,7 +28,7 @@ def test_proof_result_describes_the_written_proof(tiny):
     assert result.tau == Fraction(5, 2) > result.score > 0
     assert 0 < result.cross_check < 1e-7
     assert result.statement.announcement_digest == load_announcement(tiny.announcement).announcement_digest
-    names = [phase.name for phase in result.phases]
+    names = [phase.name for phase in result.phases if not phase.name.startswith("compiling")]
     assert names[:3] == ["load", "witness", "reference"]
     assert names[-1] == "self-check"
     assert 0 < sum(phase.seconds for phase in result.phases) <= result.seconds

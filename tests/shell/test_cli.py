@@ -483,7 +483,7 @@ def test_score_above_tau_writes_no_proof_and_exits_with_one(run, tiny):
 
 
 def test_proving_without_beacon_or_announcement_warns(run, tiny):
-    options = ("prove", tiny.model, tiny.data, "--tau", "0.000001", *PROBE)
+    options = ("prove", tiny.model, tiny.data, "--tau", "0.00001", *PROBE)
     assert "WARNING: no --beacon" in run(*options).err
     assert "WARNING: no --announcement" in run(*options, "--beacon", "00").err
     refused(run("prove", tiny.model, "missing.zkd", *options[3:]), 2, "missing.zkd")

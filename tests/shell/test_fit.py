@@ -112,7 +112,8 @@ def test_measure_and_audit_show_whether_the_data_fit(capsys, trained, data, word
         code, out, err = run(capsys, *arguments)
         assert code == 0 and "accuracy" in out and "mean loss" in out
         warned = [line for line in (out + err).splitlines() if line.startswith("WARNING: ")]
-        assert [line.split()[1] for line in warned] == ([word] if word else [])
+        words = [line.split()[1] for line in warned if "NOT PROVABLE" not in line]  # as wrong data may happen to be
+        assert words == ([word] if word else [])
         found = json.loads(run(capsys, *arguments, "--json")[1])
         assert [f"WARNING: {text}" for text in found["warnings"]] == warned
         assert (found["fit"]["accuracy"] > 0.95) == (word is None)

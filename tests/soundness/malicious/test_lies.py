@@ -25,7 +25,7 @@ from prover.execution.probe import ParameterExecutor
 from prover.execution.run import execute, fill_threshold
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
-from tests.builders import Digits, Graph
+from tests.builders import Digits, Graph, wide
 from tests.soundness.malicious.forging import (
     TAU,
     altered,
@@ -307,8 +307,8 @@ def scaled_deltas(head, w, p, bits, power):
     scale = Digits(w, head.scale.tensor)
     scale[0, 0, p] = 0
     scale[0, 0, p, bits] = 1
-    r = head.results[p]
-    scaled = (r["wrong"] - r["true"]) * power + (1 << 23)
+    delta = wide(w, head.wrong)[0, p] - wide(w, head.true_delta)[0, p]
+    scaled = delta * power + (1 << 23)
     w.put(head.dz.tensor, (scaled >> 24).astype(np.int64), p)
     rem = w.value(head.dz_rem.tensor).astype(object)
     rem[0, p] = scaled & ((1 << 24) - 1)
