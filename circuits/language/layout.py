@@ -72,8 +72,9 @@ def axis_blocks(size: int) -> list[tuple[int, int]]:
     """Cut `size` into power-of-two blocks (start, log2 length), the last padded by at most a sixteenth of `size`."""
     out, start = [], 0
     while start < size:
-        bits = (size - start).bit_length() - 1
-        if 16 * ((2 << bits) - (size - start)) <= size:
+        rest = size - start
+        bits = rest.bit_length() - 1
+        if rest > 1 << bits and 16 * ((2 << bits) - rest) <= size:
             bits += 1
         out.append((start, bits))
         start += 1 << bits

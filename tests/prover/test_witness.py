@@ -44,6 +44,7 @@ def test_axis_blocks_tile_the_axis_and_waste_little(size):
     end = blocks[-1][0] + (1 << blocks[-1][1])
     assert size <= end <= size + size // 16
     assert [bits for _, bits in blocks] == sorted((bits for _, bits in blocks), reverse=True)
+    assert all(2 * (size - start) > 1 << bits for start, bits in blocks)  # half a block would not do
 
 
 def test_short_columns_are_padded_and_long_ones_cut():
