@@ -10,7 +10,10 @@ import pytest
 from blake3 import blake3
 
 from benchmarks.vectors import CASES, PLACE, derived, write_case
+from circuits.language.layout import axis_blocks
+from circuits.language.wide import Limbs
 from circuits.layers import LAYERS
+from circuits.windows import Windows
 from verifier.__main__ import verify_files
 from zkcert.public.model import Model
 from zkcert.public.statement import load_announcement
@@ -81,6 +84,14 @@ def test_the_table_of_the_transcript_has_every_message_in_its_order(name):
 def test_the_specification_refers_to_no_file_of_the_implementation():
     for path in PLACE.parent.glob("*.md"):
         assert not re.findall(r"[a-z_]+\.py\b|\bcircuits/|\bverifier/|\bprover/", path.read_text()), path.name
+
+
+def test_the_specification_is_right_where_no_vector_shows_it():
+    """Its examples in circuit-language.md."""
+    assert axis_blocks(17) == [(0, 4), (16, 1)] and axis_blocks(4352) == [(0, 12), (4096, 9)]
+    assert Limbs().add_const(0).parts == []
+    same, other = (Windows(2, 2, (2, 2), (stride, stride), (0, 0)).reads() for stride in (1, 2))
+    assert (same.index == other.index).all() and same != other
 
 
 @pytest.mark.slow
