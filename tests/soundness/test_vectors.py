@@ -88,7 +88,8 @@ def test_the_specification_refers_to_no_file_of_the_implementation():
 
 def test_the_specification_is_right_where_no_vector_shows_it():
     """Its examples in circuit-language.md."""
-    assert axis_blocks(17) == [(0, 4), (16, 1)] and axis_blocks(4352) == [(0, 12), (4096, 9)]
+    assert axis_blocks(784) == [(0, 9), (512, 8), (768, 4)] and axis_blocks(31) == [(0, 5)]
+    assert axis_blocks(4352) == [(0, 12), (4096, 8)]
     assert Limbs().add_const(0).parts == []
     same, other = (Windows(2, 2, (2, 2), (stride, stride), (0, 0)).reads() for stride in (1, 2))
     assert (same.index == other.index).all() and same != other

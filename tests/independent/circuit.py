@@ -1,0 +1,1163 @@
+"""The circuit of a statement (circuit.md), in the order in which its members are declared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, getcontext
+from fractions import Fraction
+from functools import cache
+
+from .errors import require
+from .field import bits
+from .files import Model
+from .language import (
+    ALL,
+    BIT,
+    B,
+    Circuit,
+    Constraint,
+    Domain,
+    Form,
+    Limbs,
+    R,
+    Source,
+    U,
+    Window,
+    add,
+    at,
+    gather,
+    join,
+    left,
+    limbs_of,
+    map_,
+    merge,
+    neg,
+    product,
+    radix,
+    same,
+    scale,
+    scaled,
+    suffix,
+    total,
+    wsum,
+)
+from .statement import Statement
+
+VALUE, WEIGHT, PROB = radix(B(22), B(22)), radix(B(22), B(18)), radix(U(22), U(22), U(14))
+REM32, REM56 = [at(U(22), 0), at(U(10), 22)], [at(U(22), 0), at(U(22), 22), at(U(12), 44)]
+MAGNITUDE = radix(U(22), U(22))
+Sources = Sequence[Source]
+Axes = list[tuple[str, int]]
+
+
+def nearest(x: Fraction) -> int:
+    return math.floor(x + Fraction(1, 2))
+
+
+def exact(x: float) -> Fraction:
+    """The rational that the shortest decimal of a float denotes."""
+    return Fraction(repr(x))
+
+
+# ---------------------------------------------------------------- tables of the head
+
+
+def _round(x: Decimal) -> int:
+    return int((x + Decimal("0.5")).to_integral_value(rounding="ROUND_FLOOR"))
+
+
+@dataclass
+class HeadTables:
+    """T_i, F_i, L_i and ln2 of semantics.md."""
+
+    exp: list[list[int]]
+    inverse: list[list[int]]
+    log: list[list[int]]
+    ln2: int
+
+
+def ln_units(x: Fraction) -> int:
+    """round(2^56 ln x)."""
+    getcontext().prec = 120
+    return _round((Decimal(x.numerator) / Decimal(x.denominator)).ln() * 2**56)
+
+
+@cache
+def head_tables() -> HeadTables:
+    getcontext().prec = 120
+    exp = [[_round((-Decimal(v << (18 + 4 * i)) / 2**32).exp() * 2**56) for v in range(16)] for i in range(5)]
+    inverse, log = [], []
+    for i in range(4):
+        b = 57 if i == 0 else 56
+        row = [math.ceil(Fraction(1 << b) / (1 + Fraction(c, 1 << 4 * (i + 1)))) for c in range(16 if i == 0 else 17)]
+        inverse.append(row)
+        log.append([_round(-(Decimal(f) / (1 << b)).ln() * 2**56) for f in row])
+    return HeadTables(exp, inverse, log, ln_units(Fraction(2)))
+
+
+def limb(values: Sequence[int], k: int) -> list[int]:
+    """Limb k of numbers."""
+    return [v >> (22 * k) & 0x3FFFFF for v in values]
+
+
+def unit(n: int, u: int) -> list[int]:
+    return [1 if i == u else 0 for i in range(n)]
+
+
+# ---------------------------------------------------------------- values
+
+
+@dataclass
+class Value:
+    """A sum of parts (coefficient, tensor) with common inner sizes."""
+
+    parts: list[tuple[int, int]]
+    sizes: tuple[int, ...]
+
+    def plus(self, other: Value) -> Value:
+        require(self.sizes == other.sizes, "circuit", "values of different sizes are added")
+        out: dict[int, int] = {}
+        for c, t in self.parts + other.parts:
+            out[t] = out.get(t, 0) + c
+        return Value([(c, t) for t, c in out.items() if c], self.sizes)
+
+    def times(self, c: int) -> Value:
+        return Value([(c * k, t) for k, t in self.parts], self.sizes)
+
+
+@dataclass
+class Norm:
+    """The public integers of a batch-norm."""
+
+    scale: list[int]
+    mean: list[int]
+
+
+@dataclass
+class Logarithm:
+    """What `log` leaves: parts with exponents, the shift, the constant."""
+
+    parts: list[tuple[Form, int]]
+    shift: Form
+    const: int
+
+
+@dataclass
+class Parameter:
+    """A parameter with its gradient: how its accumulator is contracted."""
+
+    name: str
+    axes: list[tuple[str, int]]
+    summed: list[tuple[str, int]]
+    contracted: bool
+    limbs: Callable[[str], Limbs]
+    wires: list[int]
+
+
+class Builder:
+    """Builds the circuit of a statement about a model."""
+
+    def __init__(self, s: Statement, model: Model) -> None:
+        self.s, self.model, self.c = s, model, Circuit()
+        self.T, self.B, self.P, self.J = s.steps, s.batch, 2 * s.steps - 1, s.schema["classes"]
+        self.per_step: set[int] = set()  # tensors of the network with one unrolled index per step
+        self.weight: dict[str, int] = {}
+        self.public: list[tuple[int, list[int]]] = []
+        self.norms: dict[str, Norm] = {}
+        self.input_a: list[int] = []
+        self.input_c: list[int] = []
+        self.parameters: list[Parameter] = []
+        self.logs: dict[str, Logarithm] = {}
+        self.windows: dict[int, Window] = {}
+        self.tau_units = math.floor(s.tau * 2**32) - 2048 * (self.J + 2)
+        require(self.tau_units >= 0, "statement", "tau is below the error")
+        self.samples()
+        self.forward()
+        self.head()
+        self.gradients()
+        self.section_parameters()
+        self.step_size()
+        self.score()
+        self.section_public()
+
+    # ---- sources of the unrolled axis and forms of values
+
+    def first(self, tensor: int, kind: str) -> Source:
+        t_count, by_step = self.T, tensor in self.per_step
+        if kind == "passes":
+            return map_("pass", [p // 2 for p in range(self.P)]) if by_step else same("pass")
+        if kind == "even":
+            return same("step") if by_step else map_("step", [2 * t for t in range(t_count)])
+        return map_("step", list(range(t_count - 1)) if by_step else [2 * t + 1 for t in range(t_count - 1)])
+
+    def value_limbs(self, v: Value, kind: str, sources: Sources) -> list[Form]:
+        parts = []
+        for c, t in v.parts:
+            view = self.c.view(t, self.first(t, kind), *sources)
+            parts.append([scale(f, c) for f in self.c.limbs(view)])
+        n = max((len(p) for p in parts), default=0)
+        return [join(*(p[k] for p in parts if k < len(p))) for k in range(n)]
+
+    def value_whole(self, v: Value, kind: str, sources: Sources) -> Form:
+        views = [(c, self.c.view(t, self.first(t, kind), *sources)) for c, t in v.parts]
+        return join(*(scale(self.c.whole(view), c) for c, view in views))
+
+    def tensor(self, name: str, sizes: Sequence[int], digits: list, unroll: int | None = None) -> int:
+        return self.c.tensor(name, self.P if unroll is None else unroll, sizes, digits)
+
+    def new(self, name: str, sizes: Sequence[int], digits: list = VALUE) -> Value:
+        """A new tensor per pass, as a value."""
+        return Value([(1, self.tensor(name, sizes, digits))], tuple(sizes))
+
+    def own(self, tensor: int, *sources: Source) -> int:
+        """The view of a tensor per pass by same(pass) and the sources."""
+        return self.c.view(tensor, same("pass"), *sources)
+
+    def x_axes(self, sizes: Sequence[int]) -> list[tuple[str, int]]:
+        return [("pass", self.P), *((f"x{i}", n) for i, n in enumerate(sizes))]
+
+    def x_sources(self, sizes: Sequence[int]) -> list[Source]:
+        return [same(f"x{i}") for i in range(len(sizes))]
+
+    def rescaled(self, con: Constraint, out: list[Form], limbs: Limbs, name: str) -> None:
+        domain = Domain(tuple(con.out), True)
+        wire = self.c.wire(domain, f"{name}.remainder", REM32)
+        limbs.const(1 << 31)
+        limbs.value(wire, -1, 0)
+        for k, form in enumerate(out):
+            limbs.add(neg(form), 32 + 22 * k)
+        self.c.assert_zero(con, domain, name, limbs)
+
+    # ---- 1. samples
+
+    def samples(self) -> None:
+        c, s, T, B_ = self.c, self.s, self.T, self.B
+        C, H, W = self.model.input["shape"]
+        p = self.model.input["pad"]
+        hp, wp = H + 2 * p, W + 2 * p
+        S, n, u8 = hp * wp, C * H * W, s.schema["kind"] == "u8"
+        w, l = 1 if u8 else 6, s.schema["label_bytes"]
+        N = n * w + l
+        self.sample_bytes = N
+        mean, std = ([exact(x) for x in self.model.input[k]] for k in ("mean", "std"))
+        if u8:
+            large = all(1 < x <= 255 for x in mean + std)
+            require(not large, "statement", "mean and std look like those of bytes")
+            self.input_a = [nearest(Fraction(2**32) / (255 * d)) for d in std]
+        else:
+            self.input_a = [nearest(Fraction(2**16) / d) for d in std]
+        self.input_c = [nearest(-m * 2**32 / d) for m, d in zip(mean, std)]
+        if u8:
+            ok = all(max(abs(k), abs(255 * a + k)) < 2**43 for a, k in zip(self.input_a, self.input_c))
+            require(ok, "statement", "an input is too large")
+        data = c.tensor("sample/bytes", T, (B_, N), radix(U(8)))
+        random = c.tensor("sample/randomness", T, (B_, 1280), radix(U(8)))
+        self.per_step |= {data, random}
+        c.links.append(("sample", (T, B_, 160), [data, random]))
+        inp = c.tensor("input", T, (B_, C, S), VALUE)
+        self.per_step.add(inp)
+        self.input = Value([(1, inp)], (B_, C, S))
+        axes = [("step", T), ("b", B_), ("s", S)]
+        inside = [1 if p <= y < p + H and p <= x < p + W else 0 for y in range(hp) for x in range(wp)]
+        st, sb = same("step"), same("b")
+        for ch in range(C):
+            con = c.constraint(f"input/channel{ch}", axes)
+            places = []
+            for i in range(w):
+                place = [-1] * S
+                for y in range(p, p + H):
+                    for x in range(p, p + W):
+                        place[y * wp + x] = w * (ch * H * W + (y - p) * W + (x - p)) + i
+                places.append(place)
+            X = c.view(inp, st, sb, wsum(unit(C, ch)), same("s"))
+            reads = [c.view(data, st, sb, map_("s", place)) for place in places]
+            A, K = self.input_a[ch], self.input_c[ch]
+            if u8:
+                c.member(con, "normalise", left(scale(c.whole(reads[0]), A), neg(c.whole(X)), K))
+                continue
+            domain = Domain(tuple(axes), True)
+            rem = c.wire(domain, f"input/channel{ch}.remainder", radix(U(16)))
+            limbs = Limbs(c)
+            for i in range(w):
+                limbs.add(scale(c.whole(reads[i]), A), 8 * i)
+            limbs.value(X, -1, 16)
+            limbs.value(rem, -1, 0)
+            limbs.const(2**15 + 2**16 * K)
+            for k, v in enumerate(limbs_of(2**43 * A)):
+                const = add(0) if v == 0 else type(add(0))(constants=((-v, (("s", tuple(inside)),)),))
+                limbs.add(const, 22 * k)
+            c.assert_zero(con, domain, "normalise", limbs)
+        self.label = c.tensor("label", T, (B_, self.J), radix(BIT))
+        con = c.constraint("label", [("step", T), ("b", B_)])
+        c.member(con, "one", left(c.whole(c.view(self.label, st, sb, ALL)), -1))
+        index = c.whole(c.view(self.label, st, sb, wsum(range(self.J))))
+        place = [0] * N
+        for i in range(l):
+            place[n * w + i] = 256**i
+        c.member(con, "index", left(index, neg(c.whole(c.view(data, st, sb, wsum(place))))))
+
+    # ---- 2. layers
+
+    def value(self, i: int) -> Value:
+        return self.input if i < 0 else self.values[i]
+
+    def node_x(self, i: int) -> Value:
+        inputs = self.model.inputs[i]
+        x = self.value(inputs[0])
+        for j in inputs[1:]:
+            x = x.plus(self.value(j))
+        return x
+
+    def rectifier(self, i: int) -> tuple[int, Value | None] | None:
+        """The ReLU whose tensors are the output of node i, and the rest of the sum that it reads."""
+        graph = self.model.graph
+        if len(self.readers[i]) != 1:
+            return None
+        r = self.readers[i][0]
+        if graph[r]["op"] == "relu":
+            return r, None
+        if graph[r]["op"] == "add":
+            a, b = self.model.inputs[r]
+            o = b if a == i else a
+            if o < i and len(self.readers[r]) == 1 and graph[self.readers[r][0]]["op"] == "relu":
+                return self.readers[r][0], self.value(o)
+        return None
+
+    def relu_tensors(self, r: int, sizes: tuple[int, ...]) -> None:
+        name = self.model.graph[r]["name"]
+        y = self.tensor(f"{name}/y", sizes, VALUE)
+        sign = self.tensor(f"{name}/sign", sizes, radix(BIT))
+        self.relu[r] = (y, sign, self.tensor(f"{name}/magnitude", sizes, MAGNITUDE), sizes)
+
+    def relu_z(self, r: int) -> Value:
+        y, sign, magnitude, sizes = self.relu[r]
+        return Value([(2, y), (-1, magnitude), (-1, sign)], sizes)
+
+    def output(self, i: int, suffix_: str, sizes: tuple[int, ...]) -> Value:
+        """The output of a node: a new tensor, or rectified."""
+        found = self.rectifier(i)
+        if found is None:
+            return self.new(f"{self.model.graph[i]['name']}/{suffix_}", sizes)
+        r, rest = found
+        self.relu_tensors(r, sizes)
+        z = self.relu_z(r)
+        return z if rest is None else z.plus(rest.times(-1))
+
+    def forward(self) -> None:
+        graph = self.model.graph
+        self.values: list[Value] = []
+        self.xs: list[Value] = []
+        self.readers: list[list[int]] = [[] for _ in graph]
+        for j, inputs in enumerate(self.model.inputs):
+            for i in inputs:
+                if i >= 0:
+                    self.readers[i].append(j)
+        self.relu: dict[int, tuple[int, int, int, tuple[int, ...]]] = {}
+        self.tensors_of: dict[int, dict[str, int]] = {}
+        terms: list[int] = []
+        for i, node in enumerate(graph):
+            x = self.node_x(i)
+            self.xs.append(x)
+            getattr(self, "f_" + node["op"])(i, node, x)
+            count = lambda j: 1 if j < 0 else terms[j]  # noqa: E731
+            if node["op"] == "add":
+                n = sum(map(count, self.model.inputs[i]))
+            else:
+                n = count(self.model.inputs[i][0]) if node["op"] == "flatten" else 1
+            only_relu = len(self.readers[i]) == 1 and graph[self.readers[i][0]]["op"] == "relu"
+            if n > 4 and not only_relu:
+                self.values[i] = self.long_sum(f"{node['name']}/sum", self.values[i])
+                n = 1
+            terms.append(n)
+
+    def long_sum(self, name: str, v: Value) -> Value:
+        """A sum of more than four terms gets a tensor."""
+        out = self.new(name, v.sizes)
+        con = self.c.constraint(name, self.x_axes(v.sizes))
+        sources = self.x_sources(v.sizes)
+        whole = self.value_whole(v, "passes", sources)
+        self.c.member(con, "sum", left(whole, neg(self.value_whole(out, "passes", sources))))
+        return out
+
+    def f_add(self, i: int, node: dict, x: Value) -> None:
+        self.values.append(x)
+
+    f_flatten = f_add
+
+    def contraction(self, i: int, node: dict, x: Value) -> tuple[Axes, list[Source], Axes]:
+        """Axes of the weight, sources INPUT of the input, output axes behind o."""
+        shape = self.model.tensors[node["weight"]].shape
+        if node["op"] == "linear":
+            inner = [("f", x.sizes[1])] if len(x.sizes) == 2 else [("c", x.sizes[1]), ("s", x.sizes[2])]
+            return [("o", shape[0]), *inner], [same(a) for a, _ in inner], []
+        win = self.window(i, node, shape[2:])
+        axes = [("o", shape[0]), ("c", shape[1]), ("k", win.entries)]
+        return axes, [same("c"), gather("k", "s", win.reads)], [("s", win.outputs)]
+
+    def window(self, i: int, node: dict, kernel: Sequence[int]) -> Window:
+        if i not in self.windows:
+            j = self.model.inputs[i][0]
+            p = self.model.input["pad"]
+            shape = [n + 2 * p for n in self.model.input["shape"][1:]] if j < 0 else self.model.shapes[j][1:]
+            (kh, kw), (sh, sw), (ph, pw) = kernel, node["stride"], node.get("padding", [0, 0])
+            outs = ((shape[0] + 2 * ph - kh) // sh + 1) * ((shape[1] + 2 * pw - kw) // sw + 1)
+            self.c.window_entries += kh * kw * max(outs, shape[0] * shape[1])
+            require(self.c.window_entries <= 1 << 22, "limits", "entries of windows")
+            self.windows[i] = Window(shape, kernel, (sh, sw), (ph, pw))
+        return self.windows[i]
+
+    def new_weight(self, name: str, sizes: Sequence[int]) -> int:
+        t = self.tensor(f"weight/{name}", sizes, WEIGHT)
+        self.weight[name] = t
+        self.public.append((t, self.quantised(name)))
+        return t
+
+    def quantised(self, name: str) -> list[int]:
+        out = [nearest(Fraction(v) * 2**32) for v in self.model.tensors[name].numbers()]
+        require(all(abs(w) < 2**39 for w in out), "model", "a parameter is too large")
+        return out
+
+    def f_linear(self, i: int, node: dict, x: Value) -> None:
+        c = self.c
+        waxes, inp, positions = self.contraction(i, node, x)
+        W = self.new_weight(node["weight"], [n for _, n in waxes])
+        weight = self.own(W, *(same(a) for a, _ in waxes))
+        out = [("pass", self.P), ("b", self.B), waxes[0], *positions]
+        con = c.constraint(f"{node['name']}/forward", out, waxes[1:])
+        limbs = Limbs(c)
+        limbs.product(self.value_limbs(x, "passes", [same("b"), *inp]), c.limbs(weight))
+        if node["bias"] is not None:
+            bias = self.new_weight(node["bias"], [waxes[0][1]])
+            limbs.value(self.own(bias, same("o")), 1, 32)
+        z = self.output(i, "z", tuple(n for _, n in out[1:]))
+        self.rescaled(con, self.value_limbs(z, "passes", [same(a) for a, _ in out[1:]]), limbs, "z")
+        self.values.append(z)
+
+    f_conv2d = f_linear
+
+    def f_relu(self, i: int, node: dict, x: Value) -> None:
+        c = self.c
+        if i not in self.relu:
+            self.relu_tensors(i, x.sizes)
+        y, sign, magnitude, sizes = self.relu[i]
+        require(sizes == x.sizes, "circuit", "sizes of a rectified output")
+        sources = self.x_sources(sizes)
+        con = c.constraint(f"{node['name']}/forward", self.x_axes(sizes))
+        a, s, m = (c.whole(self.own(t, *sources)) for t in (y, sign, magnitude))
+        c.member(con, "output", left(product(s, m), s, neg(a)))
+        if x.plus(self.relu_z(i).times(-1)).parts:
+            whole = self.value_whole(x, "passes", sources)
+            c.member(con, "sign", left(scale(a, 2), neg(m), neg(s), neg(whole)))
+        self.values.append(Value([(1, y)], sizes))
+
+    def f_leaky_relu(self, i: int, node: dict, x: Value) -> None:
+        c, name = self.c, node["name"]
+        sign = self.tensor(f"{name}/sign", x.sizes, radix(BIT))
+        magnitude = self.tensor(f"{name}/magnitude", x.sizes, MAGNITUDE)
+        sources = self.x_sources(x.sizes)
+        b, m = (c.whole(self.own(t, *sources)) for t in (sign, magnitude))
+        self.tensors_of[i] = {"sign": sign}
+        con = c.constraint(f"{name}/sign", self.x_axes(x.sizes))
+        whole = self.value_whole(x, "passes", sources)
+        c.member(con, "sign", left(product(b, scale(m, 2)), b, neg(m), neg(whole)))
+        out = self.output(i, "y", x.sizes)
+        con = c.constraint(f"{name}/forward", self.x_axes(x.sizes))
+        self.scaled_by_slope(i, con, out, x, "y")
+        self.values.append(out)
+
+    def scaled_by_slope(self, i: int, con: Constraint, out: Value, v: Value, name: str) -> None:
+        sources = self.x_sources(v.sizes)
+        s = nearest(exact(self.model.graph[i]["negative_slope"]) * 2**32)
+        V = self.value_limbs(v, "passes", sources)
+        limbs = Limbs(self.c)
+        for k, form in enumerate(V):
+            limbs.add(scale(form, s), 22 * k)
+        if s < 2**32:
+            b = self.c.whole(self.own(self.tensors_of[i]["sign"], *sources))
+            limbs.product([b], V, 2**32 - s)
+        self.rescaled(con, self.value_limbs(out, "passes", sources), limbs, name)
+
+    def f_maxpool2d(self, i: int, node: dict, x: Value) -> None:
+        c, name = self.c, node["name"]
+        win = self.window(i, node, node["kernel"])
+        K, S, C = win.entries, win.outputs, x.sizes[1]
+        y = self.tensor(f"{name}/y", (self.B, C, S), VALUE)
+        choice = self.tensor(f"{name}/choice", (self.B, C, K * S), radix(BIT))
+        slack = self.tensor(f"{name}/slack", (self.B, C, K * S), MAGNITUDE)
+        self.tensors_of[i] = {"choice": choice}
+        axes = [("pass", self.P), ("b", self.B), ("c", C)]
+        con = c.constraint(f"{name}/forward", [*axes, ("k", K), ("s", S)])
+        bc = [same("b"), same("c")]
+        pairs = gather("k", "s", win.pairs)
+        d = c.whole(self.own(slack, *bc, pairs))
+        xk = self.value_whole(x, "passes", [*bc, gather("k", "s", win.reads)])
+        before = c.whole(self.own(choice, *bc, suffix("k", "s", win.pairs)))
+        c.member(con, "slack", left(d, neg(c.whole(self.own(y, *bc, same("s")))), xk, neg(before), 1))
+        c.member(con, "maximum", product(c.whole(self.own(choice, *bc, pairs)), d))
+        con = c.constraint(f"{name}/choice", [*axes, ("s", S)])
+        c.member(con, "one", left(c.whole(self.own(choice, *bc, total("s", win.pairs))), -1))
+        self.values.append(Value([(1, y)], (self.B, C, S)))
+
+    def f_avgpool2d(self, i: int, node: dict, x: Value) -> None:
+        name = node["name"]
+        win = self.window(i, node, node["kernel"])
+        sizes = (self.B, x.sizes[1], win.outputs)
+        self.values.append(self.mean_of(name, "forward", "y", sizes, "s", x, total("s", win.reads), win.entries))
+
+    def mean_of(
+        self, name: str, which: str, out: str, sizes: tuple[int, ...], axis: str, v: Value, source: Source, K: int
+    ) -> Value:
+        """The mean of K entries, rounded: an average pooling, forward or backward."""
+        c = self.c
+        y = self.tensor(f"{name}/{out}", sizes, VALUE)
+        rem = self.tensor(f"{name}/{which}.remainder", sizes, radix(R(K)))
+        axes = [("pass", self.P), ("b", sizes[0]), ("c", sizes[1]), (axis, sizes[2])]
+        con = c.constraint(f"{name}/{which}", axes)
+        bc = [same("b"), same("c")]
+        own = [c.whole(self.own(t, *bc, same(axis))) for t in (y, rem)]
+        whole = self.value_whole(v, "passes", [*bc, source])
+        c.member(con, "mean", left(scale(own[0], K), own[1], neg(whole), -(K // 2)))
+        return Value([(1, y)], sizes)
+
+    # batch-norms
+
+    def norm(self, node: dict) -> Norm:
+        name = node["name"]
+        if name not in self.norms:
+            t = self.model.tensors
+            mean, var = ([Fraction(v) for v in t[node[k]].numbers()] for k in ("mean", "var"))
+            eps = exact(node["eps"])
+            require(all(0 <= v < 2**64 - eps for v in var), "model", "a variance")
+            A = [(math.isqrt(math.floor(2**66 / (v + eps))) + 1) // 2 for v in var]
+            m = [nearest(v * 2**32) for v in mean]
+            require(all(abs(v) < 2**43 for v in A + m), "model", "A or m of a batch-norm")
+            gamma = t[node["weight"]].numbers()
+            require(all(abs(g) * a / 2**32 < 64 - 2**-10 for g, a in zip(gamma, A)), "model", "gamma A")
+            self.norms[name] = Norm(A, m)
+        return self.norms[name]
+
+    def subtract_mean(self, limbs: Limbs, norm: Norm, v: Value) -> None:
+        for sign in (1, -1):
+            for k in (0, 1):
+                vector = limb([max(sign * m, 0) for m in norm.mean], k)
+                if not any(vector):
+                    continue
+                sources = [scaled("c", vector)] if len(v.sizes) == 1 else [ALL, scaled("c", vector), ALL]
+                for j, form in enumerate(self.value_limbs(v, "passes", sources)):
+                    limbs.add(scale(form, -sign), 22 * (k + j))
+
+    def multiple(self, norm: Norm, tensor: int, kind: str) -> Limbs:
+        limbs = Limbs(self.c)
+        for k in (0, 1):
+            limbs.value(self.c.view(tensor, self.first(tensor, kind), scaled("c", limb(norm.scale, k))), 1, 22 * k)
+        return limbs
+
+    def f_batchnorm2d(self, i: int, node: dict, x: Value) -> None:
+        c, name, norm = self.c, node["name"], self.norm(node)
+        C = x.sizes[1]
+        gamma, beta = self.new_weight(node["weight"], [C]), self.new_weight(node["bias"], [C])
+        con = c.constraint(f"{name}/scale", [("pass", self.P), ("c", C)])
+        u = Value([(1, self.tensor(f"{name}/u", [C], radix(B(22), B(17))))], (C,))
+        self.tensors_of[i] = {"u": u.parts[0][1]}
+        u_limbs = self.value_limbs(u, "passes", [same("c")])
+        self.rescaled(con, u_limbs, self.multiple(norm, gamma, "passes"), "u")
+        axes = [("b", self.B), ("c", C), ("s", x.sizes[2])]
+        sources = [same(a) for a, _ in axes]
+        con = c.constraint(f"{name}/forward", [("pass", self.P), *axes])
+        limbs = Limbs(c)
+        limbs.product(u_limbs, self.value_limbs(x, "passes", sources))
+        self.subtract_mean(limbs, norm, u)
+        limbs.value(self.own(beta, same("c")), 1, 32)
+        y = self.output(i, "y", x.sizes)
+        self.rescaled(con, self.value_limbs(y, "passes", sources), limbs, "y")
+        self.values.append(y)
+
+    # ---- 3. head
+
+    def onehot(self, axes: Sequence[tuple[str, int]], name: str, unroll: int, n: int) -> int:
+        return self.c.tensor(name, unroll, [*(k for _, k in axes), n], radix(BIT))
+
+    def pick(self, t: int, u: int, w: Sequence[int], axes: Sequence[tuple[str, int]]) -> Form:
+        sources = [wsum(unit(self.c.tensors[t].unroll, u)), *(same(a) for a, _ in axes), wsum(w)]
+        return self.c.whole(self.c.view(t, *sources))
+
+    def head(self) -> None:
+        c, T, P_, J = self.c, self.T, self.P, self.J
+        logits = self.values[-1]
+        require(logits.sizes == (self.B, J), "circuit", "sizes of the logits")
+        passes, steps, b_, j_ = ("pass", P_), ("step", T), ("b", self.B), ("j", J)
+        full, rows, firsts, each = Domain((passes, b_, j_)), Domain((passes, b_)), Domain((steps, b_)), Domain((steps,))
+        self.each, self.firsts = each, firsts
+        tables = head_tables()
+        softmax, in_rows = c.constraint("softmax", full.axes), c.constraint("softmax/rows", rows.axes)
+        sp, st, sb, sj = same("pass"), same("step"), same("b"), same("j")
+        whole, w = c.whole, c.wire
+
+        def t_of(view: int) -> int:
+            return c.views[view][0]
+
+        def over_j(view: int) -> int:  # a wire over full, with j by sum()
+            return c.view(t_of(view), ALL, sp, sb, ALL)
+
+        z = self.value_whole(logits, "passes", [sb, sj])
+        largest_z = w(rows, "softmax/max", VALUE)
+        is_max = w(full, "softmax/is-max", radix(BIT))
+        x = w(full, "softmax/x", MAGNITUDE)
+        c.member(softmax, "shift", left(whole(x), z, neg(whole(largest_z))))
+        c.member(softmax, "attained", product(whole(is_max), whole(x)))
+        c.member(in_rows, "one-max", left(whole(over_j(is_max)), -1))
+        # exp
+        n = "softmax/exp/"
+        low = w(full, n + "low", radix(U(18)))
+        chunks = self.onehot(full.axes, n + "chunks", 5, 16)
+        far, far_rest = w(full, n + "far", radix(BIT)), w(full, n + "far-rest", radix(U(6)))
+        u, f, r = whole(low), whole(far), whole(far_rest)
+        split = left(u, scale(merge(f, r), 1 << 38), neg(whole(x)))
+        for i in range(5):
+            split = left(split, scale(self.pick(chunks, i, range(16), full.axes), 1 << (18 + 4 * i)))
+            c.member(softmax, f"chunk{i}", left(self.pick(chunks, i, [1] * 16, full.axes), -1))
+        c.member(softmax, "split", split)
+        c.member(softmax, "far", left(product(f, r), neg(r)))
+        square, square_rem = w(full, n + "square", radix(U(22), U(6))), w(full, n + "square.remainder", radix(R(2**9)))
+        c.member(softmax, "square", left(product(u, u), 2**8, scale(whole(square), -(2**9)), neg(whole(square_rem))))
+        cube = w(full, n + "cube", radix(U(12)))
+        cube_rem = w(full, n + "cube.remainder", radix(U(22), R(3 * 2**10)))
+        cubic = left(product(whole(square), u), 3 * 2**31, scale(whole(cube), -3 * 2**32), neg(whole(cube_rem)))
+        c.member(softmax, "cube", cubic)
+        series = w(full, n + "series", PROB)
+        s5 = left(whole(series), scale(u, 2**24), neg(whole(square)), whole(cube), -(2**56))
+        c.member(softmax, "series", s5)
+        y = series
+        for i in range(5):
+            limbs = Limbs(c)
+            limbs.product(c.limbs(y), [self.pick(chunks, i, limb(tables.exp[i], k), full.axes) for k in range(3)])
+            limbs.const(2**55)
+            y, rem = w(full, f"{n}y{i}", PROB), w(full, f"{n}y{i}.remainder", REM56)
+            limbs.value(y, -1, 56)
+            limbs.value(rem, -1, 0)
+            c.assert_zero(softmax, full, f"y{i}", limbs)
+        e = w(full, n + "value", PROB)
+        for d in range(3):
+            yd = c.digit(y, d)
+            c.member(softmax, f"value{d}", add(merge(yd, neg(c.digit(e, d))), product(neg(f), yd)))
+        # normalisation
+        TOTAL = radix(U(22), U(22), U(min(22, 13 + bits(J))))
+        total_ = w(rows, "softmax/total", TOTAL)
+        limbs = Limbs(c)
+        limbs.value(over_j(e))
+        limbs.value(total_, -1)
+        c.assert_zero(in_rows, rows, "total", limbs)
+        p, p_rem = w(full, "softmax/p", PROB), w(full, "softmax/p.remainder", TOTAL)
+        p_slack = w(full, "softmax/p.slack", TOTAL)
+        limbs = Limbs(c)
+        limbs.value(e, 1, 56)
+        limbs.value(p_rem, -1)
+        limbs.product(c.limbs(p), c.limbs(total_), -1)
+        c.assert_zero(softmax, full, "p", limbs)
+        limbs = Limbs(c)
+        limbs.value(p_rem)
+        limbs.value(p_slack)
+        limbs.const(1)
+        limbs.value(total_, -1)
+        c.assert_zero(softmax, full, "p-below", limbs)
+        # deltas
+        o = whole(c.view(self.label, map_("pass", [q // 2 for q in range(P_)]), sb, sj))
+        wrong = w(full, "softmax/wrong", PROB)
+        missing = w(rows, "softmax/missing", PROB)
+        true_delta = w(full, "softmax/true-delta", PROB)
+        for d in range(3):
+            pd = c.digit(p, d)
+            c.member(softmax, f"wrong{d}", add(merge(pd, neg(c.digit(wrong, d))), product(neg(o), pd)))
+            c.member(softmax, f"true{d}", left(product(o, c.digit(missing, d)), neg(c.digit(true_delta, d))))
+        limbs = Limbs(c)
+        limbs.value(over_j(wrong))
+        limbs.value(missing, -1)
+        c.assert_zero(in_rows, rows, "missing", limbs)
+        # loss scale
+        even = map_("step", [2 * t for t in range(T)])
+        largest, below = w(each, "scale/largest", PROB), w(firsts, "scale/below", PROB)
+        is_largest = w(firsts, "scale/is-largest", radix(BIT))
+        scale_k = self.onehot([passes], "scale/k", 1, 32)
+        self.even = even
+
+        def scale_form(weights: Sequence[int], source: Source) -> Form:
+            return whole(c.view(scale_k, ALL, source, wsum(weights)))
+
+        self.scale_form = scale_form
+        con = c.constraint("scale/samples", firsts.axes)
+        missing2 = whole(c.view(t_of(missing), ALL, even, sb))
+        largest2 = whole(c.view(t_of(largest), ALL, st))
+        c.member(con, "below", left(whole(below), missing2, neg(largest2)))
+        c.member(con, "attained", product(whole(is_largest), whole(below)))
+        con = c.constraint("scale", each.axes)
+        c.member(con, "one-largest", left(whole(c.view(t_of(is_largest), ALL, st, ALL)), -1))
+        upper, lower = w(each, "scale/upper", PROB), w(each, "scale/lower", PROB)
+        above = [2**57, *(2 ** (56 - k) for k in range(1, 32))]
+        least = [2 ** (55 - k) for k in range(32)]
+        c.member(con, "upper", left(whole(upper), largest2, neg(scale_form(above, even)), 1))
+        c.member(con, "lower", left(whole(lower), scale_form(least, even), neg(largest2)))
+        con = c.constraint("scale/one", [passes])
+        c.member(con, "one", left(self.pick(scale_k, 0, [1] * 32, [passes]), -1))
+        con = c.constraint("scale/second-passes", [("step", T - 1)])
+        odd = map_("step", [2 * t + 1 for t in range(T - 1)])
+        c.member(con, "unscaled", left(scale_form(unit(32, 0), odd), -1))
+        # deltas in Q32
+        self.dz = self.new("softmax/dz", (self.B, J))
+        dz_rem = w(full, "softmax/dz.remainder", [at(U(22), 0), at(U(2), 22)])
+        limbs = Limbs(c)
+        deltas = [merge(c.digit(wrong, d), neg(c.digit(true_delta, d))) for d in range(3)]
+        limbs.product([scale_form([2**k for k in range(32)], sp)], deltas)
+        limbs.const(2**23)
+        limbs.value(self.own(self.dz.parts[0][1], sb, sj), -1, 24)
+        limbs.value(dz_rem, -1)
+        c.assert_zero(softmax, full, "dz", limbs)
+        # losses
+        LOSS = radix(U(22), U(22), U(22), U(16))
+        con = c.constraint("loss/samples", firsts.axes)
+        self.log(con, firsts, c.limbs(c.view(t_of(total_), ALL, even, sb)), 9, "loss/ln")
+        con = c.constraint("loss/true-logit", firsts.axes, [j_])
+        x_true = w(firsts, "loss/x-true", MAGNITUDE)
+        lab, xv = whole(c.view(self.label, st, sb, sj)), c.view(t_of(x), ALL, even, sb, sj)
+        for d in range(2):
+            c.member(con, f"x{d}", left(product(lab, c.digit(xv, d)), neg(c.digit(x_true, d))))
+        con = c.constraint("loss", each.axes)
+        self.loss_total = w(each, "loss/total", LOSS)
+        above_min = w(each, "loss/above-minimum", LOSS)
+        limbs = Limbs(c)
+        limbs.value(self.loss_total, -1)
+        limbs.value(c.view(t_of(x_true), ALL, st, ALL), 1, 24)
+        self.add_log(limbs, "loss/ln", 1, summed=True, const=self.B * (self.logs["loss/ln"].const - 56 * tables.ln2))
+        c.assert_zero(con, each, "sum", limbs)
+        limbs = Limbs(c)
+        limbs.value(self.loss_total)
+        limbs.value(above_min, -1)
+        limbs.const(-self.B * 2**24)
+        c.assert_zero(con, each, "minimum", limbs)
+
+    def log(self, con: Constraint, domain: Domain, v: list[Form], max_shift: int, name: str) -> None:
+        c, n, axes, tables = self.c, len(v), domain.axes, head_tables()
+        h, r = divmod(max_shift, 22)
+        shift: Form = ()
+
+        def hot(suffix_: str, size: int) -> int:
+            return self.onehot(axes, f"{name}/{suffix_}", 1, size)
+
+        def pick(t: int, weights: Sequence[int]) -> Form:
+            return self.pick(t, 0, weights, axes)
+
+        def wire(suffix_: str, digits: list) -> int:
+            return c.wire(domain, f"{name}/{suffix_}", digits)
+
+        if h > 0:
+            limb_shift = hot("limb-shift", h + 1)
+            s = [pick(limb_shift, unit(h + 1, a)) for a in range(h + 1)]
+            c.member(con, "limb-shift", left(pick(limb_shift, [1] * (h + 1)), -1))
+            moved = wire("moved", radix(*[U(22)] * n))
+            for l in range(n):
+                moves = (product(s[a], v[l - a]) for a in range(min(l, h) + 1))
+                c.member(con, f"moved{l}", left(neg(c.digit(moved, l)), *moves))
+            lost = [product(s[a], v[l]) for l in range(n) for a in range(n - l, h + 1)]
+            c.member(con, "nothing-lost", add(*lost))
+            shift = pick(limb_shift, [22 * a for a in range(h + 1)])
+            v = c.limbs(moved)
+        count = 22 if h > 0 else r + 1
+        bit_shift = hot("bit-shift", count)
+        c.member(con, "bit-shift", left(pick(bit_shift, [1] * count), -1))
+        power = pick(bit_shift, [1 << a for a in range(count)])
+        shift = merge(shift, pick(bit_shift, range(count)))
+        normal = wire("normal", radix(*[U(22)] * n))
+        limbs = Limbs(c)
+        limbs.product(v, [power])
+        limbs.value(normal, -1)
+        c.assert_zero(con, domain, "normal", limbs)
+        chosen = hot("c0", 16)
+        top_rest = wire("top-rest", radix(U(17)))
+        c.member(con, "c0", left(pick(chosen, [1] * 16), -1))
+        top = c.digit(normal, n - 1)
+        grid = pick(chosen, [a << 17 for a in range(16)])
+        c.member(con, "top", left(top, neg(grid), neg(c.whole(top_rest)), -(2**21)))
+        parts: list[tuple[Form, int]] = []
+        a = [c.digit(normal, d) for d in (n - 3, n - 2, n - 1)]
+        rests = [radix(U(22), U(22), U(4)), radix(U(22), U(22)), radix(U(22), U(18))]
+        w_view = -1
+        for i in range(4):
+            limbs = Limbs(c)
+            limbs.product(a, [pick(chosen, limb(tables.inverse[i], k)) for k in range(3)])
+            parts += [(pick(chosen, limb(tables.log[i], k)), 22 * k) for k in range(3)]
+            w_view = wire(f"w{i + 1}", PROB)
+            rem = wire(f"w{i + 1}.remainder", radix(U(22), U(22), U(22)) if i == 0 else REM56)
+            limbs.value(w_view, -1, 66 if i == 0 else 56)
+            limbs.value(rem, -1)
+            c.assert_zero(con, domain, f"w{i + 1}", limbs)
+            a = c.limbs(w_view)
+            if i < 3:
+                chosen = hot(f"c{i + 1}", 17)
+                rest = wire(f"rest{i + 1}", rests[i])
+                c.member(con, f"c{i + 1}", left(pick(chosen, [1] * 17), -1))
+                grid = pick(chosen, [b << (48 - 4 * i) for b in range(17)])
+                c.member(con, f"stage{i + 1}", left(c.whole(w_view), neg(grid), neg(c.whole(rest)), -(2**56)))
+        z = wire("z", radix(U(22), U(19)))
+        c.member(con, "z", left(c.whole(z), neg(c.whole(w_view)), 2**56))
+        a2, a2_rem = wire("a2", radix(U(22), U(4))), wire("a2.remainder", radix(U(22), U(22), R(2**13)))
+        limbs = Limbs(c)
+        limbs.product(c.limbs(z), c.limbs(z))
+        limbs.value(a2, -1, 57)
+        limbs.value(a2_rem, -1)
+        c.assert_zero(con, domain, "a2", limbs)
+        a3, a3_rem = wire("a3", radix(U(10))), wire("a3.remainder", radix(U(22), U(22), R(3 * 2**12)))
+        limbs = Limbs(c)
+        limbs.product(c.limbs(a2), c.limbs(z), 2)
+        limbs.value(a3, -3, 56)
+        limbs.value(a3_rem, -1)
+        c.assert_zero(con, domain, "a3", limbs)
+        parts.append((merge(merge(c.whole(z), neg(c.whole(a2))), c.whole(a3)), 0))
+        self.logs[name] = Logarithm(parts, shift, (22 * n - 1) * tables.ln2)
+
+    def add_log(self, limbs: Limbs, name: str, sign: int, summed: bool = False, const: int | None = None) -> None:
+        lg = self.logs[name]
+
+        def over(form: Form) -> Form:
+            if not summed:
+                return form
+            out = []
+            for v, d, k in form:
+                t, sources = self.c.views[v]
+                out.append((self.c.view(t, *(ALL if s == same("b") else s for s in sources)), d, k))
+            return tuple(out)
+
+        for form, e in lg.parts:
+            limbs.add(scale(over(form), sign), e)
+        for k in range(3):
+            limbs.add(scale(over(lg.shift), -sign * limb([head_tables().ln2], k)[0]), 22 * k)
+        limbs.const(sign * (lg.const if const is None else const))
+
+    # ---- 4. gradients
+
+    def gradients(self) -> None:
+        graph, inputs = self.model.graph, self.model.inputs
+        before: list[bool] = []
+        for i, node in enumerate(graph):
+            before.append("weight" in node or any(j >= 0 and before[j] for j in inputs[i]))
+        require(before[-1], "circuit", "no weights before the last node")
+        dys: dict[int, Value] = {len(graph) - 1: self.dz}
+        terms = {len(graph) - 1: 1}
+        for i in range(len(graph) - 1, -1, -1):
+            if not before[i]:
+                continue
+            node, dy = graph[i], dys[i]
+            if terms[i] > 4:
+                dy = self.long_sum(f"{node['name']}/dy", dy)
+                terms[i] = 1
+            needed = any(j >= 0 and before[j] for j in inputs[i])
+            hands_on = node["op"] in ("add", "flatten")
+            dx = dy if hands_on else getattr(self, "g_" + node["op"])(i, node, self.xs[i], dy, needed)
+            for j in inputs[i]:
+                if j >= 0 and before[j]:
+                    dys[j] = dys[j].plus(dx) if j in dys else dx
+                    terms[j] = terms.get(j, 0) + (terms[i] if hands_on else 1)
+
+    def g_linear(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        c, name = self.c, node["name"]
+        waxes, inp, positions = self.contraction(i, node, x)
+        weight = self.own(self.weight[node["weight"]], *(same(a) for a, _ in waxes))
+        dx, sb, so = None, same("b"), same("o")
+        if needed:
+            if node["op"] == "linear":
+                axes, summed, out = waxes[1:], [waxes[0]], [so]
+            else:
+                win = self.windows[i]
+                axes, summed = [waxes[1], ("i", win.positions)], [waxes[0], waxes[2]]
+                out = [so, gather("k", "i", win.readers)]
+            con = c.constraint(f"{name}/input-gradient", [("pass", self.P), ("b", self.B), *axes], summed)
+            dx = self.new(f"{name}/dx", x.sizes)
+            limbs = Limbs(c)
+            limbs.product(self.value_limbs(dy, "passes", [sb, *out]), c.limbs(weight))
+            self.rescaled(con, self.value_limbs(dx, "passes", [sb, *(same(a) for a, _ in axes)]), limbs, "dx")
+
+        def weight_limbs(kind: str) -> Limbs:
+            limbs = Limbs(c)
+            outer = self.value_limbs(dy, kind, [sb, so, *(same(a) for a, _ in positions)])
+            limbs.product(outer, self.value_limbs(x, kind, [sb, *inp]))
+            return limbs
+
+        def bias_limbs(kind: str) -> Limbs:
+            limbs = Limbs(c)
+            limbs.add(self.value_whole(dy, kind, [ALL, so, *(ALL for _ in positions)]), 0)
+            return limbs
+
+        self.parameters.append(Parameter(node["weight"], waxes, [("b", self.B), *positions], True, weight_limbs, []))
+        if node["bias"] is not None:
+            self.parameters.append(Parameter(node["bias"], [waxes[0]], [], False, bias_limbs, []))
+        return dx
+
+    g_conv2d = g_linear
+
+    def g_relu(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        c, sources = self.c, self.x_sources(x.sizes)
+        dx = self.new(f"{node['name']}/dx", x.sizes)
+        con = c.constraint(f"{node['name']}/backward", self.x_axes(x.sizes))
+        sign = c.whole(self.own(self.relu[i][1], *sources))
+        whole = self.value_whole(dy, "passes", sources)
+        c.member(con, "gradient", left(product(sign, whole), neg(self.value_whole(dx, "passes", sources))))
+        return dx
+
+    def g_leaky_relu(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        dx = self.new(f"{node['name']}/dx", x.sizes)
+        con = self.c.constraint(f"{node['name']}/input-gradient", self.x_axes(x.sizes))
+        self.scaled_by_slope(i, con, dx, dy, "dx")
+        return dx
+
+    def g_maxpool2d(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        c, win = self.c, self.windows[i]
+        dx = self.new(f"{node['name']}/dx", x.sizes)
+        axes = [("pass", self.P), ("b", self.B), ("c", x.sizes[1]), ("i", win.positions)]
+        con = c.constraint(f"{node['name']}/backward", axes, [("k", win.entries)])
+        bc = [same("b"), same("c")]
+        choice = c.whole(self.own(self.tensors_of[i]["choice"], *bc, gather("k", "i", win.pairs_of)))
+        whole = self.value_whole(dy, "passes", [*bc, gather("k", "i", win.readers)])
+        out = self.value_whole(dx, "passes", [*bc, same("i")])
+        c.member(con, "gradient", left(product(choice, whole), neg(out)))
+        return dx
+
+    def g_avgpool2d(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        win = self.windows[i]
+        source = total("i", win.readers)
+        return self.mean_of(node["name"], "backward", "dx", x.sizes, "i", dy, source, win.entries)
+
+    def g_batchnorm2d(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        c, name, norm = self.c, node["name"], self.norm(node)
+        C = x.sizes[1]
+        axes = [("b", self.B), ("c", C), ("s", x.sizes[2])]
+        sources = [same(a) for a, _ in axes]
+        u = Value([(1, self.tensors_of[i]["u"])], (C,))
+        dx = None
+        if needed:
+            con = c.constraint(f"{name}/input-gradient", [("pass", self.P), *axes])
+            dx = self.new(f"{name}/dx", x.sizes)
+            limbs = Limbs(c)
+            dy_limbs = self.value_limbs(dy, "passes", sources)
+            limbs.product(self.value_limbs(u, "passes", [same("c")]), dy_limbs)
+            self.rescaled(con, self.value_limbs(dx, "passes", sources), limbs, "dx")
+        con = c.constraint(f"{name}/sums", [("pass", self.P), ("c", C)], [axes[0], axes[2]])
+        h = self.tensor(f"{name}/h", [C], VALUE)
+        limbs = Limbs(c)
+        limbs.product(self.value_limbs(dy, "passes", sources), self.value_limbs(x, "passes", sources))
+        self.subtract_mean(limbs, norm, dy)
+        self.rescaled(con, c.limbs(self.own(h, same("c"))), limbs, "h")
+
+        def beta_limbs(kind: str) -> Limbs:
+            limbs = Limbs(c)
+            limbs.add(self.value_whole(dy, kind, [ALL, same("c"), ALL]), 0)
+            return limbs
+
+        gamma = Parameter(node["weight"], [("c", C)], [], True, lambda kind: self.multiple(norm, h, kind), [])
+        self.parameters += [gamma, Parameter(node["bias"], [("c", C)], [], False, beta_limbs, [])]
+        return dx
+
+    # ---- 5. parameters
+
+    def section_parameters(self) -> None:
+        c, T, s = self.c, self.T, self.s
+        self.q = c.wire(self.each, "step-size/q", radix(B(22), B(22), U(16)))
+        entries = sum(math.prod(n for _, n in p.axes) for p in self.parameters if p.contracted) * (T - 1)
+
+        def over(t: int, n: int, sources: Sources) -> int:
+            unroll = c.tensors[t].unroll
+            return c.view(t, same("step") if unroll == n else map_("step", range(n)), *sources)
+
+        for p in self.parameters:
+            W, axes = p.name, p.axes
+            sizes, sources = [n for _, n in axes], [same(a) for a, _ in axes]
+
+            def weight(n: int, o: int) -> int:
+                return c.view(self.weight[W], map_("step", [2 * t + o for t in range(n)]), *sources)  # noqa: B023
+
+            all_steps, most = [("step", T), *axes], [("step", T - 1), *axes]
+            g = c.tensor(f"gradient/{W}", T, sizes, VALUE)
+            con = c.constraint(f"gradient/{W}", all_steps, p.summed)
+            limbs = p.limbs("even")
+            if p.contracted:
+                self.rescaled(con, c.limbs(over(g, T, sources)), limbs, "g")
+            else:
+                e0 = add(*limbs.summands[0])
+                c.member(con, "sum", left(e0, neg(c.whole(over(g, T, sources)))))
+            E = V = g
+            if s.variant == "asam-all":
+                E, V = c.tensor(f"E/{W}", T, sizes, VALUE), c.tensor(f"V/{W}", T - 1, sizes, VALUE)
+                con = c.constraint(f"E/{W}", all_steps)
+                limbs = Limbs(c)
+                limbs.product(c.limbs(weight(T, 0)), c.limbs(over(g, T, sources)))
+                self.rescaled(con, c.limbs(over(E, T, sources)), limbs, "e")
+                con = c.constraint(f"V/{W}", most)
+                limbs = Limbs(c)
+                limbs.product(c.limbs(weight(T - 1, 0)), c.limbs(over(E, T - 1, sources)))
+                self.rescaled(con, c.limbs(over(V, T - 1, sources)), limbs, "v")
+            row, summed = (axes[:1], axes[1:]) if len(axes) > 1 else ([], axes)
+            require(math.prod(n for _, n in summed) <= 1 << 17, "circuit", "summed indices of squares")
+            con = c.constraint(f"squares/{W}", [("step", T), *row], summed)
+            E0, E1 = c.limbs(over(E, T, sources))
+            domain = Domain((("step", T), *row), True)
+            for label, x, y, digits in (
+                ("00", E0, E0, radix(U(22), U(22), U(15))),
+                ("01", E0, E1, radix(U(22), U(22), B(16))),
+                ("11", E1, E1, radix(U(22), U(22), U(15))),
+            ):
+                wire = c.wire(domain, f"squares/{W}.{label}", digits)
+                p.wires.append(wire)
+                c.member(con, label, left(product(x, y), neg(c.whole(wire))))
+            con = c.constraint(f"perturbation/{W}", most)
+            limbs = Limbs(c)
+            q = c.view(c.views[self.q][0], ALL, map_("step", range(T - 1)))
+            limbs.product(c.limbs(q), c.limbs(over(V, T - 1, sources)))
+            domain = Domain(tuple(most), True)
+            rem = c.wire(domain, f"perturbation/{W}.remainder", [at(U(22), 0), at(U(18), 22)])
+            limbs.const(2**39)
+            limbs.value(rem, -1)
+            limbs.value(weight(T - 1, 1), -1, 40)
+            limbs.value(weight(T - 1, 0), 1, 40)
+            c.assert_zero(con, domain, "d", limbs)
+            con = c.constraint(f"update/{W}", most, p.summed)
+            limbs = p.limbs("odd")
+            e, D = 32 if p.contracted else 0, s.divisor
+            if not p.contracted:
+                digits = [at(R(D), 0)]
+            elif 2**10 * D <= 2**22 and entries >= 2**11 * D:
+                digits = [at(U(22), 0), at(R(2**10 * D), 22)]
+            else:
+                digits = [at(U(22), 0), at(U(10), 22), at(R(D), 32)]
+            rem = c.wire(domain, f"update/{W}.remainder", digits)
+            limbs.const((D << e) // 2)
+            limbs.value(rem, -1)
+            limbs.value(weight(T - 1, 2), D, e)
+            limbs.value(weight(T - 1, 0), -D, e)
+            c.assert_zero(con, domain, "w", limbs)
+
+    # ---- 6. step size
+
+    def wide_multiple(self, limbs: Limbs, view: int, m: int) -> None:
+        for k, v in enumerate(limbs_of(abs(m))):
+            limbs.value(view, v if m > 0 else -v, 22 * k)
+
+    def step_size(self) -> None:
+        c, each = self.c, self.each
+        a, b = self.s.rho.numerator, self.s.rho.denominator
+        con = c.constraint("step-size", each.axes)
+
+        def wire(name: str, k: int) -> int:
+            return c.wire(each, f"step-size/{name}", radix(*[U(22)] * k))
+
+        self.n = n = wire("n", 5)
+        limbs = Limbs(c)
+        limbs.value(n, -1)
+        for p in self.parameters:
+            for w, e in zip(p.wires, (0, 23, 44)):
+                t = c.tensors[c.views[w][0]]
+                limbs.value(c.view(t.number, same("step"), *(ALL for _ in t.sizes)), 1, e)
+        c.assert_zero(con, each, "n", limbs)
+        q2, q2n, qn2 = wire("q2", 6), wire("q2n", 7), wire("2qn", 7)
+        low, high = wire("low", 9), wire("high", 9)
+        q_limbs, n_limbs = c.limbs(self.q), c.limbs(n)
+        limbs = Limbs(c)
+        limbs.product(q_limbs, q_limbs)
+        limbs.value(q2, -1)
+        c.assert_zero(con, each, "q2", limbs)
+        limbs = Limbs(c)
+        limbs.product(c.limbs(q2), n_limbs)
+        limbs.value(q2n, -1)
+        c.assert_zero(con, each, "q2n", limbs)
+        limbs = Limbs(c)
+        limbs.product(q_limbs, n_limbs, 2)
+        limbs.value(n)
+        limbs.value(qn2, -1)
+        c.assert_zero(con, each, "2qn", limbs)
+        limbs = Limbs(c)
+        limbs.const(a * a << 144)
+        limbs.value(low, -1)
+        self.wide_multiple(limbs, q2n, -b * b)
+        c.assert_zero(con, each, "low", limbs)
+        limbs = Limbs(c)
+        limbs.const(-(a * a << 144) - 1)
+        limbs.value(high, -1)
+        self.wide_multiple(limbs, q2n, b * b)
+        self.wide_multiple(limbs, qn2, b * b)
+        c.assert_zero(con, each, "high", limbs)
+
+    # ---- 7. score
+
+    def score(self) -> None:
+        c, each, T, s = self.c, self.each, self.T, self.s
+        r = s.rho**2 / (256 * self.B)
+        m = math.lcm(r.denominator, s.eps.denominator)
+        k1, k2 = int(r * m), int(s.eps * m)
+        g = math.gcd(k1, k2)
+        c1, c2 = k1 // g, k2 // g
+        l = max(c1 << 110, c2 << 132).bit_length()
+        L = -(-(l + 1) // 22)
+        con = c.constraint("score/ratios", each.axes)
+        scaled_loss = c.wire(each, "score/scaled-loss", radix(*[U(22)] * 6))
+        numerator = c.wire(each, "score/numerator", radix(*[U(22)] * L))
+        fours = [4**k for k in range(32)]
+        limbs = Limbs(c)
+        limbs.product([self.scale_form(limb(fours, k), self.even) for k in range(3)], c.limbs(self.loss_total))
+        limbs.value(scaled_loss, -1)
+        c.assert_zero(con, each, "scaled-loss", limbs)
+        limbs = Limbs(c)
+        limbs.value(numerator, -1)
+        self.wide_multiple(limbs, self.n, c1)
+        self.wide_multiple(limbs, scaled_loss, c2)
+        c.assert_zero(con, each, "numerator", limbs)
+        self.log(con, each, c.limbs(numerator), 22 * L - 1, "score/ln-numerator")
+        self.log(con, each, c.limbs(scaled_loss), 131, "score/ln-loss")
+        y = c.wire(each, "score/y", radix(B(22), B(18)))
+        y_rem = c.wire(each, "score/y.remainder", [at(U(22), 0), at(U(2), 22)])
+        limbs = Limbs(c)
+        limbs.value(y, -1, 24)
+        limbs.value(y_rem, -1)
+        self.add_log(limbs, "score/ln-numerator", 1)
+        self.add_log(limbs, "score/ln-loss", -1)
+        limbs.const(2**23 - ln_units(Fraction(m, g)))
+        c.assert_zero(con, each, "y", limbs)
+        none = Domain(())
+        score_sum = c.wire(none, "score/sum", radix(B(22), B(22), B(8)))
+        squares = c.wire(none, "score/squares", radix(*[U(22)] * 5))
+        slack = c.wire(none, "score/slack", radix(*[U(22)] * 5))
+        con = c.constraint("score/squares", [], each.axes)
+        limbs = Limbs(c)
+        limbs.product(c.limbs(y), c.limbs(y))
+        limbs.value(squares, -1)
+        c.assert_zero(con, none, "squares", limbs)
+        con = c.constraint("score/threshold", [])
+        y_all = c.whole(c.view(c.views[y][0], ALL, ALL))
+        c.member(con, "sum", left(y_all, neg(c.whole(score_sum))))
+        limbs = Limbs(c)
+        limbs.const((T * self.tau_units) ** 2)
+        limbs.value(slack, -1)
+        limbs.value(squares, -T)
+        limbs.product(c.limbs(score_sum), c.limbs(score_sum))
+        c.assert_zero(con, none, "threshold", limbs)
+        self.slack = c.views[slack][0]
+
+    # ---- 8. public tensors
+
+    def section_public(self) -> None:
+        """`public_digits` holds, for each public tensor, for each digit the list of its values."""
+        self.public_digits: list[list[list[int]]] = []
+        for t, w in self.public:
+            self.c.public.append((t, 0))
+            high = [(v + 2**21) >> 22 for v in w]
+            self.public_digits.append([[v - (h << 22) for v, h in zip(w, high)], high])
+        if self.s.variance is not None:
+            v = (self.T * self.tau_units) ** 2 - self.s.variance
+            require(0 <= v < 1 << 110, "statement", "the variance does not fit")
+            self.c.public.append((self.slack, 0))
+            self.public_digits.append([[v >> (22 * k) & 0x3FFFFF] for k in range(5)])

@@ -1,0 +1,418 @@
+"""proof.bin, model files, data.root and announce.json (files.md)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from .errors import Reject, require
+from .transcript import u32, u64
+
+MAGIC = b"zkcert proof 4\n\0"
+
+
+def canonical(value: object) -> bytes:
+    """JSON(x) of README.md."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = [k for k, _ in pairs]
+    require(len(set(keys)) == len(keys), "malformed", "a key is repeated")
+    return dict(pairs)
+
+
+def parse_json(data: bytes, what: str) -> Any:
+    """JSON without repeated keys, NaN and infinities."""
+
+    def refuse(_: str) -> object:
+        raise Reject("malformed", f"{what}: no number")
+
+    try:
+        return json.loads(data.decode("ascii"), object_pairs_hook=_pairs, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise Reject("malformed", f"{what}: {error}") from None
+
+
+class Reader:
+    """Reads a byte string from its start to its end."""
+
+    def __init__(self, data: bytes, what: str) -> None:
+        self.data, self.at, self.what = data, 0, what
+
+    def take(self, n: int) -> bytes:
+        require(n <= len(self.data) - self.at, "malformed", f"{self.what} is too short")
+        self.at += n
+        return self.data[self.at - n : self.at]
+
+    def u64(self) -> int:
+        return int.from_bytes(self.take(8), "little")
+
+    def section(self, limit: int, name: str) -> bytes:
+        n = self.u64()
+        require(n <= limit, "malformed", f"section {name} is longer than its limit")
+        return self.take(n)
+
+    def end(self) -> None:
+        require(self.at == len(self.data), "malformed", f"{self.what}: something follows")
+
+
+@dataclass
+class Proof:
+    """The sections of proof.bin."""
+
+    header: bytes
+    hashes: bytes
+    multiproof: bytes
+    roots: bytes
+    messages: bytes
+    opening: bytes
+    pads: bytes
+
+
+def read_proof(data: bytes) -> Proof:
+    """Cut proof.bin into its sections."""
+    reader = Reader(data, "proof.bin")
+    magic = reader.take(16)
+    require(magic == MAGIC, "malformed", "no proof of this version")
+    header, hashes = reader.section(1 << 16, "header"), reader.section(1 << 30, "sample hashes")
+    multiproof, argument = reader.section(1 << 28, "multi-proof"), reader.section(1 << 30, "argument")
+    reader.end()
+    inner = Reader(argument, "argument")
+    roots, messages = inner.section(64, "roots"), inner.section(1 << 28, "messages")
+    opening, pads = inner.section(1 << 28, "opening"), inner.section(1 << 28, "pad proof")
+    inner.end()
+    require(len(roots) == 64, "malformed", "roots")
+    return Proof(header, hashes, multiproof, roots, messages, opening, pads)
+
+
+def is_int(x: object, low: int, high: int) -> bool:
+    """An integer (no boolean) from low to high."""
+    return type(x) is int and low <= x <= high  # type: ignore[operator]
+
+
+# ---------------------------------------------------------------- models
+
+FIELDS = {
+    "conv2d": ("weight", "bias", "stride", "padding"),
+    "linear": ("weight", "bias"),
+    "relu": (),
+    "flatten": (),
+    "add": (),
+    "leaky_relu": ("negative_slope",),
+    "maxpool2d": ("kernel", "stride"),
+    "avgpool2d": ("kernel", "stride"),
+    "batchnorm2d": ("weight", "bias", "mean", "var", "eps"),
+}
+SIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
+NAME = re.compile(r"[A-Za-z0-9_.\-]{1,200}\Z")
+
+
+@dataclass
+class Tensor:
+    """A tensor of a model file."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    data: bytes
+
+    def numbers(self) -> list[float]:
+        """The exact values as binary64."""
+        n = len(self.data) // SIZES[self.dtype]
+        if self.dtype == "BF16":
+            return [struct.unpack("<f", b"\0\0" + self.data[2 * i : 2 * i + 2])[0] for i in range(n)]
+        return list(struct.unpack(f"<{n}{ {'F16': 'e', 'F32': 'f', 'F64': 'd'}[self.dtype] }", self.data))
+
+    def hashed(self) -> tuple[int, bytes]:
+        """Size of a number and the numbers, as the digest of the weights has them."""
+        if self.dtype in ("F32", "F64"):
+            return SIZES[self.dtype], self.data
+        return 4, struct.pack(f"<{len(self.data) // 2}f", *self.numbers())
+
+
+class Model:
+    """Graph in normal form, input and tensors, with what follows from them at once."""
+
+    def __init__(self, graph: list[dict], input_: dict, tensors: dict[str, Tensor]) -> None:
+        self.graph, self.input, self.tensors = graph, input_, tensors
+        check_graph(self)
+        self.parameters = [g[k] for g in graph for k in ("weight", "bias") if g.get(k) is not None]
+        norms = [g[k] for g in graph if g["op"] == "batchnorm2d" for k in ("mean", "var")]
+        self.names = self.parameters + norms
+        require(list(tensors) == self.names, "model", "tensors are not those of the graph, in its order")
+        self.inputs: list[list[int]] = []
+        self.shapes: list[tuple[int, ...]] = []
+        check_shapes(self)
+
+    def node_inputs(self, i: int) -> list[int]:
+        return self.inputs[i]
+
+
+def _pair(x: object, low: int, high: int) -> bool:
+    return isinstance(x, list) and len(x) == 2 and all(is_int(v, low, high) for v in x)
+
+
+def _number(x: object, low: float, high: float) -> bool:
+    return type(x) is float and math.isfinite(x) and low <= x <= high  # type: ignore[operator]
+
+
+def check_graph(model: Model) -> None:
+    """The normal form of the graph and of the input."""
+    graph, inp = model.graph, model.input
+    require(isinstance(graph, list) and 1 <= len(graph) <= 1024, "model", "graph")
+    nodes: set[str] = set()
+    tensors: set[str] = set()
+    for node in graph:
+        require(isinstance(node, dict) and isinstance(node.get("op"), str) and node["op"] in FIELDS, "model", "op")
+        keys = {"op", "name", *FIELDS[node["op"]]}
+        require(set(node) - {"inputs"} == keys, "model", "keys of a node")
+        require(isinstance(node["name"], str) and NAME.match(node["name"]), "model", "name of a node")
+        require(node["name"] not in nodes, "model", "two nodes have one name")
+        nodes.add(node["name"])
+        for key in ("weight", "bias", "mean", "var"):
+            if key in node and not (key == "bias" and node[key] is None and node["op"] != "batchnorm2d"):
+                name = node[key]
+                require(isinstance(name, str) and NAME.match(name), "model", "name of a tensor")
+                require(name.lower() not in tensors, "model", "a tensor is used twice")
+                tensors.add(name.lower())
+        for key, low in (("kernel", 1), ("stride", 1), ("padding", 0)):
+            require(key not in node or _pair(node[key], low, 1 << 16), "model", key)
+        require("eps" not in node or _number(node["eps"], 2.0**-40, 1.0), "model", "eps")
+        require("negative_slope" not in node or _number(node["negative_slope"], 0.0, 1.0), "model", "negative_slope")
+    require(isinstance(inp, dict) and set(inp) == {"shape", "pad", "mean", "std"}, "model", "input")
+    shape = inp["shape"]
+    require(isinstance(shape, list) and len(shape) == 3 and all(is_int(v, 1, 1 << 16) for v in shape), "model", "shape")
+    require(is_int(inp["pad"], 0, 1 << 16), "model", "pad")
+    for key, least, most in (("mean", -2048.0, 2048.0), ("std", 2.0**-16, 2.0**16)):
+        values = inp[key]
+        require(isinstance(values, list) and len(values) == shape[0], "model", key)
+        require(all(_number(v, least, most) for v in values), "model", key)
+
+
+def window(node: dict, shape: tuple[int, ...], kernel: list[int]) -> tuple[int, int]:
+    """Output rows and columns of a convolution or pool."""
+    out = []
+    for n, k, s, p in zip(shape[1:], kernel, node["stride"], node.get("padding", [0, 0])):
+        require(k <= n + 2 * p and (p == 0 or p < k), "model", "a window does not fit")
+        out.append((n + 2 * p - k) // s + 1)
+    return out[0], out[1]
+
+
+def check_shapes(model: Model) -> None:
+    """Inputs and shapes of all nodes; shapes and numbers of all tensors."""
+    c, h, w = model.input["shape"]
+    pad = model.input["pad"]
+    samples = (c, h + 2 * pad, w + 2 * pad)
+    names: dict[str, int] = {"@input": -1}
+    read: set[int] = set()
+    for i, node in enumerate(model.graph):
+        if "inputs" in node:
+            given = node["inputs"]
+            require(isinstance(given, list) and len(given) == (2 if node["op"] == "add" else 1), "model", "inputs")
+            require(all(isinstance(g, str) and g in names for g in given), "model", "inputs")
+            inputs = [names[g] for g in given]
+            require(inputs != [i - 1], "model", "inputs name the previous node alone")
+        else:
+            require(node["op"] != "add", "model", "an add names its inputs")
+            inputs = [i - 1]
+        names[node["name"]] = i
+        read.update(inputs)
+        model.inputs.append(inputs)
+        shapes = [samples if j < 0 else model.shapes[j] for j in inputs]
+        x, op = shapes[0], node["op"]
+        require(math.prod(x) <= 1 << 28, "model", "an input is too large")
+        if op in ("conv2d", "maxpool2d", "avgpool2d", "batchnorm2d"):
+            require(len(x) == 3, "model", f"{op} reads no image")
+        out: tuple[int, ...]
+        if op in ("conv2d", "linear"):
+            shape = model.tensors[node["weight"]].shape if node["weight"] in model.tensors else []
+            require(len(shape) == (4 if op == "conv2d" else 2) and shape[1] == x[0], "model", "shape of a weight")
+            require(len(x) == (3 if op == "conv2d" else 1), "model", "shape of an input")
+            if node["bias"] is not None:
+                require(node["bias"] in model.tensors, "model", "bias")
+                require(model.tensors[node["bias"]].shape == [shape[0]], "model", "shape of a bias")
+            out = (shape[0],) if op == "linear" else (shape[0], *window(node, x, shape[2:]))
+        elif op in ("maxpool2d", "avgpool2d"):
+            out = (x[0], *window(node, x, node["kernel"]))
+        elif op == "batchnorm2d":
+            for key in ("weight", "bias", "mean", "var"):
+                require(node[key] in model.tensors and model.tensors[node[key]].shape == [x[0]], "model", key)
+            out = x
+        elif op == "flatten":
+            out = (math.prod(x),)
+        else:
+            require(all(s == x for s in shapes), "model", "an add reads two shapes")
+            out = x
+        model.shapes.append(out)
+    require(read >= set(range(len(model.graph) - 1)), "model", "an output is not read")
+    require(len(model.shapes[-1]) == 1 and 2 <= model.shapes[-1][0] <= 1 << 16, "model", "number of classes")
+    for tensor in model.tensors.values():
+        require(all(math.isfinite(v) for v in tensor.numbers()), "model", "a number is not finite")
+    for name in model.parameters:
+        numbers = model.tensors[name].numbers()
+        require(all(Fraction(abs(v)) < 128 - Fraction(1, 1 << 33) for v in numbers), "model", "a large parameter")
+
+
+def description(model: Model) -> bytes:
+    """The text `D` of files.md, as it must stand."""
+    meta = [("zkcert.graph", canonical(model.graph).decode()), ("zkcert.input", canonical(model.input).decode())]
+    text = '{"__metadata__":{' + ",".join(f"{json.dumps(k)}:{json.dumps(v)}" for k, v in meta) + "}"
+    begin = 0
+    for t in model.tensors.values():
+        end = begin + len(t.data)
+        shape = ",".join(map(str, t.shape))
+        text += f',"{t.name}":{{"dtype":"{t.dtype}","shape":[{shape}],"data_offsets":[{begin},{end}]}}'
+        begin = end
+    data = (text + "}").encode("ascii")
+    return data + b" " * (-len(data) % 8)
+
+
+def parse_description(raw: bytes, blob: bytes) -> Model:
+    """The model of a description and of the joined data behind it."""
+    require(len(raw) <= 1 << 21, "model", "description too long")
+    d = parse_json(raw, "model description")
+    require(isinstance(d, dict) and isinstance(d.get("__metadata__"), dict), "model", "description")
+    meta = d.pop("__metadata__")
+    require(set(meta) == {"zkcert.graph", "zkcert.input"}, "model", "metadata")
+    require(all(isinstance(v, str) and v.isascii() for v in meta.values()), "model", "metadata")
+    graph = parse_json(meta["zkcert.graph"].encode(), "graph")
+    inp = parse_json(meta["zkcert.input"].encode(), "input")
+    tensors, at = {}, 0
+    require(len(d) <= 1 << 12, "model", "too many tensors")
+    for name, entry in d.items():
+        require(isinstance(entry, dict) and set(entry) == {"dtype", "shape", "data_offsets"}, "model", "tensor")
+        shape, dtype = entry["shape"], entry["dtype"]
+        require(isinstance(dtype, str) and dtype in SIZES, "model", "dtype")
+        require(isinstance(shape, list) and 1 <= len(shape) <= 8, "model", "shape")
+        require(all(is_int(n, 1, 1 << 40) for n in shape), "model", "shape")
+        size = math.prod(shape) * SIZES[dtype]
+        require(at + size <= len(blob), "model", "data too short")
+        tensors[name] = Tensor(name, dtype, shape, blob[at : at + size])
+        at += size
+    require(at == len(blob), "model", "data too long")
+    model = Model(graph, inp, tensors)  # type: ignore[arg-type]
+    require(description(model) == raw, "model", "the description is not as it is written")
+    return model
+
+
+STORAGE = {"F16": "HalfStorage", "BF16": "BFloat16Storage", "F32": "FloatStorage", "F64": "DoubleStorage"}
+
+
+def _pickle_value(v: object) -> bytes:
+    if v is None:
+        return b"N"
+    if isinstance(v, bool):
+        return b"\x88" if v else b"\x89"
+    if isinstance(v, int):
+        if 0 <= v < 256:
+            return b"K" + bytes([v])
+        return b"M" + v.to_bytes(2, "little") if 0 <= v < 1 << 16 else b"J" + v.to_bytes(4, "little", signed=True)
+    if isinstance(v, float):
+        return b"G" + struct.pack(">d", v)
+    if isinstance(v, str):
+        return b"X" + u32(len(v.encode())) + v.encode()
+    if isinstance(v, list):
+        return b"](" + b"".join(map(_pickle_value, v)) + b"e"
+    if isinstance(v, dict):
+        return b"}(" + b"".join(_pickle_value(k) + _pickle_value(x) for k, x in v.items()) + b"u"
+    return v.raw  # type: ignore[attr-defined, no-any-return]
+
+
+class _Raw:
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+
+def _pickle(model: Model) -> bytes:
+    graph = []
+    for node in model.graph:
+        keys = ("op", "name", "inputs", *FIELDS[node["op"]])
+        graph.append({k: node[k] for k in keys if k in node})
+    inp = {k: model.input[k] for k in ("shape", "pad", "mean", "std")}
+    state: dict[str, _Raw] = {}
+    for i, t in enumerate(model.tensors.values()):
+        strides = [math.prod(t.shape[j + 1 :]) for j in range(len(t.shape))]
+        ints = lambda v: b"".join(map(_pickle_value, v))  # noqa: E731
+        raw = b"ctorch._utils\n_rebuild_tensor_v2\n((" + _pickle_value("storage")
+        raw += b"ctorch\n" + STORAGE[t.dtype].encode() + b"\n" + _pickle_value(str(i)) + _pickle_value("cpu")
+        raw += _pickle_value(math.prod(t.shape)) + b"tQ" + _pickle_value(0)
+        raw += b"(" + ints(t.shape) + b"t(" + ints(strides) + b"t\x89ccollections\nOrderedDict\n)RtR"
+        state[t.name] = _Raw(raw)
+    return b"\x80\x02" + _pickle_value({"graph": graph, "input": inp, "state_dict": state}) + b"."
+
+
+def write_pt(model: Model) -> bytes:
+    """The zip archive of files.md."""
+    members = [("model/data.pkl", _pickle(model)), ("model/zkcert.json", description(model))]
+    members.append(("model/byteorder", b"little"))
+    members += [(f"model/data/{i}", t.data) for i, t in enumerate(model.tensors.values())]
+    members.append(("model/version", b"3\n"))
+    out, directory = b"", b""
+    for name, content in members:
+        begin, n = len(out), 0
+        while (begin + 30 + len(name) + 4 + n) % 64:
+            n += 1
+        sizes = struct.pack("<III", zlib.crc32(content), len(content), len(content))
+        out += b"PK\3\4" + struct.pack("<5H", 20, 0, 0, 0, 33) + sizes + struct.pack("<2H", len(name), n + 4)
+        out += name.encode() + b"FB" + struct.pack("<H", n) + b"Z" * n + content
+        directory += b"PK\1\2" + struct.pack("<6H", 20, 20, 0, 0, 0, 33) + sizes
+        directory += struct.pack("<5H", len(name), 0, 0, 0, 0) + struct.pack("<II", 0, begin) + name.encode()
+    end = struct.pack("<4H", 0, 0, len(members), len(members)) + struct.pack("<IIH", len(directory), len(out), 0)
+    return out + directory + b"PK\5\6" + end
+
+
+def _zip_contents(data: bytes) -> list[tuple[str, bytes]]:
+    out, at = [], 0
+    while data[at : at + 4] == b"PK\3\4":
+        require(at + 30 <= len(data), "model", "zip")
+        (size,) = struct.unpack_from("<I", data, at + 22)
+        length, extra = struct.unpack_from("<2H", data, at + 26)
+        name = data[at + 30 : at + 30 + length]
+        begin = at + 30 + length + extra
+        require(begin + size <= len(data), "model", "zip")
+        out.append((name.decode("latin-1"), data[begin : begin + size]))
+        at = begin + size
+    return out
+
+
+def read_model(name: str, data: bytes) -> Model:
+    """A model file; refused unless it is byte for byte as it would be written."""
+    if name.lower().endswith(".safetensors"):
+        require(len(data) >= 8, "model", "too short")
+        n = int.from_bytes(data[:8], "little")
+        require(n <= len(data) - 8, "model", "too short")
+        model = parse_description(data[8 : 8 + n], data[8 + n :])
+        require(u64(n) + description(model) + b"".join(t.data for t in model.tensors.values()) == data, "model", "form")
+        return model
+    members = _zip_contents(data)
+    require(len(members) >= 2 and members[1][0] == "model/zkcert.json", "model", "no description in the archive")
+    blob = b"".join(c for n, c in members if n.startswith("model/data/"))
+    model = parse_description(members[1][1], blob)
+    require(write_pt(model) == data, "model", "the archive is not as it is written")
+    return model
+
+
+def read_root(data: bytes) -> dict:
+    """data.root."""
+    require(len(data) <= 4096, "data.root", "too long")
+    root = parse_json(data, "data.root")
+    require(isinstance(root, dict) and set(root) == {"N", "format", "root", "schema"}, "data.root", "keys")
+    require(json.dumps(root, sort_keys=True).encode() + b"\n" == data, "data.root", "form")
+    require(is_int(root["N"], 1, 1 << 40) and root["format"] == "zkcert-root-1", "data.root", "values")  # type: ignore
+    return root  # type: ignore[return-value]
+
+
+def read_announcement(data: bytes) -> dict:
+    """announce.json, with its key `digest`."""
+    require(len(data) <= 1 << 20, "announce.json", "too long")
+    a = parse_json(data, "announce.json")
+    require(isinstance(a, dict), "announce.json", "no object")
+    require(json.dumps(a, sort_keys=True, indent=1).encode() + b"\n" == data, "announce.json", "form")
+    return a  # type: ignore[return-value]

@@ -1,0 +1,606 @@
+"""The language of circuits (circuit-language.md): tensors, views, forms, constraints, layout, listing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .errors import require
+from .field import P, bits
+
+Digit = tuple[int, int, int]  # lo, size, shift
+Term = tuple[int, int, int]  # view, digit, coefficient
+Form = tuple[Term, ...]
+Source = tuple  # ("same", axis), ("map", axis, v), ("sum",), ("wsum", v), ("scaled", axis, v), (kind, ..., table)
+Range = tuple[int, int]  # lo, size
+Axes = Sequence[tuple[str, int]]
+
+
+def U(b: int) -> Range:
+    return 0, 1 << b
+
+
+def B(b: int) -> Range:
+    return -(1 << (b - 1)), 1 << b
+
+
+def R(n: int) -> Range:
+    return 0, n
+
+
+BIT = U(1)
+
+
+def at(r: Range, shift: int) -> Digit:
+    """The digit of a range at a shift."""
+    return r[0], r[1], shift
+
+
+def radix(*ranges: Range) -> list[Digit]:
+    """Digits with shifts 22 i."""
+    out = []
+    for i, (lo, size) in enumerate(ranges):
+        if size in (1 << 16, 1 << 17, 1 << 19, 1 << 20, 1 << 21) and lo % 1024 == 0:
+            out += [(0, 1024, 22 * i), (lo // 1024, size // 1024, 22 * i + 10)]
+        else:
+            out.append((lo, size, 22 * i))
+    return out
+
+
+def width(n: int) -> int:
+    need = bits(max(n, 2))
+    return next(w for w in (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 22) if w >= need)
+
+
+def digits_for(lo: int, hi: int) -> list[Digit]:
+    """Digits that cover [lo, hi]."""
+    out: list[Digit] = []
+    s = 0
+    while (hi >> s) - (lo >> s) >= 1 << 22:
+        out.append((0, 1 << 22, s))
+        s += 22
+    a, b = lo >> s, hi >> s
+    if b - a >= 1 << 14 and width((b >> 10) - (a >> 10) + 1) <= 6:
+        out.append((0, 1 << 10, s))
+        a, b, s = a >> 10, b >> 10, s + 10
+    out.append((a, 1 << width(b - a + 1), s))
+    return out
+
+
+class Table:
+    """A table of positions [k, s]; two are equal if their rules are, whatever they hold (the vectors show it)."""
+
+    def __init__(self, rule: str, rows: list[list[int]]) -> None:
+        self.rule, self.rows = rule, tuple(map(tuple, rows))
+        self._hash = hash(rule)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and self.rule == other.rule
+
+
+class Window:
+    """The tables of windows of KH x KW entries over H x W positions."""
+
+    def __init__(self, *pairs_: Sequence[int]) -> None:  # size, kernel, stride, padding
+        (h, w), (kh, kw), (sh, sw), (ph, pw) = pairs_
+        oh, ow = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
+        self.entries, self.outputs, self.positions = kh * kw, oh * ow, h * w
+        reads, readers, pairs, pairs_of = [], [], [], []
+        for ky in range(kh):
+            for kx in range(kw):
+                k = ky * kw + kx
+                row, inverse = [], [-1] * (h * w)
+                for s in range(oh * ow):
+                    y, x = s // ow * sh + ky - ph, s % ow * sw + kx - pw
+                    i = y * w + x if 0 <= y < h and 0 <= x < w else -1
+                    row.append(i)
+                    if i >= 0:
+                        inverse[i] = s
+                reads.append(row)
+                readers.append(inverse)
+                pairs.append([k * oh * ow + s for s in range(oh * ow)])
+                pairs_of.append([-1 if s < 0 else k * oh * ow + s for s in inverse])
+        tail = f" {h},{w} {kh},{kw} {sh},{sw} {ph},{pw}"
+        self.reads, self.readers = Table("reads" + tail, reads), Table("readers" + tail, readers)
+        self.pairs, self.pairs_of = Table("pairs" + tail, pairs), Table("pairs_of" + tail, pairs_of)
+
+
+def same(axis: str) -> Source:
+    return "same", axis
+
+
+def map_(axis: str, v: Sequence[int]) -> Source:
+    return "map", axis, tuple(v)
+
+
+ALL: Source = ("sum",)
+
+
+def wsum(v: Sequence[int]) -> Source:
+    return "wsum", tuple(v)
+
+
+def scaled(axis: str, v: Sequence[int]) -> Source:
+    return "scaled", axis, tuple(v)
+
+
+def gather(k: str, s: str, table: Table) -> Source:
+    return "gather", k, s, table
+
+
+def suffix(k: str, s: str, table: Table) -> Source:
+    return "suffix", k, s, table
+
+
+def total(s: str, table: Table) -> Source:
+    return "total", s, table
+
+
+def source_axes(source: Source) -> tuple[str, ...]:
+    """The axes that a source reads."""
+    kind = source[0]
+    if kind in ("same", "map", "scaled", "total"):
+        return (source[1],)
+    return source[1:3] if kind in ("gather", "suffix") else ()
+
+
+# ---------------------------------------------------------------- forms and expressions
+
+
+def scale(form: Form, c: int) -> Form:
+    return tuple((v, d, c * k) for v, d, k in form) if c else ()
+
+
+def merge(*forms: Form) -> Form:
+    """A sum at once; two forms are a sum of two."""
+    some = [f for f in forms if f]
+    if len(some) < 2:
+        return some[0] if some else ()
+    out: dict[tuple[int, int], int] = {}
+    for form in some:
+        for v, d, c in form:
+            out[v, d] = out.get((v, d), 0) + c
+    return tuple((v, d, c) for (v, d), c in out.items() if c)
+
+
+def join(*forms: Form) -> Form:
+    return tuple(t for f in forms for t in f)
+
+
+Constant = tuple[int, tuple[tuple[str, tuple[int, ...]], ...]]
+
+
+@dataclass(frozen=True)
+class Expr:
+    """Products, a linear form and constants."""
+
+    products: tuple[tuple[Form, Form], ...] = ()
+    linear: Form = ()
+    constants: tuple[Constant, ...] = ()
+
+    def times(self, c: int) -> Expr:
+        if c == 1:
+            return self
+        products = tuple((scale(a, c), b) for a, b in self.products)
+        return Expr(products, scale(self.linear, c), tuple((c * k, w) for k, w in self.constants))
+
+
+def expression(x: Expr | Form | int) -> Expr:
+    if isinstance(x, Expr):
+        return x
+    if isinstance(x, int):
+        return Expr(constants=((x, ()),)) if x else Expr()
+    return Expr(linear=x)
+
+
+def product(a: Form, b: Form) -> Expr:
+    return Expr(((a, b),))
+
+
+def add(*items: Expr | Form | int) -> Expr:
+    """A sum at once."""
+    es = [expression(x) for x in items]
+    products = tuple(p for e in es for p in e.products)
+    return Expr(products, merge(*(e.linear for e in es)), tuple(c for e in es for c in e.constants))
+
+
+def left(*items: Expr | Form | int) -> Expr:
+    """A sum from the left, two at a time."""
+    out = expression(items[0])
+    for item in items[1:]:
+        out = add(out, item)
+    return out
+
+
+def neg(x: Form) -> Form:
+    return scale(x, -1)
+
+
+def limbs_of(n: int) -> list[int]:
+    """The 22-bit limbs of n >= 0 up to the last that is not zero."""
+    out = []
+    while n:
+        out.append(n & 0x3FFFFF)
+        n >>= 22
+    return out
+
+
+# ---------------------------------------------------------------- tensors, constraints, the circuit
+
+
+@dataclass
+class TensorDef:
+    """A tensor of a circuit; `blocks` and `columns` come with the layout."""
+
+    number: int
+    name: str
+    unroll: int
+    sizes: tuple[int, ...]
+    digits: list[Digit]
+    blocks: list[tuple[tuple[int, int], ...]] = field(default_factory=list)  # (start, log2 length) per axis
+    columns: list[list[int]] = field(default_factory=list)  # [block][digit]: position at unrolled index 0
+
+
+@dataclass
+class Constraint:
+    """A constraint and its members."""
+
+    name: str
+    out: list[tuple[str, int]]
+    summed: list[tuple[str, int]]
+    members: list[tuple[str, Expr]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The domain of a wire; an unrolled one has its first axis unrolled."""
+
+    axes: tuple[tuple[str, int], ...]
+    unrolled: bool = False
+
+
+class Limbs:
+    """The limbs of a wide identity."""
+
+    def __init__(self, circuit: Circuit) -> None:
+        self.circuit, self.summands = circuit, []  # type: ignore[var-annotated]
+
+    def add(self, e: Expr | Form | int, exponent: int) -> None:
+        k, r = divmod(exponent, 22)
+        while len(self.summands) <= k:
+            self.summands.append([Expr()])
+        self.summands[k].append(expression(e).times(1 << r))
+
+    def value(self, view: int, c: int = 1, exponent: int = 0) -> None:
+        for d, (_, _, shift) in enumerate(self.circuit.digits(view)):
+            self.add(scale(self.circuit.digit(view, d), c), exponent + shift)
+
+    def const(self, v: int) -> None:
+        for k, limb in enumerate(limbs_of(abs(v))):
+            self.add((limb if v > 0 else -limb), 22 * k)
+
+    def product(self, a: list[Form], b: list[Form], c: int = 1, exponent: int = 0) -> None:
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                self.add(product(x, scale(y, c)), exponent + 22 * (i + j))
+
+
+class Circuit:
+    """Tensors, views, constraints, public tensors and links, in order of declaration."""
+
+    def __init__(self) -> None:
+        self.tensors: list[TensorDef] = []
+        self.constraints: list[Constraint] = []
+        self.views: list[tuple[int, tuple[Source, ...]]] = []
+        self._view_number: dict[tuple[int, tuple[Source, ...]], int] = {}
+        self._reach: dict[int, list[tuple[int, int]]] = {}
+        self.public: list[tuple[int, int]] = []
+        self.links: list[tuple[str, tuple[int, int, int], list[int]]] = []
+        self.window_entries = 0
+
+    def tensor(self, name: str, unroll: int, sizes: Sequence[int], digits: list[Digit]) -> int:
+        self.tensors.append(TensorDef(len(self.tensors), name, unroll, tuple(sizes), digits))
+        return len(self.tensors) - 1
+
+    def constraint(self, name: str, out: Axes, summed: Axes = ()) -> Constraint:
+        self.constraints.append(Constraint(name, list(out), list(summed)))
+        return self.constraints[-1]
+
+    def view(self, tensor: int, *sources: Source) -> int:
+        t = self.tensors[tensor]
+        assert len(sources) == 1 + len(t.sizes), (t.name, sources)
+        key = (tensor, sources)
+        if key not in self._view_number:
+            self._view_number[key] = len(self.views)
+            self.views.append(key)
+        return self._view_number[key]
+
+    def digits(self, view: int) -> list[Digit]:
+        return self.tensors[self.views[view][0]].digits
+
+    def digit(self, view: int, d: int) -> Form:
+        return ((view, d, 1),)
+
+    def whole(self, view: int) -> Form:
+        return tuple((view, d, 1 << shift) for d, (_, _, shift) in enumerate(self.digits(view)))
+
+    def limbs(self, view: int) -> list[Form]:
+        out: list[list[Term]] = []
+        for d, (_, _, shift) in enumerate(self.digits(view)):
+            k, r = divmod(shift, 22)
+            while len(out) <= k:
+                out.append([])
+            out[k].append((view, d, 1 << r))
+        return [tuple(f) for f in out]
+
+    def view_axes(self, view: int) -> set[str]:
+        return {a for s in self.views[view][1] for a in source_axes(s)}
+
+    def wire(self, domain: Domain, name: str, digits: list[Digit]) -> int:
+        """Declare a wire; its view."""
+        sizes, names = [n for _, n in domain.axes], [a for a, _ in domain.axes]
+        if domain.unrolled:
+            return self.view(self.tensor(name, sizes[0], sizes[1:], digits), *map(same, names))
+        return self.view(self.tensor(name, 1, sizes, digits), ALL, *map(same, names))
+
+    # ---- bounds
+
+    def reach(self, view: int) -> list[tuple[int, int]]:
+        """The reach of each digit of a view."""
+        if view not in self._reach:
+            tensor, sources = self.views[view]
+            t, count = self.tensors[tensor], 1
+            for source, size in zip(sources, (t.unroll, *t.sizes)):
+                kind = source[0]
+                if kind == "sum":
+                    count *= size
+                elif kind == "wsum":
+                    count *= sum(source[1])
+                elif kind == "scaled":
+                    count *= max(source[2])
+                elif kind in ("suffix", "total"):
+                    count *= len(source[-1].rows)
+            self._reach[view] = [(min(count * lo, 0), max(count * (lo + size - 1), 0)) for lo, size, _ in t.digits]
+        return self._reach[view]
+
+    def form_bounds(self, form: Form) -> tuple[int, int]:
+        lo = hi = 0
+        for v, d, c in form:
+            a, b = self.reach(v)[d]
+            lo += c * (a if c > 0 else b)
+            hi += c * (b if c > 0 else a)
+        return lo, hi
+
+    def bounds(self, e: Expr, constraint: Constraint) -> tuple[int, int]:
+        lo, hi = self.form_bounds(e.linear)
+        count = math.prod(n for _, n in constraint.summed)
+        for x, y in e.products:
+            a, b = self.form_bounds(x), self.form_bounds(y)
+            ends = [0, a[0] * b[0], a[0] * b[1], a[1] * b[0], a[1] * b[1]]
+            lo += count * min(ends)
+            hi += count * max(ends)
+        for c, weights in e.constants:
+            a0 = a1 = 1
+            for _, w in weights:
+                ends = [x * y for x in (a0, a1) for y in (min(w), max(w))]
+                a0, a1 = min(ends), max(ends)
+            lo += min(c * a0, c * a1)
+            hi += max(c * a0, c * a1)
+        return lo, hi
+
+    # ---- members
+
+    def member(self, c: Constraint, label: str, e: Expr | Form | int) -> None:
+        e = expression(e)
+        lo, hi = self.bounds(e, c)
+        require(max(-lo, hi) < P, "circuit", f"bounds of {c.name} {label}")
+        c.members.append((label, e))
+
+    def assert_zero(self, c: Constraint, domain: Domain, label: str, limbs: Limbs) -> None:
+        """The members that say that the wide sum is zero."""
+        parts = [add(*s) for s in limbs.summands]
+        n, k, carry = len(parts), 0, Expr()
+        while True:
+            chosen, chosen_sum = k + 1, add(carry, parts[k])
+            grown: Expr = Expr()
+            for end in range(k + 1, n + 1):
+                last = parts[end - 1].times(1 << 22 * (end - 1 - k))
+                grown = parts[k] if end == k + 1 else add(grown, last)
+                t = add(carry, grown)
+                lo, hi = self.bounds(t, c)
+                if end == n:
+                    fits = max(-lo, hi) < P
+                else:
+                    w = 22 * (end - k)
+                    digits = digits_for(lo >> w, hi >> w)
+                    a = sum(d[0] << d[2] for d in digits)
+                    b = sum((d[0] + d[1] - 1) << d[2] for d in digits)
+                    fits = max(hi - (a << w), (b << w) - lo) < P
+                if fits:
+                    chosen, chosen_sum = end, t
+            if chosen == n:
+                self.member(c, f"{label}[{k}:]", chosen_sum)
+                return
+            lo, hi = self.bounds(chosen_sum, c)
+            w = 22 * (chosen - k)
+            wire = self.wire(domain, f"{c.name}/{label}.carry{chosen}", digits_for(lo >> w, hi >> w))
+            self.member(c, f"{label}[{k}:{chosen}]", add(chosen_sum, scale(self.whole(wire), -(1 << w))))
+            carry, k = expression(self.whole(wire)), chosen
+
+
+# ---------------------------------------------------------------- layout
+
+
+def cut(n: int) -> list[tuple[int, int]]:
+    """The blocks of an axis of a large tensor: start and log2 of the length."""
+    out, start = [], 0
+    while start < n:
+        rest = n - start
+        b = rest.bit_length() - 1
+        if rest > 1 << b and 16 * ((2 << b) - rest) <= n:
+            b += 1
+        out.append((start, b))
+        start += 1 << b
+    return out
+
+
+def blocks(sizes: Sequence[int]) -> list[tuple[tuple[int, int], ...]]:
+    if sum(bits(n) for n in sizes) < 12:
+        return [tuple((0, bits(n)) for n in sizes)]
+    out: list[tuple[tuple[int, int], ...]] = [()]
+    for n in sizes:
+        out = [b + (c,) for b in out for c in cut(n)]
+    return out
+
+
+@dataclass
+class Layout:
+    """Where everything stands in X."""
+
+    digit_count: int
+    runs: list[tuple[int, int, int, int]]  # start, stop, class, lo: neighbouring columns of equal class and lo
+    tables: list[int]
+    entries: int
+    log_piece: int
+    multiplicity_start: int
+    data_end: int
+    column_count: int
+
+
+def lay_out(circuit: Circuit) -> Layout:
+    columns = []
+    for t in circuit.tensors:
+        t.blocks = blocks(t.sizes)
+        t.columns = [[0] * len(t.digits) for _ in t.blocks]
+        for b, block in enumerate(t.blocks):
+            log = sum(x for _, x in block)
+            columns += [(-log, -size, lo, t.number, b, d) for d, (lo, size, _) in enumerate(t.digits)]
+    columns.sort()
+    require(len(columns) <= 1 << 17, "limits", "blocks of digits")
+    count = sum(circuit.tensors[c[3]].unroll for c in columns)
+    require(count <= 1 << 22, "limits", "columns")
+    tables = sorted({d[1] for t in circuit.tensors for d in t.digits}, reverse=True)
+    position: int = 0
+    runs: list[list[int]] = []
+    for log, size, lo, number, b, d in columns:
+        t = circuit.tensors[number]
+        t.columns[b][d] = position
+        length = t.unroll << -log
+        cls = tables.index(-size)
+        if runs and runs[-1][2:] == [cls, lo]:
+            runs[-1][1] += length
+        else:
+            runs.append([position, position + length, cls, lo])
+        position += length
+    entries = sum(tables)
+    log_piece = min(16, bits(entries))
+    start = (position + (1 << log_piece) - 1) >> log_piece << log_piece
+    joined = [(a, b, cls, lo) for a, b, cls, lo in runs]
+    return Layout(position, joined, tables, entries, log_piece, start, start + entries, count)
+
+
+# ---------------------------------------------------------------- listing and limits
+
+
+def numbers(values: Sequence[int]) -> str:
+    return ",".join(map(str, values)) or "-"
+
+
+def progressions(values: Sequence[int]) -> str:
+    out, i = [], 0
+    while i < len(values):
+        j = i + 1
+        if i + 2 < len(values) and values[i + 1] - values[i] == values[i + 2] - values[i + 1]:
+            step = values[i + 1] - values[i]
+            while j < len(values) and values[j] - values[j - 1] == step:
+                j += 1
+            out.append(f"{values[i]}:{step}:{j - i}")
+        else:
+            out.append(str(values[i]))
+        i = j
+    return ",".join(out) or "-"
+
+
+class _Lister:
+    def __init__(self, circuit: Circuit) -> None:
+        self.circuit = circuit
+        self.lines: list[str] = []
+        self.vectors: dict[tuple[int, ...], int] = {}
+        self.tables: dict[Table, int] = {}
+        self.views: dict[int, int] = {}
+
+    def vector(self, v: tuple[int, ...]) -> int:
+        if v not in self.vectors:
+            self.vectors[v] = len(self.vectors)
+            self.lines.append(f"vector {self.vectors[v]} {progressions(v)}")
+        return self.vectors[v]
+
+    def table(self, t: Table) -> int:
+        if t not in self.tables:
+            self.tables[t] = len(self.tables)
+            self.lines.append(f"table {self.tables[t]} {t.rule}")
+        return self.tables[t]
+
+    def source(self, s: Source) -> str:
+        kind = s[0]
+        if kind == "same":
+            return f"same({s[1]})"
+        if kind == "sum":
+            return "sum()"
+        if kind == "wsum":
+            return f"sum({self.vector(s[1])})"
+        if kind in ("map", "scaled"):
+            return f"{kind}({s[1]},{self.vector(s[2])})"
+        return f"{kind}({','.join(s[1:-1])},{self.table(s[-1])})"
+
+    def view(self, v: int) -> int:
+        if v not in self.views:
+            tensor, sources = self.circuit.views[v]
+            words = " ".join(self.source(s) for s in sources)
+            self.views[v] = len(self.views)
+            self.lines.append(f"view {self.views[v]} {tensor} {words}")
+        return self.views[v]
+
+    def form(self, f: Form) -> str:
+        return " ".join(f"{c}*{self.view(v)}.{d}" for v, d, c in f) or "0"
+
+    def run(self, layout: Layout) -> bytes:
+        c, out = self.circuit, self.lines
+        out.append("zkcert circuit 1")
+        for t in c.tensors:
+            digits = " ".join(f"{lo}:{size}:{shift}" for lo, size, shift in t.digits)
+            out.append(f"tensor {t.number} {t.name} {t.unroll} {numbers(t.sizes)} {digits}")
+            for block, positions in zip(t.blocks, t.columns):
+                out.append(f"block {','.join(f'{s}:{l}' for s, l in block) or '-'} {numbers(positions)}")
+        for con in c.constraints:
+            axes = [",".join(f"{a}={n}" for a, n in x) or "-" for x in (con.out, con.summed)]
+            out.append(f"constraint {con.name} {axes[0]} {axes[1]}")
+            for label, e in con.members:
+                lines = [f"member {label}"]
+                lines += [f"product {self.form(a)} | {self.form(b)}" for a, b in e.products]
+                if e.linear:
+                    lines.append(f"linear {self.form(e.linear)}")
+                for k, weights in e.constants:
+                    lines.append(" ".join([f"constant {k}", *(f"{a}*{self.vector(w)}" for a, w in weights)]))
+                out += lines
+        out += [f"public {t} {u}" for t, u in c.public]
+        out += [f"link {name} {numbers(sizes)} {numbers(ts)}" for name, sizes, ts in c.links]
+        out.append(f"tables {numbers(layout.tables)}")
+        end = f"multiplicities {layout.multiplicity_start} end {layout.data_end}"
+        out.append(f"digits {layout.digit_count} {end}")
+        return ("\n".join(out) + "\n").encode("ascii")
+
+
+def listing(circuit: Circuit, layout: Layout) -> bytes:
+    """The canonical text of a circuit and its layout."""
+    return _Lister(circuit).run(layout)
+
+
+def term_count(circuit: Circuit) -> int:
+    """Terms in linear forms and in both forms of products of all members."""
+    members = [e for c in circuit.constraints for _, e in c.members]
+    return sum(len(e.linear) + sum(len(a) + len(b) for a, b in e.products) for e in members)

@@ -1,0 +1,54 @@
+"""What a forger can hope for, term by term (soundness.md)."""
+
+from __future__ import annotations
+
+from math import log2
+
+from .argument import Counts, pairs_of
+from .commitment import PadShape, Shape
+from .field import P, bits
+from .language import Circuit, Layout
+
+Table = dict[str, tuple[float, int]]  # log2 of each error, and its bits of grinding
+
+
+def terms(circuit: Circuit, layout: Layout, shape: Shape, pads: PadShape, counts: Counts) -> Table:
+    """The table of soundness.md for a circuit."""
+    field = 2 * log2(P)
+    points = products = 0
+    for con in circuit.constraints:
+        out = sum(bits(n) for _, n in con.out)
+        points += len(con.members) + out
+        if pairs_of(con):
+            products += 2 * (out + sum(bits(n) for _, n in con.summed))
+    for tensor, _ in circuit.public:
+        t = circuit.tensors[tensor]
+        points += len(t.digits) + sum(bits(n) for n in t.sizes)
+    points += sum(sum(sizes) for _, sizes, _ in circuit.links)
+    depths = [bits(c) for c in counts.trees] + [bits(layout.entries)]
+    trees = sum(1 + sum(2 * d + 2 for d in range(depth)) for depth in depths)
+    batch = len(circuit.constraints) + 2 * counts.triples + len(circuit.public) + len(circuit.links)
+    batch += len(counts.trees) + 1 + 2 * shape.variables
+    second = shape.second
+    rate = ((1 << shape.k) + shape.t + 8) / (1 << shape.m)
+    return {
+        "random points and member weights": (log2(points) - field, 0),
+        "product sum-checks": (log2(max(1, products)) - field, 0),
+        "LogUp challenge alpha": (log2(layout.digit_count + layout.entries) - field, 16),
+        "fraction trees": (log2(trees) - field, 0),
+        "batching and its sum-check": (log2(batch) - field, 0),
+        "matrix proximity": (shape.m - field, 16),
+        "matrix queries": (shape.t * log2((1 + rate) / 2), 16),
+        "claims on the combined rows": (log2(2 + 2 * (shape.k + 2)) - field, 0),
+        "second proximity": (second.m - field, 0),
+        "second queries": (second.t * log2((1 + 2.0 ** (second.k - second.m)) / 2), 16),
+        "combined equations": (1 - field, 0),
+        "pad proximity and tests": (log2((16 << pads.b) + 2) - field, 0),
+        "pad queries": (105 * log2(9 / 16), 16),
+    }
+
+
+def security(table: Table) -> tuple[float, float]:
+    """Bits of work and bits of an attempt."""
+    work = -log2(sum(2.0 ** (e - ground) for e, ground in table.values()))
+    return work, -log2(sum(2.0**e for e, _ in table.values()))
