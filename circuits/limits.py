@@ -34,7 +34,7 @@ def require_small(
     """UnusableInput for a model, samples (of [C, H, W]) or a configuration that no circuit is built for.
 
     What is here costs nothing to find out. What a circuit needs beyond it is counted while it is built, which stops at
-    the first count above its limit: index tables (net.py), terms (constraints.py), columns (layout.py), and the rest here.
+    the first count above its limit: index tables (net.py), terms (language), columns (layout.py), and the rest here.
     """
     channels, height, width = shape
     if steps > MAX_STEPS or steps * batch > MAX_SAMPLES:
