@@ -31,7 +31,6 @@ from .sample import Q32_BYTES, Samples
 from .value import Value
 
 I64 = NDArray[np.int64]
-U8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

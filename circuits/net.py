@@ -26,7 +26,6 @@ from zkcert.errors import UnusableInput
 from .value import Value
 from .windows import Windows
 
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 FRACTION_BITS = 32

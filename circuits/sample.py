@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.language.constraints import DomainAxis, ModularLink, expr
 from circuits.language.forms import View
@@ -19,7 +18,6 @@ from zkcert.core.field import U64Array
 from .net import VALUE, Net
 from .value import Value
 
-U8 = NDArray[np.uint8]
 BYTE = unsigned(8)
 Q32_BYTES = 6
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from circuits.language.forms import Form, View
 from circuits.language.sources import Source
 from circuits.language.tensors import DIGIT_BITS, Tensor
 from circuits.language.wide import limb_forms
-
-I64 = NDArray[np.int64]
-Ints = NDArray[np.int32] | NDArray[np.int64]
 
 
 def joined(forms: Sequence[Form]) -> Form:

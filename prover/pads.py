@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.argument.channel import PadForm
 from zkcert.core import field as ff
@@ -21,8 +20,6 @@ from zkcert.core.transcript import Transcript, xof_field
 from zkcert.core.tree import MerkleTree
 
 from .channel import Pads
-
-U64 = NDArray[np.uint64]
 
 
 class PadCommitment:

@@ -8,9 +8,6 @@ x = u + sum_i 2^(18 + 4 i) c_i + 2^38 h with u < 2^18 and c_i < 16. With f = [h 
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from circuits.language.constraints import Circuit, Constraint, expr, product
 from circuits.language.forms import Form, View
 from circuits.language.sources import ONCE, Same, Sum
@@ -19,7 +16,6 @@ from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_f
 
 from .constants import EXP_CHUNKS, EXP_LOW_BITS, EXP_TOP, HEAD_BITS, ONE, exp_table
 
-Ints = NDArray[np.object_]
 PROBABILITY = radix(U22, U22, unsigned(14))  # [0, 2^58)
 REMAINDER_56 = (Digit(U22, 0), Digit(U22, 22), Digit(unsigned(12), 44))
 

@@ -14,9 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from circuits.language.constraints import Circuit, Constraint, expr, product
 from circuits.language.forms import ZERO, Form, View
 from circuits.language.sources import Same, Sum
@@ -26,7 +23,6 @@ from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_f
 from .constants import HEAD_BITS, LOG_STAGES, LOG_TABLE, ONE, ln_scaled, log_factors, log_table
 from .exponential import REMAINDER_56, multiply_rounded, onehot_view, pick, table_limbs
 
-Ints = NDArray[np.object_]
 MANTISSA_BITS = 66
 TOP_REST = 17
 

@@ -15,7 +15,6 @@ from fractions import Fraction
 from math import gcd
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.language.constraints import DomainAxis, PublicTensor
 from circuits.language.forms import View
@@ -31,7 +30,6 @@ from .exponential import table_limbs
 from .logarithm import Logarithm
 from .softmax import MAX_SCALE, Softmax
 
-Ints = NDArray[np.object_]
 Q_DIGITS = radix(B22, B22, unsigned(16))  # balanced limbs keep the carries of q V small
 Q_LIMIT = (1 << 60) - (1 << 43) - (1 << 21)  # sqrt(n) of 2^12 rho: a gradient of rounding errors
 Q_SQUARE_LIMBS = 6

@@ -10,9 +10,6 @@ All probabilities have 56 fractional bits. With e_j = exp(-(max z - z_j)), S = s
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from circuits.language.constraints import DomainAxis, expr, product
 from circuits.language.forms import Form, View
 from circuits.language.sources import ONCE, Map, Same, Source, Sum
@@ -25,7 +22,6 @@ from .constants import HEAD_BITS, ln_scaled
 from .exponential import PROBABILITY, Exponential, onehot_view, pick
 from .logarithm import Logarithm
 
-Ints = NDArray[np.object_]
 MAX_SCALE = 31  # its one-hot table has a power of two of entries
 MAX_CLASSES = 1023
 MIN_LOSS = 1 << (HEAD_BITS - 32)  # smallest mean batch loss, 2^-32: it has 24 significant bits

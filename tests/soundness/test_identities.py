@@ -32,11 +32,6 @@ from tests.soundness.honest import (
 from zkcert.core.field import P, f_from_fp
 
 
-def tensor(circuit: Circuit, name: str) -> Tensor:
-    (found,) = (t for t in circuit.tensors if t.name == name)
-    return found
-
-
 def random_witness(circuit: Circuit, rng: np.random.Generator) -> Witness:
     w = Witness(Layout(circuit))
     for t in circuit.tensors:
