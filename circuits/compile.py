@@ -25,7 +25,7 @@ from .head.score import Score, StepSize, tau_units
 from .head.softmax import MAX_CLASSES, Softmax
 from .layers import LAYERS, Layer
 from .limits import require_bounded, require_small
-from .net import Net, Rectifier, Total
+from .net import RESIDUE_COST, Net, Rectifier, Total
 from .probe import Parameter
 from .sample import Q32_BYTES, Samples
 from .value import Value
@@ -39,7 +39,8 @@ class Plan:
 
     graph, input, affine: the model, as in zkcert.public.model; weights: name -> int64 Q31.32, in graph order;
     kind, classes, label_bytes: the dataset's schema; hashes: uint64 (T, B, 160); constants: of layers by name
-    (`Model.constants`); shapes: of weights, where they are known without quantising them.
+    (`Model.constants`); shapes: of weights, where they are known without quantising them; residue_cost: see `Net`, the
+    constant is the specification's, others are for toy proofs.
     """
 
     graph: Sequence[Mapping[str, Any]]
@@ -58,6 +59,7 @@ class Plan:
     hashes: U64Array
     constants: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    residue_cost: int = RESIDUE_COST
 
     def require_small(self) -> None:
         """UnusableInput if no circuit is built for what this says; before anything is."""
@@ -91,7 +93,7 @@ class Certificate:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         plan.require_small()
-        self.net = Net(plan.steps, plan.batch)
+        self.net = Net(plan.steps, plan.batch, plan.residue_cost)
         with collector_paused():
             self._declare()
 
@@ -198,6 +200,7 @@ class Certificate:
         self.score.close(units)
         if revealed is not None:
             self.reveal(revealed)
+        self.circuit.require_combined()
         with collector_paused():
             self.layout = Layout(self.circuit, smallest_cut)
             require_bounded(self.layout)

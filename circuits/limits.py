@@ -8,7 +8,7 @@ from circuits.argument.protocol import message_counts
 from circuits.language.constraints import Constraint
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
-from zkcert.core.code import matrix_code, pad_code
+from zkcert.core.code import pad_code
 from zkcert.errors import UnusableInput
 
 MAX_STEPS = 1 << 10  # also keeps T^2 tau^2 within its limbs
@@ -80,7 +80,7 @@ def column_weights(layout: Layout) -> int:
 
 def require_bounded(layout: Layout) -> None:
     """UnusableInput if the circuit has more messages or weights than a verifier works through."""
-    singles, triples = message_counts(layout, matrix_code(layout.data_end).variables)
+    singles, triples = message_counts(layout, layout.code.variables)
     if singles + 2 * triples > MAX_MESSAGES:
         raise UnusableInput(f"{singles + 2 * triples} messages, at most {MAX_MESSAGES}: fewer layers can be proved")
     weights = column_weights(layout)

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.language.combination import Term, combine, residue_count, terms_of, value_terms
 from circuits.language.constraints import Circuit, Constraint, DomainAxis
 from circuits.language.forms import Form, View
 from circuits.language.sources import Map, Same, Source
@@ -33,6 +34,7 @@ VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
 VALUE_LIMIT = 2048.0  # what that is in real units
 WEIGHT = radix(B22, balanced(18))  # |w| < 2^39
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
+RESIDUE_COST = 10
 MAX_TABLES = 1 << 22  # entries of the index tables of all windows
 
 
@@ -71,23 +73,27 @@ class Committed:
 
 @dataclass
 class Contraction:
-    """What the executor needs to fill the carries of one rescaled contraction."""
+    """What the executor needs to fill the carries of one rescaled contraction; none if it is a congruence, whose
+    remainder begins at `lowest`."""
 
     con: Constraint
     steps: list[CarryStep]
     remainder: Tensor
+    lowest: int = 0
 
 
 @dataclass
 class Net:
     """Shared state of circuit construction.
 
-    outputs: by layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU, the tensors it
-    shares with the layer before it.
+    residue_cost: outputs of a contraction whose carries cost as much as one residue modulo every prime; outputs: by
+    layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU, the tensors it shares with the
+    layer before it.
     """
 
     steps: int
     batch: int
+    residue_cost: int = RESIDUE_COST
     circuit: Circuit = field(default_factory=Circuit)
     weights: dict[str, Tensor] = field(default_factory=dict)
     gradients: list[Gradient] = field(default_factory=list)
@@ -164,6 +170,29 @@ class Net:
         return Contraction(con, steps, rem.tensor)
 
 
+    def contracted(
+        self,
+        name: str,
+        out: Sequence[DomainAxis],
+        summed: Sequence[DomainAxis],
+        operands: tuple[list[Form], list[Form]],
+        digits: tuple[Digit, ...],
+        rest: Sequence[Term],
+    ) -> Contraction | None:
+        """Constrain  sum left right + rest = remainder  by a congruence, `digits` being the remainder's, if residues
+        cost less than carries; otherwise None, and nothing is declared."""
+        left, right = operands
+        axes = [(terms_of(left), out[1:2]), (terms_of(right), out[2:]), (rest, out[1:])]
+        count = sum(residue_count(terms, own) for terms, own in axes)
+        if count * self.residue_cost > prod(axis.size for axis in out):
+            return None
+        con = self.circuit.congruence(name, out, summed)
+        rem = Domain(con.out, unrolled=True).wire(self.circuit, f"{name}.remainder", digits)
+        rest = [*rest, *value_terms(rem, -1)]
+        self.circuit.combinations.append(combine(self.circuit, con, left, right, rest, out[1:2], out[2:]))
+        return Contraction(con, [], rem.tensor, rem.tensor.bounds()[0])
+
+
 class Total:
     """A sum of values with a tensor of its own, so that every reader reads one term."""
 
@@ -196,6 +225,8 @@ class Gradient:
 
     `limbs(source)` builds it over the domain ("step", *axes) with `source(per)` the source of an unrolled axis.
     `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias). `linear`: it holds no products.
+    `operands(source)`: limbs of the two factors of a contraction, of which the first reads `axes[0]` and the second the
+    other axes.
     """
 
     name: str
@@ -204,6 +235,7 @@ class Gradient:
     limbs: Callable[[Callable[[str], Source]], Limbs]
     scaled: bool
     linear: bool = False
+    operands: Callable[[Callable[[str], Source]], tuple[list[Form], list[Form]]] | None = None
 
     def products(self, accumulator: list[I64]) -> list[I64]:
         """The bilinear part of the limbs of an accumulator."""

@@ -12,8 +12,11 @@ q is the head's fixed-point rho / sqrt(n). What is committed is w_t + d and w_{t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from circuits.language.combination import Term, value_terms
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import View
 from circuits.language.sources import ONCE, Map, Same
@@ -22,6 +25,7 @@ from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
 
 from .net import (
+    FRACTION_BITS,
     REMAINDER,
     VALUE,
     Contraction,
@@ -33,18 +37,23 @@ from .net import (
 )
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
+BALANCED_REMAINDER = (Digit(U22, 0), Digit(balanced(10), 22))  # [-2^31, 2^31)
 SIGNED_SQUARE = radix(U22, U22, balanced(16))
 STEP_BITS = 40
 MAX_TERMS = 1 << 17
 
 
-def update_remainder(net: Net, divisor: int) -> tuple[Digit, ...]:
-    """Digits of [0, 2^32 D): two where 2^10 D fits a table that is worth its entries, else three."""
+def update_remainder(net: Net, divisor: int, *, balanced: bool = False) -> tuple[Digit, ...]:
+    """Digits of [0, 2^32 D), or of [-2^31 D, 2^31 D): two where 2^10 D fits a table that is worth its entries, else
+    three."""
     updates = net.scaled_entries * (net.steps - 1)
-    size = divisor << 10
+    size, half = divisor << 10, divisor // 2
     if size <= U22.size and updates >= 2 * size:
-        return Digit(U22, 0), Digit(Range(size), 22)
-    return *REMAINDER, Digit(Range(divisor), 32)
+        return Digit(U22, 0), Digit(Range(size, -(size // 2) if balanced else 0), 22)
+    middle, high = REMAINDER[1].range, Range(divisor, -half if balanced else 0)
+    if balanced and divisor % 2:
+        middle = BALANCED_REMAINDER[1].range
+    return Digit(U22, 0), Digit(middle, 22), Digit(high, 32)
 
 
 class Parameter:
@@ -90,10 +99,13 @@ class Parameter:
 
     def _declare_gradient(self) -> None:
         net, g, steps = self.net, self.g, self.net.steps
+        out = self._on(self.grad, steps)
+        rest = value_terms(out, -1 << FRACTION_BITS)
+        self.run_gradient = self._contracted("gradient", steps, 0, BALANCED_REMAINDER, rest)
+        if self.run_gradient is not None:
+            return
         con = net.circuit.constraint(f"gradient/{g.name}", self._axes(steps), g.summed)
         limbs = g.limbs(lambda per: net.over_steps(per, 0))
-        out = self._on(self.grad, steps)
-        self.run_gradient: Contraction | None = None
         if g.scaled:
             self.run_gradient = net.rescaled(con, out, limbs, "g")
         else:
@@ -103,6 +115,16 @@ class Parameter:
         con = self.net.circuit.constraint(f"{label}/{self.g.name}", self._axes(count))
         limbs = product_limbs(self._weights(count, 0), self._on(a, count))
         return self.net.rescaled(con, self._on(out, count), limbs, label.lower())
+
+    def _contracted(
+        self, label: str, count: int, parity: int, digits: tuple[Digit, ...], rest: Sequence[Term]
+    ) -> Contraction | None:
+        """The gradient of pass 2 t + parity of the first `count` steps as a congruence, if that is worth it."""
+        net, g = self.net, self.g
+        if g.operands is None:
+            return None
+        operands = g.operands(lambda per: net.over_steps(per, parity))
+        return net.contracted(f"{label}/{g.name}", self._axes(count), g.summed, operands, digits, rest)
 
     def _declare_squares(self) -> None:
         steps, axes = self.net.steps, self.g.axes
@@ -143,6 +165,12 @@ class Parameter:
 
     def _declare_update(self) -> None:
         net, g, count, d = self.net, self.g, self.net.steps - 1, self.divisor
+        terms = value_terms(self._weights(count, 2), d << FRACTION_BITS)
+        terms += value_terms(self._weights(count, 0), -d << FRACTION_BITS)
+        combined = self._contracted("update", count, 1, update_remainder(net, d, balanced=True), terms)
+        if combined is not None:
+            self.run_update = combined
+            return
         con = net.circuit.constraint(f"update/{g.name}", self._axes(count), g.summed)
         domain = Domain(con.out, unrolled=True)
         limbs = g.limbs(lambda per: net.over_steps(per, 1))

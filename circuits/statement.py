@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from circuits.language.layout import Layout
 from zkcert.core import sis
-from zkcert.core.code import matrix_code
 from zkcert.core.field import U64Array
 from zkcert.core.transcript import Transcript
 from zkcert.public.model import Model, input_affine
@@ -76,7 +75,7 @@ def start_transcript(statement: Statement, hashes: U64Array, multiproof: bytes, 
     t.absorb("indices", np.array(statement.indices(), "<u8").tobytes())
     t.absorb("sample-hashes", hashes.astype("<u8").tobytes())
     t.absorb("dataset-multiproof", multiproof)
-    code = matrix_code(layout.data_end)
+    code = layout.code
     shape = {
         "data_end": layout.data_end,
         "digits": layout.digit_count,

@@ -60,6 +60,9 @@ class ProverChannel:
     def challenges(self, label: str, count: int) -> list[F]:
         return self.transcript.challenges(label, count)
 
+    def integers(self, label: str, count: int, bound: int) -> NDArray[np.int64]:
+        return self.transcript.integers(label, count, bound)
+
     @property
     def replaying(self) -> bool:
         """Whether the next message is a recorded one."""

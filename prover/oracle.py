@@ -68,16 +68,18 @@ def count_multiplicities(layout: Layout, x: NDArray[np.int32]) -> None:
 
     Raises UnusableInput where one is used 2^31 times.
     """
-    seg = layout.segments
     firsts = np.cumsum([0, *layout.tables[:-1]])
-    counts = kernels.count_entries(
-        x[: layout.digit_count],
-        np.array([s.start for s in seg], np.int64),
-        np.array([s.shift for s in seg], np.int64),
-        np.array([firsts[s.cls] for s in seg], np.int64),
-        np.array([layout.tables[s.cls] for s in seg], np.int64),
-        layout.table_entries,
-    )
+    counts = np.zeros(layout.table_entries, np.int64)
+    for start, count in layout.runs:
+        seg = [s for s in layout.segments if start <= s.start < start + count]
+        counts += kernels.count_entries(
+            x[start : start + count],
+            np.array([s.start - start for s in seg], np.int64),
+            np.array([s.shift for s in seg], np.int64),
+            np.array([firsts[s.cls] for s in seg], np.int64),
+            np.array([layout.tables[s.cls] for s in seg], np.int64),
+            layout.table_entries,
+        )
     if counts.max() >= 1 << 31:
         raise UnusableInput("too many equal digits to prove in one piece")
     x[layout.multiplicity_start :] = counts

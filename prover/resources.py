@@ -27,7 +27,7 @@ from circuits.language.layout import Layout
 from circuits.language.tensors import ceil_log2
 from circuits.statement import certificate
 from zkcert.core import field as ff
-from zkcert.core.code import matrix_code, pad_code
+from zkcert.core.code import pad_code
 from zkcert.core.container import MAGIC
 from zkcert.core.sis import ROWS
 from zkcert.errors import UnusableInput
@@ -103,7 +103,7 @@ def sizes_of(statement: Statement, model: Model) -> Sizes:
     samples = config.steps * config.batch_size
     cert = certificate(statement, model, np.zeros((samples, ROWS), np.uint64))
     layout = cert.close(statement.tau)
-    code = matrix_code(layout.data_end)
+    code = layout.code
     counts = message_counts(layout, code.variables)
     pads = pad_code(*counts)
     multiplications = table_cells = 0
@@ -137,7 +137,7 @@ def sizes_of(statement: Statement, model: Model) -> Sizes:
 def proof_bytes(statement: Statement, layout: Layout) -> int:
     """The length of proof.bin."""
     samples = statement.config.steps * statement.config.batch_size
-    code = matrix_code(layout.data_end)
+    code = layout.code
     singles, triples = message_counts(layout, code.variables)
     pads = pad_code(singles, triples)
     return round(

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from circuits.compile import Certificate, Plan
-from circuits.language.constraints import Circuit
+from circuits.language.constraints import Circuit, Congruence, DomainAxis, Expr
 from circuits.language.forms import View
 from circuits.language.layout import SMALLEST_CUT
 from circuits.language.tensors import Tensor
 from prover.execution.run import Trace, execute, fill_threshold
 from prover.execution.witness import Witness
 from zkcert.core import sis
+from zkcert.core.field import P
 from zkcert.data.hashing import hash_samples
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model, input_affine
@@ -402,14 +403,24 @@ def wide(w: Witness, view: View) -> np.ndarray:
 
 def violations(circuit: Circuit, w: Witness) -> list[str]:
     """Names of everything the witness breaks: digit ranges, identities, public tensors, links (over F_p)."""
+
+
+    def residues(e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis]) -> np.ndarray:
+        """An expression modulo p, of any size."""
+        every = (*axes, *summed)
+        form = lambda f, on: sum(w.read(v, d, on).astype(object) * c for v, d, c in f.terms)  # noqa: E731
+        values = sum(np.broadcast_to(form(a, every) * form(b, every), [x.size for x in every]) for a, b in e.products)
+        return (values.sum(axis=tuple(range(len(axes), len(every)))) + form(e.linear, axes)) % P
+
     out = []
     for t in circuit.tensors:
         for i, d in enumerate(t.digits):
             if w.digit(t, i).min() < d.range.lo or w.digit(t, i).max() > d.range.hi:
                 out.append(f"range of {t.name}[{i}]")
     for con in circuit.constraints:
+        value = residues if isinstance(con, Congruence) else w.expression
         for label, e in con.members:
-            if np.any(w.expression(e, con.out, con.summed)):
+            if np.any(value(e, con.out, con.summed)):
                 out.append(f"{con.name}/{label}")
     for pub in circuit.publics:
         if np.any(w.array(pub.tensor)[:, pub.index] != pub.values):

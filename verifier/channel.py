@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from circuits.argument.channel import Node, Tape
 from zkcert.core.field import F
 from zkcert.core.proof import Reader
@@ -23,6 +26,9 @@ class VerifierChannel:
 
     def challenges(self, label: str, count: int) -> list[F]:
         return self.transcript.challenges(label, count)
+
+    def integers(self, label: str, count: int, bound: int) -> NDArray[np.int64]:
+        return self.transcript.integers(label, count, bound)
 
     def _read(self, label: str, count: int) -> list[F]:
         start = self.messages.at

@@ -14,7 +14,7 @@ from circuits.argument.lookups import ALPHA_GRIND, digit_trees
 from circuits.argument.protocol import message_counts
 from circuits.language.layout import Layout
 from circuits.language.tensors import ceil_log2
-from zkcert.core.code import PAD_INVERSE_RATE_BITS, PROXIMITY_GRIND, QUERY_GRIND, matrix_code, pad_code
+from zkcert.core.code import PAD_INVERSE_RATE_BITS, PROXIMITY_GRIND, QUERY_GRIND, pad_code
 from zkcert.core.field import P
 from zkcert.core.padcode import PAD_GRIND
 
@@ -62,7 +62,7 @@ def over_field(count: float) -> float:
 def soundness(layout: Layout) -> SoundnessTable:
     """Add up every term for the circuit."""
     circuit = layout.circuit
-    code = matrix_code(layout.data_end)
+    code = layout.code
     singles, triples = message_counts(layout, code.variables)
     pads = pad_code(singles, triples)
 

@@ -75,7 +75,7 @@ def weight_at(layout: Layout, claims: Sequence[Claim], weights: Sequence[F], z: 
     terms: list[WeightedTerm] = []
     for claim, weight in zip(claims, weights, strict=True):
         for span in claim.functional.spans:
-            total = total + weight * span_at(layout, span, z)
+            total = total + weight * span_at(span, z)
         for term in claim.functional.terms:
             blocks = []
             for b, block in enumerate(layout.places[term.tensor].blocks):
@@ -126,8 +126,8 @@ def chunk_at(terms: Sequence[WeightedTerm], values: U64) -> F:
     return ff.f_item(ff.f_sum(sums))
 
 
-def span_at(layout: Layout, span: Span, z: list[F]) -> F:
-    """sum_{i < count} eq(point, i) eq(z, start + i)."""
+def span_at(span: Span, z: list[F]) -> F:
+    """sum_{i < count} eq(point, i) eq(z, start + i); the work grows with count over the power of two in start."""
     n = len(z)
     bits = len(span.point)
     if span.start % (1 << bits) == 0:
@@ -136,7 +136,7 @@ def span_at(layout: Layout, span: Span, z: list[F]) -> F:
         for b, r in zip(bit, z, strict=False):
             head = head * (r if b else 1 - r)
         return head * prefix_eq2(list(span.point), z[n - bits :], span.count)
-    point, bits = [F.ZERO] * (n - bits) + list(span.point), layout.multiplicity_bits
+    point, bits = [F.ZERO] * (n - bits) + list(span.point), (span.start & -span.start).bit_length() - 1
     full, cut = ff.eq_eval(point[n - bits :], z[n - bits :]), n - bits
     blocks = np.arange(-(-span.count >> bits))
     heads = ff.f_mul(eq_at(point[:cut], blocks), eq_at(z[:cut], blocks + (span.start >> bits)))

@@ -18,7 +18,9 @@ TREE_BITS = 27  # log2 of the most digits of one fraction tree
 def digit_trees(layout: Layout) -> list[tuple[int, int]]:
     """Start and number of the digits of each fraction tree."""
     size = 1 << TREE_BITS
-    return [(start, min(size, layout.digit_count - start)) for start in range(0, layout.digit_count, size)]
+    return [
+        (first + done, min(size, count - done)) for first, count in layout.runs for done in range(0, count, size)
+    ]
 
 
 def layer_sumcheck(

@@ -20,6 +20,7 @@ from .claims import Claim, Oracle
 from .identities import constraint_claims, link_claim, public_claim, split_axes
 from .lookups import digit_trees, range_check
 
+WEIGHT_GRIND = 16
 Phase = Callable[[str], AbstractContextManager[object]]
 
 
@@ -39,6 +40,15 @@ def message_counts(layout: Layout, n: int) -> tuple[int, int]:
         triples += 2 * depth
     triples -= sum(d > 0 for d in depths)  # one product where the leaves are reached
     return singles + 2 + 2 * n, triples + 3 * (len(depths) - 1) + 2
+
+
+def draw_weights(ch: Channel, circuit: Circuit) -> None:
+    """Draw the weights of the circuit's combinations: once all early digits are committed, before any late one is."""
+    draws = list(circuit.draws)
+    if draws:
+        ch.grind("weights", WEIGHT_GRIND)
+    for draw in draws:
+        draw.drawn = ch.integers(f"weights/{draw.axis}/{draw.prime}", draw.size, draw.prime)
 
 
 def no_phase(name: str) -> AbstractContextManager[object]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from math import prod
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,12 @@ from numpy.typing import NDArray
 from zkcert.core.field import P
 from zkcert.errors import UnusableInput
 
+from .drawn import PRIMES, Draws
 from .forms import ZERO, Form, View, total
 from .tensors import Digit, Tensor, ceil_log2
+
+if TYPE_CHECKING:
+    from .combination import Combination
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
@@ -132,16 +137,20 @@ class Constraint:
     members: list[tuple[str, Expr]] = field(default_factory=list)
     size: Size | None = None
     _checked: dict[int, View] = field(default_factory=dict, repr=False)
+    limit: ClassVar[int] = P
+    limit_text: ClassVar[str] = "p is 2^61-1"
+
+    def reach(self, e: Expr) -> int:
+        """The largest magnitude of an expression over the summed axes."""
+        lo, hi = e.bounds(prod(ax.size for ax in self.summed))
+        return max(-lo, hi)
 
     def add(self, label: str, e: Expr | Form) -> None:
         e = expr(e)
-        count = 1
-        for ax in self.summed:
-            count *= ax.size
-        lo, hi = e.bounds(count)
-        if max(-lo, hi) >= P:
-            reach = max(-lo, hi).bit_length()
-            raise BoundError(f"{self.name}/{label}: |value| can reach 2^{reach}, p is 2^61-1{self._advice()}")
+        reach = self.reach(e)
+        if reach >= self.limit:
+            text = f"|value| can reach 2^{reach.bit_length()}, {self.limit_text}"
+            raise BoundError(f"{self.name}/{label}: {text}{self._advice()}")
         names = {a.name for a in self.out}
         used = set(e.linear.axes) | {a for c in e.constants for a, _ in c.weights}
         if not used <= names:
@@ -166,6 +175,19 @@ class Constraint:
             return ""
         counts = " x ".join(f"{size:,} {what}" for size, what, _ in summed)
         return f": it adds up {counts}; take smaller {' or '.join(dict.fromkeys(less for *_, less in summed))}"
+
+
+@dataclass
+class Congruence(Constraint):
+    """Identities modulo p only. Below the limit an integer that p divides is p times one of less than 58 bits, which is
+    zero if two of the PRIMES divide it: random combinations modulo all of them (`combination.py`) show that it is.
+
+    combined: the primes for which the circuit holds them.
+    """
+
+    combined: set[int] = field(default_factory=set)
+    limit: ClassVar[int] = P << 58
+    limit_text: ClassVar[str] = "a congruence holds less than 2^119"
 
 
 _COUNTED = {
@@ -219,6 +241,8 @@ class Circuit:
     publics: list[PublicTensor] = field(default_factory=list)
     links: list[ModularLink] = field(default_factory=list)
     size: Size = field(default_factory=Size)
+    draws: Draws = field(default_factory=Draws)
+    combinations: list[Combination] = field(default_factory=list)
 
     def tensor(
         self,
@@ -226,8 +250,9 @@ class Circuit:
         unroll: int,
         shape: Iterable[int],
         digits: tuple[Digit, ...],
+        late: bool = False,
     ) -> Tensor:
-        t = Tensor(name, unroll, tuple(shape), digits)
+        t = Tensor(name, unroll, tuple(shape), digits, late)
         self.tensors.append(t)
         return t
 
@@ -235,3 +260,14 @@ class Circuit:
         c = Constraint(name, tuple(out), tuple(summed), size=self.size)
         self.constraints.append(c)
         return c
+
+    def congruence(self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()) -> Congruence:
+        c = Congruence(name, tuple(out), tuple(summed), size=self.size)
+        self.constraints.append(c)
+        return c
+
+    def require_combined(self) -> None:
+        """ValueError if a congruence lacks its combination modulo one of the primes: it would hold modulo p only."""
+        for con in self.constraints:
+            if isinstance(con, Congruence) and con.combined != set(PRIMES):
+                raise ValueError(f"{con.name}: a congruence without its combinations")

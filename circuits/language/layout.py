@@ -1,7 +1,8 @@
 """Where each digit column lies in the committed vector X, and the evaluation of public weights at a point.
 
-X = [digit columns | multiplicities | masking rows], cut into rows of ``2^(row_bits+1)`` entries. Columns are sorted by
-size, largest first, so that each starts at a multiple of its length and no entry is wasted between them.
+X = [digit columns | late digit columns | multiplicities | masking rows], cut into rows of ``2^(row_bits+1)`` entries.
+The late part, from the late columns on, begins a row and has a root of its own. Columns are sorted by size, largest
+first, so that each starts at a multiple of its length and no entry is wasted between them.
 
 The inner axes of a column have powers of two as lengths. Those of a large tensor are cut into blocks (9 = 8 + 1) rather
 than padded (9 to 16); a tensor is then the union of its columns' blocks.
@@ -18,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zkcert.core import field as ff
+from zkcert.core.code import MatrixCode, matrix_code
 from zkcert.core.field import F
 from zkcert.errors import UnusableInput
 
 from .constraints import Circuit
-from .tensors import Tensor, ceil_log2
+from .tensors import Range, Tensor, ceil_log2
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
@@ -68,6 +70,20 @@ class Placement:
     positions: list[I64]
 
 
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The columns of one digit of a block, one for each unrolled index: log2 of their length, and where they start."""
+
+    bits: int
+    range: Range
+    positions: I64
+
+    @property
+    def entries(self) -> int:
+        """Of all of them together."""
+        return len(self.positions) << self.bits
+
+
 def axis_blocks(size: int) -> list[tuple[int, int]]:
     """Cut `size` into power-of-two blocks (start, log2 length), the last padded by at most a sixteenth of `size`."""
     out, start = [], 0
@@ -94,6 +110,9 @@ def column_blocks(shape: tuple[int, ...], smallest_cut: int = SMALLEST_CUT) -> t
 class Layout:
     """Positions of all columns; a function of the circuit alone. UnusableInput for more than MAX_COLUMNS.
 
+    code: the shape of the matrix. runs: start and number of the digits of each part. multiplicity_start: a multiple of
+    2^multiplicity_bits.
+
     smallest_cut: entries from which a tensor is cut into blocks. Proofs are made and verified with the default; both
     sides must use the same one, which is no part of a proof. Smaller ones give toy circuits every kind of block.
     """
@@ -101,12 +120,13 @@ class Layout:
     circuit: Circuit
     smallest_cut: int = SMALLEST_CUT
     places: dict[Tensor, Placement] = field(default_factory=dict)
+    code: MatrixCode = field(init=False)
+    runs: list[tuple[int, int]] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     tables: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tables = sorted({d.range.size for t in self.circuit.tensors for d in t.digits}, reverse=True)
-        classes = {size: i for i, size in enumerate(self.tables)}
         count = pieces = 0
         for t in self.circuit.tensors:
             more = len(column_blocks(t.shape, self.smallest_cut)) * len(t.digits)
@@ -115,35 +135,54 @@ class Layout:
                 raise UnusableInput(f"more than {MAX_PIECES} blocks of digits: fewer or smaller layers can be proved")
         if count > MAX_COLUMNS:
             raise UnusableInput(f"{count} columns, at most {MAX_COLUMNS} can be proved: take fewer steps or layers")
-        columns = []
+        early, late = self._columns(late=False), self._columns(late=True)
+        self.table_entries = sum(self.tables)
+        block = 1 << min(MULTIPLICITY_BLOCK, ceil_log2(self.table_entries))
+        # Multiplicities are not range-checked: LogUp (ePrint 2022/1530, Lemma 5) allows any field element.
+        self.multiplicity_bits = ceil_log2(block)
+        count, rest = entries_of(early), entries_of(late)
+        first = -(-count // late[0].entries) * late[0].entries if late else count
+        self.code = matrix_code(first, -(-rest // block) * block + self.table_entries)
+        start = self.code.starts[1] * 2 * self.code.width
+        self.runs = [run for run in ((0, count), (start, rest)) if run[1]]
+        self._place(early, 0)
+        self._place(late, start)
+        self.digit_count = count + rest
+        self.multiplicity_start = -(-(start + rest) // block) * block
+        self.data_end = self.multiplicity_start + self.table_entries
+
+    def _columns(self, *, late: bool) -> list[Columns]:
+        """The columns of the tensors of one part, in the order in which they are placed."""
+        out = []
         for t in self.circuit.tensors:
+            if t.late != late:
+                continue
             place = Placement(column_blocks(t.shape, self.smallest_cut), [])
             self.places[t] = place
             for box in place.blocks:
                 positions = np.zeros((len(t.digits), t.unroll), np.int64)
                 place.positions.append(positions)
                 for digit, row in zip(t.digits, positions, strict=True):
-                    columns.append(((-box.bits, -digit.range.size, digit.range.lo), row))
-        columns.sort(key=lambda column: column[0])
-        end, numbers = 0, {t.unroll: np.arange(t.unroll) for t in self.circuit.tensors}
-        for (neg_bits, neg_size, lo), row in columns:
-            np.multiply(numbers[len(row)], 1 << -neg_bits, out=row)
-            row += end
-            stop = end + (len(row) << -neg_bits)
-            cls = classes[-neg_size]
-            last = self.segments[-1] if self.segments else None
-            if last and last.cls == cls and last.shift == -lo:
-                self.segments[-1] = Segment(last.start, stop, -lo, cls)
+                    out.append(Columns(box.bits, digit.range, row))
+        return sorted(out, key=lambda c: (-c.bits, -c.range.size, c.range.lo))
+
+    def _place(self, columns: Sequence[Columns], start: int) -> None:
+        """Fill in the positions of columns, one behind the other from `start` on, and the segments they make."""
+        classes = {size: i for i, size in enumerate(self.tables)}
+        segments: list[Segment] = []
+        for part in columns:
+            np.add(np.arange(len(part.positions)) << part.bits, start, out=part.positions)
+            stop, cls, shift = start + part.entries, classes[part.range.size], -part.range.lo
+            if segments and (segments[-1].cls, segments[-1].shift) == (cls, shift):
+                segments[-1] = Segment(segments[-1].start, stop, shift, cls)
             else:
-                self.segments.append(Segment(end, stop, -lo, cls))
-            end = stop
-        self.digit_count = end
-        self.table_entries = sum(self.tables)
-        block = 1 << min(MULTIPLICITY_BLOCK, ceil_log2(self.table_entries))
-        self.multiplicity_start = -(-end // block) * block
-        # Multiplicities are not range-checked: LogUp (ePrint 2022/1530, Lemma 5) allows any field element.
-        self.multiplicity_bits = ceil_log2(block)
-        self.data_end = self.multiplicity_start + self.table_entries
+                segments.append(Segment(start, stop, shift, cls))
+            start = stop
+        self.segments += segments
+
+
+def entries_of(columns: Sequence[Columns]) -> int:
+    return sum(part.entries for part in columns)
 
 
 # ------------------------------------------------------------------------------- multilinear sums over prefixes

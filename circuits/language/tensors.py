@@ -72,12 +72,16 @@ def radix(*ranges: Range) -> tuple[Digit, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A committed tensor. Axis 0 (`unroll`) has columns of its own per index; the others lie inside a column."""
+    """A committed tensor. Axis 0 (`unroll`) has columns of its own per index; the others lie inside a column.
+
+    late: it is committed after the weights are drawn that its values depend on.
+    """
 
     name: str
     unroll: int
     shape: tuple[int, ...]
     digits: tuple[Digit, ...]
+    late: bool = False
     views: dict[tuple[Source, ...], View] = field(default_factory=dict, init=False, repr=False)
 
     @property

@@ -44,17 +44,19 @@ def digits_for(lo: int, hi: int) -> tuple[Digit, ...]:
 
 @dataclass(frozen=True)
 class Domain:
-    """A set of axes and how its wires are stored: the first axis unrolled into columns, or all inside a column."""
+    """A set of axes and how its wires are stored: the first axis unrolled into columns, or all inside a column; late
+    ones after the weights are drawn."""
 
     axes: tuple[DomainAxis, ...]
     unrolled: bool = False
+    late: bool = False
 
     def wire(self, circuit: Circuit, name: str, digits: tuple[Digit, ...]) -> View:
         sizes = [a.size for a in self.axes]
         same = tuple(Same(a.name, a.size) for a in self.axes)
         if self.unrolled:
-            return View(circuit.tensor(name, sizes[0], sizes[1:], digits), same)
-        return View(circuit.tensor(name, 1, sizes, digits), (ONCE, *same))
+            return View(circuit.tensor(name, sizes[0], sizes[1:], digits, self.late), same)
+        return View(circuit.tensor(name, 1, sizes, digits, self.late), (ONCE, *same))
 
 
 @dataclass

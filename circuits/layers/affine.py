@@ -98,14 +98,18 @@ class Affine(Layer):
             limbs = Limbs().add_product(deltas, limb_forms(self._weight_view()))
             self.run_input: Contraction = net.rescaled(con, out, limbs, "dx")
 
+        def operands(source: Callable[[str], Source]) -> tuple[list[Form], list[Form]]:
+            return self._outputs(dy, source), self.x.limbs(source, Same("b", net.batch), *self.input_sources())
+
         def weight_limbs(source: Callable[[str], Source]) -> Limbs:
-            inputs = self.x.limbs(source, Same("b", net.batch), *self.input_sources())
-            return Limbs().add_product(self._outputs(dy, source), inputs)
+            return Limbs().add_product(*operands(source))
 
         def bias_limbs(source: Callable[[str], Source]) -> Limbs:
             inner = (Same("o", self.out_axes[0].size), *(Sum(a.size) for a in self.position_axes))
             return Limbs().add(dy.whole(source, Sum(net.batch), *inner))
 
-        net.gradients.append(Gradient(self.weight_name, self.weight_axes, (b, *self.position_axes), weight_limbs, True))
+        summed = (b, *self.position_axes)
+        weight = Gradient(self.weight_name, self.weight_axes, summed, weight_limbs, True, operands=operands)
+        net.gradients.append(weight)
         if self.bias_name:
             net.gradients.append(Gradient(self.bias_name, self.out_axes[:1], (), bias_limbs, False, linear=True))

@@ -49,7 +49,7 @@ def fill_contraction(
 ) -> None:
     """Put the remainder of some rows of one unrolled index and fill their carries."""
     first, second = run.con.out[:2]
-    w.put(run.remainder, remainder, index, rows)
+    w.put(run.remainder, remainder + run.lowest if run.lowest else remainder, index, rows)
     w.fill_carries_of(run.steps, run.con.out, products, Part((first.name, second.name), index, rows))
 
 

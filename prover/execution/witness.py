@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.language.constraints import DomainAxis, Expr
+from circuits.language.drawn import Weighed, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
 from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum
@@ -314,4 +315,9 @@ def _read_axis(arr: I64, axis: int, src: Source) -> I64:
     if isinstance(src, Sum):
         w = np.ones(src.size, np.int64) if src.weights is None else np.array(src.weights)
         return np.asarray(np.tensordot(arr, w, axes=(axis, 0)), np.int64)
+    if isinstance(src, Weighed):
+        return np.asarray(np.tensordot(arr, src.weights(src.size), axes=(axis, 0)), np.int64)
+    if isinstance(src, WeighedGather):
+        entries = take(arr, axis, src.table.index)
+        return np.asarray(np.tensordot(entries, src.weights(src.table.shape[0]), axes=(axis, 0)), np.int64)
     raise TypeError(f"unknown source {src}")

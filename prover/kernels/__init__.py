@@ -22,6 +22,7 @@ from .product import product_round
 from .tables import bind
 from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, second_level
 from .tree import node_constants as node_constants
+from .weigh import weigh
 
 
 def compiled() -> bool:
@@ -68,3 +69,4 @@ def warm_up() -> None:
     dot_rows(ints, zero, x)
     outer(x, x, 64)
     sum_outer(x[:, :1].copy(), x[:, None].copy(), x[:, None].copy())
+    weigh(ints[None, None], np.ones((1, 1), np.int32), np.zeros((1, 1, 64), np.int64))

@@ -90,6 +90,11 @@ class MatrixCode:
     data_rows: int
     log_n: int
     queries: int
+    first: int = 0
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        return (0, self.first)
 
     @property
     def width(self) -> int:
@@ -147,7 +152,7 @@ class MatrixCode:
 
 
 @lru_cache
-def matrix_code(entries: int) -> MatrixCode:
+def matrix_code(*entries: int) -> MatrixCode:
     """The cheapest shape for `entries` entries of X, for prover, verifier and proof together (MatrixCode.cost)."""
     shapes = []
     for row_bits in range(5, MAX_ROW_BITS + 1):
@@ -156,7 +161,8 @@ def matrix_code(entries: int) -> MatrixCode:
             # The query count is computed for the longest admissible tail, so that it cannot depend on itself.
             rate = Fraction(length, 1 << log_n)
             if rate < 1:
-                code = MatrixCode(row_bits, -(-entries // (2 << row_bits)), log_n, queries_for(rate))
+                rows = [-(-(-(-n // (2 << row_bits))) // 4) * 4 for n in entries]
+                code = MatrixCode(row_bits, sum(rows), log_n, queries_for(rate), rows[0])
                 if code.tail <= MAX_TAIL:
                     shapes.append(code)
     return min(shapes, key=lambda code: code.cost)

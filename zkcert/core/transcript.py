@@ -65,6 +65,17 @@ class Transcript:
         """`count` uniform elements of F as a (2, count) array."""
         return np.ascontiguousarray(xof_field(self._stream(label), 2 * count).reshape(count, 2).T)
 
+    def integers(self, label: str, count: int, bound: int) -> NDArray[np.int64]:
+        """`count` uniform integers below bound <= 2^32: 32-bit words cut to as many bits, those from bound on rejected."""
+        seed, mask, offset = self._stream(label), (1 << (bound - 1).bit_length()) - 1, 0
+        stream, out = blake3(seed), np.empty(0, np.int64)
+        while len(out) < count:
+            size = 4 * (count - len(out) + 4)
+            words = np.frombuffer(stream.digest(length=size, seek=offset), "<u4").astype(np.int64) & mask
+            offset += size
+            out = np.concatenate([out, words[words < bound]])
+        return out[:count]
+
     def distinct_indices(self, label: str, count: int, log_n: int) -> list[int]:
         """`count` distinct uniform indices below 2^log_n, sorted."""
         stream, offset = blake3(self._stream(label)), 0

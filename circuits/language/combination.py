@@ -1,0 +1,228 @@
+"""Random combinations under which a congruence holds over the integers (docs/spec/congruences.md).
+
+A congruence  sum_s x[l, s] y[s, r] + z[l, r] = 0 (mod p), its outputs having left and right axes and shared ones, is
+multiplied by drawn weights g_l e_r and added up over l and r. Modulo a prime q, what is left is
+
+    sum_s (sum_l g_l x[l, s]) (sum_r e_r y[s, r]) + sum_l,r g_l e_r z[l, r] = 0 (mod q)
+
+for each shared index. Every sum over one axis is an integer identity with a residue and a quotient, both committed and
+range-checked: sum = r + q c. A residue lies in [0, 2^30), not in [0, q): only its congruence is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from .constraints import Circuit, Congruence, Constraint, DomainAxis, Expr
+from .drawn import PARTS, PRIMES, WEIGHT_BITS, Draw, weighed
+from .forms import Form, View
+from .sources import Gather, Same, Source
+from .tensors import DIGIT_BITS, Digit, radix, unsigned
+from .wide import CarryStep, Domain, Limbs, assert_zero, digits_for, limb_forms
+
+RESIDUE = radix(unsigned(DIGIT_BITS), unsigned(WEIGHT_BITS - DIGIT_BITS))
+Term = tuple[View, int, int]  # a digit of a view, and what it is worth
+ENTRIES = "entry"  # the axis that an index table reads, as a domain axis
+
+
+@dataclass
+class Division:
+    """A value, in limbs, as residue + q quotient, the residue left out where it has to be zero; the carries of it."""
+
+    prime: int
+    residue: View | None
+    quotient: View
+    steps: list[CarryStep]
+
+
+@dataclass
+class Reduction:
+    """For each prime, terms[prime] with `axis` summed by drawn weights, divided by the prime."""
+
+    con: Constraint
+    axis: str
+    draws: tuple[Draw, ...]
+    terms: list[list[Term]]
+    divisions: list[Division]
+
+    @property
+    def residues(self) -> list[View]:
+        return [division.residue for division in self.divisions if division.residue is not None]
+
+
+@dataclass
+class Closing:
+    """For each prime, sum_s left right + rest = q quotient."""
+
+    con: Constraint
+    left: list[View]
+    right: list[View]
+    rest: list[View]
+    divisions: list[Division]
+
+
+@dataclass
+class Combination:
+    """What the prover fills, in this order, once the weights are drawn."""
+
+    reductions: list[Reduction]
+    closing: Closing
+
+
+def terms_of(limbs: Sequence[Form]) -> list[Term]:
+    """The digits of limbs worth 2^(22 k), and what each is worth."""
+    out = []
+    for k, form in enumerate(limbs):
+        for view, d, coef in form.terms:
+            assert isinstance(coef, int)
+            out.append((view, d, coef << DIGIT_BITS * k))
+    return out
+
+
+def value_terms(view: View, coef: int) -> list[Term]:
+    """A multiple of a whole value."""
+    return [(view, i, coef << d.shift) for i, d in enumerate(view.tensor.digits)]
+
+
+def whole(terms: Sequence[Term]) -> Form:
+    """The sum of terms as one form."""
+    return Form(tuple(terms))
+
+
+def divided(
+    circuit: Circuit, con: Constraint, domain: Domain, label: str, limbs: Limbs, prime: int, *, remains: bool
+) -> Division:
+    """Constrain limbs to be a multiple of a prime, or a residue more (`remains`)."""
+    count = prod(axis.size for axis in con.summed)
+    bounds = [part.bounds(count) for part in limbs.parts]
+    lo, hi = (sum(b[i] << DIGIT_BITS * k for k, b in enumerate(bounds)) for i in (0, 1))
+    residue = None
+    if remains:
+        residue = domain.wire(circuit, f"{con.name}/{label}.residue", RESIDUE)
+        limbs.add_value(residue, -1)
+        lo -= (1 << WEIGHT_BITS) - 1
+    digits: tuple[Digit, ...] = digits_for(lo // prime, hi // prime)
+    quotient = domain.wire(circuit, f"{con.name}/{label}.quotient", digits)
+    limbs.add_value(quotient, -prime)
+    return Division(prime, residue, quotient, assert_zero(circuit, con, domain, label, limbs))
+
+
+def reduction(circuit: Circuit, name: str, axis: str, size: int, terms: Sequence[Sequence[Term]]) -> Reduction:
+    """Sum `axis` of terms, given for each prime: they read the same axes, the first of them unrolled."""
+    read = [(a, n) for source in terms[0][0][0].sources for a, n in source.extents().items() if a != axis]
+    con = circuit.constraint(name, [DomainAxis(a, n) for a, n in read])
+    domain, draws = Domain(con.out, unrolled=True, late=True), circuit.draws.axis(axis, size)
+    divisions = []
+    for i, (draw, own) in enumerate(zip(draws, terms, strict=True)):
+        limbs = Limbs()
+        for view, d, coef in own:
+            for part, (shift, _) in enumerate(PARTS):
+                sources = [_weighed(source, axis, draw, coef % draw.prime, part) for source in view.sources]
+                limbs.add(View(view.tensor, tuple(sources)).digit(d), shift)
+        divisions.append(divided(circuit, con, domain, f"q{i}", limbs, draw.prime, remains=True))
+    return Reduction(con, axis, draws, [list(own) for own in terms], divisions)
+
+
+def table_of(terms: Sequence[Term]) -> Gather | None:
+    """The index table through which terms read an axis, if there is one."""
+    return next((s for view, _, _ in terms for s in view.sources if isinstance(s, Gather)), None)
+
+
+def in_order(axes: Sequence[DomainAxis], gather: Gather | None) -> list[DomainAxis]:
+    """The order in which axes are summed: one that is read through an index table last."""
+    return sorted(axes, key=lambda axis: gather is not None and axis.name == gather.k)
+
+
+def residue_count(terms: Sequence[Term], axes: Sequence[DomainAxis]) -> int:
+    """How many residues modulo each prime `reductions` takes."""
+    gather, view = table_of(terms), terms[0][0]
+    sizes = {a: n for source in view.sources for a, n in source.extents().items()}
+    positions = {}
+    if gather is not None:
+        positions = {gather.s: sizes.pop(gather.s)}
+        sizes = {**sizes, ENTRIES: gather.size}
+    total = 0
+    for axis in in_order(axes, gather):
+        sizes.pop(axis.name)
+        if gather is not None and axis.name == gather.k:
+            sizes.pop(ENTRIES)
+            sizes |= positions
+        total += prod(n for a, n in sizes.items() if gather is None or a != gather.k)
+    return total
+
+
+def _weighed(source: Source, axis: str, draw: Draw, factor: int, part: int) -> Source:
+    return weighed(source, axis, draw, factor, part) if axis in source.axes else source
+
+
+def reductions(
+    circuit: Circuit, name: str, terms: Sequence[Term], axes: Sequence[DomainAxis]
+) -> tuple[list[Reduction], list[View]]:
+    """Sum axes of terms one after the other: the steps, and the residues in the end.
+
+    Before an axis that is read through an index table, the table's own axis is reduced entry by entry.
+    """
+    gather = table_of(terms)
+    order = in_order(axes, gather)
+    steps: list[Reduction] = []
+    own = [list(terms) for _ in PRIMES]
+    views: list[View] = []
+    for number, axis in enumerate(order, 1):
+        if gather is not None and number < len(order):
+            own = [[(_entries(view, gather), d, coef) for view, d, coef in part] for part in own]
+        steps.append(reduction(circuit, f"{name}.{axis.name}", axis.name, axis.size, own))
+        views = steps[-1].residues
+        if gather is not None and number == len(order) - 1:
+            views = [_gathered(view, gather) for view in views]
+        own = [value_terms(view, 1) for view in views]
+    return steps, views
+
+
+def _entries(view: View, gather: Gather) -> View:
+    """The view with the entries of the axis that `gather` reads as a domain axis."""
+    return View(view.tensor, tuple(Same(ENTRIES, s.size) if s == gather else s for s in view.sources))
+
+
+def _gathered(view: View, gather: Gather) -> View:
+    """The inverse of `_entries`."""
+    return View(view.tensor, tuple(gather if ENTRIES in s.axes else s for s in view.sources))
+
+
+def combine(
+    circuit: Circuit,
+    con: Congruence,
+    left: Sequence[Form],
+    right: Sequence[Form],
+    rest: Sequence[Term],
+    left_axes: Sequence[DomainAxis],
+    right_axes: Sequence[DomainAxis],
+) -> Combination:
+    """Add  sum_s left right + rest = 0  to a congruence, and its combination modulo every prime.
+
+    left, right: limbs worth 2^(22 k); rest: terms over all outputs; the other axes of `con.out` are shared, the first
+    of them unrolled.
+    """
+    product = (whole(terms_of(left)), whole(terms_of(right)))
+    con.add("sum", Expr((product,), whole(rest)))
+    named: list[tuple[str, Sequence[Term], Sequence[DomainAxis]]] = [
+        ("left", terms_of(left), left_axes),
+        ("right", terms_of(right), right_axes),
+        ("rest", rest, (*left_axes, *right_axes)),
+    ]
+    steps: list[Reduction] = []
+    residues: list[list[View]] = []
+    for label, terms, axes in named:
+        own, views = reductions(circuit, f"{con.name}/{label}", terms, axes)
+        steps += own
+        residues.append(views)
+    summed = {axis.name for axis in (*left_axes, *right_axes)}
+    shared = [axis for axis in con.out if axis.name not in summed]
+    closing = circuit.constraint(f"{con.name}/combined", shared, con.summed)
+    domain, divisions = Domain(closing.out, unrolled=True, late=True), []
+    for i, (prime, a, b, z) in enumerate(zip(PRIMES, *residues, strict=True)):
+        limbs = Limbs().add_product(limb_forms(a), limb_forms(b)).add_value(z)
+        divisions.append(divided(circuit, closing, domain, f"q{i}", limbs, prime, remains=False))
+        con.combined.add(prime)
+    return Combination(steps, Closing(closing, *residues, divisions))
