@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.language.combination import Term, combine, residue_count, terms_of, value_terms
+from circuits.language.combination import Term, combine, residue_count, terms_of, value_terms, whole
 from circuits.language.constraints import Circuit, Constraint, DomainAxis
 from circuits.language.forms import Form, View
 from circuits.language.sources import Map, Same, Source
@@ -180,16 +180,18 @@ class Net:
         rest: Sequence[Term],
     ) -> Contraction | None:
         """Constrain  sum left right + rest = remainder  by a congruence, `digits` being the remainder's, if residues
-        cost less than carries; otherwise None, and nothing is declared."""
+        cost less than carries; otherwise None, and nothing is declared. out[0] is shared by both factors."""
         left, right = operands
-        axes = [(terms_of(left), out[1:2]), (terms_of(right), out[2:]), (rest, out[1:])]
-        count = sum(residue_count(terms, own) for terms, own in axes)
+        first = [axis for axis in out[1:] if axis.name in whole(terms_of(left)).axes]
+        others = [axis for axis in out[1:] if axis not in first]
+        sides = [(terms_of(left), first), (terms_of(right), others), (rest, out[1:])]
+        count = sum(residue_count(terms, own) for terms, own in sides)
         if count * self.residue_cost > prod(axis.size for axis in out):
             return None
         con = self.circuit.congruence(name, out, summed)
         rem = Domain(con.out, unrolled=True).wire(self.circuit, f"{name}.remainder", digits)
         rest = [*rest, *value_terms(rem, -1)]
-        self.circuit.combinations.append(combine(self.circuit, con, left, right, rest, out[1:2], out[2:]))
+        self.circuit.combinations.append(combine(self.circuit, con, left, right, rest, first, others))
         return Contraction(con, [], rem.tensor, rem.tensor.bounds()[0])
 
 

@@ -38,6 +38,7 @@ from .net import (
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
 BALANCED_REMAINDER = (Digit(U22, 0), Digit(balanced(10), 22))  # [-2^31, 2^31)
+BALANCED_STEP = (Digit(U22, 0), Digit(balanced(18), 22))  # [-2^39, 2^39)
 SIGNED_SQUARE = radix(U22, U22, balanced(16))
 STEP_BITS = 40
 MAX_TERMS = 1 << 17
@@ -148,10 +149,18 @@ class Parameter:
 
     def _declare_perturbation(self, q: Tensor) -> None:
         count = self.net.steps - 1
-        con = self.net.circuit.constraint(f"perturbation/{self.g.name}", self._axes(count))
-        domain = Domain(con.out, unrolled=True)
         # q is a head tensor: one column holding all steps
         qv = View(q, (ONCE, Map("step", tuple(range(count)), q.shape[0])))
+        terms = value_terms(self._weights(count, 1), -1 << STEP_BITS)
+        terms += value_terms(self._weights(count, 0), 1 << STEP_BITS)
+        factors = limb_forms(qv), limb_forms(self._on(self.v, count))
+        name = f"perturbation/{self.g.name}"
+        combined = self.net.contracted(name, self._axes(count), (), factors, BALANCED_STEP, terms)
+        if combined is not None:
+            self.run_perturbation = combined
+            return
+        con = self.net.circuit.constraint(f"perturbation/{self.g.name}", self._axes(count))
+        domain = Domain(con.out, unrolled=True)
         limbs = Limbs().add_product(limb_forms(qv), limb_forms(self._on(self.v, count)))
         rem = domain.wire(
             self.net.circuit,

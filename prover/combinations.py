@@ -12,6 +12,7 @@ from circuits.language.constraints import DomainAxis
 from circuits.language.drawn import PARTS
 from circuits.language.forms import View
 from circuits.language.tensors import DIGIT_BITS
+from prover.execution.arithmetic import limb_products
 from prover.execution.witness import Witness
 
 from .kernels import weigh
@@ -66,16 +67,14 @@ def _add_weighed(
 
 def fill_closing(w: Witness, closing: Closing) -> None:
     """Fill the quotients and carries of a closing."""
-    inner = tuple(range(len(closing.con.out), len(closing.con.out) + len(closing.con.summed)))
-    for division, views in zip(
-        closing.divisions, zip(closing.left, closing.right, closing.rest, strict=True), strict=True
-    ):
-        left, right, rest = ([w.digit(v.tensor, d).astype(np.int64) for d in range(2)] for v in views)
-        limbs = [
-            (left[0] * right[0]).sum(axis=inner) + rest[0],
-            (left[0] * right[1] + left[1] * right[0]).sum(axis=inner) + rest[1],
-            (left[1] * right[1]).sum(axis=inner),
-        ]
+    every = (*closing.con.out, *closing.con.summed)
+    inner = tuple(range(len(closing.con.out), len(every)))
+    parts = zip(closing.divisions, closing.left, closing.right, closing.rest, strict=True)
+    for division, left, right, rest in parts:
+        a, b = ([w.form(form, every) for form in forms] for forms in (left, right))
+        limbs = [part.sum(axis=inner) for part in limb_products(a, b)]
+        for d in range(len(rest.tensor.digits)):
+            limbs[d] = limbs[d] + w.digit(rest.tensor, d)
         fill_division(w, division, limbs)
 
 

@@ -54,11 +54,11 @@ class Reduction:
 
 @dataclass
 class Closing:
-    """For each prime, sum_s left right + rest = q quotient."""
+    """For each prime, sum_s left right + rest = q quotient; the factors as limbs worth 2^(22 k)."""
 
     con: Constraint
-    left: list[View]
-    right: list[View]
+    left: list[list[Form]]
+    right: list[list[Form]]
     rest: list[View]
     divisions: list[Division]
 
@@ -162,7 +162,7 @@ def reductions(
 ) -> tuple[list[Reduction], list[View]]:
     """Sum axes of terms one after the other: the steps, and the residues in the end.
 
-    Before an axis that is read through an index table, the table's own axis is reduced entry by entry.
+    No views without axes. Before an axis that is read through an index table, the table's own axis is reduced entry by entry.
     """
     gather = table_of(terms)
     order = in_order(axes, gather)
@@ -201,28 +201,27 @@ def combine(
 ) -> Combination:
     """Add  sum_s left right + rest = 0  to a congruence, and its combination modulo every prime.
 
-    left, right: limbs worth 2^(22 k); rest: terms over all outputs; the other axes of `con.out` are shared, the first
-    of them unrolled.
+    left, right: limbs worth 2^(22 k), of which one need have no output axes; rest: terms over all outputs. The other
+    axes of `con.out` are shared, the first of them unrolled.
     """
     product = (whole(terms_of(left)), whole(terms_of(right)))
     con.add("sum", Expr((product,), whole(rest)))
-    named: list[tuple[str, Sequence[Term], Sequence[DomainAxis]]] = [
-        ("left", terms_of(left), left_axes),
-        ("right", terms_of(right), right_axes),
-        ("rest", rest, (*left_axes, *right_axes)),
-    ]
     steps: list[Reduction] = []
-    residues: list[list[View]] = []
-    for label, terms, axes in named:
-        own, views = reductions(circuit, f"{con.name}/{label}", terms, axes)
-        steps += own
-        residues.append(views)
+
+    def factor(label: str, limbs: Sequence[Form], axes: Sequence[DomainAxis]) -> list[list[Form]]:
+        own, views = reductions(circuit, f"{con.name}/{label}", terms_of(limbs), axes)
+        steps.extend(own)
+        return [limb_forms(view) for view in views] if axes else [list(limbs)] * len(PRIMES)
+
+    factors = factor("left", left, left_axes), factor("right", right, right_axes)
+    own, residues = reductions(circuit, f"{con.name}/rest", rest, (*left_axes, *right_axes))
+    steps += own
     summed = {axis.name for axis in (*left_axes, *right_axes)}
     shared = [axis for axis in con.out if axis.name not in summed]
     closing = circuit.constraint(f"{con.name}/combined", shared, con.summed)
     domain, divisions = Domain(closing.out, unrolled=True, late=True), []
-    for i, (prime, a, b, z) in enumerate(zip(PRIMES, *residues, strict=True)):
-        limbs = Limbs().add_product(limb_forms(a), limb_forms(b)).add_value(z)
+    for i, (prime, a, b, z) in enumerate(zip(PRIMES, *factors, residues, strict=True)):
+        limbs = Limbs().add_product(a, b).add_value(z)
         divisions.append(divided(circuit, closing, domain, f"q{i}", limbs, prime, remains=False))
         con.combined.add(prime)
-    return Combination(steps, Closing(closing, *residues, divisions))
+    return Combination(steps, Closing(closing, *factors, residues, divisions))
