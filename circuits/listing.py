@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
-from circuits.language.constraints import DomainAxis, Expr
+from circuits.language.constraints import Congruence, DomainAxis, Expr
+from circuits.language.drawn import PRIMES, Weighed, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
 from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, Table
 from circuits.language.tensors import Tensor
 
-HEAD = "zkcert circuit 1"
+HEAD = "zkcert circuit 2"
 
 
 def progressions(values: Sequence[int]) -> str:
@@ -60,7 +61,7 @@ class Listing:
     def tensor(self, number: int, t: Tensor) -> None:
         """A tensor and its blocks."""
         digits = " ".join([f"{d.range.lo}:{d.range.size}:{d.shift}" for d in t.digits])
-        self.lines.append(f"tensor {number} {t.name} {t.unroll} {numbers(t.shape)} {digits}")
+        self.lines.append(f"{'late' if t.late else 'tensor'} {number} {t.name} {t.unroll} {numbers(t.shape)} {digits}")
         place = self.layout.places[t]
         for block, positions in zip(place.blocks, place.positions, strict=True):
             extents = ",".join([f"{start}:{bits}" for start, bits in block.axes]) or "-"
@@ -110,6 +111,11 @@ class Listing:
                 return f"suffix({k},{s},{self.table(table)})"
             case GatherSum(s=s, table=table):
                 return f"total({s},{self.table(table)})"
+            case Weighed(draw=draw, factor=factor, part=part):
+                return f"weighed({draw.axis},{PRIMES.index(draw.prime)},{factor},{part})"
+            case WeighedGather(draw=draw, factor=factor, part=part, s=s, table=table):
+                weights = f"{draw.axis},{PRIMES.index(draw.prime)},{factor},{part}"
+                return f"weighed-gather({weights},{s},{self.table(table)})"
         raise TypeError(f"a source of no kind that is listed: {source}")
 
     def vector(self, values: tuple[int, ...]) -> int:
@@ -130,10 +136,12 @@ class Listing:
 def lines(layout: Layout) -> list[str]:
     """The lines of the listing, without their newlines; after `Certificate.close` and `reveal`."""
     circuit, out = layout.circuit, Listing(layout)
+    out.lines += [f"draw {axis} {draws[0].size}" for axis, draws in circuit.draws.of.items()]
     for number, t in enumerate(circuit.tensors):
         out.tensor(number, t)
     for con in circuit.constraints:
-        out.lines.append(f"constraint {con.name} {axes(con.out)} {axes(con.summed)}")
+        kind = "congruence" if isinstance(con, Congruence) else "constraint"
+        out.lines.append(f"{kind} {con.name} {axes(con.out)} {axes(con.summed)}")
         for label, e in con.members:
             out.member(label, e)
     for public in circuit.publics:
@@ -142,7 +150,8 @@ def lines(layout: Layout) -> list[str]:
         parts = numbers([out.tensors[t] for t, _ in link.parts])
         out.lines.append(f"link {link.name} {numbers(link.target.shape)} {parts}")
     out.lines.append(f"tables {numbers(layout.tables)}")
-    out.lines.append(f"digits {layout.digit_count} multiplicities {layout.multiplicity_start} end {layout.data_end}")
+    places = f"late {layout.late_start} multiplicities {layout.multiplicity_start} end {layout.data_end}"
+    out.lines.append(f"digits {layout.digit_count} {places}")
     return out.lines
 
 

@@ -65,10 +65,11 @@ class Closing:
 
 @dataclass
 class Combination:
-    """What the prover fills, in this order, once the weights are drawn."""
+    """What the prover fills, in this order, once the weights are drawn; `weighed`: the number of axes with weights."""
 
     reductions: list[Reduction]
     closing: Closing
+    weighed: int
 
 
 def terms_of(limbs: Sequence[Form]) -> list[Term]:
@@ -224,4 +225,4 @@ def combine(
         limbs = Limbs().add_product(a, b).add_value(z)
         divisions.append(divided(circuit, closing, domain, f"q{i}", limbs, prime, remains=False))
         con.combined.add(prime)
-    return Combination(steps, Closing(closing, *factors, residues, divisions))
+    return Combination(steps, Closing(closing, *factors, residues, divisions), len(summed))
