@@ -6,19 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 
-import numpy as np
 from blake3 import blake3
 
-from circuits.argument.protocol import Phase, message_counts, no_phase, run
+from circuits.argument.protocol import Phase, draw_weights, message_counts, no_phase, run
 from circuits.language.layout import Layout
 from prover.execution.witness import Witness
-from zkcert.core.code import matrix_code
 from zkcert.core.proof import section
 from zkcert.core.transcript import Transcript
 from zkcert.errors import UnusableInput
 
 from .channel import Pads, ProverChannel, Resumed
 from .checkpoint import NoCheckpoint, saving
+from .combinations import fill_combinations
 from .commit import MatrixCommitment, UnluckyMasks
 from .oracle import ProverOracle, count_multiplicities
 from .pads import PadCommitment
@@ -51,34 +50,39 @@ def attempt(
     layout: Layout, witness: Witness, transcript: Transcript, phase: Phase, strict: bool, checkpoint: NoCheckpoint
 ) -> bytes:
     """One run with randomness of its own; raises UnluckyMasks if the masking rows' weights are dependent."""
-    code = matrix_code(layout.data_end)
+    code, start = layout.code, layout.late_start
     state = checkpoint.attempt(transcript)
     x = witness.x
     # Bound to the statement: even a secret that is restored by mistake gives other pads under other challenges.
     secret = blake3(transcript.state, key=state.secret).digest()
-    with phase("multiplicities"):
-        count_multiplicities(layout, x)
+    with phase("commit"):
         checkpoint.digits(x)
         pads = Pads.draw(secret, *message_counts(layout, code.variables))
-    with phase("commit"):
-        matrix = MatrixCommitment(x, code, secret, checkpoint.leaves(code))
+        matrix = MatrixCommitment(code)
+        first = matrix.commit(x[:start], secret, checkpoint.leaves(code))
         pad_commitment = PadCommitment(pads, secret)
-        roots = matrix.root + pad_commitment.root
+    transcript.absorb("roots", first.root + pad_commitment.root)
+    channel = ProverChannel(transcript, pads, strict, state.messages)
+    with phase("late digits"):
+        draw_weights(channel, layout.circuit)
+        fill_combinations(witness)
+        count_multiplicities(layout, x)
+        # Bound to the weights: tails of the second part answer one set of challenges only.
+        second = matrix.commit(x[start:], blake3(transcript.state, key=secret).digest())
+        roots = first.root + pad_commitment.root + second.root
         if not state.roots:
             state.roots = roots
-            checkpoint.commit(state, matrix.columns.leaves)
+            checkpoint.commit(state, first.columns.leaves)
         if state.roots != roots:
             raise UnusableInput("the checkpoint holds the roots of another commitment; start again without it")
-    transcript.absorb("roots", roots)
-    channel = ProverChannel(transcript, pads, strict, state.messages)
+    transcript.absorb("late-root", second.root)
 
     @contextmanager
     def saved(name: str) -> Iterator[None]:
         with phase(name), saving(checkpoint, state, name, channel.messages):
             yield
 
-    masks = np.ascontiguousarray(matrix.masks)
-    oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, masks, code, strict))
+    oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, matrix.masks, code, strict))
     z = run(channel, oracle, layout, code.variables, phase=saved)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
     with phase("open"):

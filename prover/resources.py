@@ -40,7 +40,7 @@ WORK: dict[str, tuple[str, ...]] = {
     "load": ("parameters",),
     "witness": ("digits", "multiplications"),
     "reference": ("multiplications",),
-    "multiplicities": ("digits",),
+    "late digits": ("digits",),
     "commit": ("cells",),
     "constraints": ("digits", "table_cells"),
     "range checks": ("digits",),

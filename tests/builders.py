@@ -24,6 +24,8 @@ from circuits.language.constraints import Circuit, Congruence, DomainAxis, Expr
 from circuits.language.forms import View
 from circuits.language.layout import SMALLEST_CUT
 from circuits.language.tensors import Tensor
+from circuits.net import RESIDUE_COST
+from prover.combinations import fill_combinations
 from prover.execution.run import Trace, execute, fill_threshold
 from prover.execution.witness import Witness
 from zkcert.core import sis
@@ -67,10 +69,19 @@ class Case:
     def run(
         self, tau: Fraction = Fraction(30), revealed: int | None = None, smallest_cut: int = SMALLEST_CUT
     ) -> tuple[Certificate, Witness, Trace]:
-        """The same with the threshold."""
+        """The same with the threshold, and with what depends on drawn weights."""
         certificate, witness, trace = self.execute(tau, revealed, smallest_cut)
         fill_threshold(certificate, witness, trace)
+        fill_late(witness)
         return certificate, witness, trace
+
+
+def fill_late(witness: Witness, seed: int = 0) -> None:
+    """Draw the weights of all combinations from the seed, and fill what depends on them."""
+    rng = np.random.default_rng([seed, 6])
+    for draw in witness.circuit.draws:
+        draw.drawn = rng.integers(0, draw.prime, draw.size)
+    fill_combinations(witness)
 
 
 def sample_bytes(pixels: np.ndarray, labels: np.ndarray, label_bytes: int = 1) -> np.ndarray:
@@ -99,6 +110,7 @@ def build(
     variant: str = "asam-all",
     label_bytes: int = 1,
     seed: int = 0,
+    residue_cost: int = RESIDUE_COST,
 ) -> Case:
     """A case from parts; pixels and labels are drawn from `seed` where absent. `divisor` is B / lr."""
     rng = np.random.default_rng([seed, 1])
@@ -129,6 +141,7 @@ def build(
         variant=variant,
         hashes=hashes.reshape(steps, batch, sis.ROWS),
         constants=model.constants,
+        residue_cost=residue_cost,
     )
     return Case(model, plan, pixels, labels, samples, randomness)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from circuits.argument.blind import Blind
-from circuits.argument.protocol import message_counts, run
+from circuits.argument.protocol import draw_weights, message_counts, run
 from circuits.language.layout import Layout
 from circuits.limits import least_lengths
-from zkcert.core.code import MatrixCode, PadCode, matrix_code, pad_code
+from zkcert.core.code import MatrixCode, PadCode, pad_code
 from zkcert.core.field import ELEMENT_BYTES
 from zkcert.core.merkle import DIGEST_BYTES
 from zkcert.core.proof import Reader
@@ -20,7 +20,7 @@ from .opening import verify_opening
 from .pads import verify_pads
 
 SECTION_LIMIT = 1 << 28
-ROOTS_BYTES = 2 * DIGEST_BYTES
+ROOTS_BYTES = 3 * DIGEST_BYTES
 NONCE_BYTES = 8
 
 
@@ -68,11 +68,12 @@ def require_plausible(data: bytes, parameters: int) -> None:
 
 def read_argument(data: bytes, layout: Layout) -> tuple[Argument, MatrixCode, PadCode]:
     """The sections, of the lengths that the circuit gives them, and the shapes of its two commitments."""
-    argument, code = Argument.read(data), matrix_code(layout.data_end)
+    argument, code = Argument.read(data), layout.code
     singles, triples = message_counts(layout, code.variables)
     pads = pad_code(singles, triples)
     require_length(argument.roots, ROOTS_BYTES)
-    require_length(argument.messages, ELEMENT_BYTES * (singles + 2 * triples + 1) + NONCE_BYTES)
+    nonces = 1 + bool(layout.circuit.combinations)
+    require_length(argument.messages, ELEMENT_BYTES * (singles + 2 * triples + 1) + NONCE_BYTES * nonces)
     require_length(argument.opening, code.opening_bytes, siblings=True)
     require_length(argument.pads, pads.opening_bytes, siblings=True)
     return argument, code, pads
@@ -84,11 +85,13 @@ def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
     docs/spec/argument.md, commitment.md. `transcript` must have absorbed the whole statement, exactly as the prover's.
     """
     argument, code, pads = read_argument(data, layout)
-    matrix_root, pad_root = argument.roots.take(DIGEST_BYTES), argument.roots.take(DIGEST_BYTES)
+    matrix_root, pad_root, late_root = (argument.roots.take(DIGEST_BYTES) for _ in range(3))
     transcript.absorb("roots", matrix_root + pad_root)
+    channel = VerifierChannel(transcript, argument.messages)
+    draw_weights(channel, layout.circuit)
+    transcript.absorb("late-root", late_root)
 
     # all identities and range checks become hidden equations, and one claim X~(z) = value
-    channel = VerifierChannel(transcript, argument.messages)
     try:
         z = run(channel, Blind(layout), layout, code.variables)
     except ZeroDivisionError as error:  # a chance below 2^-100, whoever made the proof
@@ -96,7 +99,7 @@ def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
     argument.messages.end()
 
     # the committed matrix has that value
-    verify_opening(argument.opening, transcript, code, matrix_root, z, channel.opened)
+    verify_opening(argument.opening, transcript, code, [matrix_root, late_root], z, channel.opened)
 
     # the committed pads, taken off the messages, satisfy every hidden equation
     weights = transcript.challenges("equations", len(channel.tape.equations))

@@ -8,7 +8,7 @@ attempt. Where a round is ground, each attempt costs 2^grind hashes, so the work
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, log2
+from math import log2
 
 from circuits.argument.lookups import ALPHA_GRIND, digit_trees
 from circuits.argument.protocol import WEIGHT_GRIND, message_counts
@@ -61,10 +61,13 @@ def over_field(count: float) -> float:
     return log2(count) - FIELD_BITS
 
 
-def combinations(circuit: Circuit) -> float:
-    """log2 of the chance that a false congruence passes: p divides it, and so at most one of the primes does."""
-    weighed = max((c.weighed for c in circuit.combinations), default=0)
-    return (len(PRIMES) - 1) * (log2(weighed) - log2(min(PRIMES))) if weighed else -inf
+def combinations(circuit: Circuit) -> list[Term]:
+    """The chance that a false congruence passes: p divides it, and so at most one of the primes does."""
+    if not circuit.combinations:
+        return []
+    weighed = max(combination.weighed for combination in circuit.combinations)
+    error = (len(PRIMES) - 1) * (log2(weighed) - log2(min(PRIMES)))
+    return [Term("combinations modulo five primes", error, WEIGHT_GRIND)]
 
 
 def soundness(layout: Layout) -> SoundnessTable:
@@ -93,7 +96,7 @@ def soundness(layout: Layout) -> SoundnessTable:
     pad_rate = 2.0**-PAD_INVERSE_RATE_BITS
     terms = (
         Term("random points and member weights", over_field(points + publics + links)),
-        Term("combinations modulo five primes", combinations(circuit), WEIGHT_GRIND),
+        *combinations(circuit),
         Term("product sum-checks", over_field(max(rounds, 1))),
         Term("LogUp challenge alpha", over_field(layout.digit_count + layout.table_entries), ALPHA_GRIND),
         Term("fraction trees", over_field(tree_rounds)),

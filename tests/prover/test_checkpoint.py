@@ -35,7 +35,7 @@ from verifier.verify import Expectations, verify_proof
 from zkcert import api
 from zkcert.errors import ProofRejected, UnusableInput, ZkcertError
 
-PHASES = ["witness", "reference", "multiplicities", "commit", "constraints", "range checks", "batch", "open", "pads"]
+PHASES = ["witness", "reference", "commit", "late digits", "constraints", "range checks", "batch", "open", "pads"]
 REPLAYED = ["constraints", "range checks", "batch"]
 
 
@@ -86,7 +86,7 @@ def test_resumed_attempt_gives_the_proof_it_would_have_given(stop):
     whole, broken = Kept(), Kept()
     with pytest.raises(Interrupted):
         prove_toy_with(broken, stop)
-    if stop == "multiplicities":
+    if stop == "late digits":
         assert not broken.saved
         broken.record(Attempt(bytes(range(32))))
     whole.record(Attempt(broken.saved[-1].secret))
@@ -254,7 +254,7 @@ def accepted(proved: Proved) -> None:
     verify_proof(proved.data, tiny_model(), Expectations(own.tau, own.dataset, own.announcement_digest, own.beacon))
 
 
-@pytest.mark.parametrize("stop", ["witness", "reference", "multiplicities", "range checks", "pads"])
+@pytest.mark.parametrize("stop", ["witness", "reference", "late digits", "range checks", "pads"])
 def test_interrupted_statement_is_still_proved(tmp_path, stop):
     run, seen = Run(tmp_path / "kept"), []
     with pytest.raises(Interrupted):

@@ -70,6 +70,8 @@ CASES = {
     "long sums": lambda: fan(4, 5),
     "minute": minute,
     "flat": flat,
+    "congruences": lambda: tiny_cnn(residue_cost=0),
+    "congruences, sam": lambda: tiny_mlp(residue_cost=0, variant="sam", steps=3, divisor=37),
 }
 
 
