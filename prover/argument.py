@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 
-import numpy as np
 from blake3 import blake3
 
 from circuits.argument.protocol import Phase, message_counts, no_phase, run
@@ -61,12 +60,13 @@ def attempt(
         checkpoint.digits(x)
         pads = Pads.draw(secret, *message_counts(layout, code.variables))
     with phase("commit"):
-        matrix = MatrixCommitment(x, code, secret, checkpoint.leaves(code))
+        matrix = MatrixCommitment(code)
+        part = matrix.commit(x, secret, checkpoint.leaves(code))
         pad_commitment = PadCommitment(pads, secret)
-        roots = matrix.root + pad_commitment.root
+        roots = part.root + pad_commitment.root
         if not state.roots:
             state.roots = roots
-            checkpoint.commit(state, matrix.columns.leaves)
+            checkpoint.commit(state, part.columns.leaves)
         if state.roots != roots:
             raise UnusableInput("the checkpoint holds the roots of another commitment; start again without it")
     transcript.absorb("roots", roots)
@@ -77,8 +77,7 @@ def attempt(
         with phase(name), saving(checkpoint, state, name, channel.messages):
             yield
 
-    masks = np.ascontiguousarray(matrix.masks)
-    oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, masks, code, strict))
+    oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, matrix.masks, code, strict))
     z = run(channel, oracle, layout, code.variables, phase=saved)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
     with phase("open"):

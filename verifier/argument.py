@@ -96,7 +96,7 @@ def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
     argument.messages.end()
 
     # the committed matrix has that value
-    verify_opening(argument.opening, transcript, code, matrix_root, z, channel.opened)
+    verify_opening(argument.opening, transcript, code, [matrix_root], z, channel.opened)
 
     # the committed pads, taken off the messages, satisfy every hidden equation
     weights = transcript.challenges("equations", len(channel.tape.equations))
