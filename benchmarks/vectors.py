@@ -29,7 +29,7 @@ from circuits.listing import lines, listing_digest
 from circuits.statement import certificate
 from verifier.soundness import soundness
 from verifier.verify import Expectations, verify_proof
-from zkcert.core.code import matrix_code, pad_code
+from zkcert.core.code import pad_code
 from zkcert.core.container import ProofFile
 from zkcert.core.field import F, f_list
 from zkcert.core.transcript import Transcript
@@ -243,7 +243,7 @@ def derived(place: Path) -> dict[str, str]:
     with heard() as log:
         verify_proof(data, model, pins)
     layout = certificate(statement, model, file.hashes).close(statement.tau, statement.variance)
-    code = matrix_code(layout.data_end)
+    code = layout.code
     singles, triples = message_counts(layout, code.variables)
     pads, table = pad_code(singles, triples), soundness(layout)
     absorbed = {label: content for kind, label, content, _ in log if kind == "absorb"}

@@ -82,8 +82,8 @@ def start_transcript(statement: Statement, hashes: U64Array, multiproof: bytes, 
         "log_n": code.log_n,
         "queries": code.queries,
         "row_bits": code.row_bits,
-        "rows": code.rows,
-        "second": [code.second.row_bits, code.second.rows, code.second.log_n, code.second.queries],
+        "rows": code.parts,
+        "levels": [[level.row_bits, level.rows, level.log_n, level.queries] for level in code.levels],
         "tables": layout.tables,
     }
     t.absorb("parameters", json.dumps(shape, sort_keys=True, separators=(",", ":")).encode())

@@ -129,7 +129,7 @@ def sizes_of(statement: Statement, model: Model) -> Sizes:
         queries=code.queries,
         cells=code.rows << code.log_n,
         pad_cells=(pads.rows + 3) << pads.log_n,
-        opened=code.queries * code.rows + code.second.queries * code.second.rows + pads.queries * pads.rows,
+        opened=sum(c.queries * c.rows for c in (code, *code.levels, pads)),
         proof_bytes=proof_bytes(statement, layout),
     )
 
@@ -151,10 +151,10 @@ def proof_bytes(statement: Statement, layout: Layout) -> int:
         + 16 * (singles + 2 * triples + 1)
         + 8
         + code.opening_bytes
-        + 32
-        + 3 * 8
-        + multiproof_bytes(code.log_n, code.queries)
-        + multiproof_bytes(code.second.log_n, code.second.queries)
+        + (len(code.levels) * 32)
+        + (1 + len(code.levels)) * 2 * 8
+        + len(code.parts) * multiproof_bytes(code.log_n, code.queries)
+        + sum(multiproof_bytes(level.log_n, level.queries) for level in code.levels)
         + pads.opening_bytes
         + 8
         + multiproof_bytes(pads.log_n, pads.queries)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zkcert.core import field as ff
-from zkcert.core.code import COMBINED_ROWS, PROXIMITY_GRIND, QUERY_GRIND, MatrixCode, SecondCode
+from zkcert.core.code import COMBINED_ROWS, PROXIMITY_GRIND, QUERY_GRIND, MatrixCode, PlainCode
 from zkcert.core.field import F
 from zkcert.core.merkle import DIGEST_BYTES, multiproof_bytes, verify_multiproof
 from zkcert.core.opening import (
-    MATRIX_TREE,
-    SECOND_TREE,
     Claims,
     column_leaf,
     combination_weights,
+    level_tree,
     packed_value,
+    part_tree,
+    plain_weights,
+    powers,
     query_points,
-    second_weights,
     tail_values,
+    value_claims,
+    vector_claim,
 )
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
@@ -31,36 +36,55 @@ from .channel import check_work
 U64 = NDArray[np.uint64]
 
 
-def verify_opening(reader: Reader, transcript: Transcript, code: MatrixCode, root: bytes, z: list[F], value: F) -> None:
-    """Check an opening of X~(z) = value under `root`. Raises ProofRejected naming the failing check."""
-    check_work(reader, transcript, PROXIMITY_GRIND, "opening/proximity-nonce")  # 1
+def verify_opening(
+    reader: Reader, transcript: Transcript, code: MatrixCode, roots: Sequence[bytes], z: list[F], value: F
+) -> None:
+    """Check an opening of X~(z) = value under the roots of X's parts. Raises ProofRejected naming the failing check."""
+    check_work(reader, transcript, PROXIMITY_GRIND, "opening/proximity-nonce/1")  # 1
     weights = combination_weights(transcript, code, z)
     combined = CombinedRows.read(reader, transcript, code)  # 2
     check_value(combined, z, value)
-    check_work(reader, transcript, QUERY_GRIND, "opening/query-nonce")  # 3
-    queries = transcript.distinct_indices("queries", code.queries, code.log_n)
-    columns = read_columns(reader, transcript, "opened-columns", code, queries)
-    check_merkle(columns, code, root, MATRIX_TREE, queries, "opening/merkle")
-    claims = Claims.draw(transcript, code, z, query_points(code.log_n, queries))  # 4
-    s, claim = fold_claim(reader, transcript, code, column_claim(claims, code, columns.values, weights, combined))
-    verify_second(reader, transcript, code.second, combined.root, s, claims.weight_at(s), claim)
+    trees = [Tree(part_tree(i), root, rows) for i, (root, rows) in enumerate(zip(roots, code.parts, strict=True))]
+    queries, columns = open_columns(reader, transcript, 1, code, trees)  # 3
+    points = query_points(code.log_n, queries)
+    claims = Claims.draw(transcript, 2, code, points, value_claims(code, z, combined.inner))  # 4
+    values = ff.f_sub(column_values(columns, weights), tail_values(code, combined.tails, points))
+    verify_level(reader, transcript, 2, code, claims, values, combined.root)
     reader.end()
 
 
-def verify_second(
-    reader: Reader, transcript: Transcript, code: SecondCode, root: bytes, s: list[F], factor: F, claim: F
+def verify_level(
+    reader: Reader,
+    transcript: Transcript,
+    level: int,
+    above: MatrixCode | PlainCode,
+    claims: Claims,
+    values: U64,
+    root: bytes,
 ) -> None:
-    """Check that factor V~(s) = claim for the vector V under the root of the second matrix."""
-    weights = second_weights(transcript, code, s)  # 5
-    start = reader.at
-    rows = reader.field_array(2, code.width)
-    transcript.absorb("second-rows", reader.since(start))
-    check_claim(rows, code, s, factor, claim)
-    check_work(reader, transcript, QUERY_GRIND, "opening/second-query-nonce")  # 6
-    queries = transcript.distinct_indices("second-queries", code.queries, code.log_n)
-    columns = read_columns(reader, transcript, "second-columns", code, queries)
-    check_merkle(columns, code, root, SECOND_TREE, queries, "opening/second-merkle")
-    check_second_rows(columns.values, weights, rows, code, queries)
+    """Check the claims on the combined rows of the level above, which are committed under `root`.
+
+    values (2, combined, t): of these rows at the queried points, according to the columns of the level above.
+    """
+    code = above.below
+    assert code is not None
+    s, claim = fold_claim(reader, transcript, level, code, claims.total(values))  # 4
+    factor = claims.weight_at(s, above.row_bits)
+    check_work(reader, transcript, PROXIMITY_GRIND, f"opening/proximity-nonce/{level}")  # 5
+    weights = plain_weights(transcript, level, code, s)
+    tree = Tree(level_tree(level), root, code.rows)
+    inner = vector_claim(code, s, factor, claim)
+    if code.below is None:
+        rows = read_rows(reader, transcript, level, code)
+        check_claim(rows, inner.col, factor, claim)
+        queries, columns = open_columns(reader, transcript, level, code, [tree])  # 6
+        check_rows(columns, weights, rows, query_points(code.log_n, queries), level)
+        return
+    next_root = reader.take(DIGEST_BYTES)
+    transcript.absorb(f"combined-rows/{level}", next_root)
+    queries, columns = open_columns(reader, transcript, level, code, [tree])  # 6
+    deeper = Claims.draw(transcript, level + 1, code, query_points(code.log_n, queries), (inner,))
+    verify_level(reader, transcript, level + 1, code, deeper, column_values(columns, weights), next_root)
 
 
 # ------------------------------------------------------------------------------------------- what is read
@@ -68,8 +92,8 @@ def verify_second(
 
 @dataclass(frozen=True)
 class CombinedRows:
-    """What is said of v_1, v_2, v_3: the root of the second matrix, which holds their first 2^k coefficients, their
-    tails (2, 3, tail), and h, h'."""
+    """What is said of v_1, v_2, v_3: the root of level 2, which holds their first 2^k coefficients, their tails
+    (2, 3, tail), and h, h'."""
 
     root: bytes
     tails: U64
@@ -80,31 +104,50 @@ class CombinedRows:
         start = reader.at
         root, tails = reader.take(DIGEST_BYTES), reader.field_array(COMBINED_ROWS, code.tail)
         h, h_bar = ff.f_list(reader.field_array(2))
-        transcript.absorb("combined-rows", reader.since(start))
+        transcript.absorb("combined-rows/1", reader.since(start))
         return CombinedRows(root, tails, (h, h_bar))
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Queried columns: values (2, t, rows), the digests of their bytes (t, 32), and their Merkle multi-proof."""
+class Tree(NamedTuple):
+    """A Merkle tree over columns: its name, its root, and the rows whose values the columns hold."""
 
-    values: U64
-    leaves: NDArray[np.uint8]
-    proof: bytes
+    name: bytes
+    root: bytes
+    rows: int
 
 
-def read_columns(
-    reader: Reader, transcript: Transcript, label: str, code: MatrixCode | SecondCode, queries: list[int]
-) -> Columns:
-    """The columns at the queries and their multi-proof, unchecked."""
+def open_columns(
+    reader: Reader, transcript: Transcript, level: int, code: MatrixCode | PlainCode, trees: Sequence[Tree]
+) -> tuple[list[int], U64]:
+    """The queried positions and the columns there (2, t, rows), those of each tree checked against its root."""
+    check_work(reader, transcript, QUERY_GRIND, f"opening/query-nonce/{level}")
+    queries = transcript.distinct_indices(f"queries/{level}", code.queries, code.log_n)
+    size = multiproof_bytes(1 << code.log_n, queries)
+    start, parts = reader.at, []
+    for tree in trees:
+        at = reader.at
+        values = reader.field_array(code.queries, tree.rows)
+        parts.append((tree, values, reader.since(at), reader.take(size)))
+    transcript.absorb(f"columns/{level}", reader.since(start))
+    for tree, _, data, proof in parts:
+        if not verify_multiproof(tree.root, 1 << code.log_n, queries, leaves_of(data, code.queries), proof, tree.name):
+            raise ProofRejected(f"opening/merkle/{level}", root=tree.root, queries=queries)
+    return queries, np.concatenate([values for _, values, _, _ in parts], axis=2)
+
+
+def leaves_of(data: bytes, count: int) -> NDArray[np.uint8]:
+    """The digests (count, 32) of columns that stand one behind the other."""
+    size = len(data) // count
+    digests = b"".join(column_leaf(data[i : i + size]) for i in range(0, len(data), size))
+    return np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def read_rows(reader: Reader, transcript: Transcript, level: int, code: PlainCode) -> U64:
+    """Both combined rows (2, 2, width) of the last level."""
     start = reader.at
-    values = reader.field_array(code.queries, code.rows)
-    data = reader.since(start)
-    proof = reader.take(multiproof_bytes(1 << code.log_n, queries))
-    transcript.absorb(label, data + proof)
-    size = len(data) // code.queries
-    leaves = b"".join(column_leaf(data[i : i + size]) for i in range(0, len(data), size))
-    return Columns(values, np.frombuffer(leaves, np.uint8).reshape(-1, DIGEST_BYTES), proof)
+    rows = reader.field_array(code.combined, code.width)
+    transcript.absorb(f"combined-rows/{level}", reader.since(start))
+    return rows
 
 
 # ---------------------------------------------------------------------------------------------- the tests
@@ -117,53 +160,43 @@ def check_value(combined: CombinedRows, z: list[F], value: F) -> None:
         raise ProofRejected("opening/value", found=found, revealed=value)
 
 
-def check_merkle(
-    columns: Columns, code: MatrixCode | SecondCode, root: bytes, tree: bytes, queries: list[int], check: str
-) -> None:
-    """The columns' digests are the leaves at the queried positions of the tree with this root."""
-    if not verify_multiproof(root, 1 << code.log_n, queries, columns.leaves, columns.proof, tree):
-        raise ProofRejected(check, root=root, queries=queries)
+def column_values(columns: U64, weights: U64) -> U64:
+    """What the columns (2, t, rows) say of the combined rows with these weights (2, combined, rows): (2, combined, t).
 
-
-def column_claim(claims: Claims, code: MatrixCode, columns: U64, weights: U64, combined: CombinedRows) -> F:
-    """sum_ij a_i b_j y_ij + a_4 h + a_5 h', y_ij = <weights of v_i, column j> - sum_l tail_il x_j^(2^k + l).
-
-    It is <V, W> if v_1, v_2, v_3 are the combinations of the columns: proximity, and both halves of the value.
+    Of the matrix these are the values of the rows with their tails.
     """
-    rows = [ff.f_matvec(columns, np.ascontiguousarray(weights[:, i])) for i in range(COMBINED_ROWS)]
-    values = ff.f_sub(np.stack(rows, axis=1), tail_values(code, combined.tails, claims.points))
-    return claims.total(values, combined.inner)
+    rows = [ff.f_matvec(columns, np.ascontiguousarray(weights[:, i])) for i in range(weights.shape[1])]
+    return np.stack(rows, axis=1)
 
 
-def fold_claim(reader: Reader, transcript: Transcript, code: MatrixCode, claim: F) -> tuple[list[F], F]:
+def fold_claim(reader: Reader, transcript: Transcript, level: int, code: PlainCode, claim: F) -> tuple[list[F], F]:
     """The sum-check of <V, W> = claim: its point s, and what W~(s) V~(s) has to be.
 
-    t(rho) = t(0) (1 - rho) + t(1) rho + t_inf rho (rho - 1), where t(0), t_inf are sent and t(1) = claim - t(0).
+    A round says t(0) and t_2 of a quadratic t; t(0) + t(1) is the claim by construction, and t(rho) the next one.
     """
     s: list[F] = []
     messages = reader.field_array(code.rounds, 2)
     for i in range(code.rounds):
-        transcript.absorb("claims/round", ff.f_to_bytes(messages[:, i]))
+        transcript.absorb(f"claims-round/{level}", ff.f_to_bytes(messages[:, i]))
         t0, tinf = ff.f_list(messages[:, i])
-        rho = transcript.challenge("rho/claims")
+        rho = transcript.challenge(f"rho/claims/{level}")
         claim = t0 * (1 - rho) + (claim - t0) * rho + tinf * rho * (rho - 1)
         s.insert(0, rho)
     return s, claim
 
 
-def check_claim(rows: U64, code: SecondCode, s: list[F], factor: F, claim: F) -> None:
-    """W~(s) <u_2, eq(s_col)> = claim; rows: u_1 and u_2 (2, 2, 2^(k_2)), factor: W~(s)."""
-    eq = ff.eq_table(s[len(s) - code.row_bits :])
-    found = factor * ff.f_dot(np.ascontiguousarray(rows[:, 1]), eq)
+def check_claim(rows: U64, col: list[F], factor: F, claim: F) -> None:
+    """factor <u_2, eq(s_col)> is the claim: the value of V~ at s, from the row of the last level."""
+    found = factor * ff.f_dot(np.ascontiguousarray(rows[:, 1]), ff.eq_table(col))
     if found != claim:
-        raise ProofRejected("opening/claims", found=found, claim=claim)
+        raise ProofRejected("opening/claims", found=found, claimed=claim)
 
 
-def check_second_rows(columns: U64, weights: U64, rows: U64, code: SecondCode, queries: list[int]) -> None:
-    """<weights of u_i, column j> = u_i(x_j) at every query: i = 1 proximity, i = 2 the row that the claim is about."""
-    exponents = [int(f"{j:0{code.log_n}b}"[::-1], 2) for j in queries]
-    encoded = ff.f_fft(rows, code.log_n)[:, :, exponents]
+def check_rows(columns: U64, weights: U64, rows: U64, points: U64, level: int) -> None:
+    """Each column's combination is the value of u_1 (proximity) and of u_2 (the row that the claim is about)."""
+    found = column_values(columns, weights)
+    basis = powers(points, rows.shape[2])
     for i, name in enumerate(("proximity", "row")):
-        found = ff.f_matvec(columns, np.ascontiguousarray(weights[:, i]))
-        if not np.array_equal(found, encoded[:, i]):
-            raise ProofRejected(f"opening/second-{name}", found=found, encoded=encoded[:, i])
+        encoded = ff.f_matvec(basis, np.ascontiguousarray(rows[:, i]))
+        if not np.array_equal(found[:, i], encoded):
+            raise ProofRejected(f"opening/{name}/{level}", found=found[:, i], encoded=encoded)

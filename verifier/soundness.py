@@ -16,7 +16,14 @@ from circuits.language.constraints import Circuit
 from circuits.language.drawn import PRIMES
 from circuits.language.layout import Layout
 from circuits.language.tensors import ceil_log2
-from zkcert.core.code import PAD_INVERSE_RATE_BITS, PROXIMITY_GRIND, QUERY_GRIND, pad_code
+from zkcert.core.code import (
+    PAD_INVERSE_RATE_BITS,
+    PROXIMITY_GRIND,
+    QUERY_GRIND,
+    MatrixCode,
+    PlainCode,
+    pad_code,
+)
 from zkcert.core.field import P
 from zkcert.core.padcode import PAD_GRIND
 
@@ -61,6 +68,18 @@ def over_field(count: float) -> float:
     return log2(count) - FIELD_BITS
 
 
+def opening_terms(code: MatrixCode) -> list[Term]:
+    """Those of each level of the opening; level 1 is the matrix."""
+    out = []
+    for number, level in enumerate((code, *code.levels), 1):
+        if isinstance(level, PlainCode):
+            out.append(Term(f"level {number} claims", over_field(2 + 2 * level.rounds)))
+        queries = level.queries * log2((1 + level.rate) / 2)
+        out.append(Term(f"level {number} proximity", over_field(1 << level.log_n), PROXIMITY_GRIND))
+        out.append(Term(f"level {number} queries", queries, QUERY_GRIND))
+    return out
+
+
 def combinations(circuit: Circuit) -> list[Term]:
     """The chance that a false congruence passes: p divides it, and so at most one of the primes does."""
     if not circuit.combinations:
@@ -92,7 +111,6 @@ def soundness(layout: Layout) -> SoundnessTable:
         # per layer: degree 2 in each variable, two challenges; the leaves' equation is quadratic in lambda
         tree_rounds += sum(2 * d + 2 for d in range(ceil_log2(count))) + 1
     claims = len(circuit.constraints) + 2 * triples + len(circuit.publics) + len(circuit.links) + len(trees) + 1
-    rate = code.rate
     pad_rate = 2.0**-PAD_INVERSE_RATE_BITS
     terms = (
         Term("random points and member weights", over_field(points + publics + links)),
@@ -101,11 +119,7 @@ def soundness(layout: Layout) -> SoundnessTable:
         Term("LogUp challenge alpha", over_field(layout.digit_count + layout.table_entries), ALPHA_GRIND),
         Term("fraction trees", over_field(tree_rounds)),
         Term("batching and its sum-check", over_field(claims + 2 * code.variables)),
-        Term("matrix proximity", over_field(1 << code.log_n), PROXIMITY_GRIND),
-        Term("matrix queries", code.queries * log2((1 + rate) / 2), QUERY_GRIND),
-        Term("claims on the combined rows", over_field(2 + 2 * code.rounds)),
-        Term("second proximity", over_field(1 << code.second.log_n)),
-        Term("second queries", code.second.queries * log2((1 + code.second.rate) / 2), QUERY_GRIND),
+        *opening_terms(code),
         Term("combined equations", over_field(2)),
         Term("pad proximity and tests", over_field((1 << pads.log_n) + 2)),
         Term("pad queries", pads.queries * log2((1 + 2 * pad_rate) / 2), PAD_GRIND),

@@ -4,14 +4,17 @@ The points are the N-th roots of unity w^0, w^1, ... in bit-reversed order.  A p
 into its residues modulo ``x^h - c`` and ``x^h + c``; beginning with ``x^N - 1``, node b at depth d is
 ``x^(N / 2^d) - w^(N / 2^d rev_d(b))``, and its constant does not depend on how the coefficients are arranged.  So rows
 longer than the caches are split in two passes: pass 1 takes columns of coefficients 2^log_2 apart, pass 2 the blocks of
-2^log_2 consecutive residues that pass 1 leaves, each down to single points.  ROWS rows are encoded side by side; an
-array (points, 2 * ROWS) holds their real, then their imaginary lanes.
+2^log_2 consecutive residues that pass 1 leaves, each down to single points.  What pass 1 leaves is at most 2^BUFFER_BITS
+points at a time: of longer rows it takes the residues modulo one polynomial ``x^(2^BUFFER_BITS) - c`` after the other,
+term by term.  ROWS rows are encoded side by side; an array (points, 2 * ROWS) holds their real, then their imaginary
+lanes.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +44,8 @@ from .blake import GROUP, ColumnHasher, absorb
 
 M30 = np.uint64((1 << 30) - 1)
 M32 = np.uint64((1 << 32) - 1)
-TILED_BITS = 11  # points of the columns that pass 1 takes side by side, in the L2 cache
+BUFFER_BITS = 21  # points that pass 1 leaves, of 256 bytes
+MAX_FOLDS = 4  # parts of a row that pass 1 adds up without a reduction
 BLOCK_BITS = 9  # points that are split to the end at once
 
 
@@ -200,10 +204,12 @@ def _split(w, levels, block, table, opaque):
 
 
 @kernel
-def _pass_1(ints, lanes, tail, coset, log_1, log_2, tile, keep, table, opaque, out, start, stop):
+def _pass_1(ints, lanes, folds, tail, coset, log_1, log_2, tile, keep, table, opaque, out, start, stop):
     """Residues of `tile` columns at a time; only the blocks with keep[b] are written to out.
 
-    ints (ROWS, 2 * width) or none, lanes (2, ROWS, width) or none; tail (2, ROWS, m <= width) is added to either.
+    ints (ROWS, 2 * width) or none, lanes (2, ROWS, width) or none, canonical; tail (2, ROWS, m) is added to either.
+    folds (f, 2): the constants that the f parts of a row are multiplied by when they are added up, the first one 1;
+    width / f = 2^(log_1 + log_2) >= m.
     """
     n1, n2 = 1 << log_1, 1 << log_2
     w = np.empty((n1 * tile, 2 * ROWS), np.uint64)
@@ -222,6 +228,21 @@ def _pass_1(ints, lanes, tail, coset, log_1, log_2, tile, keep, table, opaque, o
                     for j in range(tile):
                         y = w[k * tile + j]
                         y[r], y[ROWS + r] = xr[j], xi[j]
+            for f in range(1, len(folds)):
+                c, more = _scalar(folds[f, 0], folds[f, 1], opaque), f * n1 * n2 + at
+                for r in range(ROWS):
+                    if len(ints):
+                        x = ints[r, 2 * more : 2 * (more + tile)]
+                        for j in range(tile):
+                            y = w[k * tile + j]
+                            zr, zi = _times(residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1])), c)
+                            y[r], y[ROWS + r] = y[r] + zr, y[ROWS + r] + zi
+                    else:
+                        xr, xi = lanes[0, r, more : more + tile], lanes[1, r, more : more + tile]
+                        for j in range(tile):
+                            y = w[k * tile + j]
+                            zr, zi = _times(xr[j], xi[j], c)
+                            y[r], y[ROWS + r] = y[r] + zr, y[ROWS + r] + zi
             for j in range(min(tile, tail.shape[2] - at)):
                 y = w[k * tile + j]
                 for r in range(ROWS):
@@ -295,35 +316,50 @@ def _table(bits: int) -> U64Array:
 Query = tuple[int, IntArray, IntArray, npt.NDArray[np.bool_], U64Array]
 
 
+@cache
+def tiled_bits() -> int:
+    """Points, of 256 bytes, of the columns that pass 1 takes side by side: they fill the L2 cache."""
+    size = os.sysconf("SC_LEVEL2_CACHE_SIZE") if "SC_LEVEL2_CACHE_SIZE" in os.sysconf_names else 0
+    return min(13, max(11, (size >> 8).bit_length()))
+
+
 class RowEncoder:
     """Encodes blocks of ROWS rows of 2^log_width coefficients at 2^log_n points (positions: bit-reversed exponents)."""
 
-    def __init__(self, log_width: int, log_n: int) -> None:
-        self.log_width, self.log_n = log_width, log_n
-        self.cosets = 1 << log_n - log_width
+    def __init__(
+        self, log_width: int, log_n: int, *, buffer_bits: int = BUFFER_BITS, tile_bits: int | None = None
+    ) -> None:
+        """buffer_bits, tile_bits: see BUFFER_BITS, tiled_bits; they change no value."""
+        self.log_n, self.log_buffer = log_n, min(log_width, buffer_bits)
+        self.folds = 1 << log_width - self.log_buffer
+        if self.folds > MAX_FOLDS:
+            raise ValueError(f"rows of 2^{log_width} coefficients, at most {MAX_FOLDS} * 2^{buffer_bits} are encoded")
+        self.cosets = 1 << log_n - self.log_buffer
         # Pass 2 is split by 8 only; its blocks of at most 2^12 points fit in the L2 cache.
-        self.log_2 = 12 if log_width > 16 else min(BLOCK_BITS, log_width // 3 * 3)
-        self.log_1 = log_width - self.log_2
-        self.table = _table(log_n - min(3, log_width))
-        self.work = np.empty((1 << log_width, 2 * ROWS), np.uint64)
+        self.log_2 = 12 if self.log_buffer > 16 else min(BLOCK_BITS, self.log_buffer // 3 * 3)
+        self.log_1 = self.log_buffer - self.log_2
+        self.tile_bits = min(self.log_2, max(2, (tile_bits or tiled_bits()) - self.log_1))
+        self.table = _table(log_n - min(3, self.log_buffer))
+        self.work = np.empty((1 << self.log_buffer, 2 * ROWS), np.uint64)
 
     def _first(self, data: IntArray, tail: U64Array, coset: int, keep: npt.NDArray[np.bool_]) -> None:
         """data: int32 (ROWS, 2 * width), read-only, or uint64 (2, ROWS, width); tail (2, ROWS, any)."""
-        width, w = 1 << self.log_width, root_of_unity(self.log_n)
-        node = w ** (int(reverse_bits(self.log_n - self.log_width)[coset]) << self.log_width)  # x^width on this coset
-        added = np.zeros((2, ROWS, min(width, tail.shape[2])), np.uint64)
-        factor = F.ONE
-        for start in range(0, tail.shape[2], width):
-            factor = factor * node
-            part = tail[:, :, start : start + width]
+        size, w = 1 << self.log_buffer, root_of_unity(self.log_n)
+        node = w ** (int(reverse_bits(self.log_n - self.log_buffer)[coset]) << self.log_buffer)  # x^size on this coset
+        added = np.zeros((2, ROWS, min(size, tail.shape[2])), np.uint64)
+        factor = node**self.folds
+        for start in range(0, tail.shape[2], size):
+            part = tail[:, :, start : start + size]
             added[:, :, : part.shape[2]] = f_add(added[:, :, : part.shape[2]], f_mul_scalar(part, factor))
+            factor = factor * node
+        folds = np.ascontiguousarray(f_array([node**f for f in range(self.folds)]).T)
         ints = np.empty((0, 0), np.int32) if data.dtype == np.uint64 else data.view()
         ints.flags.writeable = False
         lanes = data if data.dtype == np.uint64 else np.empty((2, 0, 0), np.uint64)
-        bits = min(self.log_2, max(2, TILED_BITS - self.log_1))
+        bits = self.tile_bits
         shape = coset, self.log_1, self.log_2, 1 << bits
-        grain = 1 + (1 << 13 >> self.log_1 + bits)
-        spread(_pass_1, 1 << self.log_2 - bits, grain, ints, lanes, added, *shape, keep, self.table, ZERO, self.work)
+        grain, units = 1 + (1 << 13 >> self.log_1 + bits), 1 << self.log_2 - bits
+        spread(_pass_1, units, grain, ints, lanes, folds, added, *shape, keep, self.table, ZERO, self.work)
 
     def absorb(self, data: IntArray, tail: U64Array, hasher: ColumnHasher) -> None:
         """Encode a block and hash the columns of its rows, as far as the hasher has not all its rows then."""
@@ -341,7 +377,7 @@ class RowEncoder:
         where, points = np.array(positions, np.int64), query_points(self.log_n, positions)
         out = []
         for coset in range(self.cosets):
-            mine = np.flatnonzero(where >> self.log_width == coset)
+            mine = np.flatnonzero(where >> self.log_buffer == coset)
             blocks = where[mine] >> self.log_2 & ((1 << self.log_1) - 1)
             keep = np.zeros(1 << self.log_1, np.bool_)
             keep[blocks] = True

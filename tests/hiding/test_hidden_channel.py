@@ -170,11 +170,11 @@ def test_every_attempt_draws_one_secret_and_nothing_else_is_random():
 
 def test_dependent_masks_mean_another_attempt_with_another_secret():
     opened, secrets = MatrixCommitment.open, []
-    init = MatrixCommitment.__init__
+    commit = MatrixCommitment.commit
 
-    def remember(self, x, code, secret, *args):
+    def remember(self, x, secret, *args):
         secrets.append(secret)
-        init(self, x, code, secret, *args)
+        return commit(self, x, secret, *args)
 
     def unlucky(self, t, z):
         if len(secrets) < 3:
@@ -182,7 +182,7 @@ def test_dependent_masks_mean_another_attempt_with_another_secret():
         return opened(self, t, z)
 
     with (
-        mock.patch.object(MatrixCommitment, "__init__", remember),
+        mock.patch.object(MatrixCommitment, "commit", remember),
         mock.patch.object(MatrixCommitment, "open", unlucky),
     ):
         verify_toy(prove_toy())

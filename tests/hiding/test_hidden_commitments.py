@@ -32,7 +32,7 @@ from tests.toys import (
 )
 from zkcert.core import field as ff
 from zkcert.core import padcode
-from zkcert.core.code import MASK_ROWS, SPARE_TAIL, MatrixCode, matrix_code, pad_code
+from zkcert.core.code import MASK_ROWS, SPARE_TAIL, MatrixCode, matrix_code, pad_code, plain_code
 from zkcert.core.container import ProofFile
 from zkcert.core.field import F
 from zkcert.core.opening import combination_weights
@@ -61,7 +61,13 @@ def revealed_map(code, weights, points):
     return out
 
 
-SMALL = MatrixCode(row_bits=2, data_rows=3, log_n=6, queries=3)
+SMALL = MatrixCode(row_bits=2, data_rows=(3,), log_n=6, queries=3, below=plain_code(3, 2))
+
+
+def committed(x):
+    matrix = MatrixCommitment(SMALL)
+    matrix.commit(x, bytes(32))
+    return matrix
 
 
 def small_weights(seed=0):
@@ -130,13 +136,13 @@ def test_the_prover_checks_the_rank_of_its_masks():
     rng = np.random.default_rng(0)
     z = random_fs(rng, SMALL.variables)
     with light_grinding():
-        MatrixCommitment(x, SMALL, bytes(32)).open(Transcript("open"), z)
+        committed(x).open(Transcript("open"), z)
         # at a real point both rows of weights agree
         with pytest.raises(UnluckyMasks):
-            MatrixCommitment(x, SMALL, bytes(32)).open(Transcript("open"), [F(v.re) for v in z])
+            committed(x).open(Transcript("open"), [F(v.re) for v in z])
         # at a point where the block has weight zero nothing is masked
         with pytest.raises(UnluckyMasks):
-            MatrixCommitment(x, SMALL, bytes(32)).open(Transcript("open"), [F.ZERO, *z[1:]])
+            committed(x).open(Transcript("open"), [F.ZERO, *z[1:]])
 
 
 def test_masks_lie_in_a_block_of_their_own_inside_the_index_space():

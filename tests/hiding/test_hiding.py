@@ -96,7 +96,7 @@ class Heard:
 
 @cache
 def shown_proof():
-    """A proof, and the three combined rows that its second matrix commits to."""
+    """A proof, and the three combined rows that level 2 commits to."""
     original, seen = MatrixCommitment.combine, []
 
     def combine(self, weights):
@@ -119,16 +119,16 @@ def hear(proof):
         ch = Listener(t, messages)
         z = run(ch, Blind(layout), layout, code.variables)
         after = copy(t)
-        verify_opening(Reader(opening.data), after, code, roots.data[:32], z, ch.opened)
+        verify_opening(Reader(opening.data), after, code, [roots.data[:32]], z, ch.opened)
         t.check_grind(opening.u64(), 16)
         weights = combination_weights(t, code, z)
         start = opening.at
         opening.take(32)
         assert np.array_equal(opening.field_array(3, code.tail), rows[:, :, code.width :])
         opening.take(32)
-        t.absorb("combined-rows", opening.data[start : opening.at])
+        t.absorb("combined-rows/1", opening.data[start : opening.at])
         t.check_grind(opening.u64(), 16)
-        queries = t.distinct_indices("queries", code.queries, code.log_n)
+        queries = t.distinct_indices("queries/1", code.queries, code.log_n)
         assert opening.at == columns_at(code)
         columns = opening.field_array(code.queries, code.rows)
         t = after
@@ -245,7 +245,7 @@ def test_a_proof_can_be_explained_by_another_witness(seed):
     absorb = Transcript.absorb
 
     def absorb_columns(self, label, data):
-        if label == "opened-columns":
+        if label == "columns/1":
             assert data[: shown - start] == opening[start:shown]
             data = opening[start:siblings]
         absorb(self, label, data)

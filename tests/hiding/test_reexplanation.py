@@ -132,7 +132,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     channel.order = []
     z = run(channel, Blind(layout), layout, code.variables)
     weights = combination_weights(transcript, code, z)
-    queries = transcript.distinct_indices("queries", code.queries, code.log_n)
+    queries = transcript.distinct_indices("queries/1", code.queries, code.log_n)
 
     def lanes(witness: Any) -> np.ndarray:
         data = np.zeros(2 * code.width * code.mask_row, np.int64)

@@ -21,10 +21,9 @@ from prover.commit import MatrixCommitment
 from prover.pads import PadCommitment
 from tests.toys import random_f_array, random_fs, toy_layout, toy_proof, verify_toy
 from zkcert.core import field as ff
-from zkcert.core.code import SPARE_TAIL, MatrixCode, PadCode, matrix_code, pad_code
+from zkcert.core.code import SPARE_TAIL, MatrixCode, PadCode, PlainCode, matrix_code, pad_code
 from zkcert.core.field import F, P
 from zkcert.core.merkle import multiproof_bytes
-from zkcert.core.opening import Claims, combination_weights, query_points, second_weights
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
 
@@ -34,9 +33,8 @@ SHOWN = {
     "roots": [("matrix", HASH), ("pads", HASH)],
     "messages": [("messages", PAD), ("range nonce", NONCE), ("opened value", MASKED)],
     "opening": [
-        ("proximity nonce", NONCE), ("second root", HASH), ("tails", MASKED), ("inner products", MASKED),
-        ("query nonce", NONCE), ("columns", MASKED), ("siblings", HASH), ("rounds", MASKED),
-        ("second rows", MASKED), ("second nonce", NONCE), ("second columns", MASKED), ("second siblings", HASH),
+        ("proximity nonce", NONCE), ("root", HASH), ("tails", MASKED), ("inner products", MASKED),
+        ("query nonce", NONCE), ("columns", MASKED), ("siblings", HASH),
     ],
     "pad proof": [
         ("proximity", MASKED), ("linear", MASKED), ("products", MASKED), ("nonce", NONCE), ("columns", MASKED),
@@ -45,16 +43,22 @@ SHOWN = {
 }  # fmt: skip
 
 
-def opening_sizes(code: MatrixCode) -> dict[str, int]:
-    """Elements of F in each masked part of an opening."""
-    return {
-        "tails": 3 * code.tail,
-        "inner products": 2,
-        "columns": code.queries * code.rows,
-        "rounds": 2 * code.rounds,
-        "second rows": 2 * code.second.width,
-        "second columns": code.second.queries * code.second.rows,
-    }
+# Level 1, and each one below: its rows are sent at the last one, and a root in their place at the others.
+LEVEL = [
+    ("rounds", MASKED), ("proximity nonce", NONCE), ("rows", MASKED), ("query nonce", NONCE), ("columns", MASKED),
+    ("siblings", HASH),
+]  # fmt: skip
+
+
+def shown_by(code: MatrixCode) -> list[tuple[str, str, int]]:
+    """Name, kind and elements of F (if it is masked) of each part of an opening."""
+    sizes = {"tails": 3 * code.tail, "inner products": 2, "columns": code.queries * code.rows}
+    out = [(name, kind, sizes.get(name, 0)) for name, kind in SHOWN["opening"]]
+    for level in code.levels:
+        sizes = {"rounds": 2 * level.rounds, "rows": 2 * level.width, "columns": level.queries * level.rows}
+        parts = [("root", HASH) if name == "rows" and level.below else (name, kind) for name, kind in LEVEL]
+        out += [(name, kind, sizes.get(name, 0)) for name, kind in parts]
+    return out
 
 
 def pad_sizes(code: PadCode) -> dict[str, int]:
@@ -98,12 +102,16 @@ def test_every_byte_a_verifier_reads_is_accounted_for():
     pads = pad_code(*message_counts(layout, code.variables))
     assert rest == 8 and hidden == 16 * (pads.singles + 2 * pads.triples + 1)
 
-    for section, sizes in (("opening", opening_sizes(code)), ("pad proof", pad_sizes(pads))):
-        for count, (name, kind) in zip(read[section], SHOWN[section], strict=True):
+    shown = {
+        "opening": shown_by(code),
+        "pad proof": [(name, kind, pad_sizes(pads).get(name, 0)) for name, kind in SHOWN["pad proof"]],
+    }
+    for section, parts in shown.items():
+        for count, (name, kind, size) in zip(read[section], parts, strict=True):
             if kind == HASH:
                 assert count % 32 == 0, name
             else:
-                assert count == (8 if kind == NONCE else 16 * sizes[name]), name
+                assert count == (8 if kind == NONCE else 16 * size), name
 
 
 # ------------------------------------------------------------------------------------------------ linear algebra
@@ -139,18 +147,18 @@ def jacobian(f, r: np.ndarray) -> np.ndarray:
 
 
 class Fixed(Transcript):
-    """Challenges that are functions of their order and label: they do not follow what is absorbed."""
+    """Challenges that are functions of their labels: they do not follow what is absorbed."""
 
     def __init__(self) -> None:
         super().__init__("fixed")
-        self.count = 0
+        self.drawn: dict[str, int] = {}
 
     def absorb(self, label, data):
-        self.count += 1
+        pass
 
     def _stream(self, label):
-        self.count += 1
-        return blake3(f"{self.count} {label}".encode()).digest()
+        self.drawn[label] = self.drawn.get(label, 0) + 1
+        return blake3(f"{self.drawn[label]} {label}".encode()).digest()
 
     def grind(self, bits):
         return 0
@@ -161,52 +169,61 @@ class Fixed(Transcript):
 
 # ------------------------------------------------------------------------------------------------ the opening
 
-MATRIX = MatrixCode(row_bits=2, data_rows=3, log_n=6, queries=3)
+# Two parts and three levels
+MATRIX = MatrixCode(2, (2, 3), 6, 3, PlainCode(1, 6, 3, 3, PlainCode(0, 4, 2, 2)))
 POINT = random_fs(np.random.default_rng(4), MATRIX.variables)
+FIRST, LAST = MATRIX.parts
 WORDS = 4 * MATRIX.width + MATRIX.rows * MATRIX.tail
+
+
+def words_of(words: np.ndarray, seed: bytes) -> np.ndarray:
+    """Those of the part of X that this seed is for: the first ones are the last part's."""
+    last = 4 * MATRIX.width + LAST * MATRIX.tail
+    return (words[:, :last] if b"masks/1" in seed else words[:, last:]).ravel()
+
+
+def queries_of(level: int) -> list[int]:
+    code = (MATRIX, *MATRIX.levels)[level - 1]
+    return Fixed().distinct_indices(f"queries/{level}", code.queries, code.log_n)
 
 
 def shown_by_opening(x: np.ndarray, words: np.ndarray, more: list[int] | None = None) -> np.ndarray:
     """All masked parts of the opening of x with these masks and tails; `more`: and these unopened columns."""
-    with mock.patch("prover.commit.xof_field", lambda seed, count: words.ravel()):
-        matrix = MatrixCommitment(x, MATRIX, bytes(32))
+    matrix = MatrixCommitment(MATRIX)
+    with mock.patch("prover.commit.xof_field", lambda seed, count: words_of(words, seed)):
+        for part, count in zip(split_data(x), MATRIX.data_rows, strict=True):
+            assert len(matrix.commit(part, bytes(32)).x) == 2 * MATRIX.width * count
     with mock.patch("prover.commit.mask_rank", lambda m: 3):
         data = matrix.open(Fixed(), POINT)
-    reader, sizes, out = Reader(data, "opening"), opening_sizes(MATRIX), []
-    t = Fixed()
-    combination_weights(t, MATRIX, POINT)
-    t.absorb("", b"")
-    queries = t.distinct_indices("queries", MATRIX.queries, MATRIX.log_n)
-    t.absorb("", b"")
-    Claims.draw(t, MATRIX, POINT, query_points(MATRIX.log_n, queries))
-    s = []
-    for _ in range(MATRIX.rounds):
-        t.absorb("", b"")
-        s.insert(0, t.challenge("rho/claims"))
-    second_weights(t, MATRIX.second, s)
-    t.absorb("", b"")
-    second = t.distinct_indices("second-queries", MATRIX.second.queries, MATRIX.second.log_n)
-    siblings = [
-        multiproof_bytes(1 << MATRIX.log_n, queries),
-        multiproof_bytes(1 << MATRIX.second.log_n, second),
-    ]
-    for name, kind in SHOWN["opening"]:
-        if kind == MASKED:
-            out.append(reader.field_array(sizes[name]))
+    reader, out = Reader(data, "opening"), []
+    queries = [queries_of(level) for level in range(1, 2 + len(MATRIX.levels))]
+    codes = [MATRIX, *MATRIX.levels]
+    siblings = [multiproof_bytes(1 << code.log_n, found) for code, found in zip(codes, queries, strict=True)]
+    for name, kind, size in shown_by(MATRIX):
+        if name == "columns" and len(siblings) == len(codes):  # of both parts, the first one's siblings between them
+            out.append(reader.field_array(MATRIX.queries * FIRST))
+            reader.take(siblings[0])
+            out.append(reader.field_array(MATRIX.queries * LAST))
+        elif kind == MASKED:
+            out.append(reader.field_array(size))
         elif kind == NONCE:
             reader.u64()
         else:
             reader.take(32 if "root" in name else siblings.pop(0))
     reader.end()
-    assert not set(more or []) & set(queries)
-    if more:
-        opened = matrix.columns.open(more)
-        out.append(ff.f_from_bytes(opened[: 16 * len(more) * MATRIX.rows]))
+    assert not set(more or []) & set(queries[0])
+    for part in matrix.parts if more else ():
+        opened = part.columns.open(more)
+        out.append(ff.f_from_bytes(opened[: 16 * len(more) * part.rows]))
     return np.concatenate(out, axis=1)
 
 
+def split_data(x: np.ndarray) -> list[np.ndarray]:
+    return np.split(x, [2 * MATRIX.width * MATRIX.data_rows[0]])
+
+
 def other_data(rng: np.random.Generator) -> list[np.ndarray]:
-    count = 2 * MATRIX.width * MATRIX.data_rows
+    count = 2 * MATRIX.width * sum(MATRIX.data_rows)
     out = [rng.integers(-(1 << 21), 1 << 21, count).astype(np.int32) for _ in range(3)]
     out.append(out[0].copy())
     out[-1][5] += 1
@@ -228,7 +245,7 @@ def joint_opening(change=lambda words: words, more: list[int] | None = None) -> 
 
 
 def test_an_opening_shows_one_distribution_whatever_the_data():
-    """Rows, columns, tails, inner products, sum-check, second matrix, all at once; and it is affine over F."""
+    """Rows, columns, tails, inner products, sum-checks, all levels, all at once; and it is affine over F."""
     rank, inside = joint_opening()
     assert all(inside)
     assert rank == 3 * MATRIX.length + MATRIX.queries * (MATRIX.rows - 3)
@@ -242,10 +259,7 @@ def test_an_opening_shows_one_distribution_whatever_the_data():
 
 def test_an_unopened_column_of_an_actual_matrix_stays_unpredictable():
     """Its leaf is a hash of MATRIX.rows - 3 random elements more, even for who knows the data."""
-    queries = Fixed()
-    combination_weights(queries, MATRIX, POINT)
-    queries.absorb("", b"")
-    opened = queries.distinct_indices("queries", MATRIX.queries, MATRIX.log_n)
+    opened = queries_of(1)
     other = next(j for j in range(1 << MATRIX.log_n) if j not in opened)
     known, _ = joint_opening()
     more, inside = joint_opening(more=[other])
@@ -253,6 +267,7 @@ def test_an_unopened_column_of_an_actual_matrix_stays_unpredictable():
 
 
 def masks_and_tails(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tails of the last part, then of the first."""
     at = 4 * MATRIX.width
     return words[:, :at].reshape(2, 4, MATRIX.width), words[:, at:].reshape(2, MATRIX.rows, MATRIX.tail)
 

@@ -14,7 +14,7 @@ from typing import Any
 from .errors import Reject, require
 from .transcript import u32, u64
 
-MAGIC = b"zkcert proof 4\n\0"
+MAGIC = b"zkcert proof 5\n\0"
 
 
 def canonical(value: object) -> bytes:

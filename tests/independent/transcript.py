@@ -50,7 +50,7 @@ class Transcript:
     """A state of 32 bytes; `lines` are those of transcript.txt."""
 
     def __init__(self) -> None:
-        self.state = H(b"zkcert/transcript" + frame("zkcert-4", b""))
+        self.state = H(b"zkcert/transcript" + frame("zkcert-5", b""))
         self.lines: list[str] = []
         self.first: tuple[str, list[El]] | None = None
 

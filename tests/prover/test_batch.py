@@ -14,7 +14,7 @@ from prover import batch, weights
 from prover.batch import Batch, Entries
 from tests.toys import random_f_array, random_fs
 from zkcert.core import field as ff
-from zkcert.core.code import MASK_ROWS, MatrixCode
+from zkcert.core.code import MASK_ROWS, MatrixCode, plain_code
 from zkcert.core.field import F, P
 
 
@@ -104,7 +104,8 @@ def setup(seed):
     layout = random_layout(rng)
     claims = random_claims(layout, rng)
     row_bits = int(rng.integers(1, 6))
-    code = MatrixCode(row_bits, -(-layout.data_end // (2 << row_bits)), row_bits + 2, 8)
+    data_rows = -(-layout.data_end // (2 << row_bits))
+    code = MatrixCode(row_bits, (data_rows,), row_bits + 2, 8, plain_code(3, row_bits))
     x = rng.integers(-(1 << 22), 1 << 22, layout.data_end).astype(np.int32)
     x[rng.integers(0, len(x), 3)] = rng.choice([-(1 << 31), (1 << 31) - 1, 1 << 25], 3)
     x[layout.digit_count : layout.multiplicity_start] = 0

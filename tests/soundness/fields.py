@@ -29,9 +29,11 @@ def judge(data, model=None, expected=OPEN):
     return check_of(verify_proof, data, model or certified().model, expected)
 
 
-WORK = {"proof-of-work", "opening/proximity-nonce", "opening/query-nonce", "opening/second-query-nonce", "pads/nonce"}
+OPENING_WORK = {f"opening/{kind}-nonce/{level}" for kind in ("proximity", "query") for level in range(1, 6)}
 
-CHAIN = WORK | {"opening/value", "opening/merkle"}
+WORK = {"proof-of-work", *OPENING_WORK, "pads/nonce"}
+
+CHAIN = WORK | {"opening/value", "opening/merkle/1"}
 
 ARGUMENT = ["roots", "messages", "opening", "pad proof"]
 

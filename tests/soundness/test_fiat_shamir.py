@@ -20,6 +20,7 @@ import pytest
 from circuits.listing import listing_digest
 from circuits.statement import certificate, start_transcript
 from tests.toys import certified, prove_toy, toy_circuit, toy_layout, toy_proof, verify_toy
+from verifier.soundness import soundness
 from verifier.verify import Expectations, verify_proof
 from zkcert.core.container import ProofFile
 from zkcert.core.field import F
@@ -143,18 +144,19 @@ TOY = [
     *rounds("batch", "rho/batch", 11),
     absorb("opened"),
     absorb("grind"),
-    draw("proximity", 8),
-    absorb("combined-rows"),
+    draw("proximity/1", 8),
+    absorb("combined-rows/1"),
     absorb("grind"),
-    draw("queries", 152),
-    absorb("opened-columns"),
-    draw("claims", 5 + 152),
-    *rounds("claims/round", "rho/claims", 9),
-    draw("second-proximity", 4),
-    absorb("second-rows"),
+    draw("queries/1", 152),
+    absorb("columns/1"),
+    draw("claims/2", 5 + 152),
+    *rounds("claims-round/2", "rho/claims/2", 9),
     absorb("grind"),
-    draw("second-queries", 105),
-    absorb("second-columns"),
+    draw("proximity/2", 4),
+    absorb("combined-rows/2"),
+    absorb("grind"),
+    draw("queries/2", 105),
+    absorb("columns/2"),
     draw("equations", 24),
     draw("pads/proximity", 5),
     draw("pads/products", 1),
@@ -189,11 +191,11 @@ def test_a_statement_is_absorbed_before_the_first_challenge():
     assert set(json.loads(data["parameters"])) == {
         "data_end",
         "digits",
+        "levels",
         "log_n",
         "queries",
         "row_bits",
         "rows",
-        "second",
         "tables",
     }
 
@@ -203,6 +205,8 @@ def general(label):
     head, _, rest = label.partition("/")
     if head == "link":
         return "link/" + rest.rpartition("/")[2]
+    if rest.isdigit() or head == "rho" and rest.startswith("claims/"):  # of a level of the opening
+        return label.rpartition("/")[0]
     return head if head in ("members", "point", "linear", "round", "ends", "public") else label
 
 
@@ -252,10 +256,12 @@ def test_every_challenge_is_drawn_after_the_roots(conversation):
 @pytest.mark.parametrize("conversation", [toy_conversation, certified_conversation])
 def test_challenges_that_need_work_come_right_after_it(conversation):
     kinds = [(kind, label) for kind, label, _, _ in conversation()]
-    for label in ("alpha", "proximity", "queries", "second-queries", "pads/queries"):
+    levels = {label for _, label in kinds if label.partition("/")[0] in ("proximity", "queries")}
+    assert {"proximity/1", "queries/1", "proximity/2", "queries/2"} <= levels
+    for label in ("alpha", *levels, "pads/queries"):
         at = next(i for i, (kind, name) in enumerate(kinds) if kind in DRAWS and name == label)
         assert kinds[at - 1] == ("absorb", "grind")
-    assert kinds.count(("absorb", "grind")) == 5
+    assert kinds.count(("absorb", "grind")) == 2 + len(levels)
 
 
 def test_all_a_prover_says_is_absorbed_before_the_next_challenge():
@@ -286,7 +292,8 @@ def test_work_is_as_much_as_the_soundness_table_counts():
     check = Transcript.check_grind
     with mock.patch.object(Transcript, "check_grind", lambda s, n, b: bits.append(b) or check(s, n, b)):
         verify_proof(c.proved.data, c.model, Expectations(Fraction(30)))
-    assert bits == [16] * 5
+    table = soundness(c_layout())
+    assert bits == [16] * sum(term.grind > 0 for term in table.terms) and {t.grind for t in table.terms} == {0, 16}
 
 
 # ------------------------------------------------------------------------------------------------ sensitivity

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
+from itertools import chain, cycle
 from unittest import mock
 
 import numpy as np
@@ -53,11 +54,12 @@ ORDER = {
     "proof": ["roots", "messages", "opening", "pad proof"],
     "roots": ["matrix root", "pad root"],
     "opening": [
-        *("proximity nonce", "second root", "tails", "inner products", "query nonce", "columns", "merkle"),
-        *("rounds", "second rows", "second query nonce", "second columns", "second merkle"),
+        *("proximity nonce", "root", "tails", "inner products", "query nonce", "columns", "merkle"),
     ],
     "pad proof": ["proximity test", "linear test", "product test", "nonce", "columns", "merkle"],
 }
+
+LEVEL = ["rounds", "lower proximity nonce", "lower rows", "lower query nonce", "lower columns", "lower merkle"]
 
 CONTAINER = ["header", "sample hashes", "dataset multiproof", "argument"]
 
@@ -81,6 +83,8 @@ def recorded_reads(data, container):
         self.base = homes.get(id(content), 0)
         self.top = self.base == 0 and id(content) not in homes
         self.names = iter(ORDER.get(what, []))
+        if what == "opening":
+            self.names = chain(ORDER[what], cycle(LEVEL))
         if what == "proof":
             names = ["magic"] * (container and self.top)
             for name in outer if self.top else ORDER["proof"]:
@@ -150,7 +154,7 @@ OUTER = {
     "proof: length of argument": {"malformed"},
 }
 
-SECOND = {"opening/second-query-nonce", "opening/second-merkle"}
+LOWER = {f"opening/{kind}/{level}" for kind in ("proximity-nonce", "query-nonce", "merkle") for level in range(2, 6)}
 
 # What a changed field of the argument may fall to: messages move every later challenge, so the first check that
 # depends on a challenge fails; later fields are checked directly.
@@ -170,20 +174,21 @@ INNER = {
     "message: tree/table": CHAIN,
     "message: tree-ends/table": CHAIN,
     "message: batch": CHAIN,
-    "message: opened": {"opening/value", "opening/proximity-nonce"},
+    "message: opened": {"opening/value", "opening/proximity-nonce/1"},
     "proof: length of opening": {"malformed"},
-    "opening: proximity nonce": {"opening/proximity-nonce", "opening/query-nonce", "opening/merkle"},
-    "opening: second root": {"opening/query-nonce", "opening/merkle"},
-    "opening: tails": {"opening/query-nonce", "opening/merkle"},
+    "opening: proximity nonce": {"opening/proximity-nonce/1", "opening/query-nonce/1", "opening/merkle/1"},
+    "opening: root": {"opening/query-nonce/1", "opening/merkle/1"},
+    "opening: tails": {"opening/query-nonce/1", "opening/merkle/1"},
     "opening: inner products": {"opening/value"},
-    "opening: query nonce": {"opening/query-nonce", "opening/merkle"},
-    "opening: columns": {"opening/merkle"},
-    "opening: merkle": {"opening/merkle"},
-    "opening: rounds": {"opening/claims"},
-    "opening: second rows": {"opening/claims", *SECOND},
-    "opening: second query nonce": SECOND,
-    "opening: second columns": {"opening/second-merkle"},
-    "opening: second merkle": {"opening/second-merkle"},
+    "opening: query nonce": {"opening/query-nonce/1", "opening/merkle/1"},
+    "opening: columns": {"opening/merkle/1"},
+    "opening: merkle": {"opening/merkle/1"},
+    "opening: rounds": {"opening/claims", *LOWER},
+    "opening: lower proximity nonce": LOWER,
+    "opening: lower rows": {"opening/claims", *LOWER},
+    "opening: lower query nonce": LOWER,
+    "opening: lower columns": LOWER,
+    "opening: lower merkle": LOWER,
     "proof: length of pad proof": {"malformed"},
     "pad proof: proximity test": {"pads/nonce", "pads/merkle"},
     "pad proof: linear test": {"hidden-equations", "pads/nonce", "pads/merkle"},
@@ -243,7 +248,7 @@ def test_a_changed_field_of_a_certificate_is_rejected(name):
     assert judge(flipped(certified().proved.data, places(field)[-1])) in INNER[name]
 
 
-@pytest.mark.parametrize(("name", "rows"), [("tails", 3), ("inner products", 2), ("second rows", 2)])
+@pytest.mark.parametrize(("name", "rows"), [("tails", 3), ("inner products", 2), ("lower rows", 2)])
 def test_each_combined_row_is_checked(name, rows):
     (field,) = [f for f in toy_fields() if f.name == f"opening: {name}"]
     length = (field.stop - field.start) // rows
@@ -253,7 +258,7 @@ def test_each_combined_row_is_checked(name, rows):
 
 
 def test_residues_that_are_not_canonical_are_malformed():
-    names = ("tails", "inner products", "columns", "rounds", "second rows", "second columns")
+    names = ("tails", "inner products", "columns", "rounds", "lower rows", "lower columns")
     for name in ("message: batch", "pad proof: linear test", *(f"opening: {name}" for name in names)):
         field = next(f for f in toy_fields() if f.name == name)
         for value in (P, (1 << 64) - 1):
@@ -323,8 +328,8 @@ def test_sections_of_another_length_are_rejected(which):
         changed[which] = full[:cut]
         assert check_of(verify_toy, join(changed)) in {
             "malformed",
-            "opening/merkle",
-            "opening/second-merkle",
+            "opening/merkle/1",
+            *LOWER,
             "pads/merkle",
         }
     for tail in (b"\0", bytes(16), bytes(32)):
@@ -333,8 +338,8 @@ def test_sections_of_another_length_are_rejected(which):
         assert check_of(verify_toy, join(changed)) in {
             "malformed",
             *WORK,
-            "opening/merkle",
-            "opening/second-merkle",
+            "opening/merkle/1",
+            *LOWER,
             "pads/merkle",
         }
     changed = [*parts]
@@ -378,9 +383,10 @@ def test_random_bytes_are_malformed():
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        (b"2", "format 2; this zkcert reads format 4 .have it proved again"),
-        (b"3", "format 3; this zkcert reads format 4 .have it proved again"),
-        (b"5", "newer zkcert"),
+        (b"2", "format 2; this zkcert reads format 5 .have it proved again"),
+        (b"3", "format 3; this zkcert reads format 5 .have it proved again"),
+        (b"4", "format 4; this zkcert reads format 5 .have it proved again"),
+        (b"6", "newer zkcert"),
         (b"x", "not a zkcert"),
     ],
 )

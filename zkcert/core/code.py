@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 
 from .field import ELEMENT_BYTES
+from .merkle import DIGEST_BYTES
 
-QUERY_BITS = 87  # what the queries alone must give
+QUERY_BITS = 103  # what the queries of one level alone must give, without grinding
 QUERY_GRIND = 16
 PROXIMITY_GRIND = 16
 SPARE_TAIL = 8
 MASK_ROWS = 4
-MAX_TAIL = 224
-MAX_ROW_BITS = 20  # the encoder's buffer takes 256 bytes per coefficient of a row
-COMBINED_ROWS = 3
-ENCODED_PER_BYTE = 64  # encoded elements that cost the prover as much as one byte of the opening
+ROW_GROUP = 4  # rows whose values at one point fill a block of the hash: a part's rows are a multiple of it
+MAX_TAIL = 264
+MAX_ROW_BITS = 23
+COMBINED_ROWS = 3  # of the matrix: proximity, and two for the value
+PLAIN_ROWS = 2  # of every level below: proximity, and one for the claim
+ENCODED_AT_ONCE = 16  # rows that the prover encodes side by side
+ENCODED_PER_BYTE = 384  # encoded elements that cost the prover as much as one byte of the opening
 PAD_INVERSE_RATE_BITS = 4
 PAD_BLOCK_BITS = range(8, 14)
 PAD_TESTS = 3  # test polynomials, and rows that blind them
@@ -33,68 +39,100 @@ def queries_for(rate: Fraction, bits: int = QUERY_BITS) -> int:
     return t
 
 
-@dataclass(frozen=True)
-class SecondCode:
-    """Shape of the commitment to the three combined rows: rows of 2^row_bits coefficients, no masks, no tails.
+def round_up(count: int, unit: int) -> int:
+    """The next multiple of `unit`."""
+    return -(-count // unit) * unit
 
-    The vector is their first 2^k coefficients, one row after the other; zero rows fill up a multiple of 4.
+
+def tree_cost(log_n: int, queries: int, rows: int) -> int:
+    """Bytes of the queried columns and, about, of their siblings, and what the rows cost the prover.
+
+    He encodes them ENCODED_AT_ONCE at a time, and a tree of hashes costs him about as much as one such block.
+    """
+    siblings = DIGEST_BYTES * queries * (log_n - queries.bit_length() + 1)
+    encoded = round_up(rows, ENCODED_AT_ONCE) + ENCODED_AT_ONCE << log_n
+    return ELEMENT_BYTES * queries * rows + siblings + encoded // ENCODED_PER_BYTE
+
+
+@dataclass(frozen=True)
+class PlainCode:
+    """Shape of the commitment to the combined rows of the level above: no masks, no tails.
+
+    They are one vector, one combined row after the other, cut into rows of 2^row_bits coefficients; zero rows fill up
+    a multiple of 4. Two combinations of these rows are committed at the level `below`, or sent if there is none.
     """
 
     row_bits: int
     data_rows: int
     log_n: int
     queries: int
+    below: PlainCode | None = None
+
+    combined = PLAIN_ROWS
+    tail = 0
 
     @property
     def width(self) -> int:
         return 1 << self.row_bits
 
     @property
+    def length(self) -> int:
+        return self.width
+
+    @property
     def rows(self) -> int:
-        return -(-self.data_rows // 4) * 4
+        return round_up(self.data_rows, ROW_GROUP)
 
     @property
     def rate(self) -> Fraction:
         return Fraction(self.width, 1 << self.log_n)
 
     @property
+    def rounds(self) -> int:
+        """Rounds of the sum-check of the claims on the vector: which combined row, and a coefficient of it."""
+        return (self.data_rows * self.width - 1).bit_length()
+
+    @property
     def opening_bytes(self) -> int:
-        return ELEMENT_BYTES * (2 * self.width + self.queries * self.rows)
+        """This level and those below, without nonces, roots and Merkle siblings."""
+        rest = ELEMENT_BYTES * self.combined * self.width if self.below is None else self.below.opening_bytes
+        return ELEMENT_BYTES * (2 * self.rounds + self.queries * self.rows) + rest
 
     @property
     def cost(self) -> int:
-        """Bytes of the opening, and what encoding costs the prover (all rows) and the verifier (two)."""
-        return self.opening_bytes + (self.rows << self.log_n) // ENCODED_PER_BYTE + (1 << self.log_n)
+        rest = ELEMENT_BYTES * self.combined * self.width if self.below is None else self.below.cost
+        return 2 * ELEMENT_BYTES * self.rounds + tree_cost(self.log_n, self.queries, self.rows) + rest
 
 
 @lru_cache
-def second_code(row_bits: int) -> SecondCode:
-    """The cheapest shape for three rows of 2^row_bits coefficients."""
+def plain_code(combined: int, row_bits: int) -> PlainCode:
+    """The cheapest levels for `combined` rows of 2^row_bits coefficients."""
     shapes = []
     for bits in range(row_bits + 1):
-        for log_n in range(bits + 2, bits + 9):
+        rests = [None, plain_code(PLAIN_ROWS, bits)] if 0 < bits < row_bits else [None]
+        for log_n in range(bits + 1, bits + 9):
             queries = queries_for(Fraction(1 << bits, 1 << log_n))
             if 2 * queries <= 1 << log_n:
-                shapes.append(SecondCode(bits, COMBINED_ROWS << row_bits - bits, log_n, queries))
+                data_rows = combined << row_bits - bits
+                shapes += [PlainCode(bits, data_rows, log_n, queries, below) for below in rests]
     return min(shapes, key=lambda code: code.cost)
 
 
 @dataclass(frozen=True)
 class MatrixCode:
-    """Shape of the commitment to X: `rows` rows of 2^row_bits packed coefficients and `tail` random ones.
+    """Shape of the commitment to X: rows of 2^row_bits packed coefficients and `tail` random ones.
 
-    Rows [0, mask_row) hold data (two entries of X per coefficient), rows [mask_row, mask_row + 4) are random.
+    The rows lie under several roots, one after the other: part i has data_rows[i] rows that hold data (two entries of
+    X per coefficient), zero rows that fill up a multiple of 4, and the last part 4 random rows behind them.
     """
 
     row_bits: int
-    data_rows: int
+    data_rows: tuple[int, ...]
     log_n: int
     queries: int
-    first: int = 0
+    below: PlainCode
 
-    @property
-    def starts(self) -> tuple[int, ...]:
-        return (0, self.first)
+    combined = COMBINED_ROWS
 
     @property
     def width(self) -> int:
@@ -109,12 +147,24 @@ class MatrixCode:
         return self.width + self.tail
 
     @property
-    def mask_row(self) -> int:
-        return -(-self.data_rows // MASK_ROWS) * MASK_ROWS
+    def parts(self) -> tuple[int, ...]:
+        """Rows of each part."""
+        rows = [round_up(count, ROW_GROUP) for count in self.data_rows]
+        rows[-1] += MASK_ROWS
+        return tuple(rows)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The first row of each part. Its entries begin at index 2 * width * start of X."""
+        return (0, *accumulate(self.parts[:-1]))
 
     @property
     def rows(self) -> int:
-        return self.mask_row + MASK_ROWS
+        return sum(self.parts)
+
+    @property
+    def mask_row(self) -> int:
+        return self.rows - MASK_ROWS
 
     @property
     def rate(self) -> Fraction:
@@ -130,41 +180,43 @@ class MatrixCode:
         return self.row_variables + self.row_bits + 1
 
     @property
-    def second(self) -> SecondCode:
-        """The commitment to the three combined rows."""
-        return second_code(self.row_bits)
+    def levels(self) -> tuple[PlainCode, ...]:
+        """The commitments to combined rows, from the one to the three of this matrix on."""
 
-    @property
-    def rounds(self) -> int:
-        """Rounds of the opening's sum-check: a coefficient of a combined row, and which row."""
-        return self.row_bits + (COMBINED_ROWS - 1).bit_length()
+        def chain(code: PlainCode | None) -> Iterator[PlainCode]:
+            while code is not None:
+                yield code
+                code = code.below
+
+        return tuple(chain(self.below))
 
     @property
     def opening_bytes(self) -> int:
-        """Both levels without nonces, roots and Merkle siblings."""
-        first = COMBINED_ROWS * self.tail + 2 + 2 * self.rounds + self.queries * self.rows
-        return ELEMENT_BYTES * first + self.second.opening_bytes
+        """All levels without nonces, roots and Merkle siblings."""
+        first = COMBINED_ROWS * self.tail + 2 + self.queries * self.rows
+        return ELEMENT_BYTES * first + self.below.opening_bytes
 
     @property
     def cost(self) -> int:
-        columns = ELEMENT_BYTES * self.queries * self.rows
-        return columns + (self.rows << self.log_n) // ENCODED_PER_BYTE + self.second.cost
+        tails = ELEMENT_BYTES * COMBINED_ROWS * self.tail
+        return tails + sum(tree_cost(self.log_n, self.queries, rows) for rows in self.parts) + self.below.cost
 
 
 @lru_cache
 def matrix_code(*entries: int) -> MatrixCode:
-    """The cheapest shape for `entries` entries of X, for prover, verifier and proof together (MatrixCode.cost)."""
+    """The cheapest shape for so many entries of X in each part, for prover and proof together (MatrixCode.cost)."""
+    if not entries or min(entries) < 1:
+        raise ValueError("every part of X has entries")
     shapes = []
     for row_bits in range(5, MAX_ROW_BITS + 1):
         length = (1 << row_bits) + MAX_TAIL
         for log_n in (row_bits + 1, row_bits + 2, row_bits + 3):
             # The query count is computed for the longest admissible tail, so that it cannot depend on itself.
             rate = Fraction(length, 1 << log_n)
-            if rate < 1:
-                rows = [-(-(-(-n // (2 << row_bits))) // 4) * 4 for n in entries]
-                code = MatrixCode(row_bits, sum(rows), log_n, queries_for(rate), rows[0])
-                if code.tail <= MAX_TAIL:
-                    shapes.append(code)
+            if rate < 1 and queries_for(rate) + SPARE_TAIL <= MAX_TAIL:
+                data_rows = tuple(-(-count // (2 << row_bits)) for count in entries)
+                below = plain_code(COMBINED_ROWS, row_bits)
+                shapes.append(MatrixCode(row_bits, data_rows, log_n, queries_for(rate), below))
     return min(shapes, key=lambda code: code.cost)
 
 

@@ -13,7 +13,7 @@ from zkcert.errors import MalformedProof
 from .field import P
 from .proof import Reader, section
 
-FORMAT = 4
+FORMAT = 5
 MAGIC = b"zkcert proof %d\n\0" % FORMAT
 MAX_PROOF_BYTES = 3 << 30
 HEADER_LIMIT = 1 << 16

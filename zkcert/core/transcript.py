@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .field import F, P
 
 U64 = NDArray[np.uint64]
+XOF_WORDS = 1 << 17  # read at once
 
 
 def _frame(label: str, data: bytes = b"") -> bytes:
@@ -25,13 +26,15 @@ def _frame(label: str, data: bytes = b"") -> bytes:
 
 def xof_field(seed: bytes, count: int) -> U64:
     """`count` uniform elements of F_p from BLAKE3-XOF(seed): 64-bit words masked to 61 bits, p itself rejected."""
-    stream, offset, out = blake3(seed), 0, np.empty(0, np.uint64)
-    while len(out) < count:
-        size = 8 * (count - len(out) + 4)
+    stream, offset, done, out = blake3(seed), 0, 0, np.empty(count, np.uint64)
+    while done < count:
+        size = 8 * min(count - done + 4, XOF_WORDS)
         words = np.frombuffer(stream.digest(length=size, seek=offset), "<u8") & np.uint64(P)
         offset += size
-        out = np.concatenate([out, words[words != np.uint64(P)]])
-    return out[:count].astype(np.uint64)
+        words = words[words != np.uint64(P)][: count - done]
+        out[done : done + len(words)] = words
+        done += len(words)
+    return out
 
 
 class Transcript:

@@ -19,7 +19,7 @@ from zkcert.public.reading import read_file
 from zkcert.public.root import DatasetRoot, Schema
 from zkcert.public.strict_json import as_written, parse
 
-VERSION = "zkcert-4"
+VERSION = "zkcert-5"
 """Of the proof system: what transcripts begin with."""
 
 DRAW_VERSION = "zkcert-3"
