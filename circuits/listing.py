@@ -114,8 +114,8 @@ class Listing:
             case Weighed(draw=draw, factor=factor, part=part):
                 return f"weighed({draw.axis},{PRIMES.index(draw.prime)},{factor},{part})"
             case WeighedGather(draw=draw, factor=factor, part=part, s=s, table=table):
-                weights = f"{draw.axis},{PRIMES.index(draw.prime)},{factor},{part}"
-                return f"weighed-gather({weights},{s},{self.table(table)})"
+                drawn = f"{draw.axis},{PRIMES.index(draw.prime)},{factor},{part}"
+                return f"weighed-gather({drawn},{s},{self.table(table)})"
         raise TypeError(f"a source of no kind that is listed: {source}")
 
     def vector(self, values: tuple[int, ...]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,8 @@ def fill_division(w: Witness, division: Division, limbs: Sequence[I64]) -> None:
     _subtract(w, left, division.quotient, division.prime)
     carry: I64 | int = 0
     for step in division.steps:
-        total = carry + sum(left[k] << DIGIT_BITS * (k - step.first) for k in range(step.first, min(step.last, len(left))))
+        here = range(step.first, min(step.last, len(left)))
+        total = carry + sum(left[k] << DIGIT_BITS * (k - step.first) for k in here)
         carry = total >> DIGIT_BITS * (step.last - step.first)
         if step.carry is not None:
             w.put(step.carry.tensor, carry)

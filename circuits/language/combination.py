@@ -163,7 +163,8 @@ def reductions(
 ) -> tuple[list[Reduction], list[View]]:
     """Sum axes of terms one after the other: the steps, and the residues in the end.
 
-    No views without axes. Before an axis that is read through an index table, the table's own axis is reduced entry by entry.
+    No views without axes. Before an axis that is read through an index table, the table's own axis is reduced entry by
+    entry.
     """
     gather = table_of(terms)
     order = in_order(axes, gather)

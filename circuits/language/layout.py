@@ -110,8 +110,8 @@ def column_blocks(shape: tuple[int, ...], smallest_cut: int = SMALLEST_CUT) -> t
 class Layout:
     """Positions of all columns; a function of the circuit alone. UnusableInput for more than MAX_COLUMNS.
 
-    code: the shape of the matrix. late_start: the first entry of its second part. runs: start and number of the digits of
-    each part, if it has any. multiplicity_start: a multiple of 2^multiplicity_bits.
+    code: the shape of the matrix. late_start: the first entry of its second part. runs: start and number of the digits
+    of each part, if it has any. multiplicity_start: a multiple of 2^multiplicity_bits.
 
     smallest_cut: entries from which a tensor is cut into blocks. Proofs are made and verified with the default; both
     sides must use the same one, which is no part of a proof. Smaller ones give toy circuits every kind of block.

@@ -27,6 +27,6 @@ def _weigh(x, weights, out, start, stop):
 
 
 def weigh(x: IntArray, weights: npt.NDArray[np.int32], out: npt.NDArray[np.int64]) -> None:
-    """out[m, o, i] += sum_j weights[m, j] x[o, j, i]: x int32 (outer, n, inner), weights int32 (m, n), all contiguous."""
+    """out[m, o, i] += sum_j weights[m, j] x[o, j, i]: x int32 (outer, n, inner), weights int32 (m, n), contiguous."""
     outer, n, inner = x.shape
     spread(_weigh, outer * -(-inner // TILE), 1 + (1 << 15) // max(n * min(inner, TILE), 1), x, weights, out)

@@ -69,7 +69,7 @@ class Transcript:
         return np.ascontiguousarray(xof_field(self._stream(label), 2 * count).reshape(count, 2).T)
 
     def integers(self, label: str, count: int, bound: int) -> NDArray[np.int64]:
-        """`count` uniform integers below bound <= 2^32: 32-bit words cut to as many bits, those from bound on rejected."""
+        """`count` uniform integers below bound <= 2^32: 32-bit words cut to its bits, those from bound on rejected."""
         seed, mask, offset = self._stream(label), (1 << (bound - 1).bit_length()) - 1, 0
         stream, out = blake3(seed), np.empty(0, np.int64)
         while len(out) < count:
