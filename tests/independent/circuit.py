@@ -154,13 +154,14 @@ class Parameter:
     contracted: bool
     limbs: Callable[[str], Limbs]
     wires: list[int]
+    factors: Callable[[str], tuple[list[Form], list[Form]]] | None = None  # of a weight: its limbs are their product
 
 
 class Builder:
-    """Builds the circuit of a statement about a model."""
+    """Builds the circuit of a statement about a model; `residue_cost` is the 10 of congruences.md, "When"."""
 
-    def __init__(self, s: Statement, model: Model) -> None:
-        self.s, self.model, self.c = s, model, Circuit()
+    def __init__(self, s: Statement, model: Model, residue_cost: int = 10) -> None:
+        self.s, self.model, self.c, self.residue_cost = s, model, Circuit(), residue_cost
         self.T, self.B, self.P, self.J = s.steps, s.batch, 2 * s.steps - 1, s.schema["classes"]
         self.per_step: set[int] = set()  # tensors of the network with one unrolled index per step
         self.weight: dict[str, int] = {}
@@ -876,10 +877,13 @@ class Builder:
             limbs.product(self.value_limbs(dy, "passes", [sb, *out]), c.limbs(weight))
             self.rescaled(con, self.value_limbs(dx, "passes", [sb, *(same(a) for a, _ in axes)]), limbs, "dx")
 
+        def factors(kind: str) -> tuple[list[Form], list[Form]]:
+            outer = self.value_limbs(dy, kind, [sb, so, *(same(a) for a, _ in positions)])
+            return outer, self.value_limbs(x, kind, [sb, *inp])
+
         def weight_limbs(kind: str) -> Limbs:
             limbs = Limbs(c)
-            outer = self.value_limbs(dy, kind, [sb, so, *(same(a) for a, _ in positions)])
-            limbs.product(outer, self.value_limbs(x, kind, [sb, *inp]))
+            limbs.product(*factors(kind))
             return limbs
 
         def bias_limbs(kind: str) -> Limbs:
@@ -887,7 +891,8 @@ class Builder:
             limbs.add(self.value_whole(dy, kind, [ALL, so, *(ALL for _ in positions)]), 0)
             return limbs
 
-        self.parameters.append(Parameter(node["weight"], waxes, [("b", self.B), *positions], True, weight_limbs, []))
+        summed = [("b", self.B), *positions]
+        self.parameters.append(Parameter(node["weight"], waxes, summed, True, weight_limbs, [], factors))
         if node["bias"] is not None:
             self.parameters.append(Parameter(node["bias"], [waxes[0]], [], False, bias_limbs, []))
         return dx
@@ -971,6 +976,11 @@ class Builder:
         self.q = c.wire(self.each, "step-size/q", radix(B(22), B(22), U(16)))
         entries = sum(math.prod(n for _, n in p.axes) for p in self.parameters if p.contracted) * (T - 1)
 
+        def taken(name: str, out: Axes, summed: Axes, factors: object, digits: list, *rest: tuple[int, int]) -> bool:
+            """Whether a congruence is; rest: views with what they are multiplied by."""
+            terms = [term for view, k in rest for term in c.whole_worths(view, k)]
+            return c.contracted(name, out, summed, *factors, digits, terms, self.residue_cost)  # type: ignore
+
         def over(t: int, n: int, sources: Sources) -> int:
             unroll = c.tensors[t].unroll
             return c.view(t, same("step") if unroll == n else map_("step", range(n)), *sources)
@@ -984,12 +994,16 @@ class Builder:
 
             all_steps, most = [("step", T), *axes], [("step", T - 1), *axes]
             g = c.tensor(f"gradient/{W}", T, sizes, VALUE)
-            con = c.constraint(f"gradient/{W}", all_steps, p.summed)
-            limbs = p.limbs("even")
-            if p.contracted:
-                self.rescaled(con, c.limbs(over(g, T, sources)), limbs, "g")
+            quotient = (over(g, T, sources), -(1 << 32))
+            cut = [at(U(22), 0), at(B(10), 22)]
+            if p.factors and taken(f"gradient/{W}", all_steps, p.summed, p.factors("even"), cut, quotient):
+                pass
+            elif p.contracted:
+                con = c.constraint(f"gradient/{W}", all_steps, p.summed)
+                self.rescaled(con, c.limbs(over(g, T, sources)), p.limbs("even"), "g")
             else:
-                e0 = add(*limbs.summands[0])
+                con = c.constraint(f"gradient/{W}", all_steps, p.summed)
+                e0 = add(*p.limbs("even").summands[0])
                 c.member(con, "sum", left(e0, neg(c.whole(over(g, T, sources)))))
             E = V = g
             if s.variant == "asam-all":
@@ -1015,23 +1029,38 @@ class Builder:
                 wire = c.wire(domain, f"squares/{W}.{label}", digits)
                 p.wires.append(wire)
                 c.member(con, label, left(product(x, y), neg(c.whole(wire))))
-            con = c.constraint(f"perturbation/{W}", most)
-            limbs = Limbs(c)
             q = c.view(c.views[self.q][0], ALL, map_("step", range(T - 1)))
-            limbs.product(c.limbs(q), c.limbs(over(V, T - 1, sources)))
+            factors = c.limbs(q), c.limbs(over(V, T - 1, sources))
             domain = Domain(tuple(most), True)
-            rem = c.wire(domain, f"perturbation/{W}.remainder", [at(U(22), 0), at(U(18), 22)])
-            limbs.const(2**39)
-            limbs.value(rem, -1)
-            limbs.value(weight(T - 1, 1), -1, 40)
-            limbs.value(weight(T - 1, 0), 1, 40)
-            c.assert_zero(con, domain, "d", limbs)
+            moved = (weight(T - 1, 1), -(1 << 40)), (weight(T - 1, 0), 1 << 40)
+            cut = [at(U(22), 0), at(B(18), 22)]
+            if not taken(f"perturbation/{W}", most, [], factors, cut, *moved):
+                con = c.constraint(f"perturbation/{W}", most)
+                limbs = Limbs(c)
+                limbs.product(*factors)
+                rem = c.wire(domain, f"perturbation/{W}.remainder", [at(U(22), 0), at(U(18), 22)])
+                limbs.const(2**39)
+                limbs.value(rem, -1)
+                limbs.value(weight(T - 1, 1), -1, 40)
+                limbs.value(weight(T - 1, 0), 1, 40)
+                c.assert_zero(con, domain, "d", limbs)
+            e, D = 32 if p.contracted else 0, s.divisor
+            few = 2**10 * D <= 2**22 and entries >= 2**11 * D
+            if p.factors:
+                if few:
+                    cut = [at(U(22), 0), at((-(2**9) * D, 2**10 * D), 22)]
+                elif D % 2 == 0:
+                    cut = [at(U(22), 0), at(U(10), 22), at((-D // 2, D), 32)]
+                else:
+                    cut = [at(U(22), 0), at(B(10), 22), at((-(D // 2), D), 32)]
+                moved = (weight(T - 1, 2), D << 32), (weight(T - 1, 0), -(D << 32))
+                if taken(f"update/{W}", most, p.summed, p.factors("odd"), cut, *moved):
+                    continue
             con = c.constraint(f"update/{W}", most, p.summed)
             limbs = p.limbs("odd")
-            e, D = 32 if p.contracted else 0, s.divisor
             if not p.contracted:
                 digits = [at(R(D), 0)]
-            elif 2**10 * D <= 2**22 and entries >= 2**11 * D:
+            elif few:
                 digits = [at(U(22), 0), at(R(2**10 * D), 22)]
             else:
                 digits = [at(U(22), 0), at(U(10), 22), at(R(D), 32)]

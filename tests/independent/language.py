@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .commitment import Shape, matrix_shape
 from .errors import require
 from .field import P, bits
 
@@ -13,6 +14,7 @@ Digit = tuple[int, int, int]  # lo, size, shift
 Term = tuple[int, int, int]  # view, digit, coefficient
 Form = tuple[Term, ...]
 Source = tuple  # ("same", axis), ("map", axis, v), ("sum",), ("wsum", v), ("scaled", axis, v), (kind, ..., table)
+Worth = tuple[int, int, int]  # view, digit, what it is worth
 Range = tuple[int, int]  # lo, size
 Axes = Sequence[tuple[str, int]]
 
@@ -30,6 +32,8 @@ def R(n: int) -> Range:
 
 
 BIT = U(1)
+PRIMES = tuple(2**30 - n for n in (35, 41, 83, 101, 105))
+REMAINDER = [(0, 1 << 22, 0), (0, 1 << 8, 22)]  # digits of a residue
 
 
 def at(r: Range, shift: int) -> Digit:
@@ -140,11 +144,27 @@ def total(s: str, table: Table) -> Source:
     return "total", s, table
 
 
+def weighed(source: Source, axis: str, i: int, c: int, j: int) -> Source:
+    """What reads an axis, with part j of the weights of its draw for the factor c in place of the axis."""
+    if source == same(axis):
+        return "weighed", axis, i, c, j
+    assert source[:2] == ("gather", axis), source
+    return "weighed-gather", axis, i, c, j, *source[2:]
+
+
+def part_of_weight(drawn: int, i: int, c: int, j: int) -> int:
+    """Part j of the weight for the factor c of what was drawn for prime i."""
+    v = c * drawn % PRIMES[i]
+    return v >> 22 if j else v & 0x3FFFFF
+
+
 def source_axes(source: Source) -> tuple[str, ...]:
     """The axes that a source reads."""
     kind = source[0]
     if kind in ("same", "map", "scaled", "total"):
         return (source[1],)
+    if kind == "weighed-gather":
+        return (source[5],)
     return source[1:3] if kind in ("gather", "suffix") else ()
 
 
@@ -241,26 +261,29 @@ class TensorDef:
     unroll: int
     sizes: tuple[int, ...]
     digits: list[Digit]
+    late: bool = False
     blocks: list[tuple[tuple[int, int], ...]] = field(default_factory=list)  # (start, log2 length) per axis
     columns: list[list[int]] = field(default_factory=list)  # [block][digit]: position at unrolled index 0
 
 
 @dataclass
 class Constraint:
-    """A constraint and its members."""
+    """A constraint, or congruence, and its members."""
 
     name: str
     out: list[tuple[str, int]]
     summed: list[tuple[str, int]]
+    congruence: bool = False
     members: list[tuple[str, Expr]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The domain of a wire; an unrolled one has its first axis unrolled."""
+    """The domain of a wire; an unrolled one has its first axis unrolled, and wires of a late one are late."""
 
     axes: tuple[tuple[str, int], ...]
     unrolled: bool = False
+    late: bool = False
 
 
 class Limbs:
@@ -301,13 +324,15 @@ class Circuit:
         self.public: list[tuple[int, int]] = []
         self.links: list[tuple[str, tuple[int, int, int], list[int]]] = []
         self.window_entries = 0
+        self.draws: dict[str, int] = {}  # entries of the draws of an axis name, in the order of first use
+        self.weighed_axes = 0  # the most of a congruence
 
-    def tensor(self, name: str, unroll: int, sizes: Sequence[int], digits: list[Digit]) -> int:
-        self.tensors.append(TensorDef(len(self.tensors), name, unroll, tuple(sizes), digits))
+    def tensor(self, name: str, unroll: int, sizes: Sequence[int], digits: list[Digit], late: bool = False) -> int:
+        self.tensors.append(TensorDef(len(self.tensors), name, unroll, tuple(sizes), digits, late))
         return len(self.tensors) - 1
 
-    def constraint(self, name: str, out: Axes, summed: Axes = ()) -> Constraint:
-        self.constraints.append(Constraint(name, list(out), list(summed)))
+    def constraint(self, name: str, out: Axes, summed: Axes = (), congruence: bool = False) -> Constraint:
+        self.constraints.append(Constraint(name, list(out), list(summed), congruence))
         return self.constraints[-1]
 
     def view(self, tensor: int, *sources: Source) -> int:
@@ -344,8 +369,8 @@ class Circuit:
         """Declare a wire; its view."""
         sizes, names = [n for _, n in domain.axes], [a for a, _ in domain.axes]
         if domain.unrolled:
-            return self.view(self.tensor(name, sizes[0], sizes[1:], digits), *map(same, names))
-        return self.view(self.tensor(name, 1, sizes, digits), ALL, *map(same, names))
+            return self.view(self.tensor(name, sizes[0], sizes[1:], digits, domain.late), *map(same, names))
+        return self.view(self.tensor(name, 1, sizes, digits, domain.late), ALL, *map(same, names))
 
     # ---- bounds
 
@@ -364,6 +389,9 @@ class Circuit:
                     count *= max(source[2])
                 elif kind in ("suffix", "total"):
                     count *= len(source[-1].rows)
+                elif kind in ("weighed", "weighed-gather"):
+                    entries = size if kind == "weighed" else len(source[-1].rows)
+                    count *= entries * ((1 << (8 if source[4] else 22)) - 1)
             self._reach[view] = [(min(count * lo, 0), max(count * (lo + size - 1), 0)) for lo, size, _ in t.digits]
         return self._reach[view]
 
@@ -397,7 +425,7 @@ class Circuit:
     def member(self, c: Constraint, label: str, e: Expr | Form | int) -> None:
         e = expression(e)
         lo, hi = self.bounds(e, c)
-        require(max(-lo, hi) < P, "circuit", f"bounds of {c.name} {label}")
+        require(max(-lo, hi) < (P << 58 if c.congruence else P), "circuit", f"bounds of {c.name} {label}")
         c.members.append((label, e))
 
     def assert_zero(self, c: Constraint, domain: Domain, label: str, limbs: Limbs) -> None:
@@ -431,6 +459,141 @@ class Circuit:
             self.member(c, f"{label}[{k}:{chosen}]", add(chosen_sum, scale(self.whole(wire), -(1 << w))))
             carry, k = expression(self.whole(wire)), chosen
 
+    # ---- congruences (congruences.md)
+
+    def worths(self, limbs: list[Form]) -> list[Worth]:
+        """The terms of limbs."""
+        return [(v, d, c << (22 * k)) for k, form in enumerate(limbs) for v, d, c in form]
+
+    def whole_worths(self, view: int, c: int = 1) -> list[Worth]:
+        """The terms of a multiple of a whole view."""
+        return [(view, d, c << shift) for d, (_, _, shift) in enumerate(self.digits(view))]
+
+    def divide(self, con: Constraint, limbs: Limbs, i: int, residue: bool) -> int | None:
+        """That limbs are divisible by a prime, or leave a residue: its view."""
+        q, label, domain, rest = PRIMES[i], f"q{i}", Domain(tuple(con.out), True, True), None
+        lo = hi = 0
+        for k, summands in enumerate(limbs.summands):
+            a, b = self.bounds(add(*summands), con)
+            lo, hi = lo + (a << (22 * k)), hi + (b << (22 * k))
+        if residue:
+            rest = self.wire(domain, f"{con.name}/{label}.residue", REMAINDER)
+            limbs.value(rest, -1)
+            lo -= (1 << 30) - 1
+        limbs.value(self.wire(domain, f"{con.name}/{label}.quotient", digits_for(lo // q, hi // q)), -q)
+        self.assert_zero(con, domain, label, limbs)
+        return rest
+
+    def gathered(self, terms: Sequence[Worth]) -> tuple[int, Source] | None:
+        """Which axis of the terms' views is read by a gather, and by which."""
+        for v, _, _ in terms:
+            for n, source in enumerate(self.views[v][1]):
+                if source[0] == "gather":
+                    return n, source
+        return None
+
+    def with_source(self, view: int, n: int, source: Source) -> int:
+        tensor, sources = self.views[view]
+        return self.view(tensor, *sources[:n], source, *sources[n + 1 :])
+
+    def reductions(
+        self, terms: Sequence[Worth], axes: Sequence[str], sizes: dict[str, int]
+    ) -> list[tuple[str, list[tuple[str, int]]]]:
+        """The axes in the order in which they are summed, and the output axes of each reduction."""
+        found, order = self.gathered(terms), list(axes)
+        if found is not None and found[1][1] in order:
+            order.remove(found[1][1])
+            order.append(found[1][1])
+        out = []
+        sources = list(self.views[terms[0][0]][1])
+        for n, axis in enumerate(order):
+            row = list(sources)
+            known = dict(sizes)
+            if found is not None and n < len(order) - 1:
+                t = self.tensors[self.views[terms[0][0]][0]]
+                row[found[0]] = same("entry")
+                known["entry"] = (t.unroll, *t.sizes)[found[0]]
+            read = [a for source in row for a in source_axes(source)]
+            left_over = [a for a in read if a not in order[: n + 1]]
+            out.append((axis, [(a, known[a]) for a in left_over]))
+        return out
+
+    def residues(
+        self, name: str, terms: Sequence[Worth], axes: Sequence[str], sizes: dict[str, int]
+    ) -> list[int]:
+        """Sum axes of terms modulo each prime: the views of the last residues."""
+        found = self.gathered(terms)
+        steps = self.reductions(terms, axes, sizes)
+        now = [list(terms)] * len(PRIMES)
+        if found is not None and len(steps) > 1:
+            now = [[(self.with_source(v, found[0], same("entry")), d, c) for v, d, c in terms]] * len(PRIMES)
+        views: list[int] = []
+        for n, (axis, out) in enumerate(steps):
+            self.draws[axis] = max(self.draws.get(axis, 0), sizes[axis])
+            con = self.constraint(f"{name}.{axis}", out)
+            if found is not None and n == len(steps) - 1 and n > 0:
+                now = [[(self.gather_again(v, found[1]), d, c) for v, d, c in row] for row in now]
+            views = []
+            for i, q in enumerate(PRIMES):
+                limbs = Limbs(self)
+                for v, d, c in now[i]:
+                    at = next(k for k, s in enumerate(self.views[v][1]) if axis in source_axes(s))
+                    for j in (0, 1):
+                        view = self.with_source(v, at, weighed(self.views[v][1][at], axis, i, c % q, j))
+                        limbs.add(self.digit(view, d), 22 * j)
+                view = self.divide(con, limbs, i, True)
+                assert view is not None
+                views.append(view)
+            now = [self.whole_worths(view) for view in views]
+        return views
+
+    def gather_again(self, view: int, source: Source) -> int:
+        n = self.views[view][1].index(same("entry"))
+        return self.with_source(view, n, source)
+
+    def contracted(
+        self,
+        name: str,
+        out: Axes,
+        summed: Axes,
+        left_: list[Form],
+        right: list[Form],
+        digits: list[Digit],
+        rest: list[Worth],
+        cost: int,
+    ) -> bool:
+        """A congruence with its combinations, if there are few enough residues; whether there are."""
+        sizes = dict([*out, *summed])
+        lefts, rights = self.worths(left_), self.worths(right)
+        inner = [a for a, _ in out[1:]]
+        read = {a for v, _, _ in lefts for a in self.view_axes(v)}
+        left_axes, right_axes = [a for a in inner if a in read], [a for a in inner if a not in read]
+        both = left_axes + right_axes
+        count = 0
+        for terms, axes in ((lefts, left_axes), (rights, right_axes), (rest, both)):
+            count += sum(math.prod(n for _, n in o) for _, o in self.reductions(terms, axes, sizes))
+        if cost * count > math.prod(n for _, n in out):
+            return False
+        con = self.constraint(name, out, summed, True)
+        remainder = self.wire(Domain(tuple(out), True), f"{name}.remainder", digits)
+        rest = rest + self.whole_worths(remainder, -1)
+        self.weighed_axes = max(self.weighed_axes, len(both))
+        self.member(con, "sum", add(product(tuple(lefts), tuple(rights)), tuple(rest)))
+        left_i = [left_] * len(PRIMES)
+        if left_axes:
+            left_i = [self.limbs(v) for v in self.residues(f"{name}/left", lefts, left_axes, sizes)]
+        right_i = [right] * len(PRIMES)
+        if right_axes:
+            right_i = [self.limbs(v) for v in self.residues(f"{name}/right", rights, right_axes, sizes)]
+        rest_i = self.residues(f"{name}/rest", rest, both, sizes)
+        con = self.constraint(f"{name}/combined", out[:1], summed)
+        for i in range(len(PRIMES)):
+            limbs = Limbs(self)
+            limbs.product(left_i[i], right_i[i])
+            limbs.value(rest_i[i])
+            self.divide(con, limbs, i, False)
+        return True
+
 
 # ---------------------------------------------------------------- layout
 
@@ -461,7 +624,9 @@ def blocks(sizes: Sequence[int]) -> list[tuple[tuple[int, int], ...]]:
 class Layout:
     """Where everything stands in X."""
 
-    digit_count: int
+    first_count: int  # digits that are not late
+    late_start: int
+    late_count: int
     runs: list[tuple[int, int, int, int]]  # start, stop, class, lo: neighbouring columns of equal class and lo
     tables: list[int]
     entries: int
@@ -469,6 +634,11 @@ class Layout:
     multiplicity_start: int
     data_end: int
     column_count: int
+    shape: Shape
+
+    @property
+    def digit_count(self) -> int:
+        return self.first_count + self.late_count
 
 
 def lay_out(circuit: Circuit) -> Layout:
@@ -478,29 +648,43 @@ def lay_out(circuit: Circuit) -> Layout:
         t.columns = [[0] * len(t.digits) for _ in t.blocks]
         for b, block in enumerate(t.blocks):
             log = sum(x for _, x in block)
-            columns += [(-log, -size, lo, t.number, b, d) for d, (lo, size, _) in enumerate(t.digits)]
+            columns += [(t.late, -log, -size, lo, t.number, b, d) for d, (lo, size, _) in enumerate(t.digits)]
     columns.sort()
     require(len(columns) <= 1 << 17, "limits", "blocks of digits")
-    count = sum(circuit.tensors[c[3]].unroll for c in columns)
+    count = sum(circuit.tensors[c[4]].unroll for c in columns)
     require(count <= 1 << 22, "limits", "columns")
     tables = sorted({d[1] for t in circuit.tensors for d in t.digits}, reverse=True)
+    counts = [0, 0]
+    for late, log, _, _, number, _, _ in columns:
+        counts[late] += circuit.tensors[number].unroll << -log
+    entries = sum(tables)
+    log_piece = min(16, bits(entries))
+
+    def up(n: int, log: int) -> int:
+        return (n + (1 << log) - 1) >> log << log
+
+    longest = max((-c[1] for c in columns if c[0]), default=0)
+    shape = matrix_shape(up(counts[0], longest), up(counts[1], log_piece) + entries)
+    late_start = shape.parts[0] << (shape.k + 1)
     position: int = 0
     runs: list[list[int]] = []
-    for log, size, lo, number, b, d in columns:
+    for late, log, size, lo, number, b, d in columns:
         t = circuit.tensors[number]
+        if late and position < late_start:
+            position = late_start
         t.columns[b][d] = position
         length = t.unroll << -log
         cls = tables.index(-size)
-        if runs and runs[-1][2:] == [cls, lo]:
+        if runs and runs[-1][1:] == [position, cls, lo]:
             runs[-1][1] += length
         else:
             runs.append([position, position + length, cls, lo])
         position += length
-    entries = sum(tables)
-    log_piece = min(16, bits(entries))
-    start = (position + (1 << log_piece) - 1) >> log_piece << log_piece
+    start = up(late_start + counts[1], log_piece)
     joined = [(a, b, cls, lo) for a, b, cls, lo in runs]
-    return Layout(position, joined, tables, entries, log_piece, start, start + entries, count)
+    return Layout(
+        counts[0], late_start, counts[1], joined, tables, entries, log_piece, start, start + entries, count, shape
+    )
 
 
 # ---------------------------------------------------------------- listing and limits
@@ -555,7 +739,9 @@ class _Lister:
             return f"sum({self.vector(s[1])})"
         if kind in ("map", "scaled"):
             return f"{kind}({s[1]},{self.vector(s[2])})"
-        return f"{kind}({','.join(s[1:-1])},{self.table(s[-1])})"
+        if kind == "weighed":
+            return f"weighed({','.join(map(str, s[1:]))})"
+        return f"{kind}({','.join(map(str, s[1:-1]))},{self.table(s[-1])})"
 
     def view(self, v: int) -> int:
         if v not in self.views:
@@ -570,15 +756,18 @@ class _Lister:
 
     def run(self, layout: Layout) -> bytes:
         c, out = self.circuit, self.lines
-        out.append("zkcert circuit 1")
+        out.append("zkcert circuit 2")
+        out += [f"draw {axis} {size}" for axis, size in c.draws.items()]
         for t in c.tensors:
             digits = " ".join(f"{lo}:{size}:{shift}" for lo, size, shift in t.digits)
-            out.append(f"tensor {t.number} {t.name} {t.unroll} {numbers(t.sizes)} {digits}")
+            kind = "late" if t.late else "tensor"
+            out.append(f"{kind} {t.number} {t.name} {t.unroll} {numbers(t.sizes)} {digits}")
             for block, positions in zip(t.blocks, t.columns):
                 out.append(f"block {','.join(f'{s}:{l}' for s, l in block) or '-'} {numbers(positions)}")
         for con in c.constraints:
             axes = [",".join(f"{a}={n}" for a, n in x) or "-" for x in (con.out, con.summed)]
-            out.append(f"constraint {con.name} {axes[0]} {axes[1]}")
+            kind = "congruence" if con.congruence else "constraint"
+            out.append(f"{kind} {con.name} {axes[0]} {axes[1]}")
             for label, e in con.members:
                 lines = [f"member {label}"]
                 lines += [f"product {self.form(a)} | {self.form(b)}" for a, b in e.products]
@@ -591,7 +780,7 @@ class _Lister:
         out += [f"link {name} {numbers(sizes)} {numbers(ts)}" for name, sizes, ts in c.links]
         out.append(f"tables {numbers(layout.tables)}")
         end = f"multiplicities {layout.multiplicity_start} end {layout.data_end}"
-        out.append(f"digits {layout.digit_count} {end}")
+        out.append(f"digits {layout.digit_count} late {layout.late_start} {end}")
         return ("\n".join(out) + "\n").encode("ascii")
 
 
