@@ -195,11 +195,11 @@ def test_every_term_of_the_soundness_table_counts_and_fewer_queries_lower_it(mon
         worse = replace(table, terms=tuple(replace(t, error=-50.0) if t is bad else t for t in table.terms))
         assert worse.attempt_bits < 50.1 and worse.bits < 50.1 + bad.grind, bad
     for weakened in ("first", "second"):
-        strong = codes.second_code(matrix_code(toy_layout().data_end).row_bits)
+        strong = codes.second_code(toy_layout().code.row_bits)
         monkeypatch.setattr(codes, "queries_for", lambda rate, bits=60: queries_for(rate, bits))
         matrix_code.cache_clear()
         codes.second_code.cache_clear()
-        weak = matrix_code(toy_layout().data_end)
+        weak = toy_layout().code
         if weakened == "first":
             monkeypatch.setattr(MatrixCode, "second", strong)
         else:
