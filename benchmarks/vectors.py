@@ -278,7 +278,7 @@ def derived(place: Path) -> dict[str, str]:
         },
         "matrix": {
             "row_bits": code.row_bits,
-            "data_rows": code.data_rows,
+            "data_rows": code.data_rows[0],
             "mask_row": code.mask_row,
             "rows": code.rows,
             "log_n": code.log_n,
@@ -286,6 +286,10 @@ def derived(place: Path) -> dict[str, str]:
             "tail": code.tail,
             "variables": code.variables,
         },
+        "levels": [
+            {"row_bits": v.row_bits, "rows": v.rows, "log_n": v.log_n, "queries": v.queries, "rounds": v.rounds}
+            for v in code.levels
+        ],
         "pads": {
             "block_bits": pads.block_bits,
             "message": pads.message,
@@ -299,8 +303,7 @@ def derived(place: Path) -> dict[str, str]:
         "xi": _elements(drawn["batch"][0]),
         "z": [_elements(r)[0] for r in reversed(drawn["rho/batch"])],
         "opened": _pairs(absorbed["opened"])[0],
-        "queries": drawn["queries"][0],
-        "second_queries": drawn["second-queries"][0],
+        "queries": [drawn[f"queries/{level}"][0] for level in range(1, 2 + len(code.levels))],
         "pad_queries": drawn["pads/queries"][0],
         "equations": len(drawn["equations"][0]),
         "soundness": {

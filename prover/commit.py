@@ -58,7 +58,7 @@ class ColumnTree:
         name: bytes,
         leaves: U8Array | None = None,
     ) -> None:
-        self.block, self.rows, self.code = block, rows, code
+        self.block, self.rows, self.code, self.name = block, rows, code, name
         self.leaves = self._hashed() if leaves is None else leaves
         self.tree = MerkleTree(self.leaves, name, kernels.hash_rows)
 

@@ -79,52 +79,86 @@ def sis_column(name: str, j: int) -> list[int]:
 
 @cache
 def queries(L: int, N: int) -> int:
-    """The smallest t with (N + L)^t 2^87 <= (2 N)^t."""
+    """The smallest t with (N + L)^t 2^103 <= (2 N)^t."""
     while L % 2 == 0 and N % 2 == 0:
         L, N = L // 2, N // 2
-    t, a, b = 0, 1 << 87, 1
+    t, a, b = 0, 1 << 103, 1
     while a > b:
         t, a, b = t + 1, a * (N + L), b * 2 * N
     return t
 
 
-@dataclass(frozen=True)
-class Second:
-    """The second matrix."""
+def four(n: int) -> int:
+    return 4 * -(-n // 4)
 
+
+def tree_cost(m: int, t: int, rows: int) -> int:
+    log_t = bits(t + 1) - 1
+    return 16 * t * rows + 32 * t * (m - log_t) + ((16 * -(-rows // 16) + 16) << m) // 384
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A level below the matrix: rows of 2^k, of `combined` rows of 2^above; `below` is None at the last one."""
+
+    combined: int
+    above: int
     k: int
     m: int
     t: int
     rows: int
     cost: int
+    below: Plain | None
+
+    @property
+    def rounds(self) -> int:
+        return bits(self.combined) + self.above
 
 
 @cache
-def second_shape(k: int) -> Second:
-    best: Second | None = None
+def plain_shape(c: int, k: int) -> Plain:
+    best: Plain | None = None
     for k2 in range(k + 1):
-        for m2 in range(k2 + 2, k2 + 9):
+        for m2 in range(k2 + 1, k2 + 9):
             t2 = queries(1 << k2, 1 << m2)
             if 2 * t2 > 1 << m2:
                 continue
-            rows2 = 4 * -(-3 * (1 << (k - k2)) // 4)
-            cost = 16 * (2 * (1 << k2) + t2 * rows2) + (rows2 << m2) // 64 + (1 << m2)
-            if best is None or cost < best.cost:
-                best = Second(k2, m2, t2, rows2, cost)
+            rows2 = four(c << (k - k2))
+            own = 32 * bits(c << k) + tree_cost(m2, t2, rows2)
+            choices: list[tuple[int, Plain | None]] = [(own + (32 << k2), None)]
+            if 0 < k2 < k:
+                follows = plain_shape(2, k2)
+                choices.append((own + follows.cost, follows))
+            for cost, below in choices:
+                if best is None or cost < best.cost:
+                    best = Plain(c, k, k2, m2, t2, rows2, cost, below)
     assert best is not None
     return best
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The matrix and its second matrix."""
+    """The matrix and the levels below it."""
 
     k: int
     m: int
     t: int
-    rows: int
-    data_rows: int
-    second: Second
+    data_rows: tuple[int, ...]
+    parts: tuple[int, ...]
+    below: Plain
+
+    @property
+    def rows(self) -> int:
+        return sum(self.parts)
+
+    @property
+    def levels(self) -> list[Plain]:
+        out: list[Plain] = []
+        level: Plain | None = self.below
+        while level is not None:
+            out.append(level)
+            level = level.below
+        return out
 
     @property
     def variables(self) -> int:
@@ -135,22 +169,23 @@ class Shape:
         return self.t + 8
 
 
-def matrix_shape(end: int) -> Shape:
-    """The shape for `end` entries of X that are used."""
+def matrix_shape(*ends: int) -> Shape:
+    """The shape for so many entries of X in each part."""
     best, least = None, -1
-    for k in range(5, 21):
-        data_rows = (end + (2 << k) - 1) >> (k + 1)
-        rows = 4 * -(-data_rows // 4) + 4
+    for k in range(5, 24):
+        data_rows = [(end + (2 << k) - 1) >> (k + 1) for end in ends]
+        parts = [four(n) for n in data_rows]
+        parts[-1] += 4
         for m in (k + 1, k + 2, k + 3):
-            if (1 << k) + 224 >= 1 << m:
+            if (1 << k) + 264 >= 1 << m:
                 continue
-            t = queries((1 << k) + 224, 1 << m)
-            if t + 8 > 224:
+            t = queries((1 << k) + 264, 1 << m)
+            if t + 8 > 264:
                 continue
-            second = second_shape(k)
-            cost = 16 * t * rows + (rows << m) // 64 + second.cost
+            below = plain_shape(3, k)
+            cost = 48 * (t + 8) + sum(tree_cost(m, t, rows) for rows in parts) + below.cost
             if best is None or cost < least:
-                best, least = Shape(k, m, t, rows, data_rows, second), cost
+                best, least = Shape(k, m, t, tuple(data_rows), tuple(parts), below), cost
     assert best is not None
     return best
 
@@ -163,7 +198,7 @@ class PadShape:
     message: int
     single_rows: int
     triple_rows: int
-    t: int = 105
+    t: int = 125
 
     @property
     def rows(self) -> int:
@@ -173,9 +208,9 @@ class PadShape:
 def pad_shape(singles: int, triples: int) -> PadShape:
     best, least = None, -1
     for b in range(8, 14):
-        message = (1 << b) - 105 - 8
+        message = (1 << b) - 125 - 8
         shape = PadShape(b, message, -(-singles // message), -(-triples // message))
-        cost = (5 << b) + 105 * (shape.rows + 3)
+        cost = (5 << b) + 125 * (shape.rows + 3)
         if best is None or cost < least:
             best, least = shape, cost
     assert best is not None
@@ -216,90 +251,120 @@ def points(m: int, positions: list[int]) -> list[El]:
 # ---------------------------------------------------------------- the opening
 
 
+@dataclass(frozen=True)
+class Inner:
+    """f <row i, eq(e, .)> = g, rows counted from 0."""
+
+    i: int
+    f: El
+    e: list[El]
+    g: El
+
+
 def check_opening(
-    tr: Transcript, data: bytes, root: bytes, shape: Shape, z: list[El], opened: El
-) -> dict[str, list[int]]:
-    """The opening of X~(z); the queried positions."""
+    tr: Transcript, data: bytes, roots: list[bytes], shape: Shape, z: list[El], opened: El
+) -> list[list[int]]:
+    """The opening of X~(z); the queried positions of each level."""
     reader = Reader(data, "opening")
-    k, m, t, rows, tail, second = shape.k, shape.m, shape.t, shape.rows, shape.tail, shape.second
+    k, m, t, rows, tail = shape.k, shape.m, shape.t, shape.rows, shape.tail
     row_bits = bits(rows)
     z_row, z_col, z_0 = z[:row_bits], z[row_bits:-1], z[-1]
     # 1. rows
     tr.grind(reader.take(8), "before proximity")
-    rho = tr.draw("proximity", rows)
-    second_weights = eq_vector(z_row, rows)
-    weights = [rho, second_weights, [e.conj() for e in second_weights]]
+    rho = tr.draw("proximity/1", rows)
+    by_eq = eq_vector(z_row, rows)
+    weights = [rho, by_eq, [e.conj() for e in by_eq]]
     # 2. values
     message = reader.take(32 + 16 * (3 * tail + 2))
-    tr.absorb("combined-rows", message)
-    second_root, values = message[:32], elements(message[32:], "combined rows")
+    tr.absorb("combined-rows/1", message)
+    root, values = message[:32], elements(message[32:], "combined rows")
     tails = [values[i * tail : (i + 1) * tail] for i in range(3)]
     h, h2 = values[-2:]
     half = El(2).inverse()
     w_re, w_im = (h + h2.conj()) * half, (h - h2.conj()) * El(0, 2).inverse()
     require(opened == (1 - z_0) * w_re + z_0 * w_im, "opened value", "h and h' give another one")
     # 3. columns
-    tr.grind(reader.take(8), "before queries")
-    positions = tr.positions("queries", t, m)
-    raw, proof = read_columns(reader, tr, "opened-columns", t, rows, len(siblings(m, positions)))
-    columns = check_columns(b"matrix", root, m, positions, raw, proof)
-    # 4. claims
+    names = [b"matrix" + (b"/%d" % i if i else b"") for i in range(len(shape.parts))]
+    trees = list(zip(names, roots, shape.parts, strict=True))
+    positions, columns = open_columns(reader, tr, 1, m, t, trees)
+    found = [positions]
     xs = points(m, positions)
-    drawn = tr.draw("claims", 5 + t)
-    a, b = drawn[:5], drawn[5:]
-    squares = []  # x^(2^l), l = 0, ..., k, for each point
-    for x in xs:
-        row = [x]
-        for _ in range(k):
-            row.append(row[-1] * row[-1])
-        squares.append(row)
-    claim = a[3] * h + a[4] * h2
+    ys = []
     for i in range(3):
-        ys = (dot(weights[i], c) - horner(tails[i], s[0]) * s[k] for c, s in zip(columns, squares))
-        claim = claim + a[i] * dot(b, ys)
+        whole = [dot(weights[i], column) for column in columns]
+        ys.append([y - horner(tails[i], x) * x ** (1 << k) for y, x in zip(whole, xs)])
+    inner = [Inner(1, ONE, z_col, h), Inner(2, ONE, [e.conj() for e in z_col], h2)]
+    # 4. to 6., for each level below
+    for number, level in enumerate(shape.levels, 2):
+        s, claim, w_s = check_claims(reader, tr, number, k, xs, ys, inner)
+        tr.grind(reader.take(8), f"before proximity {number}")
+        delta = tr.draw(f"proximity/{number}", level.rows)
+        s_row, s_col = s[: len(s) - level.k], s[len(s) - level.k :]
+        weights = [delta, eq_vector(s_row, level.rows)]
+        tree, last = [(b"level/%d" % number, root, level.rows)], level.below is None
+        said = reader.take(32 << level.k if last else 32)
+        tr.absorb(f"combined-rows/{number}", said)
+        if last:
+            us = elements(said, "last rows")
+            u1, u2 = us[: 1 << level.k], us[1 << level.k :]
+            require(claim == w_s * dot(u2, eq_vector(s_col, 1 << level.k)), "claims on the combined rows")
+        positions, columns = open_columns(reader, tr, number, level.m, level.t, tree)
+        found.append(positions)
+        xs = points(level.m, positions)
+        ys = [[dot(w, column) for column in columns] for w in weights]
+        if last:
+            require(ys[0] == [horner(u1, x) for x in xs], "last rows", "u_1 at a queried column")
+            require(ys[1] == [horner(u2, x) for x in xs], "last rows", "u_2 at a queried column")
+        k, root, inner = level.k, said, [Inner(1, w_s, s_col, claim)]
+    reader.end()
+    return found
+
+
+def open_columns(
+    reader: Reader, tr: Transcript, number: int, m: int, t: int, trees: list[tuple[bytes, bytes, int]]
+) -> tuple[list[int], list[list[El]]]:
+    """The queried positions, and the columns there, of all trees (name, root, rows) one behind the other."""
+    tr.grind(reader.take(8), f"before queries {number}")
+    positions = tr.positions(f"queries/{number}", t, m)
+    count, start, parts = len(siblings(m, positions)), reader.at, []
+    for name, root, rows in trees:
+        raw, proof = read_columns(reader, None, "", t, rows, count)
+        parts.append(check_columns(name, root, m, positions, raw, proof))
+    tr.absorb(f"columns/{number}", reader.data[start : reader.at])
+    return positions, [[e for part in parts for e in part[j]] for j in range(t)]
+
+
+def check_claims(
+    reader: Reader, tr: Transcript, number: int, k: int, xs: list[El], ys: list[list[El]], inner: list[Inner]
+) -> tuple[list[El], El, El]:
+    """Step 4: the point s, the last claim, W~(s)."""
+    c = len(ys)
+    drawn = tr.draw(f"claims/{number}", c + len(inner) + len(xs))
+    a, d, b = drawn[:c], drawn[c : c + len(inner)], drawn[c + len(inner) :]
+    claim = total(a_i * dot(b, y) for a_i, y in zip(a, ys))
+    claim = claim + total(d_q * q.g for d_q, q in zip(d, inner))
     s_rev: list[El] = []
-    for _ in range(k + 2):
+    for _ in range(bits(c) + k):
         raw_round = reader.take(32)
-        tr.absorb("claims/round", raw_round)
+        tr.absorb(f"claims-round/{number}", raw_round)
         t0, t2 = elements(raw_round, "claims")
-        r = tr.draw_one("rho/claims")
+        r = tr.draw_one(f"rho/claims/{number}")
         s_rev.append(r)
         claim = t0 * (1 - r) + (claim - t0) * r + t2 * r * (r - 1)
     s = s_rev[::-1]
-    s_block, s_c = s[:2], s[2:]
+    s_block, s_c = s[: bits(c)], s[bits(c) :]
     lagrange = []
-    for row in squares:
+    for x in xs:
         value = ONE
-        for l in range(k):
-            r = s_c[k - 1 - l]
-            value = value * (1 - r + r * row[l])
+        for u in range(k):
+            r = s_c[k - 1 - u]
+            value, x = value * (1 - r + r * x), x * x
         lagrange.append(value)
-    powers_sum = dot(b, lagrange)
-    blocks = [eq_index(s_block, i) for i in range(3)]
-    w_s = powers_sum * (blocks[0] * a[0] + blocks[1] * a[1] + blocks[2] * a[2])
-    w_s = w_s + blocks[1] * a[3] * eq_points(z_col, s_c)
-    w_s = w_s + blocks[2] * a[4] * eq_points([c.conj() for c in z_col], s_c)
-    # 5. second matrix
-    delta = tr.draw("second-proximity", second.rows)
-    raw_rows = reader.take(32 << second.k)
-    tr.absorb("second-rows", raw_rows)
-    us = elements(raw_rows, "second rows")
-    u1, u2 = us[: 1 << second.k], us[1 << second.k :]
-    split = k + 2 - second.k
-    s_row, s_col = s[:split], s[split:]
-    require(claim == w_s * dot(u2, eq_vector(s_col, 1 << second.k)), "claims on the combined rows")
-    # 6. second columns
-    tr.grind(reader.take(8), "before second queries")
-    positions2 = tr.positions("second-queries", second.t, second.m)
-    n = len(siblings(second.m, positions2))
-    raw, proof = read_columns(reader, tr, "second-columns", second.t, second.rows, n)
-    reader.end()
-    columns = check_columns(b"second", second_root, second.m, positions2, raw, proof)
-    eqs = eq_vector(s_row, second.rows)
-    for x, column in zip(points(second.m, positions2), columns):
-        require(dot(delta, column) == horner(u1, x), "second rows", "u_1 at a queried column")
-        require(dot(eqs, column) == horner(u2, x), "second rows", "u_2 at a queried column")
-    return {"queries": positions, "second_queries": positions2}
+    blocks = [eq_index(s_block, i) for i in range(c)]
+    w_s = dot(b, lagrange) * dot(blocks, a)
+    for d_q, q in zip(d, inner):
+        w_s = w_s + blocks[q.i] * d_q * q.f * eq_points(q.e, s_c)
+    return s, claim, w_s
 
 
 # ---------------------------------------------------------------- the pad proof

@@ -29,22 +29,25 @@ def terms(circuit: Circuit, layout: Layout, shape: Shape, pads: PadShape, counts
     trees = sum(1 + sum(2 * d + 2 for d in range(depth)) for depth in depths)
     batch = len(circuit.constraints) + 2 * counts.triples + len(circuit.public) + len(circuit.links)
     batch += len(counts.trees) + 1 + 2 * shape.variables
-    second = shape.second
     rate = ((1 << shape.k) + shape.t + 8) / (1 << shape.m)
+    opening: Table = {
+        "level 1 proximity": (shape.m - field, 16),
+        "level 1 queries": (shape.t * log2((1 + rate) / 2), 16),
+    }
+    for number, level in enumerate(shape.levels, 2):
+        opening[f"level {number} claims"] = (log2(2 + 2 * level.rounds) - field, 0)
+        opening[f"level {number} proximity"] = (level.m - field, 16)
+        opening[f"level {number} queries"] = (level.t * log2((1 + 2.0 ** (level.k - level.m)) / 2), 16)
     return {
         "random points and member weights": (log2(points) - field, 0),
         "product sum-checks": (log2(max(1, products)) - field, 0),
         "LogUp challenge alpha": (log2(layout.digit_count + layout.entries) - field, 16),
         "fraction trees": (log2(trees) - field, 0),
         "batching and its sum-check": (log2(batch) - field, 0),
-        "matrix proximity": (shape.m - field, 16),
-        "matrix queries": (shape.t * log2((1 + rate) / 2), 16),
-        "claims on the combined rows": (log2(2 + 2 * (shape.k + 2)) - field, 0),
-        "second proximity": (second.m - field, 0),
-        "second queries": (second.t * log2((1 + 2.0 ** (second.k - second.m)) / 2), 16),
+        **opening,
         "combined equations": (1 - field, 0),
         "pad proximity and tests": (log2((16 << pads.b) + 2) - field, 0),
-        "pad queries": (105 * log2(9 / 16), 16),
+        "pad queries": (125 * log2(9 / 16), 16),
     }
 
 

@@ -17,14 +17,22 @@ import pytest
 
 from circuits.listing import lines
 from circuits.statement import certificate
+from prover.commit import MatrixCommitment
 from tests.independent import mutate
 from tests.independent.__main__ import differences
 from tests.independent.circuit import Builder
+from tests.independent.commitment import Plain, Shape, check_opening, matrix_shape, pad_shape
 from tests.independent.errors import Reject
+from tests.independent.field import El
 from tests.independent.files import read_model
 from tests.independent.language import lay_out, listing
 from tests.independent.statement import parse_header
+from tests.independent.transcript import Transcript as Plainly
 from tests.independent.verify import read_folder, verify
+from tests.toys import multilinear, random_fs
+from zkcert.core.code import MatrixCode, PlainCode, matrix_code, pad_code
+from zkcert.core.field import F
+from zkcert.core.transcript import Transcript
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot, Schema
@@ -125,3 +133,49 @@ def test_both_build_the_same_circuit(name, variant, tmp_path):
     ours = "".join(f"{line}\n" for line in lines(certificate(statement, model, hashes).close(statement.tau)))
     built = Builder(parse_header(statement.header()), read_model("model.pt", (tmp_path / "model.pt").read_bytes())).c
     assert listing(built, lay_out(built)).decode() == ours
+
+
+# ------------------------------------------------------------------------------------------------ the opening
+
+
+@pytest.mark.parametrize("later", [(), (1,), (3_000_000, 80_000_000)])
+def test_shapes_are_those_of_the_text(later):
+    for entries in (1, 1000, 4_700_000, 24_341_598, 110_000_000, 1_586_000_000, 11 * 10**9):
+        code, shape = matrix_code(entries, *later), matrix_shape(entries, *later)
+        assert (shape.k, shape.m, shape.t, shape.data_rows) == (code.row_bits, code.log_n, code.queries, code.data_rows)
+        assert (shape.parts, shape.rows, shape.variables) == (code.parts, code.rows, code.variables)
+        levels = [(v.k, v.m, v.t, v.rows, v.rounds, v.cost) for v in shape.levels]
+        assert levels == [(v.row_bits, v.log_n, v.queries, v.rows, v.rounds, v.cost) for v in code.levels]
+        shape_of_pads, pads = pad_shape(entries % 5000, entries % 300), pad_code(entries % 5000, entries % 300)
+        assert (shape_of_pads.b, shape_of_pads.rows) == (pads.block_bits, pads.rows)
+
+
+@pytest.mark.parametrize("parts", [(3,), (2, 5), (4, 1, 1)])
+@pytest.mark.parametrize("levels", [((1, 4, 3),), ((3, 6, 5), (2, 4, 3), (1, 3, 2))])
+def test_an_opening_of_several_parts_and_levels_is_accepted(parts, levels):
+    """By the verifier that follows the text; and refused with a bit of any part changed."""
+    plain: PlainCode | None = None
+    below: Plain | None = None
+    for i, (bits, log_n, t) in reversed(list(enumerate(levels))):
+        count, above = (2, levels[i - 1][0]) if i else (3, 4)
+        plain = PlainCode(bits, count << above - bits, log_n, t, plain)
+        below = Plain(count, above, bits, log_n, t, plain.rows, 0, below)
+    code = MatrixCode(4, parts, 6, 4, plain)
+    shape = Shape(4, 6, 4, parts, code.parts, below)
+    rng, matrix = np.random.default_rng(sum(parts)), MatrixCommitment(code)
+    for rows in parts:
+        matrix.commit(rng.integers(-(1 << 21), 1 << 22, 32 * rows - 3).astype(np.int32), bytes(32))
+    z = random_fs(rng, code.variables)
+    full = np.zeros((code.rows, code.width, 2), object)
+    for part, start in zip(matrix.parts, code.starts, strict=True):
+        full[start:].reshape(-1)[: len(part.x)] = part.x.tolist()
+    full[code.mask_row :] = np.moveaxis(matrix.masks, 0, -1).astype(object)
+    value = multilinear([F(int(v)) for v in full.ravel()], z)
+    opening, roots = matrix.open(Transcript("zkcert-5"), z), [part.root for part in matrix.parts]
+    point = [El(c.re, c.im) for c in z]
+    found = check_opening(Plainly(), opening, roots, shape, point, El(value.re, value.im))
+    assert [len(queries) for queries in found] == [4, *(t for _, _, t in levels)]
+    for at in (rng.integers(40, len(opening), 12) // 8 * 8).tolist():
+        changed = opening[:at] + bytes([opening[at] ^ 1]) + opening[at + 1 :]
+        with pytest.raises(Reject):
+            check_opening(Plainly(), changed, roots, shape, point, El(value.re, value.im))

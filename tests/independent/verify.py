@@ -78,7 +78,7 @@ def verify(inputs: Inputs) -> Result:
     tensors = len(model.parameters)
     least = pad_shape(2 * tensors, 4 * tensors)
     require(len(proof.messages) >= 16 * (10 * tensors + 1) + 8, "malformed", "length of the messages")
-    require(len(proof.opening) >= 1 << 18, "malformed", "length of the opening")
+    require(len(proof.opening) >= 5 << 15, "malformed", "length of the opening")
     require(len(proof.pads) >= pads_length(least), "malformed", "length of the pad proof")
     # drawn samples
     r = seed(s)
@@ -102,11 +102,10 @@ def verify(inputs: Inputs) -> Result:
     require(sent.singles + 2 * sent.triples <= 1 << 19, "limits", "hidden elements")
     require(weights <= 1 << 27, "limits", "column weights")
     # lengths
-    second = shape.second
     messages = 16 * (sent.singles + 2 * sent.triples + 1) + 8
     require(len(proof.messages) == messages, "malformed", "length of the messages")
-    opening = 3 * shape.tail + 2 + 2 * (shape.k + 2) + shape.t * shape.rows
-    opening += (2 << second.k) + second.t * second.rows
+    opening = 3 * shape.tail + 2 + shape.t * shape.rows + (2 << shape.levels[-1].k)
+    opening += sum(2 * level.rounds + level.t * level.rows for level in shape.levels)
     require(len(proof.opening) >= 16 * opening, "malformed", "length of the opening")
     require(len(proof.pads) >= pads_length(pads), "malformed", "length of the pad proof")
     # soundness
@@ -120,8 +119,8 @@ def verify(inputs: Inputs) -> Result:
         "log_n": shape.m,
         "queries": shape.t,
         "row_bits": shape.k,
-        "rows": shape.rows,
-        "second": [second.k, second.rows, second.m, second.t],
+        "rows": shape.parts,
+        "levels": [[level.k, level.rows, level.m, level.t] for level in shape.levels],
         "tables": layout.tables,
     }
     tr = Transcript()
@@ -135,7 +134,7 @@ def verify(inputs: Inputs) -> Result:
     argument = Argument(tr, circuit, layout, proof.messages, shape.variables, b.public_digits, proof.hashes)
     used = (argument.singles, argument.triples)
     require(used == (sent.singles, sent.triples), "internal", f"counts {used} {sent}")
-    positions = check_opening(tr, proof.opening, proof.roots[:32], shape, argument.z, argument.opened)
+    positions = check_opening(tr, proof.opening, [proof.roots[:32]], shape, argument.z, argument.opened)
     pad_queries = check_pads(tr, proof.pads, proof.roots[32:], pads, argument.equations)
 
     def pair(xs: list) -> list:
@@ -167,7 +166,7 @@ def verify(inputs: Inputs) -> Result:
         },
         "matrix": {
             "row_bits": shape.k,
-            "data_rows": shape.data_rows,
+            "data_rows": shape.data_rows[0],
             "mask_row": shape.rows - 4,
             "rows": shape.rows,
             "log_n": shape.m,
@@ -175,6 +174,9 @@ def verify(inputs: Inputs) -> Result:
             "tail": shape.tail,
             "variables": shape.variables,
         },
+        "levels": [
+            {"row_bits": v.k, "rows": v.rows, "log_n": v.m, "queries": v.t, "rounds": v.rounds} for v in shape.levels
+        ],
         "pads": {
             "block_bits": pads.b,
             "message": pads.message,
@@ -188,8 +190,7 @@ def verify(inputs: Inputs) -> Result:
         "xi": pair([argument.xi]),
         "z": pair(argument.z),
         "opened": pair([argument.opened])[0],
-        "queries": positions["queries"],
-        "second_queries": positions["second_queries"],
+        "queries": positions,
         "pad_queries": pad_queries,
         "equations": len(argument.equations),
         "soundness": {

@@ -147,22 +147,22 @@ TOY = [
     draw("proximity/1", 8),
     absorb("combined-rows/1"),
     absorb("grind"),
-    draw("queries/1", 152),
+    draw("queries/1", 194),
     absorb("columns/1"),
-    draw("claims/2", 5 + 152),
+    draw("claims/2", 5 + 194),
     *rounds("claims-round/2", "rho/claims/2", 9),
     absorb("grind"),
     draw("proximity/2", 4),
     absorb("combined-rows/2"),
     absorb("grind"),
-    draw("queries/2", 105),
+    draw("queries/2", 152),
     absorb("columns/2"),
     draw("equations", 24),
     draw("pads/proximity", 5),
     draw("pads/products", 1),
     absorb("pads/tests"),
     absorb("grind"),
-    draw("pads/queries", 105),
+    draw("pads/queries", 125),
 ]
 
 
@@ -273,8 +273,8 @@ def test_all_a_prover_says_is_absorbed_before_the_next_challenge():
     rest = len(roots + messages + opening + pads) - len(said)
     last = toy_conversation()[-1]
     assert last[1] == "pads/queries"
-    columns = 16 * 105 * (5 + 3)
-    assert 0 < rest - columns < 32 * 12 * 105  # the pads' columns and their Merkle proof
+    columns = 16 * 125 * (5 + 3)
+    assert 0 < rest - columns < 32 * 12 * 125  # the pads' columns and their Merkle proof
 
 
 def test_prover_and_verifier_have_the_same_conversation():

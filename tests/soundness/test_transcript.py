@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -25,7 +26,7 @@ from verifier.soundness import soundness
 from verifier.verify import REQUIRED_BITS
 from zkcert.core import code as codes
 from zkcert.core import field as ff
-from zkcert.core.code import MatrixCode, PadCode, matrix_code, pad_code, queries_for
+from zkcert.core.code import PadCode, PlainCode, matrix_code, pad_code, queries_for
 from zkcert.core.field import F, P
 from zkcert.core.transcript import Transcript, xof_field
 
@@ -162,21 +163,21 @@ def test_query_indices_are_distinct_sorted_and_below_the_length():
 
 
 @pytest.mark.parametrize("rate", [Fraction(1, 100), Fraction(1, 4), Fraction(3, 10), Fraction(1, 2)])
-@pytest.mark.parametrize("bits", [1, 40, 87])
+@pytest.mark.parametrize("bits", [1, 40, 103])
 def test_queries_for_is_the_smallest_sufficient_number(rate, bits):
     t = queries_for(rate, bits)
     assert ((1 + rate) / 2) ** t <= Fraction(1, 1 << bits) < ((1 + rate) / 2) ** (t - 1)
 
 
 def test_the_numbers_of_queries_are_those_of_the_formula():
-    """Of every shape that any number of entries may get: all rows and both levels."""
+    """Of every shape that any number of entries may get: all rows and levels."""
     for bits in range(codes.MAX_ROW_BITS + 1):
         for log_n in range(bits + 1, bits + 9):
             for length in ((1 << bits), (1 << bits) + codes.MAX_TAIL):
                 if length < 1 << log_n:
                     t = queries_for(Fraction(length, 1 << log_n))
-                    assert t == ceil(87 / -log2((1 + length / (1 << log_n)) / 2))
-    assert pad_code(1, 1).queries == ceil(87 / -log2((1 + 2 / 16) / 2)) == 105
+                    assert t == ceil(103 / -log2((1 + length / (1 << log_n)) / 2))
+    assert pad_code(1, 1).queries == ceil(103 / -log2((1 + 2 / 16) / 2)) == 125
 
 
 def test_representative_circuits_have_a_hundred_bits():
@@ -194,28 +195,27 @@ def test_every_term_of_the_soundness_table_counts_and_fewer_queries_lower_it(mon
     for bad in table.terms:
         worse = replace(table, terms=tuple(replace(t, error=-50.0) if t is bad else t for t in table.terms))
         assert worse.attempt_bits < 50.1 and worse.bits < 50.1 + bad.grind, bad
-    for weakened in ("first", "second"):
-        strong = codes.second_code(toy_layout().code.row_bits)
-        monkeypatch.setattr(codes, "queries_for", lambda rate, bits=60: queries_for(rate, bits))
-        matrix_code.cache_clear()
-        codes.second_code.cache_clear()
-        weak = toy_layout().code
-        if weakened == "first":
-            monkeypatch.setattr(MatrixCode, "second", strong)
-        else:
-            weak = replace(weak, queries=queries_for(weak.rate))
-        monkeypatch.setattr("verifier.soundness.matrix_code", lambda entries, code=weak: code)
-        bits = soundness(toy_layout()).bits
-        monkeypatch.undo()
-        matrix_code.cache_clear()
-        codes.second_code.cache_clear()
-        assert bits < table.bits - 12  # short rows leave slack
+    code = toy_layout().code
+    deep = replace(code, below=PlainCode(6, 6, 9, 125, PlainCode(5, 4, 8, 125)))
+    for strong, weak in (
+        (code, replace(code, queries=code.queries // 2)),
+        (deep, replace(deep, below=replace(deep.below, queries=60))),
+        (deep, replace(deep, below=replace(deep.below, below=PlainCode(5, 4, 8, 60)))),
+    ):
+        found = []
+        for shape in (strong, weak):
+            layout = copy(toy_layout())
+            layout.code = shape
+            found.append(soundness(layout))
+        assert len(found[0].terms) == len(table.terms) + 3 * (strong is deep)
+        assert found[1].bits < found[0].bits - 20 and found[1].attempt_bits < found[0].attempt_bits - 20
     monkeypatch.setattr(PadCode, "queries", 70)
     assert soundness(toy_layout()).bits < table.bits - 20
 
 
 def test_soundness_of_a_large_layout_stays_above_the_bar():
     layout = toy_layout()
-    entries = {"digit_count": 1 << 31, "data_end": (1 << 31) + (1 << 22), "table_entries": 1 << 22}
+    entries = {"digit_count": 1 << 31, "runs": [(0, 1 << 31)], "table_entries": 1 << 22}
+    entries["code"] = matrix_code(1 << 31, 1 << 22)
     large = SimpleNamespace(**{**layout.__dict__, **entries})
     assert soundness(large).bits >= REQUIRED_BITS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -9,13 +11,13 @@ import pytest
 
 from prover import commit
 from prover.channel import Pads, ProverChannel
-from prover.commit import ColumnTree, MatrixCommitment, SecondCommitment
+from prover.commit import ColumnTree, MatrixCommitment, Part, PlainCommitment
 from prover.pads import PadCommitment
 from tests.builders import Digits
 from tests.soundness.malicious.forging import toy_verdict
 from tests.toys import prove_toy, toy_layout, toy_witness
 from zkcert.core import field as ff
-from zkcert.core.code import MatrixCode, SecondCode
+from zkcert.core.code import PlainCode, matrix_code
 from zkcert.core.field import F, P
 from zkcert.core.transcript import Transcript
 
@@ -110,21 +112,39 @@ def test_combined_rows_changed_where_the_value_does_not_look_are_caught(row):
 @pytest.mark.parametrize("times", [1, 2])
 def test_inner_products_that_are_not_those_of_the_rows_are_caught(times):
     """Both are changed so that they still give the opened value."""
-    dot, original, seen = ff.f_dot, MatrixCommitment.open, []
+    product, original, seen = commit.inner_product, MatrixCommitment.open, []
 
     def open_with_shift(self, t, z):
         half, unit = F(2).inv(), F(0, 1).inv()
         plus, minus = ((1 - z[-1]) + z[-1] * unit) * half, ((1 - z[-1]) - z[-1] * unit) * half
         shift = [F.ONE, (-(plus / minus)).conj()]
 
-        def moved(a, b):
+        def moved(row, claim):
             seen.append(None)
-            return dot(a, b) + (shift[len(seen) - 1] * times if len(seen) <= 2 else F.ZERO)
+            return product(row, claim) + shift[len(seen) - 1] * times
 
-        with mock.patch("prover.commit.ff.f_dot", moved):
+        with mock.patch.object(commit, "inner_product", moved):
             return original(self, t, z)
 
     assert toy_verdict(mock.patch.object(MatrixCommitment, "open", open_with_shift)) == "opening/claims"
+    assert len(seen) == 2
+
+
+# Levels of the toy's opening; the first one is the matrix.
+LEVELS = [ONE_BELOW, THREE_BELOW] = [
+    [PlainCode(7, 3, 10, 125)],
+    [PlainCode(6, 6, 9, 125, PlainCode(5, 4, 8, 113, PlainCode(4, 4, 8, 110)))],
+]
+
+
+@contextmanager
+def below(levels):
+    """A toy whose matrix is opened by these levels: prover and verifier have the same shapes."""
+    code = replace(matrix_code(toy_layout().data_end), below=levels[0])
+    with ExitStack() as stack:
+        for module in ("prover.argument", "verifier.argument", "circuits.statement"):
+            stack.enter_context(mock.patch(f"{module}.matrix_code", lambda *_: code))
+        yield
 
 
 def opened_otherwise(level, change):
@@ -133,78 +153,103 @@ def opened_otherwise(level, change):
 
     def open_columns(self, queries):
         data = bytearray(original(self, queries))
-        if isinstance(self.code, level):
+        if self.name == level:
             change(data)
         return bytes(data)
 
     return mock.patch.object(ColumnTree, "open", open_columns)
 
 
-@pytest.mark.parametrize(("level", "name"), [(MatrixCode, "merkle"), (SecondCode, "second-merkle")])
-def test_other_columns_than_the_committed_ones_are_caught(level, name):
+TREES = [b"matrix", b"level/2", b"level/3", b"level/4"]
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_other_columns_than_the_committed_ones_are_caught(which):
     def change(data):
         data[0] ^= 1
 
-    assert toy_verdict(opened_otherwise(level, change)) == f"opening/{name}"
+    with below(THREE_BELOW):
+        assert toy_verdict(opened_otherwise(TREES[which], change)) == f"opening/merkle/{which + 1}"
 
 
 def test_columns_of_another_matrix_do_not_fit_the_claims():
     """The tree is that of another X: consistent with itself, not with the combined rows."""
-    original = MatrixCommitment.__init__
+    original = Part.__init__
 
-    def init(self, x, code, secret, *args):
+    def init(self, x, *args):
         other = x.copy()
         other[0] += 1
-        original(self, other, code, secret)
+        original(self, other, *args)
+        self.columns.open = lambda queries, mine=self.columns.open: opened(self, other, mine, queries)
         self.x = x
 
-    def open_other(self, t, z, original=MatrixCommitment.open):
-        x, mine = self.x, self.columns.open
+    def opened(self, other, mine, queries):
+        x, self.x = self.x, other
+        out = mine(queries)
+        self.x = x
+        return out
 
-        def columns(queries):
-            self.x = self.x.copy()
-            self.x[0] += 1
-            out = mine(queries)
-            self.x = x
-            return out
-
-        with mock.patch.object(self.columns, "open", columns):
-            return original(self, t, z)
-
-    patches = (
-        mock.patch.object(MatrixCommitment, "__init__", init),
-        mock.patch.object(MatrixCommitment, "open", open_other),
-    )
-    assert toy_verdict(*patches) == "opening/claims"
+    assert toy_verdict(mock.patch.object(Part, "__init__", init)) == "opening/claims"
 
 
-@pytest.mark.parametrize(("row", "name"), [(0, "second-proximity"), (1, "claims")])
-def test_rows_of_the_second_matrix_that_are_not_combined_from_it_are_caught(row, name):
-    original, weights, drawn = commit.kernels.fold_matrix_f, commit.second_weights, []
+@pytest.mark.parametrize("which", range(2, 5))
+def test_columns_of_other_combined_rows_do_not_fit_the_claims(which):
+    """A level below commits to other rows than those that the level above has."""
+    original = PlainCommitment.__init__
 
-    def remember(*args):
-        drawn.append(weights(*args))
-        return drawn[-1]
+    def init(self, v, code, level):
+        original(self, bumped(v.copy(), 1, 0) if level == which else v, code, level)
+
+    wanted = "opening/value" if which == 2 else "opening/claims"
+    with below(THREE_BELOW):
+        assert toy_verdict(mock.patch.object(PlainCommitment, "__init__", init)) == wanted
+
+
+@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize("which", [2, 3])
+def test_rows_that_are_committed_below_but_not_combined_from_the_level_are_caught(which, row):
+    """The prover combines wrongly and is consistent with it from there on."""
+    with below(THREE_BELOW):
+        assert toy_verdict(*wrong_combination(which, row)) == "opening/claims"
+
+
+@pytest.mark.parametrize(("row", "name"), [(0, "proximity/4"), (1, "claims")])
+def test_rows_of_the_last_level_that_are_not_combined_from_it_are_caught(row, name):
+    with below(THREE_BELOW):
+        assert toy_verdict(*wrong_combination(4, row)) == f"opening/{name}"
+    with below(ONE_BELOW):
+        assert toy_verdict(*wrong_combination(2, row)) == f"opening/{name.replace('4', '2')}"
+
+
+def wrong_combination(which, row):
+    original, weights, drawn = commit.kernels.fold_matrix_f, commit.plain_weights, []
+
+    def remember(transcript, level, *args):
+        out = weights(transcript, level, *args)
+        if level == which:
+            drawn.append(out)
+        return out
 
     def fold(x, v):
         out = original(x, v)
-        return bumped(out, 0, row, 0) if drawn and v is drawn[-1] else out  # its two combinations only
+        mine = drawn and v.shape[2] <= drawn[-1].shape[2] and np.array_equal(v, drawn[-1][:, :, : v.shape[2]])
+        return bumped(out, 0, row, 0) if mine else out  # its two combinations only
 
-    patches = (
-        mock.patch.object(commit, "second_weights", remember),
+    return (
+        mock.patch.object(commit, "plain_weights", remember),
         mock.patch.object(commit.kernels, "fold_matrix_f", fold),
     )
-    assert toy_verdict(*patches) == f"opening/{name}"
 
 
-def test_an_evaluation_row_forged_to_the_claim_is_caught_by_the_second_columns():
+@pytest.mark.parametrize(("levels", "last"), [(ONE_BELOW, 2), (THREE_BELOW, 4)])
+def test_an_evaluation_row_forged_to_the_claim_is_caught_by_the_last_columns(levels, last):
     """The inner product with eq(s_col) stays the same, the row does not."""
-    original, weights = commit.kernels.fold_matrix_f, commit.second_weights
+    original, weights = commit.kernels.fold_matrix_f, commit.plain_weights
     point = []
 
-    def remember(transcript, code, s):
-        point[:] = s[len(s) - code.row_bits :]
-        return weights(transcript, code, s)
+    def remember(transcript, level, code, s):
+        point[:] = s[len(s) - code.row_bits :] if level == last else []
+        return weights(transcript, level, code, s)
 
     def fold(x, v):
         out = original(x, v)
@@ -217,27 +262,30 @@ def test_an_evaluation_row_forged_to_the_claim_is_caught_by_the_second_columns()
         return out
 
     patches = (
-        mock.patch.object(commit, "second_weights", remember),
+        mock.patch.object(commit, "plain_weights", remember),
         mock.patch.object(commit.kernels, "fold_matrix_f", fold),
     )
-    assert toy_verdict(*patches) == "opening/second-row"
+    with below(levels):
+        assert toy_verdict(*patches) == f"opening/row/{last}"
 
 
-def test_a_sum_check_message_of_the_claims_that_is_not_the_sum_is_caught():
-    original = SecondCommitment.prove
+@pytest.mark.parametrize("which", range(2, 5))
+def test_a_sum_check_message_of_the_claims_that_is_not_the_sum_is_caught(which):
+    original = PlainCommitment._fold
 
-    def prove(self, transcript, claims, eq):
+    def fold(self, transcript, claims):
         product, calls = commit.kernels.product_round, []
 
         def lie(*args):
             calls.append(args)
             t0, tinf = product(*args)
-            return (t0 + 1, tinf) if len(calls) == 1 else (t0, tinf)
+            return (t0 + 1, tinf) if len(calls) == 1 and self.level == which else (t0, tinf)
 
         with mock.patch.object(commit.kernels, "product_round", lie):
-            return original(self, transcript, claims, eq)
+            return original(self, transcript, claims)
 
-    assert toy_verdict(mock.patch.object(SecondCommitment, "prove", prove)) == "opening/claims"
+    with below(THREE_BELOW):
+        assert toy_verdict(mock.patch.object(PlainCommitment, "_fold", fold)) == "opening/claims"
 
 
 def false_triples(*errors):
@@ -352,8 +400,9 @@ def test_a_product_test_forged_to_vanish_is_caught_by_its_columns():
     list(
         enumerate(
             [
-                *("proof-of-work", "opening/proximity-nonce", "opening/query-nonce"),
-                *("opening/second-query-nonce", "pads/nonce"),
+                "proof-of-work",
+                *(f"opening/{kind}-nonce/{level}" for level in range(1, 5) for kind in ("proximity", "query")),
+                "pads/nonce",
             ]
         )
     ),
@@ -370,5 +419,6 @@ def test_work_that_was_not_done_is_caught(which, name):
         self.absorb("grind", nonce.to_bytes(8, "little"))
         return nonce
 
-    assert toy_verdict(mock.patch.object(Transcript, "grind", lazy)) == name
-    assert len(calls) >= 5
+    with below(THREE_BELOW):
+        assert toy_verdict(mock.patch.object(Transcript, "grind", lazy)) == name
+    assert len(calls) >= 10
