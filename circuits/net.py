@@ -169,7 +169,6 @@ class Net:
         steps = assert_zero(self.circuit, con, domain, name, limbs)
         return Contraction(con, steps, rem.tensor)
 
-
     def contracted(
         self,
         name: str,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from circuits.compile import Certificate, Plan
-from circuits.language.constraints import Circuit, Congruence, DomainAxis, Expr
+from circuits.language.constraints import Circuit, Congruence, Constraint, Expr
 from circuits.language.forms import View
 from circuits.language.layout import SMALLEST_CUT
 from circuits.language.tensors import Tensor
@@ -414,16 +414,23 @@ def wide(w: Witness, view: View) -> np.ndarray:
     return sum(w.array(view.tensor)[i].astype(object) << d.shift for i, d in enumerate(view.tensor.digits))
 
 
+def values_of(w: Witness, con: Constraint, e: Expr) -> np.ndarray:
+    """The values of a member: int64, or integers of any size, reduced modulo p, for a congruence."""
+    if not isinstance(con, Congruence):
+        return w.expression(e, con.out, con.summed)
+    return exact_values(w, con, e) % P
+
+
+def exact_values(w: Witness, con: Constraint, e: Expr) -> np.ndarray:
+    """The values of a member without constants, as integers of any size (small domains)."""
+    every = (*con.out, *con.summed)
+    form = lambda f, on: sum(w.read(v, d, on).astype(object) * c for v, d, c in f.terms)  # noqa: E731
+    values = sum(np.broadcast_to(form(a, every) * form(b, every), [x.size for x in every]) for a, b in e.products)
+    return values.sum(axis=tuple(range(len(con.out), len(every)))) + form(e.linear, con.out)
+
+
 def violations(circuit: Circuit, w: Witness) -> list[str]:
     """Names of everything the witness breaks: digit ranges, identities, public tensors, links (over F_p)."""
-
-
-    def residues(e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis]) -> np.ndarray:
-        """An expression modulo p, of any size."""
-        every = (*axes, *summed)
-        form = lambda f, on: sum(w.read(v, d, on).astype(object) * c for v, d, c in f.terms)  # noqa: E731
-        values = sum(np.broadcast_to(form(a, every) * form(b, every), [x.size for x in every]) for a, b in e.products)
-        return (values.sum(axis=tuple(range(len(axes), len(every)))) + form(e.linear, axes)) % P
 
     out = []
     for t in circuit.tensors:
@@ -431,9 +438,8 @@ def violations(circuit: Circuit, w: Witness) -> list[str]:
             if w.digit(t, i).min() < d.range.lo or w.digit(t, i).max() > d.range.hi:
                 out.append(f"range of {t.name}[{i}]")
     for con in circuit.constraints:
-        value = residues if isinstance(con, Congruence) else w.expression
         for label, e in con.members:
-            if np.any(value(e, con.out, con.summed)):
+            if np.any(values_of(w, con, e)):
                 out.append(f"{con.name}/{label}")
     for pub in circuit.publics:
         if np.any(w.array(pub.tensor)[:, pub.index] != pub.values):

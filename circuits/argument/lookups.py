@@ -18,9 +18,7 @@ TREE_BITS = 27  # log2 of the most digits of one fraction tree
 def digit_trees(layout: Layout) -> list[tuple[int, int]]:
     """Start and number of the digits of each fraction tree."""
     size = 1 << TREE_BITS
-    return [
-        (first + done, min(size, count - done)) for first, count in layout.runs for done in range(0, count, size)
-    ]
+    return [(first + done, min(size, count - done)) for first, count in layout.runs for done in range(0, count, size)]
 
 
 def layer_sumcheck(

@@ -22,7 +22,6 @@ from tests.toys import (
     verify_toy,
 )
 from zkcert.core import field as ff
-from zkcert.core.code import matrix_code
 from zkcert.core.field import F, f_array
 from zkcert.core.transcript import Transcript, xof_field
 
@@ -138,7 +137,7 @@ def test_two_proofs_of_one_statement_and_witness_share_nothing():
     a, b = message_elements(toy_proof()), message_elements(join(second))
     assert len(a) == len(b) and not any(u == v for u, v in zip(a, b, strict=True))
     assert not set(a) & set(b)
-    code = matrix_code(toy_layout().data_end)
+    code = toy_layout().code
     start = columns_at(code)
     rows = [ff.f_list(ff.f_from_bytes(s[2][40 : start - 8])) for s in (first, second)]  # tails, inner products
     assert not set(rows[0]) & set(rows[1])

@@ -43,7 +43,7 @@ from verifier.channel import VerifierChannel
 from verifier.opening import verify_opening
 from zkcert.core import field as ff
 from zkcert.core import padcode
-from zkcert.core.code import matrix_code, pad_code
+from zkcert.core.code import pad_code
 from zkcert.core.field import f_array
 from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.opening import combination_weights, query_points
@@ -112,7 +112,7 @@ def hear(proof):
     told, rows = shown_proof()
     assert proof == told
     roots, messages, opening, pad_proof = (Reader(s) for s in sections(proof))
-    code = matrix_code(layout.data_end)
+    code = layout.code
     t = toy_transcript()
     t.absorb("roots", roots.data)
     with light_grinding():
@@ -182,7 +182,7 @@ def explain_pads(code, form, heard, pads, rng):
 def explanation(proof, witness, seed=0):
     """The random words of a prover who says the same with another witness: by the label of their seed."""
     layout, rng, heard = toy_layout(), np.random.default_rng(seed), hear(proof)
-    code = matrix_code(layout.data_end)
+    code = layout.code
     x = committed_vector(layout, witness)
     points = ff.f_list(query_points(code.log_n, heard.queries))
     masks, tails = explain_matrix(code, x, heard.weights, heard.rows, points, heard.columns, rng)
@@ -236,7 +236,7 @@ def test_a_proof_can_be_explained_by_another_witness(seed):
     roots, messages, opening, pad_proof = sections(proof)
     heard = hear(proof)
     words = explanation(proof, other)
-    code = matrix_code(toy_layout().data_end)
+    code = toy_layout().code
     start = columns_at(code)
     shown = start + 16 * code.queries * code.rows
     siblings = shown + multiproof_bytes(1 << code.log_n, heard.queries)

@@ -23,7 +23,7 @@ from tests.toys import committed_vector, toy_layout, toy_witness
 from verifier.argument import verify_circuit
 from verifier.channel import VerifierChannel
 from zkcert.core import field as ff
-from zkcert.core.code import MASK_ROWS, matrix_code
+from zkcert.core.code import MASK_ROWS
 from zkcert.core.field import F
 from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.opening import combination_weights
@@ -119,7 +119,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     monkeypatch.setattr(prover.pads.PadCommitment, "prove", keep)
 
     layout, first, second = toy_layout(), toy_witness(0), toy_witness(1)
-    code = matrix_code(layout.data_end)
+    code = layout.code
     proof = prove_circuit(layout, first, fresh())
     verify_circuit(layout, fresh(), proof)
     original = dict(randomness.used)

@@ -21,7 +21,7 @@ from prover.commit import MatrixCommitment
 from prover.pads import PadCommitment
 from tests.toys import random_f_array, random_fs, toy_layout, toy_proof, verify_toy
 from zkcert.core import field as ff
-from zkcert.core.code import SPARE_TAIL, MatrixCode, PadCode, PlainCode, matrix_code, pad_code
+from zkcert.core.code import SPARE_TAIL, MatrixCode, PadCode, PlainCode, pad_code
 from zkcert.core.field import F, P
 from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.proof import Reader
@@ -98,7 +98,7 @@ def test_every_byte_a_verifier_reads_is_accounted_for():
     assert read["roots"] == [32, 32]
     hidden, rest = (sum(c for c in read["messages"] if (c % 16 == 0) == full) for full in (True, False))
     layout = toy_layout()
-    code = matrix_code(layout.data_end)
+    code = layout.code
     pads = pad_code(*message_counts(layout, code.variables))
     assert rest == 8 and hidden == 16 * (pads.singles + 2 * pads.triples + 1)
 

@@ -240,7 +240,7 @@ def test_each_limit_is_that_of_the_count_it_names(module, limit, what):
     plan = plan_of(proved.statement, tiny_model(), hashes)
     layout = Certificate(plan).close(Fraction(30))
     columns = sum(p.size for place in layout.places.values() for p in place.positions)
-    code = circuits.limits.matrix_code(layout.data_end)
+    code = layout.code
     singles, triples = circuits.limits.message_counts(layout, code.variables)
     count = {"MAX_COLUMNS": columns, "MAX_WEIGHTS": column_weights(layout), "MAX_MESSAGES": singles + 2 * triples}[
         limit

@@ -362,7 +362,7 @@ def test_message_counts_are_those_of_the_conversation():
     transcript.absorb("roots", reader.section(64))
     messages = Reader(reader.section(1 << 28))
     ch = VerifierChannel(transcript, messages)
-    n = matrix_code(layout.data_end).variables
+    n = layout.code.variables
     with light_grinding():
         assert len(run(ch, Blind(layout), layout, n)) == n
     messages.end()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,7 +34,6 @@ from tests.toys import (
     verify_toy,
 )
 from zkcert.core import field as ff
-from zkcert.core.code import matrix_code
 from zkcert.core.field import F
 from zkcert.core.transcript import Transcript
 from zkcert.errors import ProofRejected
@@ -103,7 +101,7 @@ def dense_weights(layout, claims, weights, bits):
 
 def test_weight_at_is_the_extension_of_the_combined_weight_vector():
     layout, rng = toy_layout(), np.random.default_rng(3)
-    bits = matrix_code(layout.data_end).variables
+    bits = layout.code.variables
     claims = []
     for t in layout.circuit.tensors:
         digits = list(range(len(t.digits)))[::-1]
@@ -126,12 +124,11 @@ def test_weight_at_is_the_extension_of_the_combined_weight_vector():
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 11, 12])
 def test_a_span_that_does_not_start_at_zero_is_weighed_block_by_block(count):
-    layout = SimpleNamespace(multiplicity_bits=2)
     rng = np.random.default_rng(count)
     z, point = random_fs(rng, 6), random_fs(rng, ceil_log2(count))
     for start in (4, 16, 40):
         want = total(eq(point, i) * eq(z, start + i) for i in range(count))
-        assert span_at(layout, Span(start, count, tuple(point)), z) == want
+        assert span_at(Span(start, count, tuple(point)), z) == want
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 8])
@@ -140,12 +137,12 @@ def test_a_span_that_starts_at_a_multiple_of_its_size_is_a_prefix_of_it(count):
     z, point = random_fs(rng, 6), random_fs(rng, bits)
     for start in range(0, 64, 1 << bits):
         want = total(eq(point, i) * eq(z, start + i) for i in range(count))
-        assert span_at(SimpleNamespace(), Span(start, count, tuple(point)), z) == want
+        assert span_at(Span(start, count, tuple(point)), z) == want
 
 
 def test_column_heads_are_eq_at_the_columns_positions():
     layout, rng = toy_layout(), np.random.default_rng(4)
-    z = random_fs(rng, matrix_code(layout.data_end).variables)
+    z = random_fs(rng, layout.code.variables)
     for (t, b), head in column_heads(layout, z).items():
         place = layout.places[t]
         bits = place.blocks[b].bits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -194,7 +195,7 @@ def test_every_term_of_the_soundness_table_counts_and_fewer_queries_lower_it(mon
     for bad in table.terms:
         worse = replace(table, terms=tuple(replace(t, error=-50.0) if t is bad else t for t in table.terms))
         assert worse.attempt_bits < 50.1 and worse.bits < 50.1 + bad.grind, bad
-    code = matrix_code(toy_layout().data_end)
+    code = toy_layout().code
     deep = replace(code, below=PlainCode(6, 6, 9, 125, PlainCode(5, 4, 8, 125)))
     for strong, weak in (
         (code, replace(code, queries=code.queries // 2)),
@@ -203,17 +204,18 @@ def test_every_term_of_the_soundness_table_counts_and_fewer_queries_lower_it(mon
     ):
         found = []
         for shape in (strong, weak):
-            monkeypatch.setattr("verifier.soundness.matrix_code", lambda entries, code=shape: code)
-            found.append(soundness(toy_layout()))
+            layout = copy(toy_layout())
+            layout.code = shape
+            found.append(soundness(layout))
         assert len(found[0].terms) == len(table.terms) + 3 * (strong is deep)
         assert found[1].bits < found[0].bits - 20 and found[1].attempt_bits < found[0].attempt_bits - 20
-        monkeypatch.undo()
     monkeypatch.setattr(PadCode, "queries", 70)
     assert soundness(toy_layout()).bits < table.bits - 20
 
 
 def test_soundness_of_a_large_layout_stays_above_the_bar():
     layout = toy_layout()
-    entries = {"digit_count": 1 << 31, "data_end": (1 << 31) + (1 << 22), "table_entries": 1 << 22}
+    entries = {"digit_count": 1 << 31, "runs": [(0, 1 << 31)], "table_entries": 1 << 22}
+    entries["code"] = matrix_code(1 << 31, 1 << 22)
     large = SimpleNamespace(**{**layout.__dict__, **entries})
     assert soundness(large).bits >= REQUIRED_BITS
