@@ -11,7 +11,7 @@ from .commitment import PadShape, check_opening, check_pads, check_samples, pad_
 from .errors import require
 from .field import P
 from .files import canonical, read_announcement, read_model, read_proof, read_root
-from .language import lay_out, listing, term_count
+from .language import PRIMES, lay_out, listing, term_count
 from .soundness import security, terms
 from .statement import (
     announcement_digest,
@@ -122,7 +122,7 @@ def verify(inputs: Inputs, residue_cost: int = 10) -> Result:
         "log_n": shape.m,
         "queries": shape.t,
         "row_bits": shape.k,
-        "rows": shape.parts,
+        "rows": list(shape.parts),
         "levels": [[level.k, level.rows, level.m, level.t] for level in shape.levels],
         "tables": layout.tables,
     }
@@ -190,6 +190,7 @@ def verify(inputs: Inputs, residue_cost: int = 10) -> Result:
             "log_n": pads.b + 4,
             "queries": pads.t,
         },
+        "draws": {f"weights/{axis}/{PRIMES[i]}": v for (axis, i), v in argument.draws.items()},
         "first_challenge": {"label": tr.first[0], "values": pair(tr.first[1])},
         "alpha": pair([argument.alpha]),
         "xi": pair([argument.xi]),
