@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from blake3 import blake3
 
 from circuits.language.constraints import Congruence, DomainAxis, Expr
-from circuits.language.drawn import PRIMES, Weighed, WeighedGather
+from circuits.language.drawn import PRIMES, Weighed, WeighedAlike, WeighedGather, Weighing
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
 from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, Table
@@ -44,6 +44,11 @@ def numbers(values: Sequence[int]) -> str:
 
 def axes(domain: Sequence[DomainAxis]) -> str:
     return ",".join(f"{axis.name}={axis.size}" for axis in domain) or "-"
+
+
+def drawn(source: Weighing) -> str:
+    """The weights of a source: axis, number of the prime, factor, part."""
+    return f"{source.draw.axis},{PRIMES.index(source.draw.prime)},{source.factor},{source.part}"
 
 
 class Listing:
@@ -111,11 +116,13 @@ class Listing:
                 return f"suffix({k},{s},{self.table(table)})"
             case GatherSum(s=s, table=table):
                 return f"total({s},{self.table(table)})"
-            case Weighed(draw=draw, factor=factor, part=part):
-                return f"weighed({draw.axis},{PRIMES.index(draw.prime)},{factor},{part})"
-            case WeighedGather(draw=draw, factor=factor, part=part, s=s, table=table):
-                drawn = f"{draw.axis},{PRIMES.index(draw.prime)},{factor},{part}"
-                return f"weighed-gather({drawn},{s},{self.table(table)})"
+            case Weighed():
+                return f"weighed({drawn(source)})"
+            case WeighedGather(axis=axis, table=table, rows=rows):
+                kind = "weighed-gather" if rows else "weighed-scatter"
+                return f"{kind}({drawn(source)},{axis},{self.table(table)})"
+            case WeighedAlike(inner=inner, count=count):
+                return f"weighed-alike({drawn(source)},{count},{self.source(inner)})"
         raise TypeError(f"a source of no kind that is listed: {source}")
 
     def vector(self, values: tuple[int, ...]) -> int:

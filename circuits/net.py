@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.language.combination import Term, combine, residue_count, terms_of, value_terms, whole
+from circuits.language.combination import Order, Term, combine, terms_of, value_terms, whole
 from circuits.language.constraints import Circuit, Constraint, DomainAxis
 from circuits.language.forms import Form, View
 from circuits.language.sources import Map, Same, Source
@@ -34,6 +34,7 @@ VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
 VALUE_LIMIT = 2048.0  # what that is in real units
 WEIGHT = radix(B22, balanced(18))  # |w| < 2^39
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
+BALANCED_REMAINDER = (Digit(U22, 0), Digit(balanced(10), 22))  # [-2^31, 2^31)
 RESIDUE_COST = 10
 MAX_TABLES = 1 << 22  # entries of the index tables of all windows
 
@@ -184,7 +185,7 @@ class Net:
         first = [axis for axis in out[1:] if axis.name in whole(terms_of(left)).axes]
         others = [axis for axis in out[1:] if axis not in first]
         sides = [(terms_of(left), first), (terms_of(right), others), (rest, out[1:])]
-        count = sum(residue_count(terms, own) for terms, own in sides)
+        count = sum(Order.of(terms, own).residues for terms, own in sides)
         if count * self.residue_cost > prod(axis.size for axis in out):
             return None
         con = self.circuit.congruence(name, out, summed)
@@ -192,6 +193,29 @@ class Net:
         rest = [*rest, *value_terms(rem, -1)]
         self.circuit.combinations.append(combine(self.circuit, con, left, right, rest, first, others))
         return Contraction(con, [], rem.tensor, rem.tensor.bounds()[0])
+
+    def scaled_down(
+        self,
+        name: str,
+        axes: Sequence[DomainAxis],
+        summed: Sequence[DomainAxis],
+        factors: tuple[list[Form], list[Form]],
+        bias: View | None,
+        out: list[Form],
+        label: str,
+    ) -> Contraction:
+        """Constrain limbs `out` to be the contraction of two factors, plus a bias in Q32, rounded to Q32: by a
+        congruence if that is cheaper, and otherwise with carries."""
+        rest = [(view, d, -coef << FRACTION_BITS) for view, d, coef in terms_of(out)]
+        if bias is not None:
+            rest += value_terms(bias, 1 << FRACTION_BITS)
+        run = self.contracted(name, axes, summed, factors, BALANCED_REMAINDER, rest)
+        if run is not None:
+            return run
+        limbs = Limbs().add_product(*factors)
+        if bias is not None:
+            limbs.add_value(bias, 1, FRACTION_BITS)
+        return self.rescaled(self.circuit.constraint(name, axes, summed), out, limbs, label)
 
 
 class Total:

@@ -25,6 +25,7 @@ from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
 
 from .net import (
+    BALANCED_REMAINDER,
     FRACTION_BITS,
     REMAINDER,
     VALUE,
@@ -37,7 +38,6 @@ from .net import (
 )
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
-BALANCED_REMAINDER = (Digit(U22, 0), Digit(balanced(10), 22))  # [-2^31, 2^31)
 BALANCED_STEP = (Digit(U22, 0), Digit(balanced(18), 22))  # [-2^39, 2^39)
 SIGNED_SQUARE = radix(U22, U22, balanced(16))
 STEP_BITS = 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from .kernels import weigh
 from .tables import read
 
 I64 = NDArray[np.int64]
+HALF_BITS = 11  # of a part of a weight
+EXACT_TERMS = 1 << (53 - HALF_BITS - DIGIT_BITS)  # products of digits and halves that float64 adds up exactly
 
 
 def fill_combinations(w: Witness) -> None:
@@ -48,21 +51,64 @@ def _add_weighed(
 ) -> None:
     """Add the weighed sums of one digit of a view: uses are the primes' numbers and the digit's factors."""
     axes = [DomainAxis(a, n) for source in digit[0].sources for a, n in source.extents().items()]
-    at = [axis.name for axis in axes].index(reduction.axis)
-    n = axes[at].size
-    rows = []
-    for i, coef in uses:
-        draw = reduction.draws[i]
-        whole = draw.values[:n] * (coef % draw.prime) % draw.prime
-        rows += [whole >> shift & ((1 << bits) - 1) for shift, bits in PARTS]
-    weights = np.array(rows, np.int32)
+    names = [axis.name for axis in axes]
+    if reduction.axis not in names:
+        _add_alike(w, reduction, digit, axes, uses, limbs)
+        return
+    at = names.index(reduction.axis)
+    n, inner = axes[at].size, prod(axis.size for axis in axes[at + 1 :])
+    parts = [parts_of(reduction.draws[i].values[:n], coef, reduction.draws[i].prime) for i, coef in uses]
+    weights = np.concatenate(parts).astype(np.int32)
+    shape = [axis.size if axis.name in names else 1 for axis in reduction.con.out[1:]]
     for step in range(axes[0].size):
         x, _ = read(w, digit, axes, {axes[0].name: slice(step, step + 1)})
-        x = np.ascontiguousarray(x.reshape(-1, n, int(np.prod([axis.size for axis in axes[at + 1 :]], dtype=np.int64))))
-        sums = np.zeros((len(rows), x.shape[0], x.shape[2]), np.int64)
-        weigh(x, weights, sums)
-        for (i, _), parts in zip(uses, sums.reshape(len(uses), len(PARTS), *limbs.shape[3:]), strict=True):
-            limbs[i, :, step] += parts
+        x = np.ascontiguousarray(x.reshape(-1, n, inner))
+        if inner == 1:
+            sums = exact_sums(x[:, :, 0], weights)
+        else:
+            sums = np.zeros((len(weights), x.shape[0], inner), np.int64)
+            weigh(x, weights, sums)
+        for (i, _), own in zip(uses, sums.reshape(len(uses), len(PARTS), *shape), strict=True):
+            limbs[i, :, step] += own
+
+
+def parts_of(drawn: I64, factor: int, prime: int) -> I64:
+    """The parts (2, n) of `factor` times drawn weights (n,)."""
+    whole = drawn * (factor % prime) % prime
+    return np.stack([whole >> shift & ((1 << bits) - 1) for shift, bits in PARTS])
+
+
+def exact_sums(x: NDArray[np.int32], weights: NDArray[np.int32]) -> I64:
+    """weights (m, n) times x (rows, n): int64 (m, rows), by exact float64 products of halves of the weights."""
+    y, half = x.astype(np.float64), HALF_BITS
+    low, high = (weights & ((1 << half) - 1)).astype(np.float64), (weights >> half).astype(np.float64)
+    out: I64 = np.zeros((len(weights), len(x)), np.int64)
+    for start in range(0, x.shape[1], EXACT_TERMS):
+        part = slice(start, start + EXACT_TERMS)
+        out += (low[:, part] @ y[:, part].T).astype(np.int64)
+        out += (high[:, part] @ y[:, part].T).astype(np.int64) << half
+    return out
+
+
+def _add_alike(
+    w: Witness,
+    reduction: Reduction,
+    digit: tuple[View, int],
+    axes: Sequence[DomainAxis],
+    uses: Sequence[tuple[int, int]],
+    limbs: I64,
+) -> None:
+    """The same for a digit that does not read the axis, and perhaps others neither."""
+    x, out = w.read(*digit, axes), [axis.name for axis in reduction.con.out]
+    names = [axis.name for axis in axes]
+    x = x.transpose(sorted(range(len(names)), key=lambda i: out.index(names[i])))
+    shape = iter(x.shape)
+    x = x.reshape([next(shape) if name in names else 1 for name in out])
+    for i, coef in uses:
+        draw = reduction.draws[i]
+        total = draw.values[: reduction.size].sum(keepdims=True) % draw.prime
+        for part, weight in enumerate(parts_of(total, coef, draw.prime)[:, 0]):
+            limbs[i, part] += x * weight
 
 
 def fill_closing(w: Witness, closing: Closing) -> None:

@@ -11,14 +11,15 @@ range-checked: sum = r + q c. A residue lies in [0, 2^30), not in [0, q): only i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from math import prod
 
 from .constraints import Circuit, Congruence, Constraint, DomainAxis, Expr
 from .drawn import PARTS, PRIMES, WEIGHT_BITS, Draw, weighed
 from .forms import Form, View
-from .sources import Gather, Same, Source
+from .sources import Gather, Same
 from .tensors import DIGIT_BITS, Digit, radix, unsigned
 from .wide import CarryStep, Domain, Limbs, assert_zero, digits_for, limb_forms
 
@@ -39,10 +40,14 @@ class Division:
 
 @dataclass
 class Reduction:
-    """For each prime, terms[prime] with `axis` summed by drawn weights, divided by the prime."""
+    """For each prime, terms[prime] with `axis` summed by drawn weights, divided by the prime.
+
+    A term that does not read the axis is the same for all of its indices.
+    """
 
     con: Constraint
     axis: str
+    size: int
     draws: tuple[Draw, ...]
     terms: list[list[Term]]
     divisions: list[Division]
@@ -110,74 +115,77 @@ def divided(
     return Division(prime, residue, quotient, assert_zero(circuit, con, domain, label, limbs))
 
 
-def reduction(circuit: Circuit, name: str, axis: str, size: int, terms: Sequence[Sequence[Term]]) -> Reduction:
-    """Sum `axis` of terms, given for each prime: they read the same axes, the first of them unrolled."""
-    read = [(a, n) for source in terms[0][0][0].sources for a, n in source.extents().items() if a != axis]
+def reduction(circuit: Circuit, name: str, axis: DomainAxis, terms: Sequence[Sequence[Term]]) -> Reduction:
+    """Sum `axis` of terms, given for each prime; the first one reads all axes, and first the one that is unrolled."""
+    read = [(a, n) for source in terms[0][0][0].sources for a, n in source.extents().items() if a != axis.name]
     con = circuit.constraint(name, [DomainAxis(a, n) for a, n in read])
-    domain, draws = Domain(con.out, unrolled=True, late=True), circuit.draws.axis(axis, size)
+    domain, draws = Domain(con.out, unrolled=True, late=True), circuit.draws.axis(axis.name, axis.size)
     divisions = []
     for i, (draw, own) in enumerate(zip(draws, terms, strict=True)):
         limbs = Limbs()
         for view, d, coef in own:
             for part, (shift, _) in enumerate(PARTS):
-                sources = [_weighed(source, axis, draw, coef % draw.prime, part) for source in view.sources]
-                limbs.add(View(view.tensor, tuple(sources)).digit(d), shift)
+                sources = weighed(view.sources, axis.name, axis.size, draw, coef % draw.prime, part)
+                limbs.add(View(view.tensor, sources).digit(d), shift)
         divisions.append(divided(circuit, con, domain, f"q{i}", limbs, draw.prime, remains=True))
-    return Reduction(con, axis, draws, [list(own) for own in terms], divisions)
+    return Reduction(con, axis.name, axis.size, draws, [list(own) for own in terms], divisions)
 
 
-def table_of(terms: Sequence[Term]) -> Gather | None:
-    """The index table through which terms read an axis, if there is one."""
-    return next((s for view, _, _ in terms for s in view.sources if isinstance(s, Gather)), None)
+@dataclass(frozen=True)
+class Order:
+    """The order in which axes of terms are summed, and the residues modulo each prime that this takes.
+
+    gather: the index table through which the terms read one of the axes. Axes before that one are reduced over the
+    entries of the table's own axis, which are read through the table when it is summed.
+    """
+
+    axes: tuple[DomainAxis, ...]
+    gather: Gather | None
+    residues: int
+
+    @classmethod
+    def of(cls, terms: Sequence[Term], axes: Sequence[DomainAxis]) -> Order:
+        """The one with the fewest residues, and among equals the first."""
+        view = terms[0][0]
+        names = {axis.name for axis in axes}
+        gather = next((s for s in view.sources if isinstance(s, Gather) and names & set(s.axes)), None)
+        sizes = {a: n for source in view.sources for a, n in source.extents().items()}
+        orders = [cls(order, gather, residue_count(sizes, gather, order)) for order in permutations(axes)]
+        return min(orders, key=lambda order: order.residues)
+
+    def entries(self, number: int) -> bool:
+        """Whether axis `number` comes before the one that is read through the table."""
+        return self.gather is not None and not any(a.name in self.gather.axes for a in self.axes[: number + 1])
 
 
-def in_order(axes: Sequence[DomainAxis], gather: Gather | None) -> list[DomainAxis]:
-    """The order in which axes are summed: one that is read through an index table last."""
-    return sorted(axes, key=lambda axis: gather is not None and axis.name == gather.k)
-
-
-def residue_count(terms: Sequence[Term], axes: Sequence[DomainAxis]) -> int:
-    """How many residues modulo each prime `reductions` takes."""
-    gather, view = table_of(terms), terms[0][0]
-    sizes = {a: n for source in view.sources for a, n in source.extents().items()}
-    positions = {}
-    if gather is not None:
-        positions = {gather.s: sizes.pop(gather.s)}
-        sizes = {**sizes, ENTRIES: gather.size}
-    total = 0
-    for axis in in_order(axes, gather):
-        sizes.pop(axis.name)
-        if gather is not None and axis.name == gather.k:
-            sizes.pop(ENTRIES)
-            sizes |= positions
-        total += prod(n for a, n in sizes.items() if gather is None or a != gather.k)
+def residue_count(sizes: Mapping[str, int], gather: Gather | None, order: Sequence[DomainAxis]) -> int:
+    """How many residues modulo each prime an order takes; sizes: of the axes that the terms read."""
+    left, total = dict(sizes), 0
+    for number, axis in enumerate(order):
+        left.pop(axis.name)
+        entries = gather is not None and not any(a.name in gather.axes for a in order[: number + 1])
+        if entries:
+            assert gather is not None
+            total += gather.size * prod(n for a, n in left.items() if a not in gather.axes)
+        else:
+            total += prod(left.values())
     return total
-
-
-def _weighed(source: Source, axis: str, draw: Draw, factor: int, part: int) -> Source:
-    return weighed(source, axis, draw, factor, part) if axis in source.axes else source
 
 
 def reductions(
     circuit: Circuit, name: str, terms: Sequence[Term], axes: Sequence[DomainAxis]
 ) -> tuple[list[Reduction], list[View]]:
-    """Sum axes of terms one after the other: the steps, and the residues in the end.
-
-    No views without axes. Before an axis that is read through an index table, the table's own axis is reduced entry by
-    entry.
-    """
-    gather = table_of(terms)
-    order = in_order(axes, gather)
+    """Sum axes of terms one after the other: the steps, and the residues in the end (none if there are no axes)."""
+    order = Order.of(terms, axes)
     steps: list[Reduction] = []
-    own = [list(terms) for _ in PRIMES]
-    views: list[View] = []
-    for number, axis in enumerate(order, 1):
-        if gather is not None and number < len(order):
-            own = [[(_entries(view, gather), d, coef) for view, d, coef in part] for part in own]
-        steps.append(reduction(circuit, f"{name}.{axis.name}", axis.name, axis.size, own))
+    own, views = [list(terms) for _ in PRIMES], list[View]()
+    for number, axis in enumerate(order.axes):
+        if order.gather is not None and order.entries(number):
+            own = [[(_entries(view, order.gather), d, coef) for view, d, coef in part] for part in own]
+        steps.append(reduction(circuit, f"{name}.{axis.name}", axis, own))
         views = steps[-1].residues
-        if gather is not None and number == len(order) - 1:
-            views = [_gathered(view, gather) for view in views]
+        if order.gather is not None and order.entries(number):
+            views = [_gathered(view, order.gather) for view in views]
         own = [value_terms(view, 1) for view in views]
     return steps, views
 

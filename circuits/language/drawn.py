@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zkcert.core import field as ff
+from zkcert.core.field import F
 
 from .sources import Gather, Same, Source, Table, Vectors
 from .tensors import DIGIT_BITS
@@ -97,31 +98,80 @@ class Weighed(Weighing):
 
 @dataclass(frozen=True)
 class WeighedGather(Weighing):
-    """sum_k w_k tensor[table[k, s]] for the domain axis s, -1 reading zero (linear terms only)."""
+    """sum over one axis of an index table of w times tensor[table[k, s]], -1 reading zero (linear terms only).
+
+    axis: the domain axis that it reads; rows: whether the axis k is summed, so that the domain axis is s.
+    """
 
     draw: Draw
     factor: int
     part: int
-    s: str
+    axis: str
     table: Table
     size: int
+    rows: bool
+
+    @property
+    def count(self) -> int:
+        """How many entries are summed."""
+        return self.table.shape[0 if self.rows else 1]
 
     def vector(self, vecs: Vectors) -> U64:
-        weights = ff.f_from_fp(self.weights(self.table.shape[0]).astype(np.uint64))
-        return Gather("", self.s, self.table, self.size).weigh(weights, vecs[self.s])
+        summed, read = ff.f_from_fp(self.weights(self.count).astype(np.uint64)), vecs[self.axis]
+        return Gather("", "", self.table, self.size).weigh(*((summed, read) if self.rows else (read, summed)))
 
     def extents(self) -> dict[str, int]:
-        return {self.s: self.table.shape[1]}
+        return {self.axis: self.table.shape[1 if self.rows else 0]}
 
     def terms(self) -> int:
-        return self.most(self.table.shape[0])
+        return self.most(self.count)
 
 
-def weighed(source: Source, axis: str, draw: Draw, factor: int, part: int) -> Source:
-    """The source that reads `axis`, with the axis summed by drawn weights."""
-    match source:
-        case Same(axis=name, size=size) if name == axis:
-            return Weighed(draw, factor, part, size)
-        case Gather(k=k, s=s, table=table, size=size) if k == axis:
-            return WeighedGather(draw, factor, part, s, table, size)
-    raise TypeError(f"{axis} cannot be summed with drawn weights: it is read by {source}")
+@dataclass(frozen=True)
+class WeighedAlike(Weighing):
+    """What `inner` reads, times the sum of the weights of `count` indices of an axis along which it is the same."""
+
+    draw: Draw
+    factor: int
+    part: int
+    inner: Source
+    count: int
+
+    @property
+    def weight(self) -> int:
+        """The part of `factor` times the sum of the drawn weights."""
+        shift, bits = PARTS[self.part]
+        whole = int(self.draw.values[: self.count].sum()) % self.draw.prime * self.factor % self.draw.prime
+        return whole >> shift & ((1 << bits) - 1)
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        return self.inner.size
+
+    def vector(self, vecs: Vectors) -> U64:
+        return ff.f_mul_scalar(self.inner.vector(vecs), F(self.weight))
+
+    def extents(self) -> dict[str, int]:
+        return self.inner.extents()
+
+    def terms(self) -> int:
+        return self.inner.terms() * self.most(1)
+
+
+def weighed(
+    sources: tuple[Source, ...], axis: str, size: int, draw: Draw, factor: int, part: int
+) -> tuple[Source, ...]:
+    """The sources of a view with `axis`, of `size` indices, summed by drawn weights: the one that reads it is replaced,
+    or the first one if none does."""
+
+    def replaced(source: Source) -> Source:
+        match source:
+            case Same():
+                return Weighed(draw, factor, part, source.size)
+            case Gather(k=k, s=s, table=table, size=entries):
+                return WeighedGather(draw, factor, part, s if k == axis else k, table, entries, k == axis)
+        raise TypeError(f"{axis} cannot be summed with drawn weights: it is read by {source}")
+
+    if not any(axis in source.axes for source in sources):
+        return WeighedAlike(draw, factor, part, sources[0], size), *sources[1:]
+    return tuple(replaced(source) if axis in source.axes else source for source in sources)

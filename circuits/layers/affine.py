@@ -13,8 +13,6 @@ from circuits.language.wide import Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
 from ..net import (
-    FRACTION_BITS,
-    Contraction,
     Gradient,
     Net,
 )
@@ -64,16 +62,15 @@ class Affine(Layer):
         self.weight = net.weight(self.weight_name, weight_shape)
         b, p = net.batch_axis(), net.pass_axis()
         summed = self.weight_axes[1:]
-        con = net.circuit.constraint(f"{self.name}/forward", (p, b, *self.out_axes), summed)
-        inputs = x.limbs(net.over_passes, Same("b", net.batch), *self.input_sources())
-        limbs = Limbs().add_product(inputs, limb_forms(self._weight_view()))
+        factors = x.limbs(net.over_passes, Same("b", net.batch), *self.input_sources()), limb_forms(self._weight_view())
+        bias: View | None = None
         if self.bias_name:
             self.bias = net.weight(self.bias_name, (self.out_axes[0].size,))
             bias = View(self.bias, (Same("pass", net.passes), Same("o", self.out_axes[0].size)))
-            limbs.add_value(bias, 1, FRACTION_BITS)
         self.out = net.output(self.name, "z", (net.batch, *(a.size for a in self.out_axes)))
         self.y = self.out.value
-        self.run = net.rescaled(con, self._outputs(self.y, net.over_passes), limbs, "z")
+        out = self._outputs(self.y, net.over_passes)
+        self.run = net.scaled_down(f"{self.name}/forward", (p, b, *self.out_axes), summed, factors, bias, out, "z")
 
     def _weight_view(self) -> View:
         axes = (Same(a.name, a.size) for a in self.weight_axes)
@@ -89,14 +86,16 @@ class Affine(Layer):
         if need_input:
             o = self.out_axes[0]
             kernel = tuple(a for a in self.weight_axes[1:] if a not in self.input_axes)
-            con = net.circuit.constraint(f"{self.name}/input-gradient", (p, b, *self.input_axes), (o, *kernel))
-            deltas = dy.limbs(net.over_passes, Same("b", net.batch), *self.output_sources())
+            factors = (
+                dy.limbs(net.over_passes, Same("b", net.batch), *self.output_sources()),
+                limb_forms(self._weight_view()),
+            )
             shape = (net.batch, *(a.size for a in self.input_axes))
             self.dx = net.activation(f"{self.name}/dx", shape)
             inner = (Same(a.name, a.size) for a in self.input_axes)
-            out = View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner))
-            limbs = Limbs().add_product(deltas, limb_forms(self._weight_view()))
-            self.run_input: Contraction = net.rescaled(con, out, limbs, "dx")
+            out = limb_forms(View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner)))
+            name, axes = f"{self.name}/input-gradient", (p, b, *self.input_axes)
+            self.run_input = net.scaled_down(name, axes, (o, *kernel), factors, None, out, "dx")
 
         def operands(source: Callable[[str], Source]) -> tuple[list[Form], list[Form]]:
             return self._outputs(dy, source), self.x.limbs(source, Same("b", net.batch), *self.input_sources())

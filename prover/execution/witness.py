@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.language.constraints import DomainAxis, Expr
-from circuits.language.drawn import Weighed, WeighedGather
+from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
 from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum
@@ -319,5 +319,9 @@ def _read_axis(arr: I64, axis: int, src: Source) -> I64:
         return np.asarray(np.tensordot(arr, src.weights(src.size), axes=(axis, 0)), np.int64)
     if isinstance(src, WeighedGather):
         entries = take(arr, axis, src.table.index)
-        return np.asarray(np.tensordot(entries, src.weights(src.table.shape[0]), axes=(axis, 0)), np.int64)
+        return np.asarray(np.tensordot(entries, src.weights(src.count), axes=(axis + (not src.rows), 0)), np.int64)
+    if isinstance(src, WeighedAlike):
+        index, table = pick(src.inner, EVERYTHING)
+        arr = arr[(*(WHOLE for _ in range(axis)), index)] * src.weight
+        return arr if table is None else take(arr, axis, table)
     raise TypeError(f"unknown source {src}")
