@@ -169,6 +169,10 @@ def source_weights(source: Source, size: int, vectors: dict[str, list[El]], draw
         return [v * w for v, w in zip(vectors[source[1]], source[2], strict=True)]
     if kind == "weighed":
         return [El(part_of_weight(d, *source[2:5])) for d in draws[source[1], source[2]][:size]]
+    if kind == "weighed-alike":
+        added = sum(draws[source[1], source[2]][: source[5]])
+        weight = part_of_weight(added, *source[2:5])
+        return [v * weight for v in source_weights(source[6], size, vectors, draws)]
     out = [ZERO] * size
     if kind == "map":
         for v, e in zip(vectors[source[1]], source[2], strict=True):
@@ -180,12 +184,17 @@ def source_weights(source: Source, size: int, vectors: dict[str, list[El]], draw
         outer = [ONE] * len(rows)
     elif kind == "weighed-gather":
         outer = [El(part_of_weight(d, *source[2:5])) for d in draws[source[1], source[2]][: len(rows)]]
+    elif kind == "weighed-scatter":
+        outer = list(vectors[source[5]])
     else:
         outer = list(vectors[source[1]])
         if kind == "suffix":
             for k in range(len(outer) - 2, -1, -1):
                 outer[k] = outer[k] + outer[k + 1]
-    inner = vectors[source[-2]]
+    if kind == "weighed-scatter":
+        inner = [El(part_of_weight(d, *source[2:5])) for d in draws[source[1], source[2]][: len(rows[0])]]
+    else:
+        inner = vectors[source[-2]]
     for o, row in zip(outer, rows, strict=True):
         for v, e in zip(inner, row, strict=True):
             if e >= 0:

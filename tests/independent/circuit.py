@@ -425,16 +425,39 @@ class Builder:
         waxes, inp, positions = self.contraction(i, node, x)
         W = self.new_weight(node["weight"], [n for _, n in waxes])
         weight = self.own(W, *(same(a) for a, _ in waxes))
-        out = [("pass", self.P), ("b", self.B), waxes[0], *positions]
-        con = c.constraint(f"{node['name']}/forward", out, waxes[1:])
-        limbs = Limbs(c)
-        limbs.product(self.value_limbs(x, "passes", [same("b"), *inp]), c.limbs(weight))
+        bias = None
         if node["bias"] is not None:
-            bias = self.new_weight(node["bias"], [waxes[0][1]])
-            limbs.value(self.own(bias, same("o")), 1, 32)
-        z = self.output(i, "z", tuple(n for _, n in out[1:]))
-        self.rescaled(con, self.value_limbs(z, "passes", [same(a) for a, _ in out[1:]]), limbs, "z")
+            bias = self.own(self.new_weight(node["bias"], [waxes[0][1]]), same("o"))
+        axes = [("pass", self.P), ("b", self.B), waxes[0], *positions]
+        z = self.output(i, "z", tuple(n for _, n in axes[1:]))
+        factors = self.value_limbs(x, "passes", [same("b"), *inp]), c.limbs(weight)
+        out = self.value_limbs(z, "passes", [same(a) for a, _ in axes[1:]])
+        self.scaled_down(f"{node['name']}/forward", axes, waxes[1:], *factors, bias, out, "z")
         self.values.append(z)
+
+    def scaled_down(
+        self,
+        name: str,
+        axes: Axes,
+        summed: Axes,
+        left_: list[Form],
+        right: list[Form],
+        bias: int | None,
+        out: list[Form],
+        label: str,
+    ) -> None:
+        """A contraction, rescaled: a congruence, or limbs with carries."""
+        c = self.c
+        rest = [(v, d, -(k << 32)) for v, d, k in c.worths(out)]
+        rest += [] if bias is None else c.whole_worths(bias, 1 << 32)
+        cut = [at(U(22), 0), at(B(10), 22)]
+        if c.contracted(name, axes, summed, left_, right, cut, rest, self.residue_cost):
+            return
+        con, limbs = c.constraint(name, axes, summed), Limbs(c)
+        limbs.product(left_, right)
+        if bias is not None:
+            limbs.value(bias, 1, 32)
+        self.rescaled(con, out, limbs, label)
 
     f_conv2d = f_linear
 
@@ -871,11 +894,11 @@ class Builder:
                 win = self.windows[i]
                 axes, summed = [waxes[1], ("i", win.positions)], [waxes[0], waxes[2]]
                 out = [so, gather("k", "i", win.readers)]
-            con = c.constraint(f"{name}/input-gradient", [("pass", self.P), ("b", self.B), *axes], summed)
             dx = self.new(f"{name}/dx", x.sizes)
-            limbs = Limbs(c)
-            limbs.product(self.value_limbs(dy, "passes", [sb, *out]), c.limbs(weight))
-            self.rescaled(con, self.value_limbs(dx, "passes", [sb, *(same(a) for a, _ in axes)]), limbs, "dx")
+            lefts = self.value_limbs(dy, "passes", [sb, *out])
+            outer = self.value_limbs(dx, "passes", [sb, *(same(a) for a, _ in axes)])
+            axes = [("pass", self.P), ("b", self.B), *axes]
+            self.scaled_down(f"{name}/input-gradient", axes, summed, lefts, c.limbs(weight), None, outer, "dx")
 
         def factors(kind: str) -> tuple[list[Form], list[Form]]:
             outer = self.value_limbs(dy, kind, [sb, so, *(same(a) for a, _ in positions)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 
 from .commitment import Shape, matrix_shape
 from .errors import require
@@ -144,12 +145,15 @@ def total(s: str, table: Table) -> Source:
     return "total", s, table
 
 
-def weighed(source: Source, axis: str, i: int, c: int, j: int) -> Source:
-    """What reads an axis, with part j of the weights of its draw for the factor c in place of the axis."""
+def weighed(source: Source, axis: str, size: int, weight: tuple[int, int, int]) -> Source:
+    """A source that weighs an axis by part j of the weights for the factor c modulo prime i, weight = (i, c, j)."""
     if source == same(axis):
-        return "weighed", axis, i, c, j
-    assert source[:2] == ("gather", axis), source
-    return "weighed-gather", axis, i, c, j, *source[2:]
+        return "weighed", axis, *weight
+    if source[0] == "gather" and axis in source[1:3]:
+        kind, other = ("weighed-gather", source[2]) if axis == source[1] else ("weighed-scatter", source[1])
+        return kind, axis, *weight, other, source[3]
+    assert axis not in source_axes(source), source
+    return "weighed-alike", axis, *weight, size, source
 
 
 def part_of_weight(drawn: int, i: int, c: int, j: int) -> int:
@@ -163,9 +167,33 @@ def source_axes(source: Source) -> tuple[str, ...]:
     kind = source[0]
     if kind in ("same", "map", "scaled", "total"):
         return (source[1],)
-    if kind == "weighed-gather":
+    if kind in ("weighed-gather", "weighed-scatter"):
         return (source[5],)
+    if kind == "weighed-alike":
+        return source_axes(source[6])
     return source[1:3] if kind in ("gather", "suffix") else ()
+
+
+def source_count(source: Source, size: int) -> int:
+    """The count of a source of an axis of this size."""
+    kind = source[0]
+    if kind == "sum":
+        return size
+    if kind == "wsum":
+        return sum(source[1])
+    if kind == "scaled":
+        return max(source[2])
+    if kind in ("suffix", "total"):
+        return len(source[-1].rows)
+    if not kind.startswith("weighed"):
+        return 1
+    if kind == "weighed":
+        added = size
+    elif kind == "weighed-alike":
+        added = source_count(source[6], size)
+    else:
+        added = len(source[6].rows) if kind == "weighed-gather" else len(source[6].rows[0])
+    return added * ((1 << (8 if source[4] else 22)) - 1)
 
 
 # ---------------------------------------------------------------- forms and expressions
@@ -286,6 +314,17 @@ class Domain:
     late: bool = False
 
 
+@dataclass(frozen=True)
+class Order:
+    """In which order axes are summed, which of them over entries, and the table's source with the entries it reads."""
+
+    axes: tuple[str, ...]
+    over: tuple[bool, ...]
+    table: Source | None
+    entry: int
+    count: int  # of residues
+
+
 class Limbs:
     """The limbs of a wide identity."""
 
@@ -380,18 +419,7 @@ class Circuit:
             tensor, sources = self.views[view]
             t, count = self.tensors[tensor], 1
             for source, size in zip(sources, (t.unroll, *t.sizes)):
-                kind = source[0]
-                if kind == "sum":
-                    count *= size
-                elif kind == "wsum":
-                    count *= sum(source[1])
-                elif kind == "scaled":
-                    count *= max(source[2])
-                elif kind in ("suffix", "total"):
-                    count *= len(source[-1].rows)
-                elif kind in ("weighed", "weighed-gather"):
-                    entries = size if kind == "weighed" else len(source[-1].rows)
-                    count *= entries * ((1 << (8 if source[4] else 22)) - 1)
+                count *= source_count(source, size)
             self._reach[view] = [(min(count * lo, 0), max(count * (lo + size - 1), 0)) for lo, size, _ in t.digits]
         return self._reach[view]
 
@@ -484,72 +512,60 @@ class Circuit:
         self.assert_zero(con, domain, label, limbs)
         return rest
 
-    def gathered(self, terms: Sequence[Worth]) -> tuple[int, Source] | None:
-        """Which axis of the terms' views is read by a gather, and by which."""
-        for v, _, _ in terms:
-            for n, source in enumerate(self.views[v][1]):
-                if source[0] == "gather":
-                    return n, source
-        return None
-
     def with_source(self, view: int, n: int, source: Source) -> int:
         tensor, sources = self.views[view]
         return self.view(tensor, *sources[:n], source, *sources[n + 1 :])
 
-    def reductions(
-        self, terms: Sequence[Worth], axes: Sequence[str], sizes: dict[str, int]
-    ) -> list[tuple[str, list[tuple[str, int]]]]:
-        """The axes in the order in which they are summed, and the output axes of each reduction."""
-        found, order = self.gathered(terms), list(axes)
-        if found is not None and found[1][1] in order:
-            order.remove(found[1][1])
-            order.append(found[1][1])
-        out = []
-        sources = list(self.views[terms[0][0]][1])
-        for n, axis in enumerate(order):
-            row = list(sources)
-            known = dict(sizes)
-            if found is not None and n < len(order) - 1:
-                t = self.tensors[self.views[terms[0][0]][0]]
-                row[found[0]] = same("entry")
-                known["entry"] = (t.unroll, *t.sizes)[found[0]]
-            read = [a for source in row for a in source_axes(source)]
-            left_over = [a for a in read if a not in order[: n + 1]]
-            out.append((axis, [(a, known[a]) for a in left_over]))
-        return out
+    def replaced(self, view: int, old: Source, new: Source) -> int:
+        """The view with a source that it must have replaced by another."""
+        return self.with_source(view, self.views[view][1].index(old), new)
 
-    def residues(
-        self, name: str, terms: Sequence[Worth], axes: Sequence[str], sizes: dict[str, int]
-    ) -> list[int]:
+    def order(self, terms: Sequence[Worth], axes: Sequence[str], sizes: dict[str, int]) -> Order:
+        """In which order axes of terms are summed."""
+        tensor, sources = self.views[terms[0][0]] if terms else (0, ())
+        read = [a for source in sources for a in source_axes(source)]
+        table, entry = None, 0
+        for source, size in zip(sources, (self.tensors[tensor].unroll, *self.tensors[tensor].sizes)):
+            if source[0] == "gather" and set(source[1:3]) & set(axes):
+                table, entry = source, size
+        best: Order | None = None
+        for permuted in permutations(axes):
+            count, over = 0, []
+            for n in range(len(permuted)):
+                gone = set(permuted[: n + 1])
+                over.append(table is not None and not gone & set(table[1:3]))
+                if over[n]:
+                    gone |= set(table[1:3])  # type: ignore
+                count += math.prod(sizes[a] for a in read if a not in gone) * (entry if over[n] else 1)
+            if best is None or count < best.count:
+                best = Order(permuted, tuple(over), table, entry, count)
+        assert best is not None
+        return best
+
+    def residues(self, name: str, terms: Sequence[Worth], order: Order, sizes: dict[str, int]) -> list[int]:
         """Sum axes of terms modulo each prime: the views of the last residues."""
-        found = self.gathered(terms)
-        steps = self.reductions(terms, axes, sizes)
-        now = [list(terms)] * len(PRIMES)
-        if found is not None and len(steps) > 1:
-            now = [[(self.with_source(v, found[0], same("entry")), d, c) for v, d, c in terms]] * len(PRIMES)
-        views: list[int] = []
-        for n, (axis, out) in enumerate(steps):
+        now, views, entry = [list(terms)] * len(PRIMES), [0], same("entry")
+        sizes = {**sizes, "entry": order.entry}
+        for axis, over in zip(order.axes, order.over):
             self.draws[axis] = max(self.draws.get(axis, 0), sizes[axis])
-            con = self.constraint(f"{name}.{axis}", out)
-            if found is not None and n == len(steps) - 1 and n > 0:
-                now = [[(self.gather_again(v, found[1]), d, c) for v, d, c in row] for row in now]
-            views = []
+            if over:
+                assert order.table is not None
+                now = [[(self.replaced(v, order.table, entry), d, c) for v, d, c in row] for row in now]
+            read = [a for source in self.views[now[0][0][0]][1] for a in source_axes(source)]
+            con, views = self.constraint(f"{name}.{axis}", [(a, sizes[a]) for a in read if a != axis]), []
             for i, q in enumerate(PRIMES):
                 limbs = Limbs(self)
                 for v, d, c in now[i]:
-                    at = next(k for k, s in enumerate(self.views[v][1]) if axis in source_axes(s))
+                    sources = self.views[v][1]
+                    at = next((k for k, s in enumerate(sources) if axis in source_axes(s)), 0)
                     for j in (0, 1):
-                        view = self.with_source(v, at, weighed(self.views[v][1][at], axis, i, c % q, j))
-                        limbs.add(self.digit(view, d), 22 * j)
+                        weight = weighed(sources[at], axis, sizes[axis], (i, c % q, j))
+                        limbs.add(self.digit(self.with_source(v, at, weight), d), 22 * j)
                 view = self.divide(con, limbs, i, True)
                 assert view is not None
-                views.append(view)
+                views.append(self.replaced(view, entry, order.table) if over and order.table else view)
             now = [self.whole_worths(view) for view in views]
         return views
-
-    def gather_again(self, view: int, source: Source) -> int:
-        n = self.views[view][1].index(same("entry"))
-        return self.with_source(view, n, source)
 
     def contracted(
         self,
@@ -569,10 +585,8 @@ class Circuit:
         read = {a for v, _, _ in lefts for a in self.view_axes(v)}
         left_axes, right_axes = [a for a in inner if a in read], [a for a in inner if a not in read]
         both = left_axes + right_axes
-        count = 0
-        for terms, axes in ((lefts, left_axes), (rights, right_axes), (rest, both)):
-            count += sum(math.prod(n for _, n in o) for _, o in self.reductions(terms, axes, sizes))
-        if cost * count > math.prod(n for _, n in out):
+        orders = [self.order(*x, sizes) for x in ((lefts, left_axes), (rights, right_axes), (rest, both))]
+        if cost * sum(order.count for order in orders) > math.prod(n for _, n in out):
             return False
         con = self.constraint(name, out, summed, True)
         remainder = self.wire(Domain(tuple(out), True), f"{name}.remainder", digits)
@@ -581,11 +595,11 @@ class Circuit:
         self.member(con, "sum", add(product(tuple(lefts), tuple(rights)), tuple(rest)))
         left_i = [left_] * len(PRIMES)
         if left_axes:
-            left_i = [self.limbs(v) for v in self.residues(f"{name}/left", lefts, left_axes, sizes)]
+            left_i = [self.limbs(v) for v in self.residues(f"{name}/left", lefts, orders[0], sizes)]
         right_i = [right] * len(PRIMES)
         if right_axes:
-            right_i = [self.limbs(v) for v in self.residues(f"{name}/right", rights, right_axes, sizes)]
-        rest_i = self.residues(f"{name}/rest", rest, both, sizes)
+            right_i = [self.limbs(v) for v in self.residues(f"{name}/right", rights, orders[1], sizes)]
+        rest_i = self.residues(f"{name}/rest", rest, orders[2], sizes)
         con = self.constraint(f"{name}/combined", out[:1], summed)
         for i in range(len(PRIMES)):
             limbs = Limbs(self)
@@ -741,6 +755,8 @@ class _Lister:
             return f"{kind}({s[1]},{self.vector(s[2])})"
         if kind == "weighed":
             return f"weighed({','.join(map(str, s[1:]))})"
+        if kind == "weighed-alike":
+            return f"{kind}({','.join(map(str, s[1:-1]))},{self.source(s[-1])})"
         return f"{kind}({','.join(map(str, s[1:-1]))},{self.table(s[-1])})"
 
     def view(self, v: int) -> int:
