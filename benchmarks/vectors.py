@@ -130,18 +130,20 @@ CASES = {
         beacon=None,
         reveal=True,
     ),
-    # congruences, under the rule as it is: of a convolution (through its table), of a linear layer and of biases; an
-    # odd D; and what the rule leaves to carries
+    # congruences, under the rule as it is, of every kind: forward with a bias and a rectified output, input gradient,
+    # gradient, perturbation, update; tables with stride and padding; an odd D; what the rule leaves to carries
     "congruence": Case(
         [
-            conv("conv", (48, 4, 1, 2), (1, 2), (0, 1), bias=True),
+            conv("point", (2, 1, 1, 1), bias=True),
             RELU,
+            conv("conv", (72, 2, 1, 4), (1, 13), (0, 1), bias=True),
+            plain("relu", "second"),
+            conv("next", (4, 72, 1, 2)),
+            plain("relu", "third"),
             FLATTEN,
-            linear("hidden", 16, 144),
-            plain("relu", "rectified"),
-            linear("fc", 3, 16),
+            linear("fc", 3, 8),
         ],
-        (4, 1, 4),
+        (1, 1, 28),
         config=ProbeConfig(steps=3, batch_size=2, lr=Fraction(2, 75)),
     ),
     # shortcuts with and without a ReLU behind them, and long sums of values and of gradients
