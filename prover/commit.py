@@ -129,8 +129,9 @@ class Part:
         out = np.empty((2, COMBINED_ROWS, self.code.length), np.uint64)
         out[:, :, :width] = kernels.combine_digits(np.ascontiguousarray(weights[:, :2, :at]), self.x, width)
         if at < self.rows:
-            masks = kernels.fold_matrix_f(self.masks[:, None], np.ascontiguousarray(weights[:, :, at:]))
-            out[:, :, :width] = ff.f_add(out[:, :, :width], masks[:, 0])
+            masks = kernels.fold_matrix_f(self.masks[:, None], np.ascontiguousarray(weights[:, :, at:]))[:, 0]
+            for i in range(COMBINED_ROWS):
+                out[:, i, :width] = ff.f_add(out[:, i, :width], masks[:, i])
         out[:, :, width:] = kernels.fold_matrix_f(self.tails[:, None], np.ascontiguousarray(weights))[:, 0]
         return out
 
