@@ -98,15 +98,17 @@ def _turn(x):
 
 
 @inline
-def _split2(w, h, t, opaque):
+def _split2(w, h, t, z, opaque):
     v4 = _scalar(t[6], t[7], opaque)
     for k in range(h):
         x0, x1 = w[k], w[k + h]
         for r in range(ROWS):
             ar, ai = reduce(x0[r]), reduce(x0[ROWS + r])
             br, bi = _times(x1[r], x1[ROWS + r], v4)
-            x0[r], x0[ROWS + r] = ar + br, ai + bi
-            x1[r], x1[ROWS + r] = ar + P - br, ai + P - bi
+            z[r], z[ROWS + r] = ar + br, ai + bi
+            z[2 * ROWS + r], z[3 * ROWS + r] = ar + P - br, ai + P - bi
+        for r in range(2 * ROWS):
+            x0[r], x1[r] = z[r], z[2 * ROWS + r]
 
 
 @inline
@@ -183,7 +185,7 @@ def _split(w, levels, block, table, opaque):
     h, count = len(w), 1
     if levels % 3 == 1:
         h //= 2
-        _split2(w, h, table[block], opaque)
+        _split2(w, h, table[block], z, opaque)
         count = 2
     elif levels % 3 == 2:
         h //= 4
