@@ -61,6 +61,13 @@ class Plan:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     residue_cost: int = RESIDUE_COST
 
+    @property
+    def weight_count(self) -> int:
+        """Entries of all parameters."""
+        return sum(
+            prod(self.shapes[name] if name in self.shapes else self.weights[name].shape) for name in self.weights
+        )
+
     def require_small(self) -> None:
         """UnusableInput if no circuit is built for what this says; before anything is."""
         shape, value_bytes = self.input["shape"], 1 if self.kind == "u8" else Q32_BYTES
@@ -93,7 +100,7 @@ class Certificate:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         plan.require_small()
-        self.net = Net(plan.steps, plan.batch, plan.residue_cost)
+        self.net = Net(plan.steps, plan.batch, plan.residue_cost, plan.weight_count)
         with collector_paused():
             self._declare()
 

@@ -36,6 +36,7 @@ WEIGHT = radix(B22, balanced(18))  # |w| < 2^39
 REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
 BALANCED_REMAINDER = (Digit(U22, 0), Digit(balanced(10), 22))  # [-2^31, 2^31)
 RESIDUE_COST = 10
+LEAST_SPARE, SPARE_BITS = 1 << 13, 9
 MAX_TABLES = 1 << 22  # entries of the index tables of all windows
 
 
@@ -87,14 +88,15 @@ class Contraction:
 class Net:
     """Shared state of circuit construction.
 
-    residue_cost: outputs of a contraction whose carries cost as much as one residue modulo every prime; outputs: by
-    layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU, the tensors it shares with the
+    residue_cost: outputs of a contraction whose carries cost as much as one residue modulo every prime; weight_count: of
+    all parameters; outputs: by layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU, the tensors it shares with the
     layer before it.
     """
 
     steps: int
     batch: int
     residue_cost: int = RESIDUE_COST
+    weight_count: int = 0
     circuit: Circuit = field(default_factory=Circuit)
     weights: dict[str, Tensor] = field(default_factory=dict)
     gradients: list[Gradient] = field(default_factory=list)
@@ -105,6 +107,11 @@ class Net:
     @property
     def passes(self) -> int:
         return 2 * self.steps - 1
+
+    @property
+    def spare(self) -> int:
+        """Residues by which a congruence must be cheaper: each costs a verifier about as much as a layer."""
+        return max(LEAST_SPARE, self.steps * self.weight_count >> SPARE_BITS)
 
     @cached_property
     def scaled_entries(self) -> int:
@@ -186,7 +193,7 @@ class Net:
         others = [axis for axis in out[1:] if axis not in first]
         sides = [(terms_of(left), first), (terms_of(right), others), (rest, out[1:])]
         count = sum(Order.of(terms, own).residues for terms, own in sides)
-        if count * self.residue_cost > prod(axis.size for axis in out):
+        if (count + self.spare) * self.residue_cost > prod(axis.size for axis in out):
             return None
         con = self.circuit.congruence(name, out, summed)
         rem = Domain(con.out, unrolled=True).wire(self.circuit, f"{name}.remainder", digits)

@@ -16,6 +16,8 @@ from zkcert.core.field import F, f_list, f_mul
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.errors import ProofRejected, UnusableInput
 
+from .kernels import first_nonce
+
 U64 = NDArray[np.uint64]
 
 
@@ -120,7 +122,7 @@ class ProverChannel:
             if not self.transcript.check_grind(int.from_bytes(nonce, "little"), bits):
                 raise UnusableInput("the recorded messages are damaged")
         else:
-            nonce = self.transcript.grind(bits).to_bytes(8, "little")
+            nonce = self.transcript.grind(bits, first_nonce).to_bytes(8, "little")
         self.messages += nonce
 
     def value(self, node: Node) -> F:

@@ -129,8 +129,9 @@ class Part:
         out = np.empty((2, COMBINED_ROWS, self.code.length), np.uint64)
         out[:, :, :width] = kernels.combine_digits(np.ascontiguousarray(weights[:, :2, :at]), self.x, width)
         if at < self.rows:
-            masks = kernels.fold_matrix_f(self.masks[:, None], np.ascontiguousarray(weights[:, :, at:]))
-            out[:, :, :width] = ff.f_add(out[:, :, :width], masks[:, 0])
+            masks = kernels.fold_matrix_f(self.masks[:, None], np.ascontiguousarray(weights[:, :, at:]))[:, 0]
+            for i in range(COMBINED_ROWS):
+                out[:, i, :width] = ff.f_add(out[:, i, :width], masks[:, i])
         out[:, :, width:] = kernels.fold_matrix_f(self.tails[:, None], np.ascontiguousarray(weights))[:, 0]
         return out
 
@@ -163,7 +164,7 @@ class MatrixCommitment:
         """The opening of X~(z): all levels, as docs/spec/commitment.md lists them."""
         code = self.code
         assert len(self.parts) == len(code.parts)
-        nonce = transcript.grind(PROXIMITY_GRIND)
+        nonce = transcript.grind(PROXIMITY_GRIND, kernels.first_nonce)
         weights = combination_weights(transcript, code, z)
         if mask_rank(weights[:, :, code.mask_row :]) < COMBINED_ROWS:
             raise UnluckyMasks
@@ -207,7 +208,7 @@ class PlainCommitment:
         code, level = self.code, self.level
         rounds, s, claim = self._fold(transcript, claims)
         factor = claims.weight_at(s, self.v.shape[2].bit_length() - 1)
-        nonce = transcript.grind(PROXIMITY_GRIND)
+        nonce = transcript.grind(PROXIMITY_GRIND, kernels.first_nonce)
         weights = plain_weights(transcript, level, code, s)
         matrix = self.matrix[:, None]
         rows = kernels.fold_matrix_f(matrix, np.ascontiguousarray(weights[:, :, : code.data_rows]))[:, 0]
@@ -241,7 +242,7 @@ class PlainCommitment:
 
 def draw_queries(transcript: Transcript, level: int, code: MatrixCode | PlainCode) -> tuple[bytes, list[int]]:
     """The nonce and the positions that it gives."""
-    nonce = transcript.grind(QUERY_GRIND)
+    nonce = transcript.grind(QUERY_GRIND, kernels.first_nonce)
     return nonce.to_bytes(8, "little"), transcript.distinct_indices(f"queries/{level}", code.queries, code.log_n)
 
 

@@ -139,7 +139,7 @@ def light_grinding() -> Iterator[None]:
     """Four bits at most: what is tested with the toy circuit is not the work."""
     grind, check = Transcript.grind, Transcript.check_grind
     with (
-        mock.patch.object(Transcript, "grind", lambda self, bits: grind(self, min(bits, 4))),
+        mock.patch.object(Transcript, "grind", lambda self, bits, search=None: grind(self, min(bits, 4), search)),
         mock.patch.object(Transcript, "check_grind", lambda self, nonce, bits: check(self, nonce, min(bits, 4))),
     ):
         yield

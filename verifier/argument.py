@@ -85,7 +85,7 @@ def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
     docs/spec/argument.md, commitment.md. `transcript` must have absorbed the whole statement, exactly as the prover's.
     """
     argument, code, pads = read_argument(data, layout)
-    matrix_root, pad_root, late_root = (argument.roots.take(DIGEST_BYTES) for _ in range(3))
+    matrix_root, pad_root, late_root = [argument.roots.take(DIGEST_BYTES) for _ in range(3)]
     transcript.absorb("roots", matrix_root + pad_root)
     channel = VerifierChannel(transcript, argument.messages)
     draw_weights(channel, layout.circuit)

@@ -224,9 +224,9 @@ def messages() -> None:
         (1, "roots of the fraction trees; two values a round; ends, layer by layer"),
         (-1, "xi"),
         (1, "two values a round; X~(z)"),
-        (1, "nonce; root of the second matrix, tails, h, h'"),
+        (1, "nonce; root of level 2, tails, h, h'"),
         (1, "nonce (then: positions of the columns)"),
-        (1, "columns and multi-proof; a sum-check; second rows; nonce; second columns"),
+        (1, "columns and multi-proof; for each level below: sum-check, root or rows, columns"),
         (-1, "one weight for each hidden equation; weights of the pad tests"),
         (1, "three polynomials, nonce, pad columns and multi-proof"),
     ]

@@ -248,6 +248,25 @@ def _hash_rows(words, length, key, out, start, stop):
                 out[first + c, w] = chain[w * LANES + c]
 
 
+NONCES = 1 << 12  # tried at once
+
+
+def first_nonce(prefix: bytes, bits: int) -> int:
+    """`zkcert.core.transcript.first_nonce`, for a prefix of at most 56 bytes."""
+    length, mask = len(prefix) + 8, np.uint64((1 << bits) - 1)
+    messages = np.zeros((NONCES, BLOCK), np.uint8)
+    messages[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
+    start = 0
+    while True:
+        nonces = np.arange(start, start + NONCES, dtype="<u8")
+        messages[:, len(prefix) : length] = nonces.view(np.uint8).reshape(-1, 8)
+        heads = np.ascontiguousarray(hash_rows(messages, length)[:, :8]).view("<u8")[:, 0]
+        found = np.flatnonzero(heads & mask == 0)
+        if len(found):
+            return start + int(found[0])
+        start += NONCES
+
+
 def hash_rows(messages: U8Array, length: int) -> U8Array:
     """BLAKE3 of n messages of `length` bytes, at most 1024: (n, m) with m the next multiple of 64, zeros behind.
 

@@ -44,7 +44,7 @@ from .blake import GROUP, ColumnHasher, absorb
 
 M30 = np.uint64((1 << 30) - 1)
 M32 = np.uint64((1 << 32) - 1)
-BUFFER_BITS = 21  # points that pass 1 leaves, of 256 bytes
+BUFFER_BITS = 22  # points that pass 1 leaves, of 256 bytes
 MAX_FOLDS = 4  # parts of a row that pass 1 adds up without a reduction
 BLOCK_BITS = 9  # points that are split to the end at once
 
@@ -98,15 +98,17 @@ def _turn(x):
 
 
 @inline
-def _split2(w, h, t, opaque):
+def _split2(w, h, t, z, opaque):
     v4 = _scalar(t[6], t[7], opaque)
     for k in range(h):
         x0, x1 = w[k], w[k + h]
         for r in range(ROWS):
             ar, ai = reduce(x0[r]), reduce(x0[ROWS + r])
             br, bi = _times(x1[r], x1[ROWS + r], v4)
-            x0[r], x0[ROWS + r] = ar + br, ai + bi
-            x1[r], x1[ROWS + r] = ar + P - br, ai + P - bi
+            z[r], z[ROWS + r] = ar + br, ai + bi
+            z[2 * ROWS + r], z[3 * ROWS + r] = ar + P - br, ai + P - bi
+        for r in range(2 * ROWS):
+            x0[r], x1[r] = z[r], z[2 * ROWS + r]
 
 
 @inline
@@ -183,7 +185,7 @@ def _split(w, levels, block, table, opaque):
     h, count = len(w), 1
     if levels % 3 == 1:
         h //= 2
-        _split2(w, h, table[block], opaque)
+        _split2(w, h, table[block], z, opaque)
         count = 2
     elif levels % 3 == 2:
         h //= 4
@@ -203,6 +205,23 @@ def _split(w, levels, block, table, opaque):
         count *= 8
 
 
+@inline
+def _load(ints, lanes, at, out):
+    """The coefficients at, at + 1, ... of all rows."""
+    tile = len(out)
+    for r in range(ROWS):
+        if len(ints):
+            x = ints[r, 2 * at : 2 * (at + tile)]
+            for j in range(tile):
+                y = out[j]
+                y[r], y[ROWS + r] = residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1]))
+        else:
+            xr, xi = lanes[0, r, at : at + tile], lanes[1, r, at : at + tile]
+            for j in range(tile):
+                y = out[j]
+                y[r], y[ROWS + r] = xr[j], xi[j]
+
+
 @kernel
 def _pass_1(ints, lanes, folds, tail, coset, log_1, log_2, tile, keep, table, opaque, out, start, stop):
     """Residues of `tile` columns at a time; only the blocks with keep[b] are written to out.
@@ -212,37 +231,20 @@ def _pass_1(ints, lanes, folds, tail, coset, log_1, log_2, tile, keep, table, op
     width / f = 2^(log_1 + log_2) >= m.
     """
     n1, n2 = 1 << log_1, 1 << log_2
-    w = np.empty((n1 * tile, 2 * ROWS), np.uint64)
+    w, v = np.empty((n1 * tile, 2 * ROWS), np.uint64), np.empty((tile, 2 * ROWS), np.uint64)
     for unit in range(start, stop):
         first = unit * tile
         for k in range(n1):
             at = k * n2 + first
-            for r in range(ROWS):
-                if len(ints):
-                    x = ints[r, 2 * at : 2 * (at + tile)]
-                    for j in range(tile):
-                        y = w[k * tile + j]
-                        y[r], y[ROWS + r] = residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1]))
-                else:
-                    xr, xi = lanes[0, r, at : at + tile], lanes[1, r, at : at + tile]
-                    for j in range(tile):
-                        y = w[k * tile + j]
-                        y[r], y[ROWS + r] = xr[j], xi[j]
+            _load(ints, lanes, at, w[k * tile : (k + 1) * tile])
             for f in range(1, len(folds)):
-                c, more = _scalar(folds[f, 0], folds[f, 1], opaque), f * n1 * n2 + at
-                for r in range(ROWS):
-                    if len(ints):
-                        x = ints[r, 2 * more : 2 * (more + tile)]
-                        for j in range(tile):
-                            y = w[k * tile + j]
-                            zr, zi = _times(residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1])), c)
-                            y[r], y[ROWS + r] = y[r] + zr, y[ROWS + r] + zi
-                    else:
-                        xr, xi = lanes[0, r, more : more + tile], lanes[1, r, more : more + tile]
-                        for j in range(tile):
-                            y = w[k * tile + j]
-                            zr, zi = _times(xr[j], xi[j], c)
-                            y[r], y[ROWS + r] = y[r] + zr, y[ROWS + r] + zi
+                _load(ints, lanes, f * n1 * n2 + at, v)
+                c = _scalar(folds[f, 0], folds[f, 1], opaque)
+                for j in range(tile):
+                    x, y = v[j], w[k * tile + j]
+                    for r in range(ROWS):
+                        zr, zi = _times(x[r], x[ROWS + r], c)
+                        y[r], y[ROWS + r] = y[r] + zr, y[ROWS + r] + zi
             for j in range(min(tile, tail.shape[2] - at)):
                 y = w[k * tile + j]
                 for r in range(ROWS):

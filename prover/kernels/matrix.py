@@ -258,8 +258,12 @@ def combine_digits(coefs: U64Array, x: IntArray, width: int) -> U64Array:
             limbs[:, k, :count] = lanes[:, first : first + count] >> shift & M21
         spread(_combine_digits, tiles, 1 + (1 << 14) // (min(row, TILE) * count), limbs, piece, out)
         first += count
-    out = fp_sub(out, fp_mul(fp_sum(lanes), np.uint64(1 << 31))[:, None])
-    rx, ry, ix, iy = (out[k, lane::2] for k in (0, 1) for lane in (0, 1))
-    sx, sy, tx, ty = (out[k, lane::2] for k in (2, 3) for lane in (0, 1))
-    real = np.stack((fp_sub(rx, iy), fp_sub(sx, ty), fp_add(sx, ty)))
-    return np.stack((real, np.stack((fp_add(ix, ry), fp_add(tx, sy), fp_sub(sy, tx)))))
+    bias, combined = fp_mul(fp_sum(lanes), np.uint64(1 << 31))[:, None], np.empty((2, 3, width), np.uint64)
+    for start in range(0, width, 1 << 16):  # so that little is in memory twice
+        part = fp_sub(out[:, 2 * start : 2 * start + (2 << 16)], bias)
+        rx, ry, ix, iy = (part[k, lane::2] for k in (0, 1) for lane in (0, 1))
+        sx, sy, tx, ty = (part[k, lane::2] for k in (2, 3) for lane in (0, 1))
+        real, imag = combined[:, :, start : start + (1 << 16)]
+        real[0], real[1], real[2] = fp_sub(rx, iy), fp_sub(sx, ty), fp_add(sx, ty)
+        imag[0], imag[1], imag[2] = fp_add(ix, ry), fp_add(tx, sy), fp_sub(sy, tx)
+    return combined

@@ -160,7 +160,7 @@ class Fixed(Transcript):
         self.drawn[label] = self.drawn.get(label, 0) + 1
         return blake3(f"{self.drawn[label]} {label}".encode()).digest()
 
-    def grind(self, bits):
+    def grind(self, bits, search=None):
         return 0
 
     def check_grind(self, nonce, bits):

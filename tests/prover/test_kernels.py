@@ -10,6 +10,7 @@ from prover import kernels
 from prover.kernels import arith
 from prover.trees import LeafLayer, Leaves
 from tests import twins
+from zkcert.core import transcript
 from zkcert.core.field import F, P, f_array, f_list, fp_from_int
 
 EDGES = np.array([0, 1, 2, P - 1, P - 2, (1 << 32) - 1, 1 << 32, (1 << 60) + 1, (1 << 31) - 1], np.uint64)
@@ -346,6 +347,14 @@ def test_hash_rows(rng, length):
         messages[:, :length] = rng.integers(0, 256, (n, length))
         expected = [blake3(m[:length].tobytes()).digest() for m in messages]
         assert [d.tobytes() for d in kernels.hash_rows(messages, length)] == expected
+
+
+@pytest.mark.parametrize("bits", [0, 1, 6, 14])
+def test_first_nonce(rng, bits):
+    for length in (0, 44, 56):
+        prefix = rng.bytes(length)
+        nonce = kernels.first_nonce(prefix, bits)
+        assert nonce == transcript.first_nonce(prefix, bits) and transcript.nonce_fits(prefix, nonce, bits)
 
 
 def test_hash_rows_refuses_what_is_not_one_chunk_padded_with_zeros():

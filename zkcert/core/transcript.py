@@ -7,7 +7,9 @@ the first half is the new state and the other seeds the XOF that challenges are 
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections.abc import Callable
 
 import numpy as np
 from blake3 import blake3
@@ -35,6 +37,17 @@ def xof_field(seed: bytes, count: int) -> U64:
         out[done : done + len(words)] = words
         done += len(words)
     return out
+
+
+def nonce_fits(prefix: bytes, nonce: int, bits: int) -> bool:
+    """Whether the hash of prefix and nonce begins with so many zero bits, from below."""
+    h = blake3(prefix + nonce.to_bytes(8, "little")).digest(length=8)
+    return int.from_bytes(h, "little") & ((1 << bits) - 1) == 0
+
+
+def first_nonce(prefix: bytes, bits: int) -> int:
+    """The smallest nonce that fits."""
+    return next(nonce for nonce in itertools.count() if nonce_fits(prefix, nonce, bits))
 
 
 class Transcript:
@@ -89,15 +102,19 @@ class Transcript:
             found.add(word & ((1 << log_n) - 1))
         return sorted(found)
 
-    def _grind_ok(self, nonce: int, bits: int) -> bool:
-        h = blake3(b"zkcert/grind" + self.state + nonce.to_bytes(8, "little")).digest(length=8)
-        return int.from_bytes(h, "little") & ((1 << bits) - 1) == 0
+    @property
+    def _puzzle(self) -> bytes:
+        return b"zkcert/grind" + self.state
 
-    def grind(self, bits: int) -> int:
-        """Find and absorb the smallest nonce with `bits` zero bits (about 2^bits hashes)."""
-        nonce = 0
-        while not self._grind_ok(nonce, bits):
-            nonce += 1
+    def _grind_ok(self, nonce: int, bits: int) -> bool:
+        return nonce_fits(self._puzzle, nonce, bits)
+
+    def grind(self, bits: int, search: Callable[[bytes, int], int] | None = None) -> int:
+        """Find and absorb the smallest nonce with `bits` zero bits (about 2^bits hashes).
+
+        search(prefix, bits) finds it, the smallest one for which `nonce_fits`; None: one after the other is tried.
+        """
+        nonce = (search or first_nonce)(self._puzzle, bits)
         self.absorb("grind", nonce.to_bytes(8, "little"))
         return nonce
 
