@@ -577,6 +577,7 @@ class Circuit:
         digits: list[Digit],
         rest: list[Worth],
         cost: int,
+        spare: int,
     ) -> bool:
         """A congruence with its combinations, if there are few enough residues; whether there are."""
         sizes = dict([*out, *summed])
@@ -586,7 +587,7 @@ class Circuit:
         left_axes, right_axes = [a for a in inner if a in read], [a for a in inner if a not in read]
         both = left_axes + right_axes
         orders = [self.order(*x, sizes) for x in ((lefts, left_axes), (rights, right_axes), (rest, both))]
-        if cost * sum(order.count for order in orders) > math.prod(n for _, n in out):
+        if cost * (sum(order.count for order in orders) + spare) > math.prod(n for _, n in out):
             return False
         con = self.constraint(name, out, summed, True)
         remainder = self.wire(Domain(tuple(out), True), f"{name}.remainder", digits)
