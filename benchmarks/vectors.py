@@ -322,7 +322,7 @@ def derived(place: Path) -> dict[str, str]:
             "log_n": pads.log_n,
             "queries": pads.queries,
         },
-        "draws": {label: content.tolist() for kind, label, content, _ in log if kind == "integers"},
+        "draws": {label: content[:8].tolist() for kind, label, content, _ in log if kind == "integers"},
         "first_challenge": {"label": log[first][1], "values": _elements(log[first][2])},
         "alpha": _elements(drawn["alpha"][0]),
         "xi": _elements(drawn["batch"][0]),
