@@ -63,8 +63,15 @@ def linear(name: str, out: int, features: int, bias: bool = True) -> dict[str, A
     return _affine("linear", name, (out, features), bias)
 
 
-def conv(name: str, shape: tuple[int, ...], stride: int = 1, pad: int = 0, bias: bool = False, **more: Any) -> Any:
-    return {**_affine("conv2d", name, shape, bias), "stride": [stride] * 2, "padding": [pad] * 2, **more}
+def conv(
+    name: str,
+    shape: tuple[int, ...],
+    stride: tuple[int, int] = (1, 1),
+    pad: tuple[int, int] = (0, 0),
+    bias: bool = False,
+    **more: Any,
+) -> dict[str, Any]:
+    return {**_affine("conv2d", name, shape, bias), "stride": list(stride), "padding": list(pad), **more}
 
 
 def _affine(op: str, name: str, shape: tuple[int, ...], bias: bool) -> dict[str, Any]:
@@ -92,9 +99,9 @@ CASES = {
     # rectified outputs, q32 samples with padding, linear layers behind one another, the other format of models
     "conv-relu": Case(
         [
-            conv("conv", (2, 2, 2, 3), pad=1, bias=True),
+            conv("conv", (2, 2, 2, 3), pad=(1, 1), bias=True),
             RELU,
-            conv("next", (2, 2, 3, 2), 2),
+            conv("next", (2, 2, 3, 2), (2, 2)),
             FLATTEN,
             linear("hidden", 5, 8),
             plain("relu", "rectified"),
@@ -122,6 +129,22 @@ CASES = {
         config=ProbeConfig(steps=3, batch_size=1, variant="sam", eps=Fraction(0)),
         beacon=None,
         reveal=True,
+    ),
+    # congruences, under the rule as it is, of every kind: forward with a bias and a rectified output, input gradient,
+    # gradient, perturbation, update; tables with stride and padding; an odd D; what the rule leaves to carries
+    "congruence": Case(
+        [
+            conv("point", (2, 1, 1, 1), bias=True),
+            RELU,
+            conv("conv", (72, 2, 1, 4), (1, 13), (0, 1), bias=True),
+            plain("relu", "second"),
+            conv("next", (4, 72, 1, 2)),
+            plain("relu", "third"),
+            FLATTEN,
+            linear("fc", 3, 8),
+        ],
+        (1, 1, 28),
+        config=ProbeConfig(steps=3, batch_size=2, lr=Fraction(2, 75)),
     ),
     # shortcuts with and without a ReLU behind them, and long sums of values and of gradients
     "norm-add": Case(
@@ -222,7 +245,7 @@ def heard() -> Iterator[list[tuple[str, str, Any, bytes]]]:
         return mock.patch.object(Transcript, name, call)
 
     with ExitStack() as stack:
-        for name in ("absorb", "challenge", "challenges", "challenge_array", "distinct_indices"):
+        for name in ("absorb", "challenge", "challenges", "challenge_array", "integers", "distinct_indices"):
             stack.enter_context(listening(name))
         yield log
 
@@ -251,7 +274,7 @@ def derived(place: Path) -> dict[str, str]:
     for kind, label, content, _ in log:
         if kind != "absorb":
             drawn.setdefault(label, []).append(content)
-    first = next(i for i, entry in enumerate(log) if entry[0] != "absorb")
+    first = next(i for i, entry in enumerate(log) if entry[0] not in ("absorb", "integers"))
     slope, offset = input_affine(model.input, statement.dataset.schema.kind)
     values = {
         "statement": {
@@ -298,6 +321,7 @@ def derived(place: Path) -> dict[str, str]:
             "log_n": pads.log_n,
             "queries": pads.queries,
         },
+        "draws": {label: content.tolist() for kind, label, content, _ in log if kind == "integers"},
         "first_challenge": {"label": log[first][1], "values": _elements(log[first][2])},
         "alpha": _elements(drawn["alpha"][0]),
         "xi": _elements(drawn["batch"][0]),
@@ -331,8 +355,8 @@ def _line(kind: str, label: str, content: Any, state: bytes) -> str:
     """Kind, label, how much, and the first bytes of the state afterwards."""
     if kind == "absorb":
         return f"absorb {label} {len(content)} {state[:6].hex()}"
-    if kind == "distinct_indices":
-        return f"positions {label} {len(content)} {state[:6].hex()}"
+    if kind in ("distinct_indices", "integers"):
+        return f"{'integers' if kind == 'integers' else 'positions'} {label} {len(content)} {state[:6].hex()}"
     return f"draw {label} {len(_elements(content))} {state[:6].hex()}"
 
 

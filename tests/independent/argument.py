@@ -24,10 +24,11 @@ from .field import (
     total,
 )
 from .files import Reader
-from .language import Circuit, Constraint, Form, Layout, Source
+from .language import PRIMES, Circuit, Constraint, Form, Layout, Source, part_of_weight
 from .transcript import Transcript
 
 CONST = -1
+Draws = dict[tuple[str, int], list[int]]  # what was drawn for an axis name and the number of a prime
 
 
 class Affine:
@@ -79,8 +80,8 @@ class Product:
 class Evaluator:
     """eq of the opened point at the columns of X."""
 
-    def __init__(self, circuit: Circuit, layout: Layout, z: list[El]) -> None:
-        self.circuit, self.layout, self.z = circuit, layout, z
+    def __init__(self, circuit: Circuit, layout: Layout, z: list[El], draws: Draws) -> None:
+        self.circuit, self.layout, self.z, self.draws = circuit, layout, z, draws
         self._high: dict[tuple[int, int], El] = {}
         self._axis: dict[tuple[int, int], list[El]] = {}
 
@@ -145,7 +146,7 @@ class FormFunctional(Functional):
             weights = []
             for source, size in zip(sources, (t.unroll, *t.sizes)):
                 if (source, size) not in cache:
-                    cache[source, size] = source_weights(source, size, self.vectors)
+                    cache[source, size] = source_weights(source, size, self.vectors, e.draws)
                 weights.append(cache[source, size])
             factor, read = ONE, e.circuit.view_axes(v)
             for a, s in sums.items():
@@ -155,7 +156,7 @@ class FormFunctional(Functional):
         return out
 
 
-def source_weights(source: Source, size: int, vectors: dict[str, list[El]]) -> list[El]:
+def source_weights(source: Source, size: int, vectors: dict[str, list[El]], draws: Draws) -> list[El]:
     """The weights of the entries of an axis."""
     kind = source[0]
     if kind == "same":
@@ -166,6 +167,12 @@ def source_weights(source: Source, size: int, vectors: dict[str, list[El]]) -> l
         return [El(w) for w in source[1]]
     if kind == "scaled":
         return [v * w for v, w in zip(vectors[source[1]], source[2], strict=True)]
+    if kind == "weighed":
+        return [El(part_of_weight(d, *source[2:5])) for d in draws[source[1], source[2]][:size]]
+    if kind == "weighed-alike":
+        added = sum(draws[source[1], source[2]][: source[5]])
+        weight = part_of_weight(added, *source[2:5])
+        return [v * weight for v in source_weights(source[6], size, vectors, draws)]
     out = [ZERO] * size
     if kind == "map":
         for v, e in zip(vectors[source[1]], source[2], strict=True):
@@ -175,12 +182,19 @@ def source_weights(source: Source, size: int, vectors: dict[str, list[El]]) -> l
     rows = source[-1].rows
     if kind == "total":
         outer = [ONE] * len(rows)
+    elif kind == "weighed-gather":
+        outer = [El(part_of_weight(d, *source[2:5])) for d in draws[source[1], source[2]][: len(rows)]]
+    elif kind == "weighed-scatter":
+        outer = list(vectors[source[5]])
     else:
         outer = list(vectors[source[1]])
         if kind == "suffix":
             for k in range(len(outer) - 2, -1, -1):
                 outer[k] = outer[k] + outer[k + 1]
-    inner = vectors[source[-2]]
+    if kind == "weighed-scatter":
+        inner = [El(part_of_weight(d, *source[2:5])) for d in draws[source[1], source[2]][: len(rows[0])]]
+    else:
+        inner = vectors[source[-2]]
     for o, row in zip(outer, rows, strict=True):
         for v, e in zip(inner, row, strict=True):
             if e >= 0:
@@ -199,31 +213,22 @@ class TensorFunctional(Functional):
 
 
 @dataclass
-class DigitRun(Functional):
-    """sum_{j < count} eq(w, j) X_{begin + j}; `begin` is a multiple of 2^|w|."""
+class Run(Functional):
+    """sum_{j < count} eq(w, j) X_{begin + j}, in pieces whose length, a power of two, divides `begin`."""
 
     w: list[El]
     begin: int
     count: int
 
     def at(self, e: Evaluator) -> El:
-        n = len(e.z) - len(self.w)
-        return eq_index(e.z[:n], self.begin >> len(self.w)) * eq_product_prefix(self.w, e.z[n:], self.count)
-
-
-@dataclass
-class Multiplicities(Functional):
-    """sum_j eq(w, j) m_j, in pieces of 2^piece entries."""
-
-    w: list[El]
-
-    def at(self, e: Evaluator) -> El:
-        start, count, piece = e.layout.multiplicity_start, e.layout.entries, e.layout.log_piece
+        piece = len(self.w)
+        while self.begin % (1 << piece):
+            piece -= 1
         wn, zn = len(self.w) - piece, len(e.z) - piece
         out = ZERO
-        for i in range(-(-count // (1 << piece))):
-            inner = eq_product_prefix(self.w[wn:], e.z[zn:], count - (i << piece))
-            out = out + eq_index(self.w[:wn], i) * e.high(start + (i << piece), piece) * inner
+        for i in range(-(-self.count // (1 << piece))):
+            inner = eq_product_prefix(self.w[wn:], e.z[zn:], self.count - (i << piece))
+            out = out + eq_index(self.w[:wn], i) * e.high(self.begin + (i << piece), piece) * inner
         return out
 
 
@@ -277,8 +282,12 @@ class Counts:
 RUN = 1 << 27
 
 
-def tree_sizes(digit_count: int) -> list[int]:
-    return [min(RUN, digit_count - at) for at in range(0, digit_count, RUN)]
+def trees_of(layout: Layout) -> list[tuple[int, int]]:
+    """Where each tree of digits begins, and its leaves."""
+    out = []
+    for start, count in ((0, layout.first_count), (layout.late_start, layout.late_count)):
+        out += [(start + at, min(RUN, count - at)) for at in range(0, count, RUN)]
+    return out
 
 
 def counts(circuit: Circuit, layout: Layout, n: int) -> Counts:
@@ -289,7 +298,7 @@ def counts(circuit: Circuit, layout: Layout, n: int) -> Counts:
             kept, _ = split_axes(circuit, con)
             singles += 1 + 2 * sum(bits(size) for _, size, _ in kept)
             triples += len(pairs)
-    trees = tree_sizes(layout.digit_count)
+    trees = [count for _, count in trees_of(layout)]
     for count in trees:
         depth = bits(count)
         singles += depth * (depth - 1)
@@ -334,12 +343,20 @@ class Argument:
         variables: int,
         public_digits: list[list[list[int]]],
         hashes: bytes,
+        late_root: bytes,
     ) -> None:
         self.tr, self.circuit, self.layout, self.n = tr, circuit, layout, variables
         self.reader = Reader(messages, "messages")
         self.singles = self.triples = 0
         self.equations: list[Affine] = []
         self.claims: list[tuple[Functional, Affine]] = []
+        self.draws: Draws = {}
+        if circuit.draws:
+            tr.grind(self.reader.take(8), "before the weights")
+            for axis, size in circuit.draws.items():
+                for i, q in enumerate(PRIMES):
+                    self.draws[axis, i] = tr.integers(f"weights/{axis}/{q}", size, q)
+        tr.absorb("late-root", late_root)
         for con in circuit.constraints:
             self.constraint(con)
         for (tensor, index), digits in zip(circuit.public, public_digits, strict=True):
@@ -494,9 +511,8 @@ class Argument:
 
     def range_check(self) -> None:
         big_p = big_q = Affine.constant(ZERO)
-        begin = 0
-        for count in tree_sizes(self.layout.digit_count):
-            if begin == 0:
+        for number, (begin, count) in enumerate(trees_of(self.layout)):
+            if number == 0:
                 p, q = self.values("roots", 2)
                 big_p, big_q = p, q
             else:
@@ -505,7 +521,6 @@ class Argument:
                 self.equations += [one.a - big_p, two.b - big_q, three.a - big_q, three.b - q]
                 big_p, big_q = one.ab + two.ab, three.ab
             self.digit_tree(p, q, begin, count)
-            begin += count
         self.table_tree(big_p, big_q)
 
     def digit_tree(self, p: Affine, q: Affine, begin: int, count: int) -> None:
@@ -531,7 +546,7 @@ class Argument:
             a, z = max(start - begin, 0), min(stop - begin, count)
             if a < z:
                 public = public + (eq_prefix(r, z) - eq_prefix(r, a)) * (self.alpha + lo - I * cls)
-        self.claims.append((DigitRun(r, begin, count), Affine.constant(public) - q))
+        self.claims.append((Run(r, begin, count), Affine.constant(public) - q))
 
     def table_tree(self, big_p: Affine, big_q: Affine) -> None:
         one, two = self.products("roots", 2)
@@ -548,7 +563,7 @@ class Argument:
             public = public + weight * (self.alpha + start - I * cls) - indices
             start = stop
         self.equations.append(Affine.constant(public) - q)
-        self.claims.append((Multiplicities(r), -p))
+        self.claims.append((Run(r, self.layout.multiplicity_start, self.layout.entries), -p))
 
     # ---- batch
 
@@ -571,6 +586,6 @@ class Argument:
         raw = self.reader.take(16)
         tr.absorb("opened", raw)
         (self.opened,) = elements(raw, "opened")
-        evaluator = Evaluator(self.circuit, self.layout, self.z)
+        evaluator = Evaluator(self.circuit, self.layout, self.z, self.draws)
         w = total(x * f.at(evaluator) for x, (f, _) in zip(weights, self.claims))
         self.equations.append(claim - w * self.opened)

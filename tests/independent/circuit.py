@@ -154,13 +154,14 @@ class Parameter:
     contracted: bool
     limbs: Callable[[str], Limbs]
     wires: list[int]
+    factors: Callable[[str], tuple[list[Form], list[Form]]] | None = None  # of a weight: its limbs are their product
 
 
 class Builder:
-    """Builds the circuit of a statement about a model."""
+    """Builds the circuit of a statement about a model; `residue_cost` is the 10 of congruences.md, "When"."""
 
-    def __init__(self, s: Statement, model: Model) -> None:
-        self.s, self.model, self.c = s, model, Circuit()
+    def __init__(self, s: Statement, model: Model, residue_cost: int = 10) -> None:
+        self.s, self.model, self.c, self.residue_cost = s, model, Circuit(), residue_cost
         self.T, self.B, self.P, self.J = s.steps, s.batch, 2 * s.steps - 1, s.schema["classes"]
         self.per_step: set[int] = set()  # tensors of the network with one unrolled index per step
         self.weight: dict[str, int] = {}
@@ -424,16 +425,39 @@ class Builder:
         waxes, inp, positions = self.contraction(i, node, x)
         W = self.new_weight(node["weight"], [n for _, n in waxes])
         weight = self.own(W, *(same(a) for a, _ in waxes))
-        out = [("pass", self.P), ("b", self.B), waxes[0], *positions]
-        con = c.constraint(f"{node['name']}/forward", out, waxes[1:])
-        limbs = Limbs(c)
-        limbs.product(self.value_limbs(x, "passes", [same("b"), *inp]), c.limbs(weight))
+        bias = None
         if node["bias"] is not None:
-            bias = self.new_weight(node["bias"], [waxes[0][1]])
-            limbs.value(self.own(bias, same("o")), 1, 32)
-        z = self.output(i, "z", tuple(n for _, n in out[1:]))
-        self.rescaled(con, self.value_limbs(z, "passes", [same(a) for a, _ in out[1:]]), limbs, "z")
+            bias = self.own(self.new_weight(node["bias"], [waxes[0][1]]), same("o"))
+        axes = [("pass", self.P), ("b", self.B), waxes[0], *positions]
+        z = self.output(i, "z", tuple(n for _, n in axes[1:]))
+        factors = self.value_limbs(x, "passes", [same("b"), *inp]), c.limbs(weight)
+        out = self.value_limbs(z, "passes", [same(a) for a, _ in axes[1:]])
+        self.scaled_down(f"{node['name']}/forward", axes, waxes[1:], *factors, bias, out, "z")
         self.values.append(z)
+
+    def scaled_down(
+        self,
+        name: str,
+        axes: Axes,
+        summed: Axes,
+        left_: list[Form],
+        right: list[Form],
+        bias: int | None,
+        out: list[Form],
+        label: str,
+    ) -> None:
+        """A contraction, rescaled: a congruence, or limbs with carries."""
+        c = self.c
+        rest = [(v, d, -(k << 32)) for v, d, k in c.worths(out)]
+        rest += [] if bias is None else c.whole_worths(bias, 1 << 32)
+        cut = [at(U(22), 0), at(B(10), 22)]
+        if c.contracted(name, axes, summed, left_, right, cut, rest, self.residue_cost):
+            return
+        con, limbs = c.constraint(name, axes, summed), Limbs(c)
+        limbs.product(left_, right)
+        if bias is not None:
+            limbs.value(bias, 1, 32)
+        self.rescaled(con, out, limbs, label)
 
     f_conv2d = f_linear
 
@@ -870,16 +894,19 @@ class Builder:
                 win = self.windows[i]
                 axes, summed = [waxes[1], ("i", win.positions)], [waxes[0], waxes[2]]
                 out = [so, gather("k", "i", win.readers)]
-            con = c.constraint(f"{name}/input-gradient", [("pass", self.P), ("b", self.B), *axes], summed)
             dx = self.new(f"{name}/dx", x.sizes)
-            limbs = Limbs(c)
-            limbs.product(self.value_limbs(dy, "passes", [sb, *out]), c.limbs(weight))
-            self.rescaled(con, self.value_limbs(dx, "passes", [sb, *(same(a) for a, _ in axes)]), limbs, "dx")
+            lefts = self.value_limbs(dy, "passes", [sb, *out])
+            outer = self.value_limbs(dx, "passes", [sb, *(same(a) for a, _ in axes)])
+            axes = [("pass", self.P), ("b", self.B), *axes]
+            self.scaled_down(f"{name}/input-gradient", axes, summed, lefts, c.limbs(weight), None, outer, "dx")
+
+        def factors(kind: str) -> tuple[list[Form], list[Form]]:
+            outer = self.value_limbs(dy, kind, [sb, so, *(same(a) for a, _ in positions)])
+            return outer, self.value_limbs(x, kind, [sb, *inp])
 
         def weight_limbs(kind: str) -> Limbs:
             limbs = Limbs(c)
-            outer = self.value_limbs(dy, kind, [sb, so, *(same(a) for a, _ in positions)])
-            limbs.product(outer, self.value_limbs(x, kind, [sb, *inp]))
+            limbs.product(*factors(kind))
             return limbs
 
         def bias_limbs(kind: str) -> Limbs:
@@ -887,7 +914,8 @@ class Builder:
             limbs.add(self.value_whole(dy, kind, [ALL, so, *(ALL for _ in positions)]), 0)
             return limbs
 
-        self.parameters.append(Parameter(node["weight"], waxes, [("b", self.B), *positions], True, weight_limbs, []))
+        summed = [("b", self.B), *positions]
+        self.parameters.append(Parameter(node["weight"], waxes, summed, True, weight_limbs, [], factors))
         if node["bias"] is not None:
             self.parameters.append(Parameter(node["bias"], [waxes[0]], [], False, bias_limbs, []))
         return dx
@@ -971,6 +999,11 @@ class Builder:
         self.q = c.wire(self.each, "step-size/q", radix(B(22), B(22), U(16)))
         entries = sum(math.prod(n for _, n in p.axes) for p in self.parameters if p.contracted) * (T - 1)
 
+        def taken(name: str, out: Axes, summed: Axes, factors: object, digits: list, *rest: tuple[int, int]) -> bool:
+            """Whether a congruence is; rest: views with what they are multiplied by."""
+            terms = [term for view, k in rest for term in c.whole_worths(view, k)]
+            return c.contracted(name, out, summed, *factors, digits, terms, self.residue_cost)  # type: ignore
+
         def over(t: int, n: int, sources: Sources) -> int:
             unroll = c.tensors[t].unroll
             return c.view(t, same("step") if unroll == n else map_("step", range(n)), *sources)
@@ -984,12 +1017,16 @@ class Builder:
 
             all_steps, most = [("step", T), *axes], [("step", T - 1), *axes]
             g = c.tensor(f"gradient/{W}", T, sizes, VALUE)
-            con = c.constraint(f"gradient/{W}", all_steps, p.summed)
-            limbs = p.limbs("even")
-            if p.contracted:
-                self.rescaled(con, c.limbs(over(g, T, sources)), limbs, "g")
+            quotient = (over(g, T, sources), -(1 << 32))
+            cut = [at(U(22), 0), at(B(10), 22)]
+            if p.factors and taken(f"gradient/{W}", all_steps, p.summed, p.factors("even"), cut, quotient):
+                pass
+            elif p.contracted:
+                con = c.constraint(f"gradient/{W}", all_steps, p.summed)
+                self.rescaled(con, c.limbs(over(g, T, sources)), p.limbs("even"), "g")
             else:
-                e0 = add(*limbs.summands[0])
+                con = c.constraint(f"gradient/{W}", all_steps, p.summed)
+                e0 = add(*p.limbs("even").summands[0])
                 c.member(con, "sum", left(e0, neg(c.whole(over(g, T, sources)))))
             E = V = g
             if s.variant == "asam-all":
@@ -1015,23 +1052,38 @@ class Builder:
                 wire = c.wire(domain, f"squares/{W}.{label}", digits)
                 p.wires.append(wire)
                 c.member(con, label, left(product(x, y), neg(c.whole(wire))))
-            con = c.constraint(f"perturbation/{W}", most)
-            limbs = Limbs(c)
             q = c.view(c.views[self.q][0], ALL, map_("step", range(T - 1)))
-            limbs.product(c.limbs(q), c.limbs(over(V, T - 1, sources)))
+            factors = c.limbs(q), c.limbs(over(V, T - 1, sources))
             domain = Domain(tuple(most), True)
-            rem = c.wire(domain, f"perturbation/{W}.remainder", [at(U(22), 0), at(U(18), 22)])
-            limbs.const(2**39)
-            limbs.value(rem, -1)
-            limbs.value(weight(T - 1, 1), -1, 40)
-            limbs.value(weight(T - 1, 0), 1, 40)
-            c.assert_zero(con, domain, "d", limbs)
+            moved = (weight(T - 1, 1), -(1 << 40)), (weight(T - 1, 0), 1 << 40)
+            cut = [at(U(22), 0), at(B(18), 22)]
+            if not taken(f"perturbation/{W}", most, [], factors, cut, *moved):
+                con = c.constraint(f"perturbation/{W}", most)
+                limbs = Limbs(c)
+                limbs.product(*factors)
+                rem = c.wire(domain, f"perturbation/{W}.remainder", [at(U(22), 0), at(U(18), 22)])
+                limbs.const(2**39)
+                limbs.value(rem, -1)
+                limbs.value(weight(T - 1, 1), -1, 40)
+                limbs.value(weight(T - 1, 0), 1, 40)
+                c.assert_zero(con, domain, "d", limbs)
+            e, D = 32 if p.contracted else 0, s.divisor
+            few = 2**10 * D <= 2**22 and entries >= 2**11 * D
+            if p.factors:
+                if few:
+                    cut = [at(U(22), 0), at((-(2**9) * D, 2**10 * D), 22)]
+                elif D % 2 == 0:
+                    cut = [at(U(22), 0), at(U(10), 22), at((-D // 2, D), 32)]
+                else:
+                    cut = [at(U(22), 0), at(B(10), 22), at((-(D // 2), D), 32)]
+                moved = (weight(T - 1, 2), D << 32), (weight(T - 1, 0), -(D << 32))
+                if taken(f"update/{W}", most, p.summed, p.factors("odd"), cut, *moved):
+                    continue
             con = c.constraint(f"update/{W}", most, p.summed)
             limbs = p.limbs("odd")
-            e, D = 32 if p.contracted else 0, s.divisor
             if not p.contracted:
                 digits = [at(R(D), 0)]
-            elif 2**10 * D <= 2**22 and entries >= 2**11 * D:
+            elif few:
                 digits = [at(U(22), 0), at(R(2**10 * D), 22)]
             else:
                 digits = [at(U(22), 0), at(U(10), 22), at(R(D), 32)]

@@ -22,10 +22,12 @@ from .transcript import Transcript
 from .verify import read_folder, verify
 
 draws: list[list[El]] = []
+weights: list[list[int]] = []
 positions: list[list[int]] = []
 roots: dict[tuple[bytes, bytes], bytes] = {}  # by name and siblings
 queue: list = []
 real_draw, real_positions, real_root = Transcript.draw, Transcript.positions, commitment.merkle_root
+real_integers = Transcript.integers
 
 
 def record() -> None:
@@ -39,12 +41,17 @@ def record() -> None:
         positions.append(real_positions(self, label, t, m))
         return positions[-1]
 
+    def integers(self: Transcript, label: str, n: int, bound: int) -> list[int]:
+        weights.append(real_integers(self, label, n, bound))
+        return weights[-1]
+
     def root(name: bytes, depth: int, leaves: dict[int, bytes], proof: bytes) -> bytes:
         value = real_root(name, depth, leaves, proof)
         roots[name, proof] = value
         return value
 
     Transcript.draw, Transcript.positions, commitment.merkle_root = draw, pos, root  # type: ignore[method-assign]
+    Transcript.integers = integers  # type: ignore[method-assign]
 
 
 def freeze() -> None:
@@ -56,6 +63,7 @@ def freeze() -> None:
 
     Transcript.draw = draw  # type: ignore[method-assign]
     Transcript.positions = lambda self, label, t, m: queue[1].pop(0)  # type: ignore[method-assign]
+    Transcript.integers = lambda self, label, n, bound: queue[2].pop(0)  # type: ignore[method-assign]
     Transcript.grind = lambda self, nonce, what: None  # type: ignore[method-assign]
     Transcript.absorb = lambda self, label, data: None  # type: ignore[method-assign]
     commitment.merkle_root = lambda name, depth, leaves, proof: roots.get((name, proof), b"")  # type: ignore
@@ -64,14 +72,15 @@ def freeze() -> None:
 def main() -> int:
     inputs = read_folder(Path(sys.argv[1]))
     record()
-    shape = verify(inputs).values["matrix"]
+    values = verify(inputs).values
+    shape, parts = values["matrix"], values["circuit"]["parameters"]["rows"]
     freeze()
     proof = read_proof(inputs.proof)
     sections = {n: getattr(proof, n) for n in NAMES}
     rng, checks, began, accepted = random.Random(2), Counter(), time.perf_counter(), []  # type: ignore[var-annotated]
 
     def attempt(what: str, raw: bytes) -> None:
-        queue[:] = [[list(d) for d in draws], list(positions)]
+        queue[:] = [[list(d) for d in draws], list(positions), list(weights)]
         try:
             verify(replace(inputs, proof=raw))
         except Reject as reject:
@@ -83,7 +92,7 @@ def main() -> int:
     assert accepted == ["nothing"], checks
     accepted.clear()
     h = 40 + 48 * shape["tail"]  # of the opening: behind nonce, root and tails stand h, h', a nonce, columns
-    column = h + 40 + 16 * shape["rows"] * shape["queries"]
+    column = h + 40 + 16 * parts[0] * shape["queries"]
     wanted: tuple[tuple[str, int, list[int]], ...] = (
         ("messages", 40, []),
         ("opening", 16, [40, h - 1, h, h + 16, h + 40, column - 1, column]),

@@ -85,10 +85,10 @@ def read_proof(data: bytes) -> Proof:
     multiproof, argument = reader.section(1 << 28, "multi-proof"), reader.section(1 << 30, "argument")
     reader.end()
     inner = Reader(argument, "argument")
-    roots, messages = inner.section(64, "roots"), inner.section(1 << 28, "messages")
+    roots, messages = inner.section(96, "roots"), inner.section(1 << 28, "messages")
     opening, pads = inner.section(1 << 28, "opening"), inner.section(1 << 28, "pad proof")
     inner.end()
-    require(len(roots) == 64, "malformed", "roots")
+    require(len(roots) == 96, "malformed", "roots")
     return Proof(header, hashes, multiproof, roots, messages, opening, pads)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 
+from .commitment import Shape, matrix_shape
 from .errors import require
 from .field import P, bits
 
@@ -13,6 +15,7 @@ Digit = tuple[int, int, int]  # lo, size, shift
 Term = tuple[int, int, int]  # view, digit, coefficient
 Form = tuple[Term, ...]
 Source = tuple  # ("same", axis), ("map", axis, v), ("sum",), ("wsum", v), ("scaled", axis, v), (kind, ..., table)
+Worth = tuple[int, int, int]  # view, digit, what it is worth
 Range = tuple[int, int]  # lo, size
 Axes = Sequence[tuple[str, int]]
 
@@ -30,6 +33,8 @@ def R(n: int) -> Range:
 
 
 BIT = U(1)
+PRIMES = tuple(2**30 - n for n in (35, 41, 83, 101, 105))
+REMAINDER = [(0, 1 << 22, 0), (0, 1 << 8, 22)]  # digits of a residue
 
 
 def at(r: Range, shift: int) -> Digit:
@@ -140,12 +145,55 @@ def total(s: str, table: Table) -> Source:
     return "total", s, table
 
 
+def weighed(source: Source, axis: str, size: int, weight: tuple[int, int, int]) -> Source:
+    """A source that weighs an axis by part j of the weights for the factor c modulo prime i, weight = (i, c, j)."""
+    if source == same(axis):
+        return "weighed", axis, *weight
+    if source[0] == "gather" and axis in source[1:3]:
+        kind, other = ("weighed-gather", source[2]) if axis == source[1] else ("weighed-scatter", source[1])
+        return kind, axis, *weight, other, source[3]
+    assert axis not in source_axes(source), source
+    return "weighed-alike", axis, *weight, size, source
+
+
+def part_of_weight(drawn: int, i: int, c: int, j: int) -> int:
+    """Part j of the weight for the factor c of what was drawn for prime i."""
+    v = c * drawn % PRIMES[i]
+    return v >> 22 if j else v & 0x3FFFFF
+
+
 def source_axes(source: Source) -> tuple[str, ...]:
     """The axes that a source reads."""
     kind = source[0]
     if kind in ("same", "map", "scaled", "total"):
         return (source[1],)
+    if kind in ("weighed-gather", "weighed-scatter"):
+        return (source[5],)
+    if kind == "weighed-alike":
+        return source_axes(source[6])
     return source[1:3] if kind in ("gather", "suffix") else ()
+
+
+def source_count(source: Source, size: int) -> int:
+    """The count of a source of an axis of this size."""
+    kind = source[0]
+    if kind == "sum":
+        return size
+    if kind == "wsum":
+        return sum(source[1])
+    if kind == "scaled":
+        return max(source[2])
+    if kind in ("suffix", "total"):
+        return len(source[-1].rows)
+    if not kind.startswith("weighed"):
+        return 1
+    if kind == "weighed":
+        added = size
+    elif kind == "weighed-alike":
+        added = source_count(source[6], size)
+    else:
+        added = len(source[6].rows) if kind == "weighed-gather" else len(source[6].rows[0])
+    return added * ((1 << (8 if source[4] else 22)) - 1)
 
 
 # ---------------------------------------------------------------- forms and expressions
@@ -241,26 +289,40 @@ class TensorDef:
     unroll: int
     sizes: tuple[int, ...]
     digits: list[Digit]
+    late: bool = False
     blocks: list[tuple[tuple[int, int], ...]] = field(default_factory=list)  # (start, log2 length) per axis
     columns: list[list[int]] = field(default_factory=list)  # [block][digit]: position at unrolled index 0
 
 
 @dataclass
 class Constraint:
-    """A constraint and its members."""
+    """A constraint, or congruence, and its members."""
 
     name: str
     out: list[tuple[str, int]]
     summed: list[tuple[str, int]]
+    congruence: bool = False
     members: list[tuple[str, Expr]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The domain of a wire; an unrolled one has its first axis unrolled."""
+    """The domain of a wire; an unrolled one has its first axis unrolled, and wires of a late one are late."""
 
     axes: tuple[tuple[str, int], ...]
     unrolled: bool = False
+    late: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """In which order axes are summed, which of them over entries, and the table's source with the entries it reads."""
+
+    axes: tuple[str, ...]
+    over: tuple[bool, ...]
+    table: Source | None
+    entry: int
+    count: int  # of residues
 
 
 class Limbs:
@@ -301,13 +363,15 @@ class Circuit:
         self.public: list[tuple[int, int]] = []
         self.links: list[tuple[str, tuple[int, int, int], list[int]]] = []
         self.window_entries = 0
+        self.draws: dict[str, int] = {}  # entries of the draws of an axis name, in the order of first use
+        self.weighed_axes = 0  # the most of a congruence
 
-    def tensor(self, name: str, unroll: int, sizes: Sequence[int], digits: list[Digit]) -> int:
-        self.tensors.append(TensorDef(len(self.tensors), name, unroll, tuple(sizes), digits))
+    def tensor(self, name: str, unroll: int, sizes: Sequence[int], digits: list[Digit], late: bool = False) -> int:
+        self.tensors.append(TensorDef(len(self.tensors), name, unroll, tuple(sizes), digits, late))
         return len(self.tensors) - 1
 
-    def constraint(self, name: str, out: Axes, summed: Axes = ()) -> Constraint:
-        self.constraints.append(Constraint(name, list(out), list(summed)))
+    def constraint(self, name: str, out: Axes, summed: Axes = (), congruence: bool = False) -> Constraint:
+        self.constraints.append(Constraint(name, list(out), list(summed), congruence))
         return self.constraints[-1]
 
     def view(self, tensor: int, *sources: Source) -> int:
@@ -344,8 +408,8 @@ class Circuit:
         """Declare a wire; its view."""
         sizes, names = [n for _, n in domain.axes], [a for a, _ in domain.axes]
         if domain.unrolled:
-            return self.view(self.tensor(name, sizes[0], sizes[1:], digits), *map(same, names))
-        return self.view(self.tensor(name, 1, sizes, digits), ALL, *map(same, names))
+            return self.view(self.tensor(name, sizes[0], sizes[1:], digits, domain.late), *map(same, names))
+        return self.view(self.tensor(name, 1, sizes, digits, domain.late), ALL, *map(same, names))
 
     # ---- bounds
 
@@ -355,15 +419,7 @@ class Circuit:
             tensor, sources = self.views[view]
             t, count = self.tensors[tensor], 1
             for source, size in zip(sources, (t.unroll, *t.sizes)):
-                kind = source[0]
-                if kind == "sum":
-                    count *= size
-                elif kind == "wsum":
-                    count *= sum(source[1])
-                elif kind == "scaled":
-                    count *= max(source[2])
-                elif kind in ("suffix", "total"):
-                    count *= len(source[-1].rows)
+                count *= source_count(source, size)
             self._reach[view] = [(min(count * lo, 0), max(count * (lo + size - 1), 0)) for lo, size, _ in t.digits]
         return self._reach[view]
 
@@ -397,7 +453,7 @@ class Circuit:
     def member(self, c: Constraint, label: str, e: Expr | Form | int) -> None:
         e = expression(e)
         lo, hi = self.bounds(e, c)
-        require(max(-lo, hi) < P, "circuit", f"bounds of {c.name} {label}")
+        require(max(-lo, hi) < (P << 58 if c.congruence else P), "circuit", f"bounds of {c.name} {label}")
         c.members.append((label, e))
 
     def assert_zero(self, c: Constraint, domain: Domain, label: str, limbs: Limbs) -> None:
@@ -431,6 +487,127 @@ class Circuit:
             self.member(c, f"{label}[{k}:{chosen}]", add(chosen_sum, scale(self.whole(wire), -(1 << w))))
             carry, k = expression(self.whole(wire)), chosen
 
+    # ---- congruences (congruences.md)
+
+    def worths(self, limbs: list[Form]) -> list[Worth]:
+        """The terms of limbs."""
+        return [(v, d, c << (22 * k)) for k, form in enumerate(limbs) for v, d, c in form]
+
+    def whole_worths(self, view: int, c: int = 1) -> list[Worth]:
+        """The terms of a multiple of a whole view."""
+        return [(view, d, c << shift) for d, (_, _, shift) in enumerate(self.digits(view))]
+
+    def divide(self, con: Constraint, limbs: Limbs, i: int, residue: bool) -> int | None:
+        """That limbs are divisible by a prime, or leave a residue: its view."""
+        q, label, domain, rest = PRIMES[i], f"q{i}", Domain(tuple(con.out), True, True), None
+        lo = hi = 0
+        for k, summands in enumerate(limbs.summands):
+            a, b = self.bounds(add(*summands), con)
+            lo, hi = lo + (a << (22 * k)), hi + (b << (22 * k))
+        if residue:
+            rest = self.wire(domain, f"{con.name}/{label}.residue", REMAINDER)
+            limbs.value(rest, -1)
+            lo -= (1 << 30) - 1
+        limbs.value(self.wire(domain, f"{con.name}/{label}.quotient", digits_for(lo // q, hi // q)), -q)
+        self.assert_zero(con, domain, label, limbs)
+        return rest
+
+    def with_source(self, view: int, n: int, source: Source) -> int:
+        tensor, sources = self.views[view]
+        return self.view(tensor, *sources[:n], source, *sources[n + 1 :])
+
+    def replaced(self, view: int, old: Source, new: Source) -> int:
+        """The view with a source that it must have replaced by another."""
+        return self.with_source(view, self.views[view][1].index(old), new)
+
+    def order(self, terms: Sequence[Worth], axes: Sequence[str], sizes: dict[str, int]) -> Order:
+        """In which order axes of terms are summed."""
+        tensor, sources = self.views[terms[0][0]] if terms else (0, ())
+        read = [a for source in sources for a in source_axes(source)]
+        table, entry = None, 0
+        for source, size in zip(sources, (self.tensors[tensor].unroll, *self.tensors[tensor].sizes)):
+            if source[0] == "gather" and set(source[1:3]) & set(axes):
+                table, entry = source, size
+        best: Order | None = None
+        for permuted in permutations(axes):
+            count, over = 0, []
+            for n in range(len(permuted)):
+                gone = set(permuted[: n + 1])
+                over.append(table is not None and not gone & set(table[1:3]))
+                if over[n]:
+                    gone |= set(table[1:3])  # type: ignore
+                count += math.prod(sizes[a] for a in read if a not in gone) * (entry if over[n] else 1)
+            if best is None or count < best.count:
+                best = Order(permuted, tuple(over), table, entry, count)
+        assert best is not None
+        return best
+
+    def residues(self, name: str, terms: Sequence[Worth], order: Order, sizes: dict[str, int]) -> list[int]:
+        """Sum axes of terms modulo each prime: the views of the last residues."""
+        now, views, entry = [list(terms)] * len(PRIMES), [0], same("entry")
+        sizes = {**sizes, "entry": order.entry}
+        for axis, over in zip(order.axes, order.over):
+            self.draws[axis] = max(self.draws.get(axis, 0), sizes[axis])
+            if over:
+                assert order.table is not None
+                now = [[(self.replaced(v, order.table, entry), d, c) for v, d, c in row] for row in now]
+            read = [a for source in self.views[now[0][0][0]][1] for a in source_axes(source)]
+            con, views = self.constraint(f"{name}.{axis}", [(a, sizes[a]) for a in read if a != axis]), []
+            for i, q in enumerate(PRIMES):
+                limbs = Limbs(self)
+                for v, d, c in now[i]:
+                    sources = self.views[v][1]
+                    at = next((k for k, s in enumerate(sources) if axis in source_axes(s)), 0)
+                    for j in (0, 1):
+                        weight = weighed(sources[at], axis, sizes[axis], (i, c % q, j))
+                        limbs.add(self.digit(self.with_source(v, at, weight), d), 22 * j)
+                view = self.divide(con, limbs, i, True)
+                assert view is not None
+                views.append(self.replaced(view, entry, order.table) if over and order.table else view)
+            now = [self.whole_worths(view) for view in views]
+        return views
+
+    def contracted(
+        self,
+        name: str,
+        out: Axes,
+        summed: Axes,
+        left_: list[Form],
+        right: list[Form],
+        digits: list[Digit],
+        rest: list[Worth],
+        cost: int,
+    ) -> bool:
+        """A congruence with its combinations, if there are few enough residues; whether there are."""
+        sizes = dict([*out, *summed])
+        lefts, rights = self.worths(left_), self.worths(right)
+        inner = [a for a, _ in out[1:]]
+        read = {a for v, _, _ in lefts for a in self.view_axes(v)}
+        left_axes, right_axes = [a for a in inner if a in read], [a for a in inner if a not in read]
+        both = left_axes + right_axes
+        orders = [self.order(*x, sizes) for x in ((lefts, left_axes), (rights, right_axes), (rest, both))]
+        if cost * sum(order.count for order in orders) > math.prod(n for _, n in out):
+            return False
+        con = self.constraint(name, out, summed, True)
+        remainder = self.wire(Domain(tuple(out), True), f"{name}.remainder", digits)
+        rest = rest + self.whole_worths(remainder, -1)
+        self.weighed_axes = max(self.weighed_axes, len(both))
+        self.member(con, "sum", add(product(tuple(lefts), tuple(rights)), tuple(rest)))
+        left_i = [left_] * len(PRIMES)
+        if left_axes:
+            left_i = [self.limbs(v) for v in self.residues(f"{name}/left", lefts, orders[0], sizes)]
+        right_i = [right] * len(PRIMES)
+        if right_axes:
+            right_i = [self.limbs(v) for v in self.residues(f"{name}/right", rights, orders[1], sizes)]
+        rest_i = self.residues(f"{name}/rest", rest, orders[2], sizes)
+        con = self.constraint(f"{name}/combined", out[:1], summed)
+        for i in range(len(PRIMES)):
+            limbs = Limbs(self)
+            limbs.product(left_i[i], right_i[i])
+            limbs.value(rest_i[i])
+            self.divide(con, limbs, i, False)
+        return True
+
 
 # ---------------------------------------------------------------- layout
 
@@ -461,7 +638,9 @@ def blocks(sizes: Sequence[int]) -> list[tuple[tuple[int, int], ...]]:
 class Layout:
     """Where everything stands in X."""
 
-    digit_count: int
+    first_count: int  # digits that are not late
+    late_start: int
+    late_count: int
     runs: list[tuple[int, int, int, int]]  # start, stop, class, lo: neighbouring columns of equal class and lo
     tables: list[int]
     entries: int
@@ -469,6 +648,11 @@ class Layout:
     multiplicity_start: int
     data_end: int
     column_count: int
+    shape: Shape
+
+    @property
+    def digit_count(self) -> int:
+        return self.first_count + self.late_count
 
 
 def lay_out(circuit: Circuit) -> Layout:
@@ -478,29 +662,43 @@ def lay_out(circuit: Circuit) -> Layout:
         t.columns = [[0] * len(t.digits) for _ in t.blocks]
         for b, block in enumerate(t.blocks):
             log = sum(x for _, x in block)
-            columns += [(-log, -size, lo, t.number, b, d) for d, (lo, size, _) in enumerate(t.digits)]
+            columns += [(t.late, -log, -size, lo, t.number, b, d) for d, (lo, size, _) in enumerate(t.digits)]
     columns.sort()
     require(len(columns) <= 1 << 17, "limits", "blocks of digits")
-    count = sum(circuit.tensors[c[3]].unroll for c in columns)
+    count = sum(circuit.tensors[c[4]].unroll for c in columns)
     require(count <= 1 << 22, "limits", "columns")
     tables = sorted({d[1] for t in circuit.tensors for d in t.digits}, reverse=True)
+    counts = [0, 0]
+    for late, log, _, _, number, _, _ in columns:
+        counts[late] += circuit.tensors[number].unroll << -log
+    entries = sum(tables)
+    log_piece = min(16, bits(entries))
+
+    def up(n: int, log: int) -> int:
+        return (n + (1 << log) - 1) >> log << log
+
+    longest = max((-c[1] for c in columns if c[0]), default=0)
+    shape = matrix_shape(up(counts[0], longest), up(counts[1], log_piece) + entries)
+    late_start = shape.parts[0] << (shape.k + 1)
     position: int = 0
     runs: list[list[int]] = []
-    for log, size, lo, number, b, d in columns:
+    for late, log, size, lo, number, b, d in columns:
         t = circuit.tensors[number]
+        if late and position < late_start:
+            position = late_start
         t.columns[b][d] = position
         length = t.unroll << -log
         cls = tables.index(-size)
-        if runs and runs[-1][2:] == [cls, lo]:
+        if runs and runs[-1][1:] == [position, cls, lo]:
             runs[-1][1] += length
         else:
             runs.append([position, position + length, cls, lo])
         position += length
-    entries = sum(tables)
-    log_piece = min(16, bits(entries))
-    start = (position + (1 << log_piece) - 1) >> log_piece << log_piece
+    start = up(late_start + counts[1], log_piece)
     joined = [(a, b, cls, lo) for a, b, cls, lo in runs]
-    return Layout(position, joined, tables, entries, log_piece, start, start + entries, count)
+    return Layout(
+        counts[0], late_start, counts[1], joined, tables, entries, log_piece, start, start + entries, count, shape
+    )
 
 
 # ---------------------------------------------------------------- listing and limits
@@ -555,7 +753,11 @@ class _Lister:
             return f"sum({self.vector(s[1])})"
         if kind in ("map", "scaled"):
             return f"{kind}({s[1]},{self.vector(s[2])})"
-        return f"{kind}({','.join(s[1:-1])},{self.table(s[-1])})"
+        if kind == "weighed":
+            return f"weighed({','.join(map(str, s[1:]))})"
+        if kind == "weighed-alike":
+            return f"{kind}({','.join(map(str, s[1:-1]))},{self.source(s[-1])})"
+        return f"{kind}({','.join(map(str, s[1:-1]))},{self.table(s[-1])})"
 
     def view(self, v: int) -> int:
         if v not in self.views:
@@ -570,15 +772,18 @@ class _Lister:
 
     def run(self, layout: Layout) -> bytes:
         c, out = self.circuit, self.lines
-        out.append("zkcert circuit 1")
+        out.append("zkcert circuit 2")
+        out += [f"draw {axis} {size}" for axis, size in c.draws.items()]
         for t in c.tensors:
             digits = " ".join(f"{lo}:{size}:{shift}" for lo, size, shift in t.digits)
-            out.append(f"tensor {t.number} {t.name} {t.unroll} {numbers(t.sizes)} {digits}")
+            kind = "late" if t.late else "tensor"
+            out.append(f"{kind} {t.number} {t.name} {t.unroll} {numbers(t.sizes)} {digits}")
             for block, positions in zip(t.blocks, t.columns):
                 out.append(f"block {','.join(f'{s}:{l}' for s, l in block) or '-'} {numbers(positions)}")
         for con in c.constraints:
             axes = [",".join(f"{a}={n}" for a, n in x) or "-" for x in (con.out, con.summed)]
-            out.append(f"constraint {con.name} {axes[0]} {axes[1]}")
+            kind = "congruence" if con.congruence else "constraint"
+            out.append(f"{kind} {con.name} {axes[0]} {axes[1]}")
             for label, e in con.members:
                 lines = [f"member {label}"]
                 lines += [f"product {self.form(a)} | {self.form(b)}" for a, b in e.products]
@@ -591,7 +796,7 @@ class _Lister:
         out += [f"link {name} {numbers(sizes)} {numbers(ts)}" for name, sizes, ts in c.links]
         out.append(f"tables {numbers(layout.tables)}")
         end = f"multiplicities {layout.multiplicity_start} end {layout.data_end}"
-        out.append(f"digits {layout.digit_count} {end}")
+        out.append(f"digits {layout.digit_count} late {layout.late_start} {end}")
         return ("\n".join(out) + "\n").encode("ascii")
 
 

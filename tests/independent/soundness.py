@@ -7,7 +7,7 @@ from math import log2
 from .argument import Counts, pairs_of
 from .commitment import PadShape, Shape
 from .field import P, bits
-from .language import Circuit, Layout
+from .language import PRIMES, Circuit, Layout
 
 Table = dict[str, tuple[float, int]]  # log2 of each error, and its bits of grinding
 
@@ -38,8 +38,12 @@ def terms(circuit: Circuit, layout: Layout, shape: Shape, pads: PadShape, counts
         opening[f"level {number} claims"] = (log2(2 + 2 * level.rounds) - field, 0)
         opening[f"level {number} proximity"] = (level.m - field, 16)
         opening[f"level {number} queries"] = (level.t * log2((1 + 2.0 ** (level.k - level.m)) / 2), 16)
+    combinations: Table = {}
+    if circuit.draws:
+        combinations["combinations modulo five primes"] = (4 * log2(circuit.weighed_axes / PRIMES[-1]), 16)
     return {
         "random points and member weights": (log2(points) - field, 0),
+        **combinations,
         "product sum-checks": (log2(max(1, products)) - field, 0),
         "LogUp challenge alpha": (log2(layout.digit_count + layout.entries) - field, 16),
         "fraction trees": (log2(trees) - field, 0),

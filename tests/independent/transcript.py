@@ -87,6 +87,15 @@ class Transcript:
             seen.add(words.next() & ((1 << m) - 1))
         return sorted(seen)
 
+    def integers(self, label: str, n: int, bound: int) -> list[int]:
+        """`n` integers below a bound."""
+        words, mask, out = self._stream(label), (1 << (bound - 1).bit_length()) - 1, []
+        self._line("integers", label, n)
+        while len(out) < n:
+            word = words.next()
+            out += [v for v in (word & 0xFFFFFFFF & mask, word >> 32 & mask) if v < bound]
+        return out[:n]
+
     def grind(self, nonce: bytes, what: str) -> None:
         """Check a nonce for 16 bits and absorb it."""
         word = int.from_bytes(H(b"zkcert/grind" + self.state + nonce)[:8], "little")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from .argument import Argument, column_weights, counts
 from .circuit import Builder
-from .commitment import PadShape, check_opening, check_pads, check_samples, matrix_shape, pad_shape
+from .commitment import PadShape, check_opening, check_pads, check_samples, pad_shape
 from .errors import require
 from .field import P
 from .files import canonical, read_announcement, read_model, read_proof, read_root
-from .language import lay_out, listing, term_count
+from .language import PRIMES, lay_out, listing, term_count
 from .soundness import security, terms
 from .statement import (
     announcement_digest,
@@ -58,8 +58,11 @@ def pads_length(pads: PadShape) -> int:
     return 16 * ((5 << pads.b) + pads.t * (pads.rows + 3))
 
 
-def verify(inputs: Inputs) -> Result:
-    """Check a proof; raises Reject with the name of the check that fails."""
+def verify(inputs: Inputs, residue_cost: int = 10) -> Result:
+    """Check a proof; raises Reject with the name of the check that fails.
+
+    `residue_cost`: see Builder; for proofs that were made for another constant than the specification's.
+    """
     proof = read_proof(inputs.proof)
     s = parse_header(proof.header)
     model = read_model(inputs.model_name, inputs.model)
@@ -89,20 +92,20 @@ def verify(inputs: Inputs) -> Result:
     indices = drawn(r, s.samples, count)
     check_samples(s.samples, s.root, indices, proof.hashes, proof.multiproof)
     # circuit
-    b = Builder(s, model)
+    b = Builder(s, model, residue_cost)
     circuit = b.c
     n_terms = term_count(circuit)
     require(n_terms <= 1 << 16, "limits", "terms")
     layout = lay_out(circuit)
     text = listing(circuit, layout)
-    shape = matrix_shape(layout.data_end)
+    shape = layout.shape
     sent = counts(circuit, layout, shape.variables)
     pads = pad_shape(sent.singles, sent.triples)
     weights = column_weights(circuit)
     require(sent.singles + 2 * sent.triples <= 1 << 19, "limits", "hidden elements")
     require(weights <= 1 << 27, "limits", "column weights")
     # lengths
-    messages = 16 * (sent.singles + 2 * sent.triples + 1) + 8
+    messages = 16 * (sent.singles + 2 * sent.triples + 1) + (16 if circuit.draws else 8)
     require(len(proof.messages) == messages, "malformed", "length of the messages")
     opening = 3 * shape.tail + 2 + shape.t * shape.rows + (2 << shape.levels[-1].k)
     opening += sum(2 * level.rounds + level.t * level.rows for level in shape.levels)
@@ -119,7 +122,7 @@ def verify(inputs: Inputs) -> Result:
         "log_n": shape.m,
         "queries": shape.t,
         "row_bits": shape.k,
-        "rows": shape.parts,
+        "rows": list(shape.parts),
         "levels": [[level.k, level.rows, level.m, level.t] for level in shape.levels],
         "tables": layout.tables,
     }
@@ -130,12 +133,14 @@ def verify(inputs: Inputs) -> Result:
     tr.absorb("sample-hashes", proof.hashes)
     tr.absorb("dataset-multiproof", proof.multiproof)
     tr.absorb("parameters", canonical(parameters))
-    tr.absorb("roots", proof.roots)
-    argument = Argument(tr, circuit, layout, proof.messages, shape.variables, b.public_digits, proof.hashes)
+    tr.absorb("roots", proof.roots[:64])
+    late_root = proof.roots[64:]
+    argument = Argument(tr, circuit, layout, proof.messages, shape.variables, b.public_digits, proof.hashes, late_root)
     used = (argument.singles, argument.triples)
     require(used == (sent.singles, sent.triples), "internal", f"counts {used} {sent}")
-    positions = check_opening(tr, proof.opening, [proof.roots[:32]], shape, argument.z, argument.opened)
-    pad_queries = check_pads(tr, proof.pads, proof.roots[32:], pads, argument.equations)
+    roots = [proof.roots[:32], late_root]
+    positions = check_opening(tr, proof.opening, roots, shape, argument.z, argument.opened)
+    pad_queries = check_pads(tr, proof.pads, proof.roots[32:64], pads, argument.equations)
 
     def pair(xs: list) -> list:
         return [[x.a, x.b] for x in xs]
@@ -185,6 +190,7 @@ def verify(inputs: Inputs) -> Result:
             "log_n": pads.b + 4,
             "queries": pads.t,
         },
+        "draws": {f"weights/{axis}/{PRIMES[i]}": v for (axis, i), v in argument.draws.items()},
         "first_challenge": {"label": tr.first[0], "values": pair(tr.first[1])},
         "alpha": pair([argument.alpha]),
         "xi": pair([argument.xi]),
