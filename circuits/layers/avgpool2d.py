@@ -12,35 +12,10 @@ from circuits.language.tensors import Range, radix
 from ..net import Net
 from ..value import Value
 from .pool import Pool, pool_spec
-from .spec import Read, TorchForm, pair
-
-
-def _adaptive(read: Read, output_size: Any) -> dict[str, Any]:
-    """The windows of an adaptive pooling; sizes must divide."""
-    extent = read.extent()
-    size = [extent[i] if n is None else n for i, n in enumerate(pair(output_size))]
-    if any(n < 1 or e % n for e, n in zip(extent, size, strict=True)):
-        raise ValueError(f"adaptive pooling from {extent} to {size}: sizes must divide, as 1 does")
-    kernel = [e // n for e, n in zip(extent, size, strict=True)]
-    return {"kernel": kernel, "stride": kernel}
-
-
-def _mean(read: Read, dim: Any = None, keepdim: Any = False) -> list[dict[str, Any]]:
-    """The mean over both image axes."""
-    if ({d % 4 for d in dim} if isinstance(dim, tuple | list) else {dim}) != {2, 3}:
-        raise ValueError(f"mean over axes {dim}: only the mean over both image axes is supported: dim=(2, 3)")
-    pool = {"op": "avgpool2d", **_adaptive(read, 1)}
-    return [pool] if keepdim else [pool, {"op": "flatten"}]
 
 
 class AvgPool2d(Pool):
-    spec = pool_spec(
-        "avgpool2d",
-        ("torch.nn.AvgPool2d", "torch.nn.functional.avg_pool2d"),
-        lambda F: F.avg_pool2d,
-        TorchForm(("torch.nn.AdaptiveAvgPool2d", "torch.nn.functional.adaptive_avg_pool2d"), _adaptive),
-        TorchForm(("torch.mean", "torch.Tensor.mean"), _mean),
-    )
+    spec = pool_spec("avgpool2d")
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.declare_windows(net, node, x, shape)

@@ -20,7 +20,7 @@ from circuits.language.wide import Limbs
 from ..net import FRACTION_BITS, Contraction, Net
 from ..value import Value
 from .base import Layer
-from .spec import LayerSpec, Number, TorchForm, same_shape
+from .spec import LayerSpec, Number, same_shape
 
 ONE = 1 << FRACTION_BITS
 
@@ -30,13 +30,6 @@ class LeakyReLU(Layer):
         op="leaky_relu",
         fields={"negative_slope": Number(0.0, 1.0, "between 0 and 1")},
         output_shape=same_shape,
-        run=lambda F, node, tensors, x: F.leaky_relu(x, node["negative_slope"]),
-        forms=(
-            TorchForm(
-                ("torch.nn.LeakyReLU", "torch.nn.functional.leaky_relu"),
-                lambda read, negative_slope=0.01, inplace=False: {"negative_slope": negative_slope},
-            ),
-        ),
     )
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ from zkcert.errors import UnusableInput
 from ..net import Net
 from ..value import Value
 from .affine import PARAMETERS, Affine, outputs_of
-from .spec import Arrays, LayerSpec, Node, TorchForm
+from .spec import Arrays, LayerSpec, Node
 
 
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
@@ -21,13 +21,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 
 
 class Linear(Affine):
-    spec = LayerSpec(
-        op="linear",
-        fields=PARAMETERS,
-        output_shape=_shape,
-        run=lambda F, node, tensors, x: F.linear(x, tensors["weight"], tensors["bias"]),
-        forms=(TorchForm(("torch.nn.Linear",), lambda read: {}),),
-    )
+    spec = LayerSpec(op="linear", fields=PARAMETERS, output_shape=_shape)
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         names = ("c", "s") if len(x.shape) == 3 else ("f",)

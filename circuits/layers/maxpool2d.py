@@ -19,7 +19,7 @@ from .pool import Pool, pool_spec
 
 
 class MaxPool2d(Pool):
-    spec = pool_spec("maxpool2d", ("torch.nn.MaxPool2d", "torch.nn.functional.max_pool2d"), lambda F: F.max_pool2d)
+    spec = pool_spec("maxpool2d")
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.declare_windows(net, node, x, shape)

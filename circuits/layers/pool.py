@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from circuits.language.constraints import DomainAxis
@@ -12,7 +11,7 @@ from circuits.language.sources import Same, Source
 from ..net import I64, Net
 from ..value import Value
 from .base import Layer
-from .spec import Arrays, Integers, LayerSpec, Node, Read, TorchForm, pair, require_image, window_shape
+from .spec import Arrays, Integers, LayerSpec, Node, require_image, window_shape
 
 
 def pool_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
@@ -21,39 +20,9 @@ def pool_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     return [shape[0], *window_shape(shape, node["kernel"], node["stride"], (0, 0))]
 
 
-def pool_spec(op: str, names: tuple[str, ...], run: Callable[..., Any], *more: TorchForm) -> LayerSpec:
-    """Of a pooling layer whose function is `run`(F)(inputs, kernel, stride); more: other forms."""
-
-    def fields(
-        read: Read,
-        kernel_size: Any,
-        stride: Any = None,
-        *,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: Any = False,
-        return_indices: Any = False,
-        divisor_override: Any = None,
-        count_include_pad: Any = True,  # there is no padding
-    ) -> dict[str, Any]:
-        for key, value, usual in (
-            ("padding", padding, 0),
-            ("dilation", dilation, 1),
-            ("ceil_mode", ceil_mode, False),
-            ("return_indices", return_indices, False),
-            ("divisor_override", divisor_override, None),
-        ):
-            if value not in (usual, (usual, usual)):
-                raise ValueError(f"{op} with {key}={value} is not supported: leave {key} at {usual}")
-        return {"kernel": pair(kernel_size), "stride": pair(kernel_size if stride is None else stride)}
-
-    return LayerSpec(
-        op=op,
-        fields={"kernel": Integers(2, 1), "stride": Integers(2, 1)},
-        output_shape=pool_shape,
-        run=lambda F, node, tensors, x: run(F)(x, node["kernel"], node["stride"]),
-        forms=(TorchForm(names, fields), *more),
-    )
+def pool_spec(op: str) -> LayerSpec:
+    """Of a pooling layer."""
+    return LayerSpec(op=op, fields={"kernel": Integers(2, 1), "stride": Integers(2, 1)}, output_shape=pool_shape)
 
 
 class Pool(Layer):

@@ -16,22 +16,11 @@ from circuits.language.tensors import Tensor
 from ..net import Net, Rectifier
 from ..value import Value
 from .base import Layer
-from .spec import LayerSpec, TorchForm, same_shape
+from .spec import LayerSpec, same_shape
 
 
 class ReLU(Layer):
-    spec = LayerSpec(
-        op="relu",
-        rectifies=True,
-        output_shape=same_shape,
-        run=lambda F, node, tensors, x: F.relu(x),
-        forms=(
-            TorchForm(
-                ("torch.nn.ReLU", "torch.nn.functional.relu", "torch.relu", "torch.Tensor.relu"),
-                lambda read, *, inplace=False: {},
-            ),
-        ),
-    )
+    spec = LayerSpec(op="relu", rectifies=True, output_shape=same_shape)
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.name, self.net = node["name"], net

@@ -40,7 +40,7 @@ ROOMS = {
     "zkcert.foreign": STATEMENT,
     "zkcert.progress": set(),
     "zkcert.provable": CIRCUITS,
-    "zkcert.convert": STATEMENT | {"zkcert.provable"},
+    "zkcert.convert": STATEMENT | {"zkcert.provable", "prover"},
     "zkcert.metric": OWNER | {"zkcert", "zkcert.convert"},
     "zkcert.zoo": STATEMENT | {"zkcert.metric"},
     "zkcert.api": SHELL | {"verifier", "prover", "prover.kernels"},

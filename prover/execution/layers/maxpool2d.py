@@ -9,6 +9,7 @@ from circuits.layers.maxpool2d import MaxPool2d
 from ..values import read_value
 from ..witness import Witness
 from .base import Accumulators, Executor
+from .pool import pool_forms
 
 
 class MaxPool2dExecutor(Executor):
@@ -16,6 +17,7 @@ class MaxPool2dExecutor(Executor):
 
     layer_type = MaxPool2d
     layer: MaxPool2d
+    torch = pool_forms("maxpool2d", ("torch.nn.MaxPool2d", "torch.nn.functional.max_pool2d"), lambda F: F.max_pool2d)
 
     def forward(self, w: Witness, p: int) -> None:
         x = read_value(self.layer.x, w, p)[:, :, self.layer.index]  # (B, C, K, S)
