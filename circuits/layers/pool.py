@@ -8,7 +8,7 @@ from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
 from circuits.language.sources import Same, Source
 
-from ..net import I64, Net
+from ..net import Net
 from ..value import Value
 from .base import Layer
 from .spec import Arrays, Integers, LayerSpec, Node, require_image, window_shape
@@ -36,11 +36,6 @@ class Pool(Layer):
         self.k, self.s = DomainAxis("k", self.windows.count), DomainAxis("s", self.windows.outputs)
         self.i = DomainAxis("i", self.windows.positions)
         self.y = net.activation(f"{self.name}/y", (net.batch, channels, self.s.size))
-
-    @property
-    def index(self) -> I64:
-        """[k, s]: the input position that output position s reads through window position k."""
-        return self.reads.index
 
     def form(self, v: Value, last: Source) -> Form:
         """The value as one form, its positions read through `last`."""

@@ -145,7 +145,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     values = powers_at(matrix_points(code.log_n, queries), code.length)
     head = np.ascontiguousarray(values[:, :, : code.width])
     moved = np.stack(
-        [ff.f_neg(ff.f_matvec(head, np.ascontiguousarray(change[:, r]))) for r in range(code.mask_row)], axis=2
+        [ff.fp_neg(ff.f_matvec(head, np.ascontiguousarray(change[:, r]))) for r in range(code.mask_row)], axis=2
     )
     tail = solve(np.ascontiguousarray(values[:, :, code.width : code.width + code.queries]), moved)
     delta = np.zeros((2, code.rows, code.length), np.uint64)
@@ -153,7 +153,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     delta[:, : code.mask_row, code.width : code.width + code.queries] = np.swapaxes(tail, 1, 2)
     data_rows = np.swapaxes(delta[:, : code.mask_row], 1, 2)
     combined = [
-        ff.f_neg(ff.f_sum(ff.f_mul(data_rows, np.ascontiguousarray(weights[:, k, : code.mask_row])[:, None, :])))
+        ff.fp_neg(ff.f_sum(ff.f_mul(data_rows, np.ascontiguousarray(weights[:, k, : code.mask_row])[:, None, :])))
         for k in range(3)
     ]
     of_masks = np.ascontiguousarray(weights[:, :, code.mask_row : code.mask_row + 3])

@@ -30,7 +30,8 @@ from verifier.verify import Expectations, verify_proof, warnings
 from zkcert.core import field as ff
 from zkcert.core.code import SPARE_TAIL, pad_code
 from zkcert.core.container import ProofFile
-from zkcert.core.padcode import powers, query_points
+from zkcert.core.opening import powers
+from zkcert.core.padcode import query_points
 from zkcert.core.transcript import Transcript
 from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
 from zkcert.files.saving import save_announcement
@@ -67,7 +68,7 @@ def test_an_unqueried_pad_column_keeps_entropy_given_all_pads_and_the_queried_co
     unit = np.zeros((2, tails, block), np.uint64)
     unit[0, np.arange(tails), code.message + np.arange(tails)] = 1
     coefficients = ff.f_ifft(unit)
-    points = np.stack([powers(x, block) for x in query_points(code, queries)], axis=1)
+    points = powers(ff.f_array(query_points(code, queries)), block)
     m = np.stack([ff.f_matvec(points, np.ascontiguousarray(coefficients[:, i])) for i in range(tails)], axis=2)
     assert rank(m) == code.queries + SPARE_TAIL
 

@@ -53,12 +53,6 @@ class F:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("F is immutable")
 
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("F is immutable")
-
-    def __reduce__(self) -> tuple[type[F], tuple[int, int]]:
-        return F, (self.re, self.im)
-
     def __repr__(self) -> str:
         return f"F({self.re}, {self.im})"
 
@@ -117,11 +111,6 @@ class F:
             return self * other.inv()
         if isinstance(other, int):
             return self * F(other).inv()
-        return NotImplemented
-
-    def __rtruediv__(self, other: int) -> F:
-        if isinstance(other, int):
-            return self.inv() * other
         return NotImplemented
 
     def __pow__(self, exponent: int) -> F:
@@ -242,7 +231,7 @@ def fp_sub(a: U64Array, b: U64Array) -> U64Array:
 
 
 def fp_neg(a: U64Array) -> U64Array:
-    """-a."""
+    """-a, also of F arrays."""
     return fp_sub(np.zeros((), np.uint64), a)
 
 
@@ -323,11 +312,6 @@ def f_add(a: U64Array, b: U64Array) -> U64Array:
 def f_sub(a: U64Array, b: U64Array) -> U64Array:
     """a - b."""
     return fp_sub(*_align(a, b))
-
-
-def f_neg(a: U64Array) -> U64Array:
-    """-a."""
-    return fp_neg(a)
 
 
 def f_conj(a: U64Array) -> U64Array:

@@ -47,7 +47,7 @@ class AvgPool2dExecutor(Executor):
     )
 
     def forward(self, w: Witness, p: int) -> None:
-        x = read_value(self.layer.x, w, p)[:, :, self.layer.index]
+        x = read_value(self.layer.x, w, p)[:, :, self.layer.reads.index]
         total, count = x.sum(axis=2) + self.layer.k.size // 2, self.layer.k.size
         w.put(self.layer.y.tensor, total // count, p)
         w.put(self.layer.rem, total % count, p)
@@ -56,7 +56,7 @@ class AvgPool2dExecutor(Executor):
         if self.layer.dx is not None:
             dy = read_value(self.layer.dy, w, p)
             total = np.full(self.layer.dx.shape, self.layer.k.size // 2, np.int64)
-            for row in self.layer.index:
+            for row in self.layer.reads.index:
                 total[:, :, row] += dy
             w.put(self.layer.dx.tensor, total // self.layer.k.size, p)
             w.put(self.layer.rem_back, total % self.layer.k.size, p)

@@ -20,7 +20,7 @@ class MaxPool2dExecutor(Executor):
     torch = pool_forms("maxpool2d", ("torch.nn.MaxPool2d", "torch.nn.functional.max_pool2d"), lambda F: F.max_pool2d)
 
     def forward(self, w: Witness, p: int) -> None:
-        x = read_value(self.layer.x, w, p)[:, :, self.layer.index]  # (B, C, K, S)
+        x = read_value(self.layer.x, w, p)[:, :, self.layer.reads.index]  # (B, C, K, S)
         first = x.argmax(axis=2)
         y = np.take_along_axis(x, first[:, :, None], axis=2)
         order = np.arange(self.layer.k.size)[:, None]
@@ -34,7 +34,7 @@ class MaxPool2dExecutor(Executor):
             dy = read_value(self.layer.dy, w, p)
             chosen = w.value(self.layer.choice, p).reshape(*dy.shape[:2], self.layer.k.size, -1)
             dx = np.zeros(self.layer.dx.shape, np.int64)
-            for k, row in enumerate(self.layer.index):
+            for k, row in enumerate(self.layer.reads.index):
                 dx[:, :, row] += chosen[:, :, k] * dy
             w.put(self.layer.dx.tensor, dx, p)
         return {}
