@@ -96,10 +96,7 @@ class Softmax:
         con2.add("below", self.below.whole() + missing.whole() - largest.whole())
         con2.add("attained", product(self.is_largest.whole(), self.below.whole()))
         con1 = circuit.constraint("scale", per_step.axes)
-        con1.add(
-            "one-largest",
-            expr(View(self.is_largest.tensor, (ONCE, Same("step", steps), Sum(batch))).whole()) - 1,
-        )
+        con1.add("one-largest", expr(View(self.is_largest.tensor, (ONCE, Same("step", steps), Sum(batch))).whole()) - 1)
         self.upper = per_step.wire(circuit, "scale/upper", PROBABILITY)
         self.lower = per_step.wire(circuit, "scale/lower", PROBABILITY)
         above = tuple((1 << (HEAD_BITS - k)) if k else 1 << (HEAD_BITS + 1) for k in range(MAX_SCALE + 1))

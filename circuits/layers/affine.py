@@ -12,12 +12,7 @@ from circuits.language.sources import Same, Source, Sum
 from circuits.language.wide import Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
-from ..net import (
-    FRACTION_BITS,
-    Contraction,
-    Gradient,
-    Net,
-)
+from ..net import FRACTION_BITS, Contraction, Gradient, Net
 from ..value import Value
 from .base import Layer
 from .spec import Array, Arrays, Node

@@ -25,9 +25,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 
 class Conv2d(Affine):
     spec = LayerSpec(
-        op="conv2d",
-        fields={**PARAMETERS, "stride": Integers(2, 1), "padding": Integers(2, 0)},
-        output_shape=_shape,
+        op="conv2d", fields={**PARAMETERS, "stride": Integers(2, 1), "padding": Integers(2, 0)}, output_shape=_shape
     )
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:

@@ -27,9 +27,7 @@ ONE = 1 << FRACTION_BITS
 
 class LeakyReLU(Layer):
     spec = LayerSpec(
-        op="leaky_relu",
-        fields={"negative_slope": Number(0.0, 1.0, "between 0 and 1")},
-        output_shape=same_shape,
+        op="leaky_relu", fields={"negative_slope": Number(0.0, 1.0, "between 0 and 1")}, output_shape=same_shape
     )
 
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
