@@ -21,7 +21,6 @@ from zkcert.core.opening import (
     Claims,
     combination_weights,
     power_of_two,
-    powers,
     query_points,
     second_weights,
     split_point,
@@ -194,8 +193,8 @@ class SecondCommitment:
 def claim_table(claims: Claims, eq: U64) -> U64:
     """The combined weights (2, 3, 2^k) of the claims."""
     bits = eq.shape[1].bit_length() - 1
-    low = powers(claims.points, 1 << bits // 2)
-    high = powers(power_of_two(claims.points, bits // 2), 1 << bits - bits // 2)
+    low = ff.f_powers(claims.points, 1 << bits // 2)
+    high = ff.f_powers(power_of_two(claims.points, bits // 2), 1 << bits - bits // 2)
     high = ff.f_mul(high, claims.columns[:, :, None])
     columns = kernels.fold_matrix_f(low[:, None], np.ascontiguousarray(high.transpose(0, 2, 1))).reshape(2, -1)
     out = np.stack([ff.f_mul_scalar(columns, weight) for weight in claims.rows], axis=1)

@@ -14,7 +14,6 @@ from zkcert.core.padcode import (
     interpolate,
     message_rows,
     pad_leaf,
-    powers,
 )
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.core.tree import MerkleTree
@@ -54,7 +53,7 @@ class PadCommitment:
         every[:, : code.rows, :block] = self.rows
         every[:, code.rows, :block] = self.blind_proximity
         every[:, code.rows + 1], every[:, code.rows + 2] = self.blind_linear, self.blind_product
-        shifted = ff.f_mul(every, powers(ff.f_array([coset_shift(code)]), 2 * block))
+        shifted = ff.f_mul(every, ff.f_powers(ff.f_array([coset_shift(code)]), 2 * block))
         self.codewords = ff.f_fft(shifted, code.log_n)
         leaves = [pad_leaf(j, self.codewords[:, :, j]) for j in range(1 << code.log_n)]
         self.tree = MerkleTree(np.frombuffer(b"".join(leaves), np.uint8).reshape(-1, 32), TREE_NAME)

@@ -16,8 +16,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from zkcert.core.field import F, U64Array, f_add, f_array, f_mul, f_mul_scalar, root_of_unity
-from zkcert.core.opening import powers, query_points
+from zkcert.core.field import F, U64Array, f_add, f_array, f_mul, f_mul_scalar, f_powers, root_of_unity
+from zkcert.core.opening import query_points
 
 from .arith import (
     FOUR_P,
@@ -345,7 +345,7 @@ class RowEncoder:
             blocks = where[mine] >> self.log_2 & ((1 << self.log_1) - 1)
             keep = np.zeros(1 << self.log_1, np.bool_)
             keep[blocks] = True
-            weights = powers(np.ascontiguousarray(points[:, mine]), 1 << self.log_2)
+            weights = f_powers(np.ascontiguousarray(points[:, mine]), 1 << self.log_2)
             out.append((coset, mine, blocks, keep, weights))
         return [query for query in out if len(query[1])]
 

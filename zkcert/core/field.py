@@ -451,22 +451,24 @@ def root_of_unity(log_n: int) -> F:
     return root
 
 
-def _powers(base: F, count: int) -> U64Array:
-    """base^0, ..., base^(count - 1) for a power of two count, read-only (2, count)."""
-    table = np.zeros((2, count), np.uint64)
-    table[0, 0] = 1
-    size = 1
-    while size < count:
-        table[:, size : 2 * size] = f_mul_scalar(table[:, :size], base)
-        base, size = base * base, 2 * size
-    table.flags.writeable = False
-    return table
+def f_powers(points: U64Array, count: int) -> U64Array:
+    """x^0, ..., x^(count - 1) of points (2, t): (2, t, count)."""
+    out = np.zeros((2, points.shape[1], count), np.uint64)
+    out[0, :, 0] = 1
+    done, step = 1, points
+    while done < count:
+        more = min(done, count - done)
+        out[:, :, done : done + more] = f_mul(out[:, :, :more], step[:, :, None])
+        done, step = 2 * done, f_mul(step, step)
+    return out
 
 
 @lru_cache(maxsize=32)
 def _twiddles(log_n: int) -> U64Array:
     """w^0, ..., w^(n/2 - 1) for w = root_of_unity(log_n), n >= 2."""
-    return _powers(root_of_unity(log_n), 1 << log_n - 1)
+    table = f_powers(f_array([root_of_unity(log_n)]), 1 << log_n - 1)[:, 0]
+    table.flags.writeable = False
+    return table
 
 
 def _fft_columns(x: U64Array, log_n: int) -> None:
@@ -496,7 +498,7 @@ def f_fft(coeffs: U64Array, log_n: int) -> U64Array:
     log_1, log_2 = (log_n + 1) // 2, log_n // 2
     twist = np.broadcast_to(f_array([F.ONE])[:, :, None], (2, 1, 1 << log_1))
     for k in range(log_2):
-        twist = np.concatenate((twist, f_mul(twist, _powers(root_of_unity(log_n - k), 1 << log_1))), axis=1)
+        twist = np.concatenate((twist, f_mul(twist, f_powers(f_array([root_of_unity(log_n - k)]), 1 << log_1))), axis=1)
     for index in np.ndindex(*lead):
         x: U64Array = np.zeros((2, n), np.uint64)
         x[:, :m] = coeffs[(slice(None), *index)]

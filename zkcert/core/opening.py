@@ -60,18 +60,6 @@ def query_points(log_n: int, positions: Sequence[int]) -> U64:
     return out
 
 
-def powers(points: U64, count: int) -> U64:
-    """x^0, ..., x^(count - 1) of points (2, t): (2, t, count)."""
-    out = np.zeros((2, points.shape[1], count), np.uint64)
-    out[0, :, 0] = 1
-    done, step = 1, points
-    while done < count:
-        more = min(done, count - done)
-        out[:, :, done : done + more] = ff.f_mul(out[:, :, :more], step[:, :, None])
-        done, step = 2 * done, ff.f_mul(step, step)
-    return out
-
-
 def power_of_two(points: U64, bits: int) -> U64:
     """x^(2^bits) of points (2, t)."""
     for _ in range(bits):
@@ -81,7 +69,7 @@ def power_of_two(points: U64, bits: int) -> U64:
 
 def tail_values(code: MatrixCode, tails: U64, points: U64) -> U64:
     """What the tails (2, 3, tail) of the combined rows contribute to their values at points (2, t): (2, 3, t)."""
-    weights = ff.f_mul(powers(points, code.tail), power_of_two(points, code.row_bits)[:, :, None])
+    weights = ff.f_mul(ff.f_powers(points, code.tail), power_of_two(points, code.row_bits)[:, :, None])
     return np.stack([ff.f_matvec(weights, np.ascontiguousarray(tails[:, i])) for i in range(COMBINED_ROWS)], axis=1)
 
 
