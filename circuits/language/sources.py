@@ -80,7 +80,7 @@ class Map(Source):
 
 @dataclass(frozen=True)
 class Table:
-    """A public index table (k, s) -> tensor index or -1. Its rule, a text, determines its content, which `make` makes."""
+    """A public index table (k, s) -> tensor index or -1; its rule, a text, determines what `make` makes."""
 
     rule: str
     shape: tuple[int, int]
