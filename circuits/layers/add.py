@@ -13,8 +13,8 @@ from .spec import LayerSpec, same_shape
 class Add(Layer):
     spec = LayerSpec(op="add", inputs=2, transparent=True, output_shape=same_shape)
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.y, self.shape = x, shape
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.y = x
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        self.dx = dy if need_input else None
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        self.dx = dy

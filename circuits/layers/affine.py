@@ -53,10 +53,10 @@ class Affine(Layer):
     def output_sources(self) -> tuple[Source, ...]:
         """Sources of the output's inner axes in terms of input and kernel axes (for the input gradient)."""
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, weight_shape: tuple[int, ...]) -> None:
-        self.name, self.x, self.net = node["name"], x, net
+    def declare_product(self, net: Net, node: dict[str, Any], x: Value) -> None:
+        """The forward pass, once the axes are set."""
         self.weight_name, self.bias_name = node["weight"], node["bias"]
-        self.weight = net.weight(self.weight_name, weight_shape)
+        self.weight = net.weight(self.weight_name, [a.size for a in self.weight_axes])
         b, p = net.batch_axis(), net.pass_axis()
         summed = self.weight_axes[1:]
         con = net.circuit.constraint(f"{self.name}/forward", (p, b, *self.out_axes), summed)
@@ -78,20 +78,21 @@ class Affine(Layer):
         """Limbs of a value with the output's axes."""
         return v.limbs(first, Same("b", self.net.batch), *(Same(a.name, a.size) for a in self.out_axes))
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        self.dy = dy
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
         b, p = net.batch_axis(), net.pass_axis()
-        if need_input:
-            o = self.out_axes[0]
-            kernel = tuple(a for a in self.weight_axes[1:] if a not in self.input_axes)
-            con = net.circuit.constraint(f"{self.name}/input-gradient", (p, b, *self.input_axes), (o, *kernel))
-            deltas = dy.limbs(net.over_passes, Same("b", net.batch), *self.output_sources())
-            shape = (net.batch, *(a.size for a in self.input_axes))
-            self.dx = net.activation(f"{self.name}/dx", shape)
-            inner = (Same(a.name, a.size) for a in self.input_axes)
-            out = View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner))
-            limbs = Limbs().add_product(deltas, limb_forms(self._weight_view()))
-            self.run_input: Contraction = net.rescaled(con, out, limbs, "dx")
+        o = self.out_axes[0]
+        kernel = tuple(a for a in self.weight_axes[1:] if a not in self.input_axes)
+        con = net.circuit.constraint(f"{self.name}/input-gradient", (p, b, *self.input_axes), (o, *kernel))
+        deltas = dy.limbs(net.over_passes, Same("b", net.batch), *self.output_sources())
+        shape = (net.batch, *(a.size for a in self.input_axes))
+        self.dx = net.activation(f"{self.name}/dx", shape)
+        inner = (Same(a.name, a.size) for a in self.input_axes)
+        out = View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner))
+        limbs = Limbs().add_product(deltas, limb_forms(self._weight_view()))
+        self.run_input: Contraction = net.rescaled(con, out, limbs, "dx")
+
+    def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
+        b = net.batch_axis()
 
         def weight_limbs(source: Callable[[str], Source]) -> Limbs:
             inputs = self.x.limbs(source, Same("b", net.batch), *self.input_sources())

@@ -17,8 +17,8 @@ from .pool import Pool, pool_spec
 class AvgPool2d(Pool):
     spec = pool_spec("avgpool2d")
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.declare_windows(net, node, x, shape)
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.declare_windows(net, node, shape)
         self.rem = self._divide("forward", self.y, Same("s", self.s.size), x, "s", self.reads, self.i.size)
 
     def _divide(self, label: str, out: Value, place: Same, source: Value, axis: str, table: Any, size: int) -> Any:
@@ -32,10 +32,7 @@ class AvgPool2d(Pool):
         con.add("mean", expr(self.form(out, place) * count + r - total) - count // 2)
         return rem
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        if not need_input:
-            return
-        self.dy = dy
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", (net.batch, self.c.size, self.i.size))
         place = Same("i", self.i.size)
         self.rem_back = self._divide("backward", self.dx, place, dy, "i", self.readers, self.s.size)

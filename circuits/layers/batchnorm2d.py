@@ -94,9 +94,8 @@ class BatchNorm2d(Layer):
         constants=_constants,
     )
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         """The node carries the public integers "factors" (A) and "means" (m)."""
-        self.name, self.net, self.x, self.shape = node["name"], net, x, shape
         self.weight_name, self.bias_name = node["weight"], node["bias"]
         factors, means = tuple(node["factors"]), tuple(node["means"])
         self.b, self.c = net.batch_axis(), DomainAxis("c", x.shape[1])
@@ -150,15 +149,14 @@ class BatchNorm2d(Layer):
             for i, form in enumerate(v.limbs(first, *inner)):
                 limbs.add(form * -sign, DIGIT_BITS * (k + i))
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        self.dy = dy
-        p = net.pass_axis()
-        if need_input:
-            con = net.circuit.constraint(f"{self.name}/input-gradient", (p, self.b, self.c, self.s))
-            self.dx = net.activation(f"{self.name}/dx", self.x.shape)
-            limbs = Limbs().add_product(self._scale(), self._entries(dy, net.over_passes))
-            self.run_input: Contraction = net.rescaled(con, self._entries(self.dx, net.over_passes), limbs, "dx")
-        con = net.circuit.constraint(f"{self.name}/sums", (p, self.c), (self.b, self.s))
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        con = net.circuit.constraint(f"{self.name}/input-gradient", (net.pass_axis(), self.b, self.c, self.s))
+        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
+        limbs = Limbs().add_product(self._scale(), self._entries(dy, net.over_passes))
+        self.run_input: Contraction = net.rescaled(con, self._entries(self.dx, net.over_passes), limbs, "dx")
+
+    def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
+        con = net.circuit.constraint(f"{self.name}/sums", (net.pass_axis(), self.c), (self.b, self.s))
         self.h = net.activation(f"{self.name}/h", (self.c.size,))
         limbs = Limbs().add_product(self._entries(dy, net.over_passes), self._entries(self.x, net.over_passes))
         self._subtract_mean(limbs, dy, net.over_passes)

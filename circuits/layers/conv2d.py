@@ -28,7 +28,7 @@ class Conv2d(Affine):
         op="conv2d", fields={**PARAMETERS, "stride": Integers(2, 1), "padding": Integers(2, 0)}, output_shape=_shape
     )
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         channels = shape[0]
         outputs, _, *kernel = node["weight_shape"]
         windows = net.windows(shape, kernel, node["stride"], node["padding"])
@@ -40,7 +40,7 @@ class Conv2d(Affine):
         self.position_axes = self.out_axes[1:]
         self.input_axes = (c, DomainAxis("i", windows.positions))
         self.weight_axes = (o, c, k)
-        self.declare_forward(net, node, x, (o.size, c.size, k.size))
+        self.declare_product(net, node, x)
 
     def input_sources(self) -> tuple[Source, ...]:
         c, i = self.input_axes

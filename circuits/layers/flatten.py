@@ -14,8 +14,8 @@ from .spec import LayerSpec
 class Flatten(Layer):
     spec = LayerSpec(op="flatten", transparent=True, output_shape=lambda node, shape, tensors: [prod(shape)])
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.y, self.shape = x, (prod(shape),)
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        self.dx = dy if need_input else None
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        self.dx = dy

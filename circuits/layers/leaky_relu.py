@@ -30,9 +30,7 @@ class LeakyReLU(Layer):
         op="leaky_relu", fields={"negative_slope": Number(0.0, 1.0, "between 0 and 1")}, output_shape=same_shape
     )
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.name, self.net = node["name"], net
-        self.x, self.shape = x, shape
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.slope = floor(Fraction(repr(node["negative_slope"])) * ONE + Fraction(1, 2))
         self.axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
         self.bit = net.circuit.tensor(f"{self.name}/sign", net.passes, x.shape, radix(BIT))
@@ -59,10 +57,7 @@ class LeakyReLU(Layer):
             limbs.add_product([self._form(self.bit)], forms, ONE - self.slope)
         return self.net.rescaled(con, out.limbs(self.net.over_passes, *self._inner()), limbs, label)
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        if not need_input:
-            return
-        self.dy = dy
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
         con = net.circuit.constraint(f"{self.name}/input-gradient", self.axes)
         self.run_input = self._scaled(con, self.dx, dy, "dx")

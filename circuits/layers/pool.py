@@ -26,8 +26,7 @@ def pool_spec(op: str) -> LayerSpec:
 
 
 class Pool(Layer):
-    def declare_windows(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.name, self.x, self.net = node["name"], x, net
+    def declare_windows(self, net: Net, node: dict[str, Any], shape: tuple[int, ...]) -> None:
         self.windows = net.windows(shape, node["kernel"], node["stride"], (0, 0))
         self.reads, self.readers = self.windows.reads(), self.windows.readers()
         channels = shape[0]
