@@ -11,11 +11,12 @@ from circuits.language.tensors import Range, radix
 
 from ..net import Net
 from ..value import Value
-from .pool import Pool, pool_spec
+from .pool import WINDOW, Pool, pool_shape
+from .spec import LayerSpec
 
 
 class AvgPool2d(Pool):
-    spec = pool_spec("avgpool2d")
+    spec = LayerSpec(op="avgpool2d", fields=WINDOW, output_shape=pool_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.declare_windows(net, node, shape)

@@ -15,11 +15,12 @@ from circuits.language.tensors import BIT, U22, radix
 
 from ..net import Net
 from ..value import Value
-from .pool import Pool, pool_spec
+from .pool import WINDOW, Pool, pool_shape
+from .spec import LayerSpec
 
 
 class MaxPool2d(Pool):
-    spec = pool_spec("maxpool2d")
+    spec = LayerSpec(op="maxpool2d", fields=WINDOW, output_shape=pool_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.declare_windows(net, node, shape)

@@ -11,18 +11,16 @@ from circuits.language.sources import Same, Source
 from ..net import Net
 from ..value import Value
 from .base import Layer
-from .spec import Arrays, Integers, LayerSpec, Node, require_image, window_shape
+from .spec import Arrays, Integers, Node, require_image, window_shape
+
+WINDOW = {"kernel": Integers(2, 1), "stride": Integers(2, 1)}
+"""The fields of a pooling layer."""
 
 
 def pool_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     """Of windows without padding."""
     require_image(shape)
     return [shape[0], *window_shape(shape, node["kernel"], node["stride"], (0, 0))]
-
-
-def pool_spec(op: str) -> LayerSpec:
-    """Of a pooling layer."""
-    return LayerSpec(op=op, fields={"kernel": Integers(2, 1), "stride": Integers(2, 1)}, output_shape=pool_shape)
 
 
 class Pool(Layer):

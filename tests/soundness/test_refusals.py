@@ -18,6 +18,7 @@ import pytest
 import circuits.limits
 import circuits.probe
 import verifier.verify
+import zkcert
 from circuits.argument import lookups
 from circuits.argument.channel import Tape
 from circuits.compile import Certificate, collector_paused, weight_digits
@@ -27,7 +28,7 @@ from circuits.language.forms import ZERO, View
 from circuits.language.layout import Layout, prefix_eq, prefix_eq2, prefix_index
 from circuits.language.sources import ONCE, Same, Scaled, Source, Sum
 from circuits.language.tensors import BIT, U22, Digit, Tensor, radix
-from circuits.language.wide import limb_forms
+from circuits.language.wide import Limbs, limb_forms
 from circuits.listing import Listing
 from circuits.statement import Quantized
 from circuits.value import Value
@@ -134,6 +135,11 @@ def test_nothing_is_a_form_without_terms() -> None:
     assert ZERO.primitive == (1, ZERO) and ZERO.bounds == (0, 0)
     one = Expr(linear=View(a_tensor(), (ONCE, Sum(3))).whole())
     assert (one + ZERO).linear == one.linear and one * 1 is one and expr(0) == Expr()
+
+
+def test_limbs_can_be_read_twice() -> None:
+    limbs = Limbs().add_const(5 << 22).add_const(1)
+    assert limbs.parts == limbs.parts == [expr(1), expr(5)]
 
 
 def test_digits_say_the_bounds_of_their_tensor() -> None:
@@ -462,6 +468,12 @@ def test_roots_that_are_none_are_refused(tmp_path: os.PathLike[str], changes: di
             assert DatasetRoot.load(path) == root
     with pytest.raises(UnusableInput, match=why):
         DatasetRoot.load(path)
+
+
+def test_zkcert_has_its_public_names_and_no_others() -> None:
+    assert dir(zkcert) == zkcert.__all__ and zkcert.ProofRejected is ProofRejected
+    with pytest.raises(AttributeError, match="module 'zkcert' has no attribute 'nonsense'"):
+        zkcert.nonsense  # noqa: B018
 
 
 def test_names_and_numbers_that_are_none_are_refused() -> None:
