@@ -88,9 +88,9 @@ class Contraction:
 class Net:
     """Shared state of circuit construction.
 
-    residue_cost: outputs of a contraction whose carries cost as much as one residue modulo every prime; weight_count: of
-    all parameters; outputs: by layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU, the tensors it shares with the
-    layer before it.
+    residue_cost: outputs of a contraction whose carries cost as much as one residue modulo every prime; weight_count:
+    of all parameters; outputs: by layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU,
+    the tensors it shares with the layer before it.
     """
 
     steps: int

@@ -23,7 +23,7 @@ from circuits.language.combination import combine, value_terms
 from circuits.language.constraints import Circuit, DomainAxis, ModularLink, PublicTensor, expr, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, Same, Sum
+from circuits.language.sources import ONCE, Same, Sum, Table
 from circuits.language.tensors import B22, BIT, Digit, Range, balanced, radix, unsigned
 from circuits.language.wide import limb_forms
 from prover.argument import prove_circuit
@@ -48,6 +48,12 @@ def random_fs(rng: np.random.Generator, count: int) -> list[F]:
 def random_f_array(rng: np.random.Generator, *shape: int) -> U64Array:
     """A uniform F array (2, *shape)."""
     return rng.integers(0, P, (2, *shape), np.uint64)
+
+
+def table_of(index: NDArray[np.int64]) -> Table:
+    """A table of these entries (k, s)."""
+    rows, columns = index.shape
+    return Table(repr(index.tolist()), (rows, columns), lambda: index)
 
 
 def multilinear(values: U64Array | list[F], point: list[F]) -> F:

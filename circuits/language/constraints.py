@@ -268,7 +268,7 @@ class Circuit:
 
     def tried(self, declare: Callable[[], T]) -> T | None:
         """What `declare` gives; None, and nothing is declared, if an identity of its could wrap around p."""
-        tensors, constraints, combinations = map(len, (self.tensors, self.constraints, self.combinations))
+        tensors, constraints, combinations = len(self.tensors), len(self.constraints), len(self.combinations)
         terms, sizes = self.size.terms, self.draws.sizes
         try:
             return declare()

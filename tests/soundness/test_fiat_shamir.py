@@ -100,7 +100,7 @@ BEFORE_THE_FIRST_CHALLENGE = [
     "dataset-multiproof",
     "parameters",  # shapes of the layout and of the matrix code, lookup tables
     "roots",  # of the first part of the matrix (digits) and of the pads
-    "late-root",  # of the second part (late digits, multiplicities, masks): before it, where something is late, its weights
+    "late-root",  # of the second part (late digits, multiplicities, masks); before it the weights, if any
 ]
 
 
