@@ -65,7 +65,7 @@ class Connections:
     def rectified(self, i: int) -> tuple[int, tuple[int, ...]] | None:
         """(relu, others) if nothing but one ReLU reads node i plus the earlier nodes `others`; else None."""
         others: tuple[int, ...] = ()
-        for _ in range(2):
+        while True:  # at most twice: an add has other summands
             if len(self.readers[i]) != 1:
                 return None
             (reader,) = self.readers[i]
@@ -77,4 +77,3 @@ class Connections:
             if any(j > i for j in others):
                 return None
             i = reader
-        return None

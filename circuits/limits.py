@@ -23,13 +23,7 @@ MAX_WEIGHTS = 1 << 27  # coefficients of columns in all claims of constraints
 
 
 def require_small(
-    norm_channels: int,
-    shape: Sequence[int],
-    pad: int,
-    value_bytes: int,
-    sample_bytes: int,
-    steps: int,
-    batch: int,
+    norm_channels: int, shape: Sequence[int], pad: int, value_bytes: int, sample_bytes: int, steps: int, batch: int
 ) -> None:
     """UnusableInput for a model, samples (of [C, H, W]) or a configuration that no circuit is built for.
 

@@ -135,8 +135,7 @@ class Listing:
     def table(self, table: Table) -> int:
         if table not in self.tables:
             self.tables[table] = len(self.tables)
-            rule = table.rule or f"given {numbers(table.shape)} {progressions(table.index.ravel().tolist())}"
-            self.lines.append(f"table {self.tables[table]} {rule}")
+            self.lines.append(f"table {self.tables[table]} {table.rule}")
         return self.tables[table]
 
 

@@ -88,9 +88,9 @@ class Contraction:
 class Net:
     """Shared state of circuit construction.
 
-    residue_cost: outputs of a contraction whose carries cost as much as one residue modulo every prime; weight_count: of
-    all parameters; outputs: by layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU, the tensors it shares with the
-    layer before it.
+    residue_cost: outputs of a contraction whose carries cost as much as one residue modulo every prime; weight_count:
+    of all parameters; outputs: by layer, what makes its output where that is no tensor of its own; rectifiers: by ReLU,
+    the tensors it shares with the layer before it.
     """
 
     steps: int
@@ -187,7 +187,8 @@ class Net:
         rest: Sequence[Term],
     ) -> Contraction | None:
         """Constrain  sum left right + rest = remainder  by a congruence, `digits` being the remainder's, if residues
-        cost less than carries; otherwise None, and nothing is declared. out[0] is shared by both factors."""
+        cost less than carries and their sums stay below p; otherwise None, and nothing is declared. out[0] is shared
+        by both factors."""
         left, right = operands
         first = [axis for axis in out[1:] if axis.name in whole(terms_of(left)).axes]
         others = [axis for axis in out[1:] if axis not in first]
@@ -195,11 +196,15 @@ class Net:
         count = sum(Order.of(terms, own).residues for terms, own in sides)
         if (count + self.spare) * self.residue_cost > prod(axis.size for axis in out):
             return None
-        con = self.circuit.congruence(name, out, summed)
-        rem = Domain(con.out, unrolled=True).wire(self.circuit, f"{name}.remainder", digits)
-        rest = [*rest, *value_terms(rem, -1)]
-        self.circuit.combinations.append(combine(self.circuit, con, left, right, rest, first, others))
-        return Contraction(con, [], rem.tensor, rem.tensor.bounds()[0])
+
+        def declare() -> Contraction:
+            con = self.circuit.congruence(name, out, summed)
+            rem = Domain(con.out, unrolled=True).wire(self.circuit, f"{name}.remainder", digits)
+            terms = [*rest, *value_terms(rem, -1)]
+            self.circuit.combinations.append(combine(self.circuit, con, left, right, terms, first, others))
+            return Contraction(con, [], rem.tensor, rem.tensor.bounds()[0])
+
+        return self.circuit.tried(declare)
 
     def scaled_down(
         self,

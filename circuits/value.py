@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from circuits.language.forms import Form, View
 from circuits.language.sources import Source
-from circuits.language.tensors import DIGIT_BITS, Tensor
+from circuits.language.tensors import Tensor
 from circuits.language.wide import limb_forms
 
 
@@ -79,12 +79,3 @@ class Value:
     def whole(self, first: Callable[[str], Source], *inner: Source) -> Form:
         """The value as one form."""
         return joined([View(part.tensor, (first(part.per), *inner)).whole(part.coef) for part in self.parts])
-
-    def peak(self) -> int:
-        """Largest magnitude of a limb, from the digit ranges."""
-        top: dict[int, int] = {}
-        for part in self.parts:
-            for d in part.tensor.digits:
-                k, rest = divmod(d.shift, DIGIT_BITS)
-                top[k] = top.get(k, 0) + (abs(part.coef) * max(-d.range.lo, d.range.hi) << rest)
-        return max(top.values())

@@ -72,7 +72,7 @@ class Windows:
     def _table(self, which: str, columns: int) -> Table:
         pairs = ((self.height, self.width), self.kernel, self.stride, self.pad)
         rule = " ".join([which, *(f"{rows},{columns}" for rows, columns in pairs)])
-        return Table.made(rule, (self.count, columns), partial(getattr(self, f"_{which}")))
+        return Table(rule, (self.count, columns), partial(getattr(self, f"_{which}")))
 
     def _reads(self) -> I64:
         axes = []

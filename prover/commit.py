@@ -25,7 +25,6 @@ from zkcert.core.opening import (
     part_tree,
     plain_weights,
     power_of_two,
-    powers,
     query_points,
     value_claims,
     vector_claim,
@@ -260,8 +259,8 @@ def eq_table(col: list[F]) -> U64:
 
 def claim_table(claims: Claims, row_bits: int) -> U64:
     """The combined weights (2, combined, 2^row_bits) of the claims."""
-    low = powers(claims.points, 1 << row_bits // 2)
-    high = powers(power_of_two(claims.points, row_bits // 2), 1 << row_bits - row_bits // 2)
+    low = ff.f_powers(claims.points, 1 << row_bits // 2)
+    high = ff.f_powers(power_of_two(claims.points, row_bits // 2), 1 << row_bits - row_bits // 2)
     high = ff.f_mul(high, claims.columns[:, :, None])
     columns = kernels.fold_matrix_f(low[:, None], np.ascontiguousarray(high.transpose(0, 2, 1))).reshape(2, -1)
     forms = np.stack([columns, *(eq_table(claim.col) for claim in claims.inner)], axis=1)

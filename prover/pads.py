@@ -14,7 +14,6 @@ from zkcert.core.padcode import (
     interpolate,
     message_rows,
     pad_leaf,
-    powers,
 )
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.core.tree import MerkleTree
@@ -43,7 +42,7 @@ class PadCommitment:
         self.blind_proximity = noise[:, at : at + block]
         linear = np.ascontiguousarray(noise[:, at + block : at + 3 * block])
         # The sum over H of a polynomial of degree < 2|H| is |H| (c_0 + c_|H|): make it zero.
-        linear[:, 0] = ff.f_neg(linear[:, block])
+        linear[:, 0] = ff.fp_neg(linear[:, block])
         self.blind_linear = linear
         # Vanishing on the message positions: H is the even half of the subgroup of order 2|H|.
         free = np.zeros((2, 2 * block), np.uint64)
@@ -55,7 +54,7 @@ class PadCommitment:
         every[:, : code.rows, :block] = self.rows
         every[:, code.rows, :block] = self.blind_proximity
         every[:, code.rows + 1], every[:, code.rows + 2] = self.blind_linear, self.blind_product
-        shifted = ff.f_mul(every, powers(coset_shift(code), 2 * block)[:, None, :])
+        shifted = ff.f_mul(every, ff.f_powers(ff.f_array([coset_shift(code)]), 2 * block))
         self.codewords = ff.f_fft(shifted, code.log_n)
         leaves = [pad_leaf(j, self.codewords[:, :, j]) for j in range(1 << code.log_n)]
         self.tree = MerkleTree(np.frombuffer(b"".join(leaves), np.uint8).reshape(-1, 32), TREE_NAME)

@@ -26,7 +26,7 @@ from typing import Any
 
 from tests.modules import ROOT, file_of, imports, module_of
 
-BUDGET = 6400
+BUDGET = 6100
 """Code lines for today's layers; each later type of layer may add LAYER_BUDGET."""
 LAYER_BUDGET = 150
 
@@ -49,6 +49,8 @@ TESTS = (
     ),
     *("formats/test_model_file", "formats/test_model_archives", "formats/test_reading", "formats/test_strict_json"),
     *("soundness/test_limits", "soundness/test_tampering", "soundness/test_tampered_statements"),
+    *("soundness/test_vectors", "soundness/test_field", "soundness/test_merkle", "soundness/test_permutation"),
+    *("soundness/test_transcript", "soundness/test_sis", "soundness/test_refusals"),
 )
 """The tests of the verifier, in tests/, besides `tests/soundness/malicious`."""
 
@@ -118,6 +120,8 @@ def statements(file: Path) -> Iterator[tuple[set[int], bool]]:
         for child in ast.iter_child_nodes(node):
             blocks = [getattr(child, name, []) for name in ("body", "orelse", "finalbody", "handlers", "cases")]
             inner = [each for block in blocks if isinstance(block, list) for each in block]
+            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant) and child.value.value is ...:
+                continue  # the body of a protocol's method
             if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
                 first = child.pattern.lineno if isinstance(child, ast.match_case) else child.lineno
                 last = min((each.lineno for each in inner if hasattr(each, "lineno")), default=None)
@@ -143,7 +147,7 @@ class Entered:
     """Notes the lines of the closure that run, and those that run while a function of `verifier` does.
 
     By `sys.settrace`, in this thread. What a cache already holds is not run again, so that the second set is a little
-    too small.
+    too small. `start` is called again for every test: where a test runs into the recursion limit, tracing ends.
     """
 
     def __init__(self) -> None:
@@ -153,7 +157,8 @@ class Entered:
         self._depth = 0
 
     def start(self) -> None:
-        """From now on."""
+        """From now on; no function of `verifier` is running."""
+        self._depth = 0
         sys.settrace(self._called)
 
     def write(self, folder: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.closure import Entered
 from zkcert import api
 from zkcert.public.config import ProbeConfig
 
@@ -78,12 +79,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return Tiny(place, config, tau, beacon, result)
 
 
-@pytest.fixture(scope="session", autouse=bool(os.environ.get("ZKCERT_ENTERED")))
-def entered() -> Iterator[None]:
-    """With ZKCERT_ENTERED=FOLDER: notes there which lines the verifier enters, for `tests.closure`."""
-    from tests.closure import Entered
+ENTERED = os.environ.get("ZKCERT_ENTERED")
 
+
+@pytest.fixture(scope="session", autouse=bool(ENTERED))
+def entered() -> Iterator[Entered]:
+    """With ZKCERT_ENTERED=FOLDER: notes there which lines the verifier enters, for `tests.closure`."""
     noted = Entered()
     noted.start()
-    yield
-    noted.write(os.environ["ZKCERT_ENTERED"])
+    yield noted
+    noted.write(str(ENTERED))
+
+
+@pytest.fixture(autouse=bool(ENTERED))
+def noted(entered: Entered) -> None:
+    """Goes on with it in every test."""
+    entered.start()

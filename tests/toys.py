@@ -2,6 +2,7 @@
 
 `toy_circuit` has every kind of constraint (products, plain sums, a public tensor, a modular link, sizes
 that are no powers of two, cut into blocks) but no 22-bit table, so that a proof takes a fraction of a second.
+`drawn_circuit` has a congruence with its combinations, whose residues need that table: a proof takes seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.language.combination import combine, value_terms
 from circuits.language.constraints import Circuit, DomainAxis, ModularLink, PublicTensor, expr, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, Same, Sum
-from circuits.language.tensors import BIT, Digit, Range, balanced, unsigned
+from circuits.language.sources import ONCE, Same, Sum, Table
+from circuits.language.tensors import B22, BIT, Digit, Range, balanced, radix, unsigned
+from circuits.language.wide import limb_forms
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness
 from prover.oracle import count_multiplicities
@@ -45,6 +48,12 @@ def random_fs(rng: np.random.Generator, count: int) -> list[F]:
 def random_f_array(rng: np.random.Generator, *shape: int) -> U64Array:
     """A uniform F array (2, *shape)."""
     return rng.integers(0, P, (2, *shape), np.uint64)
+
+
+def table_of(index: NDArray[np.int64]) -> Table:
+    """A table of these entries (k, s)."""
+    rows, columns = index.shape
+    return Table(repr(index.tolist()), (rows, columns), lambda: index)
 
 
 def multilinear(values: U64Array | list[F], point: list[F]) -> F:
@@ -160,6 +169,68 @@ def toy_proof() -> bytes:
     """An honest proof of the toy circuit, from fixed randomness: which check a change meets may depend on chance."""
     with mock.patch("prover.checkpoint.secrets.token_bytes", lambda size: bytes(range(size))):
         return prove_toy()
+
+
+# ------------------------------------------------------------------------------------------------ drawn weights
+
+
+@cache
+def drawn_circuit() -> Circuit:
+    """y = x w + bias, wide outputs y of 110 bits, modulo p and in combinations modulo five primes."""
+    c = Circuit()
+    t, left, right, k = (DomainAxis(n, s) for n, s in (("t", 2), ("l", 3), ("r", 5), ("k", 4)))
+    x, w = c.tensor("x", 2, (3, 4), radix(B22, B22)), c.tensor("w", 2, (5, 4), radix(B22, B22))
+    y, bias = c.tensor("y", 2, (3, 5), radix(*[B22] * 5)), c.tensor("bias", 2, (5,), radix(B22, B22))
+    view = lambda tensor, *axes: View(tensor, tuple(Same(a.name, a.size) for a in axes))  # noqa: E731
+    rest = value_terms(view(y, t, left, right), -1) + value_terms(view(bias, t, right), 1 << 22)
+    factors = limb_forms(view(x, t, left, k)), limb_forms(view(w, t, right, k))
+    con = c.congruence("product", (t, left, right), (k,))
+    c.combinations.append(combine(c, con, *factors, rest, [left], [right]))
+    c.require_combined()
+    return c
+
+
+@cache
+def drawn_layout() -> Layout:
+    return Layout(drawn_circuit())
+
+
+def drawn_witness(seed: int = 0) -> Witness:
+    """A valid witness but for what depends on drawn weights."""
+    rng = np.random.default_rng(seed)
+    values = {name: rng.integers(-(1 << 42), 1 << 42, shape) for name, shape in (("x", (2, 3, 4)), ("w", (2, 5, 4)))}
+    values["bias"] = rng.integers(-(1 << 42), 1 << 42, (2, 5))
+    exact = {name: value.astype(object) for name, value in values.items()}
+    products = exact["x"][:, :, None] * exact["w"][:, None]
+    exact["y"] = products.sum(axis=3) + (exact["bias"][:, None] << 22)
+    w = Witness(drawn_layout())
+    for t in drawn_circuit().tensors:
+        if not t.late:
+            w.put(t, exact[t.name])
+    return w
+
+
+def drawn_transcript() -> Transcript:
+    t = Transcript("toy")
+    t.absorb("statement", b"the toy circuit with drawn weights")
+    return t
+
+
+def prove_drawn(witness: Witness | None = None, strict: bool = False) -> bytes:
+    with light_grinding():
+        return prove_circuit(drawn_layout(), witness or drawn_witness(), drawn_transcript(), strict=strict)
+
+
+def verify_drawn(proof: bytes) -> None:
+    with light_grinding():
+        verify_circuit(drawn_layout(), drawn_transcript(), proof)
+
+
+@cache
+def drawn_proof() -> bytes:
+    """An honest one, from fixed randomness."""
+    with mock.patch("prover.checkpoint.secrets.token_bytes", lambda size: bytes(range(size))):
+        return prove_drawn()
 
 
 # ------------------------------------------------------------------------------------------------ one statement

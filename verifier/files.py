@@ -38,11 +38,6 @@ def read_model(path: str | Path) -> tuple[Model, bytes]:
     return model, data
 
 
-def load_model(path: str | Path) -> Model:
-    """The model of a file; UnusableInput also for one without weights."""
-    return read_model(path)[0]
-
-
 def load_root(path: str | Path) -> DatasetRoot:
     """The dataset root of a file."""
     with expecting(path, ROOT):

@@ -21,7 +21,6 @@ from zkcert.core.opening import (
     packed_value,
     part_tree,
     plain_weights,
-    powers,
     query_points,
     tail_values,
     value_claims,
@@ -195,7 +194,7 @@ def check_claim(rows: U64, col: list[F], factor: F, claim: F) -> None:
 def check_rows(columns: U64, weights: U64, rows: U64, points: U64, level: int) -> None:
     """Each column's combination is the value of u_1 (proximity) and of u_2 (the row that the claim is about)."""
     found = column_values(columns, weights)
-    basis = powers(points, rows.shape[2])
+    basis = ff.f_powers(points, rows.shape[2])
     for i, name in enumerate(("proximity", "row")):
         encoded = ff.f_matvec(basis, np.ascontiguousarray(rows[:, i]))
         if not np.array_equal(found[:, i], encoded):

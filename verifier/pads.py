@@ -11,7 +11,6 @@ from circuits.argument.channel import PadForm
 from zkcert.core import field as ff
 from zkcert.core.code import PAD_TESTS, PadCode
 from zkcert.core.merkle import DIGEST_BYTES, verify_multiproof
-from zkcert.core.opening import powers
 from zkcert.core.padcode import PAD_GRIND, TREE_NAME, interpolate, message_rows, pad_leaf, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
@@ -33,7 +32,7 @@ def verify_pads(reader: Reader, transcript: Transcript, code: PadCode, root: byt
     queries = transcript.distinct_indices("pads/queries", code.queries, code.log_n)
     columns = read_columns(reader, code, root, queries)
     rows, blinds = np.ascontiguousarray(columns[:, :, : code.rows]), columns[:, :, code.rows :]
-    points = powers(ff.f_array(query_points(code, queries)), 2 << code.block_bits)  # (2, t, 2 |H|)
+    points = ff.f_powers(ff.f_array(query_points(code, queries)), 2 << code.block_bits)  # (2, t, 2 |H|)
     check_proximity(tests, rows, blinds[:, :, 0], points, proximity)
     check_linear(tests, rows, blinds[:, :, 1], points, interpolate(code, message_rows(code, *form.parts)))
     check_products(tests, rows, blinds[:, :, 2], points, products, code)

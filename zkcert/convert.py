@@ -21,7 +21,9 @@ from torch.nn.utils.prune import BasePruningMethod
 
 from circuits.graph import SAMPLES
 from circuits.layers import LAYERS
-from circuits.layers.spec import Array, LayerSpec, TorchForm
+from circuits.layers.spec import Array, LayerSpec
+from prover.execution.layers import Executor
+from prover.execution.layers.pytorch import TorchForm
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
 from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, in_byte_units
@@ -30,7 +32,8 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 _IDENTITIES = (nn.Identity, *_DROPOUTS)
 _DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 _SIZES = (getattr, operator.getitem, "size")
-_MODULES = [name.removeprefix("torch.nn.") for layer in LAYERS.values() for f in layer.spec.forms for name in f.names]
+_TORCH = {op: Executor.registry[layer].torch for op, layer in LAYERS.items()}
+_MODULES = [name.removeprefix("torch.nn.") for layer in _TORCH.values() for form in layer.forms for name in form.names]
 _WITH_CIRCUIT = f"make it of {', '.join(n for n in _MODULES if n[0].isupper() and n != 'Flatten')}, flatten(1) and sums"
 _INSTEAD = {
     "cat": "a convolution or linear layer of a concatenation is the sum of one for each part: write it so",
@@ -166,7 +169,7 @@ def run_graph(
         absent = spec.arrays(fixed=True) if batch_statistics else ()
         named = {key: node[key] for key in (*spec.arrays(fixed=False), *spec.arrays(fixed=True))}
         tensors = {key: None if name is None or key in absent else params[name] for key, name in named.items()}
-        x = spec.run(F, node, tensors, x, *others)
+        x = _TORCH[spec.op].run(F, node, tensors, x, *others)
         previous = node["name"]
         values[previous] = x
     return x
@@ -187,16 +190,16 @@ def _target_of(name: str) -> Any:
 
 
 _FORMS: dict[Any, tuple[LayerSpec, TorchForm]] = {
-    _target_of(name): (layer.spec, form)
-    for layer in LAYERS.values()
-    for form in layer.spec.forms
+    _target_of(name): (LAYERS[op].spec, form)
+    for op, layer in _TORCH.items()
+    for form in layer.forms
     for name in form.names
 }
 """By what is called: the layer it is, and how its fields follow from the arguments."""
 
 
 class _Read:
-    """See `circuits.layers.spec.Read`."""
+    """See `prover.execution.layers.pytorch.Read`."""
 
     def __init__(self, source: Any, module: nn.Module | None = None) -> None:
         self.source, self.module = source, module
@@ -235,7 +238,7 @@ def _module_layers(name: str, m: nn.Module, source: Any) -> list[dict[str, Any]]
     nodes = _nodes(name, type(m).__name__, type(m), _Read(source, m), **options)
     for key, field in spec.fields.items():
         if isinstance(field, Array):
-            attribute = field.attribute or key
+            attribute = _TORCH[spec.op].attributes.get(key, key)
             nodes[0][key] = None if getattr(m, attribute) is None else f"{name}.{attribute}"
     return nodes
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 
 class ZkcertError(Exception):
     """Base of all errors reported to a user as one line; exit code 2 unless it is a rejection."""
@@ -11,17 +9,6 @@ class ZkcertError(Exception):
 
 class UnusableInput(ZkcertError):
     """A file or option that cannot be used: wrong shape, range, type, or damaged."""
-
-
-class NotWritten(UnusableInput):
-    """An output cannot be written: the disk is full, or a file has appeared that it may not replace.
-
-    kept: where it has been written instead (a Path), or None.
-    """
-
-    def __init__(self, text: str, kept: Path | None = None) -> None:
-        self.kept = kept
-        super().__init__(text)
 
 
 class UnsupportedLayer(UnusableInput):
@@ -41,11 +28,6 @@ class RangeOverflow(ZkcertError):
         head = f"{where}, {layer}" if where else layer
         tail = f"; {advice}" if advice else ""
         super().__init__(f"{head}: |value| {found} {'reaches' if found == most else 'exceeds'} the limit {most}{tail}")
-
-    def at(self, step: int, weights: str) -> RangeOverflow:
-        """The same error with the step of the probe, from 0, and the weights its pass is at."""
-        where = self.where or f"step {step}, pass at {weights}"
-        return RangeOverflow(self.layer, self.value, self.limit, self.advice, where)
 
 
 def _told_apart(a: float, b: float) -> tuple[str, str]:

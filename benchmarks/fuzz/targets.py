@@ -156,10 +156,10 @@ def _build_models(place: Path, suffix: str) -> None:
 
 
 def _load_models(place: Path, suffix: str) -> Judge:
-    from verifier.files import load_model
+    from verifier.files import read_model
 
     def read(path: Path) -> None:
-        model = load_model(path)
+        model, _ = read_model(path)
         assert len(model.weights_digest) == 32 and model.circuit_digest_json() and model.shapes
 
     return _file_judge(f"model{suffix}", read)

@@ -41,13 +41,7 @@ def table_limbs(table: tuple[int, ...], count: int = 3) -> list[tuple[int, ...]]
 
 
 def multiply_rounded(
-    circuit: Circuit,
-    con: Constraint,
-    domain: Domain,
-    name: str,
-    limbs: Limbs,
-    rem: tuple[Digit, ...],
-    shift: int,
+    circuit: Circuit, con: Constraint, domain: Domain, name: str, limbs: Limbs, rem: tuple[Digit, ...], shift: int
 ) -> tuple[View, View, list[CarryStep]]:
     """A wire y = floor(limbs / 2^shift) with its remainder."""
     y = domain.wire(circuit, f"{name}", PROBABILITY)
@@ -94,7 +88,4 @@ class Exponential:
             self.carries.append(steps)
         self.y = domain.wire(circuit, f"{name}/value", PROBABILITY)
         for d in range(3):
-            con.add(
-                f"value{d}",
-                expr(self.ys[-1].digit(d) - self.y.digit(d)) - product(far, self.ys[-1].digit(d)),
-            )
+            con.add(f"value{d}", expr(self.ys[-1].digit(d) - self.y.digit(d)) - product(far, self.ys[-1].digit(d)))

@@ -144,10 +144,7 @@ class Logarithm:
         limbs = Limbs().add_product(limb_forms(self.z), limb_forms(self.z))
         limbs.add_value(self.a2, -1, HEAD_BITS + 1).add_value(self.r2, -1)
         self.carries.append(assert_zero(circuit, con, domain, "a2", limbs))
-        self.a3, self.r3 = (
-            wire("a3", *radix(unsigned(10))),
-            wire("a3.remainder", *radix(U22, U22, Range(3 << 12))),
-        )
+        self.a3, self.r3 = (wire("a3", *radix(unsigned(10))), wire("a3.remainder", *radix(U22, U22, Range(3 << 12))))
         limbs = Limbs().add_product(limb_forms(self.a2), limb_forms(self.z), 2)
         limbs.add_value(self.a3, -3, HEAD_BITS).add_value(self.r3, -1)
         self.carries.append(assert_zero(circuit, con, domain, "a3", limbs))

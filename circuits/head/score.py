@@ -18,7 +18,7 @@ import numpy as np
 
 from circuits.language.constraints import DomainAxis, PublicTensor
 from circuits.language.forms import View
-from circuits.language.sources import ONCE, Map, Same, Source, Sum
+from circuits.language.sources import ONCE, Same, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, U22, Digit, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
@@ -129,7 +129,7 @@ class Score:
             return domain.wire(circuit, f"score/{label}", radix(*[U22] * count))
 
         self.lk, self.top = wire("scaled-loss", SCALED_LOSS_LIMBS), wire("numerator", limb_count)
-        evens: Source = even_passes(net)
+        evens = net.over_steps("pass", 0)
         loss = View(head.loss.tensor, (ONCE, Same("step", steps)))
         fourth = [head.scale_form(limb, evens) for limb in table_limbs(tuple(4**k for k in range(MAX_SCALE + 1)))]
         self.carries: list[list[CarryStep]] = []
@@ -188,7 +188,3 @@ class Score:
             raise UnusableInput("the revealed variance does not lie between 0 and T^2 tau^2")
         digits = np.array([(value >> (DIGIT_BITS * i)) & ((1 << DIGIT_BITS) - 1) for i in range(SLACK_LIMBS)])
         self.net.circuit.publics.append(PublicTensor(self.slack.tensor, 0, digits.astype(np.int64)))
-
-
-def even_passes(net: Net) -> Source:
-    return Map("step", tuple(2 * t for t in range(net.steps)), net.passes)

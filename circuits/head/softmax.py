@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from circuits.language.constraints import DomainAxis, expr, product
 from circuits.language.forms import Form, View
-from circuits.language.sources import ONCE, Map, Same, Source, Sum
+from circuits.language.sources import ONCE, Same, Source, Sum
 from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Tensor, ceil_log2, radix, unsigned
 from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
 
@@ -73,8 +73,7 @@ class Softmax:
         self.slack_carries = assert_zero(circuit, con, full, "p-below", limbs)
 
         # -- deltas
-        step_of_pass = Map("pass", tuple(q // 2 for q in range(passes)), steps)
-        o = View(labels, (step_of_pass, Same("b", batch), Same("j", classes))).whole()
+        o = View(labels, (net.over_passes("step"), Same("b", batch), Same("j", classes))).whole()
         self.wrong = full.wire(circuit, "softmax/wrong", PROBABILITY)
         self.missing = rows.wire(circuit, "softmax/missing", PROBABILITY)
         self.true_delta = full.wire(circuit, "softmax/true-delta", PROBABILITY)
@@ -85,7 +84,7 @@ class Softmax:
         self.missing_carries = assert_zero(circuit, row, rows, "missing", limbs)
 
         # -- loss scale
-        first = (Map("step", tuple(2 * t for t in range(steps)), passes), Same("b", batch))
+        first = (net.over_steps("pass", 0), Same("b", batch))
         self.largest = per_step.wire(circuit, "scale/largest", PROBABILITY)
         self.below = firsts.wire(circuit, "scale/below", PROBABILITY)
         self.is_largest = firsts.wire(circuit, "scale/is-largest", radix(BIT))
@@ -96,10 +95,7 @@ class Softmax:
         con2.add("below", self.below.whole() + missing.whole() - largest.whole())
         con2.add("attained", product(self.is_largest.whole(), self.below.whole()))
         con1 = circuit.constraint("scale", per_step.axes)
-        con1.add(
-            "one-largest",
-            expr(View(self.is_largest.tensor, (ONCE, Same("step", steps), Sum(batch))).whole()) - 1,
-        )
+        con1.add("one-largest", expr(View(self.is_largest.tensor, (ONCE, Same("step", steps), Sum(batch))).whole()) - 1)
         self.upper = per_step.wire(circuit, "scale/upper", PROBABILITY)
         self.lower = per_step.wire(circuit, "scale/lower", PROBABILITY)
         above = tuple((1 << (HEAD_BITS - k)) if k else 1 << (HEAD_BITS + 1) for k in range(MAX_SCALE + 1))
@@ -109,9 +105,8 @@ class Softmax:
         con0 = circuit.constraint("scale/one", (p,))
         con0.add("one", expr(pick(self.scale, 0, (1,) * (MAX_SCALE + 1))) - 1)
         odd = DomainAxis("step", steps - 1)
-        unscaled = Map("step", tuple(2 * t + 1 for t in range(steps - 1)), passes)
         con0 = circuit.constraint("scale/second-passes", (odd,))
-        con0.add("unscaled", expr(self.scale_form((1,) + (0,) * MAX_SCALE, unscaled)) - 1)
+        con0.add("unscaled", expr(self.scale_form((1,) + (0,) * MAX_SCALE, net.over_steps("pass", 1))) - 1)
 
         # -- deltas in Q32
         self.dz = net.activation("softmax/dz", logits.shape)

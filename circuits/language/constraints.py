@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
-
+T = TypeVar("T")
 
 MAX_TERMS = 1 << 16  # of all constraints of a circuit
 
@@ -265,6 +265,18 @@ class Circuit:
         c = Congruence(name, tuple(out), tuple(summed), size=self.size)
         self.constraints.append(c)
         return c
+
+    def tried(self, declare: Callable[[], T]) -> T | None:
+        """What `declare` gives; None, and nothing is declared, if an identity of its could wrap around p."""
+        tensors, constraints, combinations = len(self.tensors), len(self.constraints), len(self.combinations)
+        terms, sizes = self.size.terms, self.draws.sizes
+        try:
+            return declare()
+        except BoundError:
+            del self.tensors[tensors:], self.constraints[constraints:], self.combinations[combinations:]
+            self.size.terms = terms
+            self.draws.restore(sizes)
+            return None
 
     def require_combined(self) -> None:
         """ValueError if a congruence lacks its combination modulo one of the primes: it would hold modulo p only."""

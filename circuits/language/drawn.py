@@ -7,7 +7,7 @@ circuit but its public weights depends on what is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,17 @@ class Draws:
         for draw in draws:
             draw.size = max(draw.size, size)
         return draws
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Entries by axis."""
+        return {name: draws[0].size for name, draws in self.of.items()}
+
+    def restore(self, sizes: Mapping[str, int]) -> None:
+        """Those of an earlier moment again."""
+        self.of = {name: self.of[name] for name in sizes}
+        for draw in self:
+            draw.size = sizes[draw.axis]
 
     def __iter__(self) -> Iterator[Draw]:
         return (draw for draws in self.of.values() for draw in draws)

@@ -138,17 +138,18 @@ class Layout:
         early, late = self._columns(late=False), self._columns(late=True)
         self.table_entries = sum(self.tables)
         block = 1 << min(MULTIPLICITY_BLOCK, ceil_log2(self.table_entries))
-        # Multiplicities are not range-checked: LogUp (ePrint 2022/1530, Lemma 5) allows any field element.
-        self.multiplicity_bits = ceil_log2(block)
         count, rest = entries_of(early), entries_of(late)
-        first = -(-count // late[0].entries) * late[0].entries if late else count
-        self.code = matrix_code(first, -(-rest // block) * block + self.table_entries)
+        first = -(-count >> late[0].bits) << late[0].bits if late else count
+        digits = -(-rest // block) * block
+        self.code = matrix_code(first, digits + self.table_entries)
         self.late_start = start = self.code.starts[1] * 2 * self.code.width
         self.runs = [run for run in ((0, count), (start, rest)) if run[1]]
         self._place(early, 0)
         self._place(late, start)
         self.digit_count = count + rest
-        self.multiplicity_start = -(-(start + rest) // block) * block
+        # Multiplicities are not range-checked: LogUp (ePrint 2022/1530, Lemma 5) allows any field element.
+        self.multiplicity_start = at = start + digits
+        self.multiplicity_bits = min(block, at & -at).bit_length() - 1
         self.data_end = self.multiplicity_start + self.table_entries
 
     def _columns(self, *, late: bool) -> list[Columns]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from blake3 import blake3
 from numpy.typing import NDArray
 
 from zkcert.core import field as ff
@@ -79,39 +78,18 @@ class Map(Source):
         return {self.axis: len(self.table)}
 
 
+@dataclass(frozen=True)
 class Table:
-    """A public index table (k, s) -> tensor index or -1; equal to another by name and content.
+    """A public index table (k, s) -> tensor index or -1; its rule, a text, determines what `make` makes."""
 
-    rule: the text of the rule that determines the content, if there is one.
-    """
-
-    def __init__(self, name: str, index: I64) -> None:
-        content = repr(index.shape).encode() + index.astype("<i8").tobytes()
-        self._key: Hashable = (name, blake3(content).digest())
-        self.shape: tuple[int, ...] = index.shape
-        self.rule: str | None = None
-        self._make: Callable[[], I64] = lambda: index
-
-    @classmethod
-    def made(cls, rule: str, shape: tuple[int, int], make: Callable[[], I64]) -> Table:
-        """A table that `make` makes when it is read; `rule` determines its content."""
-        self = cls.__new__(cls)
-        self._key, self.shape, self.rule, self._make = rule, shape, rule, make
-        return self
+    rule: str
+    shape: tuple[int, int]
+    make: Callable[[], I64] = field(compare=False, repr=False)
 
     @cached_property
     def index(self) -> I64:
         """The entries, int64 of `shape`; not to be written to."""
-        return self._make()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Table) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __repr__(self) -> str:
-        return f"Table({self._key}, {self.shape})"
+        return self.make()
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,14 @@ from typing import Any
 from ..net import Net
 from ..value import Value
 from .base import Layer
-from .spec import LayerSpec, TorchForm, same_shape
+from .spec import LayerSpec, same_shape
 
 
 class Add(Layer):
-    spec = LayerSpec(
-        op="add",
-        inputs=2,
-        transparent=True,
-        output_shape=same_shape,
-        run=lambda F, node, tensors, x, y: x + y,
-        forms=(
-            TorchForm(
-                ("operator.add", "operator.iadd", "torch.add", "torch.Tensor.add", "torch.Tensor.add_"), lambda read: {}
-            ),
-        ),
-    )
+    spec = LayerSpec(op="add", inputs=2, transparent=True, output_shape=same_shape)
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.y, self.shape = x, shape
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.y = x
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        self.dx = dy if need_input else None
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        self.dx = dy

@@ -12,10 +12,7 @@ from circuits.language.sources import Same, Source, Sum
 from circuits.language.wide import Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
-from ..net import (
-    Gradient,
-    Net,
-)
+from ..net import Gradient, Net
 from ..value import Value
 from .base import Layer
 from .spec import Array, Arrays, Node
@@ -56,13 +53,13 @@ class Affine(Layer):
     def output_sources(self) -> tuple[Source, ...]:
         """Sources of the output's inner axes in terms of input and kernel axes (for the input gradient)."""
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, weight_shape: tuple[int, ...]) -> None:
-        self.name, self.x, self.net = node["name"], x, net
+    def declare_product(self, net: Net, node: dict[str, Any], x: Value) -> None:
+        """The forward pass, once the axes are set."""
         self.weight_name, self.bias_name = node["weight"], node["bias"]
-        self.weight = net.weight(self.weight_name, weight_shape)
+        self.weight = net.weight(self.weight_name, [a.size for a in self.weight_axes])
         b, p = net.batch_axis(), net.pass_axis()
         summed = self.weight_axes[1:]
-        factors = x.limbs(net.over_passes, Same("b", net.batch), *self.input_sources()), limb_forms(self._weight_view())
+        factors = x.limbs(net.over_passes, Same("b", net.batch), *self.input_sources()), self._weight_limbs()
         bias: View | None = None
         if self.bias_name:
             self.bias = net.weight(self.bias_name, (self.out_axes[0].size,))
@@ -72,30 +69,28 @@ class Affine(Layer):
         out = self._outputs(self.y, net.over_passes)
         self.run = net.scaled_down(f"{self.name}/forward", (p, b, *self.out_axes), summed, factors, bias, out, "z")
 
-    def _weight_view(self) -> View:
+    def _weight_limbs(self) -> list[Form]:
         axes = (Same(a.name, a.size) for a in self.weight_axes)
-        return View(self.weight, (Same("pass", self.net.passes), *axes))
+        return limb_forms(View(self.weight, (Same("pass", self.net.passes), *axes)))
 
     def _outputs(self, v: Value, first: Callable[[str], Source]) -> list[Form]:
         """Limbs of a value with the output's axes."""
         return v.limbs(first, Same("b", self.net.batch), *(Same(a.name, a.size) for a in self.out_axes))
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        self.dy = dy
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
         b, p = net.batch_axis(), net.pass_axis()
-        if need_input:
-            o = self.out_axes[0]
-            kernel = tuple(a for a in self.weight_axes[1:] if a not in self.input_axes)
-            factors = (
-                dy.limbs(net.over_passes, Same("b", net.batch), *self.output_sources()),
-                limb_forms(self._weight_view()),
-            )
-            shape = (net.batch, *(a.size for a in self.input_axes))
-            self.dx = net.activation(f"{self.name}/dx", shape)
-            inner = (Same(a.name, a.size) for a in self.input_axes)
-            out = limb_forms(View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner)))
-            name, axes = f"{self.name}/input-gradient", (p, b, *self.input_axes)
-            self.run_input = net.scaled_down(name, axes, (o, *kernel), factors, None, out, "dx")
+        o = self.out_axes[0]
+        kernel = tuple(a for a in self.weight_axes[1:] if a not in self.input_axes)
+        deltas = dy.limbs(net.over_passes, Same("b", net.batch), *self.output_sources())
+        shape = (net.batch, *(a.size for a in self.input_axes))
+        self.dx = net.activation(f"{self.name}/dx", shape)
+        inner = (Same(a.name, a.size) for a in self.input_axes)
+        out = limb_forms(View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner)))
+        name, axes, factors = f"{self.name}/input-gradient", (p, b, *self.input_axes), (deltas, self._weight_limbs())
+        self.run_input = net.scaled_down(name, axes, (o, *kernel), factors, None, out, "dx")
+
+    def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
+        b = net.batch_axis()
 
         def operands(source: Callable[[str], Source]) -> tuple[list[Form], list[Form]]:
             return self._outputs(dy, source), self.x.limbs(source, Same("b", net.batch), *self.input_sources())

@@ -11,39 +11,15 @@ from circuits.language.tensors import Range, radix
 
 from ..net import Net
 from ..value import Value
-from .pool import Pool, pool_spec
-from .spec import Read, TorchForm, pair
-
-
-def _adaptive(read: Read, output_size: Any) -> dict[str, Any]:
-    """The windows of an adaptive pooling; sizes must divide."""
-    extent = read.extent()
-    size = [extent[i] if n is None else n for i, n in enumerate(pair(output_size))]
-    if any(n < 1 or e % n for e, n in zip(extent, size, strict=True)):
-        raise ValueError(f"adaptive pooling from {extent} to {size}: sizes must divide, as 1 does")
-    kernel = [e // n for e, n in zip(extent, size, strict=True)]
-    return {"kernel": kernel, "stride": kernel}
-
-
-def _mean(read: Read, dim: Any = None, keepdim: Any = False) -> list[dict[str, Any]]:
-    """The mean over both image axes."""
-    if ({d % 4 for d in dim} if isinstance(dim, tuple | list) else {dim}) != {2, 3}:
-        raise ValueError(f"mean over axes {dim}: only the mean over both image axes is supported: dim=(2, 3)")
-    pool = {"op": "avgpool2d", **_adaptive(read, 1)}
-    return [pool] if keepdim else [pool, {"op": "flatten"}]
+from .pool import WINDOW, Pool, pool_shape
+from .spec import LayerSpec
 
 
 class AvgPool2d(Pool):
-    spec = pool_spec(
-        "avgpool2d",
-        ("torch.nn.AvgPool2d", "torch.nn.functional.avg_pool2d"),
-        lambda F: F.avg_pool2d,
-        TorchForm(("torch.nn.AdaptiveAvgPool2d", "torch.nn.functional.adaptive_avg_pool2d"), _adaptive),
-        TorchForm(("torch.mean", "torch.Tensor.mean"), _mean),
-    )
+    spec = LayerSpec(op="avgpool2d", fields=WINDOW, output_shape=pool_shape)
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.declare_windows(net, node, x, shape)
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.declare_windows(net, node, shape)
         self.rem = self._divide("forward", self.y, Same("s", self.s.size), x, "s", self.reads, self.i.size)
 
     def _divide(self, label: str, out: Value, place: Same, source: Value, axis: str, table: Any, size: int) -> Any:
@@ -57,10 +33,7 @@ class AvgPool2d(Pool):
         con.add("mean", expr(self.form(out, place) * count + r - total) - count // 2)
         return rem
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        if not need_input:
-            return
-        self.dy = dy
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", (net.batch, self.c.size, self.i.size))
         place = Same("i", self.i.size)
         self.rem_back = self._divide("backward", self.dx, place, dy, "i", self.readers, self.s.size)

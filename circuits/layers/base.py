@@ -19,21 +19,32 @@ class Layer(ABC):
 
     spec: ClassVar[LayerSpec]
     y: Value
+    dy: Value
     dx: Value | None = None
 
-    @abstractmethod
     def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        """Declare the forward pass from `x` (whose samples have the given shape); set `self.y`, `self.shape`.
+        """Declare the forward pass from `x`, whose samples have the given shape.
 
         `x` is the sum of what the node reads, and may be any combination of committed tensors. The node holds what
         `spec.constants` gives as well, and for each field of `spec` that names a parameter its shape: "weight_shape".
         """
-
-    shape: tuple[int, ...]
+        self.name, self.net, self.x, self.shape = node["name"], net, x, shape
+        self.declare_forward(net, node, x, shape)
 
     @abstractmethod
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        """Declare the gradient with respect to the input (`self.dx`) and add the parameters' to `net.gradients`.
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        """Set the output `self.y` and, where it is not the input's, its `self.shape`."""
 
-        `dy` is the sum of the gradients of all readers of `self.y`.
-        """
+    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
+        """Declare the gradients that are needed; `dy` is the sum of the gradients of all readers of `self.y`."""
+        self.dy = dy
+        if need_input:
+            self.declare_input_gradient(net, dy)
+        self.declare_parameter_gradients(net, dy)
+
+    @abstractmethod
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        """Set `self.dx`, the gradient with respect to the input."""
+
+    def declare_parameter_gradients(self, net: Net, dy: Value) -> None:  # noqa: B027 - most layers have none
+        """Add those of the parameters to `net.gradients`."""

@@ -8,7 +8,7 @@ gamma and beta are parameters like any other. Per activation one rescaling each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fractions import Fraction
 from math import isqrt
 from typing import Any
@@ -25,7 +25,7 @@ from zkcert.errors import RangeOverflow, UnusableInput
 from ..net import FRACTION_BITS, VALUE_LIMIT, Contraction, Gradient, Net
 from ..value import Value
 from .base import Layer
-from .spec import Array, Arrays, LayerSpec, Node, Number, Read, TorchForm
+from .spec import Array, Arrays, LayerSpec, Node, Number
 
 SCALE = radix(B22, balanced(17))  # |u| < 2^38, that is 64: products with values need one carry less than with VALUE
 SCALE_LIMIT = 64.0
@@ -80,40 +80,22 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     return shape
 
 
-def _run(F: Any, node: Node, tensors: Mapping[str, Any], x: Any) -> Any:
-    mean, var, weight, bias = (tensors[key] for key in ("mean", "var", "weight", "bias"))
-    if mean is None and x.numel() == x.shape[1]:
-        raise UnusableInput(f"layer {node['name']}: a single value per channel has no batch statistics")
-    return F.batch_norm(x, mean, var, weight, bias, training=mean is None, eps=node["eps"])
-
-
-def _fields(read: Read, eps: float, affine: bool, running_mean: Any) -> dict[str, Any]:
-    if not affine or running_mean is None:
-        raise ValueError(
-            "a batch-norm needs running statistics, weight and bias: affine=True, track_running_stats=True"
-        )
-    return {"eps": eps}
-
-
 class BatchNorm2d(Layer):
     spec = LayerSpec(
         op="batchnorm2d",
         fields={
             "weight": Array(),
             "bias": Array(),
-            "mean": Array("running_mean", fixed=True),
-            "var": Array("running_var", fixed=True),
+            "mean": Array(fixed=True),
+            "var": Array(fixed=True),
             "eps": Number(2.0**-40, 1.0, "between 2^-40 and 1"),
         },
         output_shape=_shape,
-        run=_run,
-        forms=(TorchForm(("torch.nn.BatchNorm2d",), _fields),),
         constants=_constants,
     )
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         """The node carries the public integers "factors" (A) and "means" (m)."""
-        self.name, self.net, self.x, self.shape = node["name"], net, x, shape
         self.weight_name, self.bias_name = node["weight"], node["bias"]
         factors, means = tuple(node["factors"]), tuple(node["means"])
         self.b, self.c = net.batch_axis(), DomainAxis("c", x.shape[1])
@@ -167,15 +149,14 @@ class BatchNorm2d(Layer):
             for i, form in enumerate(v.limbs(first, *inner)):
                 limbs.add(form * -sign, DIGIT_BITS * (k + i))
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        self.dy = dy
-        p = net.pass_axis()
-        if need_input:
-            con = net.circuit.constraint(f"{self.name}/input-gradient", (p, self.b, self.c, self.s))
-            self.dx = net.activation(f"{self.name}/dx", self.x.shape)
-            limbs = Limbs().add_product(self._scale(), self._entries(dy, net.over_passes))
-            self.run_input: Contraction = net.rescaled(con, self._entries(self.dx, net.over_passes), limbs, "dx")
-        con = net.circuit.constraint(f"{self.name}/sums", (p, self.c), (self.b, self.s))
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        con = net.circuit.constraint(f"{self.name}/input-gradient", (net.pass_axis(), self.b, self.c, self.s))
+        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
+        limbs = Limbs().add_product(self._scale(), self._entries(dy, net.over_passes))
+        self.run_input: Contraction = net.rescaled(con, self._entries(self.dx, net.over_passes), limbs, "dx")
+
+    def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
+        con = net.circuit.constraint(f"{self.name}/sums", (net.pass_axis(), self.c), (self.b, self.s))
         self.h = net.activation(f"{self.name}/h", (self.c.size,))
         limbs = Limbs().add_product(self._entries(dy, net.over_passes), self._entries(self.x, net.over_passes))
         self._subtract_mean(limbs, dy, net.over_passes)

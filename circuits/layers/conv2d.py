@@ -14,7 +14,7 @@ from circuits.language.sources import Gather, Same, Source
 from ..net import Net
 from ..value import Value
 from .affine import PARAMETERS, Affine, outputs_of
-from .spec import Arrays, Integers, LayerSpec, Node, Read, TorchForm, pair, require_image, window_shape
+from .spec import Arrays, Integers, LayerSpec, Node, require_image, window_shape
 
 
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
@@ -23,27 +23,12 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     return [channels, *window_shape(shape, tensors[node["weight"]].shape[2:], node["stride"], node["padding"])]
 
 
-def _fields(
-    read: Read, stride: Any, padding: Any, dilation: Any = (1, 1), groups: Any = 1, padding_mode: Any = "zeros"
-) -> dict[str, Any]:
-    padding = 0 if padding == "valid" else padding
-    if groups != 1 or dilation != (1, 1) or padding_mode != "zeros" or isinstance(padding, str):
-        raise ValueError(f"{read.module}: only groups=1, dilation=1 and numeric zero padding are supported")
-    return {"stride": pair(stride), "padding": pair(padding)}
-
-
 class Conv2d(Affine):
     spec = LayerSpec(
-        op="conv2d",
-        fields={**PARAMETERS, "stride": Integers(2, 1), "padding": Integers(2, 0)},
-        output_shape=_shape,
-        run=lambda F, node, tensors, x: F.conv2d(
-            x, tensors["weight"], tensors["bias"], node["stride"], node["padding"]
-        ),
-        forms=(TorchForm(("torch.nn.Conv2d",), _fields),),
+        op="conv2d", fields={**PARAMETERS, "stride": Integers(2, 1), "padding": Integers(2, 0)}, output_shape=_shape
     )
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         channels = shape[0]
         outputs, _, *kernel = node["weight_shape"]
         windows = net.windows(shape, kernel, node["stride"], node["padding"])
@@ -55,7 +40,7 @@ class Conv2d(Affine):
         self.position_axes = self.out_axes[1:]
         self.input_axes = (c, DomainAxis("i", windows.positions))
         self.weight_axes = (o, c, k)
-        self.declare_forward(net, node, x, (o.size, c.size, k.size))
+        self.declare_product(net, node, x)
 
     def input_sources(self) -> tuple[Source, ...]:
         c, i = self.input_axes

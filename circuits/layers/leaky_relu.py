@@ -20,28 +20,17 @@ from circuits.language.wide import Limbs
 from ..net import FRACTION_BITS, Contraction, Net
 from ..value import Value
 from .base import Layer
-from .spec import LayerSpec, Number, TorchForm, same_shape
+from .spec import LayerSpec, Number, same_shape
 
 ONE = 1 << FRACTION_BITS
 
 
 class LeakyReLU(Layer):
     spec = LayerSpec(
-        op="leaky_relu",
-        fields={"negative_slope": Number(0.0, 1.0, "between 0 and 1")},
-        output_shape=same_shape,
-        run=lambda F, node, tensors, x: F.leaky_relu(x, node["negative_slope"]),
-        forms=(
-            TorchForm(
-                ("torch.nn.LeakyReLU", "torch.nn.functional.leaky_relu"),
-                lambda read, negative_slope=0.01, inplace=False: {"negative_slope": negative_slope},
-            ),
-        ),
+        op="leaky_relu", fields={"negative_slope": Number(0.0, 1.0, "between 0 and 1")}, output_shape=same_shape
     )
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.name, self.net = node["name"], net
-        self.x, self.shape = x, shape
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.slope = floor(Fraction(repr(node["negative_slope"])) * ONE + Fraction(1, 2))
         self.axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
         self.bit = net.circuit.tensor(f"{self.name}/sign", net.passes, x.shape, radix(BIT))
@@ -68,10 +57,7 @@ class LeakyReLU(Layer):
             limbs.add_product([self._form(self.bit)], forms, ONE - self.slope)
         return self.net.rescaled(con, out.limbs(self.net.over_passes, *self._inner()), limbs, label)
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        if not need_input:
-            return
-        self.dy = dy
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
         con = net.circuit.constraint(f"{self.name}/input-gradient", self.axes)
         self.run_input = self._scaled(con, self.dx, dy, "dx")

@@ -11,7 +11,7 @@ from zkcert.errors import UnusableInput
 from ..net import Net
 from ..value import Value
 from .affine import PARAMETERS, Affine, outputs_of
-from .spec import Arrays, LayerSpec, Node, TorchForm
+from .spec import Arrays, LayerSpec, Node
 
 
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
@@ -21,22 +21,16 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 
 
 class Linear(Affine):
-    spec = LayerSpec(
-        op="linear",
-        fields=PARAMETERS,
-        output_shape=_shape,
-        run=lambda F, node, tensors, x: F.linear(x, tensors["weight"], tensors["bias"]),
-        forms=(TorchForm(("torch.nn.Linear",), lambda read: {}),),
-    )
+    spec = LayerSpec(op="linear", fields=PARAMETERS, output_shape=_shape)
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         names = ("c", "s") if len(x.shape) == 3 else ("f",)
         self.input_axes = tuple(DomainAxis(n, size) for n, size in zip(names, x.shape[1:], strict=True))
         outputs = DomainAxis("o", node["weight_shape"][0])
         self.out_axes, self.position_axes = (outputs,), ()
         self.weight_axes = (outputs, *self.input_axes)
         self.shape = (outputs.size,)
-        self.declare_forward(net, node, x, tuple(a.size for a in self.weight_axes))
+        self.declare_product(net, node, x)
 
     def input_sources(self) -> tuple[Source, ...]:
         return tuple(Same(a.name, a.size) for a in self.input_axes)

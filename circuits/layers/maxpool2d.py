@@ -15,14 +15,15 @@ from circuits.language.tensors import BIT, U22, radix
 
 from ..net import Net
 from ..value import Value
-from .pool import Pool, pool_spec
+from .pool import WINDOW, Pool, pool_shape
+from .spec import LayerSpec
 
 
 class MaxPool2d(Pool):
-    spec = pool_spec("maxpool2d", ("torch.nn.MaxPool2d", "torch.nn.functional.max_pool2d"), lambda F: F.max_pool2d)
+    spec = LayerSpec(op="maxpool2d", fields=WINDOW, output_shape=pool_shape)
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.declare_windows(net, node, x, shape)
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.declare_windows(net, node, shape)
         count, outputs = self.k.size, self.s.size
         self.joint = self.windows.pairs()
         inner = (net.batch, self.c.size, count * outputs)
@@ -44,10 +45,7 @@ class MaxPool2d(Pool):
     def _choices(self, t: Any, last: Any) -> View:
         return View(t, (Same("pass", self.net.passes), Same("b", self.b.size), Same("c", self.c.size), last))
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        if not need_input:
-            return
-        self.dy = dy
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", (net.batch, self.c.size, self.i.size))
         out = (net.pass_axis(), self.b, self.c, self.i)
         con = net.circuit.constraint(f"{self.name}/backward", out, (self.k,))

@@ -16,26 +16,13 @@ from circuits.language.tensors import Tensor
 from ..net import Net, Rectifier
 from ..value import Value
 from .base import Layer
-from .spec import LayerSpec, TorchForm, same_shape
+from .spec import LayerSpec, same_shape
 
 
 class ReLU(Layer):
-    spec = LayerSpec(
-        op="relu",
-        rectifies=True,
-        output_shape=same_shape,
-        run=lambda F, node, tensors, x: F.relu(x),
-        forms=(
-            TorchForm(
-                ("torch.nn.ReLU", "torch.nn.functional.relu", "torch.relu", "torch.Tensor.relu"),
-                lambda read, *, inplace=False: {},
-            ),
-        ),
-    )
+    spec = LayerSpec(op="relu", rectifies=True, output_shape=same_shape)
 
-    def __init__(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.name, self.net = node["name"], net
-        self.x, self.shape = x, shape
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
         self.rectifier = net.rectifiers.get(self.name) or Rectifier(net, self.name, x.shape)
         self.y, self.bit, self.magnitude = self.rectifier.a, self.rectifier.bit, self.rectifier.magnitude
@@ -52,10 +39,7 @@ class ReLU(Layer):
     def _form(self, v: Value) -> Form:
         return v.whole(self.net.over_passes, *(Same(a.name, a.size) for a in self.axes[1:]))
 
-    def declare_backward(self, net: Net, dy: Value, need_input: bool) -> None:
-        if not need_input:
-            return
-        self.dy = dy
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
         con = net.circuit.constraint(f"{self.name}/backward", self.axes)
         con.add("gradient", product(self._plain(self.bit), self._form(dy)) - self._form(self.dx))

@@ -1,11 +1,11 @@
-"""What a layer type says of itself to those who read, connect and convert models: its `LayerSpec`."""
+"""What a layer type says of itself to those who read and connect models: its `LayerSpec`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,10 +70,8 @@ class Number:
 
 @dataclass(frozen=True)
 class Array:
-    """The name of a tensor of the model: a parameter, or `fixed`, a buffer. `attribute`: what PyTorch's module calls
-    it, where that is not the field's name. `optional`: the field may be None."""
+    """The name of a tensor of the model: a parameter, or `fixed`, a buffer. `optional`: the field may be None."""
 
-    attribute: str = ""
     optional: bool = False
     fixed: bool = False
 
@@ -85,32 +83,6 @@ class Array:
 Field = Integers | Number | Array
 
 
-# ------------------------------------------------------------------------------------------------ PyTorch
-
-
-class Read(Protocol):
-    """What a `TorchForm` may know beside the arguments of a call."""
-
-    module: Any  # that is called; None for a function or a method
-
-    def extent(self) -> list[int]:
-        """Height and width of the images that are read; raises UnsupportedLayer for anything else."""
-
-
-@dataclass(frozen=True)
-class TorchForm:
-    """What PyTorch calls a layer, and its fields from the arguments of a call.
-
-    names: dotted, of modules, functions and methods ("torch.Tensor.relu"). fields(read, ...): its other parameters are
-    the arguments of a function behind the tensors read, and the attributes of a module; other arguments than these are
-    refused. It returns the fields (but tensors: they are known from the `LayerSpec`), or several whole nodes (but
-    names), or None for arguments that no circuit is for; ValueError says why not.
-    """
-
-    names: tuple[str, ...]
-    fields: Callable[..., Mapping[str, Any] | list[dict[str, Any]] | None]
-
-
 # ------------------------------------------------------------------------------------------------ a layer type
 
 
@@ -120,9 +92,6 @@ class LayerSpec:
 
     output_shape(node, shape, tensors)   of one sample, for an input of the given shape; UnusableInput says what does
                                          not fit. Several inputs have one shape.
-    run(F, node, tensors, *inputs)       the output of PyTorch, F being torch.nn.functional and `tensors` those of the
-                                         fields, None for those that are absent; all `fixed` ones are where the
-                                         statistics are to be the batch's.
     fields                               of a node beside "op", "name" and "inputs", in the order of model files.
     inputs                               how many nodes it reads.
     transparent                          it commits nothing: its output is the sum of what it reads, perhaps reshaped.
@@ -133,8 +102,6 @@ class LayerSpec:
 
     op: str
     output_shape: Callable[[Node, list[int], Arrays], list[int]]
-    run: Callable[..., Any]
-    forms: tuple[TorchForm, ...]
     fields: Mapping[str, Field] = field(default_factory=dict)
     inputs: int = 1
     transparent: bool = False
@@ -171,8 +138,3 @@ def window_shape(shape: Shape, kernel: Shape, stride: Shape, padding: Shape) -> 
             raise UnusableInput(f"kernel {list(kernel)}, padding {list(padding)} do not fit {received}")
         extents.append((size + 2 * pad - k) // s + 1)
     return extents
-
-
-def pair(value: Any) -> list[Any]:
-    """A size of PyTorch's, one number or two, as two."""
-    return list(value) if isinstance(value, tuple | list) else [value, value]

@@ -52,7 +52,8 @@ def execute(certificate: Certificate, samples: U8, rho: U8) -> tuple[Witness, Tr
         try:
             run.execute_pass(p)
         except RangeOverflow as error:
-            raise error.at(p // 2, "w + d" if p % 2 else "w") from error
+            where = error.where or f"step {p // 2}, pass at {'w + d' if p % 2 else 'w'}"
+            raise RangeOverflow(error.layer, error.value, error.limit, error.advice, where) from error
     run.finish()
     return run.w, run.trace
 

@@ -18,6 +18,16 @@ I64 = NDArray[np.int64]
 Ints = NDArray[np.int32] | NDArray[np.int64]
 
 
+def peak(value: Value) -> int:
+    """Largest magnitude of a limb, from the digit ranges."""
+    top: dict[int, int] = {}
+    for part in value.parts:
+        for d in part.tensor.digits:
+            k, rest = divmod(d.shift, DIGIT_BITS)
+            top[k] = top.get(k, 0) + (abs(part.coef) * max(-d.range.lo, d.range.hi) << rest)
+    return max(top.values())
+
+
 def value_limbs(value: Value, w: Witness, p: int) -> list[Ints]:
     """Limbs of pass p, integers of `shape`; not to be written to."""
     if len(value.parts) == 1 and value.parts[0].coef == 1:

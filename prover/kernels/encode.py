@@ -4,8 +4,8 @@ The points are the N-th roots of unity w^0, w^1, ... in bit-reversed order.  A p
 into its residues modulo ``x^h - c`` and ``x^h + c``; beginning with ``x^N - 1``, node b at depth d is
 ``x^(N / 2^d) - w^(N / 2^d rev_d(b))``, and its constant does not depend on how the coefficients are arranged.  So rows
 longer than the caches are split in two passes: pass 1 takes columns of coefficients 2^log_2 apart, pass 2 the blocks of
-2^log_2 consecutive residues that pass 1 leaves, each down to single points.  What pass 1 leaves is at most 2^BUFFER_BITS
-points at a time: of longer rows it takes the residues modulo one polynomial ``x^(2^BUFFER_BITS) - c`` after the other,
+2^log_2 consecutive residues that pass 1 leaves, each down to single points.  Pass 1 leaves at most 2^BUFFER_BITS points
+at a time: of longer rows it takes the residues modulo one polynomial ``x^(2^BUFFER_BITS) - c`` after the other,
 term by term.  ROWS rows are encoded side by side; an array (points, 2 * ROWS) holds their real, then their imaginary
 lanes.
 """
@@ -19,8 +19,8 @@ from functools import cache, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from zkcert.core.field import F, U64Array, f_add, f_array, f_mul, f_mul_scalar, root_of_unity
-from zkcert.core.opening import powers, query_points
+from zkcert.core.field import F, U64Array, f_add, f_array, f_mul, f_mul_scalar, f_powers, root_of_unity
+from zkcert.core.opening import query_points
 
 from .arith import (
     FOUR_P,
@@ -383,7 +383,7 @@ class RowEncoder:
             blocks = where[mine] >> self.log_2 & ((1 << self.log_1) - 1)
             keep = np.zeros(1 << self.log_1, np.bool_)
             keep[blocks] = True
-            weights = powers(np.ascontiguousarray(points[:, mine]), 1 << self.log_2)
+            weights = f_powers(np.ascontiguousarray(points[:, mine]), 1 << self.log_2)
             out.append((coset, mine, blocks, keep, weights))
         return [query for query in out if len(query[1])]
 

@@ -27,9 +27,8 @@ from zkcert.core.code import MASK_ROWS
 from zkcert.core.field import F
 from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.opening import combination_weights
-from zkcert.core.opening import powers as powers_at
 from zkcert.core.opening import query_points as matrix_points
-from zkcert.core.padcode import interpolate, message_rows, powers, query_points
+from zkcert.core.padcode import interpolate, message_rows, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript, xof_field
 
@@ -142,10 +141,10 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
 
     change = ff.f_sub(lanes(second), lanes(first))
     assert change.any()
-    values = powers_at(matrix_points(code.log_n, queries), code.length)
+    values = ff.f_powers(matrix_points(code.log_n, queries), code.length)
     head = np.ascontiguousarray(values[:, :, : code.width])
     moved = np.stack(
-        [ff.f_neg(ff.f_matvec(head, np.ascontiguousarray(change[:, r]))) for r in range(code.mask_row)], axis=2
+        [ff.fp_neg(ff.f_matvec(head, np.ascontiguousarray(change[:, r]))) for r in range(code.mask_row)], axis=2
     )
     tail = solve(np.ascontiguousarray(values[:, :, code.width : code.width + code.queries]), moved)
     delta = np.zeros((2, code.rows, code.length), np.uint64)
@@ -153,7 +152,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     delta[:, : code.mask_row, code.width : code.width + code.queries] = np.swapaxes(tail, 1, 2)
     data_rows = np.swapaxes(delta[:, : code.mask_row], 1, 2)
     combined = [
-        ff.f_neg(ff.f_sum(ff.f_mul(data_rows, np.ascontiguousarray(weights[:, k, : code.mask_row])[:, None, :])))
+        ff.fp_neg(ff.f_sum(ff.f_mul(data_rows, np.ascontiguousarray(weights[:, k, : code.mask_row])[:, None, :])))
         for k in range(3)
     ]
     of_masks = np.ascontiguousarray(weights[:, :, code.mask_row : code.mask_row + 3])
@@ -199,7 +198,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     fixed = np.zeros((2, pad_code.rows, block), np.uint64)
     fixed[:, :, : pad_code.message] = message_rows(pad_code, s, x, y, ff.f_mul(x, y))
     fixed[:, :, spare:] = old_values[:, :, spare:]  # the spare values may stay
-    points = np.stack([powers(v, block) for v in query_points(pad_code, pad_queries)], axis=1)
+    points = ff.f_powers(ff.f_array(query_points(pad_code, pad_queries)), block)
 
     def at_queries(rows: np.ndarray) -> np.ndarray:
         return np.stack([ff.f_matvec(points, np.ascontiguousarray(rows[:, i])) for i in range(rows.shape[1])], axis=2)

@@ -14,7 +14,7 @@ from circuits.argument.identities import constraint_claims, group_pairs
 from circuits.language.constraints import Circuit, Constraint, DomainAxis, product
 from circuits.language.forms import Form, View
 from circuits.language.layout import SMALLEST_CUT, Layout
-from circuits.language.sources import Gather, Map, Same, Sum, Table
+from circuits.language.sources import Gather, Map, Same, Sum
 from circuits.language.tensors import Tensor, radix, unsigned
 from prover.execution.witness import Witness
 from prover.kernels import arith
@@ -22,6 +22,7 @@ from prover.products import Members, Products
 from prover.tables import distinct_digits
 from tests import twins
 from tests.builders import tiny_cnn, tiny_mlp
+from tests.toys import table_of
 from zkcert.core.field import F, P, eq_table, f_list
 from zkcert.core.transcript import Transcript
 
@@ -185,7 +186,7 @@ def test_awkward_axis_sizes(eq_sizes, plain_sizes, path):
 def test_maps_and_gathers(path):
     """Absent entries, steps, repeats; a window's axes in the other order; a column all indices share."""
     t, u = lone_tensor([7, 6]), lone_tensor([1, 4], name="u")
-    table = Table("t", np.array([[0, 3, -1], [5, -1, 2], [1, 1, 4]])[:2])
+    table = table_of(np.array([[0, 3, -1], [5, -1, 2], [1, 1, 4]])[:2])
     views = [
         View(t, (Map("p", (0, 2, 4, 6), 7), Gather("k", "s", table, 6))),
         View(t, (Map("p", (1, -1, 1, 0), 7), Gather("k", "s", table, 6))),
@@ -201,7 +202,7 @@ def test_maps_and_gathers(path):
 def test_private_axes_and_sums(cut):
     """Each operand folds axes of its own, through a gather or not, next to plain and weighted sums."""
     t, u = lone_tensor([3, 5, 6, 2]), lone_tensor([3, 4, 2, 3], name="u")
-    table = Table("t", np.array([[0, 3, -1, 1], [5, -1, 2, 0]]))
+    table = table_of(np.array([[0, 3, -1, 1], [5, -1, 2, 0]]))
     left = View(t, (Same("p", 3), Same("a", 5), Gather("k", "s", table, 6), Sum(2)))
     right = View(u, (Map("p", (0, 0, 2), 3), Same("b", 4), Same("k", 2), Sum(3, (1, 0, 7))))
     products = [(left.digit(0), right.digit(1)), (left.digit(1), right.whole())]

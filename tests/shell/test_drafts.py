@@ -20,11 +20,11 @@ from tests.killing import FILE_SYSTEMS, limited
 from zkcert import api, cli
 from zkcert.convert import from_sequential
 from zkcert.data.committed import CommittedDataset
-from zkcert.errors import NotWritten, UnusableInput
+from zkcert.errors import UnusableInput
 from zkcert.files import drafts
 from zkcert.files.drafts import Draft, remove_dead
 from zkcert.files.saving import save_root
-from zkcert.files.writing import keep_file, output, require_space, write_file
+from zkcert.files.writing import NotWritten, keep_file, output, require_space, write_file
 from zkcert.public.kinds import MODEL, PROOF, ROOT, SECRET, kind_of
 from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot, Schema

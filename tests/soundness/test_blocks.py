@@ -20,12 +20,12 @@ from circuits.language.constraints import Circuit, DomainAxis, PublicTensor, exp
 from circuits.language.constraints import product as times
 from circuits.language.forms import View
 from circuits.language.layout import SMALLEST_CUT, Layout
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, SuffixGather, Sum, Table
+from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, SuffixGather, Sum
 from circuits.language.tensors import Digit, balanced, unsigned
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness, indices, meet
 from prover.tables import functional_value, read_block
-from tests.toys import light_grinding, random_f_array, toy_transcript
+from tests.toys import light_grinding, random_f_array, table_of, toy_transcript
 from verifier.argument import verify_circuit
 from verifier.files import verify_files
 from verifier.verify import verify_proof
@@ -57,7 +57,7 @@ def table(rng, size):
     """(k, s) with -1 here and there, rows injective."""
     columns = int(rng.integers(1, size + 2))
     rows = [rng.permutation(np.concatenate([np.arange(size), np.full(columns, -1)]))[:columns] for _ in range(3)]
-    return Table("t", np.array(rows))
+    return table_of(np.array(rows))
 
 
 SOURCES = {

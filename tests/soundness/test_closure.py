@@ -81,3 +81,9 @@ def test_a_statement_is_entered_with_all_its_lines_or_not_at_all(example):
     assert never_entered(example, set()) == {13, 14, 15, 16}
     assert never_entered(example, {13, 16}) == {14, 15}
     assert never_entered(example, {13, 14, 16}) == set()
+
+
+def test_the_body_of_a_protocols_method_is_no_statement(tmp_path):
+    path = tmp_path / "protocol.py"
+    path.write_text("class P:\n    def f(self) -> int: ...\n\n    def g(self) -> None:\n        ...\n")
+    assert never_entered(path, set()) == set()

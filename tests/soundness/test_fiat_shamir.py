@@ -17,9 +17,20 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from circuits.language.drawn import PRIMES
 from circuits.listing import listing_digest
 from circuits.statement import certificate, start_transcript
-from tests.toys import certified, prove_toy, toy_circuit, toy_layout, toy_proof, verify_toy
+from tests.toys import (
+    certified,
+    drawn_circuit,
+    drawn_proof,
+    prove_toy,
+    toy_circuit,
+    toy_layout,
+    toy_proof,
+    verify_drawn,
+    verify_toy,
+)
 from verifier.soundness import soundness
 from verifier.verify import Expectations, verify_proof
 from zkcert.core.container import ProofFile
@@ -29,7 +40,7 @@ from zkcert.core.transcript import Transcript
 from zkcert.errors import ProofRejected
 from zkcert.public.model import Model
 
-DRAWS = ("challenge", "challenges", "challenge_array", "distinct_indices")
+DRAWS = ("challenge", "challenges", "challenge_array", "integers", "distinct_indices")
 
 
 @contextmanager
@@ -62,6 +73,14 @@ def toy_conversation():
 
 
 @cache
+def drawn_conversation():
+    proof = drawn_proof()
+    with recorded() as log:
+        verify_drawn(proof)
+    return log
+
+
+@cache
 def certified_conversation():
     c = certified()
     with recorded() as log:
@@ -80,7 +99,8 @@ BEFORE_THE_FIRST_CHALLENGE = [
     "sample-hashes",
     "dataset-multiproof",
     "parameters",  # shapes of the layout and of the matrix code, lookup tables
-    "roots",  # of the matrix (digits, multiplicities, masks) and of the pads
+    "roots",  # of the first part of the matrix (digits) and of the pads
+    "late-root",  # of the second part (late digits, multiplicities, masks); before it the weights, if any
 ]
 
 
@@ -123,6 +143,7 @@ def tree(name, depth, last):
 TOY = [
     absorb("statement"),
     absorb("roots"),
+    absorb("late-root"),
     # x w - y over t, b, o (the batch belongs to x alone and the output to w alone: folded), summed over k
     *product("matmul", 1, 4, t=1, b=2, o=2),
     *product("relu", 2, 5, t=1, b=2, o=2),
@@ -141,10 +162,10 @@ TOY = [
     absorb("roots"),
     *tree("table", 9, "tree-ends/table"),
     draw("batch"),
-    *rounds("batch", "rho/batch", 11),
+    *rounds("batch", "rho/batch", 12),
     absorb("opened"),
     absorb("grind"),
-    draw("proximity/1", 8),
+    draw("proximity/1", 12),
     absorb("combined-rows/1"),
     absorb("grind"),
     draw("queries/1", 194),
@@ -187,7 +208,7 @@ def test_a_statement_is_absorbed_before_the_first_challenge():
     assert np.frombuffer(data["indices"], "<u8").tolist() == c.statement.indices()
     assert data["sample-hashes"] == file.hashes.astype("<u8").tobytes()
     assert data["dataset-multiproof"] == file.multiproof
-    assert data["roots"] == Reader(file.argument).section(64)
+    assert data["roots"] + data["late-root"] == Reader(file.argument).section(96)
     assert set(json.loads(data["parameters"])) == {
         "data_end",
         "digits",
@@ -244,24 +265,48 @@ def test_every_constraint_public_tensor_and_link_draws_its_own_weights():
 # ------------------------------------------------------------------------------------------------ order and coverage
 
 
-@pytest.mark.parametrize("conversation", [toy_conversation, certified_conversation])
+CONVERSATIONS = [toy_conversation, drawn_conversation, certified_conversation]
+
+
+@pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_every_challenge_is_drawn_after_the_roots(conversation):
     log = conversation()
     kinds = [(kind, label) for kind, label, _, _ in log]
     roots = kinds.index(("absorb", "roots"))
+    late = kinds.index(("absorb", "late-root"))
     assert not any(kind in DRAWS for kind, _ in kinds[:roots])
-    assert len(log[roots][2]) == 64
+    assert {kind for kind, _ in kinds[roots + 1 : late]} <= {"absorb", "integers"}
+    assert (len(log[roots][2]), len(log[late][2])) == (64, 32)
 
 
-@pytest.mark.parametrize("conversation", [toy_conversation, certified_conversation])
+def test_weights_of_combinations_are_drawn_once_the_first_part_is_committed_and_before_the_second_is():
+    """Between both roots there is work, and one draw for each axis and prime; what is drawn later is no weight."""
+    log = drawn_conversation()
+    kinds = [(kind, label) for kind, label, _, _ in log]
+    roots, late = (kinds.index(("absorb", label)) for label in ("roots", "late-root"))
+    sizes = {"l": 3, "r": 5}
+    labels = [f"weights/{axis}/{q}" for axis in sizes for q in PRIMES]
+    assert kinds[roots + 1 : late] == [("absorb", "grind"), *(("integers", label) for label in labels)]
+    assert [count for _, _, count, _ in log[roots + 2 : late]] == [sizes[label.split("/")[1]] for label in labels]
+    assert "integers" not in {kind for kind, _ in (*kinds[:roots], *kinds[late:])}
+    reader = Reader(drawn_proof())
+    assert log[roots][2] + log[late][2] == reader.section(96)
+    assert log[roots + 1][2] == reader.section(1 << 28)[:8]
+    assert kinds[late + 1] == ("challenges", "members/product")
+    assert all(f"members/{con.name}" in {label for _, label in kinds[late:]} for con in drawn_circuit().constraints)
+
+
+@pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_challenges_that_need_work_come_right_after_it(conversation):
     kinds = [(kind, label) for kind, label, _, _ in conversation()]
     levels = {label for _, label in kinds if label.partition("/")[0] in ("proximity", "queries")}
     assert {"proximity/1", "queries/1", "proximity/2", "queries/2"} <= levels
-    for label in ("alpha", *levels, "pads/queries"):
+    weights = [label for kind, label in kinds if kind == "integers"][:1]
+    assert bool(weights) == (conversation is drawn_conversation)
+    for label in ("alpha", *weights, *levels, "pads/queries"):
         at = next(i for i, (kind, name) in enumerate(kinds) if kind in DRAWS and name == label)
         assert kinds[at - 1] == ("absorb", "grind")
-    assert kinds.count(("absorb", "grind")) == 2 + len(levels)
+    assert kinds.count(("absorb", "grind")) == 2 + len(weights) + len(levels)
 
 
 def test_all_a_prover_says_is_absorbed_before_the_next_challenge():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import struct
 import zipfile
@@ -22,6 +23,7 @@ from circuits.language.forms import View
 from circuits.language.sources import Same, Sum, Table
 from circuits.language.tensors import radix, unsigned
 from circuits.net import Net
+from circuits.windows import Windows
 from tests.builders import Graph, tiny_mlp
 from tests.toys import certified
 from verifier.__main__ import main as verify_main
@@ -30,7 +32,7 @@ from verifier.verify import Expectations, verify_proof, warnings
 from zkcert.core import field as ff
 from zkcert.core.code import SPARE_TAIL, pad_code
 from zkcert.core.container import ProofFile
-from zkcert.core.padcode import powers, query_points
+from zkcert.core.padcode import query_points
 from zkcert.core.transcript import Transcript
 from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
 from zkcert.files.saving import save_announcement
@@ -67,7 +69,7 @@ def test_an_unqueried_pad_column_keeps_entropy_given_all_pads_and_the_queried_co
     unit = np.zeros((2, tails, block), np.uint64)
     unit[0, np.arange(tails), code.message + np.arange(tails)] = 1
     coefficients = ff.f_ifft(unit)
-    points = np.stack([powers(x, block) for x in query_points(code, queries)], axis=1)
+    points = ff.f_powers(ff.f_array(query_points(code, queries)), block)
     m = np.stack([ff.f_matvec(points, np.ascontiguousarray(coefficients[:, i])) for i in range(tails)], axis=2)
     assert rank(m) == code.queries + SPARE_TAIL
 
@@ -166,9 +168,16 @@ def test_operands_mixing_axes_are_refused() -> None:
     con.add("apart", product(x, x) + expr(y))
 
 
-def test_tables_of_equal_name_and_other_content_differ() -> None:
-    assert Table("t", np.zeros((1, 2), np.int64)) != Table("t", np.ones((1, 2), np.int64))
-    assert Table("t", np.zeros((1, 2), np.int64)) == Table("t", np.zeros((1, 2), np.int64))
+def test_equal_tables_of_windows_have_equal_content() -> None:
+    made: dict[Table, np.ndarray] = {}
+    pairs = [(1, 1), (1, 2), (2, 1)]
+    for height, width, kernel, stride, pad in itertools.product((1, 3, 4), (1, 3, 4), pairs, pairs, [(0, 0), (0, 1)]):
+        if height >= kernel[0] and width >= kernel[1] and pad[1] < kernel[1]:
+            windows = Windows(height, width, kernel, stride, pad)
+            for table in (windows.reads(), windows.readers(), windows.pairs(), windows.pairs_of()):
+                assert np.array_equal(made.setdefault(table, table.index), table.index), table
+                assert table.shape == table.index.shape
+    assert len(made) > 100
 
 
 INPUT = {"shape": [1, 3, 3], "pad": 0, "mean": [0.0], "std": [1.0]}

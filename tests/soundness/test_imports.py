@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ OWNER = STATEMENT | {"zkcert.calibration", "zkcert.files", "zkcert.data"}
 TOOLS = {f"zkcert.{name}" for name in ("convert", "foreign", "metric", "progress", "provable", "zoo")}
 SHELL = CIRCUITS | OWNER | TOOLS | {"zkcert"}
 ROOMS = {
-    "zkcert": {"zkcert.errors"},
+    "zkcert": set(),
     "zkcert.errors": set(),
     "zkcert.core": {"zkcert.errors"},
     "zkcert.public": DECLARED,  # what a layer's node holds is said where the layer is declared
@@ -40,7 +41,7 @@ ROOMS = {
     "zkcert.foreign": STATEMENT,
     "zkcert.progress": set(),
     "zkcert.provable": CIRCUITS,
-    "zkcert.convert": STATEMENT | {"zkcert.provable"},
+    "zkcert.convert": STATEMENT | {"zkcert.provable", "prover"},
     "zkcert.metric": OWNER | {"zkcert", "zkcert.convert"},
     "zkcert.zoo": STATEMENT | {"zkcert.metric"},
     "zkcert.api": SHELL | {"verifier", "prover", "prover.kernels"},
@@ -142,6 +143,17 @@ def test_importing_api_and_command_line_loads_neither_torch_nor_numba():
 def test_every_public_name_resolves_without_torch():
     names = "import zkcert; [getattr(zkcert, name) for name in zkcert.__all__]; dir(zkcert)"
     assert not loaded_after(names) & HEAVY
+
+
+def test_type_checkers_are_told_the_same_public_names():
+    import zkcert
+
+    (names,) = (
+        node.value
+        for node in ast.parse((ROOT / "zkcert" / "__init__.pyi").read_text()).body
+        if isinstance(node, ast.Assign)
+    )
+    assert ast.literal_eval(names) == zkcert.__all__
 
 
 def test_unknown_name_is_an_attribute_error():

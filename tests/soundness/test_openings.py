@@ -44,7 +44,7 @@ from zkcert.core import field as ff
 from zkcert.core import opening as opening_names
 from zkcert.core.code import MatrixCode, PlainCode, matrix_code, pad_code, plain_code, queries_for
 from zkcert.core.field import F
-from zkcert.core.opening import Claims, packed_value, powers, query_points, tail_values, value_claims, vector_claim
+from zkcert.core.opening import Claims, packed_value, query_points, tail_values, value_claims, vector_claim
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
 from zkcert.errors import ProofRejected
@@ -173,7 +173,7 @@ def test_query_points_are_the_roots_in_bit_reversed_order():
     rng = np.random.default_rng(6)
     points = random_fs(rng, 3)
     for count in (1, 2, 5, 8):
-        table = powers(ff.f_array(points), count)
+        table = ff.f_powers(ff.f_array(points), count)
         assert [ff.f_list(table[:, i]) for i in range(3)] == [[x**c for c in range(count)] for x in points]
 
 
@@ -201,7 +201,7 @@ def test_claims_of_a_level_below(row_bits):
     rng, code = np.random.default_rng(row_bits), PlainCode(row_bits, 6, row_bits + 3, 2)
     s, factor = random_fs(rng, row_bits + 3), random_fs(rng, 1)[0]
     rows, points = random_f_array(rng, 2, code.width), query_points(code.log_n, [1, 5])
-    basis = powers(points, code.width)
+    basis = ff.f_powers(points, code.width)
     heads = np.stack([ff.f_matvec(basis, np.ascontiguousarray(rows[:, i])) for i in range(2)], axis=1)
     eq = ff.f_mul_scalar(ff.eq_table(s[3:]), factor)
     claim = vector_claim(code, s, factor, ff.f_dot(np.ascontiguousarray(rows[:, 1]), eq))

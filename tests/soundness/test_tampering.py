@@ -30,7 +30,9 @@ from tests.soundness.fields import (
 )
 from tests.toys import (
     certified,
+    drawn_proof,
     toy_proof,
+    verify_drawn,
     verify_toy,
 )
 from verifier.channel import VerifierChannel
@@ -52,9 +54,10 @@ class Field:
 
 ORDER = {
     "proof": ["roots", "messages", "opening", "pad proof"],
-    "roots": ["matrix root", "pad root"],
+    "roots": ["matrix root", "pad root", "late root"],
     "opening": [
-        *("proximity nonce", "root", "tails", "inner products", "query nonce", "columns", "merkle"),
+        *("proximity nonce", "root", "tails", "inner products", "query nonce"),
+        *("columns", "merkle", "late columns", "late merkle"),
     ],
     "pad proof": ["proximity test", "linear test", "product test", "nonce", "columns", "merkle"],
 }
@@ -136,6 +139,13 @@ def certified_fields():
 
 
 @cache
+def drawn_fields():
+    with recorded_reads(drawn_proof(), False) as fields:
+        verify_drawn(drawn_proof())
+    return leaves(fields)
+
+
+@cache
 def toy_fields():
     with recorded_reads(toy_proof(), False) as fields:
         verify_toy(toy_proof())
@@ -162,6 +172,7 @@ INNER = {
     "proof: length of roots": {"malformed"},
     "roots: matrix root": CHAIN,
     "roots: pad root": CHAIN,
+    "roots: late root": CHAIN,
     "proof: length of messages": {"malformed"},
     "message: linear": CHAIN,
     "message: round": CHAIN,
@@ -183,6 +194,8 @@ INNER = {
     "opening: query nonce": {"opening/query-nonce/1", "opening/merkle/1"},
     "opening: columns": {"opening/merkle/1"},
     "opening: merkle": {"opening/merkle/1"},
+    "opening: late columns": {"opening/merkle/1"},
+    "opening: late merkle": {"opening/merkle/1"},
     "opening: rounds": {"opening/claims", *LOWER},
     "opening: lower proximity nonce": LOWER,
     "opening: lower rows": {"opening/claims", *LOWER},
@@ -198,6 +211,9 @@ INNER = {
     "pad proof: merkle": {"pads/merkle"},
 }
 
+# Of a circuit with congruences only.
+WEIGHTS = {"nonce: weights": CHAIN}
+
 MANIFEST = {**OUTER, **INNER}
 
 
@@ -212,6 +228,28 @@ def test_toy_proofs_have_the_fields_of_an_argument():
     fields = toy_fields()
     assert sum(f.stop - f.start for f in fields) == len(toy_proof())
     assert {f.name for f in fields} == set(INNER)
+
+
+def test_proofs_of_congruences_have_a_nonce_before_their_weights():
+    fields = drawn_fields()
+    assert sum(f.stop - f.start for f in fields) == len(drawn_proof())
+    assert {f.name for f in fields} == {*INNER, *WEIGHTS}
+    first = next(f for f in fields if f.name.startswith(("message: ", "nonce: ")))
+    assert first.name == "nonce: weights" and [f.name for f in fields].count(first.name) == 1
+
+
+@pytest.mark.parametrize("name", [*WEIGHTS, "roots: matrix root", "roots: late root", "message: linear"])
+def test_a_changed_field_of_a_proof_of_congruences_is_rejected(name):
+    field = next(f for f in drawn_fields() if f.name == name)
+    for at in places(field):
+        assert check_of(verify_drawn, flipped(drawn_proof(), at)) in {**INNER, **WEIGHTS}[name]
+
+
+def test_a_proof_of_congruences_without_the_nonce_before_its_weights_is_malformed():
+    parts = split_argument(drawn_proof())
+    assert check_of(verify_drawn, join([parts[0], parts[1][8:], *parts[2:]])) == "malformed"
+    parts = split_argument(toy_proof())
+    assert check_of(verify_toy, join([parts[0], bytes(8) + parts[1], *parts[2:]])) == "malformed"
 
 
 def flipped(data, at):

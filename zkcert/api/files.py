@@ -40,9 +40,9 @@ def check_device(device: str) -> None:
 
 def load_model(path: File) -> Model:
     """A model file; the error says so if it is another file of zkcert's."""
-    from verifier.files import load_model
+    from verifier.files import read_model
 
-    return load_model(Path(path))
+    return read_model(Path(path))[0]
 
 
 def load_root(path: File) -> DatasetRoot:

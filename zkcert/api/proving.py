@@ -22,8 +22,8 @@ from zkcert.api.samples import check_labels
 from zkcert.calibration import read_threshold
 from zkcert.data.committed import CommittedDataset
 from zkcert.data.normalised import input_values
-from zkcert.errors import MalformedProof, NotWritten, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
-from zkcert.files.writing import check_output, keep_file, require_space
+from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
+from zkcert.files.writing import NotWritten, check_output, keep_file, require_space
 from zkcert.public.config import DEFAULT, ProbeConfig
 from zkcert.public.kinds import PROOF, kind_of
 from zkcert.public.model import Model

@@ -53,12 +53,6 @@ class F:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("F is immutable")
 
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("F is immutable")
-
-    def __reduce__(self) -> tuple[type[F], tuple[int, int]]:
-        return F, (self.re, self.im)
-
     def __repr__(self) -> str:
         return f"F({self.re}, {self.im})"
 
@@ -117,11 +111,6 @@ class F:
             return self * other.inv()
         if isinstance(other, int):
             return self * F(other).inv()
-        return NotImplemented
-
-    def __rtruediv__(self, other: int) -> F:
-        if isinstance(other, int):
-            return self.inv() * other
         return NotImplemented
 
     def __pow__(self, exponent: int) -> F:
@@ -242,7 +231,7 @@ def fp_sub(a: U64Array, b: U64Array) -> U64Array:
 
 
 def fp_neg(a: U64Array) -> U64Array:
-    """-a."""
+    """-a, also of F arrays."""
     return fp_sub(np.zeros((), np.uint64), a)
 
 
@@ -323,11 +312,6 @@ def f_add(a: U64Array, b: U64Array) -> U64Array:
 def f_sub(a: U64Array, b: U64Array) -> U64Array:
     """a - b."""
     return fp_sub(*_align(a, b))
-
-
-def f_neg(a: U64Array) -> U64Array:
-    """-a."""
-    return fp_neg(a)
 
 
 def f_conj(a: U64Array) -> U64Array:
@@ -467,22 +451,24 @@ def root_of_unity(log_n: int) -> F:
     return root
 
 
-def _powers(base: F, count: int) -> U64Array:
-    """base^0, ..., base^(count - 1) for a power of two count, read-only (2, count)."""
-    table = np.zeros((2, count), np.uint64)
-    table[0, 0] = 1
-    size = 1
-    while size < count:
-        table[:, size : 2 * size] = f_mul_scalar(table[:, :size], base)
-        base, size = base * base, 2 * size
-    table.flags.writeable = False
-    return table
+def f_powers(points: U64Array, count: int) -> U64Array:
+    """x^0, ..., x^(count - 1) of points (2, t): (2, t, count)."""
+    out = np.zeros((2, points.shape[1], count), np.uint64)
+    out[0, :, 0] = 1
+    done, step = 1, points
+    while done < count:
+        more = min(done, count - done)
+        out[:, :, done : done + more] = f_mul(out[:, :, :more], step[:, :, None])
+        done, step = 2 * done, f_mul(step, step)
+    return out
 
 
 @lru_cache(maxsize=32)
 def _twiddles(log_n: int) -> U64Array:
     """w^0, ..., w^(n/2 - 1) for w = root_of_unity(log_n), n >= 2."""
-    return _powers(root_of_unity(log_n), 1 << log_n - 1)
+    table = f_powers(f_array([root_of_unity(log_n)]), 1 << log_n - 1)[:, 0]
+    table.flags.writeable = False
+    return table
 
 
 def _fft_columns(x: U64Array, log_n: int) -> None:
@@ -512,7 +498,7 @@ def f_fft(coeffs: U64Array, log_n: int) -> U64Array:
     log_1, log_2 = (log_n + 1) // 2, log_n // 2
     twist = np.broadcast_to(f_array([F.ONE])[:, :, None], (2, 1, 1 << log_1))
     for k in range(log_2):
-        twist = np.concatenate((twist, f_mul(twist, _powers(root_of_unity(log_n - k), 1 << log_1))), axis=1)
+        twist = np.concatenate((twist, f_mul(twist, f_powers(f_array([root_of_unity(log_n - k)]), 1 << log_1))), axis=1)
     for index in np.ndindex(*lead):
         x: U64Array = np.zeros((2, n), np.uint64)
         x[:, :m] = coeffs[(slice(None), *index)]

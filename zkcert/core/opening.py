@@ -5,7 +5,7 @@ point ``w^rev(j)``, rev reversing the log_n bits; its leaf is the keyed hash of 
 bytes each, exactly as they stand in an opening.
 
 The opening is a chain of levels. Level 1 is the matrix of X, whose rows may lie under several roots, and its three
-combined rows v_1, v_2, v_3 are not sent: their first 2^k coefficients are committed at level 2, and one sum-check shows,
+combined rows v_1, v_2, v_3 are not sent: their first 2^k coefficients are committed at level 2, and a sum-check shows,
 for the random combination of `Claims`, what the queried columns and the value say about them. Level 2 has two combined
 rows, about which the same is shown at level 3, and so on; those of the last level are sent.
 """
@@ -70,18 +70,6 @@ def query_points(log_n: int, positions: Sequence[int]) -> U64:
     return out
 
 
-def powers(points: U64, count: int) -> U64:
-    """x^0, ..., x^(count - 1) of points (2, t): (2, t, count)."""
-    out = np.zeros((2, points.shape[1], count), np.uint64)
-    out[0, :, 0] = 1
-    done, step = 1, points
-    while done < count:
-        more = min(done, count - done)
-        out[:, :, done : done + more] = ff.f_mul(out[:, :, :more], step[:, :, None])
-        done, step = 2 * done, ff.f_mul(step, step)
-    return out
-
-
 def power_of_two(points: U64, bits: int) -> U64:
     """x^(2^bits) of points (2, t)."""
     for _ in range(bits):
@@ -91,7 +79,7 @@ def power_of_two(points: U64, bits: int) -> U64:
 
 def tail_values(code: MatrixCode, tails: U64, points: U64) -> U64:
     """What the tails (2, 3, tail) of the combined rows contribute to their values at points (2, t): (2, 3, t)."""
-    weights = ff.f_mul(powers(points, code.tail), power_of_two(points, code.row_bits)[:, :, None])
+    weights = ff.f_mul(ff.f_powers(points, code.tail), power_of_two(points, code.row_bits)[:, :, None])
     return np.stack([ff.f_matvec(weights, np.ascontiguousarray(tails[:, i])) for i in range(COMBINED_ROWS)], axis=1)
 
 

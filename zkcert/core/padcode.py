@@ -42,18 +42,6 @@ def coset_shift(code: PadCode) -> F:
     return ff.root_of_unity(code.log_n + 1)
 
 
-def powers(base: F, count: int) -> U64:
-    """1, base, base^2, ... as (2, count)."""
-    out = np.zeros((2, count), np.uint64)
-    out[0, 0] = 1
-    done, step = 1, base
-    while done < count:
-        more = min(done, count - done)
-        out[:, done : done + more] = ff.f_mul_scalar(out[:, :more], step)
-        done, step = done + more, step * step
-    return out
-
-
 def query_points(code: PadCode, queries: list[int]) -> list[F]:
     """g w^q for each query."""
     w, g = ff.root_of_unity(code.log_n), coset_shift(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ from zkcert.core.merkle import U8Array
 from zkcert.public.root import VALUE_BYTES, Schema
 
 _Q32_OFFSET = 1 << 43
+
+
+def sample_size(schema: Schema) -> int:
+    """Bytes of one encoded sample, label included."""
+    return prod(schema.shape) * VALUE_BYTES[schema.kind] + schema.label_bytes
 
 
 def encode(schema: Schema, x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> U8Array:

@@ -85,7 +85,7 @@ def commit(
     if not least <= classes <= MAX_CLASSES:
         raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
     schema = Schema(classes, data.kind, data.x.shape[1:])
-    size = 4096 + len(data) * (schema.sample_size + DIGEST_BYTES)
+    size = 4096 + len(data) * (coding.sample_size(schema) + DIGEST_BYTES)
     require_space(out, size)
     with Output(out, SECRET, secret=True) as secret, Output(out.with_suffix(".root"), ROOT, force=force) as public:
         with writing(out):
@@ -157,7 +157,7 @@ class CommittedDataset:
         self.n = int.from_bytes(file.read(position, 8), "little")
         self._seed = file.read(position + 8, 32)
         self._file, self._start = file, position + 40
-        split = self._start + self.n * self.schema.sample_size
+        split = self._start + self.n * coding.sample_size(self.schema)
         end = split + self.n * DIGEST_BYTES
         if not 1 <= self.n <= MAX_SAMPLES or end + 32 != file.size:
             raise ValueError(_CUT)
@@ -186,8 +186,8 @@ class CommittedDataset:
         return rows
 
     def sample_bytes(self, indices: Iterable[int]) -> U8Array:
-        """The encoded samples, uint8 (k, schema.sample_size). UnusableInput if the file has changed by now."""
-        rows, size = self._rows(indices), self.schema.sample_size
+        """The encoded samples, uint8 (k, sample_size). UnusableInput if the file has changed by now."""
+        rows, size = self._rows(indices), coding.sample_size(self.schema)
         found = np.empty((len(rows), size), np.uint8)
         for i, row in zip(rows, found, strict=True):
             self._file.readinto(self._start + i * size, row.data)

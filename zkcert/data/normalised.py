@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from circuits.net import VALUE_LIMIT
 from zkcert.errors import RangeOverflow, UnusableInput
-from zkcert.public.graph import VALUE_LIMIT
 from zkcert.public.model import input_affine
 
 

@@ -11,13 +11,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from zkcert.errors import NotWritten, UnusableInput
+from zkcert.errors import UnusableInput
 from zkcert.public.kinds import SECRET, Name, kind_of
 
 from .drafts import Draft, remove_dead
 from .signals import held
 
 Piece = bytes | bytearray | memoryview
+
+
+class NotWritten(UnusableInput):
+    """An output cannot be written: the disk is full, or a file has appeared that it may not replace.
+
+    kept: where it has been written instead (a Path), or None.
+    """
+
+    def __init__(self, text: str, kept: Path | None = None) -> None:
+        self.kept = kept
+        super().__init__(text)
 
 
 def _names(inputs: Iterable[object]) -> Iterator[str]:

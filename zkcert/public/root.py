@@ -39,11 +39,6 @@ class Schema:
         """1 up to 256 classes, otherwise 2."""
         return 1 if self.classes <= 256 else 2
 
-    @property
-    def sample_size(self) -> int:
-        """Bytes of one encoded sample, label included."""
-        return math.prod(self.shape) * VALUE_BYTES[self.kind] + self.label_bytes
-
     def to_dict(self) -> dict[str, object]:
         """The schema as JSON values."""
         shape = list(self.shape)

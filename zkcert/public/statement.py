@@ -103,11 +103,7 @@ class Statement:
         return {
             "circuit": self.circuit_digest.hex(),
             "config": self.config.canonical(),
-            "dataset": {
-                "N": self.dataset.n,
-                "root": self.dataset.root.hex(),
-                "schema": self.dataset.schema.to_dict(),
-            },
+            "dataset": {"N": self.dataset.n, "root": self.dataset.root.hex(), "schema": self.dataset.schema.to_dict()},
             "format": ANNOUNCEMENT_FORMAT,
             "tau": str(self.tau),
             "weights": self.weights_digest.hex(),

@@ -14,7 +14,7 @@ from circuits.net import FRACTION_BITS
 from circuits.value import Value
 
 from ..arithmetic import F64, I64, exact_matmul, exact_terms, floor_limbs
-from ..values import fill_contraction, put_output, value_limbs
+from ..values import fill_contraction, peak, put_output, value_limbs
 from ..witness import Witness
 from ..workers import by_rows
 from .base import Accumulators, Executor
@@ -30,12 +30,12 @@ class AffineExecutor(Executor):
     @property
     def terms(self) -> int:
         """How many products the forward sums add up in float64."""
-        return exact_terms(self.layer.x.peak(), 1 << 21)
+        return exact_terms(peak(self.layer.x), 1 << 21)
 
     @property
     def terms_back(self) -> int:
         """The same for both gradients."""
-        return exact_terms(self.layer.dy.peak(), max(1 << 21, self.layer.x.peak()))
+        return exact_terms(peak(self.layer.dy), max(1 << 21, peak(self.layer.x)))
 
     @abstractmethod
     def input_columns(self, x: Ints) -> F64:

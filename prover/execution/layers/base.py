@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 from circuits.layers import Layer
 
 from ..witness import Witness
+from .pytorch import TorchLayer
 
 I64 = NDArray[np.int64]
 Accumulators = dict[str, list[I64]]
 
 
 class Executor(ABC):
-    """Executes one layer pass by pass in exact integers. `layer_type` is the declaration a subclass is for."""
+    """Executes one layer pass by pass in exact integers. `layer_type` is the declaration a subclass is for,
+    `torch` what PyTorch has for it."""
 
     layer_type: ClassVar[type[Layer]]
+    torch: ClassVar[TorchLayer]
     registry: ClassVar[dict[type[Layer], type[Executor]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

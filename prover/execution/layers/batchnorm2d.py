@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from circuits.language.tensors import DIGIT_BITS
 from circuits.layers.batchnorm2d import BatchNorm2d
+from circuits.layers.spec import Node
 from circuits.net import FRACTION_BITS
+from zkcert.errors import UnusableInput
 
 from ..arithmetic import I64, floor_limbs, limb_products
 from ..values import fill_contraction, put_output, value_limbs
 from ..witness import Witness
 from ..workers import by_rows
 from .base import Accumulators, Executor
+from .pytorch import Read, TorchForm, TorchLayer
 
 HALF = 1 << 31
+
+
+def _run(F: Any, node: Node, tensors: Mapping[str, Any], x: Any) -> Any:
+    mean, var, weight, bias = (tensors[key] for key in ("mean", "var", "weight", "bias"))
+    if mean is None and x.numel() == x.shape[1]:
+        raise UnusableInput(f"layer {node['name']}: a single value per channel has no batch statistics")
+    return F.batch_norm(x, mean, var, weight, bias, training=mean is None, eps=node["eps"])
+
+
+def _fields(read: Read, eps: float, affine: bool, running_mean: Any) -> dict[str, Any]:
+    if not affine or running_mean is None:
+        raise ValueError(
+            "a batch-norm needs running statistics, weight and bias: affine=True, track_running_stats=True"
+        )
+    return {"eps": eps}
 
 
 class BatchNorm2dExecutor(Executor):
@@ -22,6 +43,11 @@ class BatchNorm2dExecutor(Executor):
 
     layer_type = BatchNorm2d
     layer: BatchNorm2d
+    torch = TorchLayer(
+        run=_run,
+        forms=(TorchForm(("torch.nn.BatchNorm2d",), _fields),),
+        attributes={"mean": "running_mean", "var": "running_var"},
+    )
 
     def _times_factor(self, digits: list[I64]) -> list[I64]:
         return limb_products(digits, [np.array(weights, np.int64) for weights in self.layer.factors])

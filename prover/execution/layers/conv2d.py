@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +12,18 @@ from circuits.layers.conv2d import Conv2d
 from ..arithmetic import F64, I64
 from ..workers import by_rows
 from .affine import AffineExecutor
+from .pytorch import Read, TorchForm, TorchLayer, pair
 
 Ints = NDArray[np.int32] | NDArray[np.int64]
+
+
+def _fields(
+    read: Read, stride: Any, padding: Any, dilation: Any = (1, 1), groups: Any = 1, padding_mode: Any = "zeros"
+) -> dict[str, Any]:
+    padding = 0 if padding == "valid" else padding
+    if groups != 1 or dilation != (1, 1) or padding_mode != "zeros" or isinstance(padding, str):
+        raise ValueError(f"{read.module}: only groups=1, dilation=1 and numeric zero padding are supported")
+    return {"stride": pair(stride), "padding": pair(padding)}
 
 
 class Conv2dExecutor(AffineExecutor):
@@ -19,6 +31,12 @@ class Conv2dExecutor(AffineExecutor):
 
     layer_type = Conv2d
     layer: Conv2d
+    torch = TorchLayer(
+        run=lambda F, node, tensors, x: F.conv2d(
+            x, tensors["weight"], tensors["bias"], node["stride"], node["padding"]
+        ),
+        forms=(TorchForm(("torch.nn.Conv2d",), _fields),),
+    )
 
     def input_columns(self, x: Ints) -> F64:
         return gathered(x, self.layer.table.index)

@@ -13,6 +13,7 @@ from ..values import fill_contraction, put_output, read_value, value_limbs
 from ..witness import Witness
 from ..workers import by_rows
 from .base import Accumulators, Executor
+from .pytorch import TorchForm, TorchLayer
 
 
 class LeakyReLUExecutor(Executor):
@@ -20,6 +21,15 @@ class LeakyReLUExecutor(Executor):
 
     layer_type = LeakyReLU
     layer: LeakyReLU
+    torch = TorchLayer(
+        run=lambda F, node, tensors, x: F.leaky_relu(x, node["negative_slope"]),
+        forms=(
+            TorchForm(
+                ("torch.nn.LeakyReLU", "torch.nn.functional.leaky_relu"),
+                lambda read, negative_slope=0.01, inplace=False: {"negative_slope": negative_slope},
+            ),
+        ),
+    )
 
     def forward(self, w: Witness, p: int) -> None:
         layer = self.layer

@@ -9,6 +9,7 @@ from circuits.layers.linear import Linear
 
 from ..arithmetic import F64, I64
 from .affine import AffineExecutor
+from .pytorch import TorchForm, TorchLayer
 
 Ints = NDArray[np.int32] | NDArray[np.int64]
 
@@ -18,6 +19,10 @@ class LinearExecutor(AffineExecutor):
 
     layer_type = Linear
     layer: Linear
+    torch = TorchLayer(
+        run=lambda F, node, tensors, x: F.linear(x, tensors["weight"], tensors["bias"]),
+        forms=(TorchForm(("torch.nn.Linear",), lambda read: {}),),
+    )
 
     def input_columns(self, x: Ints) -> F64:
         return x.reshape(len(x), -1).astype(np.float64)

@@ -8,6 +8,7 @@ from ..values import put_rectified, read_value
 from ..witness import Witness
 from ..workers import by_rows
 from .base import Accumulators, Executor
+from .pytorch import TorchForm, TorchLayer
 
 
 class ReLUExecutor(Executor):
@@ -15,6 +16,15 @@ class ReLUExecutor(Executor):
 
     layer_type = ReLU
     layer: ReLU
+    torch = TorchLayer(
+        run=lambda F, node, tensors, x: F.relu(x),
+        forms=(
+            TorchForm(
+                ("torch.nn.ReLU", "torch.nn.functional.relu", "torch.relu", "torch.Tensor.relu"),
+                lambda read, *, inplace=False: {},
+            ),
+        ),
+    )
 
     def forward(self, w: Witness, p: int) -> None:
         layer = self.layer

@@ -432,7 +432,7 @@ def test_a_gradient_through_a_negative_pre_activation_is_named(cnn):
 def test_another_pooling_choice_is_named(cnn, rule):
     def choose(self, w, p):
         pool = self.layer
-        x = read_value(pool.x, w, p)[:, :, pool.index]
+        x = read_value(pool.x, w, p)[:, :, pool.reads.index]
         if rule == "smallest":
             pick = x.argmin(axis=2)
         else:

@@ -1,0 +1,55 @@
+from zkcert.api import (
+    announce,
+    audit,
+    calibrate,
+    commit,
+    convert_model,
+    demo,
+    estimate,
+    inspect,
+    measure,
+    mia,
+    prove,
+    root,
+    train,
+    verify,
+)
+from zkcert.errors import (
+    MalformedProof,
+    ProofRejected,
+    RangeOverflow,
+    ThresholdExceeded,
+    UnsupportedLayer,
+    UnusableInput,
+    ZkcertError,
+)
+from zkcert.public.config import ProbeConfig
+from zkcert.public.model import Model
+
+__all__ = [
+    "MalformedProof",
+    "Model",
+    "ProbeConfig",
+    "ProofRejected",
+    "RangeOverflow",
+    "ThresholdExceeded",
+    "UnsupportedLayer",
+    "UnusableInput",
+    "ZkcertError",
+    "announce",
+    "audit",
+    "calibrate",
+    "commit",
+    "convert_model",
+    "demo",
+    "estimate",
+    "inspect",
+    "measure",
+    "mia",
+    "prove",
+    "root",
+    "train",
+    "verify",
+]
+
+__version__: str
