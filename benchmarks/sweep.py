@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from circuits.language.layout import SMALLEST_CUT, Layout
+from circuits.net import RESIDUE_COST
 from circuits.statement import certificate
 from zkcert.core import sis
 from zkcert.data.committed import CommittedDataset, commit
@@ -71,6 +72,11 @@ class Point:
         """Unique, and short enough for a line."""
         probe = f"T{self.steps}-B{self.batch_size}-{self.variant}"
         return f"{probe}-{self.network}-{self.classes}-{self.kind}-cut{self.smallest_cut}"
+
+    @property
+    def residue_cost(self) -> int:
+        """With two of the sizes from which tensors are cut, every contraction that can be is a congruence."""
+        return 0 if self.smallest_cut in (4, 256) else RESIDUE_COST
 
     @property
     def work(self) -> int:
@@ -227,11 +233,12 @@ def statement_of(point: Point, place: Path) -> tuple[Statement, Model, Committed
     return Statement.of(model, dataset.root, config, Fraction(MAX_TAU)).with_beacon(BEACON), model, dataset
 
 
-def layout_of(statement: Statement, model: Model, smallest_cut: int) -> Layout:
+def layout_of(statement: Statement, model: Model, point: Point) -> Layout:
     """Where everything will lie, known before the proof."""
     count = statement.config.steps * statement.config.batch_size
     hashes = np.zeros((count, sis.ROWS), np.uint64)
-    return certificate(statement, model, hashes).close(statement.tau, smallest_cut=smallest_cut)
+    cert = certificate(statement, model, hashes, point.residue_cost)
+    return cert.close(statement.tau, smallest_cut=point.smallest_cut)
 
 
 def prove_and_verify(point: Point, most_digits: float = float("inf")) -> dict[str, Any] | None:
@@ -241,17 +248,19 @@ def prove_and_verify(point: Point, most_digits: float = float("inf")) -> dict[st
 
     with tempfile.TemporaryDirectory() as folder:
         statement, model, dataset = statement_of(point, Path(folder))
-        layout = layout_of(statement, model, point.smallest_cut)
+        layout, scale = layout_of(statement, model, point), {"smallest_cut": point.smallest_cut}
+        scale["residue_cost"] = point.residue_cost
         if layout.digit_count > most_digits:
             return None
         start = time.perf_counter()
-        proved = prove_statement(statement, model, dataset, smallest_cut=point.smallest_cut)
+        proved = prove_statement(statement, model, dataset, **scale)
         middle = time.perf_counter()
         expected = Expectations(statement.tau, dataset.root, statement.announcement_digest, BEACON, statement.config)
-        report = verify_proof(proved.data, model, expected, smallest_cut=point.smallest_cut)
+        report = verify_proof(proved.data, model, expected, **scale)
         stop = time.perf_counter()
     return {
         "digits": layout.digit_count,
+        "congruences": len(layout.circuit.combinations),
         "blocks": sum(len(place.blocks) for place in layout.places.values()),
         "tensors": len(layout.places),
         "prove_seconds": round(middle - start, 2),

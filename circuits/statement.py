@@ -18,6 +18,7 @@ from zkcert.public.statement import VERSION, Statement
 
 from .compile import Certificate, Plan
 from .listing import listing_digest
+from .net import RESIDUE_COST
 
 I64 = NDArray[np.int64]
 
@@ -38,8 +39,11 @@ class Quantized(Mapping[str, I64]):
         return len(self._model.params)
 
 
-def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
-    """hashes: uint64 (T B, 160) of the drawn samples, in order. UnusableInput for what no circuit is built for."""
+def plan_of(statement: Statement, model: Model, hashes: U64Array, residue_cost: int = RESIDUE_COST) -> Plan:
+    """hashes: uint64 (T B, 160) of the drawn samples, in order; residue_cost: the constant, but for toy proofs.
+
+    UnusableInput for what no circuit is built for.
+    """
     schema, config = statement.dataset.schema, statement.config
     plan = Plan(
         graph=model.graph,
@@ -58,13 +62,15 @@ def plan_of(statement: Statement, model: Model, hashes: U64Array) -> Plan:
         variant=config.variant,
         hashes=hashes.reshape(config.steps, config.batch_size, sis.ROWS),
         constants=model.constants,
+        residue_cost=residue_cost,
     )
     plan.require_small()
     return replace(plan, affine=input_affine(model.input, schema.kind))
 
 
-def certificate(statement: Statement, model: Model, hashes: U64Array) -> Certificate:
-    return Certificate(plan_of(statement, model, hashes))
+def certificate(statement: Statement, model: Model, hashes: U64Array, residue_cost: int = RESIDUE_COST) -> Certificate:
+    """Arguments as of `plan_of`."""
+    return Certificate(plan_of(statement, model, hashes, residue_cost))
 
 
 def start_transcript(statement: Statement, hashes: U64Array, multiproof: bytes, layout: Layout) -> Transcript:

@@ -9,6 +9,7 @@ import numpy as np
 
 from circuits.argument.protocol import Phase, no_phase
 from circuits.language.layout import SMALLEST_CUT
+from circuits.net import RESIDUE_COST
 from circuits.statement import certificate, start_transcript
 from prover.execution.run import Trace, execute, fill_threshold
 from prover.execution.witness import Witness
@@ -46,11 +47,12 @@ def prove_statement(
     phase: Phase = no_phase,
     checkpoint: Checkpoint | None = None,
     smallest_cut: int = SMALLEST_CUT,
+    residue_cost: int = RESIDUE_COST,
 ) -> Proved:
     """Execute the probe, check it against `check` (the float reference), and prove it.
 
-    With a `checkpoint` that an earlier call left behind, finished phases are not repeated. smallest_cut: as
-    `verify_proof` will use it.
+    With a `checkpoint` that an earlier call left behind, finished phases are not repeated. smallest_cut,
+    residue_cost: as `verify_proof` will use them.
 
     Raises ThresholdExceeded if the score is above tau, RangeOverflow or GradientTooSmall if the probe leaves the
     fixed-point range, UnusableInput if dataset and statement differ. These errors depend on private data.
@@ -70,7 +72,7 @@ def prove_statement(
             raise UnusableInput("a label is not below the number of classes")
         rho = dataset.rho(indices).reshape(*shape, -1)
         hashes = dataset.sample_hashes(indices)
-        cert = certificate(statement, model, hashes)
+        cert = certificate(statement, model, hashes, residue_cost)
         layout = cert.close(statement.tau, smallest_cut=smallest_cut)
         if checkpoint is None or checkpoint.trace is None:
             witness, trace = execute(cert, samples, rho)

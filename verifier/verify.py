@@ -11,6 +11,7 @@ from math import isqrt
 
 from circuits.compile import collector_paused
 from circuits.language.layout import SMALLEST_CUT, Layout
+from circuits.net import RESIDUE_COST
 from circuits.statement import certificate, start_transcript
 from zkcert.core.container import ProofFile
 from zkcert.core.merkle import verify_multiproof
@@ -62,11 +63,18 @@ def revealed_score(statement: Statement) -> float | None:
     return float(Fraction(isqrt(statement.variance << 64), statement.config.steps << 64))
 
 
-def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_cut: int = SMALLEST_CUT) -> Report:
+def verify_proof(
+    data: bytes,
+    model: Model,
+    expected: Expectations,
+    *,
+    smallest_cut: int = SMALLEST_CUT,
+    residue_cost: int = RESIDUE_COST,
+) -> Report:
     """Accept a proof or raise ProofRejected (a check failed) or MalformedProof (the bytes do not parse).
 
     Cheap checks first: what a file costs before one of them fails grows with its own length and the model's.
-    smallest_cut: of the layout; the constant is the specification's, others are for toy proofs.
+    smallest_cut, residue_cost: the constants are the specification's, others are for toy proofs.
     """
     with collector_paused():
         # the statement: what is claimed, and whether that is what was asked for
@@ -76,7 +84,7 @@ def verify_proof(data: bytes, model: Model, expected: Expectations, *, smallest_
             check_shape(proof, statement, model)
             check_samples(proof, statement)
             # the circuit: what it means that the statement is true
-            layout = build_circuit(proof, statement, model, smallest_cut)
+            layout = build_circuit(proof, statement, model, smallest_cut, residue_cost)
         except (UnusableInput, RangeOverflow) as error:
             raise ProofRejected("statement", str(error), cause=error) from error
         table = check_soundness(layout)
@@ -144,9 +152,10 @@ def check_samples(proof: ProofFile, statement: Statement) -> None:
         raise ProofRejected("dataset", text, root=root, indices=indices)
 
 
-def build_circuit(proof: ProofFile, statement: Statement, model: Model, smallest_cut: int) -> Layout:
+def build_circuit(proof: ProofFile, statement: Statement, model: Model, smallest_cut: int, residue_cost: int) -> Layout:
     """The circuit of the statement, and where its tensors lie in X."""
-    return certificate(statement, model, proof.hashes).close(statement.tau, statement.variance, smallest_cut)
+    cert = certificate(statement, model, proof.hashes, residue_cost)
+    return cert.close(statement.tau, statement.variance, smallest_cut)
 
 
 def check_soundness(layout: Layout) -> SoundnessTable:

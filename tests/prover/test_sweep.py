@@ -29,6 +29,7 @@ def test_proofs_that_cover_every_pair(point):
     found = sweep.prove_and_verify(point)
     assert found["soundness_bits"] >= 100
     assert found["blocks"] > found["tensors"] or point.smallest_cut > 16
+    assert found["congruences"] or point.residue_cost
 
 
 def test_the_array_covers_every_pair():

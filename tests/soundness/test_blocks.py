@@ -331,6 +331,7 @@ def test_the_verifier_chooses_from_which_size_tensors_are_cut():
     with light_grinding(), pytest.raises((ProofRejected, MalformedProof)):
         proof = prove_circuit(layout, witness_of(layout, values), toy_transcript())
         verify_circuit(Layout(layout.circuit), toy_transcript(), proof)
-    assert "smallest_cut" in signature(verify_proof).parameters
-    assert "smallest_cut" not in signature(verify_files).parameters
-    assert "smallest_cut" not in {field.name for field in fields(Statement)}
+    for constant in ("smallest_cut", "residue_cost"):
+        assert constant in signature(verify_proof).parameters
+        assert constant not in signature(verify_files).parameters
+        assert constant not in {field.name for field in fields(Statement)}
