@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from unittest import mock
@@ -15,9 +15,9 @@ import pytest
 from benchmarks import vectors
 from circuits import limits
 from circuits.argument.protocol import message_counts
-from circuits.compile import Certificate, Plan
 from circuits.listing import lines
-from circuits.statement import plan_of
+from circuits.statement import certificate
+from prover import prove
 from tests.builders import Graph
 from tests.independent import mutate
 from tests.independent.__main__ import differences
@@ -87,7 +87,7 @@ def test_both_build_the_same_congruences_and_count_alike(name, tmp_path):
     root = DatasetRoot(bytes(32), 1000, Schema(model.classes, "u8", tuple(g.spec["shape"])))
     statement = Statement.of(model, root, config, Fraction(3))
     hashes = np.zeros((config.steps * config.batch_size, 160), np.uint64)
-    layout = Certificate(replace(plan_of(statement, model, hashes), residue_cost=cost)).close(statement.tau)
+    layout = certificate(statement, model, hashes, cost).close(statement.tau)
     read = read_model("model.pt", (tmp_path / "model.pt").read_bytes())
     built = Builder(parse_header(statement.header()), read, cost).c
     mine = lay_out(built)
@@ -116,8 +116,11 @@ def test_a_proof_in_which_every_contraction_is_a_congruence_is_accepted(tmp_path
         kind="q32",
         config=ProbeConfig(steps=3, batch_size=3, variant="sam", lr=Fraction(3, 4000)),
     )
-    all_congruences = mock.patch("circuits.statement.Plan", partial(Plan, residue_cost=ALL))
-    with all_congruences, mock.patch.dict(vectors.CASES, {"all": case}):
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(vectors.CASES, {"all": case}))
+        for module, name in ((prove, "prove_statement"), (vectors, "verify_proof"), (vectors, "certificate")):
+            wanted = partial(getattr(module, name), residue_cost=ALL)
+            stack.enter_context(mock.patch.object(module, name, wanted))
         vectors.write_case("all", tmp_path / "all")
     inputs = read_folder(tmp_path / "all")
     found = verify(inputs, ALL)
