@@ -70,7 +70,8 @@ def over_field(count: float) -> float:
 def opening_terms(code: MatrixCode) -> list[Term]:
     """Those of each level of the opening; level 1 is the matrix."""
     out = []
-    for number, level in enumerate((code, *code.levels), 1):
+    levels: list[MatrixCode | PlainCode] = [code, *code.levels]
+    for number, level in enumerate(levels, 1):
         if isinstance(level, PlainCode):
             out.append(Term(f"level {number} claims", over_field(2 + 2 * level.rounds)))
         queries = level.queries * log2((1 + level.rate) / 2)

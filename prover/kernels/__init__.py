@@ -12,7 +12,8 @@ import numpy as np
 from zkcert.core.field import F
 
 from .arith import ROWS
-from .blake import ColumnHasher, first_nonce, hash_rows
+from .blake import ColumnHasher, hash_rows
+from .blake import first_nonce as first_nonce
 from .count import count_entries
 from .encode import RowEncoder
 from .fold import dot_rows, fold_rows, outer, sum_outer

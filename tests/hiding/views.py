@@ -51,7 +51,7 @@ def vandermonde(points, start, count):
 
 
 def columns_at(code):
-    """Where the columns of an opening start: after two nonces, the root of level 2, the tails and two inner products."""
+    """Where the columns of an opening start: after two nonces, a root, the tails and two inner products."""
     return 8 + 32 + 48 * code.tail + 32 + 8
 
 

@@ -205,7 +205,7 @@ def general(label):
     head, _, rest = label.partition("/")
     if head == "link":
         return "link/" + rest.rpartition("/")[2]
-    if rest.isdigit() or head == "rho" and rest.startswith("claims/"):  # of a level of the opening
+    if rest.isdigit() or (head == "rho" and rest.startswith("claims/")):  # of a level of the opening
         return label.rpartition("/")[0]
     return head if head in ("members", "point", "linear", "round", "ends", "public") else label
 

@@ -261,7 +261,8 @@ def test_large_matrices_are_opened_by_several_levels():
         best = plain_code(codes.COMBINED_ROWS, row_bits, codes.LEAST_PRICE)
         while best.below is not None:
             shorter = replace(best, below=None)
-            assert best.cost(codes.LEAST_PRICE) <= shorter.cost(codes.LEAST_PRICE) and best.opening_bytes < shorter.opening_bytes
+            assert best.cost(codes.LEAST_PRICE) <= shorter.cost(codes.LEAST_PRICE)
+            assert best.opening_bytes < shorter.opening_bytes
             best = best.below
 
 

@@ -5,7 +5,7 @@ point ``w^rev(j)``, rev reversing the log_n bits; its leaf is the keyed hash of 
 bytes each, exactly as they stand in an opening.
 
 The opening is a chain of levels. Level 1 is the matrix of X, whose rows may lie under several roots, and its three
-combined rows v_1, v_2, v_3 are not sent: their first 2^k coefficients are committed at level 2, and one sum-check shows,
+combined rows v_1, v_2, v_3 are not sent: their first 2^k coefficients are committed at level 2, and a sum-check shows,
 for the random combination of `Claims`, what the queried columns and the value say about them. Level 2 has two combined
 rows, about which the same is shown at level 3, and so on; those of the last level are sent.
 """
