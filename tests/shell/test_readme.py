@@ -66,7 +66,7 @@ def test_both_columns_of_the_soundness_table_are_those_of_lenet5():
     assert rows == [(term.name, f"{term.error:.1f}", f"{term.work:.1f}") for term in table.terms]
     assert f"| **-{table.attempt_bits:.2f}** | **-{table.bits:.2f}** |" in spec
     assert f"2^-{table.attempt_bits:.2f}" in README and f"for LeNet-5 2^{table.bits:.1f}" in README
-    assert 16 > table.bits - table.attempt_bits > 15  # grinding, of the terms that count most
+    assert 16 > table.bits - table.attempt_bits > 10  # grinding, of the terms that count most in an attempt
 
 
 # ---------------------------------------------------------------------------------------- first contact

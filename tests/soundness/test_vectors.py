@@ -79,7 +79,8 @@ def test_the_table_of_the_transcript_has_every_message_in_its_order(name):
     table = re.findall(r"^\| `([^`]+)` \|", (PLACE.parent / "hash-and-transcript.md").read_text(), re.MULTILINE)
     heard = [general(line.split(" ")[1]) for line in (PLACE / name / "transcript.txt").read_text().splitlines()]
     if "weights/AXIS/PRIME" not in heard:
-        table.remove("weights/AXIS/PRIME")
+        at = table.index("weights/AXIS/PRIME")
+        del table[at - 1 : at + 1]  # with its nonce
     assert set(heard) == set(table)
 
     def first(labels: list[str]) -> list[str]:  # the first layer of a tree has no rounds
