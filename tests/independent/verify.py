@@ -119,7 +119,7 @@ def verify(inputs: Inputs) -> Result:
         "log_n": shape.m,
         "queries": shape.t,
         "row_bits": shape.k,
-        "rows": shape.parts,
+        "rows": list(shape.parts),
         "levels": [[level.k, level.rows, level.m, level.t] for level in shape.levels],
         "tables": layout.tables,
     }
