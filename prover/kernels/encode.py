@@ -4,10 +4,8 @@ The points are the N-th roots of unity w^0, w^1, ... in bit-reversed order.  A p
 into its residues modulo ``x^h - c`` and ``x^h + c``; beginning with ``x^N - 1``, node b at depth d is
 ``x^(N / 2^d) - w^(N / 2^d rev_d(b))``, and its constant does not depend on how the coefficients are arranged.  So rows
 longer than the caches are split in two passes: pass 1 takes columns of coefficients 2^log_2 apart, pass 2 the blocks of
-2^log_2 consecutive residues that pass 1 leaves, each down to single points.  Pass 1 leaves at most 2^BUFFER_BITS points
-at a time: of longer rows it takes the residues modulo one polynomial ``x^(2^BUFFER_BITS) - c`` after the other,
-term by term.  ROWS rows are encoded side by side; an array (points, 2 * ROWS) holds their real, then their imaginary
-lanes.
+2^log_2 consecutive residues that pass 1 leaves, each down to single points.  ROWS rows are encoded side by side; an
+array (points, 2 * ROWS) holds their real, then their imaginary lanes.
 """
 
 from __future__ import annotations
@@ -44,8 +42,6 @@ from .blake import GROUP, ColumnHasher, absorb
 
 M30 = np.uint64((1 << 30) - 1)
 M32 = np.uint64((1 << 32) - 1)
-BUFFER_BITS = 22  # points that pass 1 leaves, of 256 bytes
-MAX_FOLDS = 4  # parts of a row that pass 1 adds up without a reduction
 BLOCK_BITS = 9  # points that are split to the end at once
 
 
@@ -205,46 +201,29 @@ def _split(w, levels, block, table, opaque):
         count *= 8
 
 
-@inline
-def _load(ints, lanes, at, out):
-    """The coefficients at, at + 1, ... of all rows."""
-    tile = len(out)
-    for r in range(ROWS):
-        if len(ints):
-            x = ints[r, 2 * at : 2 * (at + tile)]
-            for j in range(tile):
-                y = out[j]
-                y[r], y[ROWS + r] = residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1]))
-        else:
-            xr, xi = lanes[0, r, at : at + tile], lanes[1, r, at : at + tile]
-            for j in range(tile):
-                y = out[j]
-                y[r], y[ROWS + r] = xr[j], xi[j]
-
-
 @kernel
-def _pass_1(ints, lanes, folds, tail, coset, log_1, log_2, tile, keep, table, opaque, out, start, stop):
+def _pass_1(ints, lanes, tail, coset, log_1, log_2, tile, keep, table, opaque, out, start, stop):
     """Residues of `tile` columns at a time; only the blocks with keep[b] are written to out.
 
-    ints (ROWS, 2 * width) or none, lanes (2, ROWS, width) or none, canonical; tail (2, ROWS, m) is added to either.
-    folds (f, 2): the constants that the f parts of a row are multiplied by when they are added up, the first one 1;
-    width / f = 2^(log_1 + log_2) >= m.
+    ints (ROWS, 2 * width) or none, lanes (2, ROWS, width) or none; tail (2, ROWS, m <= width) is added to either.
     """
     n1, n2 = 1 << log_1, 1 << log_2
-    w, v = np.empty((n1 * tile, 2 * ROWS), np.uint64), np.empty((tile, 2 * ROWS), np.uint64)
+    w = np.empty((n1 * tile, 2 * ROWS), np.uint64)
     for unit in range(start, stop):
         first = unit * tile
         for k in range(n1):
             at = k * n2 + first
-            _load(ints, lanes, at, w[k * tile : (k + 1) * tile])
-            for f in range(1, len(folds)):
-                _load(ints, lanes, f * n1 * n2 + at, v)
-                c = _scalar(folds[f, 0], folds[f, 1], opaque)
-                for j in range(tile):
-                    x, y = v[j], w[k * tile + j]
-                    for r in range(ROWS):
-                        zr, zi = _times(x[r], x[ROWS + r], c)
-                        y[r], y[ROWS + r] = y[r] + zr, y[ROWS + r] + zi
+            for r in range(ROWS):
+                if len(ints):
+                    x = ints[r, 2 * at : 2 * (at + tile)]
+                    for j in range(tile):
+                        y = w[k * tile + j]
+                        y[r], y[ROWS + r] = residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1]))
+                else:
+                    xr, xi = lanes[0, r, at : at + tile], lanes[1, r, at : at + tile]
+                    for j in range(tile):
+                        y = w[k * tile + j]
+                        y[r], y[ROWS + r] = xr[j], xi[j]
             for j in range(min(tile, tail.shape[2] - at)):
                 y = w[k * tile + j]
                 for r in range(ROWS):
@@ -328,40 +307,34 @@ def tiled_bits() -> int:
 class RowEncoder:
     """Encodes blocks of ROWS rows of 2^log_width coefficients at 2^log_n points (positions: bit-reversed exponents)."""
 
-    def __init__(
-        self, log_width: int, log_n: int, *, buffer_bits: int = BUFFER_BITS, tile_bits: int | None = None
-    ) -> None:
-        """buffer_bits, tile_bits: see BUFFER_BITS, tiled_bits; they change no value."""
-        self.log_n, self.log_buffer = log_n, min(log_width, buffer_bits)
-        self.folds = 1 << log_width - self.log_buffer
-        if self.folds > MAX_FOLDS:
-            raise ValueError(f"rows of 2^{log_width} coefficients, at most {MAX_FOLDS} * 2^{buffer_bits} are encoded")
-        self.cosets = 1 << log_n - self.log_buffer
+    def __init__(self, log_width: int, log_n: int, *, tile_bits: int | None = None) -> None:
+        """tile_bits: see `tiled_bits`; it changes no value."""
+        self.log_width, self.log_n = log_width, log_n
+        self.cosets = 1 << log_n - log_width
         # Pass 2 is split by 8 only; its blocks of at most 2^12 points fit in the L2 cache.
-        self.log_2 = 12 if self.log_buffer > 16 else min(BLOCK_BITS, self.log_buffer // 3 * 3)
-        self.log_1 = self.log_buffer - self.log_2
+        self.log_2 = 12 if log_width > 16 else min(BLOCK_BITS, log_width // 3 * 3)
+        self.log_1 = log_width - self.log_2
         self.tile_bits = min(self.log_2, max(2, (tile_bits or tiled_bits()) - self.log_1))
-        self.table = _table(log_n - min(3, self.log_buffer))
-        self.work = np.empty((1 << self.log_buffer, 2 * ROWS), np.uint64)
+        self.table = _table(log_n - min(3, log_width))
+        self.work = np.empty((1 << log_width, 2 * ROWS), np.uint64)
 
     def _first(self, data: IntArray, tail: U64Array, coset: int, keep: npt.NDArray[np.bool_]) -> None:
         """data: int32 (ROWS, 2 * width), read-only, or uint64 (2, ROWS, width); tail (2, ROWS, any)."""
-        size, w = 1 << self.log_buffer, root_of_unity(self.log_n)
-        node = w ** (int(reverse_bits(self.log_n - self.log_buffer)[coset]) << self.log_buffer)  # x^size on this coset
-        added = np.zeros((2, ROWS, min(size, tail.shape[2])), np.uint64)
-        factor = node**self.folds
-        for start in range(0, tail.shape[2], size):
-            part = tail[:, :, start : start + size]
-            added[:, :, : part.shape[2]] = f_add(added[:, :, : part.shape[2]], f_mul_scalar(part, factor))
+        width, w = 1 << self.log_width, root_of_unity(self.log_n)
+        node = w ** (int(reverse_bits(self.log_n - self.log_width)[coset]) << self.log_width)  # x^width on this coset
+        added = np.zeros((2, ROWS, min(width, tail.shape[2])), np.uint64)
+        factor = F.ONE
+        for start in range(0, tail.shape[2], width):
             factor = factor * node
-        folds = np.ascontiguousarray(f_array([node**f for f in range(self.folds)]).T)
+            part = tail[:, :, start : start + width]
+            added[:, :, : part.shape[2]] = f_add(added[:, :, : part.shape[2]], f_mul_scalar(part, factor))
         ints = np.empty((0, 0), np.int32) if data.dtype == np.uint64 else data.view()
         ints.flags.writeable = False
         lanes = data if data.dtype == np.uint64 else np.empty((2, 0, 0), np.uint64)
         bits = self.tile_bits
         shape = coset, self.log_1, self.log_2, 1 << bits
-        grain, units = 1 + (1 << 13 >> self.log_1 + bits), 1 << self.log_2 - bits
-        spread(_pass_1, units, grain, ints, lanes, folds, added, *shape, keep, self.table, ZERO, self.work)
+        grain = 1 + (1 << 13 >> self.log_1 + bits)
+        spread(_pass_1, 1 << self.log_2 - bits, grain, ints, lanes, added, *shape, keep, self.table, ZERO, self.work)
 
     def absorb(self, data: IntArray, tail: U64Array, hasher: ColumnHasher) -> None:
         """Encode a block and hash the columns of its rows, as far as the hasher has not all its rows then."""
@@ -379,7 +352,7 @@ class RowEncoder:
         where, points = np.array(positions, np.int64), query_points(self.log_n, positions)
         out = []
         for coset in range(self.cosets):
-            mine = np.flatnonzero(where >> self.log_buffer == coset)
+            mine = np.flatnonzero(where >> self.log_width == coset)
             blocks = where[mine] >> self.log_2 & ((1 << self.log_1) - 1)
             keep = np.zeros(1 << self.log_1, np.bool_)
             keep[blocks] = True

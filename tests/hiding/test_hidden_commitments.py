@@ -61,7 +61,7 @@ def revealed_map(code, weights, points):
     return out
 
 
-SMALL = MatrixCode(row_bits=2, data_rows=(3,), log_n=6, queries=3, below=plain_code(3, 2))
+SMALL = MatrixCode(row_bits=2, data_rows=(3,), log_n=6, queries=3, below=plain_code(3, 2, 128))
 
 
 def committed(x):

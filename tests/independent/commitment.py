@@ -92,9 +92,9 @@ def four(n: int) -> int:
     return 4 * -(-n // 4)
 
 
-def tree_cost(m: int, t: int, rows: int) -> int:
+def tree_cost(m: int, t: int, rows: int, price: int) -> int:
     log_t = bits(t + 1) - 1
-    return 16 * t * rows + 32 * t * (m - log_t) + ((16 * -(-rows // 16) + 16) << m) // 384
+    return 16 * t * rows + 32 * t * (m - log_t) + ((16 * -(-rows // 16) + 16) << m) // price
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Plain:
 
 
 @cache
-def plain_shape(c: int, k: int) -> Plain:
+def plain_shape(c: int, k: int, price: int) -> Plain:
     best: Plain | None = None
     for k2 in range(k + 1):
         for m2 in range(k2 + 1, k2 + 9):
@@ -124,10 +124,10 @@ def plain_shape(c: int, k: int) -> Plain:
             if 2 * t2 > 1 << m2:
                 continue
             rows2 = four(c << (k - k2))
-            own = 32 * bits(c << k) + tree_cost(m2, t2, rows2)
+            own = 32 * bits(c << k) + tree_cost(m2, t2, rows2, price)
             choices: list[tuple[int, Plain | None]] = [(own + (32 << k2), None)]
             if 0 < k2 < k:
-                follows = plain_shape(2, k2)
+                follows = plain_shape(2, k2, price)
                 choices.append((own + follows.cost, follows))
             for cost, below in choices:
                 if best is None or cost < best.cost:
@@ -171,8 +171,8 @@ class Shape:
 
 def matrix_shape(*ends: int) -> Shape:
     """The shape for so many entries of X in each part."""
-    best, least = None, -1
-    for k in range(5, 24):
+    best, least, price = None, -1, max(128, sum(ends) >> 21)
+    for k in range(5, 23):
         data_rows = [(end + (2 << k) - 1) >> (k + 1) for end in ends]
         parts = [four(n) for n in data_rows]
         parts[-1] += 4
@@ -182,8 +182,8 @@ def matrix_shape(*ends: int) -> Shape:
             t = queries((1 << k) + 264, 1 << m)
             if t + 8 > 264:
                 continue
-            below = plain_shape(3, k)
-            cost = 48 * (t + 8) + sum(tree_cost(m, t, rows) for rows in parts) + below.cost
+            below = plain_shape(3, k, price)
+            cost = 48 * (t + 8) + sum(tree_cost(m, t, rows, price) for rows in parts) + below.cost
             if best is None or cost < least:
                 best, least = Shape(k, m, t, tuple(data_rows), tuple(parts), below), cost
     assert best is not None

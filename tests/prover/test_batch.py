@@ -105,7 +105,7 @@ def setup(seed):
     claims = random_claims(layout, rng)
     row_bits = int(rng.integers(1, 6))
     data_rows = -(-layout.data_end // (2 << row_bits))
-    code = MatrixCode(row_bits, (data_rows,), row_bits + 2, 8, plain_code(3, row_bits))
+    code = MatrixCode(row_bits, (data_rows,), row_bits + 2, 8, plain_code(3, row_bits, 128))
     x = rng.integers(-(1 << 22), 1 << 22, layout.data_end).astype(np.int32)
     x[rng.integers(0, len(x), 3)] = rng.choice([-(1 << 31), (1 << 31) - 1, 1 << 25], 3)
     x[layout.digit_count : layout.multiplicity_start] = 0

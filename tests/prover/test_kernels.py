@@ -294,11 +294,9 @@ def test_leaf_round(rng, n, k):
 ENCODINGS = [(0, 3, 4, 0), (1, 4, 8, 3), (2, 4, 12, 0), (3, 5, 20, 13), (5, 8, 24, 70), (6, 7, 200, 9), (10, 11, 20, 5)]
 
 
-FOLDED = [(3, 4, 4, 3, 2), (3, 6, 8, 20, 1), (8, 9, 24, 70, 6), (9, 11, 4, 300, 7), (10, 11, 20, 5, 8)]  # and buffer
-
-
-@pytest.mark.parametrize("log_width, log_n, rows, tail, buffer", [(*shape, 20) for shape in ENCODINGS] + FOLDED)
-def test_encoded_rows_evaluated_and_hashed(rng, log_width, log_n, rows, tail, buffer):
+@pytest.mark.parametrize("tile_bits", [2, None, 13])
+@pytest.mark.parametrize("log_width, log_n, rows, tail", ENCODINGS)
+def test_encoded_rows_evaluated_and_hashed(rng, log_width, log_n, rows, tail, tile_bits):
     width, blocks, n = 1 << log_width, -(-rows // arith.ROWS), 1 << log_n
     x = np.zeros((2, arith.ROWS * blocks, width + tail), np.uint64)
     x[:, :rows] = field(rng, rows, width + tail, extreme=True)
@@ -309,7 +307,7 @@ def test_encoded_rows_evaluated_and_hashed(rng, log_width, log_n, rows, tail, bu
     x[:, rows:] = 0
     expected = twins.encode_rows(x[:, :rows], log_n)  # (n, 2, rows)
     key = bytes(range(32))
-    encoder, hasher = kernels.RowEncoder(log_width, log_n, buffer_bits=buffer), kernels.ColumnHasher(n, rows, key)
+    encoder, hasher = kernels.RowEncoder(log_width, log_n, tile_bits=tile_bits), kernels.ColumnHasher(n, rows, key)
     positions = sorted(rng.choice(n, min(n, 20), replace=False).tolist())
     plan, values = encoder.plan(positions), []
     for b in range(blocks):
@@ -324,20 +322,6 @@ def test_encoded_rows_evaluated_and_hashed(rng, log_width, log_n, rows, tail, bu
     columns = np.ascontiguousarray(expected.transpose(0, 2, 1)).astype("<u8")
     digests = [blake3(column.tobytes(), key=key).digest() for column in columns]
     assert [d.tobytes() for d in hasher.digests()] == digests
-
-
-def test_rows_of_extreme_values_are_folded(rng):
-    """Sums of four parts and a tail stay below 2^64."""
-    x, tail = np.full((2, arith.ROWS, 32), P - 1, np.uint64), np.full((2, arith.ROWS, 8), P - 1, np.uint64)
-    for tile_bits in (2, 4, 13):
-        encoder = kernels.RowEncoder(5, 7, buffer_bits=3, tile_bits=tile_bits)
-        found = encoder.evaluate(x, tail, encoder.plan(range(128)))
-        equal(found, twins.encode_rows(np.concatenate([x, tail], axis=2), 7))
-
-
-def test_rows_longer_than_the_buffer_takes_are_refused():
-    with pytest.raises(ValueError, match="at most"):
-        kernels.RowEncoder(6, 7, buffer_bits=3)
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 100, 128, 1000, 1024])

@@ -61,6 +61,9 @@ def test_a_stored_proof_is_accepted_and_its_values_are_those_of_today(name):
 def general(label: str) -> str:
     """The label as the specification's table has it."""
     head, _, rest = label.partition("/")
+    stem, _, level = label.rpartition("/")
+    if level.isdigit():  # of the opening
+        return f"{stem}/1" if level == "1" else f"{stem}/l"
     if head == "rho" and rest not in ("digits", "table", "batch", "claims"):
         return "rho/C"
     if head == "link":

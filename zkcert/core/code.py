@@ -18,11 +18,12 @@ SPARE_TAIL = 8
 MASK_ROWS = 4
 ROW_GROUP = 4  # rows whose values at one point fill a block of the hash: a part's rows are a multiple of it
 MAX_TAIL = 264
-MAX_ROW_BITS = 23
+MAX_ROW_BITS = 22  # the encoder takes 256 bytes for each coefficient of a row
 COMBINED_ROWS = 3  # of the matrix: proximity, and two for the value
 PLAIN_ROWS = 2  # of every level below: proximity, and one for the claim
 ENCODED_AT_ONCE = 16  # rows that the prover encodes side by side
-ENCODED_PER_BYTE = 384  # encoded elements that cost the prover as much as one byte of the opening
+LEAST_PRICE = 128  # of a byte of the opening: so many encoded elements cost the prover as much
+PRICE_BITS = 21  # or one for each 2^21 entries of X, if these are more
 PAD_INVERSE_RATE_BITS = 4
 PAD_BLOCK_BITS = range(8, 14)
 PAD_TESTS = 3  # test polynomials, and rows that blind them
@@ -44,14 +45,15 @@ def round_up(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-def tree_cost(log_n: int, queries: int, rows: int) -> int:
+def tree_cost(log_n: int, queries: int, rows: int, price: int) -> int:
     """Bytes of the queried columns and, about, of their siblings, and what the rows cost the prover.
 
-    He encodes them ENCODED_AT_ONCE at a time, and a tree of hashes costs him about as much as one such block.
+    He encodes them ENCODED_AT_ONCE at a time, and a tree of hashes costs him about as much as one such block; `price`
+    elements are worth a byte.
     """
     siblings = DIGEST_BYTES * queries * (log_n - queries.bit_length() + 1)
     encoded = round_up(rows, ENCODED_AT_ONCE) + ENCODED_AT_ONCE << log_n
-    return ELEMENT_BYTES * queries * rows + siblings + encoded // ENCODED_PER_BYTE
+    return ELEMENT_BYTES * queries * rows + siblings + encoded // price
 
 
 @dataclass(frozen=True)
@@ -98,24 +100,24 @@ class PlainCode:
         rest = ELEMENT_BYTES * self.combined * self.width if self.below is None else self.below.opening_bytes
         return ELEMENT_BYTES * (2 * self.rounds + self.queries * self.rows) + rest
 
-    @property
-    def cost(self) -> int:
-        rest = ELEMENT_BYTES * self.combined * self.width if self.below is None else self.below.cost
-        return 2 * ELEMENT_BYTES * self.rounds + tree_cost(self.log_n, self.queries, self.rows) + rest
+    def cost(self, price: int) -> int:
+        """See `tree_cost`."""
+        rest = ELEMENT_BYTES * self.combined * self.width if self.below is None else self.below.cost(price)
+        return 2 * ELEMENT_BYTES * self.rounds + tree_cost(self.log_n, self.queries, self.rows, price) + rest
 
 
 @lru_cache
-def plain_code(combined: int, row_bits: int) -> PlainCode:
+def plain_code(combined: int, row_bits: int, price: int) -> PlainCode:
     """The cheapest levels for `combined` rows of 2^row_bits coefficients."""
     shapes = []
     for bits in range(row_bits + 1):
-        rests = [None, plain_code(PLAIN_ROWS, bits)] if 0 < bits < row_bits else [None]
+        rests = [None, plain_code(PLAIN_ROWS, bits, price)] if 0 < bits < row_bits else [None]
         for log_n in range(bits + 1, bits + 9):
             queries = queries_for(Fraction(1 << bits, 1 << log_n))
             if 2 * queries <= 1 << log_n:
                 data_rows = combined << row_bits - bits
                 shapes += [PlainCode(bits, data_rows, log_n, queries, below) for below in rests]
-    return min(shapes, key=lambda code: code.cost)
+    return min(shapes, key=lambda code: code.cost(price))
 
 
 @dataclass(frozen=True)
@@ -196,10 +198,10 @@ class MatrixCode:
         first = COMBINED_ROWS * self.tail + 2 + self.queries * self.rows
         return ELEMENT_BYTES * first + self.below.opening_bytes
 
-    @property
-    def cost(self) -> int:
-        tails = ELEMENT_BYTES * COMBINED_ROWS * self.tail
-        return tails + sum(tree_cost(self.log_n, self.queries, rows) for rows in self.parts) + self.below.cost
+    def cost(self, price: int) -> int:
+        """See `tree_cost`."""
+        trees = sum(tree_cost(self.log_n, self.queries, rows, price) for rows in self.parts)
+        return ELEMENT_BYTES * COMBINED_ROWS * self.tail + trees + self.below.cost(price)
 
 
 @lru_cache
@@ -207,7 +209,7 @@ def matrix_code(*entries: int) -> MatrixCode:
     """The cheapest shape for so many entries of X in each part, for prover and proof together (MatrixCode.cost)."""
     if not entries or min(entries) < 1:
         raise ValueError("every part of X has entries")
-    shapes = []
+    shapes, price = [], max(LEAST_PRICE, sum(entries) >> PRICE_BITS)
     for row_bits in range(5, MAX_ROW_BITS + 1):
         length = (1 << row_bits) + MAX_TAIL
         for log_n in (row_bits + 1, row_bits + 2, row_bits + 3):
@@ -215,9 +217,9 @@ def matrix_code(*entries: int) -> MatrixCode:
             rate = Fraction(length, 1 << log_n)
             if rate < 1 and queries_for(rate) + SPARE_TAIL <= MAX_TAIL:
                 data_rows = tuple(-(-count // (2 << row_bits)) for count in entries)
-                below = plain_code(COMBINED_ROWS, row_bits)
+                below = plain_code(COMBINED_ROWS, row_bits, price)
                 shapes.append(MatrixCode(row_bits, data_rows, log_n, queries_for(rate), below))
-    return min(shapes, key=lambda code: code.cost)
+    return min(shapes, key=lambda code: code.cost(price))
 
 
 @dataclass(frozen=True)
