@@ -17,7 +17,7 @@ import prover.channel
 import prover.commit
 import prover.pads
 from circuits.argument.blind import Blind
-from circuits.argument.protocol import message_counts, run
+from circuits.argument.protocol import draw_weights, message_counts, run
 from prover.argument import prove_circuit
 from prover.combinations import fill_combinations
 from tests.hiding.views import column_spans, columns_at, split_words
@@ -134,6 +134,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     transcript = fresh()
     channel = Recorder(transcript, Reader(messages))
     channel.order = []
+    draw_weights(channel, layout.circuit)
     z = run(channel, Blind(layout), layout, code.variables)
     weights = combination_weights(transcript, code, z)
     queries = transcript.distinct_indices("queries/1", code.queries, code.log_n)
