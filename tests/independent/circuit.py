@@ -161,7 +161,9 @@ class Builder:
     """Builds the circuit of a statement about a model; `residue_cost` is the 10 of congruences.md, "When"."""
 
     def __init__(self, s: Statement, model: Model, residue_cost: int = 10) -> None:
-        self.s, self.model, self.c, self.residue_cost = s, model, Circuit(), residue_cost
+        self.s, self.model, self.c = s, model, Circuit()
+        weights = sum(math.prod(model.tensors[name].shape) for name in model.parameters)
+        self.cost = residue_cost, max(1 << 13, s.steps * weights >> 9)
         self.T, self.B, self.P, self.J = s.steps, s.batch, 2 * s.steps - 1, s.schema["classes"]
         self.per_step: set[int] = set()  # tensors of the network with one unrolled index per step
         self.weight: dict[str, int] = {}
@@ -451,7 +453,7 @@ class Builder:
         rest = [(v, d, -(k << 32)) for v, d, k in c.worths(out)]
         rest += [] if bias is None else c.whole_worths(bias, 1 << 32)
         cut = [at(U(22), 0), at(B(10), 22)]
-        if c.contracted(name, axes, summed, left_, right, cut, rest, self.residue_cost):
+        if c.contracted(name, axes, summed, left_, right, cut, rest, *self.cost):
             return
         con, limbs = c.constraint(name, axes, summed), Limbs(c)
         limbs.product(left_, right)
@@ -1002,7 +1004,7 @@ class Builder:
         def taken(name: str, out: Axes, summed: Axes, factors: object, digits: list, *rest: tuple[int, int]) -> bool:
             """Whether a congruence is; rest: views with what they are multiplied by."""
             terms = [term for view, k in rest for term in c.whole_worths(view, k)]
-            return c.contracted(name, out, summed, *factors, digits, terms, self.residue_cost)  # type: ignore
+            return c.contracted(name, out, summed, *factors, digits, terms, *self.cost)  # type: ignore
 
         def over(t: int, n: int, sources: Sources) -> int:
             unroll = c.tensors[t].unroll

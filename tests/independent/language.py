@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 
 from .commitment import Shape, matrix_shape
-from .errors import require
+from .errors import Reject, require
 from .field import P, bits
 
 Digit = tuple[int, int, int]  # lo, size, shift
@@ -577,6 +577,7 @@ class Circuit:
         digits: list[Digit],
         rest: list[Worth],
         cost: int,
+        spare: int,
     ) -> bool:
         """A congruence with its combinations, if there are few enough residues; whether there are."""
         sizes = dict([*out, *summed])
@@ -586,12 +587,41 @@ class Circuit:
         left_axes, right_axes = [a for a in inner if a in read], [a for a in inner if a not in read]
         both = left_axes + right_axes
         orders = [self.order(*x, sizes) for x in ((lefts, left_axes), (rights, right_axes), (rest, both))]
-        if cost * sum(order.count for order in orders) > math.prod(n for _, n in out):
+        if cost * (sum(order.count for order in orders) + spare) > math.prod(n for _, n in out):
             return False
+        lengths = len(self.tensors), len(self.constraints), len(self.views)
+        draws, most = dict(self.draws), self.weighed_axes
+        try:
+            self.declare_congruence(name, out, summed, left_, right, digits, rest, left_axes, right_axes, orders)
+        except Reject:  # a member's bounds
+            del self.tensors[lengths[0] :], self.constraints[lengths[1] :]
+            for key in self.views[lengths[2] :]:
+                del self._view_number[key]
+            del self.views[lengths[2] :]
+            self._reach = {v: reach for v, reach in self._reach.items() if v < lengths[2]}
+            self.draws, self.weighed_axes = draws, most
+            return False
+        return True
+
+    def declare_congruence(
+        self,
+        name: str,
+        out: Axes,
+        summed: Axes,
+        left_: list[Form],
+        right: list[Form],
+        digits: list[Digit],
+        rest: list[Worth],
+        left_axes: list[str],
+        right_axes: list[str],
+        orders: list[Order],
+    ) -> None:
+        """What `contracted` declares; Reject if some member's bounds are too large."""
+        sizes, lefts, rights = dict([*out, *summed]), self.worths(left_), self.worths(right)
         con = self.constraint(name, out, summed, True)
         remainder = self.wire(Domain(tuple(out), True), f"{name}.remainder", digits)
         rest = rest + self.whole_worths(remainder, -1)
-        self.weighed_axes = max(self.weighed_axes, len(both))
+        self.weighed_axes = max(self.weighed_axes, len(left_axes + right_axes))
         self.member(con, "sum", add(product(tuple(lefts), tuple(rights)), tuple(rest)))
         left_i = [left_] * len(PRIMES)
         if left_axes:
@@ -606,7 +636,6 @@ class Circuit:
             limbs.product(left_i[i], right_i[i])
             limbs.value(rest_i[i])
             self.divide(con, limbs, i, False)
-        return True
 
 
 # ---------------------------------------------------------------- layout
@@ -694,7 +723,7 @@ def lay_out(circuit: Circuit) -> Layout:
         else:
             runs.append([position, position + length, cls, lo])
         position += length
-    start = up(late_start + counts[1], log_piece)
+    start = late_start + up(counts[1], log_piece)
     joined = [(a, b, cls, lo) for a, b, cls, lo in runs]
     return Layout(
         counts[0], late_start, counts[1], joined, tables, entries, log_piece, start, start + entries, count, shape

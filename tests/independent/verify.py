@@ -190,7 +190,7 @@ def verify(inputs: Inputs, residue_cost: int = 10) -> Result:
             "log_n": pads.b + 4,
             "queries": pads.t,
         },
-        "draws": {f"weights/{axis}/{PRIMES[i]}": v for (axis, i), v in argument.draws.items()},
+        "draws": {f"weights/{axis}/{PRIMES[i]}": v[:8] for (axis, i), v in argument.draws.items()},
         "first_challenge": {"label": tr.first[0], "values": pair(tr.first[1])},
         "alpha": pair([argument.alpha]),
         "xi": pair([argument.xi]),
