@@ -17,6 +17,7 @@ from zkcert.core.proof import section
 from zkcert.core.transcript import Transcript
 from zkcert.errors import UnusableInput
 
+from . import kernels
 from .channel import Pads, ProverChannel, Resumed
 from .checkpoint import NoCheckpoint, saving
 from .commit import MatrixCommitment, UnluckyMasks
@@ -82,6 +83,7 @@ def attempt(
     z = run(channel, oracle, layout, code.variables, phase=saved)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
     with phase("open"):
+        kernels.release()
         opening = matrix.open(transcript, z)
     with phase("pads"):
         weights = transcript.challenges("equations", len(channel.tape.equations))

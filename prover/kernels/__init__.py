@@ -18,6 +18,8 @@ from .encode import RowEncoder
 from .fold import dot_rows, fold_rows, outer, sum_outer
 from .grid import FormBinder, grid_sums, pair_sums
 from .matrix import combine_digits, fold_matrix, fold_matrix_f
+from .memory import empty as empty
+from .memory import release as release
 from .product import product_round
 from .tables import bind
 from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, second_level

@@ -39,6 +39,7 @@ from .arith import (
     sums,
     total,
 )
+from .memory import empty
 
 GRAIN = 1 << 12  # fewest pairs worth a thread
 BLOCK = 128  # entries of all tables at once that fit the L1 cache
@@ -96,7 +97,7 @@ def _weigh(acc, t, er, ei):
 
 def new_level(n: int) -> U64Array:
     """An empty level of n fractions; rows of long ones are shifted against each other to lie in other cache sets."""
-    return np.empty((4, n + (BLOCK if n >= 32 * BLOCK else 0)), np.uint64)
+    return empty(4, n + (BLOCK if n >= 32 * BLOCK else 0))
 
 
 @inline
