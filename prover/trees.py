@@ -18,7 +18,7 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 INNER_BITS = 12  # log2 of the part of an eq table that stays in the cache
 INTEGER_ROUNDS = 3  # last round of the leaves' sum-check computed from the digits themselves
-SMALL_DEPTH = 12  # at least 3; trees of digits up to this depth have their leaves written out
+SMALL_DEPTH = 12  # at least 3: trees of digits up to this depth have their leaves written out
 
 
 class FactoredEq:
@@ -234,18 +234,24 @@ class NodeLayer(Layer):
 
 
 class DigitTree(Tree):
-    """The tree over digits. The numerators of the leaves are ones; of a large one, only levels from the second on
-    are stored."""
+    """The tree over digits. The numerators of the leaves are ones. Of a large one, only levels from the third on are
+    kept: the second is computed anew when these are gone, which costs less than its memory would, and the first where
+    it is used."""
 
     def __init__(self, leaves: Leaves) -> None:
         self.below, depth = leaves, ceil_log2(leaves.count)
+        self.above = depth - 3 if depth > SMALL_DEPTH else -1  # variables of the layer over the second level
         if depth > SMALL_DEPTH:
-            super().__init__(kernels.second_level(leaves.x, *leaves.nodes(2)), depth - 2)
+            super().__init__(kernels.upper_level(leaves.x, *leaves.nodes(4)), depth - 3)
         else:
             level = leaves.level()
             super().__init__(kernels.parents(level, 1 << depth) if depth else level, max(depth - 1, 0))
 
     def layer(self, point: Sequence[F], lam: F) -> Layer:
+        if len(point) == self.above:
+            assert self.last is not None
+            self.last.level = kernels.new_level(0)
+            self.levels.append(kernels.upper_level(self.below.x, *self.below.nodes(2)))
         if self.levels:
             return super().layer(point, lam)
         self.last = NodeLayer(self.below, point, lam, self.claim(point, lam), self.spare())

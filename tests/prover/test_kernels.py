@@ -258,8 +258,9 @@ def test_levels_and_rounds_from_integers_are_those_of_the_leaves_written_out(rng
     leaves, fractions = leaves_of(rng, n)
     equal(leaves.level(), as_level(fractions))
     first = twins.parents(leaves.level())
-    second = kernels.second_level(leaves.x, *leaves.nodes(2))
+    second, third = (kernels.upper_level(leaves.x, *leaves.nodes(streams)) for streams in (2, 4))
     equal(second[:, : n // 4], twins.parents(first))
+    equal(third[:, : n // 8], twins.parents(twins.parents(first)))
 
     lam, r = scalar(rng), scalar(rng)
     want = first.copy()
