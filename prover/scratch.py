@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zkcert.errors import NotWritten, UnusableInput
+from zkcert.files.writing import require_space
 
 PERIOD = 1.0  # seconds
 
@@ -34,8 +35,6 @@ class Scratch:
 
     def __init__(self, place: Path, entries: int) -> None:
         """Takes the disk's space at once. Raises UnusableInput, NotWritten without room for four bytes per entry."""
-        if not place.is_dir():
-            raise UnusableInput(f"{place} is no directory: give one for the scratch file")
         size = 4 * entries
         try:
             with tempfile.TemporaryFile(dir=place) as file:
@@ -66,6 +65,13 @@ class Scratch:
     def _drop(self) -> None:
         while not self._ended.wait(PERIOD):
             self._map.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: the file keeps what was written
+
+
+def check_room(place: Path, size: int) -> None:
+    """UnusableInput if there is no such directory, NotWritten if that has no room for such a file."""
+    if not place.is_dir():
+        raise UnusableInput(f"{place} is no directory: give one for the scratch file")
+    require_space(place, size)
 
 
 def _allocate(descriptor: int, size: int) -> None:

@@ -81,6 +81,11 @@ def test_a_directory_without_room_is_refused_before_the_work(tiny, tmp_path):
         pytest.raises(NotWritten, match=r"has no room for 0\.0 GB \(No space left on device\)"),
     ):
         api.prove(tiny.model, tiny.data, tmp_path / "p", **options, progress=lambda name, done: seen.add(name))
+    with (
+        mock.patch("shutil.disk_usage", return_value=mock.Mock(total=100, free=40)),
+        pytest.raises(NotWritten, match=r"will take .* MB, 0\.0 MB of the disk are free"),
+    ):
+        api.prove(tiny.model, tiny.data, tmp_path / "p", **options, progress=lambda name, done: seen.add(name))
     assert seen == {"load"}
     assert list(tmp_path.iterdir()) == []
 

@@ -152,7 +152,7 @@ def prove(
             from prover.kernels.compiling import compile_clock
             from prover.prove import prove_statement
             from prover.resources import estimate as predict
-            from prover.scratch import Scratch
+            from prover.scratch import Scratch, check_room
             from zkcert.metric import directional_sharpness
         if checkpoint is not None:
             if not os.fspath(checkpoint):
@@ -165,7 +165,8 @@ def prove(
         if not force:
             cost.require_memory(scratch is not None)
         require_space(path, cost.sizes.proof_bytes)
-        room = None if scratch is None else Scratch(Path(scratch), cost.sizes.entries)
+        if scratch is not None:
+            check_room(Path(scratch), cost.scratch_file_bytes)
         fit = _fit(loaded, dataset, statement, device)
     if planned:
         planned(cost)
@@ -185,8 +186,9 @@ def prove(
             )
         return difference
 
+    file = nullcontext() if scratch is None else Scratch(Path(scratch), cost.sizes.entries)
     state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
-    with state as kept, room or nullcontext(), compile_clock() as clock:
+    with file as room, state as kept, compile_clock() as clock:
         phases.compiling = clock.seconds
         if kept:
             kept.require_space(cost.sizes.entries, 1 << cost.sizes.log_n)
