@@ -198,8 +198,8 @@ class WideBlock(nn.Module):
 def wide_resnet(depth: int, width: int, *, classes: int = 100, seed: int = 0) -> nn.Sequential:
     """A wide residual network (arXiv 1605.07146) for 3x32x32 inputs, without dropout.
 
-    depth  convolutions with weights of their own, shortcuts apart, plus the linear layer and the stem: 6 n + 4.
-    width  how many times 16, 32 and 64 channels the three groups of blocks have.
+    depth  6 n + 4 convolutions: the stem, 2 n in each of three groups of blocks, and three shortcuts.
+    width  how many times 16, 32 and 64 channels the groups have.
     """
     if depth < 10 or depth % 6 != 4 or width < 1:
         raise UnusableInput(f"the depth must be 10, 16, 22, 28, ... and the width positive, not {depth} and {width}")

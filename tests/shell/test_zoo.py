@@ -205,3 +205,12 @@ def test_augmentation_shifts_and_flips_whole_images():
         True,
         False,
     }
+
+
+def test_depths_that_no_wide_network_has_are_refused():
+    for depth, width in ((4, 1), (12, 1), (16, 0)):
+        with pytest.raises(UnusableInput, match="10, 16, 22"):
+            zoo.wide_resnet(depth, width)
+    small = zoo.wide_resnet(10, 1, classes=7)
+    assert small(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in small.modules()) == 10 - 3
