@@ -18,6 +18,7 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 INNER_BITS = 12  # log2 of the part of an eq table that stays in the cache
 INTEGER_ROUNDS = 3  # last round of the leaves' sum-check computed from the digits themselves
+PIECE = 1 << 16  # pairs of entries of the tables at once
 SMALL_DEPTH = 12  # at least 3: trees of digits up to this depth have their leaves written out
 
 
@@ -272,17 +273,40 @@ def digit_tree(layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count
     return DigitTree(Leaves(x[start : start + count], count, starts, bases))
 
 
-def table_tree(layout: Layout, x: NDArray[np.int32], alpha: F) -> Tree:
-    """The tree over the tables, with the multiplicities in X as negative numerators."""
-    entries = layout.table_entries
-    depth = ceil_log2(entries)
-    level = kernels.new_level(1 << depth)
-    level[:, entries:] = np.array([[0], [0], [1], [0]])
-    level[:2, :entries] = ff.f_from_fp(ff.fp_from_int(-x[layout.multiplicity_start :].astype(np.int64)))
-    start = 0
-    for cls, size in enumerate(layout.tables):
-        base = alpha - F(0, cls)
-        level[2, start : start + size] = ff.fp_sub(np.uint64(base.re), np.arange(size, dtype=np.uint64))
-        level[3, start : start + size] = base.im
-        start += size
-    return Tree(level, depth)
+class TableTree(Tree):
+    """The tree over the tables, with the multiplicities in X as negative numerators. Its leaves are computed anew when
+    the other levels are gone."""
+
+    def __init__(self, layout: Layout, x: NDArray[np.int32], alpha: F) -> None:
+        self.tables, self.alpha, self.counts = layout.tables, alpha, x[layout.multiplicity_start :]
+        self.size = 1 << ceil_log2(layout.table_entries)
+        half = self.size // 2
+        first = kernels.new_level(half)
+        for start in range(0, half, PIECE):
+            stop = min(start + PIECE, half)
+            n = stop - start
+            pairs = [self.level(start, stop)[:, :n], self.level(half + start, half + stop)[:, :n]]
+            first[:, start:stop] = kernels.parents(np.concatenate(pairs, axis=1), 2 * n)[:, :n]
+        super().__init__(first, ceil_log2(half))
+
+    def level(self, start: int, stop: int) -> U64:
+        """The leaves [start, stop) as fractions (4, >= stop - start)."""
+        out = kernels.new_level(stop - start)
+        out[:] = np.array([[0], [0], [1], [0]])
+        first = 0
+        for cls, size in enumerate(self.tables):
+            low, high = max(start, first), min(stop, first + size)
+            if low < high:
+                base, part = self.alpha - F(0, cls), out[:, low - start : high - start]
+                part[0] = ff.fp_from_int(-self.counts[low:high].astype(np.int64))
+                part[2] = ff.fp_sub(np.uint64(base.re), np.arange(low - first, high - first, dtype=np.uint64))
+                part[3] = base.im
+            first += size
+        return out
+
+    def layer(self, point: Sequence[F], lam: F) -> Layer:
+        if not self.levels:
+            if self.last is not None:
+                self.last.level = kernels.new_level(0)
+            self.levels.append(self.level(0, self.size))
+        return super().layer(point, lam)
