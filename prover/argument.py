@@ -82,8 +82,8 @@ def attempt(
     oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, masks, code, strict))
     z = run(channel, oracle, layout, code.variables, phase=saved)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
+    kernels.release()
     with phase("open"):
-        kernels.release()
         opening = matrix.open(transcript, z)
     with phase("pads"):
         weights = transcript.challenges("equations", len(channel.tape.equations))

@@ -51,7 +51,8 @@ WORK: dict[str, tuple[str, ...]] = {
 }
 """The sizes (fields of `Sizes`) that a phase's time grows with."""
 
-MEMORY: dict[str, tuple[str, ...]] = {name: ("entries",) for name in WORK} | {"range checks": ("entries", "tree")}
+MEMORY: dict[str, tuple[str, ...]] = {name: ("entries", "parameters") for name in WORK}
+MEMORY["range checks"] += ("tree",)
 """The sizes that a phase's peak memory grows with."""
 
 SHIPPED_RATES = Path(__file__).parent.parent / "zkcert" / "assets" / "rates.json"

@@ -18,7 +18,7 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 INNER_BITS = 12  # log2 of the part of an eq table that stays in the cache
 INTEGER_ROUNDS = 3  # last round of the leaves' sum-check computed from the digits themselves
-PIECE = 1 << 16  # pairs of entries of the tables at once
+PIECE = 1 << 16  # entries of the tables at once
 SMALL_DEPTH = 12  # at least 3: trees of digits up to this depth have their leaves written out
 
 
@@ -284,15 +284,14 @@ class TableTree(Tree):
         first = kernels.new_level(half)
         for start in range(0, half, PIECE):
             stop = min(start + PIECE, half)
-            n = stop - start
-            pairs = [self.level(start, stop)[:, :n], self.level(half + start, half + stop)[:, :n]]
-            first[:, start:stop] = kernels.parents(np.concatenate(pairs, axis=1), 2 * n)[:, :n]
+            pairs = np.concatenate([self.leaves(start, stop), self.leaves(half + start, half + stop)], axis=1)
+            first[:, start:stop] = kernels.parents(pairs, 2 * (stop - start))[:, : stop - start]
         super().__init__(first, ceil_log2(half))
 
-    def level(self, start: int, stop: int) -> U64:
-        """The leaves [start, stop) as fractions (4, >= stop - start)."""
-        out = kernels.new_level(stop - start)
-        out[:] = np.array([[0], [0], [1], [0]])
+    def leaves(self, start: int, stop: int) -> U64:
+        """The leaves [start, stop) as fractions (4, stop - start)."""
+        out = np.zeros((4, stop - start), np.uint64)
+        out[2] = 1
         first = 0
         for cls, size in enumerate(self.tables):
             low, high = max(start, first), min(stop, first + size)
@@ -308,5 +307,8 @@ class TableTree(Tree):
         if not self.levels:
             if self.last is not None:
                 self.last.level = kernels.new_level(0)
-            self.levels.append(self.level(0, self.size))
+            self.levels.append(kernels.new_level(self.size))
+            for start in range(0, self.size, PIECE):
+                stop = min(start + PIECE, self.size)
+                self.levels[0][:, start:stop] = self.leaves(start, stop)
         return super().layer(point, lam)

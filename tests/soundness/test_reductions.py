@@ -282,7 +282,7 @@ def test_a_tree_over_the_tables_is_that_of_its_entries(piece, monkeypatch):
     counts = x[layout.multiplicity_start :]
     top, bottom = tree.root()
     assert top / bottom == total(entry.inv() * -int(m) for entry, m in zip(entries, counts, strict=True))
-    plain = trees.Tree(tree.level(0, 1 << depth), depth)
+    plain = trees.Tree(tree.leaves(0, 1 << depth), depth)
     assert plain.root() == tree.root() and len(tree.levels) == depth - 1
     assert np.array_equal(tree.levels[0][:, :half], plain.levels[1][:, :half])
     for bits in range(depth):

@@ -287,8 +287,8 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
         other = alpha - F(int(self.x[at]) + segment.shift, segment.cls)
 
         class Changed(trees.TableTree):
-            def level(self, start, stop):
-                out = super().level(start, stop)
+            def leaves(self, start, stop):
+                out = super().leaves(start, stop)
                 if start <= slot < stop:
                     out[2:, slot - start] = other.re, other.im
                 return out
