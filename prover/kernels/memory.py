@@ -7,6 +7,7 @@ import mmap
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from math import prod
@@ -30,37 +31,48 @@ class Arena:
         self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             self._map.madvise(mmap.MADV_HUGEPAGE)
-        self._lock = threading.RLock()  # an array may die, and give its place back, while another is cut
-        self.free = [(0, size)]  # in order, with something in use between any two
+        self._lock = threading.Lock()
+        self._free = [(0, size)]  # in order, with something in use between any two
+        self._returned: deque[tuple[int, int]] = deque()  # an array may die anywhere, even while `_free` is looked at
 
     def empty(self, shape: Sequence[int]) -> U64Array:
         """An uint64 array with any contents. Raises MemoryError where there is no place for it."""
         count = prod(shape)
         size = -(-8 * count // mmap.PAGESIZE) * mmap.PAGESIZE
         with self._lock:
-            k = next((k for k, (start, stop) in enumerate(self.free) if stop - start >= size), None)
+            free = self._collected()
+            k = next((k for k, (start, stop) in enumerate(free) if stop - start >= size), None)
             if k is None:
                 raise MemoryError
-            start, stop = self.free[k]
-            self.free[k : k + 1] = [(start + size, stop)] if stop - start > size else []
+            start, stop = free[k]
+            free[k : k + 1] = [(start + size, stop)] if stop - start > size else []
         out = np.frombuffer(self._map, np.uint64, count, start)  # views of it refer to it, and not past it to the map
-        weakref.finalize(out, self._give_back, start, start + size).atexit = False
+        weakref.finalize(out, self._returned.append, (start, start + size)).atexit = False
         return out.reshape(shape)
 
-    def _give_back(self, start: int, stop: int) -> None:
-        with self._lock:
-            k = sum(first < start for first, _ in self.free)
-            if k < len(self.free) and self.free[k][0] == stop:
-                stop = self.free.pop(k)[1]
-            if k and self.free[k - 1][1] == start:
+    def _collected(self) -> list[tuple[int, int]]:
+        """The free places, with those that have been given back since the last time."""
+        free = self._free
+        while self._returned:
+            start, stop = self._returned.popleft()
+            k = sum(first < start for first, _ in free)
+            if k < len(free) and free[k][0] == stop:
+                stop = free.pop(k)[1]
+            if k and free[k - 1][1] == start:
                 k -= 1
-                start = self.free.pop(k)[0]
-            self.free.insert(k, (start, stop))
+                start = free.pop(k)[0]
+            free.insert(k, (start, stop))
+        return free
+
+    def free(self) -> list[tuple[int, int]]:
+        """Where the free places begin and end, in order."""
+        with self._lock:
+            return list(self._collected())
 
     def release(self) -> None:
         """Give the pages of what is free back to the system."""
         with self._lock:
-            for start, stop in self.free:
+            for start, stop in self._collected():
                 self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import resource
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,9 +34,9 @@ def test_the_lowest_free_place_is_taken_and_neighbours_join():
     with pytest.raises(MemoryError):
         arena.empty((2 * WORDS + 1,))
     del d, c, e
-    assert arena.free == [(PAGE, 8 * PAGE)]
+    assert arena.free() == [(PAGE, 8 * PAGE)]
     del a
-    assert arena.free == [(0, 8 * PAGE)]
+    assert arena.free() == [(0, 8 * PAGE)]
 
 
 def test_a_view_keeps_the_place():
@@ -42,9 +44,35 @@ def test_a_view_keeps_the_place():
     lane = arena.empty((2, WORDS))[1]
     view = lane.reshape(2, -1)[:, ::2].T
     del lane
-    assert arena.free == [(2 * PAGE, 4 * PAGE)]
+    assert arena.free() == [(2 * PAGE, 4 * PAGE)]
     del view
-    assert arena.free == [(0, 4 * PAGE)]
+    assert arena.free() == [(0, 4 * PAGE)]
+
+
+class Ring:
+    """Something that only the collector of cycles finds dead."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.me = array, self
+
+
+def test_arrays_that_die_while_another_is_cut_do_no_harm():
+    """The collector runs at every allocation of a small object."""
+    arena, thresholds = Arena(256 * PAGE), gc.get_threshold()
+    kept: list[np.ndarray] = []
+    gc.set_threshold(1)
+    try:
+        for step in range(200):
+            Ring(arena.empty((WORDS * (1 + step % 3),)))
+            kept.append(arena.empty((WORDS * (1 + step % 2),)))
+            kept[-1][:] = step
+            if len(kept) > 20:
+                kept.pop(step % 20)
+    finally:
+        gc.set_threshold(*thresholds)
+    places = sorted((x.__array_interface__["data"][0], x.nbytes) for x in kept)
+    assert all(a + size <= b for (a, size), (b, _) in pairwise(places))
+    assert all(np.all(x == x[0]) for x in kept)
 
 
 def test_what_is_free_goes_back_and_what_is_in_use_stays():
@@ -74,7 +102,7 @@ def test_arrays_of_many_threads_do_not_overlap():
 
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(work, range(6)))
-    assert arena.free == [(0, 512 * PAGE)]
+    assert arena.free() == [(0, 512 * PAGE)]
 
 
 def test_touched_pages_are_not_touched_anew():
