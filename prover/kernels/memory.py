@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from math import prod
 
@@ -30,7 +31,8 @@ class Arena:
         """size: bytes of addresses, which take no memory until they are used. Raises OSError."""
         self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            self._map.madvise(mmap.MADV_HUGEPAGE)
+            with suppress(OSError):  # of kernels without them
+                self._map.madvise(mmap.MADV_HUGEPAGE)
         self._lock = threading.Lock()
         self._free = [(0, size)]  # in order, with something in use between any two
         self._returned: deque[tuple[int, int]] = deque()  # an array may die anywhere, even while `_free` is looked at
