@@ -27,11 +27,10 @@ from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import replace_file
 from zkcert.public.config import PAPER
-from zkcert.zoo import CIFAR10_INPUT, LENET5_INPUT
+from zkcert.zoo import CIFAR10_INPUT, CIFAR100_INPUT, LENET5_INPUT
 
 CONFIG = PAPER
 TAU = "100"  # far above the score, which the benchmark is not about
-CLASSES = 10
 EPOCHS = 45_000_000
 """A short training: as many epochs as give about so many parameter-samples, at least one."""
 
@@ -57,6 +56,7 @@ class Subject:
     constructor: str
     input: dict[str, Any]
     paper: Paper | None = None
+    classes: int = 10
 
 
 SUBJECTS = {
@@ -65,15 +65,16 @@ SUBJECTS = {
     "vgg11": Subject("VGG-11", "vgg11", CIFAR10_INPUT, Paper(88.87, 15.28, 118_671, 751.59)),
     "resnet18": Subject("ResNet-18", "resnet18", CIFAR10_INPUT),
     "vgg16bn": Subject("VGG-16 with batch-norm", "vgg16_bn", CIFAR10_INPUT),
+    "wrn28_10": Subject("WRN-28-10", "wrn28_10", CIFAR100_INPUT, classes=100),
 }
 
 
 # --------------------------------------------------------------------------------------------------- running
 
 
-def run(name: str, weights: Path | None, datasets: Sequence[str]) -> dict[str, Any]:
+def run(name: str, weights: Path | None, datasets: Sequence[str], room: Path | None = None) -> dict[str, Any]:
     """Measure one model. weights: a directory that may hold NAME.pt; datasets: what `zkcert commit` reads; the first
-    with samples of the model's shape is used."""
+    with samples of the model's shape is used; room: the directory of a scratch file."""
     subject = SUBJECTS[name]
     shape = subject.input["shape"]
     data = next((path for path in datasets if list(load_dataset(path).x.shape[1:]) == shape), None)
@@ -85,8 +86,8 @@ def run(name: str, weights: Path | None, datasets: Sequence[str]) -> dict[str, A
             origin = f"trained ({trained.name})"
         else:
             origin = build(subject, place / MODEL, data)
-        samples: str | Path = data or random_samples(place / "noise.npz", shape, CLASSES)
-        figures = measure(place, CONFIG, TAU, samples, CLASSES)
+        samples: str | Path = data or random_samples(place / "noise.npz", shape, subject.classes)
+        figures = measure(place, CONFIG, TAU, samples, subject.classes, room)
     return {"model": name, "title": subject.title, "weights": origin, **figures, **ratios(subject, figures)}
 
 
@@ -237,6 +238,7 @@ def main() -> None:
         metavar="PATH",
         help="datasets, as for zkcert commit: train for a while",
     )
+    parser.add_argument("--scratch", type=Path, metavar="DIR", help="keep the digits in a file there, as zkcert prove")
     parser.add_argument("--again", action="store_true", help="measure also what DIR has already")
     args = parser.parse_args()
     names = args.models.split(",")
@@ -248,7 +250,7 @@ def main() -> None:
         path = args.out / f"{name}.json"
         if args.again or not path.exists():
             try:
-                figures = run(name, args.weights, args.data)
+                figures = run(name, args.weights, args.data, args.scratch)
             except UnusableInput as error:
                 parser.exit(2, f"error: {error}\n")
             replace_file(path, (json.dumps(figures, indent=1) + "\n").encode())

@@ -11,7 +11,10 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -30,22 +33,31 @@ BEACON = "5a" * 32
 MODEL, DATA, ROOT, PROOF = "model.pt", "data.zkd", "data.root", "proof.bin"
 
 
-def measure(place: Path, config: ProbeConfig, tau: str, data: str | Path, classes: int | None = None) -> dict[str, Any]:
+def measure(
+    place: Path,
+    config: ProbeConfig,
+    tau: str,
+    data: str | Path,
+    classes: int | None = None,
+    scratch: Path | None = None,
+) -> dict[str, Any]:
     """The figures of model.pt in `place`, which also gets data.zkd, data.root and proof.bin.
 
-    tau should be far above the score, which a benchmark is not about; `data` is read as `zkcert commit` does.
+    tau should be far above the score, which a benchmark is not about; `data` is read as `zkcert commit` does; scratch:
+    the directory of a scratch file.
     """
     reset_peak_rss()
     committed = api.commit(data, place / DATA, classes=classes, force=True)
     commit_peak = peak_rss()
     command = ["--prove-in", place, "--steps", config.steps, "--batch-size", config.batch_size, "--tau", tau]
-    proved = json.loads(_python("-m", "benchmarks.measure", *command))
+    proved = json.loads(_python("-m", "benchmarks.measure", *command, *(["--scratch", scratch] if scratch else [])))
     start = time.perf_counter()
     verdict = json.loads(_python("-m", "verifier", place / PROOF, place / MODEL, "--tau", tau, "--json"))
     seconds = time.perf_counter() - start
     return {
         "prove_seconds": proved["seconds"],
         "peak_rss_bytes": proved["peak_rss_bytes"],
+        "peak_anonymous_bytes": proved["peak_anonymous_bytes"],
         "proof_bytes": proved["bytes"],
         "verify_seconds": round(seconds, 3),
         "verify_in_process_seconds": verdict["seconds"],
@@ -66,24 +78,59 @@ def _python(*arguments: object) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def prove_in(place: Path, config: ProbeConfig, tau: str) -> dict[str, Any]:
+def prove_in(place: Path, config: ProbeConfig, tau: str, scratch: Path | None = None) -> dict[str, Any]:
     """Warm the kernels up, then prove in this process."""
     from prover.resources import sizes_of
 
     _warm_up()
-    result = api.prove(
-        place / MODEL,
-        place / DATA,
-        place / PROOF,
-        tau=tau,
-        config=config,
-        beacon=BEACON,
-        force=True,
-        progress=lambda name, done: _say(name) if done is None else None,
-    )
+    with _anonymous_memory() as peaks:
+        result = api.prove(
+            place / MODEL,
+            place / DATA,
+            place / PROOF,
+            tau=tau,
+            config=config,
+            beacon=BEACON,
+            force=True,
+            scratch=scratch,
+            progress=lambda name, done: _say(name) if done is None else None,
+        )
     model = Model.load(place / MODEL)
     statement = Statement.of(model, DatasetRoot.load(place / ROOT), config, check_tau(tau))
-    return {**result.to_dict(), "sizes": asdict(sizes_of(statement, model))}
+    return {**result.to_dict(), "peak_anonymous_bytes": peaks, "sizes": asdict(sizes_of(statement, model))}
+
+
+@contextmanager
+def _anonymous_memory(every: float = 0.2) -> Iterator[dict[str, int]]:
+    """The most memory that is no file's, so that the system cannot drop it, of this process and of its control groups:
+    looked at again and again, and left out where the system does not tell."""
+    peaks: dict[str, int] = {}
+    ended = threading.Event()
+    sources = {"process": (Path("/proc/self/status"), "RssAnon:", 1024)}
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "memory":
+            sources["group"] = Path(f"/sys/fs/cgroup/memory{path}/memory.stat"), "total_rss", 1
+        elif not controllers:
+            sources.setdefault("group", (Path(f"/sys/fs/cgroup{path}/memory.stat"), "anon", 1))
+
+    def look() -> None:
+        while not ended.wait(every):
+            for name, (path, key, unit) in sources.items():
+                found = [unit * int(line.split()[1]) for line in _lines(path) if line.split()[0] == key]
+                peaks[name] = max([peaks.get(name, 0), *found])
+
+    watch = threading.Thread(target=look, daemon=True)
+    watch.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        watch.join()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def _say(text: str) -> None:
@@ -120,9 +167,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--tau", type=Fraction, required=True)
+    parser.add_argument("--scratch", type=Path, metavar="DIR", help="where a scratch file may be")
     args = parser.parse_args()
     config = ProbeConfig(steps=args.steps, batch_size=args.batch_size)
-    print(json.dumps(prove_in(args.prove_in, config, str(args.tau))))
+    print(json.dumps(prove_in(args.prove_in, config, str(args.tau), args.scratch)))
 
 
 if __name__ == "__main__":

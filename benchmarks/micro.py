@@ -85,10 +85,11 @@ def test_count_entries(per_element):
     per_element(lambda: kernels.count_entries(x, zero, zero + (1 << 21), zero, zero + (1 << 22), 1 << 22), 16 * N)
 
 
-def test_second_level(per_element):
-    """Per digit: the level of a tree that is stored."""
-    x, consts = digits(N), np.random.default_rng(0).integers(0, ff.P, (2, 1, 9), np.uint64)
-    per_element(lambda: kernels.second_level(x, lengths(N // 4), consts), N)
+@pytest.mark.parametrize("streams", [2, 4])
+def test_upper_level(per_element, streams):
+    """Per digit: the second and the third level of a tree."""
+    x, consts = digits(N), np.random.default_rng(0).integers(0, ff.P, (streams, 1, 9), np.uint64)
+    per_element(lambda: kernels.upper_level(x, lengths(N // (2 * streams)), consts), N)
 
 
 def test_parents(per_element):

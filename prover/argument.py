@@ -15,6 +15,7 @@ from zkcert.core.proof import section
 from zkcert.core.transcript import Transcript
 from zkcert.errors import UnusableInput
 
+from . import kernels
 from .channel import Pads, ProverChannel, Resumed
 from .checkpoint import NoCheckpoint, saving
 from .combinations import fill_combinations
@@ -85,6 +86,7 @@ def attempt(
     oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, matrix.masks, code, strict))
     z = run(channel, oracle, layout, code.variables, phase=saved)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
+    kernels.release()
     with phase("open"):
         opening = matrix.open(transcript, z)
     with phase("pads"):

@@ -87,7 +87,7 @@ class Batch:
         groups = sorted(group_weights(layout, claims, weights), key=lambda group: -group.inner_bits)
         ends = [0, *accumulate(len(group.terms) << group.inner_bits for group in groups)]
         # Side by side for all groups and products: X contracted with heads and outer vectors, and the inner vectors.
-        self.x_table, self.w_table = np.empty((2, 2, ends[-1]), np.uint64)
+        self.x_table, self.w_table = kernels.empty(2, 2, ends[-1])
         self.waiting: list[Waiting] = []
         tasks = []
         for group, start, stop in zip(groups, ends[:-1], ends[1:], strict=True):

@@ -20,7 +20,7 @@ from .batch import Batch
 from .channel import ProverChannel
 from .products import Products
 from .tables import functional_value
-from .trees import DigitTree, Tree, digit_tree, table_tree
+from .trees import DigitTree, TableTree, digit_tree
 
 U64 = NDArray[np.uint64]
 
@@ -56,8 +56,8 @@ class ProverOracle:
     def digit_tree(self, alpha: F, start: int, count: int) -> DigitTree:
         return digit_tree(self.layout, self.x, alpha, start, count)
 
-    def table_tree(self, alpha: F) -> Tree:
-        return table_tree(self.layout, self.x, alpha)
+    def table_tree(self, alpha: F) -> TableTree:
+        return TableTree(self.layout, self.x, alpha)
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Batch:
         return Batch(self.layout, self.x, self.masks, claims, weights, self.code)

@@ -156,8 +156,9 @@ class Products:
         """Rows of `length` entries to rows of `padded`."""
         if length != padded:
             count = self.table.shape[1]
-            out = np.zeros((2, count, self.table.shape[2] // length, padded), np.uint64)
+            out = kernels.empty(2, count, self.table.shape[2] // length, padded)
             out[..., :length] = self.table.reshape(2, count, -1, length)
+            out[..., length:] = 0
             self.table = out.reshape(2, count, -1)
 
     def finals(self) -> list[tuple[F, F]]:
@@ -272,7 +273,7 @@ class Direct:
         rows = 1
         for ax in self.products.axes[:-1]:
             rows *= ax.size
-        out = np.empty((2, coefs.shape[1], rows * self.groups), np.uint64)
+        out = kernels.empty(2, coefs.shape[1], rows * self.groups)
 
         def block_bind(row: int, x: NDArray[np.int32]) -> None:
             binder.bind(x, out, row * self.groups)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from circuits.argument.protocol import Phase, no_phase
 from circuits.language.layout import SMALLEST_CUT
@@ -46,13 +47,15 @@ def prove_statement(
     check: Check | None = None,
     phase: Phase = no_phase,
     checkpoint: Checkpoint | None = None,
+    x: NDArray[np.int32] | None = None,
     smallest_cut: int = SMALLEST_CUT,
     residue_cost: int = RESIDUE_COST,
 ) -> Proved:
     """Execute the probe, check it against `check` (the float reference), and prove it.
 
-    With a `checkpoint` that an earlier call left behind, finished phases are not repeated. smallest_cut,
-    residue_cost: as `verify_proof` will use them.
+    With a `checkpoint` that an earlier call left behind, finished phases are not repeated. x: zeros, int32 (entries of
+    X,), where X is kept, such as a `Scratch` has; None: in memory. smallest_cut, residue_cost: as `verify_proof` will
+    use them.
 
     Raises ThresholdExceeded if the score is above tau, RangeOverflow or GradientTooSmall if the probe leaves the
     fixed-point range, UnusableInput if dataset and statement differ. These errors depend on private data.
@@ -75,9 +78,9 @@ def prove_statement(
         cert = certificate(statement, model, hashes, residue_cost)
         layout = cert.close(statement.tau, smallest_cut=smallest_cut)
         if checkpoint is None or checkpoint.trace is None:
-            witness, trace = execute(cert, samples, rho)
+            witness, trace = execute(cert, samples, rho, x)
         else:
-            witness, trace, difference = Witness(layout), checkpoint.trace, checkpoint.difference
+            witness, trace, difference = Witness(layout, x), checkpoint.trace, checkpoint.difference
             checkpoint.load_digits(witness.x)
             check = None
     if check is not None:

@@ -51,7 +51,8 @@ WORK: dict[str, tuple[str, ...]] = {
 }
 """The sizes (fields of `Sizes`) that a phase's time grows with."""
 
-MEMORY: dict[str, tuple[str, ...]] = {name: ("entries",) for name in WORK} | {"range checks": ("entries", "tree")}
+MEMORY: dict[str, tuple[str, ...]] = {name: ("entries", "parameters") for name in WORK}
+MEMORY["range checks"] += ("tree",)
 """The sizes that a phase's peak memory grows with."""
 
 SHIPPED_RATES = Path(__file__).parent.parent / "zkcert" / "assets" / "rates.json"
@@ -95,6 +96,11 @@ class Sizes:
     pad_cells: int
     opened: int
     proof_bytes: int
+
+    @property
+    def x_bytes(self) -> int:
+        """Of X, in memory or in a scratch file."""
+        return 4 * self.entries
 
 
 def sizes_of(statement: Statement, model: Model) -> Sizes:
@@ -219,9 +225,14 @@ class Rates:
         """Seconds per phase on a machine that is `slowdown` times slower."""
         return {name: slowdown * _total(costs, sizes) for name, costs in self.seconds.items()}
 
-    def peak_bytes(self, sizes: Sizes) -> int:
-        """The peak memory of the process."""
-        return round(max(_total(costs, sizes) for costs in self.memory.values()))
+    def peak_bytes(self, sizes: Sizes, scratch: bool = False) -> int:
+        """The peak memory of the process, with X in memory or in a scratch file."""
+
+        def needed(name: str, costs: Mapping[str, float]) -> float:
+            x = sizes.x_bytes if scratch and name != "load" else 0  # which comes before X
+            return max(_total(costs, sizes) - x, costs["fixed"])
+
+        return round(max(needed(name, costs) for name, costs in self.memory.items()))
 
     def slowdown(self) -> float:
         """How much slower this machine is than the one of the rates, about."""
@@ -301,16 +312,23 @@ def probe_seconds() -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A prediction: seconds per phase, peak memory; `available` is what this machine has left, None if unknown."""
+    """A prediction: seconds per phase, peak memory without and with a scratch file of `scratch_file_bytes`; `available`
+    is the memory this machine has left, None if unknown."""
 
     sizes: Sizes
     phases: dict[str, float]
     peak_bytes: int
+    scratch_peak_bytes: int
     available: int | None
 
     @property
     def seconds(self) -> float:
         return sum(self.phases.values())
+
+    @property
+    def scratch_file_bytes(self) -> int:
+        """What a scratch file takes of the disk."""
+        return self.sizes.x_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -319,17 +337,23 @@ class Estimate:
             "seconds": round(self.seconds, 2),
             "phases": {name: round(value, 2) for name, value in self.phases.items()},
             "peak_bytes": self.peak_bytes,
+            "scratch_peak_bytes": self.scratch_peak_bytes,
+            "scratch_file_bytes": self.scratch_file_bytes,
             "available_bytes": self.available,
         }
 
-    def require_memory(self) -> None:
+    def require_memory(self, scratch: bool = False) -> None:
         """Raises UnusableInput, with advice, if the proof does not fit in the memory available."""
-        if self.available is None or self.peak_bytes <= self.available:
+        needed = self.scratch_peak_bytes if scratch else self.peak_bytes
+        if self.available is None or needed <= self.available:
             return
+        file = ""
+        if not scratch and self.scratch_peak_bytes <= self.available:
+            file = f"give --scratch DIR ({self.scratch_file_bytes / 1e9:.1f} GB of disk), "
         raise UnusableInput(
-            f"this proof needs about {self.peak_bytes / 1e9:.1f} GB of memory and {self.available / 1e9:.1f} GB are "
-            f"available: take fewer steps (now {self.sizes.steps}) or smaller batches (now {self.sizes.batch_size}), "
-            "which need a new announcement, close other programs, or insist with --force"
+            f"this proof needs about {needed / 1e9:.1f} GB of memory and {self.available / 1e9:.1f} GB are available: "
+            f"{file}take fewer steps (now {self.sizes.steps}) or smaller batches (now {self.sizes.batch_size}), which "
+            "need a new announcement, close other programs, or insist with --force"
         )
 
 
@@ -337,7 +361,8 @@ def estimate(statement: Statement, model: Model, rates: Rates | None = None) -> 
     """Predict a proof from public data."""
     rates = rates or Rates.load()
     sizes = sizes_of(statement, model)
-    return Estimate(sizes, rates.predict(sizes, rates.slowdown()), rates.peak_bytes(sizes), available_memory())
+    peaks = [rates.peak_bytes(sizes, scratch) for scratch in (False, True)]
+    return Estimate(sizes, rates.predict(sizes, rates.slowdown()), *peaks, available_memory())
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

@@ -18,7 +18,8 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 INNER_BITS = 12  # log2 of the part of an eq table that stays in the cache
 INTEGER_ROUNDS = 3  # last round of the leaves' sum-check computed from the digits themselves
-SMALL_DEPTH = 12  # at least 3; trees of digits up to this depth have their leaves written out
+PIECE = 1 << 16  # entries of the tables at once
+SMALL_DEPTH = 12  # at least 3: trees of digits up to this depth have their leaves written out
 
 
 class FactoredEq:
@@ -234,18 +235,24 @@ class NodeLayer(Layer):
 
 
 class DigitTree(Tree):
-    """The tree over digits. The numerators of the leaves are ones; of a large one, only levels from the second on
-    are stored."""
+    """The tree over digits. The numerators of the leaves are ones. Of a large one, only levels from the third on are
+    kept: the second is computed anew when these are gone, which costs less than its memory would, and the first where
+    it is used."""
 
     def __init__(self, leaves: Leaves) -> None:
         self.below, depth = leaves, ceil_log2(leaves.count)
+        self.above = depth - 3 if depth > SMALL_DEPTH else -1  # variables of the layer over the second level
         if depth > SMALL_DEPTH:
-            super().__init__(kernels.second_level(leaves.x, *leaves.nodes(2)), depth - 2)
+            super().__init__(kernels.upper_level(leaves.x, *leaves.nodes(4)), depth - 3)
         else:
             level = leaves.level()
             super().__init__(kernels.parents(level, 1 << depth) if depth else level, max(depth - 1, 0))
 
     def layer(self, point: Sequence[F], lam: F) -> Layer:
+        if len(point) == self.above:
+            assert self.last is not None
+            self.last.level = kernels.new_level(0)
+            self.levels.append(kernels.upper_level(self.below.x, *self.below.nodes(2)))
         if self.levels:
             return super().layer(point, lam)
         self.last = NodeLayer(self.below, point, lam, self.claim(point, lam), self.spare())
@@ -266,17 +273,42 @@ def digit_tree(layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count
     return DigitTree(Leaves(x[start : start + count], count, starts, bases))
 
 
-def table_tree(layout: Layout, x: NDArray[np.int32], alpha: F) -> Tree:
-    """The tree over the tables, with the multiplicities in X as negative numerators."""
-    entries = layout.table_entries
-    depth = ceil_log2(entries)
-    level = kernels.new_level(1 << depth)
-    level[:, entries:] = np.array([[0], [0], [1], [0]])
-    level[:2, :entries] = ff.f_from_fp(ff.fp_from_int(-x[layout.multiplicity_start :].astype(np.int64)))
-    start = 0
-    for cls, size in enumerate(layout.tables):
-        base = alpha - F(0, cls)
-        level[2, start : start + size] = ff.fp_sub(np.uint64(base.re), np.arange(size, dtype=np.uint64))
-        level[3, start : start + size] = base.im
-        start += size
-    return Tree(level, depth)
+class TableTree(Tree):
+    """The tree over the tables, with the multiplicities in X as negative numerators. Its leaves are computed anew when
+    the other levels are gone."""
+
+    def __init__(self, layout: Layout, x: NDArray[np.int32], alpha: F) -> None:
+        self.tables, self.alpha, self.counts = layout.tables, alpha, x[layout.multiplicity_start :]
+        self.size = 1 << ceil_log2(layout.table_entries)
+        half = self.size // 2
+        first = kernels.new_level(half)
+        for start in range(0, half, PIECE):
+            stop = min(start + PIECE, half)
+            pairs = np.concatenate([self.leaves(start, stop), self.leaves(half + start, half + stop)], axis=1)
+            first[:, start:stop] = kernels.parents(pairs, 2 * (stop - start))[:, : stop - start]
+        super().__init__(first, ceil_log2(half))
+
+    def leaves(self, start: int, stop: int) -> U64:
+        """The leaves [start, stop) as fractions (4, stop - start)."""
+        out = np.zeros((4, stop - start), np.uint64)
+        out[2] = 1
+        first = 0
+        for cls, size in enumerate(self.tables):
+            low, high = max(start, first), min(stop, first + size)
+            if low < high:
+                base, part = self.alpha - F(0, cls), out[:, low - start : high - start]
+                part[0] = ff.fp_from_int(-self.counts[low:high].astype(np.int64))
+                part[2] = ff.fp_sub(np.uint64(base.re), np.arange(low - first, high - first, dtype=np.uint64))
+                part[3] = base.im
+            first += size
+        return out
+
+    def layer(self, point: Sequence[F], lam: F) -> Layer:
+        if not self.levels:
+            if self.last is not None:
+                self.last.level = kernels.new_level(0)
+            self.levels.append(kernels.new_level(self.size))
+            for start in range(0, self.size, PIECE):
+                stop = min(start + PIECE, self.size)
+                self.levels[0][:, start:stop] = self.leaves(start, stop)
+        return super().layer(point, lam)

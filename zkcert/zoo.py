@@ -27,6 +27,8 @@ CIFAR10_INPUT: dict[str, Any] = {
     "std": [0.2470, 0.2435, 0.2616],
 }
 """CIFAR-10 bytes, normalised with the training set's means and deviations."""
+CIFAR100_INPUT: dict[str, Any] = CIFAR10_INPUT | {"mean": [0.5071, 0.4865, 0.4409], "std": [0.2673, 0.2564, 0.2762]}
+"""CIFAR-100 bytes, normalised likewise."""
 
 _VGG: dict[int, list[list[int]]] = {  # widths of the convolutions before each max-pool
     11: [[64], [128], [256, 256], [512, 512], [512, 512]],
@@ -170,6 +172,53 @@ def resnet18(*, classes: int = 10, width: int = 64, seed: int = 0) -> nn.Sequent
                 channels = outputs
         layers.update(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(channels, classes))
         return _initialised(nn.Sequential(layers))
+
+
+class WideBlock(nn.Module):
+    """Batch-norm, ReLU and a 3x3 convolution, twice, added to the input; where sizes change, to a 1x1 convolution of
+    what the first ReLU gives."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, inputs, H, W] to [batch, outputs, H / stride, W / stride]."""
+        y = F.relu(self.norm1(x))
+        out: Tensor = self.conv2(F.relu(self.norm2(self.conv1(y))))
+        return out + (x if self.shortcut is None else self.shortcut(y))
+
+
+def wide_resnet(depth: int, width: int, *, classes: int = 100, seed: int = 0) -> nn.Sequential:
+    """A wide residual network (arXiv 1605.07146) for 3x32x32 inputs, without dropout.
+
+    depth  6 n + 4 convolutions: the stem, 2 n in each of three groups of blocks, and three shortcuts.
+    width  how many times 16, 32 and 64 channels the groups have.
+    """
+    if depth < 10 or depth % 6 != 4 or width < 1:
+        raise UnusableInput(f"the depth must be 10, 16, 22, 28, ... and the width positive, not {depth} and {width}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: OrderedDict[str, nn.Module] = OrderedDict(conv=nn.Conv2d(3, 16, 3, padding=1, bias=False))
+        channels = 16
+        for i, outputs in enumerate((16 * width, 32 * width, 64 * width), 1):
+            for j in range(1, (depth - 4) // 6 + 1):
+                layers[f"block{i}_{j}"] = WideBlock(channels, outputs, 2 if i > 1 and j == 1 else 1)
+                channels = outputs
+        layers.update(norm=nn.BatchNorm2d(channels), relu=nn.ReLU())
+        layers.update(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(channels, classes))
+        return _initialised(nn.Sequential(layers))
+
+
+def wrn28_10(*, classes: int = 100, seed: int = 0) -> nn.Sequential:
+    """WRN-28-10; 36,536,884 parameters for the 100 classes of CIFAR-100."""
+    return wide_resnet(28, 10, classes=classes, seed=seed)
 
 
 def _initialised(module: nn.Sequential) -> nn.Sequential:

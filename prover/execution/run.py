@@ -19,6 +19,7 @@ from .values import fill_total
 from .witness import Witness
 
 U8 = NDArray[np.uint8]
+I32 = NDArray[np.int32]
 
 
 @dataclass
@@ -39,12 +40,12 @@ class Trace:
         return variance(self.ys)
 
 
-def execute(certificate: Certificate, samples: U8, rho: U8) -> tuple[Witness, Trace]:
+def execute(certificate: Certificate, samples: U8, rho: U8, x: I32 | None = None) -> tuple[Witness, Trace]:
     """Run the probe and fill the witness (all but the threshold) of a certificate that is closed.
 
-    samples: uint8 (T, B, bytes), rho: uint8 (T, B, 1280). Raises RangeOverflow, GradientTooSmall.
+    samples: uint8 (T, B, bytes), rho: uint8 (T, B, 1280); x: as in `Witness`. Raises RangeOverflow, GradientTooSmall.
     """
-    run = _Run(certificate)
+    run = _Run(certificate, Witness(certificate.layout, x))
     fill_samples(certificate.samples, run.w, samples, rho)
     for name, tensor in certificate.net.weights.items():
         run.w.put(tensor, certificate.plan.weights[name].reshape(tensor.shape), 0)
@@ -66,8 +67,8 @@ def fill_threshold(certificate: Certificate, w: Witness, trace: Trace) -> None:
 class _Run:
     """The executors of a certificate, and what they have found so far."""
 
-    def __init__(self, certificate: Certificate) -> None:
-        self.certificate, self.w, self.trace = certificate, Witness(certificate.layout), Trace([], [], [], [])
+    def __init__(self, certificate: Certificate, w: Witness) -> None:
+        self.certificate, self.w, self.trace = certificate, w, Trace([], [], [], [])
         self.steps_q: list[int] = []
         self.layers = [Executor.of(layer) for layer in certificate.layers]
         self.head = SoftmaxExecutor(certificate.head)

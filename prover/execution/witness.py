@@ -74,9 +74,11 @@ class Witness:
     `index` is an unrolled index (None: all of them), `rows` a range of the first inner axis (None: all of it).
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, x: I32 | None = None) -> None:
+        """x: zeros, int32 (data_end,), where X is to be kept; None: in new memory."""
         self.layout, self.circuit = layout, layout.circuit
-        self.x = np.zeros(layout.data_end, np.int32)
+        self.x = np.zeros(layout.data_end, np.int32) if x is None else x
+        assert self.x.shape == (layout.data_end,)
         self._columns: dict[tuple[Tensor, int], list[tuple[Box, I32]]] = {}
 
     def columns(self, t: Tensor, d: int) -> list[tuple[Box, I32]]:

@@ -19,9 +19,11 @@ from .encode import RowEncoder
 from .fold import dot_rows, fold_rows, outer, sum_outer
 from .grid import FormBinder, grid_sums, pair_sums
 from .matrix import combine_digits, fold_matrix, fold_matrix_f
+from .memory import empty as empty
+from .memory import release as release
 from .product import product_round
 from .tables import bind
-from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, second_level
+from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, upper_level
 from .tree import node_constants as node_constants
 from .weigh import weigh
 
@@ -43,7 +45,7 @@ def warm_up() -> None:
     count_entries(ints, zero, zero, zero, zero + 64, 64)
     eq = x[:, :1].copy(), x[:, :2].copy()
     cuts, level, consts = np.array([0, 4]), new_level(32), np.zeros((8, 1, 9), np.uint64)
-    second_level(ints, 4 * cuts, consts[:2])
+    upper_level(ints, 4 * cuts, consts[:2])
     node_round(ints, cuts, consts, r, r, eq, level)
     fraction_round(parents(level, 32), 8, 2, 0, r, r, eq)
     leaf_round(ints, cuts, x[:, :4].reshape(2, 2, 2, 1), x[:, :2], eq, level)

@@ -7,6 +7,7 @@ import numpy as np
 from .arith import THREADS, IntArray, kernel, pool
 
 PIECES = 16  # per thread: segments differ in cost
+MOST = (1 << 32) - 1  # entries whose counts fit in 32 bits
 
 
 @kernel
@@ -28,15 +29,20 @@ def count_entries(
 ) -> IntArray:
     """int64 (entries,): how many x[i] + seg_shift[s] = j there are for entry seg_first[s] + j, 0 <= j < seg_size[s].
 
-    x int32 (m,) with m < 2^32; int64 vectors per segment, segment s being [seg_starts[s], seg_starts[s+1]) and the
+    x int32 (m,); int64 vectors per segment, segment s being [seg_starts[s], seg_starts[s+1]) and the
     last one ending at m; seg_starts is sorted and begins with 0. Other values are not counted.
     """
+    total = np.zeros(entries, np.int64)
     counts = np.zeros((THREADS, entries), np.uint32)
-    cuts = [len(x) * k // (PIECES * THREADS) for k in range(PIECES * THREADS + 1)]
 
-    def run(thread: int) -> None:
+    def run(thread: int, cuts: list[int]) -> None:
         for k in range(thread, PIECES * THREADS, THREADS):
             _count(x, seg_starts, seg_shift, seg_first, seg_size, counts[thread], cuts[k], cuts[k + 1])
 
-    list(pool().map(run, range(THREADS)))
-    return counts.sum(axis=0, dtype=np.int64)
+    for start in range(0, len(x), MOST):
+        size = min(MOST, len(x) - start)
+        cuts = [start + size * k // (PIECES * THREADS) for k in range(PIECES * THREADS + 1)]
+        counts[:] = 0
+        list(pool().map(run, range(THREADS), [cuts] * THREADS))
+        total += counts.sum(axis=0, dtype=np.int64)
+    return total

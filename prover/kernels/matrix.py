@@ -27,10 +27,12 @@ from .arith import (
     sub,
     total,
 )
+from .memory import empty
 
 S21, S42, M21 = np.uint64(21), np.uint64(42), np.uint64((1 << 21) - 1)
 TILE = 256  # columns of the accumulators that stay in the L1 cache
 MAX_ROWS = 1 << 11  # products of 53 bits that fit in 64
+PIECE = 1 << 28  # digits whose columns are gone over one after another: if they lie in a file, memory holds so many
 
 
 def _biased(x):
@@ -135,12 +137,12 @@ def fold_matrix(x: IntArray, v: U64Array) -> U64Array:
     rows = v.shape[1]
     offset = f_mul_scalar(f_sum(v), F(1 << (31 if x.dtype == np.int32 else 45)))
     if inner >= 16:
-        out = np.empty((2, outer, rows, inner), np.uint64)
+        out = empty(2, outer, rows, inner)
         tasks, grain = outer * -(-inner // WIDTH) * rows, 1 + (1 << 17) // (n * min(inner, WIDTH))
         spread(_fold_int, tasks, grain, flat(x), _limbs(v), offset, out)
         return out
     x = flat(x.transpose(0, 2, 1)).reshape(-1, n)
-    out = np.empty((2, outer * inner, rows), np.uint64)
+    out = empty(2, outer * inner, rows)
     spread(_fold_int_dot, outer * inner * rows, 1 + (1 << 17) // n, x, _limbs(v), offset, out)
     return np.ascontiguousarray(out.reshape(2, outer, inner, rows).swapaxes(2, 3))
 
@@ -185,12 +187,12 @@ def fold_matrix_f(x: U64Array, v: U64Array) -> U64Array:
     _, outer, n, inner = x.shape
     rows = v.shape[1]
     if inner >= 16:
-        out = np.empty((2, outer, rows, inner), np.uint64)
+        out = empty(2, outer, rows, inner)
         tasks, grain = outer * -(-inner // WIDTH) * rows, 1 + (1 << 16) // (n * min(inner, WIDTH))
         spread(_fold_f, tasks, grain, flat(x), flat(v), out)
         return out
     x = flat(x.swapaxes(2, 3)).reshape(2, -1, n)
-    out = np.empty((2, outer * inner, rows), np.uint64)
+    out = empty(2, outer * inner, rows)
     spread(_fold_f_dot, outer * inner * rows, 1 + (1 << 16) // n, x, flat(v), out)
     return np.ascontiguousarray(out.reshape(2, outer, inner, rows).swapaxes(2, 3))
 
@@ -241,7 +243,8 @@ def combine_digits(coefs: U64Array, x: IntArray, width: int) -> U64Array:
     """
     row = 2 * width
     whole = len(x) // row
-    pieces = [x[start * row : min(whole, start + MAX_ROWS) * row] for start in range(0, whole, MAX_ROWS)]
+    step = min(MAX_ROWS, max(1, PIECE // row))
+    pieces = [x[start * row : min(whole, start + step) * row] for start in range(0, whole, step)]
     if whole * row < len(x):
         pieces.append(np.zeros(row, np.int32))
         pieces[-1][: len(x) - whole * row] = x[whole * row :]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from zkcert.core.field import F, U64Array, f_item
 
 from .arith import P, fold, kernel, lanes, mul, put, reduce, scalar, spread
+from .memory import empty
 
 
 @kernel
@@ -21,7 +20,7 @@ def _bind(x_r, x_i, rr, ri, out_r, out_i, start, stop):
 def bind(x: U64Array, r: F, fill: F) -> U64Array:
     """x (2, m) -> (2, ceil(m/2)): x[2i] + r (x[2i+1] - x[2i]); the element after an odd end is `fill`."""
     m = x.shape[1]
-    out = np.empty((2, (m + 1) // 2), np.uint64)
+    out = empty(2, (m + 1) // 2)
     spread(_bind, m // 2, 1 << 16, *lanes(x), *scalar(r), out[0], out[1])
     if m % 2:
         last = f_item(x, -1)

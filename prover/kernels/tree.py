@@ -39,6 +39,7 @@ from .arith import (
     sums,
     total,
 )
+from .memory import empty
 
 GRAIN = 1 << 12  # fewest pairs worth a thread
 BLOCK = 128  # entries of all tables at once that fit the L1 cache
@@ -96,7 +97,7 @@ def _weigh(acc, t, er, ei):
 
 def new_level(n: int) -> U64Array:
     """An empty level of n fractions; rows of long ones are shifted against each other to lie in other cache sets."""
-    return np.empty((4, n + (BLOCK if n >= 32 * BLOCK else 0)), np.uint64)
+    return empty(4, n + (BLOCK if n >= 32 * BLOCK else 0))
 
 
 @inline
@@ -126,26 +127,32 @@ def node_constants(left: U64Array, right: U64Array, paired: U64Array) -> U64Arra
 
 
 @kernel
-def _second_level(x, half, cuts, consts, out, start, stop):
-    here = np.empty((4, 2 * BLOCK), np.uint64)
+def _upper_level(x, m, cuts, consts, out, start, stop):
+    streams = len(consts)
+    first_level, second_level = np.empty((4, 4 * BLOCK), np.uint64), np.empty((4, 2 * BLOCK), np.uint64)
     for k in range(len(cuts) - 1):
         first, end = max(start, cuts[k]), min(stop, cuts[k + 1])
         while first < end:
             width = min(BLOCK, end - first)
-            for j in range(2):
-                _nodes(x, j * half + first, 2 * half, consts[j, k], here, j * BLOCK, width)
-            _join(here, 0, BLOCK, out, first, width)
+            for j in range(streams):
+                _nodes(x, j * m + first, streams * m, consts[j, k], first_level, j * BLOCK, width)
+            if streams == 2:
+                _join(first_level, 0, BLOCK, out, first, width)
+            else:
+                for j in range(2):
+                    _join(first_level, j * BLOCK, (j + 2) * BLOCK, second_level, j * BLOCK, width)
+                _join(second_level, 0, BLOCK, out, first, width)
             first += width
 
 
-def second_level(x: IntArray, cuts: IntArray, consts: U64Array) -> U64Array:
-    """The second level (4, m) above leaves made of integers x int32 (4m,).
+def upper_level(x: IntArray, cuts: IntArray, consts: U64Array) -> U64Array:
+    """The second or third level (4, m) above leaves made of integers x int32 (2 streams m,), streams = 2 or 4.
 
-    consts (2, pieces, 9): those of the nodes of the first level j m + [cuts[k], cuts[k+1]).
+    consts (streams, pieces, 9): those of the nodes of the first level j m + [cuts[k], cuts[k+1]).
     """
-    m = len(x) // 4
+    m = len(x) // (2 * len(consts))
     out = new_level(m)
-    spread(_second_level, m, GRAIN, flat(x), m, cuts, consts, out)
+    spread(_upper_level, m, GRAIN, flat(x), m, cuts, consts, out)
     return out
 
 

@@ -19,8 +19,10 @@ from tests.toys import (
     random_fs,
     toy_layout,
     toy_proof,
+    toy_witness,
     verify_toy,
 )
+from verifier import opening
 from zkcert.core import field as ff
 from zkcert.core.field import F, f_array
 from zkcert.core.transcript import Transcript, xof_field
@@ -141,12 +143,26 @@ def test_two_proofs_of_one_statement_and_witness_share_nothing():
     start = columns_at(code)
     rows = [ff.f_list(ff.f_from_bytes(s[2][40 : start - 8])) for s in (first, second)]  # tails, inner products
     assert not set(rows[0]) & set(rows[1])
-    stop = start + 16 * code.queries * code.rows
-    columns = [set(ff.f_list(ff.f_from_bytes(s[2][start:stop]))) for s in (first, second)]
+    columns = [set(ff.f_list(shown.reshape(2, -1))) for shown in map(columns_of, (toy_proof(), join(second)))]
+    assert len(columns[0]) == code.queries * code.rows
     assert not columns[0] & columns[1]
     tests = [set(ff.f_list(ff.f_from_bytes(s[3][: 16 * 5 * 256]))) for s in (first, second)]
     assert not tests[0] & tests[1]
-    assert first[0][:32] != second[0][:32] and first[0][32:] != second[0][32:]
+    assert all(first[0][i : i + 32] != second[0][i : i + 32] for i in (0, 32, 64))
+
+
+def columns_of(proof):
+    """All columns of the matrix that a proof of the toy shows (2, t, rows)."""
+    seen, original = [], opening.open_columns
+
+    def note(reader, transcript, level, *args):
+        out = original(reader, transcript, level, *args)
+        seen.append(out[1])
+        return out
+
+    with mock.patch.object(opening, "open_columns", note):
+        verify_toy(proof)
+    return seen[0]
 
 
 def join(parts):
@@ -176,7 +192,7 @@ def test_dependent_masks_mean_another_attempt_with_another_secret():
         return commit(self, x, secret, *args)
 
     def unlucky(self, t, z):
-        if len(secrets) < 3:
+        if len(secrets) < 6:  # two parts each time
             raise UnluckyMasks
         return opened(self, t, z)
 
@@ -185,10 +201,11 @@ def test_dependent_masks_mean_another_attempt_with_another_secret():
         mock.patch.object(MatrixCommitment, "open", unlucky),
     ):
         verify_toy(prove_toy())
-    assert len(set(secrets)) == 3
+    assert len(set(secrets)) == len(secrets) == 6
 
 
-def test_masks_pads_and_pad_rows_come_from_separate_streams():
+def seeds_of(prove, token):
+    """The seeds of all random streams of a proof, by label; token: the attempt's secret."""
     seeds = []
 
     def note(seed, count):
@@ -196,10 +213,27 @@ def test_masks_pads_and_pad_rows_come_from_separate_streams():
         return xof_field(seed, count)
 
     with (
+        mock.patch("prover.checkpoint.secrets.token_bytes", lambda size: token),
         mock.patch("prover.commit.xof_field", note),
         mock.patch("prover.pads.xof_field", note),
         mock.patch("prover.channel.xof_field", note),
     ):
-        prove_toy()
-    assert {s[:-32] for s in seeds} == {b"zkcert/masks", b"zkcert/pads", b"zkcert/pad-rows"}
-    assert len(seeds) == 3 and len({s[-32:] for s in seeds}) == 1
+        prove()
+    assert len({seed[:-32] for seed in seeds}) == len(seeds)
+    return {seed[:-32]: seed[-32:] for seed in seeds}
+
+
+def test_masks_pads_and_pad_rows_come_from_separate_streams():
+    seeds = seeds_of(prove_toy, bytes(32))
+    late = seeds.pop(b"zkcert/masks/1")
+    assert set(seeds) == {b"zkcert/masks", b"zkcert/pads", b"zkcert/pad-rows"}
+    assert len(set(seeds.values())) == 1 and late not in seeds.values()
+
+
+def test_the_tails_of_the_late_part_follow_what_was_drawn_before_it():
+    """Even a secret that is used again gives it other tails and masks where the first part is another one."""
+    same = [seeds_of(prove_toy, bytes(32)) for _ in range(2)]
+    other, secret = seeds_of(lambda: prove_toy(toy_witness(1)), bytes(32)), seeds_of(prove_toy, bytes([1]) * 32)
+    assert same[0] == same[1]
+    assert other[b"zkcert/masks/1"] != same[0][b"zkcert/masks/1"]
+    assert not set(secret.values()) & set(same[0].values())

@@ -22,12 +22,15 @@ from prover.commit import MatrixCommitment
 from prover.oracle import ProverOracle
 from tests.builders import Digits
 from tests.hiding.views import (
+    column_spans,
     columns_at,
     explain_matrix,
     lagrange,
     product,
+    read_columns,
     sections,
     solve,
+    split_words,
     vandermonde,
 )
 from tests.toys import (
@@ -45,7 +48,6 @@ from zkcert.core import field as ff
 from zkcert.core import padcode
 from zkcert.core.code import pad_code
 from zkcert.core.field import f_array
-from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.opening import combination_weights, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
@@ -107,6 +109,11 @@ def shown_proof():
         return prove_toy(), seen[-1]
 
 
+def absorb_roots(transcript, roots):
+    transcript.absorb("roots", roots[:64])
+    transcript.absorb("late-root", roots[64:])
+
+
 def hear(proof):
     layout = toy_layout()
     told, rows = shown_proof()
@@ -114,12 +121,12 @@ def hear(proof):
     roots, messages, opening, pad_proof = (Reader(s) for s in sections(proof))
     code = layout.code
     t = toy_transcript()
-    t.absorb("roots", roots.data)
+    absorb_roots(t, roots.data)
     with light_grinding():
         ch = Listener(t, messages)
         z = run(ch, Blind(layout), layout, code.variables)
         after = copy(t)
-        verify_opening(Reader(opening.data), after, code, [roots.data[:32]], z, ch.opened)
+        verify_opening(Reader(opening.data), after, code, [roots.data[:32], roots.data[64:]], z, ch.opened)
         t.check_grind(opening.u64(), 16)
         weights = combination_weights(t, code, z)
         start = opening.at
@@ -130,7 +137,7 @@ def hear(proof):
         t.check_grind(opening.u64(), 16)
         queries = t.distinct_indices("queries/1", code.queries, code.log_n)
         assert opening.at == columns_at(code)
-        columns = opening.field_array(code.queries, code.rows)
+        columns = read_columns(code, queries, opening.data)
         t = after
         form = ch.tape.collapse(t.challenges("equations", len(ch.tape.equations)))
         pads = pad_code(ch.tape.singles, ch.tape.triples)
@@ -189,7 +196,7 @@ def explanation(proof, witness, seed=0):
 
     roots, messages = sections(proof)[:2]
     t = toy_transcript()
-    t.absorb("roots", roots)
+    absorb_roots(t, roots)
     ch = Listener(t, Reader(messages))
     oracle = ProverOracle(layout, witness, x, np.ascontiguousarray(masks), code)
     with light_grinding():
@@ -197,7 +204,7 @@ def explanation(proof, witness, seed=0):
     singles, a, b = (f_array(v).reshape(2, -1) for v in (ch.singles, ch.x, ch.y))
     pads = Pads(singles, a, b, ff.f_mul(a, b))
     return {
-        b"zkcert/masks": np.concatenate([masks.reshape(2, -1), tails.reshape(2, -1)], axis=1),
+        **split_words(code, masks, tails),
         b"zkcert/pads": np.concatenate([singles, a, b], axis=1),
         b"zkcert/pad-rows": explain_pads(pad_code(ch.tape.singles, ch.tape.triples), heard.form, heard, pads, rng),
     }
@@ -214,17 +221,17 @@ def proved_with(words, roots, witness):
     absorb = Transcript.absorb
     first = []
 
-    def absorb_roots(self, label, data):
+    def absorb_other(self, label, data):
         if label == "roots" and not first:
             first.append(data)
-            data = roots
-        absorb(self, label, data)
+            data = roots[:64]
+        absorb(self, label, roots[64:] if label == "late-root" else data)
 
     with (
         mock.patch("prover.commit.xof_field", stream),
         mock.patch("prover.pads.xof_field", stream),
         mock.patch("prover.channel.xof_field", stream),
-        mock.patch.object(Transcript, "absorb", absorb_roots),
+        mock.patch.object(Transcript, "absorb", absorb_other),
     ):
         # the Merkle siblings are absorbed with the columns: the explained ones are put in below
         return prove_toy(witness)
@@ -237,25 +244,25 @@ def test_a_proof_can_be_explained_by_another_witness(seed):
     heard = hear(proof)
     words = explanation(proof, other)
     code = toy_layout().code
-    start = columns_at(code)
-    shown = start + 16 * code.queries * code.rows
-    siblings = shown + multiproof_bytes(1 << code.log_n, heard.queries)
+    (start, spans, end) = columns_at(code), *column_spans(code, heard.queries)
 
     # later challenges follow from the siblings too: let the second prover absorb those of the first
     absorb = Transcript.absorb
 
     def absorb_columns(self, label, data):
         if label == "columns/1":
-            assert data[: shown - start] == opening[start:shown]
-            data = opening[start:siblings]
+            assert all(data[a - start : b - start] == opening[a:b] for a, b in spans)
+            data = opening[start:end]
         absorb(self, label, data)
 
     with mock.patch.object(Transcript, "absorb", absorb_columns):
         again = sections(proved_with(words, roots, other))
-    assert again[0] != roots
+    assert all(again[0][i : i + 32] != roots[i : i + 32] for i in (0, 32, 64))
     assert again[1] == messages
-    assert again[2][:shown] == opening[:shown] and again[2][siblings:] == opening[siblings:]
-    assert again[2][shown:siblings] != opening[shown:siblings]
+    assert again[2][:start] == opening[:start] and again[2][end:] == opening[end:]
+    assert all(again[2][a:b] == opening[a:b] for a, b in spans)
+    for siblings in (slice(spans[0][1], spans[1][0]), slice(spans[1][1], end)):
+        assert again[2][siblings] != opening[siblings]
     pads = pad_code(words[b"zkcert/pads"].shape[1] - 2 * triples(heard), triples(heard))
     shown = 16 * 5 * (1 << pads.block_bits) + 8 + 16 * pads.queries * (pads.rows + 3)
     assert again[3][:shown] == pad_proof[:shown] and again[3][shown:] != pad_proof[shown:]
@@ -270,7 +277,7 @@ def test_explanations_use_free_randomness():
     """Two explanations of one proof by one witness differ in what no query saw."""
     a, b = (explanation(shown_proof()[0], toy_witness(1), seed) for seed in (1, 2))
     assert np.array_equal(a[b"zkcert/pads"], b[b"zkcert/pads"])
-    assert not np.array_equal(a[b"zkcert/masks"], b[b"zkcert/masks"])
+    assert all(not np.array_equal(a[label], b[label]) for label in (b"zkcert/masks", b"zkcert/masks/1"))
     assert not np.array_equal(a[b"zkcert/pad-rows"], b[b"zkcert/pad-rows"])
 
 

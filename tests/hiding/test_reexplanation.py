@@ -17,15 +17,15 @@ import prover.channel
 import prover.commit
 import prover.pads
 from circuits.argument.blind import Blind
-from circuits.argument.protocol import message_counts, run
+from circuits.argument.protocol import draw_weights, message_counts, run
 from prover.argument import prove_circuit
-from tests.toys import committed_vector, toy_layout, toy_witness
+from prover.combinations import fill_combinations
+from tests.hiding.views import column_spans, columns_at, split_words
+from tests.toys import committed_vector, drawn_layout, drawn_witness, toy_layout, toy_witness
 from verifier.argument import verify_circuit
 from verifier.channel import VerifierChannel
 from zkcert.core import field as ff
-from zkcert.core.code import MASK_ROWS
 from zkcert.core.field import F
-from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.opening import combination_weights
 from zkcert.core.opening import query_points as matrix_points
 from zkcert.core.padcode import interpolate, message_rows, query_points
@@ -94,12 +94,17 @@ def fresh() -> Transcript:
 def sections(data: bytes) -> tuple[bytes, bytes, bytes]:
     """Messages, opening, pad proof."""
     reader = Reader(data)
-    reader.section(64)
+    reader.section(96)
     return reader.section(1 << 28), reader.section(1 << 28), reader.section(1 << 28)
 
 
+@pytest.mark.parametrize(
+    ("layout_of", "witness_of"),
+    [(toy_layout, toy_witness), pytest.param(drawn_layout, drawn_witness, marks=pytest.mark.slow)],
+    ids=["toy", "congruences"],
+)
 def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_randomness(
-    monkeypatch: pytest.MonkeyPatch,
+    layout_of: Any, witness_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Fixed coins stand for an honest verifier: nothing absorbed moves a challenge.
     monkeypatch.setattr(Transcript, "absorb", lambda self, label, data: None)
@@ -117,7 +122,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
 
     monkeypatch.setattr(prover.pads.PadCommitment, "prove", keep)
 
-    layout, first, second = toy_layout(), toy_witness(0), toy_witness(1)
+    layout, first, second = layout_of(), witness_of(0), witness_of(1)
     code = layout.code
     proof = prove_circuit(layout, first, fresh())
     verify_circuit(layout, fresh(), proof)
@@ -129,6 +134,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     transcript = fresh()
     channel = Recorder(transcript, Reader(messages))
     channel.order = []
+    draw_weights(channel, layout.circuit)
     z = run(channel, Blind(layout), layout, code.variables)
     weights = combination_weights(transcript, code, z)
     queries = transcript.distinct_indices("queries/1", code.queries, code.log_n)
@@ -139,6 +145,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
         rows = data.reshape(code.mask_row, code.width, 2)
         return np.stack([ff.fp_from_int(np.ascontiguousarray(rows[:, :, i])) for i in range(2)])
 
+    fill_combinations(second)  # with the weights that were drawn: fixed coins again
     change = ff.f_sub(lanes(second), lanes(first))
     assert change.any()
     values = ff.f_powers(matrix_points(code.log_n, queries), code.length)
@@ -157,18 +164,15 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     ]
     of_masks = np.ascontiguousarray(weights[:, :, code.mask_row : code.mask_row + 3])
     delta[:, code.mask_row : code.mask_row + 3] = solve(of_masks, np.stack(combined, axis=1))
-    old = original[b"zkcert/masks"].reshape(2, -1)
-    cut = MASK_ROWS * code.width
-    masks = ff.f_add(old[:, :cut], np.ascontiguousarray(delta[:, code.mask_row :, : code.width]).reshape(2, -1))
-    tails = ff.f_add(old[:, cut:], np.ascontiguousarray(delta[:, :, code.width :]).reshape(2, -1))
-    matrix = np.concatenate([masks, tails], axis=1).reshape(-1)
+    change = split_words(code, delta[:, code.mask_row :, : code.width], delta[:, :, code.width :])
+    matrix = {label: ff.f_add(original[label].reshape(2, -1), words).reshape(-1) for label, words in change.items()}
 
     # -- pads: message less value, the values taken from a run with zero pads
     singles, triples = message_counts(layout, code.variables)
     none = np.zeros(2 * (singles + 2 * triples), np.uint64)
     randomness.forced = {
         b"zkcert/pads": none,
-        b"zkcert/masks": matrix,
+        **matrix,
         b"zkcert/pad-rows": original[b"zkcert/pad-rows"],
     }
     plain = sections(prove_circuit(layout, second, fresh()))[0]
@@ -231,14 +235,14 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     tail_values = np.ascontiguousarray(fixed[:, :, pad_code.message :]).reshape(2, -1)
     noise = np.concatenate([tail_values, blinds[0], blinds[1], on_double[:, free]], axis=1).reshape(-1)
 
-    randomness.forced = {b"zkcert/pads": new_pads, b"zkcert/masks": matrix, b"zkcert/pad-rows": noise}
+    randomness.forced = {b"zkcert/pads": new_pads, **matrix, b"zkcert/pad-rows": noise}
     other = prove_circuit(layout, second, fresh())
     verify_circuit(layout, fresh(), other)
     ours, theirs = sections(proof), sections(other)
     assert ours[0] == theirs[0]
-    opened = 8 + 32 + 16 * (3 * code.tail + 2) + 8 + 16 * code.queries * code.rows
-    siblings = opened + multiproof_bytes(1 << code.log_n, queries)
-    assert ours[1][:opened] == theirs[1][:opened] and ours[1][siblings:] == theirs[1][siblings:]
+    spans, end = column_spans(code, queries)
+    shown_parts = [(0, columns_at(code)), *spans, (end, None)]
+    assert all(ours[1][start:stop] == theirs[1][start:stop] for start, stop in shown_parts)
     shown = 8 + 16 * (5 * block + pad_code.queries * (pad_code.rows + 3))
     assert ours[2][:shown] == theirs[2][:shown]
     assert [len(a) for a in ours] == [len(b) for b in theirs]

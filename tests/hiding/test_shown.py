@@ -19,7 +19,16 @@ from circuits.argument.protocol import message_counts
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
 from prover.pads import PadCommitment
-from tests.toys import random_f_array, random_fs, toy_layout, toy_proof, verify_toy
+from tests.toys import (
+    drawn_layout,
+    drawn_proof,
+    random_f_array,
+    random_fs,
+    toy_layout,
+    toy_proof,
+    verify_drawn,
+    verify_toy,
+)
 from zkcert.core import field as ff
 from zkcert.core.code import SPARE_TAIL, MatrixCode, PadCode, PlainCode, pad_code
 from zkcert.core.field import F, P
@@ -30,11 +39,11 @@ from zkcert.core.transcript import Transcript
 # Each part of each section, in order, and what hides it. Elements of F that are masked are in the maps below.
 HASH, NONCE, PAD, MASKED = "hash", "public function of the rest", "one-time pad", "in the joint map"
 SHOWN = {
-    "roots": [("matrix", HASH), ("pads", HASH)],
-    "messages": [("messages", PAD), ("range nonce", NONCE), ("opened value", MASKED)],
+    "roots": [("matrix", HASH), ("pads", HASH), ("late part of the matrix", HASH)],
+    "messages": [("weights nonce", NONCE), ("messages", PAD), ("range nonce", NONCE), ("opened value", MASKED)],
     "opening": [
         ("proximity nonce", NONCE), ("root", HASH), ("tails", MASKED), ("inner products", MASKED),
-        ("query nonce", NONCE), ("columns", MASKED), ("siblings", HASH),
+        ("query nonce", NONCE), ("columns", MASKED), ("siblings", HASH), ("late columns", MASKED), ("siblings", HASH),
     ],
     "pad proof": [
         ("proximity", MASKED), ("linear", MASKED), ("products", MASKED), ("nonce", NONCE), ("columns", MASKED),
@@ -52,7 +61,8 @@ LEVEL = [
 
 def shown_by(code: MatrixCode) -> list[tuple[str, str, int]]:
     """Name, kind and elements of F (if it is masked) of each part of an opening."""
-    sizes = {"tails": 3 * code.tail, "inner products": 2, "columns": code.queries * code.rows}
+    first, last = (code.queries * rows for rows in code.parts)
+    sizes = {"tails": 3 * code.tail, "inner products": 2, "columns": first, "late columns": last}
     out = [(name, kind, sizes.get(name, 0)) for name, kind in SHOWN["opening"]]
     for level in code.levels:
         sizes = {"rounds": 2 * level.rounds, "rows": 2 * level.width, "columns": level.queries * level.rows}
@@ -84,23 +94,30 @@ def noted_reads(log: list):
         yield
 
 
-def test_every_byte_a_verifier_reads_is_accounted_for():
-    """A message or a section more has to be put into SHOWN, and into the tests of its kind."""
-    proof, log = toy_proof(), []
+@pytest.mark.parametrize(
+    ("proof_of", "verify", "layout_of", "nonces"),
+    [(toy_proof, verify_toy, toy_layout, 1), (drawn_proof, verify_drawn, drawn_layout, 2)],
+    ids=["toy", "congruences"],
+)
+def test_every_byte_a_verifier_reads_is_accounted_for(proof_of, verify, layout_of, nonces):
+    """A message or a section more has to be put into SHOWN, and into the tests of its kind. The nonce of the weights
+    is there where weights are drawn."""
+    proof, log = proof_of(), []
     with noted_reads(log):
-        verify_toy(proof)
+        verify(proof)
     read = {name: [count for what, count in log if what == name] for name in SHOWN}
     assert {what for what, _ in log} == {"proof", *SHOWN}
     framing = [count for what, count in log if what == "proof"]
     assert framing[::2] == [8] * len(SHOWN) and framing[1::2] == [sum(read[name]) for name in SHOWN]
     assert sum(framing) == len(proof)
 
-    assert read["roots"] == [32, 32]
+    assert read["roots"] == [32] * len(SHOWN["roots"])
     hidden, rest = (sum(c for c in read["messages"] if (c % 16 == 0) == full) for full in (True, False))
-    layout = toy_layout()
+    layout = layout_of()
     code = layout.code
     pads = pad_code(*message_counts(layout, code.variables))
-    assert rest == 8 and hidden == 16 * (pads.singles + 2 * pads.triples + 1)
+    assert rest == 8 * nonces and hidden == 16 * (pads.singles + 2 * pads.triples + 1)
+    assert (read["messages"][0] == 8) == (nonces == 2)
 
     shown = {
         "opening": shown_by(code),
@@ -197,14 +214,11 @@ def shown_by_opening(x: np.ndarray, words: np.ndarray, more: list[int] | None = 
         data = matrix.open(Fixed(), POINT)
     reader, out = Reader(data, "opening"), []
     queries = [queries_of(level) for level in range(1, 2 + len(MATRIX.levels))]
-    codes = [MATRIX, *MATRIX.levels]
-    siblings = [multiproof_bytes(1 << code.log_n, found) for code, found in zip(codes, queries, strict=True)]
+    codes = [MATRIX, MATRIX, *MATRIX.levels]
+    positions = [queries[0], *queries]
+    siblings = [multiproof_bytes(1 << code.log_n, found) for code, found in zip(codes, positions, strict=True)]
     for name, kind, size in shown_by(MATRIX):
-        if name == "columns" and len(siblings) == len(codes):  # of both parts, the first one's siblings between them
-            out.append(reader.field_array(MATRIX.queries * FIRST))
-            reader.take(siblings[0])
-            out.append(reader.field_array(MATRIX.queries * LAST))
-        elif kind == MASKED:
+        if kind == MASKED:
             out.append(reader.field_array(size))
         elif kind == NONCE:
             reader.u64()

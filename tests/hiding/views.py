@@ -15,6 +15,7 @@ from tests.toys import (
 from verifier.channel import VerifierChannel
 from zkcert.core import field as ff
 from zkcert.core import padcode
+from zkcert.core.merkle import multiproof_bytes
 from zkcert.core.proof import Reader
 
 SECTIONS = ("roots", "messages", "opening", "pad proof")
@@ -53,6 +54,32 @@ def vandermonde(points, start, count):
 def columns_at(code):
     """Where the columns of an opening start: after two nonces, a root, the tails and two inner products."""
     return 8 + 32 + 48 * code.tail + 32 + 8
+
+
+def column_spans(code, queries):
+    """Where the columns of each part stand in an opening, siblings behind each, and where these end at last."""
+    size, at, out = multiproof_bytes(1 << code.log_n, queries), columns_at(code), []
+    for rows in code.parts:
+        stop = at + 16 * code.queries * rows
+        out.append((at, stop))
+        at = stop + size
+    return out, at
+
+
+def read_columns(code, queries, opening):
+    """The columns (2, t, rows) of all parts."""
+    spans, _ = column_spans(code, queries)
+    parts = [ff.f_from_bytes(opening[start:stop]).reshape(2, code.queries, -1) for start, stop in spans]
+    return np.concatenate(parts, axis=2)
+
+
+def split_words(code, masks, tails):
+    """Masks and tails (2, rows, tail) as the words of the seeds of both parts."""
+    first, flat = code.parts[0], lambda x: x.reshape(2, -1)
+    return {
+        b"zkcert/masks": flat(tails[:, :first]),
+        b"zkcert/masks/1": np.concatenate([flat(masks), flat(tails[:, first:])], axis=1),
+    }
 
 
 def explain_matrix(code, x, weights, rows, points, columns, rng):

@@ -23,6 +23,10 @@ from prover.kernels import arith, count
 from prover.prove import Proved, prove_statement
 from tests.toys import (
     certified,
+    drawn_layout,
+    drawn_proof,
+    drawn_transcript,
+    drawn_witness,
     light_grinding,
     tiny_dataset,
     tiny_model,
@@ -86,7 +90,7 @@ def test_resumed_attempt_gives_the_proof_it_would_have_given(stop):
     whole, broken = Kept(), Kept()
     with pytest.raises(Interrupted):
         prove_toy_with(broken, stop)
-    if stop == "late digits":
+    if stop == "commit":  # the roots are complete with the late one
         assert not broken.saved
         broken.record(Attempt(bytes(range(32))))
     whole.record(Attempt(broken.saved[-1].secret))
@@ -206,10 +210,35 @@ def test_damaged_messages_are_refused_or_rejected(damage):
 def test_other_roots_are_refused():
     kept = Kept()
     with pytest.raises(Interrupted):
-        prove_toy_with(kept, "commit")
+        prove_toy_with(kept, "late digits")
     kept.saved[-1].secret = bytes(32)
     with pytest.raises(UnusableInput, match="roots"):
         prove_toy_with(kept)
+
+
+def test_other_late_rows_are_refused():
+    """Though the first part, whose leaves are kept, is the same: tails of the second one answer its weights only."""
+    kept = Kept()
+    with pytest.raises(Interrupted):
+        prove_toy_with(kept, "late digits")
+    with mock.patch.object(argument, "count_multiplicities"), pytest.raises(UnusableInput, match="roots"):
+        prove_toy_with(kept)
+
+
+@pytest.mark.slow
+def test_attempt_with_drawn_weights_is_resumed_with_the_same_late_part():
+    def prove(witness, stop=""):
+        phase = stopping_after(stop)
+        with light_grinding():
+            return prove_circuit(drawn_layout(), witness, drawn_transcript(), phase=phase, checkpoint=kept)
+
+    kept = Kept()
+    kept.record(Attempt(bytes(range(32))))
+    with pytest.raises(Interrupted):
+        prove(drawn_witness(), "constraints")
+    with pytest.raises(UnusableInput, match=r"roots|damaged"):  # the nonce is that of another root
+        prove(drawn_witness(1))
+    assert prove(drawn_witness()) == drawn_proof()
 
 
 # ----------------------------------------------------------------------------------------- statements, on disk
@@ -375,8 +404,16 @@ def test_damaged_files_are_refused(interrupted):
 
 
 def test_finished_commitment_is_not_made_again(interrupted):
-    with mock.patch.object(ColumnTree, "_hashed", side_effect=AssertionError), pytest.raises(Interrupted):
+    """That of the first part, which holds nearly all; the late part is committed to again."""
+    hashed, original = [], ColumnTree._hashed
+
+    def note(self):
+        hashed.append(self.name)
+        return original(self)
+
+    with mock.patch.object(ColumnTree, "_hashed", note), pytest.raises(Interrupted):
         interrupted("constraints")
+    assert hashed == [b"matrix/1"]
 
 
 def test_directory_with_other_files_is_left_alone(tmp_path):

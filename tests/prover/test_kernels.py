@@ -151,8 +151,10 @@ def test_bound_forms_need_room(rng):
             binder.bind(np.zeros((1, 4), np.int32), out, position)
 
 
+@pytest.mark.parametrize("most", [kernels.count.MOST, 41])
 @pytest.mark.parametrize("starts", [[0], [0, 5, 6, 40], [0, 0, 7, 7, 99]])
-def test_count_entries(rng, starts):
+def test_count_entries(rng, monkeypatch, starts, most):
+    monkeypatch.setattr(kernels.count, "MOST", most)
     x, starts = rng.integers(-3, 9, 100).astype(np.int32), np.array(starts, np.int64)
     sizes = rng.integers(1, 7, len(starts))
     shift, first = rng.integers(-2, 3, len(starts)), np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -257,8 +259,9 @@ def test_levels_and_rounds_from_integers_are_those_of_the_leaves_written_out(rng
     leaves, fractions = leaves_of(rng, n)
     equal(leaves.level(), as_level(fractions))
     first = twins.parents(leaves.level())
-    second = kernels.second_level(leaves.x, *leaves.nodes(2))
+    second, third = (kernels.upper_level(leaves.x, *leaves.nodes(streams)) for streams in (2, 4))
     equal(second[:, : n // 4], twins.parents(first))
+    equal(third[:, : n // 8], twins.parents(twins.parents(first)))
 
     lam, r = scalar(rng), scalar(rng)
     want = first.copy()
@@ -447,8 +450,9 @@ def test_rows_outside_the_digits_are_refused(rng):
 @pytest.mark.parametrize(
     "rows, width, missing", [(1, 1, 0), (1, 4, 3), (3, 5, 0), (20, 7, 9), (2, 300, 100), (9, 3, 5)]
 )
-def test_combine_digits(rng, monkeypatch, rows, width, missing):
-    monkeypatch.setattr(kernels.matrix, "MAX_ROWS", 8)
+@pytest.mark.parametrize("limit, most", [("MAX_ROWS", 8), ("PIECE", 50)])
+def test_combine_digits(rng, monkeypatch, rows, width, missing, limit, most):
+    monkeypatch.setattr(kernels.matrix, limit, most)
     coefs = field(rng, 2, rows + 1, extreme=True)
     x = integers(rng, 31, 2 * rows * width - missing, dtype=np.int32)
     x.flags.writeable = False

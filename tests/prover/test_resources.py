@@ -166,9 +166,28 @@ def test_too_large_a_proof_is_refused_before_anything_is_computed(tiny, tmp_path
             api.prove(tiny.model, tiny.data, tmp_path / "p", **options, progress=lambda name, done: seen.append(name))
         assert set(seen) == {"load"}
         api.prove(tiny.model, tiny.data, tmp_path / "p", **options, force=True)
-    estimate = Estimate(sized(), {}, 10, None)
+    estimate = Estimate(sized(), {}, 10, 5, None)
     estimate.require_memory()
     replace(estimate, available=10).require_memory()
+
+
+def test_a_scratch_file_is_advised_where_it_helps():
+    estimate = Estimate(sized(entries=10**9), {}, 10 * 10**9, 5 * 10**9, 5 * 10**9)
+    estimate.require_memory(scratch=True)
+    with pytest.raises(UnusableInput, match=r"10\.0 GB of memory.*give --scratch DIR \(4\.0 GB of disk\), take fewer"):
+        estimate.require_memory()
+    for scratch in (False, True):
+        with pytest.raises(UnusableInput, match="available: take fewer steps"):
+            replace(estimate, available=4 * 10**9).require_memory(scratch)
+
+
+def test_memory_with_a_scratch_file_is_that_without_the_digits():
+    costs = {"load": {"fixed": 2e9}, "commit": {"fixed": 1e9, "entries": 5.0}, "batch": {"fixed": 3e9, "entries": 3.0}}
+    rates, sizes = Rates({}, costs, 1.0, 2), sized(entries=10**9)
+    assert (rates.peak_bytes(sizes), rates.peak_bytes(sizes, scratch=True)) == (6e9, 3e9)
+    assert rates.peak_bytes(sized(entries=10**6), scratch=True) == 3e9
+    assert rates.peak_bytes(sized(entries=10**10), scratch=True) == 11e9
+    assert rates.peak_bytes(sized(entries=0), scratch=True) == 3e9
 
 
 # ----------------------------------------------------------------------------------------------- time that is left

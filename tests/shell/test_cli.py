@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -552,11 +553,21 @@ def test_swapped_files_are_told_apart(run, tiny, arguments, words):
 def test_estimate_prints_sizes_time_and_memory(run, tiny):
     done = run("estimate", tiny.model, *PROBE, "--data-root", tiny.root)
     assert done.code == 0
-    for text in ("99; T = 2, B = 2", "table entries", "range checks", "available)"):
+    for text in ("99; T = 2, B = 2", "table entries", "range checks", "available)", "--scratch DIR", " GB of disk"):
         assert text in done.out
     figures = run("estimate", tiny.model, *PROBE, "--json").json
     assert figures["proof_bytes"] == pytest.approx(tiny.result.size, rel=0.01)
     assert figures["seconds"] == pytest.approx(sum(figures["phases"].values()), abs=0.1)
+
+
+def test_prove_with_a_scratch_file_leaves_the_proof_and_nothing_else(run, tiny):
+    Path("room").mkdir()
+    done = run("prove", tiny.model, tiny.data, "--announcement", tiny.announcement, "--beacon", tiny.beacon,
+               "--scratch", "room")  # fmt: skip
+    assert done.code == 0, done.err
+    assert re.search(r"of memory and [0-9.]+ GB of disk", done.err)
+    assert files() == {"room", "proof.bin"} and not list(Path("room").iterdir())
+    assert run("verify", "proof.bin", tiny.model, "--tau", tiny.tau).code == 0
 
 
 def test_prove_resumes_from_its_checkpoint_and_says_what_it_costs(run, tiny, monkeypatch):

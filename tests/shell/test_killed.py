@@ -39,6 +39,7 @@ class Files:
             "train": ["train", "mlp", self.root / "d.npz", "--hidden", 4, "--epochs", 1, "-o", "model.pt"],
             "prove": prove,
             "checkpoint": [*prove, "--checkpoint", "kept"],
+            "scratch": [*prove, "--scratch", "."],
         }[name]
 
 
@@ -59,6 +60,7 @@ OUTPUTS = {
     "train": ["model.pt"],
     "prove": ["proof.bin"],
     "checkpoint": ["proof.bin"],
+    "scratch": ["proof.bin"],
 }
 
 
@@ -139,6 +141,10 @@ def test_a_killed_proof(files, tmp_path):
 
 def test_a_killed_proof_with_a_checkpoint(files, tmp_path):
     assert kill_everywhere(files, tmp_path, "checkpoint", "unnamed") > 30
+
+
+def test_a_killed_proof_with_a_scratch_file(files, tmp_path):
+    assert kill_everywhere(files, tmp_path, "scratch", "unnamed") >= 3
 
 
 @pytest.mark.slow

@@ -152,16 +152,18 @@ def test_an_empty_name_is_said_to_be_one(capsys, tiny, tmp_path):
         assert "an empty name is given" in capsys.readouterr().err, command
 
 
+@pytest.mark.parametrize("option", ["--checkpoint", "--scratch"])
 @pytest.mark.parametrize("name", ["fifo", "empty", "dangling", "loop", "beneath", ".zkd", "/dev/zero", ""])
-def test_a_checkpoint_that_is_no_directory_is_refused_before_the_work(capsys, tiny, odd, tmp_path, monkeypatch, name):
+def test_what_is_no_directory_is_refused_before_the_work(capsys, tiny, odd, tmp_path, monkeypatch, name, option):
     monkeypatch.chdir(tmp_path)
     given = odd[name] if name else ""
     after = ("--announcement", tiny.announcement, "--beacon", tiny.beacon, "-o", tmp_path / "out")
-    arguments = ["prove", tiny.model, tiny.data, *after, "--checkpoint", given]
+    arguments = ["prove", tiny.model, tiny.data, *after, option, given]
     before = sorted(tmp_path.rglob("*"))
     code = cli.main([str(argument) for argument in arguments])
     err = capsys.readouterr().err
-    words = f"{given.parent if name == 'beneath' else given} is no directory" if name else "an empty name is given"
+    wrong = given.parent if (name, option) == ("beneath", "--checkpoint") else given
+    words = f"{wrong} is no directory" if name else "an empty name is given"
     assert (code, len(err.splitlines())) == (2, 1) and words in err, err
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -21,22 +21,23 @@ MODELS = {
     "vgg11": (zoo.vgg11, zoo.CIFAR10_INPUT, 9_225_610),
     "vgg16_bn": (zoo.vgg16_bn, zoo.CIFAR10_INPUT, 14_728_266),
     "resnet18": (zoo.resnet18, zoo.CIFAR10_INPUT, 11_173_962),
+    "wrn28_10": (zoo.wrn28_10, zoo.CIFAR100_INPUT, 36_536_884),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_circuits_of_all_models_close_at_eight_samples_and_five_steps(name):
-    """From the module to the layout; the most expensive one has 2^31.6 digits."""
+    """From the module to the layout; the most expensive one has 2^33.4 digits."""
     make, spec, count = MODELS[name]
     model = from_module(make(), input=spec)
-    assert model.param_count == count and model.shapes[-1] == [10]
+    assert model.param_count == count and model.classes == (100 if name == "wrn28_10" else 10)
     plan = Plan(
         graph=model.graph,
         input=model.input,
         affine=input_affine(model.input, "u8"),
         weights={key: model.quantized(key) for key in model.params},
         kind="u8",
-        classes=10,
+        classes=model.classes,
         label_bytes=1,
         steps=5,
         batch=8,
@@ -47,7 +48,7 @@ def test_circuits_of_all_models_close_at_eight_samples_and_five_steps(name):
         hashes=np.zeros((5, 8, 160), np.uint64),
         constants=model.constants,
     )
-    assert Certificate(plan).close(Fraction(3)).digit_count < 3.5e9
+    assert Certificate(plan).close(Fraction(3)).digit_count < (11.2e9 if name == "wrn28_10" else 3.5e9)
 
 
 def test_residual_blocks_commit_nothing_for_sums_and_rectified_outputs():
@@ -204,3 +205,12 @@ def test_augmentation_shifts_and_flips_whole_images():
         True,
         False,
     }
+
+
+def test_depths_that_no_wide_network_has_are_refused():
+    for depth, width in ((4, 1), (12, 1), (16, 0)):
+        with pytest.raises(UnusableInput, match="10, 16, 22"):
+            zoo.wide_resnet(depth, width)
+    small = zoo.wide_resnet(10, 1, classes=7)
+    assert small(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in small.modules()) == 10 - 3

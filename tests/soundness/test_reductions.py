@@ -269,6 +269,27 @@ def test_a_tree_of_digits_ends_at_its_digits(count, small, inner, monkeypatch):
     assert ch.value(qn) == multilinear(q + [F.ONE] * ((1 << depth) - count), point)
 
 
+@pytest.mark.parametrize("piece", [trees.PIECE, 3])
+def test_a_tree_over_the_tables_is_that_of_its_entries(piece, monkeypatch):
+    monkeypatch.setattr(trees, "PIECE", piece)
+    layout, rng = toy_layout(), np.random.default_rng(piece)
+    x, (alpha,) = rng.integers(0, 100, layout.data_end).astype(np.int32), random_fs(rng, 1)
+    tree, depth, half = trees.TableTree(layout, x, alpha), ceil_log2(layout.table_entries), layout.table_entries // 2
+    entries = [alpha - F(entry, cls) for cls, size in enumerate(layout.tables) for entry in range(size)]
+    counts = x[layout.multiplicity_start :]
+    top, bottom = tree.root()
+    assert top / bottom == total(entry.inv() * -int(m) for entry, m in zip(entries, counts, strict=True))
+    plain = trees.Tree(tree.leaves(0, 1 << depth), depth)
+    assert plain.root() == tree.root() and len(tree.levels) == depth - 1
+    assert np.array_equal(tree.levels[0][:, :half], plain.levels[1][:, :half])
+    for bits in range(depth):
+        point, lam = random_fs(rng, bits), F(bits, 1)
+        assert np.array_equal(
+            tree.layer(point, lam).level[:, : 2 << bits], plain.layer(point, lam).level[:, : 2 << bits]
+        )
+        tree.last.children = plain.last.children = (top, bottom), (top, bottom)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_the_sum_of_hidden_fractions_is_proved(count):
     rng = np.random.default_rng(count)

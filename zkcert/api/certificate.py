@@ -233,7 +233,8 @@ def estimate(
     data_root  data.root, for the number and kind of samples; None: 50,000 samples of bytes.
     rates      measured costs, of `python -m benchmarks.scaling`; None: the machine's own, or those shipped.
 
-    Returns the Estimate: `seconds`, `peak_bytes`, `phases` (name -> seconds) and `sizes` (among them proof_bytes).
+    Returns the Estimate: `seconds`, `peak_bytes`, with `prove(scratch=...)` `scratch_peak_bytes` and on the disk
+    `scratch_file_bytes`, `phases` (name -> seconds) and `sizes` (among them proof_bytes).
     Raises UnusableInput.
     """
     from prover.resources import Rates

@@ -105,6 +105,7 @@ def prove(
     planned: Callable[[Estimate], None] | None = None,
     warned: Callable[[str], None] | None = None,
     checkpoint: File | None = None,
+    scratch: File | None = None,
     force: bool = False,
 ) -> ProofResult:
     """Prove that the model's directional sharpness is at most tau on the samples the beacon draws; write `out`.
@@ -125,6 +126,8 @@ def prove(
     force         replace a proof of that name, and go on although more memory seems to be needed than there is.
     checkpoint    a directory for the state of this proof: called again with the same arguments after an interruption,
                   prove goes on after the last finished phase. As secret as the data; removed at the end.
+    scratch       a directory for a file without a name that holds the digits, four bytes each, in the place of memory.
+                  As secret as the data; it vanishes with the process, or earlier. The proof is the same.
 
     Before anything is written the execution is compared with the float64 reference (CrossCheckFailed above
     CROSS_CHECK_LIMIT) and the proof is verified. Returns the ProofResult: `path`, `size` in bytes, `seconds`, and the
@@ -149,16 +152,21 @@ def prove(
             from prover.kernels.compiling import compile_clock
             from prover.prove import prove_statement
             from prover.resources import estimate as predict
+            from prover.scratch import Scratch, check_room
             from zkcert.metric import directional_sharpness
         if checkpoint is not None:
             if not os.fspath(checkpoint):
                 raise UnusableInput("an empty name is given for the checkpoint: an unset variable?")
             check_place(Path(checkpoint))
+        if scratch is not None and not os.fspath(scratch):
+            raise UnusableInput("an empty name is given for the scratch file's directory: an unset variable?")
         check_device(device)
         cost = predict(statement, loaded)
         if not force:
-            cost.require_memory()
+            cost.require_memory(scratch is not None)
         require_space(path, cost.sizes.proof_bytes)
+        if scratch is not None:
+            check_room(Path(scratch), cost.scratch_file_bytes)
         fit = _fit(loaded, dataset, statement, device)
     if planned:
         planned(cost)
@@ -178,14 +186,22 @@ def prove(
             )
         return difference
 
+    file = nullcontext() if scratch is None else Scratch(Path(scratch), cost.sizes.entries)
     state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
-    with state as kept, compile_clock() as clock:
+    with file as room, state as kept, compile_clock() as clock:
         phases.compiling = clock.seconds
         if kept:
             kept.require_space(cost.sizes.entries, 1 << cost.sizes.log_n)
         try:
             proved = prove_statement(
-                statement, loaded, dataset, reveal_score=reveal_score, check=check, phase=phases, checkpoint=kept
+                statement,
+                loaded,
+                dataset,
+                reveal_score=reveal_score,
+                check=check,
+                phase=phases,
+                checkpoint=kept,
+                x=None if room is None else room.x,
             )
         except ThresholdExceeded as error:
             raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error

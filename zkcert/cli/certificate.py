@@ -160,6 +160,8 @@ def estimate(
     out.print(f"{'time':<14}{duration(found.seconds)}")
     available = "" if found.available is None else f" ({gigabytes(found.available)} available)"
     out.print(f"{'memory':<14}{gigabytes(found.peak_bytes)}{available}")
+    file = f"{gigabytes(found.scratch_peak_bytes)}, and {gigabytes(found.scratch_file_bytes)} of disk"
+    out.print(f"{'--scratch DIR':<14}{file}")
 
 
 @app.command()
@@ -184,6 +186,10 @@ def prove(
     checkpoint: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Keep the state there: after an interruption, go on. Secret."),
+    ] = None,
+    scratch: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Keep the digits in a file there: for models larger than memory. Secret."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a proof of that name; go on even if memory seems too small.")
@@ -210,7 +216,7 @@ def prove(
         def planned(estimate: Estimate) -> None:
             for text in warnings:
                 warn(text)
-            display.planned(estimate)
+            display.planned(estimate, scratch is not None)
 
         result = api.prove(
             model,
@@ -226,6 +232,7 @@ def prove(
             planned=planned,
             warned=warn,
             checkpoint=checkpoint,
+            scratch=scratch,
             force=force,
         )
     if as_json:

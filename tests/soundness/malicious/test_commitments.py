@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from unittest import mock
 
@@ -17,7 +17,7 @@ from tests.builders import Digits
 from tests.soundness.malicious.forging import toy_verdict
 from tests.toys import prove_toy, toy_layout, toy_witness
 from zkcert.core import field as ff
-from zkcert.core.code import PlainCode, matrix_code
+from zkcert.core.code import PlainCode
 from zkcert.core.field import F, P
 from zkcert.core.transcript import Transcript
 
@@ -140,10 +140,8 @@ LEVELS = [ONE_BELOW, THREE_BELOW] = [
 @contextmanager
 def below(levels):
     """A toy whose matrix is opened by these levels: prover and verifier have the same shapes."""
-    code = replace(matrix_code(toy_layout().data_end), below=levels[0])
-    with ExitStack() as stack:
-        for module in ("prover.argument", "verifier.argument", "circuits.statement"):
-            stack.enter_context(mock.patch(f"{module}.matrix_code", lambda *_: code))
+    layout = toy_layout()
+    with mock.patch.object(layout, "code", replace(layout.code, below=levels[0])):
         yield
 
 
@@ -170,6 +168,13 @@ def test_other_columns_than_the_committed_ones_are_caught(which):
 
     with below(THREE_BELOW):
         assert toy_verdict(opened_otherwise(TREES[which], change)) == f"opening/merkle/{which + 1}"
+
+
+def test_other_columns_of_the_late_part_are_caught():
+    def change(data):
+        data[0] ^= 1
+
+    assert toy_verdict(opened_otherwise(b"matrix/1", change)) == "opening/merkle/1"
 
 
 def test_columns_of_another_matrix_do_not_fit_the_claims():

@@ -270,7 +270,7 @@ def test_a_digit_left_out_of_the_sum_is_caught_by_the_tree(strict):
 def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
     """An unused entry of the table gives way to the digit that is none, with its multiplicity committed."""
     w, at = out_of_range()
-    layout, tree_of, count = toy_layout(), trees.Tree, argument.count_multiplicities
+    layout, count = toy_layout(), argument.count_multiplicities
     segment = next(s for s in layout.segments if s.start <= at < s.stop)
 
     def unused(x):
@@ -284,13 +284,16 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
         x[layout.multiplicity_start + slot] = 1
 
     def table_tree(self, alpha):
-        def changed(level, depth):
-            other = alpha - F(int(self.x[at]) + segment.shift, segment.cls)
-            level[2:, slot] = other.re, other.im
-            return tree_of(level, depth)
+        other = alpha - F(int(self.x[at]) + segment.shift, segment.cls)
 
-        with mock.patch.object(trees, "Tree", changed):
-            return trees.table_tree(self.layout, self.x, alpha)
+        class Changed(trees.TableTree):
+            def leaves(self, start, stop):
+                out = super().leaves(start, stop)
+                if start <= slot < stop:
+                    out[2:, slot - start] = other.re, other.im
+                return out
+
+        return Changed(self.layout, self.x, alpha)
 
     patches = (
         mock.patch.object(argument, "count_multiplicities", counted),
@@ -316,7 +319,7 @@ def test_trees_over_other_values_than_the_committed_ones_are_caught(part, strict
     patches = (
         mock.patch.object(argument, "count_multiplicities", counted),
         mock.patch.object(ProverOracle, "digit_tree", lambda self, *a: trees.digit_tree(self.layout, honest, *a)),
-        mock.patch.object(ProverOracle, "table_tree", lambda self, *a: trees.table_tree(self.layout, honest, *a)),
+        mock.patch.object(ProverOracle, "table_tree", lambda self, *a: trees.TableTree(self.layout, honest, *a)),
     )
     check = toy_verdict(*patches, strict=strict, witness=committed)
     assert check == ("batch" if strict else "hidden-equations")
