@@ -23,7 +23,7 @@ from circuits.language.drawn import PRIMES, WEIGHT_BITS, WeighedAlike, WeighedGa
 from circuits.language.forms import View
 from circuits.language.layout import Layout
 from circuits.language.sources import Same
-from circuits.language.tensors import B22, Tensor, radix
+from circuits.language.tensors import B22, Digit, Range, Tensor, radix
 from circuits.language.wide import limb_forms
 from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output
 from circuits.value import Value
@@ -232,6 +232,21 @@ def test_every_late_digit_is_held_by_some_identity(toy):
                 assert any(np.any(values_of(w, con, e)) for con, e in readers[t]), (t.name, d, at)
                 digits[(d, *at)] = old
     assert np.array_equal(w.x, toy.x)
+
+
+def test_every_division_has_all_of_its_limbs():
+    """For each prime, in each sum along an axis and in what closes them: carries from limb to limb, up to the last."""
+    network = Certificate(tiny_cnn(residue_cost=0).plan).circuit
+    made = [*drawn_circuit().combinations, *network.combinations]
+    for con in [step.con for own in made for step in [*own.reductions, own.closing]]:
+        limbs: dict[str, list[str]] = {}
+        for label, _ in con.members:
+            name, _, span = label.removesuffix("]").partition("[")
+            limbs.setdefault(name, []).append(span)
+        assert set(limbs) == EVERY
+        for spans in limbs.values():
+            starts, stops = zip(*(span.split(":") for span in spans), strict=True)
+            assert [*stops] == [*starts[1:], ""] and starts[0] == "0"
 
 
 def division(made: Combination, label: str) -> Division:
@@ -504,3 +519,17 @@ def test_the_parts_of_x_do_not_overlap_and_late_columns_are_aligned(rows, column
         assert layout.multiplicity_start % (1 << layout.multiplicity_bits) == 0
         assert layout.data_end <= 2 * layout.code.width * layout.code.mask_row
         assert sum(count for _, count in layout.runs) == layout.digit_count == sum(b - a for a, b in places)
+
+
+@pytest.mark.parametrize(("early", "late", "table"), [(1554, 0, 12556), (2287, 0, 44096), (759, 50458, 59843)])
+def test_what_small_tables_leave_fits_into_its_part_as_well(early, late, table):
+    """Rows shorter than the unit of the multiplicities: these once reached into the masking rows."""
+    c = Circuit()
+    c.tensor("early", early, (), (Digit(Range(table)),))
+    if late:
+        c.tensor("late", late, (), (Digit(Range(table)),), late=True)
+    layout = Layout(c)
+    assert layout.late_start % (1 << (table - 1).bit_length()) and layout.digit_count == early + late
+    assert layout.late_start + late <= layout.multiplicity_start
+    assert layout.multiplicity_start % (1 << layout.multiplicity_bits) == 0
+    assert layout.data_end <= 2 * layout.code.width * layout.code.mask_row
