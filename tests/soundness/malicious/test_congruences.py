@@ -506,10 +506,14 @@ def test_the_parts_of_x_do_not_overlap_and_late_columns_are_aligned(rows, column
         places = []
         for tensor, place in layout.places.items():
             for block, positions in zip(place.blocks, place.positions, strict=True):
-                for start in positions.ravel().tolist():
-                    assert start % (1 << block.bits) == 0
-                    assert (start >= layout.late_start) == tensor.late
-                    places.append((start, start + (1 << block.bits)))
+                for digit, starts in zip(tensor.digits, positions.tolist(), strict=True):
+                    for start in starts:
+                        stop = start + (1 << block.bits)
+                        (own,) = (seg for seg in layout.segments if seg.start <= start and stop <= seg.stop)
+                        assert (layout.tables[own.cls], -own.shift) == (digit.range.size, digit.range.lo)
+                        assert start % (1 << block.bits) == 0 and (start >= layout.late_start) == tensor.late
+                        places.append((start, stop))
+        assert all(any(a <= start and stop <= a + n for a, n in layout.runs) for start, stop in places)
         places.sort()
         assert all(stop <= start for (_, stop), (start, _) in pairwise(places))
         late = max(places)[1]
