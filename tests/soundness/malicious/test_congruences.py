@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, pairwise
 from math import prod
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -25,7 +26,8 @@ from circuits.language.layout import Layout
 from circuits.language.sources import Same
 from circuits.language.tensors import B22, Digit, Range, Tensor, radix
 from circuits.language.wide import limb_forms
-from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output
+from circuits.net import BALANCED_REMAINDER, VALUE, WEIGHT, Committed, Contraction, Net, Output
+from circuits.probe import BALANCED_STEP, update_remainder
 from circuits.value import Value
 from prover import argument, commit
 from prover.combinations import fill_closing, fill_reduction
@@ -483,6 +485,19 @@ def test_the_soundness_table_counts_the_axes_with_weights():
     (term,) = combination_terms(contraction())
     assert term.grind == 16 and term.error == pytest.approx(4 * (1 - np.log2(PRIMES[4])))
     assert combination_terms(Circuit()) == []
+
+
+@pytest.mark.parametrize("entries", [1, 1 << 40])
+@pytest.mark.parametrize("divisor", [1, 2, 3, 37, 4095, 4096, 80000, (1 << 22) - 1, 1 << 22])
+def test_remainders_lie_symmetrically_and_each_is_written_in_one_way(divisor, entries):
+    """So many values as the divisor has, and so one quotient."""
+    net = SimpleNamespace(scaled_entries=entries, steps=2)
+    digits = update_remainder(net, divisor, balanced=True)
+    for found, size in ((digits, divisor << 32), (BALANCED_REMAINDER, 1 << 32), (BALANCED_STEP, 1 << 40)):
+        assert Tensor("remainder", 1, (), found).bounds() == (-size // 2, size // 2 - 1)
+        assert prod(d.range.size for d in found) == size
+        for low, high in pairwise(found):
+            assert low.range.size << low.shift == 1 << high.shift
 
 
 # ------------------------------------------------------------------------------------------------ places
