@@ -47,8 +47,8 @@ def product(a, b):
 
 def vandermonde(points, start, count):
     """x^start, ..., x^(start + count - 1) for each point, (2, points, count)."""
-    rows = [ff.f_mul_scalar(padcode.powers(x, count), x**start) for x in points]
-    return np.stack(rows, axis=1)
+    first = ff.f_array([x**start for x in points])
+    return ff.f_mul(ff.f_powers(ff.f_array(points), count), first[:, :, None])
 
 
 def columns_at(code):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, pairwise
 from math import prod
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -23,9 +24,10 @@ from circuits.language.drawn import PRIMES, WEIGHT_BITS, WeighedAlike, WeighedGa
 from circuits.language.forms import View
 from circuits.language.layout import Layout
 from circuits.language.sources import Same
-from circuits.language.tensors import B22, Tensor, radix
+from circuits.language.tensors import B22, Digit, Range, Tensor, radix
 from circuits.language.wide import limb_forms
-from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output
+from circuits.net import BALANCED_REMAINDER, VALUE, WEIGHT, Committed, Contraction, Net, Output
+from circuits.probe import BALANCED_STEP, update_remainder
 from circuits.value import Value
 from prover import argument, commit
 from prover.combinations import fill_closing, fill_reduction
@@ -232,6 +234,21 @@ def test_every_late_digit_is_held_by_some_identity(toy):
                 assert any(np.any(values_of(w, con, e)) for con, e in readers[t]), (t.name, d, at)
                 digits[(d, *at)] = old
     assert np.array_equal(w.x, toy.x)
+
+
+def test_every_division_has_all_of_its_limbs():
+    """For each prime, in each sum along an axis and in what closes them: carries from limb to limb, up to the last."""
+    network = Certificate(tiny_cnn(residue_cost=0).plan).circuit
+    made = [*drawn_circuit().combinations, *network.combinations]
+    for con in [step.con for own in made for step in [*own.reductions, own.closing]]:
+        limbs: dict[str, list[str]] = {}
+        for label, _ in con.members:
+            name, _, span = label.removesuffix("]").partition("[")
+            limbs.setdefault(name, []).append(span)
+        assert set(limbs) == EVERY
+        for spans in limbs.values():
+            starts, stops = zip(*(span.split(":") for span in spans), strict=True)
+            assert [*stops] == [*starts[1:], ""] and starts[0] == "0"
 
 
 def division(made: Combination, label: str) -> Division:
@@ -470,6 +487,19 @@ def test_the_soundness_table_counts_the_axes_with_weights():
     assert combination_terms(Circuit()) == []
 
 
+@pytest.mark.parametrize("entries", [1, 1 << 40])
+@pytest.mark.parametrize("divisor", [1, 2, 3, 37, 4095, 4096, 80000, (1 << 22) - 1, 1 << 22])
+def test_remainders_lie_symmetrically_and_each_is_written_in_one_way(divisor, entries):
+    """So many values as the divisor has, and so one quotient."""
+    net = SimpleNamespace(scaled_entries=entries, steps=2)
+    digits = update_remainder(net, divisor, balanced=True)
+    for found, size in ((digits, divisor << 32), (BALANCED_REMAINDER, 1 << 32), (BALANCED_STEP, 1 << 40)):
+        assert Tensor("remainder", 1, (), found).bounds() == (-size // 2, size // 2 - 1)
+        assert prod(d.range.size for d in found) == size
+        for low, high in pairwise(found):
+            assert low.range.size << low.shift == 1 << high.shift
+
+
 # ------------------------------------------------------------------------------------------------ places
 
 
@@ -491,10 +521,14 @@ def test_the_parts_of_x_do_not_overlap_and_late_columns_are_aligned(rows, column
         places = []
         for tensor, place in layout.places.items():
             for block, positions in zip(place.blocks, place.positions, strict=True):
-                for start in positions.ravel().tolist():
-                    assert start % (1 << block.bits) == 0
-                    assert (start >= layout.late_start) == tensor.late
-                    places.append((start, start + (1 << block.bits)))
+                for digit, starts in zip(tensor.digits, positions.tolist(), strict=True):
+                    for start in starts:
+                        stop = start + (1 << block.bits)
+                        (own,) = (seg for seg in layout.segments if seg.start <= start and stop <= seg.stop)
+                        assert (layout.tables[own.cls], -own.shift) == (digit.range.size, digit.range.lo)
+                        assert start % (1 << block.bits) == 0 and (start >= layout.late_start) == tensor.late
+                        places.append((start, stop))
+        assert all(any(a <= start and stop <= a + n for a, n in layout.runs) for start, stop in places)
         places.sort()
         assert all(stop <= start for (_, stop), (start, _) in pairwise(places))
         late = max(places)[1]
@@ -504,3 +538,17 @@ def test_the_parts_of_x_do_not_overlap_and_late_columns_are_aligned(rows, column
         assert layout.multiplicity_start % (1 << layout.multiplicity_bits) == 0
         assert layout.data_end <= 2 * layout.code.width * layout.code.mask_row
         assert sum(count for _, count in layout.runs) == layout.digit_count == sum(b - a for a, b in places)
+
+
+@pytest.mark.parametrize(("early", "late", "table"), [(1554, 0, 12556), (2287, 0, 44096), (759, 50458, 59843)])
+def test_what_small_tables_leave_fits_into_its_part_as_well(early, late, table):
+    """Rows shorter than the unit of the multiplicities: these once reached into the masking rows."""
+    c = Circuit()
+    c.tensor("early", early, (), (Digit(Range(table)),))
+    if late:
+        c.tensor("late", late, (), (Digit(Range(table)),), late=True)
+    layout = Layout(c)
+    assert layout.late_start % (1 << (table - 1).bit_length()) and layout.digit_count == early + late
+    assert layout.late_start + late <= layout.multiplicity_start
+    assert layout.multiplicity_start % (1 << layout.multiplicity_bits) == 0
+    assert layout.data_end <= 2 * layout.code.width * layout.code.mask_row
