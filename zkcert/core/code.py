@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -95,6 +94,11 @@ class PlainCode:
         return (self.data_rows * self.width - 1).bit_length()
 
     @property
+    def levels(self) -> tuple[PlainCode, ...]:
+        """This level and those below."""
+        return (self,) if self.below is None else (self, *self.below.levels)
+
+    @property
     def opening_bytes(self) -> int:
         """This level and those below, without nonces, roots and Merkle siblings."""
         rest = ELEMENT_BYTES * self.combined * self.width if self.below is None else self.below.opening_bytes
@@ -184,13 +188,7 @@ class MatrixCode:
     @property
     def levels(self) -> tuple[PlainCode, ...]:
         """The commitments to combined rows, from the one to the three of this matrix on."""
-
-        def chain(code: PlainCode | None) -> Iterator[PlainCode]:
-            while code is not None:
-                yield code
-                code = code.below
-
-        return tuple(chain(self.below))
+        return self.below.levels
 
     @property
     def opening_bytes(self) -> int:
