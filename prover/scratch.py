@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zkcert.errors import NotWritten, UnusableInput
-from zkcert.files.writing import require_space
+from zkcert.errors import UnusableInput
+from zkcert.files.writing import NotWritten, require_space
 
 PERIOD = 1.0  # seconds
 

@@ -15,7 +15,8 @@ import pytest
 from prover import scratch
 from prover.scratch import Scratch
 from zkcert import api
-from zkcert.errors import NotWritten, UnusableInput
+from zkcert.errors import UnusableInput
+from zkcert.files.writing import NotWritten
 
 
 def unnamed_files() -> list[os.stat_result]:
