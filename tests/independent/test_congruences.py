@@ -56,6 +56,12 @@ def branches() -> Graph:
     return g.conv(3, (1, 1)).add(g.last).pool("avgpool2d").flatten().linear(4).leaky_relu().linear(3)
 
 
+def ties() -> Graph:
+    """Axes of one size, so that several orders have as few residues."""
+    g = image(4, 9, 3, 3).conv(9, (3, 3), (1, 1), (1, 1)).relu().conv(9, (3, 3), (1, 1), (1, 1), bias=False)
+    return g.relu().flatten().linear(9)
+
+
 def vector() -> Graph:
     g, model = image(0, 1, 18, 18), vectors.model_of("congruence")
     g.nodes, g.params = list(model.graph), dict(model.params)
@@ -72,6 +78,7 @@ CONGRUENCES = {  # network, residue cost, options of the probe, congruences
     "strided": (strided, ALL, {"steps": 3, "batch_size": 2, "variant": "sam", "lr": LR["odd"]}, 16),
     "strided-even": (strided, ALL, {"steps": 2, "batch_size": 3, "lr": LR["even"]}, 16),
     "branches": (branches, ALL, {"steps": 5, "batch_size": 1, "lr": LR["even"]}, 33),
+    "ties": (ties, ALL, {"steps": 2, "batch_size": 9, "lr": LR["few"]}, 16),
     "vector": (vector, OWN, {"steps": 9, "batch_size": 1, "lr": LR["odd"]}, 6),
     "vector-linear": (vector, ALL, {"steps": 4, "batch_size": 1, "lr": LR["few"]}, 22),
     "many-positions": (many_positions, ALL, {"steps": 2, "batch_size": 1}, 10),
