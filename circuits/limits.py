@@ -17,7 +17,7 @@ MAX_CHANNELS = 1 << 10  # of a sample: each is a constraint of its own
 MAX_INPUT = 1 << 18  # values of one padded sample
 MAX_DENSE = 1 << 24  # channels times bytes per value times bytes per encoded sample: vectors that weigh bytes
 MAX_NORM_CHANNELS = 1 << 17  # of all batch-norms: their public numbers are part of the circuit
-LEAST_OPENING = 5 << 15  # bytes: of any circuit that has a table of 22 bits, as all have
+LEAST_OPENING = 6 << 15  # bytes: of any circuit that has a table of 22 bits, as all have
 MAX_MESSAGES = 1 << 19  # hidden values sent
 MAX_WEIGHTS = 1 << 27  # coefficients of columns in all claims of constraints
 

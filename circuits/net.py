@@ -37,6 +37,7 @@ REMAINDER = (Digit(U22, 0), Digit(unsigned(10), 22))  # [0, 2^32)
 BALANCED_REMAINDER = (Digit(U22, 0), Digit(balanced(10), 22))  # [-2^31, 2^31)
 RESIDUE_COST = 10
 LEAST_SPARE, SPARE_BITS = 1 << 13, 9
+MAX_CONGRUENCES = 96  # each has some 400 terms, so this bounds a verifier's work; what comes later has carries
 MAX_TABLES = 1 << 22  # entries of the index tables of all windows
 
 
@@ -189,6 +190,8 @@ class Net:
         """Constrain  sum left right + rest = remainder  by a congruence, `digits` being the remainder's, if residues
         cost less than carries and their sums stay below p; otherwise None, and nothing is declared. out[0] is shared
         by both factors."""
+        if len(self.circuit.combinations) >= MAX_CONGRUENCES:
+            return None
         left, right = operands
         first = [axis for axis in out[1:] if axis.name in whole(terms_of(left)).axes]
         others = [axis for axis in out[1:] if axis not in first]

@@ -118,7 +118,7 @@ def divided(
 def reduction(circuit: Circuit, name: str, axis: DomainAxis, terms: Sequence[Sequence[Term]]) -> Reduction:
     """Sum `axis` of terms, given for each prime; the first one reads all axes, and first the one that is unrolled."""
     read = [(a, n) for source in terms[0][0][0].sources for a, n in source.extents().items() if a != axis.name]
-    con = circuit.constraint(name, [DomainAxis(a, n) for a, n in read])
+    con = circuit.constraint(name, [DomainAxis(a, n) for a, n in read], late=True)
     domain, draws = Domain(con.out, unrolled=True, late=True), circuit.draws.axis(axis.name, axis.size)
     divisions = []
     for i, (draw, own) in enumerate(zip(draws, terms, strict=True)):
@@ -228,7 +228,7 @@ def combine(
     steps += own
     summed = {axis.name for axis in (*left_axes, *right_axes)}
     shared = [axis for axis in con.out if axis.name not in summed]
-    closing = circuit.constraint(f"{con.name}/combined", shared, con.summed)
+    closing = circuit.constraint(f"{con.name}/combined", shared, con.summed, late=True)
     domain, divisions = Domain(closing.out, unrolled=True, late=True), []
     for i, (prime, a, b, z) in enumerate(zip(PRIMES, *factors, residues, strict=True)):
         limbs = Limbs().add_product(a, b).add_value(z)

@@ -256,8 +256,11 @@ class Circuit:
         self.tensors.append(t)
         return t
 
-    def constraint(self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()) -> Constraint:
-        c = Constraint(name, tuple(out), tuple(summed), size=self.size)
+    def constraint(
+        self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = (), *, late: bool = False
+    ) -> Constraint:
+        """late: of a combination, whose terms are bounded by the number of congruences."""
+        c = Constraint(name, tuple(out), tuple(summed), size=None if late else self.size)
         self.constraints.append(c)
         return c
 

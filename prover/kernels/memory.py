@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -17,6 +18,7 @@ import numpy as np
 
 from zkcert.core.field import U64Array
 
+NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)  # named from Python 3.13 on
 SMALLEST = 1 << 20  # bytes; the C library keeps the memory of smaller arrays itself
 
 
@@ -28,8 +30,9 @@ class Arena:
     """
 
     def __init__(self, size: int) -> None:
-        """size: bytes of addresses, which take no memory until they are used. Raises OSError."""
-        self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        """size: bytes of addresses, which take no memory until they are used, nor a promise of it: without that no
+        process could fork. Raises OSError."""
+        self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):  # of kernels without them
                 self._map.madvise(mmap.MADV_HUGEPAGE)

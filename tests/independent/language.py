@@ -302,6 +302,7 @@ class Constraint:
     out: list[tuple[str, int]]
     summed: list[tuple[str, int]]
     congruence: bool = False
+    late: bool = False
     members: list[tuple[str, Expr]] = field(default_factory=list)
 
 
@@ -553,6 +554,7 @@ class Circuit:
                 now = [[(self.replaced(v, order.table, entry), d, c) for v, d, c in row] for row in now]
             read = [a for source in self.views[now[0][0][0]][1] for a in source_axes(source)]
             con, views = self.constraint(f"{name}.{axis}", [(a, sizes[a]) for a in read if a != axis]), []
+            con.late = True
             for i, q in enumerate(PRIMES):
                 limbs = Limbs(self)
                 for v, d, c in now[i]:
@@ -580,6 +582,8 @@ class Circuit:
         spare: int,
     ) -> bool:
         """A congruence with its combinations, if there are few enough residues; whether there are."""
+        if sum(c.congruence for c in self.constraints) >= 96:
+            return False
         sizes = dict([*out, *summed])
         lefts, rights = self.worths(left_), self.worths(right)
         inner = [a for a, _ in out[1:]]
@@ -631,6 +635,7 @@ class Circuit:
             right_i = [self.limbs(v) for v in self.residues(f"{name}/right", rights, orders[1], sizes)]
         rest_i = self.residues(f"{name}/rest", rest, orders[2], sizes)
         con = self.constraint(f"{name}/combined", out[:1], summed)
+        con.late = True
         for i in range(len(PRIMES)):
             limbs = Limbs(self)
             limbs.product(left_i[i], right_i[i])
@@ -835,6 +840,6 @@ def listing(circuit: Circuit, layout: Layout) -> bytes:
 
 
 def term_count(circuit: Circuit) -> int:
-    """Terms in linear forms and in both forms of products of all members."""
-    members = [e for c in circuit.constraints for _, e in c.members]
+    """Terms in linear forms and in both forms of products of all members but those of combinations."""
+    members = [e for c in circuit.constraints if not c.late for _, e in c.members]
     return sum(len(e.linear) + sum(len(a) + len(b) for a, b in e.products) for e in members)

@@ -81,7 +81,7 @@ def verify(inputs: Inputs, residue_cost: int = 10) -> Result:
     tensors = len(model.parameters)
     least = pad_shape(2 * tensors, 4 * tensors)
     require(len(proof.messages) >= 16 * (10 * tensors + 1) + 8, "malformed", "length of the messages")
-    require(len(proof.opening) >= 5 << 15, "malformed", "length of the opening")
+    require(len(proof.opening) >= 6 << 15, "malformed", "length of the opening")
     require(len(proof.pads) >= pads_length(least), "malformed", "length of the pad proof")
     # drawn samples
     r = seed(s)

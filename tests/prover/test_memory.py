@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import resource
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -106,3 +107,9 @@ def test_small_arrays_and_machines_without_an_arena_are_served(monkeypatch):
     assert memory.empty(2, memory.SMALLEST).shape == (2, memory.SMALLEST)
     monkeypatch.setattr(memory, "arena", lambda: Arena(PAGE))
     assert memory.empty(2, memory.SMALLEST).shape == (2, memory.SMALLEST)
+
+
+def test_a_process_with_an_arena_can_fork():
+    """Its addresses are as many as the machine has memory; a promise of that could not be given twice."""
+    assert memory.arena() is not None
+    assert subprocess.run(["true"], preexec_fn=lambda: None).returncode == 0

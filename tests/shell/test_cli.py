@@ -194,12 +194,12 @@ def test_inspect_reads_the_statement_without_the_model(run, tiny):
 
 def test_inspect_prints_the_circuit_of_a_model(run, tiny):
     done = run("inspect", tiny.model, "--circuit", "--steps", "2", "--batch-size", "2")
-    assert done.code == 0 and done.out.startswith("zkcert circuit 1\ntensor 0 sample/bytes 2 2,13 0:256:0\n")
+    assert done.code == 0 and done.out.startswith("zkcert circuit 2\ntensor 0 sample/bytes 2 2,13 0:256:0\n")
     found = run("inspect", tiny.model, "--circuit", "--steps", "2", "--batch-size", "2", "--json").json
     assert "".join(f"{line}\n" for line in found["lines"]) == done.out
     assert found["digest"] == blake3(done.out.encode()).hexdigest()
     announced = run("inspect", tiny.model, "--circuit", "--announcement", tiny.announcement).out
-    assert announced != done.out and announced.startswith("zkcert circuit 1\n")  # of another tau
+    assert announced != done.out and announced.startswith("zkcert circuit 2\n")  # of another tau
     refused(run("inspect", tiny.proof, "--steps", "2"), 2, "for --circuit")
     refused(run("inspect", tiny.proof, "--circuit"), 2, "is a proof, where a model file is expected")
 

@@ -47,7 +47,7 @@ def hostile_file(model: Model, config: ProbeConfig, kind: str = "u8", argument: 
     schema = Schema(model.classes, kind, tuple(model.input["shape"]))
     statement = Statement.of(model, DatasetRoot(tree.root, count, schema), config, Fraction(30))
     if argument is None:
-        argument = b"".join(section(bytes(n)) for n in (64, *least_lengths(len(model.params))))
+        argument = b"".join(section(bytes(n)) for n in (96, *least_lengths(len(model.params))))
     return ProofFile(statement.header(), hashes, tree.multiproof(range(count)), argument).to_bytes()
 
 
@@ -100,7 +100,7 @@ def test_a_graph_of_the_size_of_a_densenet_121_fits():
 def test_a_file_without_an_argument_costs_no_circuit():
     """Every section that is shorter than any model's, or than this model's parameters need, and none at all."""
     model, config = many_layers(3), ProbeConfig(steps=2, batch_size=1, lr=Fraction(1, 100))
-    least = (64, *least_lengths(len(model.params)))
+    least = (96, *least_lengths(len(model.params)))
     assert all(a < b for a, b in zip(least_lengths(0), least_lengths(300), strict=True) if a != least[2])
     short = [b"".join(section(bytes(n - (i == j))) for j, n in enumerate(least)) for i in range(4)]
     longer_roots = b"".join(section(bytes(n + (j == 0))) for j, n in enumerate(least))

@@ -356,7 +356,7 @@ def test_only_the_first_maximum_of_a_window_can_be_chosen(tied):
     pool = certificate.layers[1]
     x = w.value(pool.x.tensor)[0, 0, 0]
     choice, y, slack = (w.value(t) for t in (pool.choice, pool.y.tensor, pool.slack))
-    windows = x[pool.index]  # [window position, output]
+    windows = x[pool.reads.index]  # [window position, output]
     first = windows.argmax(axis=0)
     assert not tied or not first.any()
     for s in range(2):

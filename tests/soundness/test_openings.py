@@ -360,7 +360,9 @@ def test_message_counts_are_those_of_the_conversation():
     layout = toy_layout()
     reader = Reader(toy_proof())
     transcript = toy_transcript()
-    transcript.absorb("roots", reader.section(64))
+    roots = reader.section(96)
+    transcript.absorb("roots", roots[:64])
+    transcript.absorb("late-root", roots[64:])
     messages = Reader(reader.section(1 << 28))
     ch = VerifierChannel(transcript, messages)
     n = layout.code.variables

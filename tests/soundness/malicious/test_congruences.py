@@ -552,3 +552,15 @@ def test_what_small_tables_leave_fits_into_its_part_as_well(early, late, table):
     assert layout.late_start + late <= layout.multiplicity_start
     assert layout.multiplicity_start % (1 << layout.multiplicity_bits) == 0
     assert layout.data_end <= 2 * layout.code.width * layout.code.mask_row
+
+
+def test_only_so_many_congruences_are_taken(monkeypatch):
+    """The first ones; what comes later has carries. Terms of combinations are not counted."""
+    whole = tiny_mlp(residue_cost=0).run()[0].circuit
+    monkeypatch.setattr("circuits.net.MAX_CONGRUENCES", 3)
+    certificate, w, _ = tiny_mlp(residue_cost=0).run()
+    taken = [con.name for con in certificate.circuit.constraints if isinstance(con, Congruence)]
+    assert taken == [con.name for con in whole.constraints if isinstance(con, Congruence)][:3]
+    assert violations(certificate.circuit, w) == [] and certificate.circuit.size.terms < sum(
+        len(e.linear.terms) for con in whole.constraints for _, e in con.members
+    )
