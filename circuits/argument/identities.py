@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuits.language.constraints import Constraint, DomainAxis, ModularLink, PublicTensor
+from circuits.language.drawn import Weighing
 from circuits.language.forms import Coef, Form, View
 from circuits.language.sources import Source
 from circuits.language.tensors import ceil_log2
@@ -63,11 +64,25 @@ class Resolver:
             coefs = groups.setdefault(v, {})
             coefs[d] = coefs.get(d, F.ZERO) + c
         terms = []
+        weighed: dict[Hashable, tuple[View, int, int, U64]] = {}
         for v, coefs in groups.items():
             for name in sorted(self.broadcast - v.axes):
                 factor = self._sum(name)
                 coefs = {d: c * factor for d, c in coefs.items()}
-            terms.append(Term(v.tensor, coefs, tuple(map(self._vector, v.sources))))
+            at = next((i for i, source in enumerate(v.sources) if isinstance(source, Weighing)), None)
+            if at is None:
+                terms.append(Term(v.tensor, coefs, tuple(map(self._vector, v.sources))))
+                continue
+            # Views that differ in drawn weights only: one vector for all primes and parts.
+            vector = self._vector(v.sources[at])
+            for d, c in coefs.items():
+                key = v.tensor, d, at, v.sources[:at], v.sources[at + 1 :]
+                more = ff.f_mul_scalar(vector, c)
+                known = weighed.get(key)
+                weighed[key] = v, d, at, more if known is None else ff.f_add(known[3], more)
+        for v, d, at, vector in weighed.values():
+            vecs = [vector if i == at else self._vector(source) for i, source in enumerate(v.sources)]
+            terms.append(Term(v.tensor, {d: F.ONE}, tuple(vecs)))
         return Functional(tuple(terms))
 
 
