@@ -204,7 +204,7 @@ class Net:
             con = self.circuit.congruence(name, out, summed)
             rem = Domain(con.out, unrolled=True).wire(self.circuit, f"{name}.remainder", digits)
             terms = [*rest, *value_terms(rem, -1)]
-            self.circuit.combinations.append(combine(self.circuit, con, left, right, terms, first, others))
+            combine(self.circuit, con, left, right, terms, first, others)
             return Contraction(con, [], rem.tensor, rem.tensor.bounds()[0])
 
         return self.circuit.tried(declare)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from circuits.language.combination import Closing, Division, Reduction
 from circuits.language.constraints import DomainAxis
-from circuits.language.drawn import PARTS
+from circuits.language.drawn import PARTS, parts_of
 from circuits.language.forms import View
 from circuits.language.tensors import DIGIT_BITS
 from prover.execution.arithmetic import limb_products
@@ -70,12 +70,6 @@ def _add_weighed(
             weigh(x, weights, sums)
         for (i, _), own in zip(uses, sums.reshape(len(uses), len(PARTS), *shape), strict=True):
             limbs[i, :, step] += own
-
-
-def parts_of(drawn: I64, factor: int, prime: int) -> I64:
-    """The parts (2, n) of `factor` times drawn weights (n,)."""
-    whole = drawn * (factor % prime) % prime
-    return np.stack([whole >> shift & ((1 << bits) - 1) for shift, bits in PARTS])
 
 
 def exact_sums(x: NDArray[np.int32], weights: NDArray[np.int32]) -> I64:

@@ -185,7 +185,7 @@ def drawn_circuit() -> Circuit:
     rest = value_terms(view(y, t, left, right), -1) + value_terms(view(bias, t, right), 1 << 22)
     factors = limb_forms(view(x, t, left, k)), limb_forms(view(w, t, right, k))
     con = c.congruence("product", (t, left, right), (k,))
-    c.combinations.append(combine(c, con, *factors, rest, [left], [right]))
+    combine(c, con, *factors, rest, [left], [right])
     c.require_combined()
     return c
 

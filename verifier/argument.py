@@ -72,7 +72,7 @@ def read_argument(data: bytes, layout: Layout) -> tuple[Argument, MatrixCode, Pa
     singles, triples = message_counts(layout, code.variables)
     pads = pad_code(singles, triples)
     require_length(argument.roots, ROOTS_BYTES)
-    nonces = 1 + bool(layout.circuit.combinations)
+    nonces = 1 + bool(layout.circuit.draws.of)
     require_length(argument.messages, ELEMENT_BYTES * (singles + 2 * triples + 1) + NONCE_BYTES * nonces)
     require_length(argument.opening, code.opening_bytes, siblings=True)
     require_length(argument.pads, pads.opening_bytes, siblings=True)

@@ -234,4 +234,6 @@ def combine(
         limbs = Limbs().add_product(a, b).add_value(z)
         divisions.append(divided(circuit, closing, domain, f"q{i}", limbs, prime, remains=False))
         con.combined.add(prime)
-    return Combination(steps, Closing(closing, *factors, residues, divisions), len(summed))
+    made = Combination(steps, Closing(closing, *factors, residues, divisions), len(summed))
+    circuit.combinations.append(made)
+    return made

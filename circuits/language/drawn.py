@@ -73,6 +73,12 @@ class Draws:
         return (draw for draws in self.of.values() for draw in draws)
 
 
+def parts_of(drawn: I64, factor: int, prime: int) -> I64:
+    """The parts (2, n) of `factor` times drawn weights (n,), each below 2^bits of the part."""
+    whole = drawn * (factor % prime) % prime
+    return np.stack([whole >> shift & ((1 << bits) - 1) for shift, bits in PARTS])
+
+
 class Weighing(Source):
     """A source that sums entries with one part of `factor` times the drawn weights, reduced by the prime."""
 
@@ -82,9 +88,7 @@ class Weighing(Source):
 
     def weights(self, count: int) -> I64:
         """The weights of the first `count` indices: int64, below 2^bits of the part."""
-        shift, bits = PARTS[self.part]
-        whole = self.draw.values[:count] * self.factor % self.draw.prime
-        return whole >> shift & ((1 << bits) - 1)
+        return np.asarray(parts_of(self.draw.values[:count], self.factor, self.draw.prime)[self.part], np.int64)
 
     def most(self, count: int) -> int:
         """The most that so many weights can add up to."""
@@ -145,19 +149,15 @@ class WeighedAlike(Weighing):
     draw: Draw
     factor: int
     part: int
+    size: int
     inner: Source
     count: int
 
     @property
     def weight(self) -> int:
         """The part of `factor` times the sum of the drawn weights."""
-        shift, bits = PARTS[self.part]
-        whole = int(self.draw.values[: self.count].sum()) % self.draw.prime * self.factor % self.draw.prime
-        return whole >> shift & ((1 << bits) - 1)
-
-    @property
-    def size(self) -> int:  # type: ignore[override]
-        return self.inner.size
+        total = self.draw.values[: self.count].sum(keepdims=True) % self.draw.prime
+        return int(parts_of(total, self.factor, self.draw.prime)[self.part, 0])
 
     def vector(self, vecs: Vectors) -> U64:
         return ff.f_mul_scalar(self.inner.vector(vecs), F(self.weight))
@@ -184,5 +184,5 @@ def weighed(
         raise TypeError(f"{axis} cannot be summed with drawn weights: it is read by {source}")
 
     if not any(axis in source.axes for source in sources):
-        return WeighedAlike(draw, factor, part, sources[0], size), *sources[1:]
+        return WeighedAlike(draw, factor, part, sources[0].size, sources[0], size), *sources[1:]
     return tuple(replaced(source) if axis in source.axes else source for source in sources)

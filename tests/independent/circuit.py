@@ -1004,7 +1004,7 @@ class Builder:
         def taken(name: str, out: Axes, summed: Axes, factors: object, digits: list, *rest: tuple[int, int]) -> bool:
             """Whether a congruence is; rest: views with what they are multiplied by."""
             terms = [term for view, k in rest for term in c.whole_worths(view, k)]
-            return c.contracted(name, out, summed, *factors, digits, terms, *self.cost)  # type: ignore
+            return c.contracted(name, out, summed, *factors, digits, terms, *self.cost)
 
         def over(t: int, n: int, sources: Sources) -> int:
             unroll = c.tensors[t].unroll

@@ -378,7 +378,7 @@ def check_pads(tr: Transcript, data: bytes, root: bytes, shape: PadShape, equati
     rows: list[list[El]] = [[ZERO] * shape.message for _ in range(shape.rows)]
     constant = ZERO
     for weight, equation in zip(weights, equations):
-        for key, c in equation.terms.items():  # type: ignore[attr-defined]
+        for key, c in equation.terms.items():
             if key < 0:
                 constant = constant + weight * c
                 continue

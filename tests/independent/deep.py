@@ -50,8 +50,8 @@ def record() -> None:
         roots[name, proof] = value
         return value
 
-    Transcript.draw, Transcript.positions, commitment.merkle_root = draw, pos, root  # type: ignore[method-assign]
-    Transcript.integers = integers  # type: ignore[method-assign]
+    Transcript.draw, Transcript.positions, commitment.merkle_root = draw, pos, root
+    Transcript.integers = integers
 
 
 def freeze() -> None:
@@ -59,14 +59,14 @@ def freeze() -> None:
 
     def draw(self: Transcript, label: str, n: int) -> list[El]:
         self.first = self.first or (label, [])
-        return queue[0].pop(0)  # type: ignore[no-any-return]
+        return queue[0].pop(0)
 
-    Transcript.draw = draw  # type: ignore[method-assign]
-    Transcript.positions = lambda self, label, t, m: queue[1].pop(0)  # type: ignore[method-assign]
-    Transcript.integers = lambda self, label, n, bound: queue[2].pop(0)  # type: ignore[method-assign]
-    Transcript.grind = lambda self, nonce, what: None  # type: ignore[method-assign]
-    Transcript.absorb = lambda self, label, data: None  # type: ignore[method-assign]
-    commitment.merkle_root = lambda name, depth, leaves, proof: roots.get((name, proof), b"")  # type: ignore
+    Transcript.draw = draw
+    Transcript.positions = lambda self, label, t, m: queue[1].pop(0)
+    Transcript.integers = lambda self, label, n, bound: queue[2].pop(0)
+    Transcript.grind = lambda self, nonce, what: None
+    Transcript.absorb = lambda self, label, data: None
+    commitment.merkle_root = lambda name, depth, leaves, proof: roots.get((name, proof), b"")
 
 
 def main() -> int:
@@ -77,7 +77,7 @@ def main() -> int:
     freeze()
     proof = read_proof(inputs.proof)
     sections = {n: getattr(proof, n) for n in NAMES}
-    rng, checks, began, accepted = random.Random(2), Counter(), time.perf_counter(), []  # type: ignore[var-annotated]
+    rng, checks, began, accepted = random.Random(2), Counter(), time.perf_counter(), []
 
     def attempt(what: str, raw: bytes) -> None:
         queue[:] = [[list(d) for d in draws], list(positions), list(weights)]

@@ -94,7 +94,7 @@ def read_proof(data: bytes) -> Proof:
 
 def is_int(x: object, low: int, high: int) -> bool:
     """An integer (no boolean) from low to high."""
-    return type(x) is int and low <= x <= high  # type: ignore[operator]
+    return type(x) is int and low <= x <= high
 
 
 # ---------------------------------------------------------------- models
@@ -160,7 +160,7 @@ def _pair(x: object, low: int, high: int) -> bool:
 
 
 def _number(x: object, low: float, high: float) -> bool:
-    return type(x) is float and math.isfinite(x) and low <= x <= high  # type: ignore[operator]
+    return type(x) is float and math.isfinite(x) and low <= x <= high
 
 
 def check_graph(model: Model) -> None:
@@ -297,7 +297,7 @@ def parse_description(raw: bytes, blob: bytes) -> Model:
         tensors[name] = Tensor(name, dtype, shape, blob[at : at + size])
         at += size
     require(at == len(blob), "model", "data too long")
-    model = Model(graph, inp, tensors)  # type: ignore[arg-type]
+    model = Model(graph, inp, tensors)
     require(description(model) == raw, "model", "the description is not as it is written")
     return model
 
@@ -322,7 +322,7 @@ def _pickle_value(v: object) -> bytes:
         return b"](" + b"".join(map(_pickle_value, v)) + b"e"
     if isinstance(v, dict):
         return b"}(" + b"".join(_pickle_value(k) + _pickle_value(x) for k, x in v.items()) + b"u"
-    return v.raw  # type: ignore[attr-defined, no-any-return]
+    return v.raw
 
 
 class _Raw:
@@ -405,8 +405,8 @@ def read_root(data: bytes) -> dict:
     root = parse_json(data, "data.root")
     require(isinstance(root, dict) and set(root) == {"N", "format", "root", "schema"}, "data.root", "keys")
     require(json.dumps(root, sort_keys=True).encode() + b"\n" == data, "data.root", "form")
-    require(is_int(root["N"], 1, 1 << 40) and root["format"] == "zkcert-root-1", "data.root", "values")  # type: ignore
-    return root  # type: ignore[return-value]
+    require(is_int(root["N"], 1, 1 << 40) and root["format"] == "zkcert-root-1", "data.root", "values")
+    return root
 
 
 def read_announcement(data: bytes) -> dict:
@@ -415,4 +415,4 @@ def read_announcement(data: bytes) -> dict:
     a = parse_json(data, "announce.json")
     require(isinstance(a, dict), "announce.json", "no object")
     require(json.dumps(a, sort_keys=True, indent=1).encode() + b"\n" == data, "announce.json", "form")
-    return a  # type: ignore[return-value]
+    return a

@@ -330,7 +330,7 @@ class Limbs:
     """The limbs of a wide identity."""
 
     def __init__(self, circuit: Circuit) -> None:
-        self.circuit, self.summands = circuit, []  # type: ignore[var-annotated]
+        self.circuit, self.summands = circuit, []
 
     def add(self, e: Expr | Form | int, exponent: int) -> None:
         k, r = divmod(exponent, 22)
@@ -536,7 +536,7 @@ class Circuit:
                 gone = set(permuted[: n + 1])
                 over.append(table is not None and not gone & set(table[1:3]))
                 if over[n]:
-                    gone |= set(table[1:3])  # type: ignore
+                    gone |= set(table[1:3])
                 count += math.prod(sizes[a] for a in read if a not in gone) * (entry if over[n] else 1)
             if best is None or count < best.count:
                 best = Order(permuted, tuple(over), table, entry, count)

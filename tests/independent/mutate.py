@@ -27,7 +27,7 @@ def write(sections: dict[str, bytes]) -> bytes:
 
 def announce(header: bytes) -> bytes:
     """announce.json of a header."""
-    a = {k: v for k, v in parse_json(header, "header").items() if k not in ("beacon", "variance")}  # type: ignore
+    a = {k: v for k, v in parse_json(header, "header").items() if k not in ("beacon", "variance")}
     a["digest"] = announcement_digest({k: v for k, v in a.items()}).hex()
     return json.dumps(a, sort_keys=True, indent=1).encode() + b"\n"
 
@@ -62,7 +62,7 @@ def mutations(inputs: Inputs, rng: random.Random) -> Iterator[tuple[str, Inputs]
     for a, b in (("messages", "opening"), ("opening", "pads"), ("header", "multiproof"), ("hashes", "multiproof")):
         yield f"{a}, {b} swapped", with_(**{a: sections[b], b: sections[a]})
     # 16: fields of the header, the announcement rewritten to fit
-    header: dict = parse_json(proof.header, "header")  # type: ignore[assignment]
+    header: dict = parse_json(proof.header, "header")
     c, d = header["config"], header["dataset"]
     other = "00" * 32
     changed: list[dict] = [
@@ -88,14 +88,14 @@ def mutations(inputs: Inputs, rng: random.Random) -> Iterator[tuple[str, Inputs]
         fitting = replace(with_(header=raw), announcement=announce(raw), root=None)
         yield f"header {list(change)[0]} {str(list(change.values())[0])[:40]}", fitting
     # 5: other files beside the proof
-    root = json.loads(inputs.root)  # type: ignore[arg-type]
+    root = json.loads(inputs.root)
     for key, value in (("N", root["N"] + 1), ("root", other)):
         raw = json.dumps({**root, key: value}, sort_keys=True).encode() + b"\n"
         yield f"data.root {key}", replace(inputs, root=raw)
-    yield "data.root space", replace(inputs, root=inputs.root + b" ")  # type: ignore[operator]
+    yield "data.root space", replace(inputs, root=inputs.root + b" ")
     raw = canonical({**header, "tau": "19"})
     yield "announce.json tau", replace(inputs, announcement=announce(raw))
-    longer = inputs.announcement.replace(b'"digest": "', b'"digest": "0')  # type: ignore[union-attr]
+    longer = inputs.announcement.replace(b'"digest": "', b'"digest": "0')
     yield "announce.json digest", replace(inputs, announcement=longer)
     # 3: another model: a number changed; the same with a header that fits; a byte of the file
     model = read_model(inputs.model_name, inputs.model)

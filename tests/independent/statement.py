@@ -32,7 +32,7 @@ def rational(text: object, what: str) -> Fraction:
 def check_schema(schema: object) -> dict:
     """The schema of a dataset."""
     require(isinstance(schema, dict), "statement", "schema")
-    s: dict = schema  # type: ignore[assignment]
+    s: dict = schema
     require(set(s) == {"classes", "kind", "label_bytes", "shape"}, "statement", "keys of the schema")
     require(is_int(s["classes"], 1, 1 << 16) and s["kind"] in ("u8", "q32"), "statement", "schema")
     label_bytes = 1 if s["classes"] <= 256 else 2
@@ -65,7 +65,7 @@ class Statement:
 def parse_config(config: object) -> dict:
     """The configuration, with its ranges."""
     require(isinstance(config, dict), "statement", "config")
-    c: dict = config  # type: ignore[assignment]
+    c: dict = config
     keys = {"steps", "batch_size", "rho", "lr", "eps", "variant", "ddof"}
     require(set(c) == keys, "statement", "keys of the configuration")
     require(is_int(c["steps"], 2, 1 << 16) and is_int(c["batch_size"], 1, 1 << 16), "statement", "steps, batch_size")
@@ -83,7 +83,7 @@ def parse_header(raw: bytes) -> Statement:
     """Read a header; anything that is not as it would be written is refused."""
     h = parse_json(raw, "header")
     require(isinstance(h, dict), "malformed", "header")
-    header: dict = h  # type: ignore[assignment]
+    header: dict = h
     keys = {"circuit", "config", "dataset", "format", "tau", "weights", "beacon", "variance"}
     require(set(header) == keys, "statement", "keys of the header")
     require(canonical(header) == raw, "statement", "the header is not in its form")

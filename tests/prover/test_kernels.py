@@ -7,7 +7,7 @@ import pytest
 from blake3 import blake3
 
 from prover import kernels
-from prover.kernels import arith
+from prover.kernels import arith, encode
 from prover.trees import LeafLayer, Leaves
 from tests import twins
 from zkcert.core import transcript
@@ -489,3 +489,18 @@ def test_long_ranges_are_cut(rng, monkeypatch):
     (table, sums), (other_table, other_sums) = results
     equal(table, other_table)
     assert sums == other_sums
+
+
+def test_the_tile_follows_the_caches(monkeypatch):
+    """Between 2^11 and 2^14 points of 256 bytes, whatever the system says of its caches, and if it says nothing."""
+    assert encode.cache_bytes(9) == 0
+    for sizes, bits in (
+        ({}, 11),
+        ({2: 1 << 19, 3: 8 * encode.THREADS << 20}, 13),
+        ({2: 1 << 21}, 13),
+        ({3: 1 << 40}, 14),
+    ):
+        monkeypatch.setattr(encode, "cache_bytes", lambda level, sizes=sizes: sizes.get(level, 0))
+        encode.tiled_bits.cache_clear()
+        assert encode.tiled_bits() == bits
+    encode.tiled_bits.cache_clear()

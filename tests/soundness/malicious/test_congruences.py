@@ -395,7 +395,7 @@ def contraction(*, wide_y: int = 5, both: bool = False) -> Circuit:
     y = c.tensor("y", 2, (2, 2), radix(*[B22] * wide_y))
     factors = limb_forms(on(x, t, left)), limb_forms(on(w, t, left, right) if both else on(w, t, right))
     con = c.congruence("product", (t, left, right))
-    c.combinations.append(combine(c, con, *factors, value_terms(on(y, t, left, right), -1), [left], [right]))
+    combine(c, con, *factors, value_terms(on(y, t, left, right), -1), [left], [right])
     return c
 
 
