@@ -131,11 +131,11 @@ class Certificate:
         self.size.declare(self.parameters)
         self.score = Score(net, self.head, self.size, plan.eps)
         for name, t in net.weights.items():
-            net.circuit.publics.append(PublicTensor(t, 0, partial(self._digits, name, t.shape)))
+            net.circuit.publics.append(PublicTensor(t, 0, partial(self._digits, name)))
 
-    def _digits(self, name: str, shape: tuple[int, ...]) -> I64:
+    def _digits(self, name: str) -> I64:
         """The model's digits of a parameter."""
-        return weight_digits(self.plan.weights[name].reshape(shape))
+        return weight_digits(self.net.arranged(name, self.plan.weights[name]))
 
     def _declare_layers(self) -> tuple[dict[int, Value], dict[int, tuple[int, ...]]]:
         """Declare all forward passes; outputs and shapes by node, -1 being the samples."""

@@ -100,6 +100,7 @@ class Net:
     weight_count: int = 0
     circuit: Circuit = field(default_factory=Circuit)
     weights: dict[str, Tensor] = field(default_factory=dict)
+    orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     gradients: list[Gradient] = field(default_factory=list)
     outputs: dict[str, Callable[[Sequence[int]], Output]] = field(default_factory=dict)
     rectifiers: dict[str, Rectifier] = field(default_factory=dict)
@@ -125,10 +126,16 @@ class Net:
     def batch_axis(self) -> DomainAxis:
         return DomainAxis("b", self.batch)
 
-    def weight(self, name: str, shape: Sequence[int]) -> Tensor:
+    def weight(self, name: str, shape: Sequence[int], order: Sequence[int] | None = None) -> Tensor:
+        """A parameter; order: which axis of the file's tensor each of its axes is, if they do not stand in order."""
         t = self.circuit.tensor(f"weight/{name}", self.passes, shape, WEIGHT)
-        self.weights[name] = t
+        self.weights[name], self.orders[name] = t, tuple(order or range(len(shape)))
         return t
+
+    def arranged(self, name: str, values: I64) -> I64:
+        """The entries of a parameter in its file's order, of any shape, as its tensor has them; a view."""
+        order, sizes = self.orders[name], self.weights[name].shape
+        return values.reshape([sizes[order.index(axis)] for axis in range(len(sizes))]).transpose(order)
 
     def activation(self, name: str, shape: Sequence[int]) -> Value:
         return Value.of(self.circuit.tensor(name, self.passes, shape, VALUE))

@@ -35,13 +35,14 @@ def outputs_of(node: Node, shape: list[int], tensors: Arrays) -> int:
 class Affine(Layer):
     """Shared part of `Linear` and `Conv2d`.
 
-    Subclasses describe the axes: `out_axes` (of the output without the batch), `weight_axes`, `private_axes` (of the
-    weight, summed in the forward pass), `position_axes` (of the output that the weight lacks), `input_axes`, and the
-    sources of the input's and the output's inner axes when they are read through the kernel.
+    Subclasses describe the axes: `out_axes` (of the output without the batch), `weight_axes` (and `weight_order`, where
+    they stand in the file if that is elsewhere), `position_axes` (of the output that the weight lacks), `input_axes`,
+    and the sources of the input's and the output's inner axes when they are read through the kernel.
     """
 
     out_axes: tuple[DomainAxis, ...]
     weight_axes: tuple[DomainAxis, ...]
+    weight_order: tuple[int, ...] | None = None
     position_axes: tuple[DomainAxis, ...]
     input_axes: tuple[DomainAxis, ...]
 
@@ -56,7 +57,7 @@ class Affine(Layer):
     def declare_product(self, net: Net, node: dict[str, Any], x: Value) -> None:
         """The forward pass, once the axes are set."""
         self.weight_name, self.bias_name = node["weight"], node["bias"]
-        self.weight = net.weight(self.weight_name, [a.size for a in self.weight_axes])
+        self.weight = net.weight(self.weight_name, [a.size for a in self.weight_axes], self.weight_order)
         b, p = net.batch_axis(), net.pass_axis()
         summed = self.weight_axes[1:]
         factors = x.limbs(net.over_passes, Same("b", net.batch), *self.input_sources()), self._weight_limbs()

@@ -39,7 +39,7 @@ class Conv2d(Affine):
         self.out_axes = (o, DomainAxis("s", windows.outputs))
         self.position_axes = self.out_axes[1:]
         self.input_axes = (c, DomainAxis("i", windows.positions))
-        self.weight_axes = (o, c, k)
+        self.weight_axes, self.weight_order = (o, k, c), (0, 2, 1)  # runs of channels are longer
         self.declare_product(net, node, x)
 
     def input_sources(self) -> tuple[Source, ...]:

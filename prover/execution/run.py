@@ -48,7 +48,7 @@ def execute(certificate: Certificate, samples: U8, rho: U8, x: I32 | None = None
     run = _Run(certificate, Witness(certificate.layout, x))
     fill_samples(certificate.samples, run.w, samples, rho)
     for name, tensor in certificate.net.weights.items():
-        run.w.put(tensor, certificate.plan.weights[name].reshape(tensor.shape), 0)
+        run.w.put(tensor, certificate.net.arranged(name, certificate.plan.weights[name]), 0)
     for p in range(certificate.net.passes):
         try:
             run.execute_pass(p)

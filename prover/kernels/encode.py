@@ -10,16 +10,17 @@ array (points, 2 * ROWS) holds their real, then their imaginary lanes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from zkcert.core.field import F, U64Array, f_add, f_array, f_mul, f_mul_scalar, f_powers, root_of_unity
-from zkcert.core.opening import query_points
+from zkcert.core.field import F, U64Array, f_add, f_array, f_mul, f_mul_scalar, f_powers, fp_add, root_of_unity
+from zkcert.core.opening import power_of_two, query_points
 
 from .arith import (
     FOUR_P,
@@ -44,6 +45,7 @@ from .blake import GROUP, ColumnHasher, absorb
 
 M30 = np.uint64((1 << 30) - 1)
 M32 = np.uint64((1 << 32) - 1)
+QUERY_BITS = 6, 12  # log2 of the blocks in which points are queried, and of the points that are split to find them
 BLOCK_BITS = 9  # points that are split to the end at once
 
 
@@ -203,41 +205,46 @@ def _split(w, levels, block, table, opaque):
         count *= 8
 
 
-@kernel
-def _pass_1(ints, lanes, tail, coset, log_1, log_2, tile, keep, table, opaque, out, start, stop):
-    """Residues of `tile` columns at a time; only the blocks with keep[b] are written to out.
+@inline
+def _load(ints, lanes, tail, first, tile, n1, n2, w):
+    """w[k * tile + j] = coefficient k n2 + first + j of every row.
 
     ints (ROWS, 2 * width) or none, lanes (2, ROWS, width) or none; tail (2, ROWS, m <= width) is added to either.
     """
+    for k in range(n1):
+        at = k * n2 + first
+        for r in range(ROWS):
+            if len(ints):
+                x = ints[r, 2 * at : 2 * (at + tile)]
+                for j in range(tile):
+                    y = w[k * tile + j]
+                    y[r], y[ROWS + r] = residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1]))
+            else:
+                xr, xi = lanes[0, r, at : at + tile], lanes[1, r, at : at + tile]
+                for j in range(tile):
+                    y = w[k * tile + j]
+                    y[r], y[ROWS + r] = xr[j], xi[j]
+        for j in range(min(tile, tail.shape[2] - at)):
+            y = w[k * tile + j]
+            for r in range(ROWS):
+                y[r] += tail[0, r, at + j]
+                y[ROWS + r] += tail[1, r, at + j]
+
+
+@kernel
+def _pass_1(ints, lanes, tail, coset, log_1, log_2, tile, table, opaque, out, start, stop):
+    """Residues of `tile` columns at a time; see `_load`."""
     n1, n2 = 1 << log_1, 1 << log_2
     w = np.empty((n1 * tile, 2 * ROWS), np.uint64)
     for unit in range(start, stop):
         first = unit * tile
-        for k in range(n1):
-            at = k * n2 + first
-            for r in range(ROWS):
-                if len(ints):
-                    x = ints[r, 2 * at : 2 * (at + tile)]
-                    for j in range(tile):
-                        y = w[k * tile + j]
-                        y[r], y[ROWS + r] = residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1]))
-                else:
-                    xr, xi = lanes[0, r, at : at + tile], lanes[1, r, at : at + tile]
-                    for j in range(tile):
-                        y = w[k * tile + j]
-                        y[r], y[ROWS + r] = xr[j], xi[j]
-            for j in range(min(tile, tail.shape[2] - at)):
-                y = w[k * tile + j]
-                for r in range(ROWS):
-                    y[r] += tail[0, r, at + j]
-                    y[ROWS + r] += tail[1, r, at + j]
+        _load(ints, lanes, tail, first, tile, n1, n2, w)
         _split(w, log_1, coset, table, opaque)
         for b in range(n1):
-            if keep[b]:
-                for j in range(tile):
-                    x, y = w[b * tile + j], out[b * n2 + first + j]
-                    for r in range(2 * ROWS):
-                        y[r] = x[r]
+            for j in range(tile):
+                x, y = w[b * tile + j], out[b * n2 + first + j]
+                for r in range(2 * ROWS):
+                    y[r] = x[r]
 
 
 @kernel
@@ -257,19 +264,29 @@ def _pass_2(w, coset, log_1, log_2, table, opaque, rows, state, key, group, grou
 
 
 @kernel
-def _evaluate(w, log_2, blocks, powers, opaque, out, start, stop):
-    """out[q, lane, r] = sum_c w[block of q, c] powers[:, q, c]."""
-    n2 = 1 << log_2
-    total = np.empty(2 * ROWS, np.uint64)
-    for q in range(start, stop):
-        total[:] = ZERO
-        for c in range(n2):
-            x, v = w[blocks[q] * n2 + c], _scalar(powers[0, q, c], powers[1, q, c], opaque)
+def _evaluate(ints, lanes, tail, coset, log_1, log_2, tile, table, opaque, blocks, low, high, start, stop):
+    """What the columns of units start .. stop add to the values (q, 2 * ROWS) at points in the given blocks.
+
+    low (2, q, tile), high (2, q, units): powers of the points up to x^tile, and powers of x^tile. See `_load`.
+    """
+    n1, n2 = 1 << log_1, 1 << log_2
+    w = np.empty((n1 * tile, 2 * ROWS), np.uint64)
+    out, total = np.zeros((len(blocks), 2 * ROWS), np.uint64), np.empty(2 * ROWS, np.uint64)
+    for unit in range(start, stop):
+        _load(ints, lanes, tail, unit * tile, tile, n1, n2, w)
+        _split(w, log_1, coset, table, opaque)
+        for q in range(len(blocks)):
+            total[:] = ZERO
+            for j in range(tile):
+                x, v = w[blocks[q] * tile + j], _scalar(low[0, q, j], low[1, q, j], opaque)
+                for r in range(ROWS):
+                    zr, zi = _times(x[r], x[ROWS + r], v)
+                    total[r], total[ROWS + r] = fold(total[r]) + zr, fold(total[ROWS + r]) + zi
+            y, v = out[q], _scalar(high[0, q, unit], high[1, q, unit], opaque)
             for r in range(ROWS):
-                zr, zi = _times(x[r], x[ROWS + r], v)
-                total[r], total[ROWS + r] = fold(total[r]) + zr, fold(total[ROWS + r]) + zi
-        for r in range(ROWS):
-            out[q, 0, r], out[q, 1, r] = reduce(total[r]), reduce(total[ROWS + r])
+                zr, zi = _times(total[r], total[ROWS + r], v)
+                y[r], y[ROWS + r] = reduce(y[r] + zr), reduce(y[ROWS + r] + zi)
+    return out
 
 
 def reverse_bits(bits: int) -> npt.NDArray[np.int64]:
@@ -296,7 +313,7 @@ def _table(bits: int) -> U64Array:
     return out.reshape(-1, 14)
 
 
-Query = tuple[int, IntArray, IntArray, npt.NDArray[np.bool_], U64Array]
+Query = tuple[int, IntArray, IntArray, U64Array, U64Array]
 
 
 def cache_bytes(level: int) -> int:
@@ -320,19 +337,29 @@ def tiled_bits() -> int:
 class RowEncoder:
     """Encodes blocks of ROWS rows of 2^log_width coefficients at 2^log_n points (positions: bit-reversed exponents)."""
 
-    def __init__(self, log_width: int, log_n: int, *, tile_bits: int | None = None) -> None:
-        """tile_bits: see `tiled_bits`; it changes no value."""
+    def __init__(
+        self, log_width: int, log_n: int, *, tile_bits: int | None = None, query_bits: tuple[int, int] = QUERY_BITS
+    ) -> None:
+        """tile_bits: see `tiled_bits`; query_bits: see QUERY_BITS. Neither changes a value."""
         self.log_width, self.log_n = log_width, log_n
         self.cosets = 1 << log_n - log_width
         # Pass 2 is split by 8 only; its blocks of at most 2^12 points fit in the L2 cache.
         self.log_2 = 12 if log_width > 16 else min(BLOCK_BITS, log_width // 3 * 3)
         self.log_1 = log_width - self.log_2
         self.tile_bits = min(self.log_2, max(2, (tile_bits or tiled_bits()) - self.log_1))
+        # A few points need few levels: with more, little is saved in `_evaluate`, and more memory is gone over.
+        self.query_log_1 = min(query_bits[0], log_width)
+        self.query_log_2 = log_width - self.query_log_1
+        self.query_tile_bits = min(self.query_log_2, max(2, query_bits[1] - self.query_log_1))
         self.table = _table(log_n - min(3, log_width))
-        self.work = np.empty((1 << log_width, 2 * ROWS), np.uint64)
 
-    def _first(self, data: IntArray, tail: U64Array, coset: int, keep: npt.NDArray[np.bool_]) -> None:
-        """data: int32 (ROWS, 2 * width), read-only, or uint64 (2, ROWS, width); tail (2, ROWS, any)."""
+    @cached_property
+    def work(self) -> U64Array:
+        """What pass 1 leaves of a coset."""
+        return np.empty((1 << self.log_width, 2 * ROWS), np.uint64)
+
+    def _coefficients(self, data: IntArray, tail: U64Array, coset: int) -> tuple[IntArray, U64Array, U64Array]:
+        """What `_load` takes, for data int32 (ROWS, 2 * width) or uint64 (2, ROWS, width), and tail (2, ROWS, any)."""
         width, w = 1 << self.log_width, root_of_unity(self.log_n)
         node = w ** (int(reverse_bits(self.log_n - self.log_width)[coset]) << self.log_width)  # x^width on this coset
         added = np.zeros((2, ROWS, min(width, tail.shape[2])), np.uint64)
@@ -344,18 +371,16 @@ class RowEncoder:
         ints = np.empty((0, 0), np.int32) if data.dtype == np.uint64 else data.view()
         ints.flags.writeable = False
         lanes = data if data.dtype == np.uint64 else np.empty((2, 0, 0), np.uint64)
-        bits = self.tile_bits
-        shape = coset, self.log_1, self.log_2, 1 << bits
-        grain = 1 + (1 << 13 >> self.log_1 + bits)
-        spread(_pass_1, 1 << self.log_2 - bits, grain, ints, lanes, added, *shape, keep, self.table, ZERO, self.work)
+        return ints, lanes, added
 
     def absorb(self, data: IntArray, tail: U64Array, hasher: ColumnHasher) -> None:
         """Encode a block and hash the columns of its rows, as far as the hasher has not all its rows then."""
         groups = min(ROWS // GROUP, hasher.groups - hasher.group)
-        everything = np.ones(1 << self.log_1, np.bool_)
         for coset in range(self.cosets):
-            self._first(data, tail, coset, everything)
-            shape, place = (coset, self.log_1, self.log_2), (GROUP * groups, hasher.state, hasher.key, hasher.group)
+            rows, shape = self._coefficients(data, tail, coset), (coset, self.log_1, self.log_2)
+            units, grain = 1 << self.log_2 - self.tile_bits, 1 + (1 << 13 >> self.log_1 + self.tile_bits)
+            spread(_pass_1, units, grain, *rows, *shape, 1 << self.tile_bits, self.table, ZERO, self.work)
+            place = GROUP * groups, hasher.state, hasher.key, hasher.group
             grain = 1 + (1 << 12 >> self.log_2)
             spread(_pass_2, 1 << self.log_1, grain, self.work, *shape, self.table, ZERO, *place, hasher.groups)
         hasher.advance(groups)
@@ -366,20 +391,21 @@ class RowEncoder:
         out = []
         for coset in range(self.cosets):
             mine = np.flatnonzero(where >> self.log_width == coset)
-            blocks = where[mine] >> self.log_2 & ((1 << self.log_1) - 1)
-            keep = np.zeros(1 << self.log_1, np.bool_)
-            keep[blocks] = True
-            weights = f_powers(np.ascontiguousarray(points[:, mine]), 1 << self.log_2)
-            out.append((coset, mine, blocks, keep, weights))
+            blocks = where[mine] >> self.query_log_2 & ((1 << self.query_log_1) - 1)
+            own = np.ascontiguousarray(points[:, mine])
+            low = f_powers(own, 1 << self.query_tile_bits)
+            high = f_powers(power_of_two(own, self.query_tile_bits), 1 << self.query_log_2 - self.query_tile_bits)
+            out.append((coset, mine, blocks, low, high))
         return [query for query in out if len(query[1])]
 
     def evaluate(self, data: IntArray, tail: U64Array, plan: list[Query]) -> U64Array:
-        """Values (t, 2, ROWS) of the block's rows at the positions of the plan: pass 1 and one product for each."""
+        """Values (t, 2, ROWS) of the block's rows at the positions of the plan."""
         out = np.empty((sum(len(query[1]) for query in plan), 2, ROWS), np.uint64)
-        for coset, mine, blocks, keep, weights in plan:
-            self._first(data, tail, coset, keep)
-            values = np.empty((len(mine), 2, ROWS), np.uint64)
-            grain = 1 + (1 << 12 >> self.log_2)
-            spread(_evaluate, len(mine), grain, self.work, self.log_2, blocks, weights, ZERO, values)
-            out[mine] = values
+        units = 1 << self.query_log_2 - self.query_tile_bits
+        grain = 1 + (1 << 13 >> self.query_log_1 + self.query_tile_bits)
+        for coset, mine, blocks, low, high in plan:
+            shape = coset, self.query_log_1, self.query_log_2, 1 << self.query_tile_bits
+            args = *self._coefficients(data, tail, coset), *shape, self.table, ZERO, blocks, low, high
+            parts = spread(_evaluate, units, grain, *args)
+            out[mine] = functools.reduce(fp_add, parts).reshape(-1, 2, ROWS)
         return out

@@ -396,7 +396,7 @@ class Builder:
             inner = [("f", x.sizes[1])] if len(x.sizes) == 2 else [("c", x.sizes[1]), ("s", x.sizes[2])]
             return [("o", shape[0]), *inner], [same(a) for a, _ in inner], []
         win = self.window(i, node, shape[2:])
-        axes = [("o", shape[0]), ("c", shape[1]), ("k", win.entries)]
+        axes = [("o", shape[0]), ("k", win.entries), ("c", shape[1])]
         return axes, [same("c"), gather("k", "s", win.reads)], [("s", win.outputs)]
 
     def window(self, i: int, node: dict, kernel: Sequence[int]) -> Window:
@@ -418,8 +418,15 @@ class Builder:
         return t
 
     def quantised(self, name: str) -> list[int]:
-        out = [nearest(Fraction(v) * 2**32) for v in self.model.tensors[name].numbers()]
+        """In the order of the entries of the parameter's tensor."""
+        tensor = self.model.tensors[name]
+        out = [nearest(Fraction(v) * 2**32) for v in tensor.numbers()]
         require(all(abs(w) < 2**39 for w in out), "model", "a parameter is too large")
+        if len(tensor.shape) == 4:  # a convolution's: channels behind the kernel's positions
+            channels, positions = tensor.shape[1], math.prod(tensor.shape[2:])
+            step = channels * positions
+            starts = [o + k for o in range(0, len(out), step) for k in range(positions)]
+            out = [out[start + c * positions] for start in starts for c in range(channels)]
         return out
 
     def f_linear(self, i: int, node: dict, x: Value) -> None:
@@ -894,7 +901,7 @@ class Builder:
                 axes, summed, out = waxes[1:], [waxes[0]], [so]
             else:
                 win = self.windows[i]
-                axes, summed = [waxes[1], ("i", win.positions)], [waxes[0], waxes[2]]
+                axes, summed = [waxes[2], ("i", win.positions)], waxes[:2]
                 out = [so, gather("k", "i", win.readers)]
             dx = self.new(f"{name}/dx", x.sizes)
             lefts = self.value_limbs(dy, "passes", [sb, *out])

@@ -297,9 +297,9 @@ def test_leaf_round(rng, n, k):
 ENCODINGS = [(0, 3, 4, 0), (1, 4, 8, 3), (2, 4, 12, 0), (3, 5, 20, 13), (5, 8, 24, 70), (6, 7, 200, 9), (10, 11, 20, 5)]
 
 
-@pytest.mark.parametrize("tile_bits", [2, None, 13])
+@pytest.mark.parametrize("tile_bits, query_bits", [(2, (1, 3)), (None, encode.QUERY_BITS), (13, (9, 12))])
 @pytest.mark.parametrize("log_width, log_n, rows, tail", ENCODINGS)
-def test_encoded_rows_evaluated_and_hashed(rng, log_width, log_n, rows, tail, tile_bits):
+def test_encoded_rows_evaluated_and_hashed(rng, log_width, log_n, rows, tail, tile_bits, query_bits):
     width, blocks, n = 1 << log_width, -(-rows // arith.ROWS), 1 << log_n
     x = np.zeros((2, arith.ROWS * blocks, width + tail), np.uint64)
     x[:, :rows] = field(rng, rows, width + tail, extreme=True)
@@ -310,7 +310,8 @@ def test_encoded_rows_evaluated_and_hashed(rng, log_width, log_n, rows, tail, ti
     x[:, rows:] = 0
     expected = twins.encode_rows(x[:, :rows], log_n)  # (n, 2, rows)
     key = bytes(range(32))
-    encoder, hasher = kernels.RowEncoder(log_width, log_n, tile_bits=tile_bits), kernels.ColumnHasher(n, rows, key)
+    encoder = kernels.RowEncoder(log_width, log_n, tile_bits=tile_bits, query_bits=query_bits)
+    hasher = kernels.ColumnHasher(n, rows, key)
     positions = sorted(rng.choice(n, min(n, 20), replace=False).tolist())
     plan, values = encoder.plan(positions), []
     for b in range(blocks):

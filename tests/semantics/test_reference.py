@@ -75,6 +75,10 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
     def same(tensor, index, nested, what):
         assert w.value(tensor, index).ravel().tolist() == list(entries(nested)), what
 
+    def same_weights(tensor, index, nested, name, what):
+        ordered = net.arranged(name, np.array(list(entries(nested))))
+        assert w.value(tensor, index).tolist() == ordered.tolist(), f"{what} of {name}, {index}"
+
     def same_value(v, p, nested, what):
         assert read_value(v, w, p).ravel().tolist() == list(entries(nested)), what
 
@@ -86,7 +90,7 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
     assert len(expected.passes) == net.passes == 2 * plan.steps - 1
     for p, found in enumerate(expected.passes):
         for name, tensor in net.weights.items():
-            same(tensor, p, found.weights[name], f"{name} of pass {p}")
+            same_weights(tensor, p, found.weights[name], name, "weights")
         for node, layer in zip(plan.graph, certificate.layers, strict=True):
             same_value(layer.y, p, found.outputs[node["name"]], f"{node['name']}, pass {p}")
             if layer.dx is not None:
@@ -97,10 +101,10 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
     for t in range(plan.steps):
         for parameter in certificate.parameters:
             name = parameter.g.name
-            same(parameter.grad, t, expected.gradients[t][name], f"G of {name}, step {t}")
-            same(parameter.e, t, expected.es[t][name], f"E of {name}, step {t}")
+            same_weights(parameter.grad, t, expected.gradients[t][name], name, "G")
+            same_weights(parameter.e, t, expected.es[t][name], name, "E")
             if t + 1 < plan.steps:
-                same(parameter.v, t, expected.vs[t][name], f"V of {name}, step {t}")
+                same_weights(parameter.v, t, expected.vs[t][name], name, "V")
     return expected
 
 

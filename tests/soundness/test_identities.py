@@ -131,6 +131,7 @@ class Specification:
         index = self.windows(node)
         x = self.on_passes(layer.x)
         columns = np.where(index >= 0, x[..., np.maximum(index, 0)], 0)  # (pass, b, c, k, s)
+        columns = np.swapaxes(columns, 2, 3)
         self.affine(node, layer, columns.reshape(*x.shape[:2], -1, index.shape[1]), index)
 
     def linear(self, node, layer) -> None:
@@ -155,7 +156,7 @@ class Specification:
             if index is None:
                 total = back.reshape(dx.shape)
             else:
-                back = back.reshape(*dx.shape[:3], *index.shape)
+                back = back.reshape(*dx.shape[:2], len(index), dx.shape[2], -1).swapaxes(2, 3)
                 for k, s in np.argwhere(index >= 0):
                     total[..., index[k, s]] += back[..., k, s]
             self.state(f"{name}/input-gradient/dx", total + half - (dx << 32) - rem)

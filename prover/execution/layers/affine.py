@@ -53,10 +53,6 @@ class AffineExecutor(Executor):
     def backward_matrix(self, weight: Ints) -> F64:
         """A weight digit as (summed, inputs), for the input gradient."""
 
-    @abstractmethod
-    def weight_order(self, flat: I64) -> I64:
-        """(outputs, summed) in the order of `input_columns` to the weight's shape; a view."""
-
     def forward(self, w: Witness, p: int) -> None:
         weights = [self.forward_matrix(w.digit(self.layer.weight, d, p)) for d in range(2)]
         products = exact_matmul(self._input_columns(w, p), weights, self.terms)
@@ -80,7 +76,8 @@ class AffineExecutor(Executor):
         rows = [x.reshape(*x.shape[:2], -1).swapaxes(0, 1).reshape(x.shape[1], -1).astype(np.float64) for x in deltas]
         out = {
             self.layer.weight_name: [
-                self.weight_order(x) for x in exact_matmul(rows, self._input_columns(w, p), self.terms_back)
+                x.reshape(self.layer.weight.shape)
+                for x in exact_matmul(rows, self._input_columns(w, p), self.terms_back)
             ]
         }
         if self.layer.bias_name:

@@ -42,16 +42,13 @@ class Conv2dExecutor(AffineExecutor):
         return gathered(x, self.layer.table.index)
 
     def forward_matrix(self, weight: Ints) -> F64:
-        return weight.transpose(2, 1, 0).reshape(-1, len(weight)).astype(np.float64)
+        return weight.reshape(len(weight), -1).T.astype(np.float64)
 
     def output_columns(self, dy: Ints) -> F64:
         return gathered(dy, self.layer.inverse.index)
 
     def backward_matrix(self, weight: Ints) -> F64:
-        return weight.transpose(2, 0, 1).reshape(-1, weight.shape[1]).astype(np.float64)
-
-    def weight_order(self, flat: I64) -> I64:
-        return flat.reshape(len(flat), self.layer.table.shape[0], -1).swapaxes(1, 2)
+        return weight.swapaxes(0, 1).reshape(-1, weight.shape[2]).astype(np.float64)
 
 
 def gathered(x: Ints, index: I64) -> F64:

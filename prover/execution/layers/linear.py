@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from circuits.layers.linear import Linear
 
-from ..arithmetic import F64, I64
+from ..arithmetic import F64
 from .affine import AffineExecutor
 from .pytorch import TorchForm, TorchLayer
 
@@ -35,6 +35,3 @@ class LinearExecutor(AffineExecutor):
 
     def backward_matrix(self, weight: Ints) -> F64:
         return weight.reshape(len(weight), -1).astype(np.float64)
-
-    def weight_order(self, flat: I64) -> I64:
-        return flat.reshape(self.layer.weight.shape)
