@@ -113,9 +113,10 @@ def test_leaf_round(per_element):
 def test_encoded_rows(per_element):
     """Per value of the codewords, hashing included: rows of 2^14 digits' coefficients at 2^15 points."""
     log_width, log_n = 14, 15
-    x, tail = digits(kernels.ROWS, 2 << log_width), np.zeros((2, kernels.ROWS, 0), np.uint64)
+    none = np.zeros((2, 0, 1 << log_width), np.uint64), np.zeros((2, 0, 0), np.uint64)
+    block = digits(kernels.ROWS, 2 << log_width), *none
     encoder, hasher = kernels.RowEncoder(log_width, log_n), kernels.ColumnHasher(1 << log_n, 1 << 10, bytes(32))
-    per_element(lambda: encoder.absorb(x, tail, hasher), kernels.ROWS << log_n)
+    per_element(lambda: encoder.absorb(block, hasher), kernels.ROWS << log_n)
 
 
 def test_combine_digits(per_element):

@@ -26,6 +26,8 @@ from .kernels.arith import in_threads
 from .kernels.fold import LONGEST_ROW_BITS
 from .weights import group_weights
 
+PIECE = 1 << 16  # of the masking rows at once
+
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
@@ -58,6 +60,17 @@ class Entries:
     def bind(self, r: F) -> None:
         self.index = self.index[::2] >> 1
         self.x, self.w = kernels.bind(self.x, r, F.ZERO), kernels.bind(self.w, r, F.ZERO)
+
+
+def bound_lanes(rows: U64, r: F) -> U64:
+    """x + r (y - x) for the lanes x, y of rows (2, k, width): F array (2, k, width)."""
+    out = kernels.empty(*rows.shape)
+    for row in range(rows.shape[1]):
+        for start in range(0, rows.shape[2], PIECE):
+            part = rows[:, row, start : start + PIECE]
+            pairs = ff.f_from_fp(part.T.ravel())
+            out[:, row, start : start + PIECE] = kernels.bind(pairs, r, F.ZERO)
+    return out
 
 
 class Waiting(NamedTuple):
@@ -116,8 +129,7 @@ class Batch:
         self.x_table, self.w_table = (kernels.bind(v, r, F.ZERO) for v in (self.x_table, self.w_table))
         self.entries.bind(r)
         if not self.point:
-            lanes = ff.f_sub(ff.f_from_fp(self.masks[1]), ff.f_from_fp(self.masks[0]))
-            self.masks = ff.f_add(ff.f_from_fp(self.masks[0]), ff.f_mul_scalar(lanes, r))
+            self.masks = bound_lanes(self.masks, r)
         elif len(self.point) <= self.code.row_bits:
             flat = np.ascontiguousarray(self.masks).reshape(2, -1)
             self.masks = kernels.bind(flat, r, F.ZERO).reshape(2, self.masks.shape[1], -1)

@@ -35,8 +35,6 @@ from zkcert.core.tree import MerkleTree
 from . import kernels
 
 U64 = NDArray[np.uint64]
-# Rows start, ..., start + ROWS - 1: int32 (ROWS, 2 * width) or lanes (2, ROWS, width), and tails (2, ROWS, any).
-RowBlock = tuple[NDArray[np.int32] | U64, U64]
 
 
 class UnluckyMasks(Exception):
@@ -44,40 +42,44 @@ class UnluckyMasks(Exception):
 
 
 class ColumnTree:
-    """A Merkle tree over the columns of encoded rows that `block(start)` gives ROWS at a time, zero past the end.
+    """A Merkle tree over the columns of encoded rows that `block(start)` gives ROWS at a time.
 
     leaves: uint8 (2^log_n, 32), the columns' digests if they are known already.
     """
 
     def __init__(
         self,
-        block: Callable[[int], RowBlock],
+        block: Callable[[int], kernels.RowBlock],
         rows: int,
         code: MatrixCode | PlainCode,
         name: bytes,
         leaves: U8Array | None = None,
     ) -> None:
         self.block, self.rows, self.code, self.name = block, rows, code, name
-        self.leaves = self._hashed() if leaves is None else leaves
-        self.tree = MerkleTree(self.leaves, name, kernels.hash_rows)
+        self.tree = MerkleTree(self._hashed() if leaves is None else leaves, name, kernels.hash_rows)
 
     def _hashed(self) -> U8Array:
         code = self.code
         hasher = kernels.ColumnHasher(1 << code.log_n, self.rows, COLUMN_KEY)
         encoder = kernels.RowEncoder(code.row_bits, code.log_n)
         for start in range(0, self.rows, kernels.ROWS):
-            encoder.absorb(*self.block(start), hasher)
+            encoder.absorb(self.block(start), hasher)
         return hasher.digests()
 
     @property
     def root(self) -> bytes:
         return self.tree.root
 
+    @property
+    def leaves(self) -> U8Array:
+        """The columns' digests, uint8 (2^log_n, 32)."""
+        return self.tree.leaves
+
     def open(self, queries: list[int]) -> bytes:
         """The columns at the given positions and their Merkle proof."""
         encoder = kernels.RowEncoder(self.code.row_bits, self.code.log_n)
         plan = encoder.plan(queries)
-        parts = [encoder.evaluate(*self.block(start), plan) for start in range(0, self.rows, kernels.ROWS)]
+        parts = [encoder.evaluate(self.block(start), plan) for start in range(0, self.rows, kernels.ROWS)]
         columns = np.concatenate(parts, axis=2)[:, :, : self.rows]
         return ff.f_to_bytes(columns.transpose(1, 0, 2)) + self.tree.multiproof(queries)
 
@@ -106,21 +108,20 @@ class Part:
     def root(self) -> bytes:
         return self.columns.root
 
-    def _block(self, start: int) -> RowBlock:
-        code, stop, entries = self.code, start + kernels.ROWS, 2 * self.code.width
-        tail = np.zeros((2, kernels.ROWS, code.tail), np.uint64)
-        tail[:, : self.rows - start] = self.tails[:, start:stop]
-        if stop * entries <= len(self.x):
-            return self.x[start * entries : stop * entries].reshape(kernels.ROWS, entries), tail
-        lanes = np.zeros((2, kernels.ROWS, code.width), np.uint64)
-        for r in range(start, min(stop, self.mask_row)):
-            row = self.x[r * entries : (r + 1) * entries]
+    def _block(self, start: int) -> kernels.RowBlock:
+        code, entries = self.code, 2 * self.code.width
+        stop = min(start + kernels.ROWS, self.rows)
+        whole = max(start, min(stop, len(self.x) // entries))  # rows from here on are cut off, empty, or masks
+        lanes = np.zeros((2, stop - whole, code.width), np.uint64)
+        row = self.x[whole * entries : stop * entries]
+        if len(row):
             for lane in range(2):
                 part = row[lane::2]
-                lanes[lane, r - start, : len(part)] = ff.fp_from_int(part.astype(np.int64))
-        first = max(start, self.mask_row)
-        lanes[:, first - start : self.rows - start] = self.masks[:, first - self.mask_row : stop - self.mask_row]
-        return lanes, tail
+                lanes[lane, 0, : len(part)] = ff.fp_from_int(part.astype(np.int64))
+        first = max(whole, self.mask_row)
+        lanes[:, first - whole :] = self.masks[:, first - self.mask_row : stop - self.mask_row]
+        ints = self.x[start * entries : whole * entries].reshape(-1, entries)
+        return ints, lanes, np.ascontiguousarray(self.tails[:, start:stop])
 
     def combine(self, weights: U64) -> U64:
         """What these rows add to the combinations (2, 3, length), for the weights (2, 3, rows) of this part."""
@@ -196,11 +197,9 @@ class PlainCommitment:
     def root(self) -> bytes:
         return self.columns.root
 
-    def _block(self, start: int) -> RowBlock:
-        rows = np.zeros((2, kernels.ROWS, self.code.width), np.uint64)
-        part = self.matrix[:, start : start + kernels.ROWS]
-        rows[:, : part.shape[1]] = part
-        return rows, np.zeros((2, kernels.ROWS, 0), np.uint64)
+    def _block(self, start: int) -> kernels.RowBlock:
+        lanes = np.ascontiguousarray(self.matrix[:, start : start + kernels.ROWS])
+        return np.empty((0, 2 * self.code.width), np.int32), lanes, np.zeros((2, 0, 0), np.uint64)
 
     def prove(self, transcript: Transcript, claims: Claims) -> bytes:
         """The sum-check of the combined claims, the opening of V~ at its point, and all levels below."""

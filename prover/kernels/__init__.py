@@ -15,6 +15,7 @@ from .arith import ROWS
 from .blake import ColumnHasher, hash_rows
 from .blake import first_nonce as first_nonce
 from .count import count_entries
+from .encode import RowBlock as RowBlock
 from .encode import RowEncoder
 from .fold import dot_rows, fold_rows, outer, sum_outer
 from .grid import FormBinder, grid_sums, pair_sums
@@ -56,10 +57,10 @@ def warm_up() -> None:
         grid_sums(ints[None], bits, products, e[:, :1].copy(), e[:, : 64 >> bits].copy())
         FormBinder(x[:, None, None, : 1 << bits]).bind(ints[None], np.empty((2, 1, 32), np.uint64), 0)
     encoder, hasher = RowEncoder(2, 3), ColumnHasher(8, 72, bytes(32))
-    block, tail = np.zeros((2, ROWS, 4), np.uint64), np.zeros((2, ROWS, 0), np.uint64)
+    block = ints.reshape(8, 8), np.zeros((2, 8, 4), np.uint64), np.zeros((2, ROWS, 0), np.uint64)
     for _ in range(5):
-        encoder.absorb(block, tail, hasher)
-    encoder.evaluate(block, tail, encoder.plan([0]))
+        encoder.absorb(block, hasher)
+    encoder.evaluate(block, encoder.plan([0]))
     hash_rows(np.zeros((1, 64), np.uint8), 64)
     for inner in (1, 32):
         rows = ints.reshape(-1, 64 // (2 * inner), inner)

@@ -209,21 +209,27 @@ def _split(w, levels, block, table, opaque):
 def _load(ints, lanes, tail, first, tile, n1, n2, w):
     """w[k * tile + j] = coefficient k n2 + first + j of every row.
 
-    ints (ROWS, 2 * width) or none, lanes (2, ROWS, width) or none; tail (2, ROWS, m <= width) is added to either.
+    ints (any, 2 * width) are the first rows, lanes (2, any, width) the next, the others up to ROWS are zero; the tail
+    (2, ROWS, m <= width) is added.
     """
     for k in range(n1):
         at = k * n2 + first
         for r in range(ROWS):
-            if len(ints):
+            if r < len(ints):
                 x = ints[r, 2 * at : 2 * (at + tile)]
                 for j in range(tile):
                     y = w[k * tile + j]
                     y[r], y[ROWS + r] = residue(np.int64(x[2 * j])), residue(np.int64(x[2 * j + 1]))
-            else:
-                xr, xi = lanes[0, r, at : at + tile], lanes[1, r, at : at + tile]
+            elif r - len(ints) < lanes.shape[1]:
+                q = r - len(ints)
+                xr, xi = lanes[0, q, at : at + tile], lanes[1, q, at : at + tile]
                 for j in range(tile):
                     y = w[k * tile + j]
                     y[r], y[ROWS + r] = xr[j], xi[j]
+            else:
+                for j in range(tile):
+                    y = w[k * tile + j]
+                    y[r] = y[ROWS + r] = ZERO
         for j in range(min(tile, tail.shape[2] - at)):
             y = w[k * tile + j]
             for r in range(ROWS):
@@ -313,6 +319,8 @@ def _table(bits: int) -> U64Array:
     return out.reshape(-1, 14)
 
 
+RowBlock = tuple[IntArray, U64Array, U64Array]
+"""Up to ROWS rows: of digits int32 (k, 2 * width), then of lanes (2, m, width); and their tails (2, k + m, any)."""
 Query = tuple[int, IntArray, IntArray, U64Array, U64Array]
 
 
@@ -358,8 +366,9 @@ class RowEncoder:
         """What pass 1 leaves of a coset."""
         return np.empty((1 << self.log_width, 2 * ROWS), np.uint64)
 
-    def _coefficients(self, data: IntArray, tail: U64Array, coset: int) -> tuple[IntArray, U64Array, U64Array]:
-        """What `_load` takes, for data int32 (ROWS, 2 * width) or uint64 (2, ROWS, width), and tail (2, ROWS, any)."""
+    def _with_tail(self, rows: RowBlock, coset: int) -> tuple[IntArray, U64Array, U64Array]:
+        """What `_load` takes: the rows, their tails wrapped around on this coset."""
+        ints, lanes, tail = rows
         width, w = 1 << self.log_width, root_of_unity(self.log_n)
         node = w ** (int(reverse_bits(self.log_n - self.log_width)[coset]) << self.log_width)  # x^width on this coset
         added = np.zeros((2, ROWS, min(width, tail.shape[2])), np.uint64)
@@ -367,17 +376,17 @@ class RowEncoder:
         for start in range(0, tail.shape[2], width):
             factor = factor * node
             part = tail[:, :, start : start + width]
-            added[:, :, : part.shape[2]] = f_add(added[:, :, : part.shape[2]], f_mul_scalar(part, factor))
-        ints = np.empty((0, 0), np.int32) if data.dtype == np.uint64 else data.view()
+            own = added[:, : part.shape[1], : part.shape[2]]
+            own[...] = f_add(own, f_mul_scalar(part, factor))
+        ints = ints.view()
         ints.flags.writeable = False
-        lanes = data if data.dtype == np.uint64 else np.empty((2, 0, 0), np.uint64)
         return ints, lanes, added
 
-    def absorb(self, data: IntArray, tail: U64Array, hasher: ColumnHasher) -> None:
+    def absorb(self, block: RowBlock, hasher: ColumnHasher) -> None:
         """Encode a block and hash the columns of its rows, as far as the hasher has not all its rows then."""
         groups = min(ROWS // GROUP, hasher.groups - hasher.group)
         for coset in range(self.cosets):
-            rows, shape = self._coefficients(data, tail, coset), (coset, self.log_1, self.log_2)
+            rows, shape = self._with_tail(block, coset), (coset, self.log_1, self.log_2)
             units, grain = 1 << self.log_2 - self.tile_bits, 1 + (1 << 13 >> self.log_1 + self.tile_bits)
             spread(_pass_1, units, grain, *rows, *shape, 1 << self.tile_bits, self.table, ZERO, self.work)
             place = GROUP * groups, hasher.state, hasher.key, hasher.group
@@ -398,14 +407,14 @@ class RowEncoder:
             out.append((coset, mine, blocks, low, high))
         return [query for query in out if len(query[1])]
 
-    def evaluate(self, data: IntArray, tail: U64Array, plan: list[Query]) -> U64Array:
+    def evaluate(self, block: RowBlock, plan: list[Query]) -> U64Array:
         """Values (t, 2, ROWS) of the block's rows at the positions of the plan."""
         out = np.empty((sum(len(query[1]) for query in plan), 2, ROWS), np.uint64)
         units = 1 << self.query_log_2 - self.query_tile_bits
         grain = 1 + (1 << 13 >> self.query_log_1 + self.query_tile_bits)
         for coset, mine, blocks, low, high in plan:
             shape = coset, self.query_log_1, self.query_log_2, 1 << self.query_tile_bits
-            args = *self._coefficients(data, tail, coset), *shape, self.table, ZERO, blocks, low, high
+            args = *self._with_tail(block, coset), *shape, self.table, ZERO, blocks, low, high
             parts = spread(_evaluate, units, grain, *args)
             out[mine] = functools.reduce(fp_add, parts).reshape(-1, 2, ROWS)
         return out

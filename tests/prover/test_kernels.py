@@ -301,27 +301,28 @@ ENCODINGS = [(0, 3, 4, 0), (1, 4, 8, 3), (2, 4, 12, 0), (3, 5, 20, 13), (5, 8, 2
 @pytest.mark.parametrize("log_width, log_n, rows, tail", ENCODINGS)
 def test_encoded_rows_evaluated_and_hashed(rng, log_width, log_n, rows, tail, tile_bits, query_bits):
     width, blocks, n = 1 << log_width, -(-rows // arith.ROWS), 1 << log_n
-    x = np.zeros((2, arith.ROWS * blocks, width + tail), np.uint64)
-    x[:, :rows] = field(rng, rows, width + tail, extreme=True)
-    digits = rng.random(blocks) < 0.5  # blocks of small integers, as X comes
-    for b in np.flatnonzero(digits):
-        part = x[:, arith.ROWS * b : arith.ROWS * (b + 1), :width]
+    x = field(rng, rows, width + tail, extreme=True)
+    first = rng.integers(
+        0, arith.ROWS + 1, blocks
+    )  # rows of small integers, as X comes, before those of field elements
+    for b in range(blocks):
+        part = x[:, arith.ROWS * b : arith.ROWS * b + first[b], :width]
         part[:] = fp_from_int(integers(rng, 31, *part.shape, dtype=np.int64))
-    x[:, rows:] = 0
-    expected = twins.encode_rows(x[:, :rows], log_n)  # (n, 2, rows)
+    expected = twins.encode_rows(x, log_n)  # (n, 2, rows)
     key = bytes(range(32))
     encoder = kernels.RowEncoder(log_width, log_n, tile_bits=tile_bits, query_bits=query_bits)
     hasher = kernels.ColumnHasher(n, rows, key)
     positions = sorted(rng.choice(n, min(n, 20), replace=False).tolist())
     plan, values = encoder.plan(positions), []
     for b in range(blocks):
-        block = np.ascontiguousarray(x[:, arith.ROWS * b : arith.ROWS * (b + 1)])
-        data, end = np.ascontiguousarray(block[:, :, :width]), np.ascontiguousarray(block[:, :, width:])
-        if digits[b]:
-            signed = np.where(data > 1 << 60, data - np.uint64(P), data).astype(np.int64)
-            data = np.moveaxis(signed, 0, 2).reshape(arith.ROWS, -1).astype(np.int32)
-        encoder.absorb(data, end, hasher)
-        values.append(encoder.evaluate(data, end, plan))
+        part = x[:, arith.ROWS * b : arith.ROWS * (b + 1)]
+        data, end = part[:, :, :width], np.ascontiguousarray(part[:, :, width:])
+        small = data[:, : first[b]]
+        signed = np.where(small > 1 << 60, small - np.uint64(P), small).astype(np.int64)
+        ints = np.moveaxis(signed, 0, 2).reshape(-1, 2 * width).astype(np.int32)
+        block = ints, np.ascontiguousarray(data[:, first[b] :]), end
+        encoder.absorb(block, hasher)
+        values.append(encoder.evaluate(block, plan))
     equal(np.concatenate(values, axis=2)[:, :, :rows], expected[positions])
     columns = np.ascontiguousarray(expected.transpose(0, 2, 1)).astype("<u8")
     digests = [blake3(column.tobytes(), key=key).digest() for column in columns]

@@ -6,7 +6,7 @@ covered as soon as `every_layer` uses it. Harmless freedom is listed in TIES, an
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from fractions import Fraction
 from functools import cache, cached_property
 from itertools import count
@@ -68,13 +68,23 @@ def every_layer(seed: int = 0, **options) -> Case:
 class Solved:
     """A case whose digits were determined, with what each conclusion rests on."""
 
-    def __init__(self, case: Case, patient: bool = False) -> None:
+    def __init__(self, case: Case, patient: bool = False, reduced: bool = True) -> None:
+        """reduced: residues lie below their primes, so that there is one for a congruence (see the test of them)."""
         certificate, self.witness, _ = case.run()
         self.circuit = certificate.circuit
         self.u = Unrolled(self.circuit)
         self.values = self.u.values(self.witness)
         self.unknown = self.u.unknown()
-        self.k = Knowledge(self.u, self.values, self.unknown).solve(patient)
+        self.bounds = {v: (0, prime - 1) for v, prime in self.residues()} if reduced else {}
+        self.k = Knowledge(self.u, self.values, self.unknown, bounds=self.bounds).solve(patient)
+
+    def residues(self) -> Iterator[tuple[int, int]]:
+        """The variables that hold residues, and their primes."""
+        for combination in self.circuit.combinations:
+            for division in (d for reduction in combination.reductions for d in reduction.divisions):
+                if division.residue is not None:
+                    for v in self.u.wholes(division.residue.tensor):
+                        yield v, division.prime
 
     def free(self) -> set[str]:
         """Tensors of the digits that are not determined."""
@@ -172,7 +182,7 @@ class Solved:
         values = list(self.values)
         for v, x in pin.items():
             values[v] = x
-        return Knowledge(self.u, values, [v for v in unknown if v not in pin], equations).solve()
+        return Knowledge(self.u, values, [v for v in unknown if v not in pin], equations, self.bounds).solve()
 
     def without_all(self, names: Set[tuple[str, str]]) -> Knowledge:
         """What follows from samples and public values without these members at any index."""
@@ -182,7 +192,7 @@ class Solved:
             own = [e for e in self.u.equations if e.constraint is con]
             equations += [e for e in own if gone.isdisjoint(e.members)]
             assert all(len(e.members) == 1 for e in own if not gone.isdisjoint(e.members))  # no limb of a wide identity
-        return Knowledge(self.u, self.values, self.unknown, equations).solve()
+        return Knowledge(self.u, self.values, self.unknown, equations, self.bounds).solve()
 
     def spoken_of(self, i: int) -> tuple[set[int], set[int]]:
         """The values (with their digits) that rest on member i: those it speaks of, and all."""
@@ -227,6 +237,12 @@ def solved(variant: str, kind: str) -> Solved:
     return Solved(every_layer(variant=variant, kind=kind))
 
 
+@cache
+def congruences() -> Solved:
+    """With every contraction that can be one a congruence."""
+    return Solved(every_layer(residue_cost=0, variant="sam"))
+
+
 BOTH = [(variant, kind) for variant in VARIANTS for kind in KINDS]
 
 
@@ -253,18 +269,36 @@ def test_that_is_many_digits():
     assert sum(sum(map(s.u.is_digit, s.unknown)) for s in (solved(*both) for both in BOTH)) > 20_000
 
 
+def test_every_digit_of_congruences_is_determined():
+    """Congruences as the integer identities that their combinations prove; residues below their primes."""
+    s = congruences()
+    assert len(s.circuit.combinations) > 20 and violations(s.circuit, s.witness) == []
+    assert s.agrees()
+    assert [s.u.describe(v) for v in s.k.free()] == []
+
+
+@pytest.mark.slow
+def test_residues_that_are_not_reduced_are_the_only_other_freedom():
+    """r and r + q, where that is below 2^30: of sums that are zero, as those of a ReLU's zeros are. Nothing but what is
+    divided after it depends on which."""
+    s = Solved(every_layer(residue_cost=0), reduced=False)
+    assert s.agrees() and s.free()
+    assert all(t.late for t in s.circuit.tensors if t.name in s.free())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [
         lambda: tiny_cnn(batch=1),
+        lambda: tiny_cnn(batch=1, residue_cost=0),
         lambda: tiny_cnn(batch=2, variant="sam", kind="q32", seed=1),
         lambda: residual(batch=1),
         lambda: normalised(batch=1, seed=2),
         lambda: leaky(batch=1),
         lambda: every_layer(seed=7, batch=2, steps=3),
     ],
-    ids=["cnn", "cnn, sam, q32", "residual", "batch-norm", "leaky", "three steps"],
+    ids=["cnn", "cnn of congruences", "cnn, sam, q32", "residual", "batch-norm", "leaky", "three steps"],
 )
 def test_every_digit_of_larger_circuits_is_determined(case):
     s = Solved(case(), patient=True)
@@ -352,6 +386,12 @@ def test_every_identity_is_needed():
 @pytest.mark.parametrize(("variant", "kind"), BOTH)
 def test_every_single_identity_is_needed(variant, kind):
     assert spare(solved(variant, kind), every=1) <= SPARE
+
+
+@pytest.mark.slow
+def test_every_identity_of_congruences_is_needed():
+    """Congruences, reductions and closings too."""
+    assert spare(congruences(), every=24) <= SPARE
 
 
 def test_long_sums_need_their_identity():

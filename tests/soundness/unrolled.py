@@ -14,6 +14,7 @@ from itertools import product
 from math import prod
 
 from circuits.language.constraints import Circuit, Constraint, Expr, expr
+from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum
 from circuits.language.tensors import BIT, Tensor
@@ -63,6 +64,14 @@ def entries(src: Source, at: Mapping[str, int]) -> list[tuple[int, int]]:
     if isinstance(src, Sum):
         weights = (1,) * src.size if src.weights is None else src.weights
         return [(i, weight) for i, weight in enumerate(weights) if weight]
+    if isinstance(src, Weighed):
+        return list(enumerate(src.weights(src.size).tolist()))
+    if isinstance(src, WeighedGather):
+        here = at[src.axis]
+        read = src.table.index[:, here] if src.rows else src.table.index[here]
+        return [(int(i), w) for i, w in zip(read, src.weights(src.count).tolist(), strict=True) if i >= 0]
+    if isinstance(src, WeighedAlike):
+        return [(i, w * src.weight) for i, w in entries(src.inner, at)]
     if isinstance(src, Map):
         found = [src.table[at[src.axis]]]
     elif isinstance(src, Gather):
@@ -130,6 +139,10 @@ class Unrolled:
 
     def digit(self, t: Tensor, d: int, flat: int) -> int:
         return self._digit[t] + d * prod(t.sizes) + flat
+
+    def wholes(self, t: Tensor) -> range:
+        """The whole values of a tensor of several digits."""
+        return range(self._whole[t], self._whole[t] + prod(t.sizes))
 
     def flat(self, t: Tensor, index: Index) -> int:
         return sum(i * s for i, s in zip(index, self._strides[t], strict=True))

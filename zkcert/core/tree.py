@@ -36,7 +36,7 @@ def _parents(prefix: bytes, level: int, below: U8Array, hasher: HashRows) -> U8A
 
 
 class MerkleTree:
-    """The tree called name over leaf digests of shape (n, 32), uint8; all levels are kept.
+    """The tree called name over leaf digests of shape (n, 32), uint8; all levels are kept, these as they are.
 
     `hasher(messages, length)` gives BLAKE3 of many messages padded with zeros to whole blocks of 64 bytes. Raises
     ValueError for an empty or wrongly shaped array.
@@ -47,13 +47,18 @@ class MerkleTree:
             raise ValueError("leaves must be a non-empty uint8 array of shape (n, 32)")
         self.n = len(leaves)
         self.depth = (self.n - 1).bit_length()
-        bottom = np.empty((1 << self.depth, DIGEST_BYTES), np.uint8)
-        bottom[: self.n] = leaves
-        bottom[self.n :] = np.frombuffer(blake3(hash_prefix(b"absent", name)).digest(), np.uint8)
+        absent = np.frombuffer(blake3(hash_prefix(b"absent", name)).digest(), np.uint8)
+        spare = (1 << self.depth) - self.n
+        bottom = np.concatenate([leaves, np.broadcast_to(absent, (spare, DIGEST_BYTES))]) if spare else leaves
         prefix = hash_prefix(b"node", name)
         self._levels = [bottom]
         for level in range(1, self.depth + 1):
             self._levels.append(_parents(prefix, level, self._levels[-1], hasher))
+
+    @property
+    def leaves(self) -> U8Array:
+        """The leaf digests, (n, 32)."""
+        return self._levels[0][: self.n]
 
     @property
     def root(self) -> bytes:
