@@ -18,6 +18,7 @@ from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFil
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.progress import duration
 from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.trust.times import time_text
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -27,6 +28,10 @@ REVEALING = (
     "of your own models only."
 )
 CALIBRATED = "or a calibration.json, which also fixes the configuration."
+ChainInfo = Annotated[
+    str | None,
+    typer.Option("--chain", metavar="FILE|NAME", help="info.json of a drand chain other than quicknet and default."),
+]
 THRESHOLD = "The largest score that the proof admits, such as 1.2;"
 
 
@@ -110,19 +115,35 @@ def announce(
     tau: Annotated[str, typer.Option(help=f"{THRESHOLD} {CALIBRATED}")],
     file: Annotated[str, typer.Option("--out", "-o", help="The announcement to write.")] = "announce.json",
     given: Given,
+    beacon: Annotated[
+        str | None,
+        typer.Option(metavar="drand:CHAIN@ROUND", help="The future round of a drand chain that will be the beacon."),
+    ] = None,
+    beacon_at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Or its time, such as 2026-12-01T18:00Z or +2h. [chain: quicknet]"),
+    ] = None,
+    chain: ChainInfo = None,
     force: Annotated[bool, typer.Option("--force", help="Replace another announcement of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fix everything but the beacon and print the digest to publish."""
-    result = api.announce(model, data_root, file, tau=tau, config=_config(given, tau), force=force)
+    pins = {"beacon": beacon, "beacon_at": beacon_at, "chain": chain}
+    result = api.announce(model, data_root, file, tau=tau, config=_config(given, tau), force=force, **pins)
+    named = result.statement.drand
     if as_json:
         print_json(result.to_dict())
     else:
         out.print(f"digest  {result.digest.hex()}")
+        if named is not None and result.chain is not None and result.due is not None:
+            out.print(f"beacon  {result.chain.describe(named.number)}, due at {time_text(result.due)}")
         out.print(f"file    {result.path}")
     for text in result.warnings:
         warn(text)
-    err.print("Publish the digest first; only then let the verifier, or public randomness, give the beacon.")
+    if named is None:
+        err.print("Publish the digest first; only then let the verifier, or public randomness, give the beacon.")
+    else:
+        err.print("Have the digest witnessed or time-stamped before the round is due: later nobody can tell.")
 
 
 @app.command()
@@ -176,8 +197,10 @@ def prove(
         str | None, typer.Option(metavar="FILE", help="announce.json; other options must agree with it.")
     ] = None,
     beacon: Annotated[
-        str | None, typer.Option(metavar="HEX", help="Public randomness from after the announcement.")
+        str | None,
+        typer.Option(metavar="HEX|FILE", help="Randomness from after the announcement, or a drand round's JSON."),
     ] = None,
+    chain: ChainInfo = None,
     reveal_score: Annotated[
         bool, typer.Option("--reveal-score", help=f"Put the exact score into the public statement. {REVEALING}")
     ] = False,
@@ -226,6 +249,7 @@ def prove(
             config=config,
             announcement=announcement,
             beacon=beacon,
+            chain=chain,
             reveal_score=reveal_score,
             device=device,
             progress=display,
@@ -270,14 +294,18 @@ def verify(
     announcement: Annotated[
         str | None, typer.Option(metavar="FILE|HEX", help="announce.json, or the digest published.")
     ] = None,
-    beacon: Annotated[str | None, typer.Option(metavar="HEX", help="The beacon given after the announcement.")] = None,
+    beacon: Annotated[
+        str | None,
+        typer.Option(metavar="HEX|FILE", help="The beacon given after the announcement, or a drand round's JSON."),
+    ] = None,
+    chain: ChainInfo = None,
     config: Annotated[
         str | None, typer.Option(metavar="FILE|K=V,...", help=f"{CONFIG_HELP[0].upper()}{CONFIG_HELP[1:]}.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a proof and print what it proves."""
-    pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "config": config}
+    pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "chain": chain, "config": config}
     try:
         verdict = api.verify(proof, model, tau=tau, **pins)
     except (ZkcertError, OSError, MemoryError) as error:
