@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from py_ecc.optimized_bls12_381 import field_modulus
+import subprocess
+import sys
 
-from zkcert.trust.points import G1, G2, BadPoint, times
+import pytest
+
+from tests.modules import ROOT
+from zkcert.trust.points import G1, G2, BadPoint, field_modulus, times
 
 GROUPS = (G1, G2)
 
@@ -70,3 +73,19 @@ def test_what_is_no_point_is_refused_by_name(group):
 @pytest.mark.parametrize("group", GROUPS, ids=str)
 def test_points_off_the_curve_and_outside_the_subgroup_are_refused(group):
     assert first_that(group, 1, "off the curve") != first_that(group, 1, "outside the subgroup")
+
+
+def test_hostile_json_is_refused_after_py_ecc_was_loaded():
+    """Which raises the recursion limit: then json would overflow the stack, and end the process."""
+    code = """
+import sys
+limit = sys.getrecursionlimit()
+import zkcert.trust.points
+from zkcert.public.strict_json import parse
+try:
+    parse(b"[" * 100_000)
+except ValueError as error:
+    print(error, sys.getrecursionlimit() == limit)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "it is nested too deeply True\n")

@@ -5,16 +5,41 @@ Arithmetic, square roots and hashing to the curve (RFC 9380) are py_ecc's; what 
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from hashlib import sha256
 from typing import Any
 
-from py_ecc.bls.g2_primitives import subgroup_check
-from py_ecc.bls.hash_to_curve import hash_to_G1, hash_to_G2
-from py_ecc.bls.point_compression import compress_G1, compress_G2, decompress_G1, decompress_G2
-from py_ecc.optimized_bls12_381 import FQ12, curve_order, field_modulus, final_exponentiate, multiply, neg, pairing
-from py_ecc.optimized_bls12_381 import G1 as BASE_1
-from py_ecc.optimized_bls12_381 import G2 as BASE_2
+
+@contextmanager
+def recursion_kept() -> Iterator[None]:
+    """Importing py_ecc raises the recursion limit, so far that nested JSON would overflow the stack: put it back."""
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+with recursion_kept():
+    from py_ecc.bls.g2_primitives import subgroup_check
+    from py_ecc.bls.hash_to_curve import hash_to_G1, hash_to_G2
+    from py_ecc.bls.point_compression import compress_G1, compress_G2, decompress_G1, decompress_G2
+    from py_ecc.optimized_bls12_381 import (
+        FQ12,
+        add,
+        curve_order,
+        field_modulus,
+        final_exponentiate,
+        multiply,
+        neg,
+        pairing,
+    )
+    from py_ecc.optimized_bls12_381 import G1 as BASE_1
+    from py_ecc.optimized_bls12_381 import G2 as BASE_2
 
 Point = Any
 """A point of py_ecc's optimized curve: three coordinates."""
@@ -86,6 +111,11 @@ OTHER = {G1: G2, G2: G1}
 def times(point: Point, scalar: int) -> Point:
     """A multiple of a point."""
     return multiply(point, scalar)
+
+
+def total(points: Iterable[Point]) -> Point:
+    """The sum of one point or more."""
+    return reduce(add, points)
 
 
 def signed(group: Group, key: Point, message: bytes, tag: bytes, signature: Point) -> bool:
