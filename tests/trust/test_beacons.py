@@ -175,6 +175,7 @@ def test_the_beacon_of_the_proof_is_the_round_and_its_signature_is_checked(run, 
     assert found["drand"] == {"chain": named.own.chain.hash.hex(), "round": named.number}
     assert {step["step"]: step["state"] for step in found["order"]} == {
         "announced": "claimed",
+        "draws": "missing",
         "round": "claimed",
         "beacon": "checked",
         "proof": "checked",
@@ -252,10 +253,17 @@ def test_proving_takes_the_round_that_was_announced(run, named, tmp_path):
 def test_steps_say_what_is_claimed_and_what_is_missing(named, tiny):
     model = named.tiny.model
     states = {step.name: step.state for step in api.verify(named.proof, model, tau=3).steps}
-    assert states == {"announced": "missing", "round": "claimed", "beacon": "claimed", "proof": "checked"}
+    assert states == {
+        "announced": "missing",
+        "draws": "missing",
+        "round": "claimed",
+        "beacon": "claimed",
+        "proof": "checked",
+    }
     verdict = api.verify(tiny.proof, model, tau=3, announcement=tiny.announcement, beacon=tiny.beacon)
     assert [(step.name, step.state) for step in verdict.steps] == [
         ("announced", "claimed"),
+        ("draws", "claimed"),
         ("round", "missing"),
         ("beacon", "checked"),
         ("proof", "checked"),

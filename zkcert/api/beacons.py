@@ -75,15 +75,16 @@ def is_round(beacon: File | None) -> bool:
     return beacon is not None and not (isinstance(beacon, str) and _DIGITS.fullmatch(beacon))
 
 
-def read_beacon(beacon: File | None, named: Round | None, chain: File | None) -> Beacon | None:
+def read_beacon(beacon: File | None, named: Round | None, chain: File | None, *, used: bool = False) -> Beacon | None:
     """What a beacon is that is given as hexadecimal or as a round.json, whose signature is checked.
 
     named  the round that the announcement names. chain: the name or the info.json of a chain that is insisted on.
+    used   something else needs the chain, so it may be given without a round.
 
     Raises ProofRejected for a round that is not the one named or not signed by its chain, else UnusableInput.
     """
     if beacon is None or not is_round(beacon):
-        if chain is not None:
+        if chain is not None and not used:
             raise UnusableInput("--chain is for a drand round: give its JSON with --beacon")
         value = parse_beacon(None if beacon is None else os.fspath(beacon))
         return None if value is None else Beacon(value)

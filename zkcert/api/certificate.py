@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.beacons import future_round, is_round, read_beacon
+from zkcert.api.evidence import Evidence, judge
 from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
 from zkcert.api.notebook import counts_shown
 from zkcert.calibration import read_threshold
@@ -315,6 +316,7 @@ def verify(
     beacon: File | None = None,
     chain: File | None = None,
     config: ProbeConfig | File | None = None,
+    evidence: Evidence | None = None,
 ) -> OrderedVerdict:
     """Check a proof file: return what it proves, or raise. Imports neither PyTorch nor numba.
 
@@ -330,6 +332,9 @@ def verify(
     config        the probe you insist on: a ProbeConfig, text such as "steps=5,batch_size=8", or a JSON file of such
                   keys; what is left out has its default.
 
+    evidence      that the announcement is older than the round it names: receipts of witnesses, time stamps, and whom
+                  you believe; see `zkcert.api.Evidence`.
+
     What is None is left open: it is the prover's choice, and a warning says so.
 
     Returns the verdict on an accepted proof: `report.statement` (what was proved), `report.score` (None unless the
@@ -344,8 +349,10 @@ def verify(
     pins = [None if pin is None else os.fspath(pin) for pin in (data_root, announcement)]
     given = config if config is None or isinstance(config, ProbeConfig) else read_config(config)
     threshold, wanted, calibration = read_threshold(tau, given)
-    named = inspect(proof).statement.drand if is_round(beacon) else None
-    known = read_beacon(beacon, named, chain)
+    evidence = evidence or Evidence()
+    read = inspect(proof).statement if is_round(beacon) or evidence else None
+    known = read_beacon(beacon, None if read is None else read.drand, chain, used=bool(evidence))
+    found = None if read is None else judge(evidence, read, chain)
     verdict = verify_files(
         os.fspath(proof),
         os.fspath(model),
@@ -356,8 +363,11 @@ def verify(
         config=wanted,
         doubts=calibration.doubts if calibration else (),
     )
+    if read is not None and verdict.report.statement != read:
+        raise UnusableInput(f"{os.fspath(proof)}: was changed while it was read; try again when it is complete")
     values = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
-    return OrderedVerdict(**values, steps=tuple(steps_of(verdict.report.statement, announcement is not None, known)))
+    steps = steps_of(verdict.report.statement, announcement is not None, known, found)
+    return OrderedVerdict(**values, steps=tuple(steps))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFil
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.progress import duration
 from zkcert.public.config import DEFAULT, ProbeConfig
-from zkcert.trust.times import time_text
+from zkcert.trust.times import MARGIN, time_text
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -32,6 +32,15 @@ ChainInfo = Annotated[
     str | None,
     typer.Option("--chain", metavar="FILE|NAME", help="info.json of a drand chain other than quicknet and default."),
 ]
+
+
+def _files(name: str, text: str) -> Any:
+    return Annotated[list[str] | None, typer.Option(name, metavar="FILE", help=f"{text} May be repeated.")]
+
+
+Receipts = _files("--receipt", "A witness's receipt for the announcement.")
+Witnesses = _files("--witness", "The public key of a witness whose receipt counts, *.pub.")
+Stamps = _files("--timestamp", "A time stamp (RFC 3161) of the announcement's digest, *.tsr.")
 THRESHOLD = "The largest score that the proof admits, such as 1.2;"
 
 
@@ -302,12 +311,40 @@ def verify(
     config: Annotated[
         str | None, typer.Option(metavar="FILE|K=V,...", help=f"{CONFIG_HELP[0].upper()}{CONFIG_HELP[1:]}.")
     ] = None,
+    receipts: Receipts = None,
+    witnesses: Witnesses = None,
+    quorum: Annotated[
+        int | None, typer.Option(help="How many of these witnesses must have signed. [default: all]")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The provider's public key, which receipts must name.")
+    ] = None,
+    announcements: Annotated[
+        int | None, typer.Option(help="How many the provider may have had witnessed by then. [default: any number]")
+    ] = None,
+    timestamps: Stamps = None,
+    timestamp_roots: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Certificates (PEM) of the time stamping authorities you trust.")
+    ] = None,
+    margin: Annotated[
+        int, typer.Option(help="Seconds that must lie between receipts and time stamps, and the round.")
+    ] = MARGIN,
     as_json: AsJson = False,
 ) -> None:
     """Check a proof and print what it proves."""
+    evidence = api.Evidence(
+        receipts or (),
+        witnesses or (),
+        quorum,
+        provider,
+        announcements,
+        timestamps or (),
+        timestamp_roots,
+        margin,
+    )
     pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "chain": chain, "config": config}
     try:
-        verdict = api.verify(proof, model, tau=tau, **pins)
+        verdict = api.verify(proof, model, tau=tau, **pins, evidence=evidence)
     except (ZkcertError, OSError, MemoryError) as error:
         if as_json:
             print_json(failure_dict(error))

@@ -10,22 +10,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 
 from zkcert.errors import ProofRejected, UnusableInput
-from zkcert.public.kinds import expecting
-from zkcert.public.reading import File, read_file
+from zkcert.public.reading import File
 from zkcert.public.statement import MAX_ROUND, Round
-from zkcert.public.strict_json import parse
+from zkcert.trust.json_files import exactly, load_json, octets
 from zkcert.trust.times import LATEST
 
-T = TypeVar("T")
 ROUND, INFO = "a drand round", "a drand chain's info"
-_LIMIT = 1 << 14
-_HEX = re.compile("([0-9a-f]{2})+", re.A)
+SOURCE = "take it as drand's servers give it"
 SEED_BYTES = 32
 
 
@@ -139,7 +135,7 @@ def load_chain(path: File) -> Chain:
     def read(value: Any) -> Chain:
         names = _OLD if "schemeID" in value else _NEW
         named = ("metadata",) if names is _OLD else ("beacon_id",)
-        _exactly(value, ("public_key", "period", "genesis_time", *names.values(), *named))
+        exactly(value, ("public_key", "period", "genesis_time", *names.values(), *named))
         name = value["metadata"]["beaconID"] if names is _OLD else value["beacon_id"]
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]{0,64}", name, re.A):
             raise ValueError("the beacon ID is not 64 letters, digits, points and hyphens at most")
@@ -149,18 +145,18 @@ def load_chain(path: File) -> Chain:
         genesis, period = value["genesis_time"], value["period"]
         if type(genesis) is not int or type(period) is not int or not 0 <= genesis <= LATEST or not 1 <= period < 2**32:
             raise ValueError("genesis_time and period are not seconds")
-        seed = _bytes(value, names["seed"])
+        seed = octets(value, names["seed"])
         if len(seed) != SEED_BYTES:
             raise ValueError(f"{names['seed']} has not {SEED_BYTES} bytes")
-        key = _bytes(value, "public_key")
+        key = octets(value, "public_key")
         if len(key) != scheme.key_bytes:
             raise ValueError(f"a public key of {scheme.name} has {scheme.key_bytes} bytes")
         chain = Chain(name or "default", key, scheme, genesis, period, seed)
-        if chain.hash != _bytes(value, names["hash"]):
+        if chain.hash != octets(value, names["hash"]):
             raise ValueError(f"its hash is {chain.hash.hex()}, not the one it states")
         return chain
 
-    return _load(path, INFO, read)
+    return load_json(path, INFO, read, SOURCE)
 
 
 def chain_of(source: str | os.PathLike[str]) -> Chain:
@@ -196,17 +192,17 @@ class Signed:
         """Of a round.json as drand's servers give it; UnusableInput."""
 
         def read(value: Any) -> Signed:
-            _exactly(value, ("round", "signature"), ("previous_signature", "randomness"))
+            exactly(value, ("round", "signature"), ("previous_signature", "randomness"))
             number = value["round"]
             if type(number) is not int or not 1 <= number < MAX_ROUND:
                 raise ValueError("the round is not a number from 1 on")
-            previous = _bytes(value, "previous_signature") if value.get("previous_signature") else b""
-            found = Signed(number, _bytes(value, "signature"), previous)
-            if "randomness" in value and _bytes(value, "randomness") != found.randomness:
+            previous = octets(value, "previous_signature") if value.get("previous_signature") else b""
+            found = Signed(number, octets(value, "signature"), previous)
+            if "randomness" in value and octets(value, "randomness") != found.randomness:
                 raise ValueError("the randomness is not SHA-256 of the signature")
             return found
 
-        return _load(path, ROUND, read)
+        return load_json(path, ROUND, read, SOURCE)
 
     def check(self, chain: Chain) -> None:
         """ProofRejected ("beacon") unless the chain signed this round."""
@@ -215,7 +211,7 @@ class Signed:
         scheme = chain.scheme
         group = G1 if scheme.group == "G1" else G2
         try:
-            key = OTHER[group].decode(chain.key)
+            OTHER[group].decode(chain.key)
         except BadPoint as error:
             raise UnusableInput(f"the public key of the chain {chain.name} is {error}") from error
         what = chain.describe(self.number)
@@ -225,12 +221,12 @@ class Signed:
             raise ProofRejected("beacon", f"{what}: round 1 signs the chain's seed, not this previous signature")
         if scheme.chained and self.number > 1 and len(self.previous) != scheme.signature_bytes:
             raise ProofRejected("beacon", f"{what} lacks the previous signature, of {scheme.signature_bytes} bytes")
+        message = sha256(self.previous + self.number.to_bytes(8, "big")).digest()
         try:
-            signature = group.decode(self.signature)
+            valid = signed(group, chain.key, message, scheme.tag, self.signature)
         except BadPoint as error:
             raise ProofRejected("beacon", f"the signature of {what} is a point {error}") from error
-        message = sha256(self.previous + self.number.to_bytes(8, "big")).digest()
-        if not signed(group, key, message, scheme.tag, signature):
+        if not valid:
             raise ProofRejected("beacon", f"the signature of {what} is not the chain's")
 
 
@@ -244,32 +240,3 @@ def require_round(found: Signed, chain: Chain, named: Round | None) -> None:
         text = f"the announcement names round {named.number}, and this is round {found.number}"
         raise ProofRejected("round", text, proved=named.number, asked=found.number)
     found.check(chain)
-
-
-def _load(path: File, kind: str, read: Callable[[Any], T]) -> T:
-    with expecting(path, kind):
-        data = read_file(path, _LIMIT)
-        try:
-            value = parse(data)
-            if not isinstance(value, dict):
-                raise ValueError("it is no JSON object")
-            return read(value)
-        except (ValueError, TypeError, KeyError) as error:
-            why = str(error) if type(error) is ValueError else "its values are of other types"
-            raise UnusableInput(f"{os.fspath(path)}: not {kind} ({why}); take it as drand's servers give it") from error
-
-
-def _exactly(value: Mapping[str, object], wanted: tuple[str, ...], allowed: tuple[str, ...] = ()) -> None:
-    for name in wanted:
-        if name not in value:
-            raise ValueError(f"{name} is missing")
-    for name in value:
-        if name not in (*wanted, *allowed):
-            raise ValueError(f"{name[:40]!r} has no place in it")
-
-
-def _bytes(value: Mapping[str, object], name: str) -> bytes:
-    text = value[name]
-    if not isinstance(text, str) or not _HEX.fullmatch(text):
-        raise ValueError(f"{name} is not lower-case hexadecimal")
-    return bytes.fromhex(text)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from hashlib import sha256
 from typing import Any
 
@@ -46,6 +46,9 @@ Point = Any
 
 ORDER: int = curve_order
 COORDINATE = 48
+REMEMBERED = 512
+"""Points and checks whose results are kept: each takes some tenths of a second, and keys come again and again."""
+
 _COMPRESSED, _INFINITE = 0x80, 0x40
 
 
@@ -72,6 +75,9 @@ class Group:
 
     def decode(self, data: bytes) -> Point:
         """The point that these bytes are the one encoding of; BadPoint. Neither infinity nor another subgroup's."""
+        return _decode(self, data)
+
+    def _decode(self, data: bytes) -> Point:
         if len(data) != self.size:
             raise BadPoint(f"of {len(data)} bytes, where a point of {self.name} has {self.size}")
         if not data[0] & _COMPRESSED:
@@ -101,7 +107,7 @@ class Group:
 
     def hash(self, message: bytes, tag: bytes) -> Point:
         """The point that a message hashes to under a domain tag: XMD:SHA-256_SSWU_RO_ of RFC 9380."""
-        return (hash_to_G1 if self.coordinates == 1 else hash_to_G2)(message, tag, sha256)
+        return _hash(self.coordinates, message, tag)
 
 
 G1, G2 = Group("G1", 1), Group("G2", 2)
@@ -118,14 +124,29 @@ def total(points: Iterable[Point]) -> Point:
     return reduce(add, points)
 
 
-def signed(group: Group, key: Point, message: bytes, tag: bytes, signature: Point) -> bool:
-    """Whether a signature in `group` is the key's, a point of the other group: e(signature, base) = e(hash, key)."""
+@lru_cache(maxsize=REMEMBERED)
+def signed(group: Group, key: bytes, message: bytes, tag: bytes, signature: bytes) -> bool:
+    """Whether a signature in `group` is the key's, a point of the other group: e(signature, base) = e(hash, key).
+
+    BadPoint if one of them is none: decode them beforehand to say which.
+    """
     hashed, base = group.hash(message, tag), OTHER[group].base
+    point, signer = group.decode(signature), OTHER[group].decode(key)
     if group is G1:
-        product = _pair(signature, base) * _pair(neg(hashed), key)
+        product = _pair(point, base) * _pair(neg(hashed), signer)
     else:
-        product = _pair(base, signature) * _pair(neg(key), hashed)
+        product = _pair(base, point) * _pair(neg(signer), hashed)
     return bool(final_exponentiate(product) == FQ12.one())
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _decode(group: Group, data: bytes) -> Point:
+    return group._decode(data)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _hash(coordinates: int, message: bytes, tag: bytes) -> Point:
+    return (hash_to_G1 if coordinates == 1 else hash_to_G2)(message, tag, sha256)
 
 
 def _pair(p: Point, q: Point) -> Any:

@@ -11,6 +11,9 @@ from zkcert.errors import UnusableInput
 LATEST = 253_402_300_799
 """The last second of the year 9999."""
 
+MARGIN = 60
+"""Seconds that must lie between what is shown to be older and a round: for clocks that disagree."""
+
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?(?P<zone>Z|[+-][0-9]{2}:[0-9]{2})?", re.A
 )
