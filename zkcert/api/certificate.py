@@ -349,7 +349,8 @@ def verify(
     pins = [None if pin is None else os.fspath(pin) for pin in (data_root, announcement)]
     given = config if config is None or isinstance(config, ProbeConfig) else read_config(config)
     threshold, wanted, calibration = read_threshold(tau, given)
-    evidence = evidence or Evidence()
+    evidence = Evidence() if evidence is None else evidence
+    evidence.check_options()
     read = inspect(proof).statement if is_round(beacon) or evidence else None
     known = read_beacon(beacon, None if read is None else read.drand, chain, used=bool(evidence))
     found = None if read is None else judge(evidence, read, chain)

@@ -81,7 +81,6 @@ def judge(evidence: Evidence, statement: Statement, chain: File | None) -> Found
 
     ProofRejected where something that is insisted on is missing or wrong, else UnusableInput.
     """
-    evidence.check_options()
     if not evidence:
         return None
     named = statement.drand

@@ -20,7 +20,7 @@ from typing import Any
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import check_output, write_file
 from zkcert.public.config import canonical_json
-from zkcert.public.kinds import KEYS
+from zkcert.public.kinds import KEYS, expecting
 from zkcert.public.reading import File, opened
 from zkcert.trust.json_files import exactly, load_json, octets, printable, written
 from zkcert.trust.keystore import LEAST, decrypt, encrypt
@@ -181,24 +181,25 @@ def make_key(out: File, name: str, passphrase: str | None = None) -> tuple[Path,
 def load_secret(path: File, passphrase: str | None = None) -> SecretKey:
     """A secret key: 32 bytes that only their owner may read, or a keystore and its passphrase. UnusableInput."""
     name = os.fspath(path)
-    with opened(path, 1 << 14) as (file, size):
-        mode = os.fstat(file.fileno()).st_mode
-        data = file.read(size + 1)
-    try:
-        if data.startswith(b"{"):
-            if passphrase is None:
-                raise UnusableInput(f"{name} is encrypted: give its passphrase in a file, with --passphrase")
-            number, stated = decrypt(data, passphrase)
-            key = SecretKey(number)
-            if stated not in (None, key.public):
-                raise ValueError("its public key is another secret key's")
-            return key
-        if len(data) != SECRET_BYTES:
-            raise ValueError(f"neither {SECRET_BYTES} bytes nor a keystore")
-        if mode & 0o077:
-            raise UnusableInput(f"{name} may be read by others: chmod 600 {name}, and think about who has read it")
-        if passphrase is not None:
-            raise UnusableInput(f"{name} is not encrypted: leave --passphrase out")
-        return SecretKey(data)
-    except ValueError as error:
-        raise UnusableInput(f"{name}: not {_SECRET_KIND} ({error}); take the .key that keygen wrote") from error
+    with expecting(path, _SECRET_KIND):
+        with opened(path, 1 << 14) as (file, size):
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(size + 1)
+        try:
+            if data.startswith(b"{") and b'"crypto"' in data:
+                if passphrase is None:
+                    raise UnusableInput(f"{name} is encrypted: give its passphrase in a file, with --passphrase")
+                number, stated = decrypt(data, passphrase)
+                key = SecretKey(number)
+                if stated not in (None, key.public):
+                    raise ValueError("its public key is another secret key's")
+                return key
+            if len(data) != SECRET_BYTES:
+                raise ValueError(f"neither {SECRET_BYTES} bytes nor a keystore")
+            if mode & 0o077:
+                raise UnusableInput(f"{name} may be read by others: chmod 600 {name}, and think about who has read it")
+            if passphrase is not None:
+                raise UnusableInput(f"{name} is not encrypted: leave --passphrase out")
+            return SecretKey(data)
+        except ValueError as error:
+            raise UnusableInput(f"{name}: not {_SECRET_KIND} ({error}); take the .key that keygen wrote") from error
