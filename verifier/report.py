@@ -44,6 +44,7 @@ def statement_dict(statement: Statement) -> dict[str, Any]:
         "dataset": {"root": data.root.hex(), "N": data.n, "schema": data.schema.to_dict()},
         "config": statement.config.canonical(),
         "beacon": None if statement.beacon is None else statement.beacon.hex(),
+        "drand": None if statement.drand is None else statement.drand.to_dict(),
         "seed": statement.seed.hex(),
         "announcement": statement.announcement_digest.hex(),
         "tau": decimal_text(statement.tau),
@@ -60,6 +61,8 @@ def statement_lines(statement: Statement, parameters: int | None = None) -> list
     if statement.beacon is not None:
         source = f"the beacon {statement.beacon.hex()}"
     score = revealed_score(statement)
+    drand = statement.drand
+    named = {} if drand is None else {"round": f"{drand.number} of the drand chain {drand.chain.hex()}, as announced"}
     values = {
         "circuit": statement.circuit_digest.hex(),
         "model": model,
@@ -69,6 +72,7 @@ def statement_lines(statement: Statement, parameters: int | None = None) -> list
         + ", ".join(f"{name} {decimal_text(getattr(config, name))}" for name in ("rho", "lr", "eps"))
         + f", {config.variant}, ddof {config.ddof}",
         "announcement": statement.announcement_digest.hex(),
+        **named,
         "seed": f"{statement.seed.hex()} from {source}",
         "claim": f"directional sharpness of the fixed-point probe <= tau = {decimal_text(statement.tau)}",
         "score": "private" if score is None else f"{score:.9f} (revealed)",

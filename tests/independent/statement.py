@@ -85,9 +85,15 @@ def parse_header(raw: bytes) -> Statement:
     require(isinstance(h, dict), "malformed", "header")
     header: dict = h
     keys = {"circuit", "config", "dataset", "format", "tau", "weights", "beacon", "variance"}
-    require(set(header) == keys, "statement", "keys of the header")
+    named = header.get("format") == "zkcert-announcement-3-drand"
+    require(set(header) == keys | ({"drand"} if named else set()), "statement", "keys of the header")
     require(canonical(header) == raw, "statement", "the header is not in its form")
-    require(header["format"] == "zkcert-announcement-3", "statement", "format")
+    require(named or header["format"] == "zkcert-announcement-3", "statement", "format")
+    if named:
+        drand = header["drand"]
+        require(isinstance(drand, dict) and set(drand) == {"chain", "round"}, "statement", "drand")
+        require(isinstance(drand["chain"], str) and HEX32.match(drand["chain"]), "statement", "chain")
+        require(is_int(drand["round"], 1, (1 << 40) - 1), "statement", "round")
     for key in ("circuit", "weights"):
         require(isinstance(header[key], str) and HEX32.match(header[key]), "statement", key)
     config = parse_config(header["config"])

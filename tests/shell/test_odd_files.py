@@ -30,6 +30,7 @@ def arguments(tiny: Tiny, place: Path) -> dict[str, tuple[str, Given]]:
     out = ("-o", place / "out")
     trained = ("--epochs", 1, "--hidden", 4, *out)
     drawn = ("--draws", 2, *SIZE, *out)
+    checking = ("verify", proof, model, "--tau", 3)
     few = ("--samples", 5, "--steps", 2)
     return {
         "commit DATA": (".npz", lambda f: ["commit", f, "-o", place / "out.zkd"]),
@@ -38,18 +39,27 @@ def arguments(tiny: Tiny, place: Path) -> dict[str, tuple[str, Given]]:
         "announce MODEL": (".pt", lambda f: ["announce", f, root, "--tau", 3, *SIZE, *out]),
         "announce ROOT": (".root", lambda f: ["announce", model, f, "--tau", 3, *SIZE, *out]),
         "announce --tau": (".json", lambda f: ["announce", model, root, "--tau", f, *SIZE, *out]),
+        "announce --chain": (
+            "",
+            lambda f: ["announce", model, root, "--tau", 3, "--chain", f, "--beacon-at", "+1h", *out],
+        ),
         "estimate MODEL": (".pt", lambda f: ["estimate", f, *SIZE]),
         "estimate --data-root": (".root", lambda f: ["estimate", model, "--data-root", f, *SIZE]),
         "estimate --rates": ("", lambda f: ["estimate", model, "--rates", f, *SIZE]),
         "prove MODEL": (".pt", lambda f: ["prove", f, secret, *after, *out]),
         "prove ZKD": (".zkd", lambda f: ["prove", model, f, *after, *out]),
         "prove --announcement": (".json", lambda f: ["prove", model, secret, "--announcement", f, *out]),
+        "prove --beacon": (
+            "",
+            lambda f: ["prove", model, secret, *after[:2], "--beacon", f, "--chain", "quicknet", *out],
+        ),
         "prove --tau": (".json", lambda f: ["prove", model, secret, "--tau", f, *SIZE, *out]),
         "verify PROOF": (".bin", lambda f: ["verify", f, model, "--tau", 3]),
         "verify MODEL": (".pt", lambda f: ["verify", proof, f, "--tau", 3]),
         "verify --tau": (".json", lambda f: ["verify", proof, model, "--tau", f]),
         "verify --data-root": (".root", lambda f: ["verify", proof, model, "--tau", 3, "--data-root", f]),
         "verify --announcement": (".json", lambda f: ["verify", proof, model, "--tau", 3, "--announcement", f]),
+        "verify --beacon": ("", lambda f: [*checking, "--beacon", f, "--chain", "quicknet"]),
         "verify --config": ("", lambda f: ["verify", proof, model, "--tau", 3, "--config", f]),
         "inspect PROOF": (".bin", lambda f: ["inspect", f]),
         "train DATA": (".npz", lambda f: ["train", "mlp", f, *trained]),

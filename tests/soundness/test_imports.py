@@ -22,7 +22,7 @@ STATEMENT = DECLARED | {"zkcert.public"}
 CIRCUITS = STATEMENT | {"circuits.argument", "circuits.statement"}
 OWNER = STATEMENT | {"zkcert.calibration", "zkcert.files", "zkcert.data"}
 TOOLS = {f"zkcert.{name}" for name in ("convert", "foreign", "metric", "progress", "provable", "zoo")}
-SHELL = CIRCUITS | OWNER | TOOLS | {"zkcert"}
+SHELL = CIRCUITS | OWNER | TOOLS | {"zkcert", "zkcert.trust"}
 ROOMS = {
     "zkcert": set(),
     "zkcert.errors": set(),
@@ -36,6 +36,7 @@ ROOMS = {
     "zkcert.calibration": STATEMENT,
     "zkcert.files": STATEMENT | {"zkcert.calibration"},
     "zkcert.data": STATEMENT | {"zkcert.files"},
+    "zkcert.trust": STATEMENT | {"zkcert.files"},
     "prover.kernels": {"zkcert.core"},
     "prover": CIRCUITS | OWNER | {"prover.kernels"},
     "zkcert.foreign": STATEMENT,

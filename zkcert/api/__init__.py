@@ -24,12 +24,14 @@ from zkcert.api.certificate import (
 )
 from zkcert.api.conversion import Conversion, convert_model
 from zkcert.api.demonstration import DemoResult, demo, train_lenet
+from zkcert.api.evidence import Evidence
 from zkcert.api.files import File
 from zkcert.api.membership import Inference, mia
 from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plot, measure, plot_trajectories
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
 from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult, prove
 from zkcert.api.training import ARCHITECTURES, Training, train
+from zkcert.api.trust import Keys, Witnessed, keygen, request, stamp_query, witness
 
 __all__ = [
     "ARCHITECTURES",
@@ -45,14 +47,17 @@ __all__ = [
     "CrossCheckFailed",
     "DemoResult",
     "Draw",
+    "Evidence",
     "File",
     "Inference",
     "Inspection",
+    "Keys",
     "Measurement",
     "PhaseTime",
     "Progress",
     "ProofResult",
     "Training",
+    "Witnessed",
     "announce",
     "announced",
     "audit",
@@ -66,14 +71,18 @@ __all__ = [
     "demo",
     "estimate",
     "inspect",
+    "keygen",
     "measure",
     "mia",
     "peak_rss",
     "plot_trajectories",
     "prove",
+    "request",
     "reset_peak_rss",
     "root",
+    "stamp_query",
     "train",
     "train_lenet",
     "verify",
+    "witness",
 ]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zkcert.api.beacons import future_round, is_round, read_beacon
+from zkcert.api.evidence import Evidence, judge
 from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
 from zkcert.api.notebook import counts_shown
 from zkcert.calibration import read_threshold
@@ -27,10 +29,12 @@ from zkcert.public.kinds import ANNOUNCEMENT, PROOF, ROOT, SECRET, expecting, ki
 from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot, Schema
 from zkcert.public.statement import MAX_TAU, Statement, load_announcement
+from zkcert.trust.drand import Chain
+from zkcert.trust.times import time_text
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
-    from verifier.report import Verdict
+    from zkcert.api.order import OrderedVerdict
 
 
 @dataclass(frozen=True)
@@ -141,20 +145,29 @@ def root(data: File, out: File | None = None, *, force: bool = False) -> Commitm
 @dataclass(frozen=True)
 class Announcement:
     """What is fixed before the beacon exists; publish `digest`. `warnings`: why it may say little, of the
-    configuration, the number of samples, and the calibration tau comes from."""
+    configuration, the number of samples, and the calibration tau comes from. `chain`: of the drand round that it names
+    in `statement.drand`, if it names one."""
 
     statement: Statement
     path: Path
     warnings: tuple[str, ...] = ()
+    chain: Chain | None = None
 
     @property
     def digest(self) -> bytes:
         """32 bytes."""
         return self.statement.announcement_digest
 
+    @property
+    def due(self) -> int | None:
+        """When the round that it names is due, in seconds since 1970."""
+        named = self.statement.drand
+        return None if named is None or self.chain is None else self.chain.time(named.number)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
+            "due": None if self.due is None else time_text(self.due),
             "announcement": str(self.path),
             "digest": self.digest.hex(),
             "statement": self.statement.announcement(),
@@ -176,6 +189,9 @@ def announce(
     *,
     tau: object,
     config: ProbeConfig | None = None,
+    beacon: str | None = None,
+    beacon_at: str | None = None,
+    chain: File | None = None,
     force: bool = False,
 ) -> Announcement:
     """Fix circuit, weights, dataset, configuration and threshold, so that a beacon can be drawn afterwards.
@@ -189,6 +205,11 @@ def announce(
     tau        the largest score that will be proved: a number or text such as "1.2", or a calibration.json, whose
                configuration is then announced (`config`, if given, must be the same).
     config     of the probe; None: the default ProbeConfig.
+    beacon     the future round of a drand chain that will be the beacon, as "drand:quicknet@ROUND"; None: whoever
+               verifies gives a beacon.
+    beacon_at  or a time: the first round from then on, of quicknet unless `beacon` is "drand:CHAIN". A text such as
+               "2026-12-01T18:00Z" or "+2h".
+    chain      the info.json of a chain that is not built in.
     force      replace another announcement of that name, whose digest may have been published.
 
     Returns the Announcement, with the 32-byte `digest` to publish and warnings. Raises UnusableInput (UnsupportedLayer
@@ -197,17 +218,21 @@ def announce(
     from circuits.statement import certificate
     from verifier.doubts import statement_doubts
 
-    check_output(out, ANNOUNCEMENT, inputs=(model, data_root, tau), force=True)
+    check_output(out, ANNOUNCEMENT, inputs=(model, data_root, tau, chain), force=True)
     threshold, config, calibration = read_threshold(tau, config)
     loaded, root = load_model(model), load_root(data_root)
+    named = future_round(beacon, beacon_at, chain)
     statement = Statement.of(loaded, root, config or DEFAULT, threshold)
+    if named:
+        statement = replace(statement, drand=named[1])
     force = force or _announces(out, statement)
     check_output(out, ANNOUNCEMENT, force=force)
     count = statement.config.steps * statement.config.batch_size
     certificate(statement, loaded, np.zeros((count, 160), np.uint64)).close(statement.tau)
     save_announcement(statement, os.fspath(out), force=force)
     warnings = statement_doubts(statement.config, root.n, chosen=True)
-    return Announcement(statement, Path(out), (*warnings, *(calibration.doubts if calibration else ())))
+    doubts = (*warnings, *(calibration.doubts if calibration else ()))
+    return Announcement(statement, Path(out), doubts, named[0] if named else None)
 
 
 def announced(path: File) -> Statement:
@@ -288,9 +313,11 @@ def verify(
     tau: object,
     data_root: File | None = None,
     announcement: File | None = None,
-    beacon: str | None = None,
+    beacon: File | None = None,
+    chain: File | None = None,
     config: ProbeConfig | File | None = None,
-) -> Verdict:
+    evidence: Evidence | None = None,
+) -> OrderedVerdict:
     """Check a proof file: return what it proves, or raise. Imports neither PyTorch nor numba.
 
     proof         the proof.bin of `prove`.
@@ -299,32 +326,49 @@ def verify(
                   the configuration of the probe as well.
     data_root     the dataset you insist on: a data.root, or the 64 hexadecimal digits of its root.
     announcement  what was announced before the beacon: an announce.json, or its digest in hexadecimal.
-    beacon        the beacon you gave after the announcement, in hexadecimal.
+    beacon        the beacon you gave after the announcement, in hexadecimal; or the JSON file of a drand round, whose
+                  signature is checked, and which must be the one the announcement names, if it names one.
+    chain         the name or the info.json of the round's chain; None: the chain the announcement names, if built in.
     config        the probe you insist on: a ProbeConfig, text such as "steps=5,batch_size=8", or a JSON file of such
                   keys; what is left out has its default.
 
+    evidence      that the announcement is older than the round it names: receipts of witnesses, time stamps, and whom
+                  you believe; see `zkcert.api.Evidence`.
+
     What is None is left open: it is the prover's choice, and a warning says so.
 
-    Returns the Verdict of an accepted proof: `report.statement` (what was proved), `report.score` (None unless the
-    prover revealed it), `warnings`, `seconds`; `lines()` for people, `to_dict()` for JSON. Raises ProofRejected, whose
-    `check` names what failed, or MalformedProof if the bytes do not parse; UnusableInput if one of your own files or
-    values cannot be used. An exception of any other kind is a defect, and nothing was verified.
+    Returns the verdict on an accepted proof: `report.statement` (what was proved), `report.score` (None unless the
+    prover revealed it), `steps` (the order in time: what was checked, claimed, missing), `warnings`, `seconds`;
+    `lines()` for people, `to_dict()` for JSON. Raises ProofRejected, whose `check` names what failed, or MalformedProof
+    if the bytes do not parse; UnusableInput if one of your own files or values cannot be used. An exception of any
+    other kind is a defect, and nothing was verified.
     """
     from verifier.files import verify_files
+    from zkcert.api.order import OrderedVerdict, steps_of
 
     pins = [None if pin is None else os.fspath(pin) for pin in (data_root, announcement)]
     given = config if config is None or isinstance(config, ProbeConfig) else read_config(config)
     threshold, wanted, calibration = read_threshold(tau, given)
-    return verify_files(
+    evidence = Evidence() if evidence is None else evidence
+    evidence.check_options()
+    read = inspect(proof).statement if is_round(beacon) or evidence else None
+    known = read_beacon(beacon, None if read is None else read.drand, chain, used=bool(evidence))
+    found = None if read is None else judge(evidence, read, chain)
+    verdict = verify_files(
         os.fspath(proof),
         os.fspath(model),
         tau=threshold,
         data_root=pins[0],
         announcement=pins[1],
-        beacon=beacon,
+        beacon=None if known is None else known.value.hex(),
         config=wanted,
         doubts=calibration.doubts if calibration else (),
     )
+    if read is not None and verdict.report.statement != read:
+        raise UnusableInput(f"{os.fspath(proof)}: was changed while it was read; try again when it is complete")
+    values = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
+    steps = steps_of(verdict.report.statement, announcement is not None, known, found)
+    return OrderedVerdict(**values, steps=tuple(steps))
 
 
 @dataclass(frozen=True)

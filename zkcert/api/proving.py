@@ -6,13 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zkcert.api.beacons import own_beacon
 from zkcert.api.certificate import announced
 from zkcert.api.files import File, batches, check_device, load_model, needs_extras, open_dataset, raw_samples
 from zkcert.api.fit import Fit, answer
@@ -28,7 +29,7 @@ from zkcert.public.config import DEFAULT, ProbeConfig
 from zkcert.public.kinds import PROOF, kind_of
 from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot
-from zkcert.public.statement import Statement, parse_beacon
+from zkcert.public.statement import Statement
 
 if TYPE_CHECKING:
     from prover.execution.run import Trace
@@ -98,7 +99,8 @@ def prove(
     tau: object = None,
     config: ProbeConfig | None = None,
     announcement: File | None = None,
-    beacon: str | None = None,
+    beacon: File | None = None,
+    chain: File | None = None,
     reveal_score: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -116,7 +118,10 @@ def prove(
                   that of the announcement.
     config        of the probe; None: that of tau's file or of the announcement, else the default ProbeConfig.
     announcement  the announce.json of `announce`; what else is given must agree with it.
-    beacon        hexadecimal; None leaves the seed to the statement alone, which shows verifiers less.
+    beacon        hexadecimal, or the JSON file of a drand round, whose signature is checked: the round that the
+                  announcement names, if it names one. None leaves the seed to the statement alone, which shows
+                  verifiers less.
+    chain         the name or the info.json of the round's chain; None: the chain the announcement names, if built in.
     reveal_score  put the exact score into the proof. A model that somebody else chose can be built so that its exact
                   score tells what single samples are: reveal that of your own models only.
     device        of the float64 reference, "cpu" or "cuda".
@@ -137,14 +142,14 @@ def prove(
     phases = Phases(phases_shown(progress))
     start = time.perf_counter()
     try:
-        path = check_output(out, PROOF, inputs=(model, data, announcement, tau), force=force)
+        path = check_output(out, PROOF, inputs=(model, data, announcement, tau, beacon, chain), force=force)
     except UnusableInput as error:
         if checkpoint is not None and _removed(Path(checkpoint), Path(out)):
             raise UnusableInput(f"{error}; the checkpoint {checkpoint} was left over and is removed") from error
         raise
-    nonce = parse_beacon(beacon)
     with phases("load"):
         before = None if announcement is None else announced(announcement)
+        nonce = own_beacon(beacon, None if before is None else before.drand, chain)
         loaded, dataset = load_model(model), open_dataset(data)
         statement = _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce)
         with needs_extras("proving"):
@@ -267,7 +272,7 @@ def _statement(
         raise UnusableInput("a threshold is needed: --tau, or an --announcement that holds one")
     if announced is None:
         return Statement.of(model, root, config or DEFAULT, threshold)
-    statement = Statement.of(model, root, config or announced.config, threshold)
+    statement = replace(Statement.of(model, root, config or announced.config, threshold), drand=announced.drand)
     for field, name in (
         ("circuit_digest", "the model's layers"),
         ("weights_digest", "the model's weights"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFil
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.progress import duration
 from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.trust.times import MARGIN, time_text
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -27,6 +28,19 @@ REVEALING = (
     "of your own models only."
 )
 CALIBRATED = "or a calibration.json, which also fixes the configuration."
+ChainInfo = Annotated[
+    str | None,
+    typer.Option("--chain", metavar="FILE|NAME", help="info.json of a drand chain other than quicknet and default."),
+]
+
+
+def _files(name: str, text: str) -> Any:
+    return Annotated[list[str] | None, typer.Option(name, metavar="FILE", help=f"{text} May be repeated.")]
+
+
+Receipts = _files("--receipt", "A witness's receipt for the announcement.")
+Witnesses = _files("--witness", "The public key of a witness whose receipt counts, *.pub.")
+Stamps = _files("--timestamp", "A time stamp (RFC 3161) of the announcement's digest, *.tsr.")
 THRESHOLD = "The largest score that the proof admits, such as 1.2;"
 
 
@@ -110,19 +124,35 @@ def announce(
     tau: Annotated[str, typer.Option(help=f"{THRESHOLD} {CALIBRATED}")],
     file: Annotated[str, typer.Option("--out", "-o", help="The announcement to write.")] = "announce.json",
     given: Given,
+    beacon: Annotated[
+        str | None,
+        typer.Option(metavar="drand:CHAIN@ROUND", help="The future round of a drand chain that will be the beacon."),
+    ] = None,
+    beacon_at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Or its time, such as 2026-12-01T18:00Z or +2h. [chain: quicknet]"),
+    ] = None,
+    chain: ChainInfo = None,
     force: Annotated[bool, typer.Option("--force", help="Replace another announcement of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fix everything but the beacon and print the digest to publish."""
-    result = api.announce(model, data_root, file, tau=tau, config=_config(given, tau), force=force)
+    pins = {"beacon": beacon, "beacon_at": beacon_at, "chain": chain}
+    result = api.announce(model, data_root, file, tau=tau, config=_config(given, tau), force=force, **pins)
+    named = result.statement.drand
     if as_json:
         print_json(result.to_dict())
     else:
         out.print(f"digest  {result.digest.hex()}")
+        if named is not None and result.chain is not None and result.due is not None:
+            out.print(f"beacon  {result.chain.describe(named.number)}, due at {time_text(result.due)}")
         out.print(f"file    {result.path}")
     for text in result.warnings:
         warn(text)
-    err.print("Publish the digest first; only then let the verifier, or public randomness, give the beacon.")
+    if named is None:
+        err.print("Publish the digest first; only then let the verifier, or public randomness, give the beacon.")
+    else:
+        err.print("Have the digest witnessed or time-stamped before the round is due: later nobody can tell.")
 
 
 @app.command()
@@ -176,8 +206,10 @@ def prove(
         str | None, typer.Option(metavar="FILE", help="announce.json; other options must agree with it.")
     ] = None,
     beacon: Annotated[
-        str | None, typer.Option(metavar="HEX", help="Public randomness from after the announcement.")
+        str | None,
+        typer.Option(metavar="HEX|FILE", help="Randomness from after the announcement, or a drand round's JSON."),
     ] = None,
+    chain: ChainInfo = None,
     reveal_score: Annotated[
         bool, typer.Option("--reveal-score", help=f"Put the exact score into the public statement. {REVEALING}")
     ] = False,
@@ -226,6 +258,7 @@ def prove(
             config=config,
             announcement=announcement,
             beacon=beacon,
+            chain=chain,
             reveal_score=reveal_score,
             device=device,
             progress=display,
@@ -270,16 +303,48 @@ def verify(
     announcement: Annotated[
         str | None, typer.Option(metavar="FILE|HEX", help="announce.json, or the digest published.")
     ] = None,
-    beacon: Annotated[str | None, typer.Option(metavar="HEX", help="The beacon given after the announcement.")] = None,
+    beacon: Annotated[
+        str | None,
+        typer.Option(metavar="HEX|FILE", help="The beacon given after the announcement, or a drand round's JSON."),
+    ] = None,
+    chain: ChainInfo = None,
     config: Annotated[
         str | None, typer.Option(metavar="FILE|K=V,...", help=f"{CONFIG_HELP[0].upper()}{CONFIG_HELP[1:]}.")
     ] = None,
+    receipts: Receipts = None,
+    witnesses: Witnesses = None,
+    quorum: Annotated[
+        int | None, typer.Option(help="How many of these witnesses must have signed. [default: all]")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The provider's public key, which receipts must name.")
+    ] = None,
+    announcements: Annotated[
+        int | None, typer.Option(help="How many the provider may have had witnessed by then. [default: any number]")
+    ] = None,
+    timestamps: Stamps = None,
+    timestamp_roots: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Certificates (PEM) of the time stamping authorities you trust.")
+    ] = None,
+    margin: Annotated[
+        int, typer.Option(help="Seconds that must lie between receipts and time stamps, and the round.")
+    ] = MARGIN,
     as_json: AsJson = False,
 ) -> None:
     """Check a proof and print what it proves."""
-    pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "config": config}
+    evidence = api.Evidence(
+        receipts or (),
+        witnesses or (),
+        quorum,
+        provider,
+        announcements,
+        timestamps or (),
+        timestamp_roots,
+        margin,
+    )
+    pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "chain": chain, "config": config}
     try:
-        verdict = api.verify(proof, model, tau=tau, **pins)
+        verdict = api.verify(proof, model, tau=tau, **pins, evidence=evidence)
     except (ZkcertError, OSError, MemoryError) as error:
         if as_json:
             print_json(failure_dict(error))

@@ -18,11 +18,21 @@ SECRET = "the secret file of a commitment (data.zkd)"
 ROOT = "the public file of a commitment (data.root)"
 ANNOUNCEMENT = "an announcement"
 CALIBRATION = "a calibration"
+KEYS, REQUEST, RECEIPT = "public keys", "a request to witnesses", "a witness's receipt"
+ENDORSEMENT = "an endorsement of a dataset"
 SAMPLES = "a dataset"
 PICTURE = "a plot"
 PLOT_MARK = "zkcert plot"
 """What a figure's metadata say; other pictures are not ours to replace."""
 CALIBRATION_FORMAT = "zkcert-calibration-1"
+_FORMATS = {
+    "zkcert-root-1": ROOT,
+    CALIBRATION_FORMAT: CALIBRATION,
+    "zkcert-keys-1": KEYS,
+    "zkcert-request-1": REQUEST,
+    "zkcert-receipt-1": RECEIPT,
+    "zkcert-endorsement-1": ENDORSEMENT,
+}
 _HEAD = 4096
 _PLOT_LIMIT = 64 << 20
 _JSON_LIMIT = 5 << 20  # a calibration has at most 4 MiB
@@ -62,7 +72,7 @@ def _json_kind(path: str | os.PathLike[str]) -> str | None:
     name = value.get("format")
     if str(name).startswith("zkcert-announcement-"):  # of any version
         return ANNOUNCEMENT
-    return {"zkcert-root-1": ROOT, CALIBRATION_FORMAT: CALIBRATION}.get(name)
+    return _FORMATS.get(name)
 
 
 @contextmanager

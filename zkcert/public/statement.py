@@ -29,6 +29,10 @@ one announcement and one beacon are one draw, whichever version proves it."""
 ANNOUNCEMENT_FORMAT = "zkcert-announcement-3"
 """It changes with DRAW_VERSION."""
 
+ROUND_FORMAT = f"{ANNOUNCEMENT_FORMAT}-drand"
+"""Of an announcement that names the round its beacon comes from."""
+
+MAX_ROUND = 1 << 40
 MAX_BEACON_BYTES = 128
 MAX_TAU = 128
 _MAX_ANNOUNCEMENT = 1 << 20
@@ -74,11 +78,32 @@ def require_fit(model: Model, dataset: DatasetRoot, config: ProbeConfig) -> None
 
 
 @dataclass(frozen=True)
+class Round:
+    """A round of a drand chain: the chain's hash, 32 bytes, and a number from 1 to 2^40 - 1."""
+
+    chain: bytes
+    number: int
+
+    @staticmethod
+    def of(value: Mapping[str, Any]) -> Round:
+        """Of what an announcement holds; ValueError if that is out of place."""
+        chain, number = bytes.fromhex(value["chain"]), value["round"]
+        if len(chain) != 32 or type(number) is not int or not 1 <= number < MAX_ROUND:
+            raise ValueError("bad round")
+        return Round(chain, number)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"chain": self.chain.hex(), "round": self.number}
+
+
+@dataclass(frozen=True)
 class Statement:
     """ "The probe `config`, on the samples the seed draws from `dataset`, of this model, scores at most `tau`."
 
     circuit_digest and weights_digest are 32 bytes each; `beacon` is None where no public randomness was used;
-    `variance` is T^2 times the exact variance of the log ratios in units of 2^-64 if the score is public.
+    `variance` is T^2 times the exact variance of the log ratios in units of 2^-64 if the score is public; `drand` is
+    the round that the announcement names as the beacon's source, whether or not `beacon` is that round's randomness.
     """
 
     circuit_digest: bytes
@@ -88,6 +113,7 @@ class Statement:
     tau: Fraction
     beacon: bytes | None = None
     variance: int | None = None
+    drand: Round | None = None
 
     @staticmethod
     def of(model: Model, dataset: DatasetRoot, config: ProbeConfig, tau: Fraction) -> Statement:
@@ -100,11 +126,13 @@ class Statement:
 
     def announcement(self) -> dict[str, Any]:
         """What is fixed before the beacon exists."""
+        named = {} if self.drand is None else {"drand": self.drand.to_dict()}
         return {
+            **named,
             "circuit": self.circuit_digest.hex(),
             "config": self.config.canonical(),
             "dataset": {"N": self.dataset.n, "root": self.dataset.root.hex(), "schema": self.dataset.schema.to_dict()},
-            "format": ANNOUNCEMENT_FORMAT,
+            "format": ROUND_FORMAT if named else ANNOUNCEMENT_FORMAT,
             "tau": str(self.tau),
             "weights": self.weights_digest.hex(),
         }
@@ -151,7 +179,8 @@ class Statement:
 
     @staticmethod
     def _from(value: Mapping[str, Any]) -> Statement:
-        if value["format"] != ANNOUNCEMENT_FORMAT:
+        drand = Round.of(value["drand"]) if value["format"] == ROUND_FORMAT else None
+        if value["format"] not in (ANNOUNCEMENT_FORMAT, ROUND_FORMAT):
             raise ValueError("of no format, or that of another version of zkcert: announce again")
         data = value["dataset"]
         n, root = data["N"], bytes.fromhex(data["root"])
@@ -171,6 +200,7 @@ class Statement:
             check_tau(value["tau"]),
             parse_beacon(value.get("beacon")),
             None if variance is None else int(variance),
+            drand,
         )
 
 

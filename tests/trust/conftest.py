@@ -1,0 +1,101 @@
+"""A certificate whose beacon is a round that its announcement names, of a chain whose key we hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Tiny
+from tests.trust.rounds import Own, write
+from zkcert import api, cli
+from zkcert.trust.times import now
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run `zkcert ...` in an empty directory of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        return Outcome(code, *capsys.readouterr())
+
+    return call
+
+
+def refused(outcome: Outcome, code: int, *words: str) -> None:
+    """One line on stderr that says what it should, no traceback, nothing on stdout."""
+    assert (outcome.code, outcome.out) == (code, ""), outcome
+    line = outcome.err.splitlines()[-1]
+    assert line.startswith("REJECTED " if code == 1 else "error: ") and "Traceback" not in outcome.err
+    assert all(word in line for word in words), line
+
+
+@dataclass(frozen=True)
+class Named:
+    """A finished certificate; tests must not change its files. due: the round's time, two hours from the start on."""
+
+    tiny: Tiny
+    place: Path
+    own: Own
+    number: int
+
+    @property
+    def due(self) -> int:
+        return self.own.chain.time(self.number)
+
+    @property
+    def info(self) -> Path:
+        return self.place / "info.json"
+
+    @property
+    def announcement(self) -> Path:
+        return self.place / "announce.json"
+
+    @property
+    def round(self) -> Path:
+        return self.place / "round.json"
+
+    @property
+    def proof(self) -> Path:
+        return self.place / "proof.bin"
+
+    @property
+    def digest(self) -> bytes:
+        return bytes.fromhex(json.loads(self.announcement.read_text())["digest"])
+
+    def pins(self) -> list[object]:
+        """Of verify: all but what shows the order in time."""
+        pins = ["--announcement", self.announcement, "--beacon", self.round, "--chain", self.info]
+        return [self.proof, self.tiny.model, "--tau", 3, *pins]
+
+
+@pytest.fixture(scope="session")
+def named(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Named:
+    """See `Named`."""
+    place = tmp_path_factory.mktemp("named")
+    own = Own.make(genesis=now() - 1000)
+    number = own.chain.first_from(now() + 7200)
+    found = Named(tiny, place, own, number)
+    write(found.info, own.info())
+    write(found.round, own.sign(number))
+    chosen = {"beacon": f"drand:our-own@{number}", "chain": found.info}
+    api.announce(tiny.model, tiny.root, found.announcement, tau="2.5", config=tiny.config, **chosen)
+    known = {"announcement": found.announcement, "beacon": found.round, "chain": found.info}
+    api.prove(tiny.model, tiny.data, found.proof, **known)
+    return found

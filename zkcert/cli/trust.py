@@ -1,0 +1,125 @@
+"""Trust around a proof: what providers, witnesses and authorities do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zkcert import api
+from zkcert.cli.application import app
+from zkcert.cli.display import err, out, print_json
+from zkcert.cli.options import AsJson
+from zkcert.trust.times import time_text
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def _roles(name: str, text: str) -> typer.Typer:
+    found = typer.Typer(name=name, help=text, context_settings=SETTINGS, rich_markup_mode=None)
+    app.add_typer(found)
+    return found
+
+
+provider = _roles("provider", "What the owner of a model signs: keygen, request, stamp.")
+witness = _roles("witness", "What a witness of announcements signs: keygen, sign.")
+
+SecretKey = Annotated[str, typer.Option("--key", metavar="FILE", help="Your secret key, *.key.")]
+Passphrase = Annotated[
+    str | None, typer.Option("--passphrase", metavar="FILE", help="A file with the passphrase of the secret key.")
+]
+Announcement = Annotated[str, typer.Argument(metavar="ANNOUNCEMENT", help="announce.json, which names a round.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace another file of that kind.")]
+
+
+def keygen(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Your name, as verifiers will see it.")],
+    file: Annotated[str, typer.Option("--out", "-o", help="The files to write, without .key and .pub.")],
+    passphrase: Passphrase = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key.
+
+    FILE.key is secret and yours alone; FILE.pub is for everybody, and proves that you know the secret. With
+    --passphrase the secret is encrypted (an EIP-2335 keystore).
+    """
+    result = api.keygen(file, name, passphrase=passphrase)
+    if as_json:
+        print_json(result.to_dict())
+        return
+    out.print(f"key     {result.key.key.hex()}")
+    out.print(f"secret  {result.secret} (keep it)")
+    out.print(f"public  {result.public}")
+
+
+for _app in (provider, witness):
+    _app.command()(keygen)
+
+
+@provider.command()
+def request(
+    announcement: Announcement,
+    key: SecretKey,
+    file: Annotated[str, typer.Option("--out", "-o", help="The request to write.")] = "request.json",
+    passphrase: Passphrase = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask witnesses to sign an announcement.
+
+    Send the request to every witness, long enough before the round.
+    """
+    path = api.request(announcement, file, key=key, passphrase=passphrase, force=force)
+    if as_json:
+        print_json({"request": str(path)})
+    else:
+        out.print(f"file    {path}")
+
+
+@provider.command()
+def stamp(
+    announcement: Announcement,
+    file: Annotated[str, typer.Option("--out", "-o", help="The query to write.")] = "announce.tsq",
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a time stamp (RFC 3161) of an announcement.
+
+    Send the query to an authority, such as with: curl -H "Content-Type: application/timestamp-query" --data-binary
+    @announce.tsq URL -o announce.tsr. A time stamp shows that the announcement is old, not that there is only one.
+    """
+    path = api.stamp_query(announcement, file)
+    if as_json:
+        print_json({"query": str(path)})
+    else:
+        out.print(f"file    {path}")
+
+
+@witness.command()
+def sign(
+    request: Annotated[str, typer.Argument(metavar="REQUEST", help="request.json, from a provider.")],
+    key: SecretKey,
+    state: Annotated[
+        str, typer.Option(metavar="DIR", help="Where you keep what you have signed; never set it back to a copy.")
+    ],
+    file: Annotated[str, typer.Option("--out", "-o", help="The receipt to write.")] = "receipt.json",
+    chain: Annotated[
+        str | None, typer.Option(metavar="FILE", help="info.json of a drand chain other than quicknet and default.")
+    ] = None,
+    passphrase: Passphrase = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sign that an announcement exists now.
+
+    One announcement for each provider, chain and round, and none when the round is out: exit code 1 otherwise. Asked
+    again for the same one, it gives the same receipt.
+    """
+    result = api.witness(request, file, key=key, state=state, chain=chain, passphrase=passphrase, force=force)
+    if as_json:
+        print_json(result.to_dict())
+        return
+    seen = result.receipt.seen
+    out.print(f"digest  {seen.announced.digest.hex()}")
+    out.print(f"time    {time_text(seen.time)}; announcement {seen.count} of this provider")
+    out.print(f"file    {result.path}")
+    err.print("Keep the state: whoever loses it may sign twice.")
