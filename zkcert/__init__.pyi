@@ -7,6 +7,7 @@ from zkcert.api import (
     demo,
     estimate,
     inspect,
+    look,
     measure,
     mia,
     prove,
@@ -14,6 +15,7 @@ from zkcert.api import (
     train,
     verify,
 )
+from zkcert.data.dataset import load_dataset as load_dataset
 from zkcert.errors import (
     MalformedProof,
     ProofRejected,
@@ -44,6 +46,8 @@ __all__ = [
     "demo",
     "estimate",
     "inspect",
+    "load_dataset",
+    "look",
     "measure",
     "mia",
     "prove",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from blake3 import blake3
 
-from zkcert.api.files import File, expecting_samples, is_committed, open_dataset, raw_samples
+from zkcert.api.files import expecting_samples, is_committed, open_dataset, raw_samples
 from zkcert.core.permutation import sample_indices
 from zkcert.data.dataset import Dataset, load_dataset
 from zkcert.data.normalised import input_values
@@ -28,7 +28,7 @@ _CHUNK = 1024  # samples converted at a time
 class Samples:
     """n samples of one shape [C, H, W].
 
-    classes  of a committed dataset the number its schema has, otherwise the largest label + 1.
+    classes  of a committed dataset the number its schema has, otherwise that of names, or the largest label + 1.
     take     k indices -> raw samples [k, C, H, W] as `zkcert.public.model.input_integers` reads them, uint8 or int64 in
              Q31.32, and labels [k], int64. Only these samples are converted; a data.zkd is not read into memory.
     root     of a committed dataset.
@@ -80,8 +80,11 @@ def check_labels(model: Model, labels: np.ndarray) -> None:
         raise UnusableInput(f"labels must be integers from 0 to {model.classes - 1}; there is a label {wrong}")
 
 
-def open_samples(data: File | Sequence[File]) -> Samples:
-    """A data.zkd file, or a dataset as `zkcert.data.dataset.load_dataset` reads it. Raises UnusableInput."""
+def open_samples(data: Any) -> Samples:
+    """A data.zkd file, or a dataset, in files or in memory, as `zkcert.data.dataset.load_dataset` reads it.
+
+    Raises UnusableInput.
+    """
     if isinstance(data, str | os.PathLike) and is_committed(data):
         secret = open_dataset(data)
 
@@ -96,4 +99,4 @@ def open_samples(data: File | Sequence[File]) -> Samples:
         rows = np.asarray(indices, np.int64)
         return raw_samples(plain.x[rows]), plain.y[rows]
 
-    return Samples(len(plain), plain.x.shape[1:], int(plain.y.max()) + 1, take, plain=plain)
+    return Samples(len(plain), plain.x.shape[1:], plain.classes, take, plain=plain)
