@@ -24,6 +24,7 @@ from zkcert.api.certificate import (
     root,
     verify,
 )
+from zkcert.api.checking import Check, DryRun, Margin, check
 from zkcert.api.conversion import Conversion, convert_model
 from zkcert.api.demonstration import DemoResult, demo, train_lenet
 from zkcert.api.files import File
@@ -31,6 +32,7 @@ from zkcert.api.membership import Inference, mia
 from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plot, measure, plot_trajectories
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
 from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult, prove
+from zkcert.api.sources import Obstacle
 from zkcert.api.training import ARCHITECTURES, Training, train
 
 __all__ = [
@@ -41,17 +43,21 @@ __all__ = [
     "Audit",
     "Baseline",
     "Baselines",
+    "Check",
     "CircuitListing",
     "Commitment",
     "Conversion",
     "CrossCheckFailed",
     "DemoResult",
     "Draw",
+    "DryRun",
     "File",
     "Inference",
     "Inspection",
     "Look",
+    "Margin",
     "Measurement",
+    "Obstacle",
     "PhaseTime",
     "Progress",
     "ProofResult",
@@ -61,6 +67,7 @@ __all__ = [
     "audit",
     "baselines",
     "calibrate",
+    "check",
     "check_baselines",
     "check_plot",
     "circuit",

@@ -83,6 +83,8 @@ def look(
 ) -> Look:
     """What `commit` would commit to, and write nothing. Arguments as for `commit`.
 
+    data, classes, resize, label, values, names, progress  as for `commit` (where progress is called reading).
+
     Returns the Look: `n`, `schema`, a private `summary`, `warnings`. Raises UnusableInput.
     """
     with expecting_samples(data):

@@ -12,11 +12,13 @@ from blake3 import blake3
 
 from zkcert.api.files import expecting_samples, is_committed, open_dataset, raw_samples
 from zkcert.core.permutation import sample_indices
+from zkcert.data import coding
+from zkcert.data.committed import schema_of
 from zkcert.data.dataset import Dataset, load_dataset
 from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
 from zkcert.public.model import Model
-from zkcert.public.root import DatasetRoot
+from zkcert.public.root import DatasetRoot, Schema
 
 if TYPE_CHECKING:
     from torch import Tensor, dtype
@@ -31,6 +33,7 @@ class Samples:
     classes  of a committed dataset the number its schema has, otherwise that of names, or the largest label + 1.
     take     k indices -> raw samples [k, C, H, W] as `zkcert.public.model.input_integers` reads them, uint8 or int64 in
              Q31.32, and labels [k], int64. Only these samples are converted; a data.zkd is not read into memory.
+    encoded  k indices -> their bytes as a proof has them, uint8 [k, bytes], by `schema`.
     root     of a committed dataset.
     plain    of one that is not committed.
     """
@@ -39,6 +42,8 @@ class Samples:
     shape: tuple[int, ...]
     classes: int
     take: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
+    schema: Schema
+    encoded: Callable[[Sequence[int]], np.ndarray]
     root: DatasetRoot | None = None
     plain: Dataset | None = None
 
@@ -91,7 +96,8 @@ def open_samples(data: Any) -> Samples:
         def committed(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
             return raw_samples(secret.images(indices)), secret.labels(indices)
 
-        return Samples(secret.n, secret.schema.shape, secret.schema.classes, committed, secret.root)
+        schema = secret.schema
+        return Samples(secret.n, schema.shape, schema.classes, committed, schema, secret.sample_bytes, secret.root)
     with expecting_samples(data):
         plain = load_dataset(data)
 
@@ -99,4 +105,10 @@ def open_samples(data: Any) -> Samples:
         rows = np.asarray(indices, np.int64)
         return raw_samples(plain.x[rows]), plain.y[rows]
 
-    return Samples(len(plain), plain.x.shape[1:], plain.classes, take, plain=plain)
+    schema = schema_of(plain)
+
+    def encoded(indices: Sequence[int]) -> np.ndarray:
+        rows = np.asarray(indices, np.int64)
+        return coding.encode(schema, plain.x[rows], plain.y[rows])
+
+    return Samples(len(plain), plain.x.shape[1:], plain.classes, take, schema, encoded, plain=plain)

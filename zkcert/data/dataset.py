@@ -99,7 +99,7 @@ def load_dataset(
               empty: likewise, but they are not recorded.
     progress  called with (pictures or items read, all), where that takes time.
 
-    Raises UnusableInput.
+    Returns the Dataset: `x`, `y`, `names`, `notes`. Raises UnusableInput.
     """
     options = Options(
         None if resize is None else (resize[0], resize[1]),
