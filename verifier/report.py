@@ -67,7 +67,7 @@ def statement_lines(statement: Statement, parameters: int | None = None) -> list
         "circuit": statement.circuit_digest.hex(),
         "model": model,
         "dataset": data.root.hex(),
-        "": f"N = {data.n:,} samples, {data.schema.kind} {shape}, {data.schema.classes} classes",
+        "": f"N = {data.n:,} samples, {data.schema.kind} {shape}, {data.schema.classes_text()}",
         "configuration": f"T = {config.steps} batches of B = {config.batch_size}, "
         + ", ".join(f"{name} {decimal_text(getattr(config, name))}" for name in ("rho", "lr", "eps"))
         + f", {config.variant}, ddof {config.ddof}",

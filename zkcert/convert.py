@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import operator
+import os
 import pkgutil
+import re
+import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,8 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils.parametrize import is_parametrized
-from torch.nn.utils.prune import BasePruningMethod
 
 from circuits.graph import SAMPLES
 from circuits.layers import LAYERS
@@ -26,7 +27,8 @@ from prover.execution.layers import Executor
 from prover.execution.layers.pytorch import TorchForm
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
 from zkcert.public.graph import check_input
-from zkcert.public.model import Model, byte_units, in_byte_units
+from zkcert.public.model import Model, byte_units, check_array, check_param, in_byte_units
+from zkcert.sources.plain import plain
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _IDENTITIES = (nn.Identity, *_DROPOUTS)
@@ -35,7 +37,9 @@ _SIZES = (getattr, operator.getitem, "size")
 _TORCH = {op: Executor.registry[layer].torch for op, layer in LAYERS.items()}
 _MODULES = [name.removeprefix("torch.nn.") for layer in _TORCH.values() for form in layer.forms for name in form.names]
 _WITH_CIRCUIT = f"make it of {', '.join(n for n in _MODULES if n[0].isupper() and n != 'Flatten')}, flatten(1) and sums"
+_LOGITS = "return the logits, from which the loss is computed: leave it out at the end"
 _INSTEAD = {
+    **dict.fromkeys(("softmax", "log_softmax", "logsoftmax"), _LOGITS),
     "cat": "a convolution or linear layer of a concatenation is the sum of one for each part: write it so",
     "getitem": "flatten(1) after a pooling to 1x1 does the same as [:, :, 0, 0]",
     "concat": "a convolution or linear layer of a concatenation is the sum of one for each part: write it so",
@@ -60,6 +64,8 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
     Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, LeakyReLU, BatchNorm2d with running statistics, MaxPool2d
     and AvgPool2d (no padding, dilation or ceil_mode), AdaptiveAvgPool2d (to sizes that divide), means over both image
     axes, Flatten, Identity, Dropout, their functional forms, and sums of two branches; weights keep their names.
+    DataParallel and torch.compile are taken off; weight-norm, spectral-norm, pruning and other parametrisations are
+    folded into the weights that they compute.
     Raises UnsupportedLayer naming the layer, what `Model` raises, and UnusableInput if no configuration of the probe
     has a circuit for it. The result is compared with the module on an example, so a reshape that mixes samples or
     axes is refused. Warns of mean and std in units of 0..255, which are right for float32 samples in these units only.
@@ -74,35 +80,113 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
 
 def of_module(module: nn.Module, spec: dict[str, Any]) -> Model:
     """`from_module` for a checked input whose mean and std are in the units of the samples: without its warning."""
-    _require_plain(module, spec)
-    module = copy.deepcopy(module).cpu().eval()
+    model, problems, _ = examine(module, spec)
+    if model is None:
+        others = len({problem.why for problem in problems}) - 1
+        more = f" (and {others} more reasons, which zkcert check lists)" if others else ""
+        error = problems[0].error
+        error.args = (f"{error}{more}",)
+        raise error
+    return model
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What stands in the way of a conversion.
+
+    error  as `from_module` raises it; layer: its module path or the name of a call, empty for the whole; at: the line
+           of source that calls it, "file.py:12", where that is known.
+    """
+
+    error: ZkcertError
+    layer: str = ""
+    at: str = ""
+
+    @property
+    def why(self) -> str:
+        """The reason, and what to do, without the layer's name."""
+        return self.error.why if isinstance(self.error, _Refused) else str(self.error)
+
+
+def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list[Problem], list[str]]:
+    """The `Model` of a module for a checked input, or None; all problems that can be seen at once, and notes: what was
+    folded or taken off before."""
+    problems = _not_plain(module, spec)
+    if problems:
+        return None, problems + _without_circuit(module), []
+    module, notes = plain(module)
+    tracer = fx.Tracer()
+    tracer.record_stack_traces = True
     try:
-        traced = fx.symbolic_trace(module)
+        graph = tracer.trace(module)
+        traced = fx.GraphModule(tracer.root, graph)
     except Exception as error:
-        raise UnsupportedLayer(
+        untraced = UnsupportedLayer(
             f"the module cannot be traced: {_first_line(error)}; it must treat all inputs alike, without `if` on values"
-        ) from error
+        )
+        return None, [Problem(untraced, at=_place_of(error)), *_without_circuit(module)], notes
     traced.graph.eliminate_dead_code()
-    example = _Example(traced, spec)
-    graph: list[dict[str, Any]] = []
-    params: dict[str, np.ndarray] = {}
-    owners: dict[int, str] = {}
-    values: dict[fx.Node, str] = {}  # the graph's node that stands for a traced one
+    try:
+        model = _read(module, traced, spec, problems)
+    except ZkcertError as error:
+        problems.append(Problem(error))
+    return (None if problems else model), problems, notes
+
+
+def _read(module: nn.Module, traced: fx.GraphModule, spec: dict[str, Any], problems: list[Problem]) -> Model | None:
+    """The model of a traced module; None if there are problems, which are appended. Raises ZkcertError."""
+    reader = _Reader(module, _Example(traced, spec))
     for node in traced.graph.nodes:
+        try:
+            reader.read(node)
+        except ZkcertError as error:
+            layer = error.layer if isinstance(error, _Refused) else ""
+            problems.append(Problem(error, layer, _source_of(node)))
+            reader.values[node] = SAMPLES  # whatever it is, what reads it is looked at as well
+            if node is reader.example.failed:
+                break
+    if problems:
+        return None
+    problems += [Problem(error) for error in _out_of_range(reader.graph, reader.params)]
+    if problems:
+        return None
+    model = Model(reader.graph, spec, reader.params)
+    _compare(model, module.double())
+    from zkcert.provable import require_provable
+
+    require_provable(model)
+    return model
+
+
+class _Reader:
+    """Nodes of a traced module become nodes of a graph."""
+
+    def __init__(self, module: nn.Module, example: _Example) -> None:
+        self.module, self.example = module, example
+        self.graph: list[dict[str, Any]] = []
+        self.params: dict[str, np.ndarray] = {}
+        self.owners: dict[int, str] = {}
+        self.values: dict[fx.Node, str] = {}  # the graph's node that stands for a traced one
+
+    def read(self, node: fx.Node) -> None:
+        """Add what a node stands for. Raises UnsupportedLayer."""
+        module, graph, params, owners, values = self.module, self.graph, self.params, self.owners, self.values
         if node.op.startswith("call_") and (node.target in _SIZES or "number" in node.meta):
-            continue  # a size, for a reshape or a pooling
+            return  # a size, for a reshape or a pooling
+        if node.op == "get_attr":
+            return  # whoever reads it says so
         if node.op == "placeholder" and not values:
             values[node] = SAMPLES
-            continue
+            return
         name = str(node)
-        if node is example.failed:
-            _refuse(_layer(node), example.why)
+        if node is self.example.failed:
+            _refuse(_layer(node), self.example.why)
         reads = node.args[: _reads(node)]
         inputs = [values[arg] for arg in reads if isinstance(arg, fx.Node) and arg in values]
         if not reads or len(inputs) < len(reads):
             _refuse_reader(node, reads, values)
         if node.op == "output":
-            break
+            return
         if node.op == "call_module":
             submodule = module.get_submodule(node.target)
             layers = _module_layers(node.target, submodule, reads[0])
@@ -125,12 +209,6 @@ def of_module(module: nn.Module, spec: dict[str, Any]) -> Model:
             graph.append({**layer, "name": unique, **({} if inputs == default else {"inputs": inputs})})
             inputs = [unique]
         values[node] = inputs[0]
-    model = Model(graph, spec, params)
-    _compare(model, module.double())
-    from zkcert.provable import require_provable
-
-    require_provable(model)
-    return model
 
 
 def to_module(model: Model) -> GraphModule:
@@ -155,12 +233,17 @@ class GraphModule(nn.Module):
 
 
 def run_graph(
-    graph: Sequence[Mapping[str, Any]], params: Mapping[str, Tensor], x: Tensor, *, batch_statistics: bool = False
+    graph: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Tensor],
+    x: Tensor,
+    *,
+    batch_statistics: bool = False,
+    seen: Callable[[str, Tensor], None] = lambda name, value: None,
 ) -> Tensor:
     """Logits [batch, classes] of the graph with the given tensors, in the dtype of its arguments.
 
     batch_statistics: batch-norm divides by the statistics of this batch instead of the running ones; UnusableInput if
-    they are of single values.
+    they are of single values. seen: called with the name of each layer and its output.
     """
     values, previous = {SAMPLES: x}, SAMPLES
     for node in graph:
@@ -172,11 +255,69 @@ def run_graph(
         x = _TORCH[spec.op].run(F, node, tensors, x, *others)
         previous = node["name"]
         values[previous] = x
+        seen(previous, x)
     return x
 
 
+class _Refused(UnsupportedLayer):
+    """Of a layer, with the reason and what to do."""
+
+    def __init__(self, layer: str, why: str) -> None:
+        self.layer, self.why = layer, why
+        super().__init__(f"layer {layer}: {why}")
+
+
 def _refuse(layer: str, why: str) -> NoReturn:
-    raise UnsupportedLayer(f"layer {layer}: {why}")
+    raise _Refused(layer, why)
+
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
+_NOT_SOURCE = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
+
+
+def _source_of(node: fx.Node) -> str:
+    """The line that makes a traced call: the last one that is neither PyTorch's nor ours."""
+    frames = [frame for frame in _FRAME.findall(node.stack_trace or "") if not frame[0].startswith(_NOT_SOURCE)]
+    return f"{os.path.basename(frames[-1][0])}:{frames[-1][1]}" if frames else ""
+
+
+def _place_of(error: Exception) -> str:
+    """Likewise, of an exception."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_SOURCE)]
+    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+
+
+def _out_of_range(graph: list[dict[str, Any]], params: Mapping[str, np.ndarray]) -> list[ZkcertError]:
+    """What is wrong with the numbers of each tensor and each layer."""
+    out: list[ZkcertError] = []
+    for node in graph:
+        spec = LAYERS[node["op"]].spec
+        before = len(out)
+        for fixed, check in ((False, check_param), (True, check_array)):
+            for key in spec.arrays(fixed=fixed):
+                if node.get(key) in params:
+                    try:
+                        check(node[key], params[node[key]])
+                    except ZkcertError as error:
+                        out.append(error)
+        if spec.constants is not None and len(out) == before:
+            try:
+                spec.constants(node, params)
+            except ZkcertError as error:
+                out.append(error)
+    return out
+
+
+def _without_circuit(module: nn.Module) -> list[Problem]:
+    """Modules of PyTorch's that no circuit is for, where no trace shows all calls."""
+    known = (*_IDENTITIES, *(form for form in _FORMS if isinstance(form, type)))
+    found = []
+    for path, m in module.named_modules():
+        own = type(m).__module__.startswith("torch.nn.modules.") and not any(m.children())
+        if own and not isinstance(m, known) and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+            error = _Refused(path or "the module", f"{type(m).__name__} has no circuit: {_WITH_CIRCUIT}")
+            found.append(Problem(error, error.layer))
+    return found
 
 
 def _first_line(error: Exception) -> str:
@@ -231,7 +372,7 @@ def _module_layers(name: str, m: nn.Module, source: Any) -> list[dict[str, Any]]
     if type(m) in _IDENTITIES:
         return []
     if type(m) not in _FORMS:
-        _refuse(name, f"{type(m).__name__} has no circuit: {_WITH_CIRCUIT}")
+        _refuse(name, f"{type(m).__name__} has no circuit: {_INSTEAD.get(type(m).__name__.lower(), _WITH_CIRCUIT)}")
     spec, form = _FORMS[type(m)]
     known = list(inspect.signature(form.fields).parameters)[1:]
     options = {key: getattr(m, key) for key in known if hasattr(m, key)}
@@ -250,7 +391,8 @@ def _function_layers(node: fx.Node) -> list[dict[str, Any]]:
     if target in _DROPOUT and (args[1:2] or (options.get("training", True),)) == (False,):
         return []
     if target not in _FORMS:
-        _refuse(name, f"{_called(node)} with these arguments has no circuit: {_instead(node)}")
+        how = " with these arguments" if target in _DROPOUT else ""
+        _refuse(name, f"{_called(node)}{how} has no circuit: {_instead(node)}")
     return _nodes(name, _called(node), target, _Read(node.args[0]), *args, **options)
 
 
@@ -334,32 +476,24 @@ class _Example(fx.Interpreter):
         return f"does not run on a batch of two{given}{advice} ({_first_line(error)})"
 
 
-_HOOKS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
-
-
-def _require_plain(module: nn.Module, spec: Mapping[str, Any]) -> None:
-    """UnsupportedLayer for a module that has no weights yet, or computes them from others."""
+def _not_plain(module: nn.Module, spec: Mapping[str, Any]) -> list[Problem]:
+    """Modules that have no weights yet, or none that are floats."""
+    out = []
     for path, m in module.named_modules():
         at, kind = path or "the module", type(m).__name__
         own = [*m.parameters(recurse=False), *m.buffers(recurse=False)]
+        why = ""
         if any(is_lazy(tensor) for tensor in own):
             shape = ", ".join(map(str, (1, spec["shape"][0], *(n + 2 * spec["pad"] for n in spec["shape"][1:]))))
-            _refuse(at, f"{kind} has no weights yet: run module(torch.zeros({shape})) once, then load or train them")
-        if any(tensor.is_meta for tensor in own):
-            _refuse(at, "its weights are on the meta device: load them with load_state_dict(..., assign=True)")
-        if "quantized" in type(m).__module__.split("."):
-            _refuse(at, f"{kind} is quantised: convert the float module it was made of")
-        if is_parametrized(m):
-            names = ", ".join(name for name, _ in m.get_submodule("parametrizations").named_children())
-            _refuse(at, f"its {names} is parametrised: call torch.nn.utils.parametrize.remove_parametrizations on it")
-        for hook in m._forward_pre_hooks.values():
-            name = getattr(hook, "name", getattr(hook, "_tensor_name", "weight"))
-            if isinstance(hook, BasePruningMethod):
-                _refuse(at, f'its {name} is pruned: call torch.nn.utils.prune.remove(layer, "{name}") on it')
-            if remove := _HOOKS.get(type(hook).__name__):
-                _refuse(
-                    at, f"its {name} is computed by {type(hook).__name__}: call torch.nn.utils.{remove}(layer) on it"
-                )
+            why = f"{kind} has no weights yet: run module(torch.zeros({shape})) once, then load or train them"
+        elif any(tensor.is_meta for tensor in own):
+            why = "its weights are on the meta device: load them with load_state_dict(..., assign=True)"
+        elif "quantized" in type(m).__module__.split("."):
+            why = f"{kind} is quantised: convert the float module it was made of"
+        if why:
+            error = _Refused(at, why)
+            out.append(Problem(error, at))
+    return out
 
 
 def _array(parameter: Tensor) -> np.ndarray:

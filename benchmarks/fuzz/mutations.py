@@ -8,6 +8,7 @@ import json
 import pickletools
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -242,6 +243,145 @@ def as_npy(rng: Random, data: bytes) -> bytes:
 def as_npz(rng: Random, data: bytes) -> bytes:
     """An archive of arrays."""
     return as_zip(rng, data, lambda rng, name, content: as_npy(rng, content))
+
+
+# --------------------------------------------------------------------------------------- pictures and tables
+
+
+def as_picture(rng: Random, data: bytes) -> bytes:
+    """Change a chunk of a PNG, with a right checksum, or a segment of a JPEG."""
+    if rng.random() < 0.2:
+        return as_bytes(rng, data)
+    return _as_png(rng, data) if data.startswith(b"\x89PNG") else _as_jpeg(rng, data)
+
+
+def _as_png(rng: Random, data: bytes) -> bytes:
+    parts, at = [], 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        parts.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    i = rng.randrange(len(parts))
+    kind, content = parts[i]
+    match rng.randrange(8):
+        case 0:
+            del parts[i]
+        case 1:
+            parts[i:i] = [(kind, content)] * rng.choice((1, 2, 500))
+        case 2:
+            bomb = zlib.compress(bytes(1 << 22), 1)
+            new = [(b"iCCP", b"x\0\0" + bomb), (b"zTXt", b"x\0\0" + bomb), (b"acTL", b"\0\0\0\2\0\0\0\0")]
+            parts.insert(rng.randrange(1, len(parts)), rng.choice([*new, (b"tRNS", b"\0" * 9), (b"IDAT", bomb)]))
+        case 3:
+            parts[i] = (rng.choice((b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"gAMA", b"eXIf", b"fdAT")), content)
+        case 4:
+            size = rng.choice((0, 1, 6, 8, 1000, 65_536, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1))
+            at = rng.choice((0, 4))
+            parts[0] = (parts[0][0], parts[0][1][:at] + size.to_bytes(4, "big") + parts[0][1][at + 4 :])
+        case 5:
+            at = rng.randrange(8, 13)  # depth, colours, compression, filter, interlacing
+            parts[0] = (parts[0][0], parts[0][1][:at] + bytes([rng.randrange(17)]) + parts[0][1][at + 1 :])
+        case _:
+            parts[i] = (kind, as_bytes(rng, content))
+    body = ((k, c, struct.pack(">I", zlib.crc32(k + c))) for k, c in parts)
+    return data[:8] + b"".join(struct.pack(">I", len(c)) + k + c + crc for k, c, crc in body)
+
+
+def _as_jpeg(rng: Random, data: bytes) -> bytes:
+    starts = [at for at in range(len(data) - 1) if data[at] == 0xFF and data[at + 1] not in (0, 0xFF)]
+    at = rng.choice(starts)
+    end = next((other for other in starts if other > at), len(data))
+    match rng.randrange(7):
+        case 0:
+            return data[:at] + data[end:]
+        case 1:
+            return data[:at] + data[at:end] * rng.choice((2, 3, 500)) + data[end:]
+        case 2:
+            return data[: at + 1] + bytes([rng.randrange(0xC0, 256)]) + data[at + 2 :]
+        case 3:
+            return data[: at + 2] + (rng.choice(EXTREMES) % 65_536).to_bytes(2, "big") + data[at + 4 :]
+        case 4:  # the extents, where there are any
+            head = next((s for s in starts if data[s + 1] in (0xC0, 0xC2)), at)
+            return (
+                data[: head + 5] + struct.pack(">2H", *rng.choices((0, 1, 8, 9, 8192, 65_535), k=2)) + data[head + 9 :]
+            )
+        case 5:
+            return data[:at] + data[rng.choice(starts) :]
+        case _:
+            return data[:at] + as_bytes(rng, data[at:end]) + data[end:]
+
+
+_CELLS = (
+    "",
+    " ",
+    "nan",
+    "inf",
+    "-0",
+    "1e400",
+    "0x1",
+    "1_0",
+    "\u0661",
+    '"',
+    '""',
+    "1" * 5000,
+    "\0",
+    "a,b",
+    "caf\u00e9",
+    "\u202e",
+)
+
+
+def as_csv(rng: Random, data: bytes) -> bytes:
+    """Change, remove or repeat cells and lines of a table as text."""
+    text = data.decode("utf-8-sig")
+    mark = next((m for m in ",;\t" if m in text.split("\n")[0]), ",")
+    rows = [line.split(mark) for line in text.split("\n")]
+    row = rng.choice(rows)
+    i = rng.randrange(len(row))
+    match rng.randrange(7):
+        case 0:
+            del row[i]
+        case 1:
+            row.insert(i, row[i])
+        case 2:
+            rows.insert(rng.randrange(len(rows)), row * rng.choice((1, 2, 100_000)))
+        case 3:
+            rows.remove(row)
+        case 4:
+            rows += [row] * 3000
+        case _:
+            row[i] = rng.choice(_CELLS)
+    encoding = rng.choice(("utf-8",) * 12 + ("utf-16", "utf-8-sig", "latin-1"))
+    return rng.choice(("\n", "\n", "\r", "\r\n")).join(mark.join(row) for row in rows).encode(encoding, "replace")
+
+
+def as_parquet(rng: Random, data: bytes) -> bytes:
+    """Change the footer, which describes all, its length, or a page's header."""
+    length = int.from_bytes(data[-8:-4], "little")
+    body, footer = data[: -8 - length], data[-8 - length : -8]
+    match rng.randrange(5):
+        case 0:
+            body = as_bytes(rng, body)
+        case 1:
+            length = rng.choice(EXTREMES) % (1 << 32)
+            return body + footer + length.to_bytes(4, "little") + b"PAR1"
+        case 2:  # thrift's numbers: seven bits a byte
+            at = rng.randrange(len(footer))
+            footer = footer[:at] + rng.choice((b"\xff\xff\xff\xff\x0f", b"\xff" * 9 + b"\1", b"\0")) + footer[at + 1 :]
+        case _:
+            footer = as_bytes(rng, footer)
+    return body + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+def as_arrow(rng: Random, data: bytes) -> bytes:
+    """Change messages, of which numbers are aligned."""
+    if rng.random() < 0.3:
+        return as_bytes(rng, data)
+    size = rng.choice((4, 8))
+    at = size * rng.randrange(len(data) // size)
+    old = int.from_bytes(data[at : at + size], "little")
+    number = rng.choice((old + 1, old - 1, old + 8, 2 * old, len(data), -1, *EXTREMES)) % (1 << 8 * size)
+    return data[:at] + number.to_bytes(size, "little") + data[at + size :]
 
 
 # --------------------------------------------------------------------------------------------------- pickles

@@ -6,7 +6,9 @@ The honest files are those of the tests' toys, so this runs in a checkout.
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
+import json
 import pickle
 import struct
 import tempfile
@@ -17,6 +19,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -24,6 +27,9 @@ import numpy as np
 from benchmarks.fuzz import mutations
 from zkcert.core.transcript import Transcript
 from zkcert.errors import MalformedProof, ProofRejected, RangeOverflow, UnusableInput
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Judge = Callable[[bytes, bytes, Path], None]
 """Called with an input, the honest file it was made of, and a folder; raises `Fault` for what must not be."""
@@ -255,19 +261,30 @@ def _samples() -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (8, 1, 3, 4), dtype=np.uint8), np.arange(8) % 3
 
 
-def _load_dataset(place: Path, name: str, labels: str = "") -> Judge:
+def _dataset_reader(labels: Path | None = None) -> Callable[..., object]:
+    """A function that reads a dataset, and raises `Fault` if it is not as it must be."""
+    from zkcert.data.committed import schema_of
     from zkcert.data.dataset import load_dataset
+    from zkcert.public.root import Schema
 
-    def read(path: Path) -> None:
-        loaded = load_dataset([path, place / labels] if labels else path)
+    def read(path: Path, **options: Any) -> bool:
+        loaded = load_dataset(path if labels is None else [path, labels], **options)
         loaded.warnings()
+        schema = schema_of(loaded)
+        if Schema.from_dict(json.loads(schema.to_bytes())) != schema:
+            raise Fault("a schema is not read as it was written")
         x, y = loaded.x, loaded.y
         if x.ndim != 4 or len(x) != len(y) or x.dtype not in (np.uint8, np.float32) or not np.isfinite(x).all():
             raise Fault(f"samples of {x.dtype} and shape {x.shape}")
         if y.dtype != np.int64 or y.min() < 0 or y.max() >= 1 << 16:
             raise Fault(f"labels of {y.dtype} from {y.min()} to {y.max()}")
+        return True
 
-    return _file_judge(name, read)
+    return read
+
+
+def _load_dataset(place: Path, name: str, labels: str = "") -> Judge:
+    return _file_judge(name, _dataset_reader(place / labels if labels else None))
 
 
 def _build_npz(place: Path) -> None:
@@ -310,6 +327,84 @@ def _build_cifar(place: Path) -> None:
         (place / f"seed{i}").write_bytes(pickle.dumps(batch, protocol))
 
 
+def _build_pictures(place: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    colour = Image.fromarray(pixels)
+    seeds = {
+        "png": (colour, {}),
+        "grey.png": (colour.convert("L"), {}),
+        "palette.png": (colour.quantize(16), {}),
+        "alpha.png": (colour.convert("RGBA"), {}),
+        "key.png": (colour, {"transparency": (1, 2, 3)}),
+        "jpg": (colour, {"icc_profile": b"profile" * 9}),
+        "progressive.jpg": (colour.resize((32, 32)), {"progressive": True}),
+    }
+    for name, (picture, options) in seeds.items():
+        picture.save(place / f"a.{name}", **options)
+        (place / f"a.{name}").rename(place / f"seed-{name}")
+    (place / "folder" / "b").mkdir(parents=True)
+    (place / "folder" / "a").mkdir()
+    colour.save(place / "folder" / "b" / "0.png")
+
+
+def _load_pictures(place: Path) -> Judge:
+    read = _dataset_reader()
+
+    def judge(data: bytes, honest: bytes, place: Path) -> None:
+        (place / "folder" / "a" / "0.png").write_bytes(data)
+        _expect(BAD_FILE, lambda: read(place / "folder"))
+        if not _expect(BAD_FILE, lambda: read(place / "folder", resize=(6, 8))) and data == honest:
+            raise Fault("the honest file is refused")
+
+    return judge
+
+
+def _build_csv(place: Path) -> None:
+    (place / "seed0").write_text("a,b,label\n" + "1,2.5,cat\n-3e2,0,dog\n" * 2)
+    (place / "seed1").write_bytes(b"y;p0;p1\r\n" + b"3;255;0\r\n1;7;9\r\n" * 3)
+    (place / "seed2").write_text('\ufeffa\tb\tclass\n1\t2\t"a ""b"""\n', encoding="utf-8")
+
+
+def _tables() -> Iterator[tuple[str, pyarrow.Table]]:
+    import pyarrow
+    from PIL import Image
+
+    x, y = _samples()
+    contents = []
+    for sample in x:
+        Image.fromarray(sample[0]).save(stream := io.BytesIO(), "PNG")
+        contents.append({"bytes": stream.getvalue(), "path": None})
+    names = {"info": {"features": {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}}}
+    pictures = pyarrow.table({"image": contents, "label": y})
+    yield "pictures", pictures.replace_schema_metadata({"huggingface": json.dumps(names)})
+    yield "numbers", pyarrow.table({"a": x[:, 0, 0, 0], "b": x[:, 0, 0, 1] / 8, "label": ["cat", "dog"] * 4})
+    texts = pyarrow.array(["cat", "dog"] * 4).dictionary_encode()
+    yield "lists", pyarrow.table({"x": pyarrow.array(x[:, 0].tolist()), "label": texts})
+
+
+def _build_parquet(place: Path) -> None:
+    from pyarrow import parquet
+
+    for name, table in _tables():
+        for codec in ("none", "zstd"):
+            parquet.write_table(
+                table, place / f"seed-{name}-{codec}", compression=codec, use_dictionary=codec == "zstd"
+            )
+
+
+def _build_arrow(place: Path) -> None:
+    from pyarrow import ipc
+
+    for name, table in _tables():
+        for kind, new in (("file", ipc.new_file), ("stream", ipc.new_stream)):
+            for codec in (None, "lz4"):
+                options = ipc.IpcWriteOptions(compression=codec)
+                with new(place / f"seed-{name}-{kind}-{codec}", table.schema, options=options) as out:
+                    out.write_table(table)
+
+
 def _build_secret(place: Path) -> None:
     from zkcert.data.committed import commit
 
@@ -349,6 +444,10 @@ TARGETS = {
         Target("idx", _build_idx, mutations.as_idx, partial(_load_dataset, name="images", labels="labels")),
         Target("gzip", _build_gzip, mutations.as_gzip, partial(_load_dataset, name="images.gz", labels="labels")),
         Target("cifar", _build_cifar, mutations.as_pickle, partial(_load_dataset, name="data_batch_1")),
+        Target("pictures", _build_pictures, mutations.as_picture, _load_pictures),
+        Target("csv", _build_csv, mutations.as_csv, partial(_load_dataset, name="data.csv")),
+        Target("parquet", _build_parquet, mutations.as_parquet, partial(_load_dataset, name="data.parquet")),
+        Target("arrow", _build_arrow, mutations.as_arrow, partial(_load_dataset, name="data.arrow")),
         Target("secret", _build_secret, mutations.as_secret, _load_secret),
     )
 }

@@ -20,6 +20,8 @@ from tests.formats.datasets import (
     Y,
     save,
 )
+from tests.independent.errors import Reject
+from tests.independent.statement import check_schema
 from zkcert.core.merkle import leaf_digest, verify_multiproof
 from zkcert.core.permutation import sample_indices
 from zkcert.core.sis import RHO, ROWS
@@ -60,14 +62,40 @@ def test_schema_is_canonical_json():
         {"shape": [1 << 10, 1 << 10, 1 << 10]},
         {"shape": None},
         {"more": 1},
+        {"names": []},
+        {"names": None},
+        {"names": [str(i) for i in range(9)]},
+        {"names": ["a"] * 10},
+        {"names": [*"abcdefghi", 1]},
+        {"names": [*"abcdefghi", ""]},
+        {"names": [*"abcdefghi", " j"]},
+        {"names": [*"abcdefghi", "j\xa0"]},
+        {"names": [*"abcdefghi", "j\n"]},
+        {"names": [*"abcdefghi", "j\x9b"]},
+        {"names": [*"abcdefghi", "\ud800"]},
+        {"names": [*"abcdefghi", "j" * 201]},
+        {"classes": 950, "label_bytes": 2, "names": ["é" * 8 + str(i) for i in range(950)]},
     ],
 )
 def test_other_schemas_are_refused(change):
     value = {**Schema(10, "u8", (1, 28, 28)).to_dict(), **change}
     with pytest.raises(ValueError, match=r"."):
         Schema.from_dict(value)
+    with pytest.raises(Reject):
+        check_schema(value)
     with pytest.raises(ValueError, match="has the keys"):
         Schema.from_dict([])
+
+
+def test_names_of_classes_are_part_of_the_schema_and_of_its_digest():
+    plain, named = (Schema(3, "u8", (1, 2, 2), names) for names in ((), ("cat", "Ärmel \U0001f600", "'\\\"")))
+    text = b'"names":["cat","\\u00c4rmel \\ud83d\\ude00","\'\\\\\\""],'
+    assert named.to_bytes() == plain.to_bytes().replace(b'"shape"', text + b'"shape"')
+    for schema in (plain, named):
+        assert Schema.from_dict(json.loads(schema.to_bytes())) == schema
+        assert check_schema(schema.to_dict()) == schema.to_dict()
+    assert DatasetRoot(bytes(32), 3, named).commitment_digest() != DatasetRoot(bytes(32), 3, plain).commitment_digest()
+    assert (plain.classes_text(), named.classes_text()) == ("3 classes", "3 classes: cat, Ärmel \U0001f600, '\\\"")
 
 
 def test_bytes_are_encoded_as_described():
@@ -387,7 +415,7 @@ def test_other_roots_are_refused(tmp_path, change):
 )
 def test_other_bytes_are_no_root(tmp_path, content):
     (tmp_path / "data.root").write_bytes(content)
-    with pytest.raises(UnusableInput, match=r"not a dataset root|more than 4096 bytes"):
+    with pytest.raises(UnusableInput, match=r"not a dataset root|more than 65536 bytes"):
         DatasetRoot.load(tmp_path / "data.root")
 
 

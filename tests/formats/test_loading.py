@@ -91,7 +91,7 @@ def with_value(value: float) -> np.ndarray:
         (X, np.where(Y == 2, np.nan, Y), "the label of sample 3 is no integer"),
         (X, np.where(Y == 2, np.inf, Y), "labels span 0 to inf"),
         (X, Y - 1, r"labels span -1 to 2; .* leave out the samples without a label"),
-        (X, Y.astype(str), "y: it holds texts: number the classes"),
+        (X.astype(str), Y, "x: it holds texts, where numbers are expected"),
         (X, Y.astype(np.longdouble), "its numbers are of type <f16"),
         (X, Y.astype([("a", "i4")]), r"its numbers are of type \[\('a'"),
         (X, Y + 65_533, "expected 0 to 65535"),
@@ -165,8 +165,8 @@ GOOD = idx(IMAGES)
         (gzip.compress(GOOD) * 2, "something follows its end"),
         (gzip.compress(GOOD)[:-5] + b"\0" * 5, "damaged gzip file"),
         (idx(IMAGES[:3]), "3 samples but 7 labels"),
-        (b"plain text", r"not an \.npz, IDX or CIFAR file; np.savez"),
-        (b"", r"not an \.npz, IDX or CIFAR file"),
+        (b"plain text", r"not an \.npz, IDX, CIFAR, CSV \(\.csv\), Parquet or Arrow file; np.savez"),
+        (b"", r"not an \.npz, IDX, CIFAR, CSV"),
     ],
 )
 def test_damaged_idx_is_refused(tmp_path, content, message):

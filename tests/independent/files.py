@@ -401,7 +401,7 @@ def read_model(name: str, data: bytes) -> Model:
 
 def read_root(data: bytes) -> dict:
     """data.root."""
-    require(len(data) <= 4096, "data.root", "too long")
+    require(len(data) <= 1 << 16, "data.root", "too long")
     root = parse_json(data, "data.root")
     require(isinstance(root, dict) and set(root) == {"N", "format", "root", "schema"}, "data.root", "keys")
     require(json.dumps(root, sort_keys=True).encode() + b"\n" == data, "data.root", "form")

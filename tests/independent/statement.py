@@ -33,13 +33,30 @@ def check_schema(schema: object) -> dict:
     """The schema of a dataset."""
     require(isinstance(schema, dict), "statement", "schema")
     s: dict = schema
-    require(set(s) == {"classes", "kind", "label_bytes", "shape"}, "statement", "keys of the schema")
+    keys = {"classes", "kind", "label_bytes", "shape"}
+    require(set(s) in (keys, keys | {"names"}), "statement", "keys of the schema")
     require(is_int(s["classes"], 1, 1 << 16) and s["kind"] in ("u8", "q32"), "statement", "schema")
     label_bytes = 1 if s["classes"] <= 256 else 2
     require(is_int(s["label_bytes"], label_bytes, label_bytes), "statement", "label_bytes")
     require(isinstance(s["shape"], list) and len(s["shape"]) == 3, "statement", "shape")
     require(all(is_int(n, 1, 1 << 24) for n in s["shape"]) and math.prod(s["shape"]) <= 1 << 24, "statement", "shape")
+    if "names" in s:
+        check_names(s["names"], s["classes"])
     return s
+
+
+def check_names(names: object, classes: int) -> None:
+    """What the labels stand for."""
+    require(isinstance(names, list), "statement", "names")
+    texts: list = names
+    require(len(texts) == classes and all(isinstance(t, str) for t in texts), "statement", "names")
+    require(len(set(texts)) == classes and len(canonical(texts)) <= 49152, "statement", "names")
+    for t in texts:
+        points = [ord(c) for c in t]
+        require(1 <= len(points) <= 200, "statement", "length of a name")
+        for c in points:
+            require(not (c < 0x20 or 0x7F <= c <= 0x9F or 0xD800 <= c <= 0xDFFF), "statement", "a name")
+        require(points[0] not in (0x20, 0xA0) and points[-1] not in (0x20, 0xA0), "statement", "ends of a name")
 
 
 @dataclass

@@ -13,15 +13,18 @@ from zkcert.api.certificate import (
     CircuitListing,
     Commitment,
     Inspection,
+    Look,
     announce,
     announced,
     circuit,
     commit,
     estimate,
     inspect,
+    look,
     root,
     verify,
 )
+from zkcert.api.checking import Check, DryRun, Margin, check
 from zkcert.api.conversion import Conversion, convert_model
 from zkcert.api.demonstration import DemoResult, demo, train_lenet
 from zkcert.api.evidence import Evidence
@@ -30,6 +33,7 @@ from zkcert.api.membership import Inference, mia
 from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plot, measure, plot_trajectories
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
 from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult, prove
+from zkcert.api.sources import Obstacle
 from zkcert.api.training import ARCHITECTURES, Training, train
 from zkcert.api.trust import Keys, Witnessed, keygen, request, stamp_query, witness
 
@@ -41,18 +45,23 @@ __all__ = [
     "Audit",
     "Baseline",
     "Baselines",
+    "Check",
     "CircuitListing",
     "Commitment",
     "Conversion",
     "CrossCheckFailed",
     "DemoResult",
     "Draw",
+    "DryRun",
     "Evidence",
     "File",
     "Inference",
     "Inspection",
     "Keys",
+    "Look",
+    "Margin",
     "Measurement",
+    "Obstacle",
     "PhaseTime",
     "Progress",
     "ProofResult",
@@ -63,6 +72,7 @@ __all__ = [
     "audit",
     "baselines",
     "calibrate",
+    "check",
     "check_baselines",
     "check_plot",
     "circuit",
@@ -72,6 +82,7 @@ __all__ = [
     "estimate",
     "inspect",
     "keygen",
+    "look",
     "measure",
     "mia",
     "peak_rss",

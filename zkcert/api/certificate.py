@@ -18,7 +18,8 @@ from zkcert.api.files import File, expecting_samples, load_model, load_root, ope
 from zkcert.api.notebook import counts_shown
 from zkcert.calibration import read_threshold
 from zkcert.data.committed import commit as commit_dataset
-from zkcert.data.dataset import Dataset
+from zkcert.data.committed import schema_of
+from zkcert.data.dataset import Dataset, load_dataset
 from zkcert.data.summary import Summary
 from zkcert.errors import UnusableInput
 from zkcert.files.drafts import remove_dead
@@ -35,6 +36,64 @@ from zkcert.trust.times import time_text
 if TYPE_CHECKING:
     from prover.resources import Estimate
     from zkcert.api.order import OrderedVerdict
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a dataset holds: its name, n samples of a schema, a private summary, and what looks like a mistake."""
+
+    source: str
+    n: int
+    schema: Schema
+    summary: Summary
+    warnings: tuple[str, ...]
+
+    @staticmethod
+    def of(data: Dataset, classes: int | None = None) -> Look:
+        """Raises UnusableInput if the classes do not fit."""
+        schema, summary = schema_of(data, classes), Summary.of(data.x, data.y)
+        known = classes or (len(data.names) or None)
+        warnings = (*data.warnings(classes), *summary.warnings(known))
+        return Look(data.source, len(data), schema, summary, warnings)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        shape = "x".join(map(str, self.schema.shape))
+        return [
+            f"N       {self.n} samples, {self.schema.kind} {shape}, {self.schema.classes_text()}",
+            *self.summary.lines(),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, of which only the schema and N will be public."""
+        return {
+            "source": self.source,
+            "N": self.n,
+            "schema": self.schema.to_dict(),
+            "private": self.summary.to_dict(),
+            "warnings": list(self.warnings),
+        }
+
+
+def look(
+    data: Any,
+    *,
+    classes: int | None = None,
+    resize: tuple[int, int] | None = None,
+    label: str | int | None = None,
+    values: str | None = None,
+    names: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Look:
+    """What `commit` would commit to, and write nothing. Arguments as for `commit`.
+
+    data, classes, resize, label, values, names, progress  as for `commit` (where progress is called reading).
+
+    Returns the Look: `n`, `schema`, a private `summary`, `warnings`. Raises UnusableInput.
+    """
+    with expecting_samples(data):
+        found = load_dataset(data, resize=resize, label=label, values=values, names=names, progress=progress)
+    return Look.of(found, classes)
 
 
 @dataclass(frozen=True)
@@ -66,26 +125,40 @@ class Commitment:
 
 
 def commit(
-    data: File | Sequence[File],
+    data: Any,
     out: File = "data.zkd",
     *,
     classes: int | None = None,
+    resize: tuple[int, int] | None = None,
+    label: str | int | None = None,
+    values: str | None = None,
+    names: Sequence[str] | None = None,
     keep_order: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
     warned: Callable[[str], None] | None = None,
+    reading: Callable[[int, int], None] | None = None,
+    seen: Callable[[Look], None] | None = None,
 ) -> Commitment:
     """Commit to a dataset: write the secret file `out` and, beside it, the public .root.
 
-    data        an .npz with x (uint8 or float32; N, C, H, W) and y (N integers from 0), or images and labels; an IDX
-                images file, or a pair of IDX files; CIFAR-10 for Python. See `zkcert.data.dataset.load_dataset`.
+    data        an .npz with x (uint8 or float32; N, C, H, W) and y (N labels), or images and labels; a folder of PNG or
+                JPEG pictures for each class; CSV, Parquet, Arrow; IDX files; CIFAR for Python; or arrays (x, y) and
+                PyTorch datasets in memory. See `zkcert.data.load_dataset`, which explains resize, label, values and
+                names, too.
     out         ends in .zkd. Never replaced if it exists: nothing more could be proved about its root (`root` writes
                 its .root again).
-    classes     the number of classes; None: the largest label + 1.
+    classes     the number of classes; None: that of their names, or the largest label + 1.
+    resize      (height, width) that pictures are scaled to; None: they must have one size.
+    label       the column of a table that holds the labels.
+    values      "bytes" or "float32": what the samples are taken as; None: whole numbers from 0 to 255 as bytes.
+    names       the classes' names, in the order of the labels; they become public, in the .root; None: as the
+                data have them; empty: none.
     keep_order  do not shuffle the samples: then an index in a proof tells a sample's place in `data`.
     force       replace a .root of that name.
     progress    called with (samples done, samples).
     warned      called, before the work, with each thing that looks like a mistake in the data.
+    reading     called with (samples read, samples), where reading takes time; seen: before the work, with the Look.
 
     Returns the Commitment: root, paths, and a private summary of the data with warnings. Raises UnusableInput.
     """
@@ -101,23 +174,23 @@ def commit(
             f"{secret} exists and is never replaced, {public} is missing: zkcert root {secret} writes it again"
         ) from error
     check_output(public, ROOT, inputs=[data], force=force)
-    source = os.fspath(data) if isinstance(data, str | os.PathLike) else data
     progress = counts_shown("hashing samples", progress)
-    summary: Summary | None = None
-    warnings: list[str] = []
+    looks: list[Look] = []
 
-    def seen(dataset: Dataset) -> None:
-        nonlocal summary
-        summary = Summary.of(dataset.x, dataset.y)
-        warnings.extend([*dataset.warnings(classes), *summary.warnings(classes)])
-        for text in warnings if warned else ():
+    def read(dataset: Dataset) -> None:
+        looks.append(Look.of(dataset, classes))
+        if seen:
+            seen(looks[0])
+        for text in looks[0].warnings if warned else ():
             warned(text)
 
     with expecting_samples(data):
-        found = commit_dataset(
-            source, secret, classes=classes, keep_order=keep_order, force=force, progress=progress, seen=seen
-        )
-    return Commitment(found, secret, public, time.perf_counter() - start, summary, tuple(warnings))
+        dataset = load_dataset(data, resize=resize, label=label, values=values, names=names, progress=reading)
+    found = commit_dataset(
+        dataset, secret, classes=classes, keep_order=keep_order, force=force, progress=progress, seen=read
+    )
+    seconds = time.perf_counter() - start
+    return Commitment(found, secret, public, seconds, looks[0].summary, looks[0].warnings)
 
 
 def _is_root(path: Path, root: DatasetRoot) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,13 @@ import numpy as np
 
 from zkcert.data.committed import CommittedDataset
 from zkcert.errors import UnusableInput
+from zkcert.files.extras import needs_extras as needs_extras
 from zkcert.public.config import ProbeConfig
 from zkcert.public.kinds import SAMPLES, SECRET, expecting, kind_of
 from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot
 
 File = str | os.PathLike[str]
-
-
-@contextmanager
-def needs_extras(what: str, extra: str = "prove") -> Iterator[None]:
-    """A package that the block imports and that is missing is an error of the installation: UnusableInput."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        command = f"pip install -c constraints.txt -e '.[{extra}]'"
-        raise UnusableInput(f"{what} needs {error.name}: {command} in the checkout") from error
 
 
 def check_device(device: str) -> None:
@@ -58,7 +48,7 @@ def open_dataset(path: File) -> CommittedDataset:
         return CommittedDataset.open(os.fspath(path))
 
 
-def expecting_samples(data: File | Sequence[File]) -> AbstractContextManager[None]:
+def expecting_samples(data: object) -> AbstractContextManager[None]:
     """If the block refuses a file that is no dataset, the error says so."""
     return expecting(data, SAMPLES) if isinstance(data, str | os.PathLike) else nullcontext()
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from blake3 import blake3
 
-from zkcert.api.files import File, expecting_samples, is_committed, open_dataset, raw_samples
+from zkcert.api.files import expecting_samples, is_committed, open_dataset, raw_samples
 from zkcert.core.permutation import sample_indices
+from zkcert.data import coding
+from zkcert.data.committed import schema_of
 from zkcert.data.dataset import Dataset, load_dataset
 from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
 from zkcert.public.model import Model
-from zkcert.public.root import DatasetRoot
+from zkcert.public.root import DatasetRoot, Schema
 
 if TYPE_CHECKING:
     from torch import Tensor, dtype
@@ -28,9 +30,10 @@ _CHUNK = 1024  # samples converted at a time
 class Samples:
     """n samples of one shape [C, H, W].
 
-    classes  of a committed dataset the number its schema has, otherwise the largest label + 1.
+    classes  of a committed dataset the number its schema has, otherwise that of names, or the largest label + 1.
     take     k indices -> raw samples [k, C, H, W] as `zkcert.public.model.input_integers` reads them, uint8 or int64 in
              Q31.32, and labels [k], int64. Only these samples are converted; a data.zkd is not read into memory.
+    encoded  k indices -> their bytes as a proof has them, uint8 [k, bytes], by `schema`.
     root     of a committed dataset.
     plain    of one that is not committed.
     """
@@ -39,6 +42,8 @@ class Samples:
     shape: tuple[int, ...]
     classes: int
     take: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
+    schema: Schema
+    encoded: Callable[[Sequence[int]], np.ndarray]
     root: DatasetRoot | None = None
     plain: Dataset | None = None
 
@@ -80,15 +85,19 @@ def check_labels(model: Model, labels: np.ndarray) -> None:
         raise UnusableInput(f"labels must be integers from 0 to {model.classes - 1}; there is a label {wrong}")
 
 
-def open_samples(data: File | Sequence[File]) -> Samples:
-    """A data.zkd file, or a dataset as `zkcert.data.dataset.load_dataset` reads it. Raises UnusableInput."""
+def open_samples(data: Any) -> Samples:
+    """A data.zkd file, or a dataset, in files or in memory, as `zkcert.data.dataset.load_dataset` reads it.
+
+    Raises UnusableInput.
+    """
     if isinstance(data, str | os.PathLike) and is_committed(data):
         secret = open_dataset(data)
 
         def committed(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
             return raw_samples(secret.images(indices)), secret.labels(indices)
 
-        return Samples(secret.n, secret.schema.shape, secret.schema.classes, committed, secret.root)
+        schema = secret.schema
+        return Samples(secret.n, schema.shape, schema.classes, committed, schema, secret.sample_bytes, secret.root)
     with expecting_samples(data):
         plain = load_dataset(data)
 
@@ -96,4 +105,10 @@ def open_samples(data: File | Sequence[File]) -> Samples:
         rows = np.asarray(indices, np.int64)
         return raw_samples(plain.x[rows]), plain.y[rows]
 
-    return Samples(len(plain), plain.x.shape[1:], int(plain.y.max()) + 1, take, plain=plain)
+    schema = schema_of(plain)
+
+    def encoded(indices: Sequence[int]) -> np.ndarray:
+        rows = np.asarray(indices, np.int64)
+        return coding.encode(schema, plain.x[rows], plain.y[rows])
+
+    return Samples(len(plain), plain.x.shape[1:], plain.classes, take, schema, encoded, plain=plain)

@@ -14,7 +14,7 @@ from zkcert import api
 from zkcert.calibration import read_tau
 from zkcert.cli.application import app, leaving
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, progress_bar, warn
-from zkcert.cli.options import PROBE, AsJson, Device, Given, ModelFile, ProofFile, with_options
+from zkcert.cli.options import PROBE, READING, AsJson, Device, Given, ModelFile, ProofFile, reading, with_options
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.progress import duration
 from zkcert.public.config import DEFAULT, ProbeConfig
@@ -55,18 +55,26 @@ def _config(given: Given, tau: str | None, announcement: str | None = None) -> P
 
 
 @app.command()
+@with_options(READING)
 def commit(
+    *,
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="The samples: .npz with x and y, IDX images (or images,labels), or a CIFAR for Python."
+            metavar="DATA",
+            help="The samples: .npz with x and y; a folder of PNG or JPEG for each class; CSV, Parquet or Arrow; IDX "
+            "images (or images,labels); CIFAR for Python.",
         ),
     ],
     file: Annotated[str, typer.Option("--out", "-o", help="The secret file to write, *.zkd.")] = "data.zkd",
-    classes: Annotated[int | None, typer.Option(help="Number of classes. [default: largest label + 1]")] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Number of classes. [default: of their names, or the largest label + 1]")
+    ] = None,
+    given: Given,
     keep_order: Annotated[
         bool, typer.Option("--keep-order", help="Do not shuffle: indices in proofs are places in DATA.")
     ] = False,
+    only_look: Annotated[bool, typer.Option("--look", help="Show what would be committed, and write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a data.root; a secret file never is.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,18 +83,36 @@ def commit(
     The secret data.zkd holds the samples and what hides them; the public data.root, beside it, fixes every sample and
     shows none. Look at what is printed of the data: wrong labels or pixels make a model look better than it is.
     """
+    wanted = reading(given)
     with progress_bar("hashing samples") as progress:
-        result = api.commit(
-            data, file, classes=classes, keep_order=keep_order, force=force, progress=progress, warned=warn
-        )
+
+        def read(done: int, total: int) -> None:
+            progress(done, total, "reading samples")
+
+        if only_look:
+            look = api.look(data, classes=classes, **wanted, progress=read)
+        else:
+            result = api.commit(
+                data,
+                file,
+                classes=classes,
+                **wanted,
+                keep_order=keep_order,
+                force=force,
+                progress=lambda done, total: progress(done, total, "hashing samples"),
+                warned=warn,
+                reading=read,
+                seen=None if as_json else lambda look: print_lines(look.lines()),
+            )
+    if only_look:
+        for text in look.warnings:
+            warn(text)
+        print_json(look.to_dict()) if as_json else print_lines(look.lines())
+        return
     if as_json:
         print_json(result.to_dict())
         return
-    root, schema = result.root, result.root.schema
-    out.print(f"root    {root.root.hex()}")
-    out.print(f"N       {root.n} samples, {schema.kind} {'x'.join(map(str, schema.shape))}, {schema.classes} classes")
-    for line in result.summary.lines():
-        out.print(line)
+    out.print(f"root    {result.root.root.hex()}")
     out.print(f"secret  {result.secret} (keep it: without it nothing can be proved about this root)")
     out.print(f"public  {result.public}")
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
+from zkcert.errors import UnusableInput
 from zkcert.public.config import DEFAULT
+from zkcert.public.reading import read_file
+from zkcert.public.root import NAMES_LIMIT
 
 ModelFile = Annotated[
     str, typer.Argument(metavar="MODEL", help="The model, as `zkcert.convert` writes it: .pt or .safetensors.")
@@ -59,29 +64,76 @@ METRIC: dict[str, Any] = {
 }
 """The probe of the float metrics."""
 
+READING: dict[str, Any] = {
+    "resize": Annotated[
+        str | None, typer.Option(metavar="HxW", help="Scale pictures to this height and width. [default: not]")
+    ],
+    "label": Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The labels' column of a table, by name or number.")
+    ],
+    "values": Annotated[
+        str | None, typer.Option(help="Take the samples as bytes or as float32. [default: whole 0..255 as bytes]")
+    ],
+    "names": Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="The classes' public names, in the order of the labels, or a file of a name a line; empty: none.",
+        ),
+    ],
+}
+"""How datasets are read that can be read in several ways; see `reading`."""
+
+
+def reading(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of READING that were typed, as `load_dataset` takes them. Raises UnusableInput."""
+    out = dict(given)
+    if (size := given.get("resize")) is not None:
+        match = re.fullmatch(r"([0-9]{1,4})(?:x([0-9]{1,4}))?", size)
+        if not match:
+            raise UnusableInput(f"--resize takes a height and a width such as 32x32, not {size[:40]!r}")
+        out["resize"] = int(match[1]), int(match[2] or match[1])
+    if (names := given.get("names")) is not None:
+        if os.path.isfile(names):
+            try:
+                out["names"] = read_file(names, NAMES_LIMIT).decode().splitlines()
+            except UnicodeDecodeError as error:
+                raise UnusableInput(f"{names}: no UTF-8 text of a name a line") from error
+        else:
+            out["names"] = names.split(",") if names else ()
+    return out
+
+
 Given = dict[str, Any]
 """The options of a group that somebody typed; see `with_options`."""
 
 
-def with_options(group: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that puts the options of `group` (name -> annotation) in the place of the parameter `given`.
+def with_options(group: Mapping[str, Any], **others: Mapping[str, Any]) -> Callable[..., Callable[..., None]]:
+    """A decorator that puts the options of `group` (name -> annotation) in the place of the parameter `given`, and
+    those of other groups in the place of parameters of their names.
 
-    The command is called with `given` holding those that were typed; fractional numbers are left as text, for whoever
-    takes them exactly.
+    The command is called with each of these holding those that were typed; fractional numbers are left as text, for
+    whoever takes them exactly.
     """
+    groups = {"given": group, **others}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         kind = inspect.Parameter.KEYWORD_ONLY
         parameters: list[inspect.Parameter] = []
         for parameter in inspect.signature(command, eval_str=True).parameters.values():
-            if parameter.name == "given":
-                parameters += [inspect.Parameter(n, kind, default=None, annotation=a) for n, a in group.items()]
+            if parameter.name in groups:
+                options = groups[parameter.name].items()
+                parameters += [inspect.Parameter(n, kind, default=None, annotation=a) for n, a in options]
             else:
                 parameters.append(parameter.replace(kind=kind))
 
         @functools.wraps(command)
         def call(**options: Any) -> None:
-            command(given={name: value for name in group if (value := options.pop(name)) is not None}, **options)
+            typed = {
+                place: {name: value for name in names if (value := options.pop(name)) is not None}
+                for place, names in groups.items()
+            }
+            command(**typed, **options)
 
         vars(call)["__signature__"] = inspect.Signature(parameters)
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

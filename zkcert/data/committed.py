@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,7 +57,7 @@ def _rho(seed: bytes, indices: Iterable[int]) -> U8Array:
 
 
 def commit(
-    data_path: Source | Sequence[Source],
+    source: Any,
     out_path: Source,
     *,
     classes: int | None = None,
@@ -68,7 +68,8 @@ def commit(
 ) -> DatasetRoot:
     """Commit to a dataset: write the secret out_path (ending in .zkd) and, beside it, the public .root file.
 
-    classes defaults to the largest label plus one. The samples are shuffled, unless keep_order asks for the source's
+    source is one of `load_dataset`. classes defaults to the number of names, or the largest label plus
+    one. The samples are shuffled, unless keep_order asks for the source's
     order: then the index of a sample in a proof is public knowledge about it. progress is called with (samples done,
     samples), seen, before the work, with what was read.
     Every call draws a new seed, hence a new root, and nothing can be proved any more about a root whose .zkd file is
@@ -77,14 +78,10 @@ def commit(
     out = Path(out_path)
     if out.suffix != ".zkd":
         raise UnusableInput(f"{out}: the name of the secret file must end in .zkd")
-    data = load_dataset(data_path)
+    data = load_dataset(source)
+    schema = schema_of(data, classes)
     if seen:
         seen(data)
-    least = int(data.y.max()) + 1
-    classes = least if classes is None else classes
-    if not least <= classes <= MAX_CLASSES:
-        raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {classes} classes")
-    schema = Schema(classes, data.kind, data.x.shape[1:])
     size = 4096 + len(data) * (coding.sample_size(schema) + DIGEST_BYTES)
     require_space(out, size)
     with Output(out, SECRET, secret=True) as secret, Output(out.with_suffix(".root"), ROOT, force=force) as public:
@@ -102,6 +99,20 @@ def commit(
                 secret.withdraw()  # its root has been seen by nobody
                 raise
     return root
+
+
+def schema_of(data: Dataset, classes: int | None = None) -> Schema:
+    """The schema of a dataset with so many classes, by default those that it shows. UnusableInput."""
+    least = int(data.y.max()) + 1
+    wanted = data.classes if classes is None else classes
+    if not least <= wanted <= MAX_CLASSES:
+        raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {wanted} classes")
+    if data.names and wanted != len(data.names):
+        raise UnusableInput(
+            f"{data.source}: {len(data.names)} names of classes do not fit {wanted} classes: give --names"
+        )
+    channels, height, width = data.x.shape[1:]
+    return Schema(wanted, data.kind, (channels, height, width), data.names)
 
 
 def _write_secret(

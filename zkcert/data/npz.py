@@ -63,9 +63,11 @@ def read_exactly(file: Any, count: int) -> npt.NDArray[np.uint8]:
     return out
 
 
-def read_npy(file: Any, size: int, check: Callable[[int], None] = lambda count: None) -> npt.NDArray[Any]:
-    """The array of a .npy file of `size` bytes, read from its start; `check` is called with the size of the content
-    before that is read. ValueError."""
+def read_npy(
+    file: Any, size: int, check: Callable[[int], None] = lambda count: None, *, texts: bool = False
+) -> npt.NDArray[Any]:
+    """The array of a .npy file of `size` bytes, read from its start: numbers, or texts if they are asked for; `check`
+    is called with the size of the content before that is read. ValueError."""
     head = file.read(12)
     if head[:6] != NPY_MAGIC or head[6:8] not in (b"\1\0", b"\2\0", b"\3\0"):
         raise ValueError("it is no .npy file")
@@ -74,7 +76,7 @@ def read_npy(file: Any, size: int, check: Callable[[int], None] = lambda count: 
     if not 12 - start <= length <= MAX_HEADER:
         raise ValueError(f"its .npy header has {length} bytes")
     text = head[start:] + file.read(length - (12 - start))
-    dtype, fortran, shape = _header(text.decode("latin1"))
+    dtype, fortran, shape = _header(text.decode("latin1"), texts)
     count = math.prod(shape) * dtype.itemsize
     if size != start + length + count:
         raise ValueError(f"holds {size - start - length} bytes, its header says {count}")
@@ -82,10 +84,16 @@ def read_npy(file: Any, size: int, check: Callable[[int], None] = lambda count: 
     content = read_exactly(file, count)
     if dtype == np.bool_ and count and content.max() > 1:
         raise ValueError("holds truth values other than 0 and 1")
+    if dtype.kind == "U" and not _are_characters(content.view(dtype.str[0] + "u4")):
+        raise ValueError("holds texts of other things than characters")
     return content.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _header(text: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+def _are_characters(points: npt.NDArray[np.uint32]) -> bool:
+    return bool(((points < 0xD800) | ((points > 0xDFFF) & (points <= 0x10FFFF))).all())
+
+
+def _header(text: str, texts: bool) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
     """dtype, Fortran order and shape that a .npy header describes; numpy would evaluate it as an expression."""
     text = " ".join(text.split())
     if not re.fullmatch(rf"\{{{_ENTRY},{_ENTRY},{_ENTRY},? ?\}}", text):
@@ -96,9 +104,12 @@ def _header(text: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
         raise ValueError("its .npy header is of an unknown form")
     if re.fullmatch(r"[|<>=]?O\d?", values["descr"]):
         raise ValueError("it holds Python objects, which are not read: convert it to numbers first, as by .astype(int)")
-    if re.fullmatch(r"[|<>=]?[USa]\d*", values["descr"]):
-        raise ValueError("it holds texts: number the classes, as np.unique(y, return_inverse=True)[1] does")
-    if not re.fullmatch(r"[|<>=]?(b1|[iu][1248]|f[248])", values["descr"]):
+    string = re.fullmatch(r"([<>]U|[|]?S)[1-9]\d{0,2}", values["descr"])
+    if re.fullmatch(r"[|<>=]?[USa]\d*", values["descr"]) and not (texts and string):
+        raise ValueError(
+            "it holds texts, where numbers are expected" if not texts else "its texts are too long, or empty"
+        )
+    if not string and not re.fullmatch(r"[|<>=]?(b1|[iu][1248]|f[248])", values["descr"]):
         raise ValueError(f"its numbers are of type {values['descr'][:40]}; expected uint8 or float32, and integers")
     if not re.fullmatch(r"\(( ?\d{1,18}L? ?,)*( ?\d{1,18}L?)? ?\)", values["shape"]) or values["shape"].count(",") > 8:
         raise ValueError("its .npy header is of an unknown form")
@@ -128,12 +139,18 @@ class NpzFile:
             raise ValueError("damaged .npz file (it is cut short)")
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self.get(name)
+
+    def get(self, name: str, *, texts: bool = False) -> npt.NDArray[Any]:
+        """An array: of numbers, or of texts if they are asked for."""
         info = self.members[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
             raise ValueError(f"{name}: it is compressed or encrypted in a way that is not read; use np.savez")
         try:
             with self._archive.open(info) as member:
-                return read_npy(member, info.file_size, lambda count: check_unpacked(count, info.compress_size))
+                return read_npy(
+                    member, info.file_size, lambda count: check_unpacked(count, info.compress_size), texts=texts
+                )
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise ValueError(f"{name}: damaged .npz file ({str(error)[:100]})") from error
         except ValueError as error:

@@ -85,8 +85,8 @@ class Model:
         given = self.params
         object.__setattr__(self, "graph", graph)
         object.__setattr__(self, "input", spec)
-        object.__setattr__(self, "params", {name: _check_param(name, given[name]) for name in trained})
-        object.__setattr__(self, "buffers", {name: _check_array(name, given[name]) for name in fixed})
+        object.__setattr__(self, "params", {name: check_param(name, given[name]) for name in trained})
+        object.__setattr__(self, "buffers", {name: check_array(name, given[name]) for name in fixed})
         shapes = {SAMPLES: self.input_shape}
         for node, reads in zip(graph, check_inputs(graph), strict=True):
             received = [shapes[name] for name in reads]
@@ -202,7 +202,8 @@ def naming(path: str | Path) -> Iterator[None]:
         raise
 
 
-def _check_array(name: str, array: object) -> np.ndarray:
+def check_array(name: str, array: object) -> np.ndarray:
+    """A tensor's numbers, if they are fit ones; UnusableInput."""
     if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64) or not array.size:
         raise UnusableInput(f"tensor {name} must be a float32 or float64 array, not empty")
     if not np.isfinite(array).all():
@@ -212,8 +213,9 @@ def _check_array(name: str, array: object) -> np.ndarray:
     return checked
 
 
-def _check_param(name: str, array: object) -> np.ndarray:
-    checked = _check_array(name, array)
+def check_param(name: str, array: object) -> np.ndarray:
+    """Those of a parameter; UnusableInput, RangeOverflow."""
+    checked = check_array(name, array)
     largest = float(np.abs(checked).max())
     if largest >= WEIGHT_LIMIT - 2.0**-33:  # the quantised weight would be 2^39
         where = ", ".join(map(str, np.unravel_index(int(np.abs(checked).argmax()), checked.shape)))

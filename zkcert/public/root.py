@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,26 +24,39 @@ MAX_VALUES = 1 << 24  # of one sample
 MAX_CLASSES = 1 << 16
 VALUE_BYTES = {"u8": 1, "q32": 6}
 _ROOT_FORMAT = "zkcert-root-1"
-ROOT_LIMIT = 4096  # bytes of a data.root or a schema
+ROOT_LIMIT = 1 << 16  # bytes of a data.root or a schema
+NAMES_LIMIT = 49_152  # bytes of all names of classes, as canonical JSON: they stand in a proof's header
+NAME = re.compile(
+    "[^\0- \x7f-\xa0\ud800-\udfff]([^\0-\x1f\x7f-\x9f\ud800-\udfff]{0,198}[^\0- \x7f-\xa0\ud800-\udfff])?"
+)
+"""A class's name: 1 to 200 characters, no control characters or surrogates, no space at either end."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What every sample of a dataset looks like. kind is "u8" or "q32", shape (C, H, W)."""
+    """What every sample of a dataset looks like. kind is "u8" or "q32", shape (C, H, W), names what the labels
+    0, 1, ... stand for: empty, or one for each class."""
 
     classes: int
     kind: str
     shape: tuple[int, int, int]
+    names: tuple[str, ...] = ()
 
     @property
     def label_bytes(self) -> int:
         """1 up to 256 classes, otherwise 2."""
         return 1 if self.classes <= 256 else 2
 
+    def classes_text(self) -> str:
+        """How many classes, and what the first are called, for people."""
+        shown = ", ".join(n if n.isprintable() else ascii(n)[1:-1] for n in self.names[:12])
+        return f"{self.classes} classes" + (f": {shown}{', ...' if self.classes > 12 else ''}" if shown else "")
+
     def to_dict(self) -> dict[str, object]:
         """The schema as JSON values."""
+        names = {"names": list(self.names)} if self.names else {}
         shape = list(self.shape)
-        return {"classes": self.classes, "kind": self.kind, "label_bytes": self.label_bytes, "shape": shape}
+        return {"classes": self.classes, "kind": self.kind, "label_bytes": self.label_bytes, **names, "shape": shape}
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces."""
@@ -51,8 +65,8 @@ class Schema:
     @staticmethod
     def from_dict(value: object) -> Schema:
         """Inverse of to_dict for untrusted values; ValueError if any is out of place."""
-        if not isinstance(value, dict) or set(value) != {"classes", "kind", "label_bytes", "shape"}:
-            raise ValueError("a schema has the keys classes, kind, label_bytes and shape")
+        if not isinstance(value, dict) or set(value) - {"names"} != {"classes", "kind", "label_bytes", "shape"}:
+            raise ValueError("a schema has the keys classes, kind, label_bytes and shape, and perhaps names")
         classes, kind, shape = value["classes"], value["kind"], value["shape"]
         if type(classes) is not int or not 1 <= classes <= MAX_CLASSES:
             raise ValueError(f"the number of classes must be within 1 and {MAX_CLASSES}")
@@ -62,10 +76,23 @@ class Schema:
             raise ValueError("the shape must be three positive integers")
         if math.prod(shape) > MAX_VALUES:
             raise ValueError(f"a sample has at most {MAX_VALUES} values")
-        schema = Schema(classes, kind, (shape[0], shape[1], shape[2]))
+        names = check_names(value["names"], classes) if "names" in value else ()
+        schema = Schema(classes, kind, (shape[0], shape[1], shape[2]), names)
         if type(value["label_bytes"]) is not int or value["label_bytes"] != schema.label_bytes:
             raise ValueError(f"{classes} classes need {schema.label_bytes} label byte(s)")
         return schema
+
+
+def check_names(names: object, classes: int) -> tuple[str, ...]:
+    """Names of classes, which nobody vouches for; ValueError unless there is a fit one for each class."""
+    if not isinstance(names, list) or len(names) != classes:
+        raise ValueError(f"{classes} classes need {classes} names, in a list")
+    for name in names:
+        if type(name) is not str or not NAME.fullmatch(name):
+            raise ValueError(f"{ascii(name)[:80]} is no name of a class: 1 to 200 characters, none for control")
+    if len(set(names)) != classes or len(json.dumps(names, separators=(",", ":"))) > NAMES_LIMIT:
+        raise ValueError(f"the names of the classes must differ, and have at most {NAMES_LIMIT} bytes")
+    return tuple(names)
 
 
 @dataclass(frozen=True)
