@@ -190,9 +190,10 @@ class Certificate:
                 deltas[j] = deltas[j] + dx if j in deltas else dx
 
     def _described(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """The node with the shapes of its parameters and its public constants."""
-        out = {**node, **self.plan.constants.get(node["name"], {})}
-        for key in LAYERS[node["op"]].spec.arrays(fixed=False):
+        """The node with all its options, the shapes of its parameters and its public constants."""
+        spec = LAYERS[node["op"]].spec
+        out = {**spec.full(node), **self.plan.constants.get(node["name"], {})}
+        for key in spec.arrays(fixed=False):
             if (name := node[key]) is not None:
                 known = self.plan.shapes
                 out[f"{key}_shape"] = known[name] if name in known else self.plan.weights[name].shape

@@ -7,11 +7,11 @@ passes of a step share, one per step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,10 @@ from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_f
 from zkcert.errors import UnusableInput
 
 from .value import Value
-from .windows import Windows
+from .windows import AdaptiveWindows, Windows
 
 I64 = NDArray[np.int64]
+Tables = TypeVar("Tables", Windows, AdaptiveWindows)
 
 FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
@@ -146,17 +147,19 @@ class Net:
             return self.outputs[layer](shape)
         return Committed(self.activation(f"{layer}/{label}", shape))
 
-    def windows(
-        self, shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
-    ) -> Windows:
-        """Windows over an image of [C, H, W]; UnusableInput if all tables of the circuit become too large."""
-        (height, width), pairs = shape[1:], [(a, b) for a, b in (kernel, stride, pad)]
-        windows = Windows(height, width, *pairs)
+    def counted(self, windows: Tables, what: str) -> Tables:
+        """The windows; UnusableInput if all tables of the circuit become too large."""
         self.table_entries += windows.entries
         if self.table_entries > MAX_TABLES:
-            window = f"{kernel[0]}x{kernel[1]} window over {height}x{width} positions"
-            raise UnusableInput(f"the tables of all windows have more than {MAX_TABLES} entries (here: a {window})")
+            over = f"{what} over {windows.height}x{windows.width} positions"
+            raise UnusableInput(f"the tables of all windows have more than {MAX_TABLES} entries (here: a {over})")
         return windows
+
+    def windows(self, shape: Sequence[int], kernel: Sequence[int], node: Mapping[str, Any]) -> Windows:
+        """The windows of a node over an image of [C, H, W]; raises as `counted`."""
+        pairs = [(a, b) for a, b in (kernel, node["stride"], node["padding"], node.get("dilation", (1, 1)))]
+        windows = Windows(shape[1], shape[2], pairs[0], pairs[1], pairs[2], pairs[3], node.get("ceil", False))
+        return self.counted(windows, f"{kernel[0]}x{kernel[1]} window")
 
     def over_passes(self, per: str) -> Source:
         """Source of an unrolled axis for the domain axis "pass"."""

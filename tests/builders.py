@@ -24,6 +24,7 @@ from circuits.language.constraints import Circuit, Congruence, Constraint, Expr
 from circuits.language.forms import View
 from circuits.language.layout import SMALLEST_CUT
 from circuits.language.tensors import Tensor
+from circuits.layers import LAYERS
 from circuits.net import RESIDUE_COST
 from prover.combinations import fill_combinations
 from prover.execution.run import Trace, execute, fill_threshold
@@ -174,9 +175,10 @@ class Graph:
         if bias:
             self.params[names[1]] = (0.3 * self.rng.standard_normal(shape[0])).astype(np.float32)
 
-    def _shrink(self, channels: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> None:
-        sizes = zip(self.shape[1:], kernel, stride, pad, strict=True)
-        self.shape = [channels, *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)]
+    def _resize(self) -> None:
+        """The shape of the output of the node just added."""
+        spec = LAYERS[self.nodes[-1]["op"]].spec
+        self.shape = list(spec.output_shape(spec.full(self.nodes[-1]), self.shape, self.params))
 
     def conv(
         self,
@@ -187,13 +189,18 @@ class Graph:
         bias: bool = True,
     ) -> Graph:
         self._affine("conv2d", (out, self.shape[0], *kernel), bias, stride=list(stride), padding=list(pad))
-        self._shrink(out, kernel, stride, pad)
+        self._resize()
         return self
 
-    def pool(self, op: str, kernel: Sequence[int] = (2, 2), stride: Sequence[int] = (2, 2)) -> Graph:
-        """op: "maxpool2d" or "avgpool2d"."""
-        self._node(op, kernel=list(kernel), stride=list(stride))
-        self._shrink(self.shape[0], kernel, stride, (0, 0))
+    def pool(self, op: str, kernel: Sequence[int] = (2, 2), stride: Sequence[int] = (2, 2), **options: Any) -> Graph:
+        """op: "maxpool2d" or "avgpool2d"; options: of its `LayerSpec`."""
+        self._node(op, kernel=list(kernel), stride=list(stride), **options)
+        self._resize()
+        return self
+
+    def adaptive(self, rows: int, columns: int) -> Graph:
+        self._node("adaptiveavgpool2d", size=[rows, columns])
+        self._resize()
         return self
 
     def relu(self) -> Graph:
@@ -318,6 +325,18 @@ def leaky(seed: int = 0, **options: Any) -> Case:
     wide = g.last
     g.conv(2, (1, 1), bias=False).add(wide).pool("avgpool2d").flatten().linear(4).leaky_relu(0.0)
     return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def bordered(seed: int = 0, **options: Any) -> Case:
+    """Pools with borders: maxima of windows that reach out of the image on every side, also of those that overlap;
+    averages that count the border or not, with another divisor, beyond the border; to sizes that do not divide."""
+    rng = np.random.default_rng([seed, 13])
+    g = Graph(rng, [1, 6, 7], scale=0.7).conv(2, (2, 2)).pool("maxpool2d", (3, 3), (2, 2), padding=[1, 1])
+    g.conv(2, (1, 1)).pool("maxpool2d", (3, 2), (1, 1), padding=[1, 1]).relu()
+    g.pool("maxpool2d", (2, 2), (2, 2), ceil=True).conv(2, (1, 1)).pool("avgpool2d", (2, 2), (1, 1), padding=[1, 1])
+    g.pool("avgpool2d", (2, 3), (2, 2), padding=[1, 1], ceil=True).pool("avgpool2d", (2, 2), (1, 1), divisor=3)
+    g.conv(2, (1, 1)).adaptive(3, 2).pool("avgpool2d", (2, 2), (1, 1), padding=[1, 0], inside=True).adaptive(3, 2)
+    return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:

@@ -169,7 +169,7 @@ def run_graph(
         absent = spec.arrays(fixed=True) if batch_statistics else ()
         named = {key: node[key] for key in (*spec.arrays(fixed=False), *spec.arrays(fixed=True))}
         tensors = {key: None if name is None or key in absent else params[name] for key, name in named.items()}
-        x = _TORCH[spec.op].run(F, node, tensors, x, *others)
+        x = _TORCH[spec.op].run(F, spec.full(node), tensors, x, *others)
         previous = node["name"]
         values[previous] = x
     return x

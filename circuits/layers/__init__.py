@@ -1,5 +1,6 @@
 """Layer types, one file each, and the list of them."""
 
+from .adaptiveavgpool2d import AdaptiveAvgPool2d
 from .add import Add
 from .avgpool2d import AvgPool2d
 from .base import Layer
@@ -14,6 +15,7 @@ from .relu import ReLU
 __all__ = ["LAYERS", "Layer"]
 
 LAYERS: dict[str, type[Layer]] = {
-    layer.spec.op: layer for layer in (Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, Flatten, Add, BatchNorm2d, LeakyReLU)
+    layer.spec.op: layer
+    for layer in (Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, BatchNorm2d, LeakyReLU)
 }
 """By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""

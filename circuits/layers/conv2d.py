@@ -31,7 +31,7 @@ class Conv2d(Affine):
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         channels = shape[0]
         outputs, _, *kernel = node["weight_shape"]
-        windows = net.windows(shape, kernel, node["stride"], node["padding"])
+        windows = net.windows(shape, kernel, node)
         self.table, self.inverse = windows.reads(), windows.readers()
         self.shape = (outputs, *windows.grid)
         o, c = DomainAxis("o", outputs), DomainAxis("c", channels)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
-from math import floor, isqrt
+from math import ceil, floor, isqrt
 from typing import Any
 
 from tests.semantics.head import (
@@ -227,18 +227,33 @@ class Linear(Layer):
 
 
 def windows(
-    image: Nested, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int] = (0, 0)
+    image: Nested,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil: bool = False,
 ) -> list[list[Reads]]:
     """Per output row and column, the (kernel row, kernel column, input row, input column) read, in order."""
     size = len(image[0]), len(image[0][0])
-    rows, columns = ((n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, pad, kernel, stride, strict=True))
 
-    def reads(y: int, x: int) -> Reads:
-        top, left = y * stride[0] - pad[0], x * stride[1] - pad[1]
-        every = [(i, j, top + i, left + j) for i, j in product(range(kernel[0]), range(kernel[1]))]
+    def starts(n: int, k: int, s: int, p: int, d: int) -> list[int]:
+        """Where windows begin: those that end within the border, and with `ceil` one more if it begins before that
+        behind the axis does."""
+        whole = [at for at in range(-p, n + p, s) if at + d * (k - 1) < n + p]
+        late = whole[-1] + s if whole else -p
+        return [*whole, late] if ceil and (not whole or whole[-1] + d * (k - 1) < n + p - 1) and late < n else whole
+
+    tops, lefts = (starts(*x) for x in zip(size, kernel, stride, pad, dilation, strict=True))
+
+    def reads(top: int, left: int) -> Reads:
+        every = [
+            (i, j, top + i * dilation[0], left + j * dilation[1])
+            for i, j in product(range(kernel[0]), range(kernel[1]))
+        ]
         return [at for at in every if 0 <= at[2] < size[0] and 0 <= at[3] < size[1]]
 
-    return [[reads(y, x) for x in range(columns)] for y in range(rows)]
+    return [[reads(top, left) for left in lefts] for top in tops]
 
 
 class Conv2d(Layer):
@@ -277,6 +292,11 @@ class Conv2d(Layer):
 # -- pools
 
 
+def pooled(image: Nested, node: Node) -> list[list[Reads]]:
+    """The windows of a pooling layer."""
+    return windows(image, node["kernel"], node["stride"], node.get("padding", (0, 0)), ceil=node.get("ceil", False))
+
+
 def first_maximum(channel: Nested, reads: Reads) -> tuple[int, int]:
     """Row and column of the first largest entry of a window, row by row."""
     largest = max(channel[r][c] for _, _, r, c in reads)
@@ -293,12 +313,11 @@ class MaxPool2d(Layer):
                 raise Refusal(f"a window of {node['name']} is out of range")
             return value(channel[r][c], node["name"])
 
-        places = windows(x, node["kernel"], node["stride"])
-        return [[[pixel(channel, reads) for reads in row] for row in places] for channel in x]
+        return [[[pixel(channel, reads) for reads in row] for row in pooled(x, node)] for channel in x]
 
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
         dx = each(lambda _: 0, x)
-        for (y, row), o in product(enumerate(windows(x, node["kernel"], node["stride"])), range(len(x))):
+        for (y, row), o in product(enumerate(pooled(x, node)), range(len(x))):
             for d, reads in zip(dy[o][y], row, strict=True):
                 r, c = first_maximum(x[o], reads)
                 dx[o][r][c] += d
@@ -308,24 +327,56 @@ class MaxPool2d(Layer):
 class AvgPool2d(Layer):
     op = "avgpool2d"
 
-    def mean(self, node: Node, total: int, what: str) -> int:
-        count = node["kernel"][0] * node["kernel"][1]
+    def windows(self, node: Node, x: Nested) -> list[list[Reads]]:
+        return pooled(x, node)
+
+    def divisors(self, node: Node, x: Nested) -> list[list[int]]:
+        """By output row and column."""
+        places = self.windows(node, x)
+        if node.get("divisor"):
+            return [[node["divisor"]] * len(row) for row in places]
+        if not node.get("inside"):  # as if the border were part of the image
+            (p, q), width = node.get("padding", (0, 0)), len(x[0][0])
+            row = [0] * (width + 2 * q)
+            wide = [[row] * (len(x[0]) + 2 * p)]
+            places = windows(wide, node["kernel"], node["stride"], ceil=node.get("ceil", False))
+            places = [r[: len(self.windows(node, x)[0])] for r in places[: len(self.windows(node, x))]]
+        return [[len(reads) for reads in row] for row in places]
+
+    def mean(self, total: int, count: int, what: str) -> int:
         return value((total + count // 2) // count, what)
 
     def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        def pixel(channel: Nested, reads: Reads) -> int:
-            return self.mean(node, sum(channel[r][c] for _, _, r, c in reads), node["name"])
+        def pixel(channel: Nested, reads: Reads, count: int) -> int:
+            return self.mean(sum(channel[r][c] for _, _, r, c in reads), count, node["name"])
 
-        places = windows(x, node["kernel"], node["stride"])
-        return [[[pixel(channel, reads) for reads in row] for row in places] for channel in x]
+        rows = list(zip(self.windows(node, x), self.divisors(node, x), strict=True))
+        return [[[pixel(channel, *at) for at in zip(*row, strict=True)] for row in rows] for channel in x]
 
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
-        dx = each(lambda _: 0, x)
-        for (y, row), o in product(enumerate(windows(x, node["kernel"], node["stride"])), range(len(x))):
-            for d, reads in zip(dy[o][y], row, strict=True):
+        """One rounding of the sum if all windows have one divisor, else one of each window's part."""
+        dx, divisors, what = each(lambda _: 0, x), self.divisors(node, x), f"{node['name']} input gradient"
+        one = {count for row in divisors for count in row}
+        for (y, row), o in product(enumerate(self.windows(node, x)), range(len(x))):
+            for d, reads, count in zip(dy[o][y], row, divisors[y], strict=True):
+                part = d if len(one) == 1 else self.mean(d, count, what)
                 for _, _, r, c in reads:
-                    dx[o][r][c] += d
-        return each(lambda total: self.mean(node, total, f"{node['name']} input gradient"), dx)
+                    dx[o][r][c] += part
+        return each(lambda total: self.mean(total, *one, what) if len(one) == 1 else value(total, what), dx)
+
+
+class AdaptiveAvgPool2d(AvgPool2d):
+    op = "adaptiveavgpool2d"
+
+    def windows(self, node: Node, x: Nested) -> list[list[Reads]]:
+        def spans(n: int, m: int) -> list[range]:
+            return [range(floor(Fraction(o * n, m)), ceil(Fraction((o + 1) * n, m))) for o in range(m)]
+
+        rows, columns = (spans(n, m) for n, m in zip((len(x[0]), len(x[0][0])), node["size"], strict=True))
+        return [[[(0, 0, r, c) for r, c in product(y, z)] for z in columns] for y in rows]
+
+    def divisors(self, node: Node, x: Nested) -> list[list[int]]:
+        return [[len(reads) for reads in row] for row in self.windows(node, x)]
 
 
 # ------------------------------------------------------------------------------------------------ the probe

@@ -16,6 +16,7 @@ from prover.execution.witness import Witness
 from tests.builders import (
     Case,
     Graph,
+    bordered,
     build,
     classifier,
     fan,
@@ -67,6 +68,7 @@ CASES = {
     "residual": residual,
     "batch-norm": normalised,
     "leaky": leaky,
+    "borders": bordered,
     "long sums": lambda: fan(4, 5),
     "minute": minute,
     "flat": flat,

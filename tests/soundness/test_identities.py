@@ -119,10 +119,10 @@ class Specification:
         shapes = dict(zip(names, [self.model.input_shape, *self.model.shapes], strict=True))
         size = shapes[node.get("inputs", [names[place - 1]])[0]][1:]
         kernel = node.get("kernel") or self.plan.weights[node["weight"]].shape[2:]
-        pad, out = node.get("padding", (0, 0)), shapes[node["name"]][1:]
+        pad, gap, out = node.get("padding", (0, 0)), node.get("dilation", (1, 1)), shapes[node["name"]][1:]
         index = np.full((*kernel, *out), -1)
         for i, j, y, x in np.ndindex(index.shape):
-            r, c = y * node["stride"][0] + i - pad[0], x * node["stride"][1] + j - pad[1]
+            r, c = y * node["stride"][0] + i * gap[0] - pad[0], x * node["stride"][1] + j * gap[1] - pad[1]
             if 0 <= r < size[0] and 0 <= c < size[1]:
                 index[i, j, y, x] = r * size[1] + c
         return index.reshape(prod(kernel), prod(out))
@@ -216,31 +216,85 @@ class Specification:
 
     def maxpool2d(self, node, layer) -> None:
         name, index, y = layer.name, self.windows(node), self.value(layer.y.tensor)
-        shape = (*y.shape[:3], *index.shape)
-        choice, slack = (self.value(t).reshape(shape) for t in (layer.choice, layer.slack))
-        before = 1 - np.cumsum(choice, axis=3)
-        x = self.on_passes(layer.x)[..., index]
-        self.state(f"{name}/forward/slack", slack - y[:, :, :, None] + x + before)
+        shape, inside = (*y.shape[:3], *index.shape), index >= 0
+        choice, slack = np.zeros(shape, object), np.zeros(shape, object)
+        for whole, t in ((choice, layer.choice), (slack, layer.slack)):
+            whole[..., inside] = self.value(t)  # one k after the other
+        later = choice.sum(axis=3, keepdims=True) - np.cumsum(choice, axis=3)
+        if inside.all():
+            later = 1 - np.cumsum(choice, axis=3)
+        x = self.on_passes(layer.x)[..., np.maximum(index, 0)]
+        self.state(f"{name}/forward/slack", (slack - y[:, :, :, None] + x + later) * inside)
         self.state(f"{name}/forward/maximum", choice * slack)
         self.state(f"{name}/choice/one", choice.sum(axis=3) - 1)
         if layer.dx is not None:
             dx = -self.value(layer.dx.tensor)
             dy = self.on_passes(layer.dy).reshape(y.shape)
-            for k, s in np.ndindex(index.shape):
+            for k, s in np.argwhere(inside):
                 dx[..., index[k, s]] += choice[..., k, s] * dy[..., s]
             self.state(f"{name}/backward/gradient", dx)
 
     def avgpool2d(self, node, layer) -> None:
-        name, index, y = layer.name, self.windows(node), self.value(layer.y.tensor)
-        count, x = len(index), self.on_passes(layer.x)
-        rem = self.value(layer.rem)
-        self.state(f"{name}/forward/mean", count * y + rem - x[..., index].sum(axis=3) - count // 2)
-        if layer.dx is not None:
-            total = count * self.value(layer.dx.tensor) + self.value(layer.rem_back) - count // 2
-            dy = self.on_passes(layer.dy).reshape(y.shape)
-            for k, s in np.ndindex(index.shape):
-                total[..., index[k, s]] -= dy[..., s]
-            self.state(f"{name}/backward/mean", total)
+        index = self.windows(node)
+        rows, columns = layer.shape[1:]
+        if node.get("divisor"):
+            divisors = np.full(rows * columns, node["divisor"])
+        elif node.get("inside"):
+            divisors = (index >= 0).sum(axis=0)
+        else:  # windows that end at most where the border does
+            height, width = layer.x.shape[2] // self.width(node), self.width(node)
+            extents = []
+            for n, k, s, p, count in zip(
+                (height, width), node["kernel"], node["stride"], node.get("padding", (0, 0)), (rows, columns),
+                strict=True,
+            ):  # fmt: skip
+                extents.append([min(o * s + k, n + 2 * p) - o * s for o in range(count)])
+            divisors = np.outer(*extents).ravel()
+        self.averages(layer, [[i for i in column if i >= 0] for column in index.T.tolist()], divisors)
+
+    def width(self, node) -> int:
+        """Of the image that a node reads."""
+        names = ["@input", *(other["name"] for other in self.plan.graph)]
+        shapes = dict(zip(names, [self.model.input_shape, *self.model.shapes], strict=True))
+        return shapes[node.get("inputs", [names[names.index(node["name"]) - 1]])[0]][2]
+
+    def averages(self, layer, reads: list[list[int]], divisors: np.ndarray) -> None:
+        """reads: by output, the positions of its window."""
+        name, y, x = layer.name, self.value(layer.y.tensor), self.on_passes(layer.x)
+        even = len(set(divisors.tolist())) == 1
+        total = np.stack([x[..., at].sum(axis=-1) for at in reads], axis=-1)
+
+        def divided(label, out, total, parts, divisors) -> None:
+            rest = [self.value(t) for t in parts]
+            self.state(f"{name}/{label}/mean", divisors * out + rest[0] - total - divisors // 2)
+            if not even:
+                self.state(f"{name}/{label}/below", sum(rest) - divisors + 1)
+
+        divided("forward", y, total, layer.parts, divisors)
+        if layer.dx is None:
+            return
+        dx, back = self.value(layer.dx.tensor), self.on_passes(layer.dy).reshape(y.shape)
+        if not even:
+            share = self.value(layer.share.tensor)
+            divided("share", share, back, layer.parts_back, divisors)
+            back = share
+        total = np.zeros_like(dx)
+        for s, at in enumerate(reads):
+            for i in at:
+                total[..., i] += back[..., s]
+        if even:
+            divided("backward", dx, total, layer.parts_back, divisors[0])
+        else:
+            self.state(f"{name}/backward/gradient", total - dx)
+
+    def adaptiveavgpool2d(self, node, layer) -> None:
+        width = self.width(node)
+        spans = [
+            [range(o * n // m, -(-(o + 1) * n // m)) for o in range(m)]
+            for n, m in zip((layer.x.shape[2] // width, width), node["size"], strict=True)
+        ]
+        reads = [[r * width + c for r in y for c in x] for y in spans[0] for x in spans[1]]
+        self.averages(layer, reads, np.array([len(at) for at in reads]))
 
     # -- head
 
@@ -420,7 +474,18 @@ class Specification:
 
 @pytest.mark.parametrize(
     "name",
-    ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"],
+    [
+        "cnn",
+        "cnn, q32, sam",
+        "two-byte labels",
+        "minute",
+        "strides",
+        "residual",
+        "batch-norm",
+        "leaky",
+        "borders",
+        "long sums",
+    ],
 )
 def test_every_identity_says_what_the_specification_says(name):
     """On random digits, which satisfy nothing: no identity is missing, none is there that is not stated here."""
@@ -434,7 +499,9 @@ def test_every_identity_says_what_the_specification_says(name):
             assert np.array_equal(value, other), key
 
 
-@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"])
+@pytest.mark.parametrize(
+    "name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "leaky", "borders", "long sums"]
+)
 def test_views_are_weighed_as_they_are_read(name):
     """The verifier weighs a tensor's entries by `Source.vector`; that is the transpose of `Witness.read`."""
     certificate, _ = honest(name)

@@ -25,6 +25,7 @@ from tests.builders import (
     VARIANTS,
     Case,
     Graph,
+    bordered,
     classifier,
     leaky,
     normalised,
@@ -58,10 +59,10 @@ def every_layer(seed: int = 0, **options) -> Case:
     stem = g.last
     g.conv(2, (1, 1), bias=False).norm().add(stem).relu()
     block = g.last
-    g.pool("maxpool2d", (1, 1), (1, 1)).add(block)
+    g.pool("maxpool2d", (1, 3), (1, 1), padding=[0, 1]).add(block)
     two = g.last
     g.relu().read(block).add(two).add(block).add(block)
-    g.pool("avgpool2d", (1, 2), (1, 1)).flatten().linear(2).leaky_relu(0.3).linear(3, bias=False)
+    g.adaptive(1, 3).pool("avgpool2d", (1, 2), (1, 2)).flatten().linear(2).leaky_relu(0.3).linear(3, bias=False)
     return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
 
 
@@ -262,9 +263,10 @@ def test_that_is_many_digits():
         lambda: residual(batch=1),
         lambda: normalised(batch=1, seed=2),
         lambda: leaky(batch=1),
+        lambda: bordered(batch=1),
         lambda: every_layer(seed=7, batch=2, steps=3),
     ],
-    ids=["cnn", "cnn, sam, q32", "residual", "batch-norm", "leaky", "three steps"],
+    ids=["cnn", "cnn, sam, q32", "residual", "batch-norm", "leaky", "borders", "three steps"],
 )
 def test_every_digit_of_larger_circuits_is_determined(case):
     s = Solved(case(), patient=True)
