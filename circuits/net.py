@@ -198,12 +198,15 @@ class Net:
         rest: Sequence[Term],
     ) -> Contraction | None:
         """Constrain  sum left right + rest = remainder  by a congruence, `digits` being the remainder's, if residues
-        cost less than carries and their sums stay below p; otherwise None, and nothing is declared. out[0] is shared
-        by both factors."""
+        cost less than carries and their sums stay below p; otherwise, or if both factors share more than out[0], None,
+        and nothing is declared."""
         if len(self.circuit.combinations) >= MAX_CONGRUENCES:
             return None
         left, right = operands
-        first = [axis for axis in out[1:] if axis.name in whole(terms_of(left)).axes]
+        read, other = (whole(terms_of(side)).axes for side in operands)
+        if any(axis.name in read & other for axis in out[1:]):
+            return None
+        first = [axis for axis in out[1:] if axis.name in read]
         others = [axis for axis in out[1:] if axis not in first]
         sides = [(terms_of(left), first), (terms_of(right), others), (rest, out[1:])]
         count = sum(Order.of(terms, own).residues for terms, own in sides)

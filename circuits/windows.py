@@ -5,6 +5,7 @@ What a table holds follows from a few numbers per axis, so that it is made when 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -124,7 +125,7 @@ class Windows:
         return axes
 
     def _reads(self) -> I64:
-        return joined(*self._axes(), self.width)
+        return joined(self._axes(), self.width)
 
     def _readers(self) -> I64:
         out = np.full((self.count, self.positions), -1, np.int64)
@@ -183,7 +184,7 @@ class AdaptiveWindows:
     def _table(self, which: str, axes: list[I64], width: int) -> Table:
         (rows, height), (columns, across) = (at.shape for at in axes)
         numbers = f"{self.height},{self.width} adaptive {self.grid[0]},{self.grid[1]}"
-        return Table(f"{which} {numbers}", (rows * columns, height * across), partial(joined, *axes, width))
+        return Table(f"{which} {numbers}", (rows * columns, height * across), partial(joined, axes, width))
 
     def _axes(self, *, back: bool = False) -> list[I64]:
         """[k, o] of each axis: the k-th position of window o; `back`: the k-th window of position o."""
@@ -198,8 +199,14 @@ class AdaptiveWindows:
         return axes
 
 
-def joined(rows: I64, columns: I64, width: int) -> I64:
+def channels_of(groups: int, own: int) -> Table:
+    """[g, c]: the number of channel c of group g."""
+    return Table(f"groups {groups},{own}", (groups, own), lambda: np.arange(groups * own).reshape(groups, own))
+
+
+def joined(axes: Sequence[I64], width: int) -> I64:
     """Tables of two axes, (ky, oy) and (kx, ox), as one of flattened positions, (ky kx, oy ox); -1 if either is."""
+    rows, columns = axes
     y, x = rows[:, None, :, None], columns[None, :, None, :]
     index = y * width + x
     index[np.broadcast_to((y < 0) | (x < 0), index.shape)] = -1

@@ -187,8 +187,13 @@ class Graph:
         stride: Sequence[int] = (1, 1),
         pad: Sequence[int] = (0, 0),
         bias: bool = True,
+        groups: int = 1,
+        **options: Any,
     ) -> Graph:
-        self._affine("conv2d", (out, self.shape[0], *kernel), bias, stride=list(stride), padding=list(pad))
+        """options: of its `LayerSpec`."""
+        shape = (out, self.shape[0] // groups, *kernel)
+        more = options if groups == 1 else {**options, "groups": groups}
+        self._affine("conv2d", shape, bias, stride=list(stride), padding=list(pad), **more)
         self._resize()
         return self
 
@@ -209,6 +214,10 @@ class Graph:
 
     def leaky_relu(self, slope: float = 0.01) -> Graph:
         self._node("leaky_relu", negative_slope=slope)
+        return self
+
+    def hardtanh(self, low: float = 0.0, high: float = 6.0) -> Graph:
+        self._node("hardtanh", low=low, high=high)
         return self
 
     def norm(self) -> Graph:
@@ -336,6 +345,29 @@ def bordered(seed: int = 0, **options: Any) -> Case:
     g.pool("maxpool2d", (2, 2), (2, 2), ceil=True).conv(2, (1, 1)).pool("avgpool2d", (2, 2), (1, 1), padding=[1, 1])
     g.pool("avgpool2d", (2, 3), (2, 2), padding=[1, 1], ceil=True).pool("avgpool2d", (2, 2), (1, 1), divisor=3)
     g.conv(2, (1, 1)).adaptive(3, 2).pool("avgpool2d", (2, 2), (1, 1), padding=[1, 0], inside=True).adaptive(3, 2)
+    return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def clipped(seed: int = 0, **options: Any) -> Case:
+    """Hardtanhs of the samples, of a sum that others read, behind one another, of features; one that is narrow, and
+    one whose table is split; weights so large that all three cases occur."""
+    rng = np.random.default_rng([seed, 15])
+    g = Graph(rng, [2, 3, 3], scale=2).hardtanh(-0.25, 0.5).conv(2, pad=(1, 1)).hardtanh(-1.0, 1.0)
+    stem = g.last
+    g.conv(2, (1, 1)).add(stem).hardtanh(-1 / 1024, 2.0)
+    wide = g.last
+    g.relu().conv(2, (1, 1), bias=False).add(wide).hardtanh(-32.0, 32.0).hardtanh().flatten().linear(4)
+    return g.hardtanh(-0.5, 0.0).linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def grouped(seed: int = 0, **options: Any) -> Case:
+    """Convolutions of several groups with and without biases, depthwise ones that make two channels of each, gaps in
+    kernels; before a ReLU, before a shortcut, of a sum."""
+    rng = np.random.default_rng([seed, 14])
+    g = Graph(rng, [2, 4, 4], scale=0.7).conv(4, (2, 3), (1, 2), (1, 1), groups=2).relu()
+    stem = g.last
+    g.conv(4, (3, 3), (1, 1), (2, 2), bias=False, groups=4, dilation=[2, 2]).add(stem).relu()
+    g.conv(8, (2, 2), (2, 1), groups=4).conv(4, (2, 1), (1, 1), (1, 0), groups=2, dilation=[2, 1])
     return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 

@@ -7,6 +7,7 @@ from .base import Layer
 from .batchnorm2d import BatchNorm2d
 from .conv2d import Conv2d
 from .flatten import Flatten
+from .hardtanh import Hardtanh
 from .leaky_relu import LeakyReLU
 from .linear import Linear
 from .maxpool2d import MaxPool2d
@@ -16,6 +17,18 @@ __all__ = ["LAYERS", "Layer"]
 
 LAYERS: dict[str, type[Layer]] = {
     layer.spec.op: layer
-    for layer in (Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, BatchNorm2d, LeakyReLU)
+    for layer in (
+        Conv2d,
+        Linear,
+        ReLU,
+        MaxPool2d,
+        AvgPool2d,
+        AdaptiveAvgPool2d,
+        Flatten,
+        Add,
+        BatchNorm2d,
+        LeakyReLU,
+        Hardtanh,
+    )
 }
 """By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""

@@ -17,9 +17,9 @@ from ..net import Net
 from ..value import Value
 from ..windows import AdaptiveWindows, Windows
 from .pool import BORDER, WINDOW, Pool, pool_shape
-from .spec import Flag, Integer, LayerSpec
+from .spec import Field, Flag, Integer, LayerSpec
 
-OPTIONS = {**BORDER, "inside": (Flag(), False), "divisor": (Integer(0), 0)}
+OPTIONS: dict[str, tuple[Field, Any]] = {**BORDER, "inside": (Flag(), False), "divisor": (Integer(0), 0)}
 """inside: a window is divided by its entries in the image, else by those in its border too; divisor: by this instead,
 if it is not 0."""
 

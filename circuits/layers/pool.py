@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
 from circuits.language.sources import Same, Source
@@ -11,11 +13,11 @@ from ..net import Net
 from ..value import Value
 from ..windows import AdaptiveWindows, Windows
 from .base import Layer
-from .spec import Arrays, Flag, Integers, Node, require_image, window_shape
+from .spec import Arrays, Field, Flag, Integers, Node, require_image, window_shape
 
 WINDOW = {"kernel": Integers(2, 1), "stride": Integers(2, 1)}
 """The fields of a pooling layer."""
-BORDER = {"padding": (Integers(2, 0), [0, 0]), "ceil": (Flag(), False)}
+BORDER: dict[str, tuple[Field, Any]] = {"padding": (Integers(2, 0), [0, 0]), "ceil": (Flag(), False)}
 """Its options."""
 
 

@@ -57,8 +57,9 @@ def read_value(value: Value, w: Witness, p: int, rows: slice | None = None) -> I
 def fill_contraction(
     run: Contraction, w: Witness, products: Sequence[I64], remainder: I64, index: int, rows: slice
 ) -> None:
-    """Put the remainder of some rows of one unrolled index and fill their carries."""
-    first, second = run.con.out[:2]
+    """Put the remainder of some rows of one unrolled index and fill their carries; both may have axes joined."""
+    first, second, *inner = run.con.out
+    products = [x.reshape(len(x), *(axis.size for axis in inner)) for x in products]
     w.put(run.remainder, remainder + run.lowest if run.lowest else remainder, index, rows)
     w.fill_carries_of(run.steps, run.con.out, products, Part((first.name, second.name), index, rows))
 

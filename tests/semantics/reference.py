@@ -149,6 +149,27 @@ class LeakyReLU(Layer):
         return each(lambda z, d: value(d if z > 0 else rescale(s * d), what), x, dy)
 
 
+class Hardtanh(Layer):
+    op = "hardtanh"
+
+    def bounds(self, node: Node) -> list[int]:
+        return [int(Fraction(node[key]) * (1 << 32)) for key in ("low", "high")]
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        low, high = self.bounds(node)
+
+        def one(z: int) -> int:
+            if not low - (1 << 44) < z < high + (1 << 44):
+                raise Refusal(f"{node['name']} is out of range")
+            return min(max(z, low), high)
+
+        return each(one, x)
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        (low, high), what = self.bounds(node), f"{node['name']} input gradient"
+        return each(lambda z, d: value(d if low < z < high else 0, what), x, dy)
+
+
 # -- batch-norm
 
 
@@ -260,33 +281,41 @@ class Conv2d(Layer):
     op = "conv2d"
 
     def places(self, node: Node, w: Nested, x: Nested) -> list[list[Reads]]:
-        return windows(x, (len(w[0][0]), len(w[0][0][0])), node["stride"], node["padding"])
+        kernel = len(w[0][0]), len(w[0][0][0])
+        return windows(x, kernel, node["stride"], node["padding"], node.get("dilation", (1, 1)))
+
+    def pairs(self, node: Node, w: Nested) -> list[tuple[int, int, int]]:
+        """(output channel, input channel of its group, input channel): which read which."""
+        groups = node.get("groups", 1)
+        own, outputs = len(w[0]), len(w) // groups
+        return [(o, k, o // outputs * own + k) for o, k in product(range(len(w)), range(own))]
 
     def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
         w = weights[node["weight"]]
-        places = self.places(node, w, x)
+        places, pairs = self.places(node, w, x), self.pairs(node, w)
 
         def pixel(o: int, reads: Reads) -> int:
-            total = sum(w[o][k][i][j] * x[k][r][c] for k in range(len(x)) for i, j, r, c in reads)
+            own = [(k, c) for p, k, c in pairs if p == o]
+            total = sum(w[o][k][i][j] * x[c][r][q] for k, c in own for i, j, r, q in reads)
             return affine(node, weights, total, o)
 
         return [[[pixel(o, reads) for reads in row] for row in places] for o in range(len(w))]
 
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
         w, dx = weights[node["weight"]], each(lambda _: 0, x)
-        for (y, row), o in product(enumerate(self.places(node, w, x)), range(len(dy))):
+        for (y, row), (o, k, c) in product(enumerate(self.places(node, w, x)), self.pairs(node, w)):
             for d, reads in zip(dy[o][y], row, strict=True):
-                for (i, j, r, c), k in product(reads, range(len(x))):
-                    dx[k][r][c] += d * w[o][k][i][j]
+                for i, j, r, q in reads:
+                    dx[c][r][q] += d * w[o][k][i][j]
         return each(lambda total: value(rescale(total), f"{node['name']} input gradient"), dx)
 
     def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
         collect_bias(node, dy, sums)
         w = sums[node["weight"]]
-        for (y, row), o in product(enumerate(self.places(node, w, x)), range(len(dy))):
+        for (y, row), (o, k, c) in product(enumerate(self.places(node, w, x)), self.pairs(node, w)):
             for d, reads in zip(dy[o][y], row, strict=True):
-                for (i, j, r, c), k in product(reads, range(len(x))):
-                    w[o][k][i][j] += d * x[k][r][c]
+                for i, j, r, q in reads:
+                    w[o][k][i][j] += d * x[c][r][q]
 
 
 # -- pools

@@ -34,6 +34,7 @@ from tests.builders import (
     classifier,
     fan,
     grid_case,
+    grouped,
     leaky,
     normalised,
     residual,
@@ -261,6 +262,11 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
 def test_pools_with_borders_equal_the_reference(seed, options):
     assert_equal(bordered(seed, **options))
+
+
+@pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
+def test_grouped_and_dilated_convolutions_equal_the_reference(seed, options):
+    assert_equal(grouped(seed, **options))
 
 
 def test_a_border_is_larger_than_no_value():

@@ -140,7 +140,14 @@ class Specification:
 
     def affine(self, node, layer, columns: np.ndarray, index: np.ndarray | None) -> None:
         name, half = layer.name, 1 << 31
-        w = self.value(layer.weight).reshape(self.passes, layer.weight.shape[0], -1)
+        outputs, groups = self.plan.weights[node["weight"]].shape[0], node.get("groups", 1)
+        own = self.value(layer.weight).reshape(self.passes, outputs, -1)
+        places = 1 if index is None else len(index)
+        every = np.arange(columns.shape[2]).reshape(places, groups, -1)  # (kernel position, group, channel)
+        blocks = [every[:, o * groups // outputs].ravel() for o in range(outputs)]
+        w = np.zeros((self.passes, outputs, columns.shape[2]), object)  # of all pairs of channels
+        for o, inputs in enumerate(blocks):
+            w[:, o, inputs] = own[:, o]
         total = w[:, None] @ columns
         if node["bias"]:
             total = total + (self.value(layer.bias)[:, None, :, None] << 32)
@@ -160,7 +167,8 @@ class Specification:
                 for k, s in np.argwhere(index >= 0):
                     total[..., index[k, s]] += back[..., k, s]
             self.state(f"{name}/input-gradient/dx", total + half - (dx << 32) - rem)
-        self.sums[node["weight"]] = (dy @ np.swapaxes(columns, 2, 3)).sum(axis=1)
+        sums = (dy @ np.swapaxes(columns, 2, 3)).sum(axis=1)
+        self.sums[node["weight"]] = np.stack([sums[:, o, inputs] for o, inputs in enumerate(blocks)], axis=1)
         if node["bias"]:
             self.sums[node["bias"]] = dy.sum(axis=(1, 3))
 
@@ -484,6 +492,7 @@ class Specification:
         "batch-norm",
         "leaky",
         "borders",
+        "groups",
         "long sums",
     ],
 )
@@ -500,7 +509,7 @@ def test_every_identity_says_what_the_specification_says(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "leaky", "borders", "long sums"]
+    "name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "leaky", "borders", "groups", "long sums"]
 )
 def test_views_are_weighed_as_they_are_read(name):
     """The verifier weighs a tensor's entries by `Source.vector`; that is the transpose of `Witness.read`."""
