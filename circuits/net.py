@@ -147,12 +147,15 @@ class Net:
             return self.outputs[layer](shape)
         return Committed(self.activation(f"{layer}/{label}", shape))
 
-    def counted(self, windows: Tables, what: str) -> Tables:
-        """The windows; UnusableInput if all tables of the circuit become too large."""
-        self.table_entries += windows.entries
+    def count_table(self, entries: int, what: str) -> None:
+        """UnusableInput if all tables of the circuit become too large."""
+        self.table_entries += entries
         if self.table_entries > MAX_TABLES:
-            over = f"{what} over {windows.height}x{windows.width} positions"
-            raise UnusableInput(f"the tables of all windows have more than {MAX_TABLES} entries (here: a {over})")
+            raise UnusableInput(f"the tables of all windows have more than {MAX_TABLES} entries (here: a {what})")
+
+    def counted(self, windows: Tables, what: str) -> Tables:
+        """The windows; raises as `count_table`."""
+        self.count_table(windows.entries, f"{what} over {windows.height}x{windows.width} positions")
         return windows
 
     def windows(self, shape: Sequence[int], kernel: Sequence[int], node: Mapping[str, Any]) -> Windows:

@@ -160,11 +160,23 @@ class Graph:
         self.shape = [shape[0], *(n + 2 * pad for n in shape[1:])]
         self.nodes: list[dict[str, Any]] = []
         self.params: dict[str, np.ndarray] = {}
+        self.shapes = {"@input": self.shape}  # of all but the last node
+        self.source: str | None = None  # of the next node, if it is not the last one
 
     def _node(self, op: str, **fields: Any) -> str:
         name = f"{op}{len(self.nodes)}"
+        if self.source is None:
+            self.shapes[self.last] = self.shape
+        else:
+            fields["inputs"], self.source = [self.source], None
         self.nodes.append({"op": op, "name": name, **fields})
         return name
+
+    def branch(self, name: str) -> Graph:
+        """Let the next node read an earlier one."""
+        self.shapes[self.last] = self.shape
+        self.source, self.shape = name, self.shapes[name]
+        return self
 
     def _affine(self, op: str, shape: Sequence[int], bias: bool, **fields: Any) -> None:
         name = f"{op}{len(self.nodes)}"
@@ -246,6 +258,13 @@ class Graph:
     def add(self, other: str) -> Graph:
         """Add the output of an earlier node, of the same shape."""
         self._node("add", inputs=[self.last, other])
+        return self
+
+    def cat(self, *others: str) -> Graph:
+        """The channels of the last node, and behind them those of earlier ones, whose images have the same size."""
+        names = [self.last, *others]
+        self._node("cat", inputs=names)
+        self.shape = [sum(self.shapes[name][0] for name in names), *self.shape[1:]]
         return self
 
     def flatten(self) -> Graph:
@@ -358,6 +377,32 @@ def clipped(seed: int = 0, **options: Any) -> Case:
     wide = g.last
     g.relu().conv(2, (1, 1), bias=False).add(wide).hardtanh(-32.0, 32.0).hardtanh().flatten().linear(4)
     return g.hardtanh(-0.5, 0.0).linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def joined(seed: int = 0, **options: Any) -> Case:
+    """Concatenations of branches, of the samples, of concatenations, of one output twice; read by ReLUs and pools, by
+    convolutions, batch-norms and adds, which want a tensor, and by a linear layer; gradients in parts alone, with
+    others, at layers with parameters; five terms at once; heads of features."""
+    rng = np.random.default_rng([seed, 16])
+    g = Graph(rng, [1, 3, 3], scale=0.7).conv(2, (2, 2)).relu()
+    stem = g.last
+    g.conv(1, (1, 1))
+    one = g.last
+    g.branch(stem).pool("maxpool2d", (3, 3), (1, 1), padding=[1, 1]).cat(one, stem)
+    first = g.last
+    g.relu().conv(2, (1, 1))
+    point = g.last
+    g.branch(first).pool("avgpool2d", (2, 1), (1, 1))
+    mean = g.last
+    g.branch(first).pool("maxpool2d", (2, 1), (1, 1)).cat(mean)
+    pooled = g.last
+    g.branch(point).pool("avgpool2d", (2, 1), (1, 1)).cat(pooled, mean, mean).norm()
+    g.cat(g.last).pool("avgpool2d", (1, 2), (1, 1)).cat(g.last).flatten().hardtanh(-2.0, 2.0)
+    flat = g.last
+    g.linear(2)
+    side = g.last
+    g.branch(flat).relu().linear(2).cat(side, side)
+    return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def grouped(seed: int = 0, **options: Any) -> Case:

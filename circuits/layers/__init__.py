@@ -5,6 +5,7 @@ from .add import Add
 from .avgpool2d import AvgPool2d
 from .base import Layer
 from .batchnorm2d import BatchNorm2d
+from .cat import Cat
 from .conv2d import Conv2d
 from .flatten import Flatten
 from .hardtanh import Hardtanh
@@ -15,20 +16,9 @@ from .relu import ReLU
 
 __all__ = ["LAYERS", "Layer"]
 
-LAYERS: dict[str, type[Layer]] = {
-    layer.spec.op: layer
-    for layer in (
-        Conv2d,
-        Linear,
-        ReLU,
-        MaxPool2d,
-        AvgPool2d,
-        AdaptiveAvgPool2d,
-        Flatten,
-        Add,
-        BatchNorm2d,
-        LeakyReLU,
-        Hardtanh,
-    )
-}
+_TYPES: tuple[type[Layer], ...] = (
+    *(Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, Cat),
+    *(BatchNorm2d, LeakyReLU, Hardtanh),
+)
+LAYERS = {layer.spec.op: layer for layer in _TYPES}
 """By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""

@@ -18,6 +18,7 @@ Node = Mapping[str, Any]
 Arrays = Mapping[str, NDArray[np.floating[Any]]]
 Shape = Sequence[int]
 
+MAX_JOINED = 64
 MAX_EXTENT = 1 << 16
 """Of an axis of a tensor, a kernel, a stride."""
 
@@ -122,7 +123,9 @@ class LayerSpec:
     options                              further fields, behind those, that a node lacks where they have the value given
                                          here: see `full`.
     inputs                               how many nodes it reads.
-    transparent                          it commits nothing: its output is the sum of what it reads, perhaps reshaped.
+    joins                                it reads so many nodes or more, up to MAX_JOINED, and what it gets is their
+                                         channels one behind the other; others get a sum.
+    transparent                          it commits nothing: its output is what it gets, perhaps reshaped.
     rectifies                            a layer that nothing else reads need not commit its output: see `Rectifier`.
     constants(node, tensors)             public integers by name that follow from the node and its tensors; raises
                                          UnusableInput, RangeOverflow.
@@ -133,6 +136,7 @@ class LayerSpec:
     fields: Mapping[str, Field] = field(default_factory=dict)
     options: Mapping[str, tuple[Field, Any]] = field(default_factory=dict)
     inputs: int = 1
+    joins: bool = False
     transparent: bool = False
     rectifies: bool = False
     constants: Callable[[Node, Arrays], dict[str, list[int]]] | None = None
@@ -146,9 +150,22 @@ class LayerSpec:
         return {**{key: usual for key, (_, usual) in self.options.items()}, **node}
 
     @property
+    def trained(self) -> bool:
+        """Whether it has parameters."""
+        return bool(self.arrays(fixed=False))
+
+    @property
     def adds(self) -> bool:
         """Whether it is the sum of several inputs."""
-        return self.transparent and self.inputs > 1
+        return self.transparent and self.inputs > 1 and not self.joins
+
+    def received(self, shapes: Sequence[list[int]]) -> list[int]:
+        """The shape of what a node gets that reads outputs of these shapes; UnusableInput if they do not fit."""
+        first, *others = shapes
+        for other in others:
+            if other != first and not (self.joins and other[1:] == first[1:] and len(other) == len(first)):
+                raise UnusableInput(f"its inputs have shapes {first} and {other}")
+        return [sum(shape[0] for shape in shapes), *first[1:]] if self.joins else first
 
 
 def same_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:

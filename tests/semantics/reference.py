@@ -57,11 +57,12 @@ def normalise(image: Nested, spec: Mapping[str, Any], kind: str) -> Nested:
 class Layer:
     """A layer type, one section each; `LAYERS` has them by their op.
 
-    through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own.
+    through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own. joins: it
+    gets the channels of what it reads one behind the other, and not the sum.
     """
 
     op: str
-    through = rectifies = False
+    through = rectifies = joins = False
 
     def __init_subclass__(cls) -> None:
         if "op" in cls.__dict__:
@@ -111,6 +112,10 @@ class Flatten(Layer):
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
         take = iter(dy)
         return each(lambda _: next(take), x)
+
+
+class Cat(Add):
+    op, joins = "cat", True
 
 
 # -- entry by entry
@@ -446,23 +451,42 @@ def long_sums(graph: Sequence[Node], reads: Mapping[str, list[str]], most: int =
     """The nodes whose output, and those at whose output the gradient, is a sum of more than `most` terms."""
     readers = {name: [node for node in graph if name in reads[node["name"]]] for name in reads}
     through = {node["name"] for node in graph if LAYERS[node["op"]].through}
+    cats = {node["name"] for node in graph if LAYERS[node["op"]].joins}
+    trained = {node["name"] for node in graph if node.get("weight")}
     terms, gradient_terms = {"@input": 1}, dict[str, int]()
     sums, gradient_sums = set[str](), set[str]()
+    joined, gradient_joined = set[str](), set[str]()
     for node in graph:
         name = node["name"]
         terms[name] = sum(terms[x] for x in reads[name]) if name in through else 1
-        if terms[name] > most and [LAYERS[x["op"]].rectifies for x in readers[name]] != [True]:
+        if name in cats or (name in through and joined & set(reads[name])):
+            joined.add(name)
+        apart = any(x["name"] in trained or x["op"] == "add" for x in readers[name])
+        if (terms[name] > most and [LAYERS[x["op"]].rectifies for x in readers[name]] != [True]) or (
+            name in joined and apart
+        ):
             sums.add(name)
+            joined.discard(name)
             terms[name] = 1
     for node in reversed(graph):
         name, total = node["name"], 0
         for x in readers[name]:
             total += reads[x["name"]].count(name) * (gradient_terms[x["name"]] if x["name"] in through else 1)
         gradient_terms[name] = total or 1
-        if total > most:
+        if any(x["name"] in cats or (x["name"] in through & gradient_joined) for x in readers[name]):
+            gradient_joined.add(name)
+        if total > most or (name in gradient_joined and name in trained):
             gradient_sums.add(name)
+            gradient_joined.discard(name)
             gradient_terms[name] = 1
     return sums, gradient_sums
+
+
+def received(node: Node, xs: Sequence[list[Nested]]) -> list[Nested]:
+    """What a node gets of the outputs that it reads, per sample."""
+    if LAYERS[node["op"]].joins:
+        return [[channel for x in sample for channel in x] for sample in zip(*xs, strict=True)]
+    return add_up(xs)
 
 
 def run_pass(
@@ -478,7 +502,7 @@ def run_pass(
     sums, gradient_sums = long_sums(graph, reads)
     for node in graph:
         previous = node["name"]
-        xs = add_up([outputs[name] for name in reads[previous]])
+        xs = received(node, [outputs[name] for name in reads[previous]])
         outputs[previous] = [LAYERS[node["op"]].forward(node, weights, x) for x in xs]
         if previous in sums:
             each(lambda x, name=previous: value(x, f"the sum {name}"), outputs[previous])
@@ -496,7 +520,7 @@ def run_pass(
         name = node["name"]
         if name not in needed:
             continue
-        xs, dys = add_up([outputs[source] for source in reads[name]]), add_up(grads[name])
+        xs, dys = received(node, [outputs[source] for source in reads[name]]), add_up(grads[name])
         if name in gradient_sums:
             each(lambda d, name=name: value(d, f"the gradient at {name}"), dys)
         layer = LAYERS[node["op"]]
@@ -505,8 +529,14 @@ def run_pass(
         layer.accumulators(node, out.sums)
         if needed & set(reads[name]):
             out.deltas[name] = [layer.backward(node, weights, x, dy) for x, dy in zip(xs, dys, strict=True)]
+            start = 0
             for source in reads[name]:
-                grads.setdefault(source, []).append(out.deltas[name])
+                own = out.deltas[name]
+                if layer.joins:
+                    count = len(outputs[source][0])
+                    own = [d[start : start + count] for d in own]
+                    start += count
+                grads.setdefault(source, []).append(own)
     return out, k, sum(loss for _, loss in heads)
 
 
