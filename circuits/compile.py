@@ -118,10 +118,10 @@ class Certificate:
         x, shape = self.values[len(plan.graph) - 1], shapes[len(plan.graph) - 1]
         if shape != (plan.classes,):
             raise UnusableInput(f"the model has {shape} outputs, the dataset {plan.classes} classes")
-        if len(x.shape) != 2:
+        if prod(x.shape[2:]) != 1:
             raise UnusableInput(
-                "the model must end in a linear layer, not in a convolution whose outputs are flattened: a 1x1 "
-                "convolution before an average pooling can be written as a Linear after pooling and flattening"
+                "the model must end in a linear layer or in images of one position, one channel for each class: what it "
+                f"flattens last has {prod(x.shape[2:])} positions; put a pooling to 1x1 before"
             )
         self.head = Softmax(net, x, self.samples.onehot)
         if not self.connections.reaches[-1]:

@@ -405,6 +405,13 @@ def joined(seed: int = 0, **options: Any) -> Case:
     return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
+def pointwise(seed: int = 0, **options: Any) -> Case:
+    """A head of a 1x1 convolution, a ReLU and a pooling to one position."""
+    rng = np.random.default_rng([seed, 17])
+    g = Graph(rng, [1, 3, 3]).conv(2, (2, 2)).relu().conv(3, (1, 1)).relu().pool("avgpool2d", (2, 2), (2, 2))
+    return g.flatten().case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
 def grouped(seed: int = 0, **options: Any) -> Case:
     """Convolutions of several groups with and without biases, depthwise ones that make two channels of each, gaps in
     kernels; before a ReLU, before a shortcut, of a sum."""
