@@ -251,6 +251,8 @@ def _function_layers(node: fx.Node) -> list[dict[str, Any]]:
     args, options = fx.node.map_arg((node.args[behind:], dict(node.kwargs)), lambda n: n.meta.get("number", n))
     if target in _DROPOUT and (args[1:2] or (options.get("training", True),)) == (False,):
         return []
+    if _joins(node) and len(_reads(node)) == 1:
+        return []
     if target not in _FORMS:
         _refuse(name, f"{_called(node)} with these arguments has no circuit: {_instead(node)}")
     return _nodes(name, _called(node), target, _Read(_reads(node)[0]), *args, **options)
