@@ -120,8 +120,8 @@ class Certificate:
             raise UnusableInput(f"the model has {shape} outputs, the dataset {plan.classes} classes")
         if prod(x.shape[2:]) != 1:
             raise UnusableInput(
-                "the model must end in a linear layer or in images of one position, one channel for each class: what it "
-                f"flattens last has {prod(x.shape[2:])} positions; put a pooling to 1x1 before"
+                "the model must end in a linear layer or in one position per image with a channel for each class: what "
+                f"it flattens last has {prod(x.shape[2:])} positions; put a pooling to 1x1 before"
             )
         self.head = Softmax(net, x, self.samples.onehot)
         if not self.connections.reaches[-1]:

@@ -362,7 +362,7 @@ def bordered(seed: int = 0, **options: Any) -> Case:
     g = Graph(rng, [1, 6, 7], scale=0.7).conv(2, (2, 2)).pool("maxpool2d", (3, 3), (2, 2), padding=[1, 1])
     g.conv(2, (1, 1)).pool("maxpool2d", (3, 2), (1, 1), padding=[1, 1]).relu()
     g.pool("maxpool2d", (2, 2), (2, 2), ceil=True).conv(2, (1, 1)).pool("avgpool2d", (2, 2), (1, 1), padding=[1, 1])
-    g.pool("avgpool2d", (2, 3), (2, 2), padding=[1, 1], ceil=True).pool("avgpool2d", (2, 2), (1, 1), divisor=3)
+    g.pool("avgpool2d", (3, 2), (3, 2), padding=[1, 1], ceil=True).pool("avgpool2d", (2, 2), (1, 1), divisor=3)
     g.conv(2, (1, 1)).adaptive(3, 2).pool("avgpool2d", (2, 2), (1, 1), padding=[1, 0], inside=True).adaptive(3, 2)
     return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 

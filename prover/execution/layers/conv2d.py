@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from circuits.layers.conv2d import Conv2d
 
-from ..arithmetic import F64
+from ..arithmetic import F64, I64
 from ..workers import by_rows
 from .affine import AffineExecutor
 from .pytorch import Read, TorchForm, TorchLayer, pair
