@@ -34,7 +34,7 @@ _DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F
 _SIZES = (getattr, operator.getitem, "size")
 _TORCH = {op: Executor.registry[layer].torch for op, layer in LAYERS.items()}
 _MODULES = [name.removeprefix("torch.nn.") for layer in _TORCH.values() for form in layer.forms for name in form.names]
-_WITH_CIRCUIT = f"make it of {', '.join(n for n in _MODULES if n[0].isupper() and n != 'Flatten')}, flatten(1) and sums"
+_WITH_CIRCUIT = f"make it of {', '.join(n for n in _MODULES if n[0].isupper() and n != 'Flatten')}, flatten(1), cat and sums"
 _INSTEAD = {
     "getitem": "flatten(1) after a pooling to 1x1 does the same as [:, :, 0, 0]",
 }
@@ -55,9 +55,9 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
            to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already: the raw
            image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
-    Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, LeakyReLU, BatchNorm2d with running statistics, MaxPool2d
-    and AvgPool2d (no padding, dilation or ceil_mode), AdaptiveAvgPool2d (to sizes that divide), means over both image
-    axes, Flatten, Identity, Dropout, their functional forms, and sums of two branches; weights keep their names.
+    Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, BatchNorm2d with running statistics,
+    MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image axes, Flatten, Identity, Dropout,
+    their functional forms, sums of two branches and concatenations of channels; weights keep their names.
     Raises UnsupportedLayer naming the layer, what `Model` raises, and UnusableInput if no configuration of the probe
     has a circuit for it. The result is compared with the module on an example, so a reshape that mixes samples or
     axes is refused. Warns of mean and std in units of 0..255, which are right for float32 samples in these units only.

@@ -62,7 +62,12 @@ def every_layer(seed: int = 0, **options) -> Case:
     g.pool("maxpool2d", (1, 3), (1, 1), padding=[0, 1]).add(block)
     two = g.last
     g.relu().read(block).add(two).add(block).add(block)
-    g.adaptive(1, 3).pool("avgpool2d", (1, 2), (1, 2)).flatten().linear(2).leaky_relu(0.3).linear(3, bias=False)
+    four = g.last
+    g.adaptive(1, 3).pool("avgpool2d", (1, 2), (1, 2)).hardtanh(-1.0, 1.0).conv(2, (1, 1), groups=2, bias=False)
+    point = g.last
+    g.branch(four).pool("maxpool2d", (1, 2), (1, 2)).cat(point).flatten().linear(2).leaky_relu(0.3).linear(
+        3, bias=False
+    )
     return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
 
 
@@ -357,9 +362,10 @@ def test_every_single_identity_is_needed(variant, kind):
 
 
 def test_long_sums_need_their_identity():
-    """That of branches, and that of gradients: alone, as `test_every_identity_is_needed` tries few of its kind."""
+    """Those of branches and of joined channels, and of their gradients: alone, as `test_every_identity_is_needed` tries
+    few of its kind."""
     s = solved("asam-all", "u8")
-    assert len(s.sums()) == 2
+    assert len(s.sums()) == 4
     assert [s.members[i][0].name for i in s.sums() if not (s.freed(i) or s.forged(i))] == []
 
 
