@@ -130,6 +130,27 @@ CASES = {
         beacon=None,
         reveal=True,
     ),
+    # what convolutional networks are made of: a padded pooling, groups, a dilation, a ReLU6, channels joined for a pooling
+    # and for a convolution, divisors that differ, an adaptive pooling, and a head of one position
+    "convolutional": Case(
+        [
+            conv("stem", (2, 1, 2, 2), bias=True),
+            {**pool("maxpool2d", (3, 3), (2, 2)), "padding": [1, 1]},
+            conv("depth", (4, 1, 3, 3), pad=(2, 2), groups=2, dilation=[2, 2], bias=True),
+            plain("hardtanh", "clip", low=0.0, high=6.0),
+            conv("point", (2, 4, 1, 1)),
+            RELU,
+            plain("cat", "pair", inputs=["relu", "maxpool2d"]),
+            {**pool("avgpool2d", (2, 2), (1, 1)), "padding": [1, 1], "inside": True},
+            plain("adaptiveavgpool2d", "adaptive", size=[2, 3]),
+            conv("side", (1, 4, 1, 1), bias=True),
+            plain("cat", "triple", inputs=["side", "adaptive"]),
+            conv("head", (3, 5, 1, 1), bias=True),
+            plain("avgpool2d", "global", kernel=[2, 3], stride=[1, 1]),
+            FLATTEN,
+        ],
+        (1, 6, 6),
+    ),
     # congruences, under the rule as it is, of every kind: forward with a bias and a rectified output, input gradient,
     # gradient, perturbation, update; all sources that weigh; so many weights that a remainder of the update has two
     # digits; and what the rule leaves to carries

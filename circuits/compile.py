@@ -24,6 +24,7 @@ from .graph import Connections
 from .head.score import Score, StepSize, tau_units
 from .head.softmax import MAX_CLASSES, Softmax
 from .layers import LAYERS, Layer
+from .layers.spec import LayerSpec
 from .limits import require_bounded, require_small
 from .net import RESIDUE_COST, Net, Rectifier, Total
 from .probe import Parameter
@@ -113,14 +114,14 @@ class Certificate:
         self.layers: list[Layer] = []
         self.sums: dict[int, Total] = {}  # by node: its output
         self.gradient_sums: dict[int, Total] = {}  # by node: the gradient at its output
-        values, shapes = self._declare_layers()
-        x, shape = values[len(plan.graph) - 1], shapes[len(plan.graph) - 1]
+        self.values, shapes = self._declare_layers()
+        x, shape = self.values[len(plan.graph) - 1], shapes[len(plan.graph) - 1]
         if shape != (plan.classes,):
             raise UnusableInput(f"the model has {shape} outputs, the dataset {plan.classes} classes")
-        if len(x.shape) != 2:
+        if prod(x.shape[2:]) != 1:
             raise UnusableInput(
-                "the model must end in a linear layer, not in a convolution whose outputs are flattened: a 1x1 "
-                "convolution before an average pooling can be written as a Linear after pooling and flattening"
+                "the model must end in a linear layer or in one position per image with a channel for each class: what "
+                f"it flattens last has {prod(x.shape[2:])} positions; put a pooling to 1x1 before"
             )
         self.head = Softmax(net, x, self.samples.onehot)
         if not self.connections.reaches[-1]:
@@ -148,6 +149,17 @@ class Certificate:
             except ValueError as error:
                 raise UnusableInput(f"layer {graph[i]['name']}: one branch is flattened, the other is not") from error
 
+        def received(spec: LayerSpec, nodes: Sequence[int]) -> Value:
+            if not spec.joins:
+                return add_up(nodes)
+            read = [values[j] for j in nodes]
+            self._count_joined(sum(len(v.parts) for v in read) * sum(v.shape[1] for v in read))
+            try:
+                return Value.joined(read)
+            except ValueError as error:
+                why = "flattened images of different sizes, or ones that are not flattened, cannot be joined"
+                raise UnusableInput(f"layer {graph[i]['name']}: {why}") from error
+
         def rectifier(relu: str, rest: Sequence[int], shape: Sequence[int]) -> Rectifier:
             known = add_up(rest) if rest else None
             if known is not None and known.shape != tuple(shape):
@@ -159,9 +171,10 @@ class Certificate:
             if found := self.connections.rectified(i):
                 self.net.outputs[node["name"]] = partial(rectifier, graph[found[0]]["name"], found[1])
             layer_type = LAYERS[node["op"]]
-            x = add_up(inputs[i])
+            x = received(layer_type.spec, inputs[i])
+            shape = layer_type.spec.received([list(shapes[j]) for j in inputs[i]])
             try:
-                layer = layer_type(self.net, self._described(node), x, shapes[inputs[i][0]])
+                layer = layer_type(self.net, self._described(node), x, tuple(shape))
             except BoundError:
                 raise
             except UnusableInput as error:
@@ -182,17 +195,26 @@ class Certificate:
             if i in self.connections.gradient_sums:
                 self.gradient_sums[i] = Total(self.net, f"{self.plan.graph[i]['name']}/dy", deltas[i])
                 deltas[i] = self.gradient_sums[i].value
-            sources = [j for j in self.connections.inputs[i] if self.connections.reached(j)]
-            self.layers[i].declare_backward(self.net, deltas[i], bool(sources))
-            for j in sources:
-                dx = self.layers[i].dx
-                assert dx is not None
-                deltas[j] = deltas[j] + dx if j in deltas else dx
+            inputs, start = self.connections.inputs[i], 0
+            self.layers[i].declare_backward(self.net, deltas[i], any(map(self.connections.reached, inputs)))
+            dx, spec = self.layers[i].dx, self.connections.specs[i]
+            if dx is not None and spec.joins:
+                self._count_joined(dx.table_entries)
+            for j in inputs:
+                count = self.values[j].shape[1]
+                if dx is not None and self.connections.reached(j):
+                    own = dx.some(start, count) if spec.joins else dx
+                    deltas[j] = deltas[j] + own if j in deltas else own
+                start += count
+
+    def _count_joined(self, entries: int) -> None:
+        self.net.count_table(entries, "concatenation")
 
     def _described(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """The node with the shapes of its parameters and its public constants."""
-        out = {**node, **self.plan.constants.get(node["name"], {})}
-        for key in LAYERS[node["op"]].spec.arrays(fixed=False):
+        """The node with all its options, the shapes of its parameters and its public constants."""
+        spec = LAYERS[node["op"]].spec
+        out = {**spec.full(node), **self.plan.constants.get(node["name"], {})}
+        for key in spec.arrays(fixed=False):
             if (name := node[key]) is not None:
                 known = self.plan.shapes
                 out[f"{key}_shape"] = known[name] if name in known else self.plan.weights[name].shape

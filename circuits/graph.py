@@ -18,7 +18,8 @@ class Connections:
     repetitions; reaches[i]: whether node i or one before it on some way to it has weights.
 
     sums, gradient_sums: the nodes whose output, or the gradient at it, is a sum of so many terms (more than `most`)
-    that it is a tensor of its own. Reading k branches then costs k once, and not for each of its readers.
+    that it is a tensor of its own, or is one because of joined channels. Reading k branches then costs k once, and not
+    for each of its readers.
     """
 
     def __init__(self, graph: Sequence[Node], most: int = MAX_TERMS) -> None:
@@ -34,28 +35,33 @@ class Connections:
             for j in self.inputs[i]:
                 if j >= 0:
                     self.readers[j].append(i)
-            trained = bool(self.specs[i].arrays(fixed=False))
-            self.reaches.append(trained or any(self.reached(j) for j in self.inputs[i]))
+            self.reaches.append(self.specs[i].trained or any(self.reached(j) for j in self.inputs[i]))
         self.sums, self.gradient_sums = self._sums(most), self._gradient_sums(most)
 
     def _sums(self, most: int) -> frozenset[int]:
-        """An add has as many terms as what it reads, any other node one; a flatten passes them on."""
-        terms, sums = {-1: 1}, []
+        """An add and a cat have as many terms as what they read, any other node one; a flatten passes them on. Joined
+        channels are a tensor where an add or a layer with parameters reads them."""
+        terms, joined, sums = {-1: 1}, {-1: False}, []
         for i, spec in enumerate(self.specs):
             terms[i] = sum(terms[j] for j in self.inputs[i]) if spec.transparent else 1
-            if terms[i] > most and [self.specs[j].rectifies for j in self.readers[i]] != [True]:
+            joined[i] = spec.joins or (spec.transparent and any(joined[j] for j in self.inputs[i]))
+            readers = [self.specs[j] for j in self.readers[i]]
+            long = terms[i] > most and [reader.rectifies for reader in readers] != [True]
+            if long or (joined[i] and any(reader.adds or reader.trained for reader in readers)):
                 sums.append(i)
-                terms[i] = 1
+                terms[i], joined[i] = 1, False
         return frozenset(sums)
 
     def _gradient_sums(self, most: int) -> frozenset[int]:
-        """The gradient at an output has a term for each reader, and for an add or a flatten those of its own."""
-        terms, sums = [1] * len(self.specs), []
+        """The gradient at an output has a term for each reader, and for an add, a cat or a flatten those of its own. Of
+        channels that a cat joined it is a tensor at a layer with parameters."""
+        terms, joined, sums = [1] * len(self.specs), [False] * len(self.specs), []
         for i in reversed(range(len(self.specs) - 1)):
             terms[i] = sum(terms[j] if self.specs[j].transparent else 1 for j in self.readers[i])
-            if self.reaches[i] and terms[i] > most:
+            joined[i] = any(self.specs[j].joins or (self.specs[j].transparent and joined[j]) for j in self.readers[i])
+            if self.reaches[i] and (terms[i] > most or (joined[i] and self.specs[i].trained)):
                 sums.append(i)
-                terms[i] = 1
+                terms[i], joined[i] = 1, False
         return frozenset(sums)
 
     def reached(self, i: int) -> bool:

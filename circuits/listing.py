@@ -15,7 +15,7 @@ from circuits.language.constraints import Congruence, DomainAxis, Expr
 from circuits.language.drawn import PRIMES, Weighed, WeighedAlike, WeighedGather, Weighing
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, Table
+from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, Table, TailGather
 from circuits.language.tensors import Tensor
 
 HEAD = "zkcert circuit 2"
@@ -114,6 +114,8 @@ class Listing:
                 return f"gather({k},{s},{self.table(table)})"
             case SuffixGather(k=k, s=s, table=table):
                 return f"suffix({k},{s},{self.table(table)})"
+            case TailGather(k=k, s=s, table=table):
+                return f"tail({k},{s},{self.table(table)})"
             case GatherSum(s=s, table=table):
                 return f"total({s},{self.table(table)})"
             case Weighed():

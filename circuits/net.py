@@ -7,11 +7,11 @@ passes of a step share, one per step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,10 @@ from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_f
 from zkcert.errors import UnusableInput
 
 from .value import Value
-from .windows import Windows
+from .windows import AdaptiveWindows, Windows
 
 I64 = NDArray[np.int64]
+Tables = TypeVar("Tables", Windows, AdaptiveWindows)
 
 FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
@@ -146,17 +147,22 @@ class Net:
             return self.outputs[layer](shape)
         return Committed(self.activation(f"{layer}/{label}", shape))
 
-    def windows(
-        self, shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
-    ) -> Windows:
-        """Windows over an image of [C, H, W]; UnusableInput if all tables of the circuit become too large."""
-        (height, width), pairs = shape[1:], [(a, b) for a, b in (kernel, stride, pad)]
-        windows = Windows(height, width, *pairs)
-        self.table_entries += windows.entries
+    def count_table(self, entries: int, what: str) -> None:
+        """UnusableInput if all tables of the circuit become too large."""
+        self.table_entries += entries
         if self.table_entries > MAX_TABLES:
-            window = f"{kernel[0]}x{kernel[1]} window over {height}x{width} positions"
-            raise UnusableInput(f"the tables of all windows have more than {MAX_TABLES} entries (here: a {window})")
+            raise UnusableInput(f"the tables of all windows have more than {MAX_TABLES} entries (here: a {what})")
+
+    def counted(self, windows: Tables, what: str) -> Tables:
+        """The windows; raises as `count_table`."""
+        self.count_table(windows.entries, f"{what} over {windows.height}x{windows.width} positions")
         return windows
+
+    def windows(self, shape: Sequence[int], kernel: Sequence[int], node: Mapping[str, Any]) -> Windows:
+        """The windows of a node over an image of [C, H, W]; raises as `counted`."""
+        pairs = [(a, b) for a, b in (kernel, node["stride"], node["padding"], node.get("dilation", (1, 1)))]
+        windows = Windows(shape[1], shape[2], pairs[0], pairs[1], pairs[2], pairs[3], node.get("ceil", False))
+        return self.counted(windows, f"{kernel[0]}x{kernel[1]} window")
 
     def over_passes(self, per: str) -> Source:
         """Source of an unrolled axis for the domain axis "pass"."""
@@ -195,12 +201,15 @@ class Net:
         rest: Sequence[Term],
     ) -> Contraction | None:
         """Constrain  sum left right + rest = remainder  by a congruence, `digits` being the remainder's, if residues
-        cost less than carries and their sums stay below p; otherwise None, and nothing is declared. out[0] is shared
-        by both factors."""
+        cost less than carries and their sums stay below p; otherwise, or if both factors share more than out[0], None,
+        and nothing is declared."""
         if len(self.circuit.combinations) >= MAX_CONGRUENCES:
             return None
         left, right = operands
-        first = [axis for axis in out[1:] if axis.name in whole(terms_of(left)).axes]
+        read, other = (whole(terms_of(side)).axes for side in operands)
+        if any(axis.name in read & other for axis in out[1:]):
+            return None
+        first = [axis for axis in out[1:] if axis.name in read]
         others = [axis for axis in out[1:] if axis not in first]
         sides = [(terms_of(left), first), (terms_of(right), others), (rest, out[1:])]
         count = sum(Order.of(terms, own).residues for terms, own in sides)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circuits.language.forms import Form, View
-from circuits.language.sources import Source
+from circuits.language.sources import Map, Same, Source
 from circuits.language.tensors import Tensor
 from circuits.language.wide import limb_forms
 
@@ -18,14 +18,33 @@ def joined(forms: Sequence[Form]) -> Form:
 
 @dataclass(frozen=True)
 class Multiple:
-    """`coef` times a tensor in radix 2^22 whose unrolled axis is "pass" or "step"."""
+    """`coef` times a tensor in radix 2^22 whose unrolled axis is "pass" or "step".
+
+    channels: the tensor's channel by that of the value, -1 where the value has none of it; None if they are the same.
+    """
 
     tensor: Tensor
     per: str
     coef: int = 1
+    channels: tuple[int, ...] | None = None
 
     def index(self, p: int) -> int:
         return p if self.per == "pass" else p // 2
+
+    def view(self, first: Source, inner: Sequence[Source]) -> View:
+        """The tensor as the value's axes read it. Channels that are not its own are read by single axes only."""
+        batch, *rest = inner
+        if self.channels is not None:
+            axis = rest[0]
+            if not isinstance(axis, Same):
+                raise TypeError(f"joined channels of {self.tensor.name} cannot be read by {axis}")
+            rest[0] = Map(axis.axis, self.channels, self.tensor.shape[1])
+        return View(self.tensor, (first, batch, *rest))
+
+    def moved(self, channels: Sequence[int]) -> Multiple:
+        """The same for a value whose channels are these of this one's; -1: none."""
+        own = self.channels or range(self.tensor.shape[1])
+        return Multiple(self.tensor, self.per, self.coef, tuple(own[c] if c >= 0 else -1 for c in channels))
 
 
 @dataclass(frozen=True)
@@ -42,7 +61,7 @@ class Value:
     @property
     def tensor(self) -> Tensor:
         """The tensor of a value that is one, as it is committed; ValueError for any other."""
-        if len(self.parts) != 1 or self.parts[0].coef != 1:
+        if len(self.parts) != 1 or self.parts[0] != Multiple(self.parts[0].tensor, self.parts[0].per):
             raise ValueError("a combination of tensors is not one tensor")
         return self.parts[0].tensor
 
@@ -50,19 +69,45 @@ class Value:
         """ValueError unless the shapes are equal."""
         if self.shape != other.shape:
             raise ValueError(f"values of shapes {self.shape} and {other.shape} have no sum")
-        coefs: dict[tuple[Tensor, str], int] = {}
+        coefs: dict[Multiple, int] = {}
         for part in self.parts + other.parts:
-            key = part.tensor, part.per
+            key = replace(part, coef=1)
             coefs[key] = coefs.get(key, 0) + part.coef
-        return Value(tuple(Multiple(*key, c) for key, c in coefs.items() if c), self.shape)
+        return Value(tuple(replace(key, coef=c) for key, c in coefs.items() if c), self.shape)
 
     def __mul__(self, k: int) -> Value:
-        return Value(tuple(Multiple(part.tensor, part.per, part.coef * k) for part in self.parts), self.shape)
+        return Value(tuple(replace(part, coef=part.coef * k) for part in self.parts), self.shape)
 
     __rmul__ = __mul__
 
     def __sub__(self, other: Value) -> Value:
         return self + other * -1
+
+    @property
+    def table_entries(self) -> int:
+        """Of the tables of channels of as many parts as it has."""
+        return len(self.parts) * self.shape[1]
+
+    def some(self, start: int, count: int) -> Value:
+        """So many of its channels."""
+        parts = [part.moved(range(start, start + count)) for part in self.parts]
+        return Value(
+            tuple(part for part in parts if max(part.channels or ()) >= 0), (self.shape[0], count, *self.shape[2:])
+        )
+
+    @staticmethod
+    def joined(values: Sequence[Value]) -> Value:
+        """The channels of one behind those of another; ValueError if the other axes differ."""
+        batch, _, *rest = values[0].shape
+        total, start, parts = sum(v.shape[1] for v in values), 0, []
+        for v in values:
+            if (v.shape[0], *v.shape[2:]) != (batch, *rest):
+                raise ValueError(f"values of shapes {values[0].shape} and {v.shape} cannot be joined")
+            count = v.shape[1]
+            channels = [*[-1] * start, *range(count), *[-1] * (total - start - count)]
+            parts += [part.moved(channels) for part in v.parts]
+            start += count
+        return Value(tuple(parts), (batch, total, *rest))
 
     # -- in constraints
 
@@ -70,7 +115,7 @@ class Value:
         """Forms worth 2^(22 k), over the axes of the sources; `first(per)` is the source of an unrolled axis."""
         limbs: list[list[Form]] = []
         for part in self.parts:
-            forms = limb_forms(View(part.tensor, (first(part.per), *inner)))
+            forms = limb_forms(part.view(first(part.per), inner))
             limbs += [[] for _ in range(len(forms) - len(limbs))]
             for k, form in enumerate(forms):
                 limbs[k].append(form * part.coef)
@@ -78,4 +123,4 @@ class Value:
 
     def whole(self, first: Callable[[str], Source], *inner: Source) -> Form:
         """The value as one form."""
-        return joined([View(part.tensor, (first(part.per), *inner)).whole(part.coef) for part in self.parts])
+        return joined([part.view(first(part.per), inner).whole(part.coef) for part in self.parts])

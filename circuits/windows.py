@@ -1,10 +1,11 @@
 """The windows of convolutions and pools, as public index tables over flattened positions.
 
-What a table holds follows from five numbers per axis, so that it is made when somebody reads it, and not before.
+What a table holds follows from a few numbers per axis, so that it is made when somebody reads it, and not before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,21 +18,36 @@ I64 = NDArray[np.int64]
 Pair = tuple[int, int]
 
 
+def outputs_along(size: int, kernel: int, stride: int, pad: int, dilation: int = 1, ceil: bool = False) -> int:
+    """How many windows an axis of `size` positions has; `ceil`: a last one may reach beyond the padding, if it begins
+    before the padding behind the axis does."""
+    span = size + 2 * pad - dilation * (kernel - 1) - 1
+    count = (span + (stride - 1) * ceil) // stride + 1
+    return count - (ceil and (count - 1) * stride >= size + pad)
+
+
 @dataclass(frozen=True)
 class Windows:
-    """Windows of size `kernel` over height x width positions with zeros around them; they fit."""
+    """Windows of `kernel` entries, `dilation` apart, over height x width positions with a border of `pad`; they fit."""
 
     height: int
     width: int
     kernel: Pair
     stride: Pair
     pad: Pair
+    dilation: Pair = (1, 1)
+    ceil: bool = False
+
+    @property
+    def _numbers(self) -> list[tuple[int, int, int, int, int]]:
+        """Positions, entries, stride, padding and dilation of each axis."""
+        sizes = self.height, self.width
+        return list(zip(sizes, self.kernel, self.stride, self.pad, self.dilation, strict=True))
 
     @property
     def grid(self) -> Pair:
         """Rows and columns of output positions."""
-        sizes = zip((self.height, self.width), self.kernel, self.stride, self.pad, strict=True)
-        rows, columns = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+        rows, columns = (outputs_along(*numbers, self.ceil) for numbers in self._numbers)
         return rows, columns
 
     @property
@@ -53,38 +69,63 @@ class Windows:
         """Those of the larger one of the tables `reads` and `readers`."""
         return self.count * max(self.outputs, self.positions)
 
+    @property
+    def inside(self) -> int:
+        """Pairs of a window and an entry of it that lies inside the image."""
+        rows, columns = (int((at >= 0).sum()) for at in self._axes())
+        return rows * columns
+
+    def divisors(self, *, padding: bool) -> list[int]:
+        """By output position, the entries of its window that lie inside the image, or inside its border as well."""
+        extents = []
+        for at, (size, k, stride, pad, _), count in zip(self._axes(), self._numbers, self.grid, strict=True):
+            start = np.arange(count) * stride - pad
+            extents.append(np.minimum(k, size + pad - start) if padding else (at >= 0).sum(axis=0))
+        out: list[int] = np.outer(*extents).ravel().tolist()
+        return out
+
     def reads(self) -> Table:
         """[k, s]: the input position that output position s reads through kernel position k, or -1 outside."""
-        return self._table("reads", self.outputs)
+        return self._table("reads", (self.count, self.outputs))
 
     def readers(self) -> Table:
         """[k, i]: the output position that reads input position i through kernel position k, or -1."""
-        return self._table("readers", self.positions)
+        return self._table("readers", (self.count, self.positions))
+
+    def windows(self) -> Table:
+        """[k, s]: s, or -1 where `reads` is -1."""
+        return self._table("windows", (self.count, self.outputs))
 
     def pairs(self) -> Table:
-        """[k, s]: the number k * outputs + s."""
-        return self._table("pairs", self.outputs)
+        """[k, s]: the number of the pair, those that lie inside being numbered one k after the other; or -1."""
+        return self._table("pairs", (self.count, self.outputs))
 
     def pairs_of(self) -> Table:
         """[k, i]: the number of the pair through which input position i is read, or -1."""
-        return self._table("pairs_of", self.positions)
+        return self._table("pairs_of", (self.count, self.positions))
 
-    def _table(self, which: str, columns: int) -> Table:
-        pairs = ((self.height, self.width), self.kernel, self.stride, self.pad)
-        rule = " ".join([which, *(f"{rows},{columns}" for rows, columns in pairs)])
-        return Table(rule, (self.count, columns), partial(getattr(self, f"_{which}")))
+    @property
+    def rule(self) -> str:
+        """All that the tables follow from."""
+        pairs = [(self.height, self.width), self.kernel, self.stride, self.pad]
+        words = [f"{rows},{columns}" for rows, columns in pairs]
+        if self.dilation != (1, 1):
+            words.append("dilation {},{}".format(*self.dilation))
+        return " ".join(words + ["ceil"] * self.ceil)
+
+    def _table(self, which: str, shape: Pair) -> Table:
+        return Table(f"{which} {self.rule}", shape, partial(getattr(self, f"_{which}")))
+
+    def _axes(self) -> list[I64]:
+        """[k, o] of each axis: the position that output o reads through entry k, or -1 outside."""
+        axes = []
+        for (size, k, stride, pad, dilation), count in zip(self._numbers, self.grid, strict=True):
+            at = np.arange(count) * stride + np.arange(k)[:, None] * dilation - pad
+            axes.append(np.where((at >= 0) & (at < size), at, -1))
+        return axes
 
     def _reads(self) -> I64:
-        axes = []
-        for size, count, k, s, p in zip(
-            (self.height, self.width), self.grid, self.kernel, self.stride, self.pad, strict=True
-        ):
-            at = np.arange(count) * s + np.arange(k)[:, None] - p
-            axes.append(np.where((at >= 0) & (at < size), at, -1))
-        rows, columns = axes[0][:, None, :, None], axes[1][None, :, None, :]
-        index = rows * self.width + columns
-        index[np.broadcast_to((rows < 0) | (columns < 0), index.shape)] = -1
-        return index.reshape(self.count, self.outputs)
+        return joined(self._axes(), self.width)
 
     def _readers(self) -> I64:
         out = np.full((self.count, self.positions), -1, np.int64)
@@ -93,9 +134,80 @@ class Windows:
             out[k, row[s]] = s
         return out
 
+    def _windows(self) -> I64:
+        return np.where(self._reads() >= 0, np.arange(self.outputs), -1)
+
     def _pairs(self) -> I64:
-        return np.arange(self.count * self.outputs).reshape(self.count, self.outputs)
+        inside = self._reads() >= 0
+        return np.where(inside, inside.cumsum().reshape(inside.shape) - 1, -1)
 
     def _pairs_of(self) -> I64:
-        readers = self._readers()
-        return np.where(readers >= 0, np.arange(self.count)[:, None] * self.outputs + readers, -1)
+        pairs, readers = self._pairs(), self._readers()
+        return np.where(readers >= 0, np.take_along_axis(pairs, np.maximum(readers, 0), axis=1), -1)
+
+
+@dataclass(frozen=True)
+class AdaptiveWindows:
+    """The windows of an adaptive pooling to `grid` outputs: along an axis of n positions and m outputs, output o reads
+    those from floor(o n / m) to before ceil((o + 1) n / m)."""
+
+    height: int
+    width: int
+    grid: Pair
+
+    @property
+    def positions(self) -> int:
+        return self.height * self.width
+
+    @property
+    def outputs(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def entries(self) -> int:
+        """Those of the larger one of the tables `reads` and `readers`."""
+        return max(self.reads().shape[0] * self.outputs, self.readers().shape[0] * self.positions)
+
+    def divisors(self) -> list[int]:
+        """The entries of each window."""
+        out: list[int] = np.outer(*((at >= 0).sum(axis=0) for at in self._axes())).ravel().tolist()
+        return out
+
+    def reads(self) -> Table:
+        """[k, s]: the k-th position of window s, in a rectangle as large as the largest one; -1 outside."""
+        return self._table("reads", self._axes(), self.width)
+
+    def readers(self) -> Table:
+        """[k, i]: the k-th window that reads position i, likewise."""
+        return self._table("readers", self._axes(back=True), self.grid[1])
+
+    def _table(self, which: str, axes: list[I64], width: int) -> Table:
+        (rows, height), (columns, across) = (at.shape for at in axes)
+        numbers = f"{self.height},{self.width} adaptive {self.grid[0]},{self.grid[1]}"
+        return Table(f"{which} {numbers}", (rows * columns, height * across), partial(joined, axes, width))
+
+    def _axes(self, *, back: bool = False) -> list[I64]:
+        """[k, o] of each axis: the k-th position of window o; `back`: the k-th window of position o."""
+        axes = []
+        for n, m in zip((self.height, self.width), self.grid, strict=True):
+            o, i = np.arange(m), np.arange(n)
+            first, last = o * n // m, -(-(o + 1) * n // m) - 1
+            if back:
+                first, last = np.searchsorted(last, i), np.searchsorted(first, i, "right") - 1
+            at = first + np.arange((last - first).max() + 1)[:, None]
+            axes.append(np.where(at <= last, at, -1))
+        return axes
+
+
+def channels_of(groups: int, own: int) -> Table:
+    """[g, c]: the number of channel c of group g."""
+    return Table(f"groups {groups},{own}", (groups, own), lambda: np.arange(groups * own).reshape(groups, own))
+
+
+def joined(axes: Sequence[I64], width: int) -> I64:
+    """Tables of two axes, (ky, oy) and (kx, ox), as one of flattened positions, (ky kx, oy ox); -1 if either is."""
+    rows, columns = axes
+    y, x = rows[:, None, :, None], columns[None, :, None, :]
+    index = y * width + x
+    index[np.broadcast_to((y < 0) | (x < 0), index.shape)] = -1
+    return index.reshape(rows.shape[0] * columns.shape[0], -1)

@@ -24,6 +24,7 @@ from circuits.language.constraints import Circuit, Congruence, Constraint, Expr
 from circuits.language.forms import View
 from circuits.language.layout import SMALLEST_CUT
 from circuits.language.tensors import Tensor
+from circuits.layers import LAYERS
 from circuits.net import RESIDUE_COST
 from prover.combinations import fill_combinations
 from prover.execution.run import Trace, execute, fill_threshold
@@ -159,11 +160,23 @@ class Graph:
         self.shape = [shape[0], *(n + 2 * pad for n in shape[1:])]
         self.nodes: list[dict[str, Any]] = []
         self.params: dict[str, np.ndarray] = {}
+        self.shapes = {"@input": self.shape}  # of all but the last node
+        self.source: str | None = None  # of the next node, if it is not the last one
 
     def _node(self, op: str, **fields: Any) -> str:
         name = f"{op}{len(self.nodes)}"
+        if self.source is None:
+            self.shapes[self.last] = self.shape
+        else:
+            fields["inputs"], self.source = [self.source], None
         self.nodes.append({"op": op, "name": name, **fields})
         return name
+
+    def branch(self, name: str) -> Graph:
+        """Let the next node read an earlier one."""
+        self.shapes[self.last] = self.shape
+        self.source, self.shape = name, self.shapes[name]
+        return self
 
     def _affine(self, op: str, shape: Sequence[int], bias: bool, **fields: Any) -> None:
         name = f"{op}{len(self.nodes)}"
@@ -174,9 +187,10 @@ class Graph:
         if bias:
             self.params[names[1]] = (0.3 * self.rng.standard_normal(shape[0])).astype(np.float32)
 
-    def _shrink(self, channels: int, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> None:
-        sizes = zip(self.shape[1:], kernel, stride, pad, strict=True)
-        self.shape = [channels, *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)]
+    def _resize(self) -> None:
+        """The shape of the output of the node just added."""
+        spec = LAYERS[self.nodes[-1]["op"]].spec
+        self.shape = list(spec.output_shape(spec.full(self.nodes[-1]), self.shape, self.params))
 
     def conv(
         self,
@@ -185,15 +199,25 @@ class Graph:
         stride: Sequence[int] = (1, 1),
         pad: Sequence[int] = (0, 0),
         bias: bool = True,
+        groups: int = 1,
+        **options: Any,
     ) -> Graph:
-        self._affine("conv2d", (out, self.shape[0], *kernel), bias, stride=list(stride), padding=list(pad))
-        self._shrink(out, kernel, stride, pad)
+        """options: of its `LayerSpec`."""
+        shape = (out, self.shape[0] // groups, *kernel)
+        more = options if groups == 1 else {**options, "groups": groups}
+        self._affine("conv2d", shape, bias, stride=list(stride), padding=list(pad), **more)
+        self._resize()
         return self
 
-    def pool(self, op: str, kernel: Sequence[int] = (2, 2), stride: Sequence[int] = (2, 2)) -> Graph:
-        """op: "maxpool2d" or "avgpool2d"."""
-        self._node(op, kernel=list(kernel), stride=list(stride))
-        self._shrink(self.shape[0], kernel, stride, (0, 0))
+    def pool(self, op: str, kernel: Sequence[int] = (2, 2), stride: Sequence[int] = (2, 2), **options: Any) -> Graph:
+        """op: "maxpool2d" or "avgpool2d"; options: of its `LayerSpec`."""
+        self._node(op, kernel=list(kernel), stride=list(stride), **options)
+        self._resize()
+        return self
+
+    def adaptive(self, rows: int, columns: int) -> Graph:
+        self._node("adaptiveavgpool2d", size=[rows, columns])
+        self._resize()
         return self
 
     def relu(self) -> Graph:
@@ -202,6 +226,10 @@ class Graph:
 
     def leaky_relu(self, slope: float = 0.01) -> Graph:
         self._node("leaky_relu", negative_slope=slope)
+        return self
+
+    def hardtanh(self, low: float = 0.0, high: float = 6.0) -> Graph:
+        self._node("hardtanh", low=low, high=high)
         return self
 
     def norm(self) -> Graph:
@@ -230,6 +258,13 @@ class Graph:
     def add(self, other: str) -> Graph:
         """Add the output of an earlier node, of the same shape."""
         self._node("add", inputs=[self.last, other])
+        return self
+
+    def cat(self, *others: str) -> Graph:
+        """The channels of the last node, and behind them those of earlier ones, whose images have the same size."""
+        names = [self.last, *others]
+        self._node("cat", inputs=names)
+        self.shape = [sum(self.shapes[name][0] for name in names), *self.shape[1:]]
         return self
 
     def flatten(self) -> Graph:
@@ -318,6 +353,74 @@ def leaky(seed: int = 0, **options: Any) -> Case:
     wide = g.last
     g.conv(2, (1, 1), bias=False).add(wide).pool("avgpool2d").flatten().linear(4).leaky_relu(0.0)
     return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def bordered(seed: int = 0, **options: Any) -> Case:
+    """Pools with borders: maxima of windows that reach out of the image on every side, also of those that overlap;
+    averages that count the border or not, with another divisor, beyond the border; to sizes that do not divide."""
+    rng = np.random.default_rng([seed, 13])
+    g = Graph(rng, [1, 6, 7], scale=0.7).conv(2, (2, 2)).pool("maxpool2d", (3, 3), (2, 2), padding=[1, 1])
+    g.conv(2, (1, 1)).pool("maxpool2d", (3, 2), (1, 1), padding=[1, 1]).relu()
+    g.pool("maxpool2d", (2, 2), (2, 2), ceil=True).conv(2, (1, 1)).pool("avgpool2d", (2, 2), (1, 1), padding=[1, 1])
+    g.pool("avgpool2d", (3, 2), (3, 2), padding=[1, 1], ceil=True).pool("avgpool2d", (2, 2), (1, 1), divisor=3)
+    g.conv(2, (1, 1)).adaptive(3, 2).pool("avgpool2d", (2, 2), (1, 1), padding=[1, 0], inside=True).adaptive(3, 2)
+    return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def clipped(seed: int = 0, **options: Any) -> Case:
+    """Hardtanhs of the samples, of a sum that others read, behind one another, of features; one that is narrow, and
+    one whose table is split; weights so large that all three cases occur."""
+    rng = np.random.default_rng([seed, 15])
+    g = Graph(rng, [2, 3, 3], scale=2).hardtanh(-0.25, 0.5).conv(2, pad=(1, 1)).hardtanh(-1.0, 1.0)
+    stem = g.last
+    g.conv(2, (1, 1)).add(stem).hardtanh(-1 / 1024, 2.0)
+    wide = g.last
+    g.relu().conv(2, (1, 1), bias=False).add(wide).hardtanh(-32.0, 32.0).hardtanh().flatten().linear(4)
+    return g.hardtanh(-0.5, 0.0).linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def joined(seed: int = 0, **options: Any) -> Case:
+    """Concatenations of branches, of the samples, of concatenations, of one output twice; read by ReLUs and pools, by
+    convolutions, batch-norms and adds, which want a tensor, and by a linear layer; gradients in parts alone, with
+    others, at layers with parameters; five terms at once; heads of features."""
+    rng = np.random.default_rng([seed, 16])
+    g = Graph(rng, [1, 3, 3], scale=0.7).conv(2, (2, 2)).relu()
+    stem = g.last
+    g.conv(1, (1, 1))
+    one = g.last
+    g.branch(stem).pool("maxpool2d", (3, 3), (1, 1), padding=[1, 1]).cat(one, stem)
+    first = g.last
+    g.relu().conv(2, (1, 1))
+    point = g.last
+    g.branch(first).pool("avgpool2d", (2, 1), (1, 1))
+    mean = g.last
+    g.branch(first).pool("maxpool2d", (2, 1), (1, 1)).cat(mean)
+    pooled = g.last
+    g.branch(point).pool("avgpool2d", (2, 1), (1, 1)).cat(pooled, mean, mean).norm()
+    g.cat(g.last).pool("avgpool2d", (1, 2), (1, 1)).cat(g.last).flatten().hardtanh(-2.0, 2.0)
+    flat = g.last
+    g.linear(2)
+    side = g.last
+    g.branch(flat).relu().linear(2).cat(side, side)
+    return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def pointwise(seed: int = 0, **options: Any) -> Case:
+    """A head of a 1x1 convolution, a ReLU and a pooling to one position."""
+    rng = np.random.default_rng([seed, 17])
+    g = Graph(rng, [1, 3, 3]).conv(2, (2, 2)).relu().conv(3, (1, 1)).relu().pool("avgpool2d", (2, 2), (2, 2))
+    return g.flatten().case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def grouped(seed: int = 0, **options: Any) -> Case:
+    """Convolutions of several groups with and without biases, depthwise ones that make two channels of each, gaps in
+    kernels; before a ReLU, before a shortcut, of a sum."""
+    rng = np.random.default_rng([seed, 14])
+    g = Graph(rng, [2, 4, 4], scale=0.7).conv(4, (2, 3), (1, 2), (1, 1), groups=2).relu()
+    stem = g.last
+    g.conv(4, (3, 3), (1, 1), (2, 2), bias=False, groups=4, dilation=[2, 2]).add(stem).relu()
+    g.conv(8, (2, 2), (2, 1), groups=4).conv(4, (2, 1), (1, 1), (1, 0), groups=2, dilation=[2, 1])
+    return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:

@@ -36,13 +36,13 @@ _DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F
 _SIZES = (getattr, operator.getitem, "size")
 _TORCH = {op: Executor.registry[layer].torch for op, layer in LAYERS.items()}
 _MODULES = [name.removeprefix("torch.nn.") for layer in _TORCH.values() for form in layer.forms for name in form.names]
-_WITH_CIRCUIT = f"make it of {', '.join(n for n in _MODULES if n[0].isupper() and n != 'Flatten')}, flatten(1) and sums"
+_WITH_CIRCUIT = (
+    f"make it of {', '.join(n for n in _MODULES if n[0].isupper() and n != 'Flatten')}, flatten(1), cat and sums"
+)
 _LOGITS = "return the logits, from which the loss is computed: leave it out at the end"
 _INSTEAD = {
     **dict.fromkeys(("softmax", "log_softmax", "logsoftmax"), _LOGITS),
-    "cat": "a convolution or linear layer of a concatenation is the sum of one for each part: write it so",
     "getitem": "flatten(1) after a pooling to 1x1 does the same as [:, :, 0, 0]",
-    "concat": "a convolution or linear layer of a concatenation is the sum of one for each part: write it so",
 }
 """The mend for what has no circuit, where it is a particular one."""
 
@@ -61,9 +61,9 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
            to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already: the raw
            image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
-    Supported: Conv2d (groups=1, dilation=1), Linear, ReLU, LeakyReLU, BatchNorm2d with running statistics, MaxPool2d
-    and AvgPool2d (no padding, dilation or ceil_mode), AdaptiveAvgPool2d (to sizes that divide), means over both image
-    axes, Flatten, Identity, Dropout, their functional forms, and sums of two branches; weights keep their names.
+    Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, BatchNorm2d with running statistics,
+    MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image axes, Flatten, Identity, Dropout,
+    their functional forms, sums of two branches and concatenations of channels; weights keep their names.
     DataParallel and torch.compile are taken off; weight-norm, spectral-norm, pruning and other parametrisations are
     folded into the weights that they compute.
     Raises UnsupportedLayer naming the layer, what `Model` raises, and UnusableInput if no configuration of the probe
@@ -181,7 +181,7 @@ class _Reader:
         name = str(node)
         if node is self.example.failed:
             _refuse(_layer(node), self.example.why)
-        reads = node.args[: _reads(node)]
+        reads = _reads(node)
         inputs = [values[arg] for arg in reads if isinstance(arg, fx.Node) and arg in values]
         if not reads or len(inputs) < len(reads):
             _refuse_reader(node, reads, values)
@@ -252,7 +252,7 @@ def run_graph(
         absent = spec.arrays(fixed=True) if batch_statistics else ()
         named = {key: node[key] for key in (*spec.arrays(fixed=False), *spec.arrays(fixed=True))}
         tensors = {key: None if name is None or key in absent else params[name] for key, name in named.items()}
-        x = _TORCH[spec.op].run(F, node, tensors, x, *others)
+        x = _TORCH[spec.op].run(F, spec.full(node), tensors, x, *others)
         previous = node["name"]
         values[previous] = x
         seen(previous, x)
@@ -351,6 +351,9 @@ class _Read:
             _refuse(_layer(self.source), "its output is not [batch, C, H, W], which pooling reads: pool before flatten")
         return list(shape[2:])
 
+    def rank(self) -> int:
+        return len(self.source.meta.get("shape", [])) or 4
+
 
 def _nodes(name: str, called: str, key: Any, read: _Read, *args: Any, **options: Any) -> list[dict[str, Any]]:
     """The nodes, without names, of a call of `key` of `_FORMS` with these arguments behind what it reads."""
@@ -387,18 +390,28 @@ def _module_layers(name: str, m: nn.Module, source: Any) -> list[dict[str, Any]]
 def _function_layers(node: fx.Node) -> list[dict[str, Any]]:
     """The nodes, without names, of a functional call or tensor method."""
     name, target = _layer(node), node.target
-    args, options = fx.node.map_arg((node.args[_reads(node) :], dict(node.kwargs)), lambda n: n.meta.get("number", n))
+    behind = 1 if _joins(node) else len(_reads(node))
+    args, options = fx.node.map_arg((node.args[behind:], dict(node.kwargs)), lambda n: n.meta.get("number", n))
     if target in _DROPOUT and (args[1:2] or (options.get("training", True),)) == (False,):
+        return []
+    if _joins(node) and len(_reads(node)) == 1:
         return []
     if target not in _FORMS:
         how = " with these arguments" if target in _DROPOUT else ""
         _refuse(name, f"{_called(node)}{how} has no circuit: {_instead(node)}")
-    return _nodes(name, _called(node), target, _Read(node.args[0]), *args, **options)
+    return _nodes(name, _called(node), target, _Read(_reads(node)[0]), *args, **options)
 
 
-def _reads(node: fx.Node) -> int:
-    """How many of its arguments are outputs of layers."""
-    return _FORMS[node.target][0].inputs if node.target in _FORMS else 1
+def _joins(node: fx.Node) -> bool:
+    """Whether its first argument is a list of outputs."""
+    return node.target in _FORMS and _FORMS[node.target][0].joins
+
+
+def _reads(node: fx.Node) -> Sequence[Any]:
+    """Those of its arguments that are outputs of layers."""
+    if _joins(node):
+        return node.args[0] if node.args and isinstance(node.args[0], list | tuple) else ()
+    return node.args[: _FORMS[node.target][0].inputs if node.target in _FORMS else 1]
 
 
 def _called(node: fx.Node) -> str:
@@ -436,7 +449,7 @@ def _refuse_reader(node: fx.Node, reads: Sequence[Any], values: Mapping[fx.Node,
         if between.op == "get_attr":
             _refuse(_layer(node), f"reads {between.target}, not the output of a layer: {_WITH_CIRCUIT}")
         _refuse(_layer(between), f"{_called(between)} has no circuit: {_instead(between)}")
-    if node.op.startswith("call_function") and _reads(node) == 1:
+    if node.op.startswith("call_function") and len(_reads(node)) == 1:
         _refuse(_layer(node), f"{_called(node)} has no circuit: {_instead(node)}")
     _refuse(_layer(node), f"does not read the output of earlier layers alone: {_WITH_CIRCUIT}")
 

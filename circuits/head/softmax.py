@@ -32,7 +32,8 @@ class Softmax:
     """Declares the head for all passes."""
 
     def __init__(self, net: Net, logits: Value, labels: Tensor) -> None:
-        """logits: per pass, (batch, classes); labels: per step, one-hot (batch, classes)."""
+        """logits: per pass, (batch, classes), with an image's single position behind them if it was never left; labels:
+        per step, one-hot (batch, classes)."""
         self.net, self.logits, self.labels = net, logits, labels
         circuit, batch, passes, steps = net.circuit, net.batch, net.passes, net.steps
         self.classes = classes = logits.shape[1]
@@ -47,7 +48,8 @@ class Softmax:
         total_bits = min(DIGIT_BITS, 13 + ceil_log2(classes))  # of the top digit of S
 
         # -- shift by the maximum
-        z = logits.whole(net.over_passes, Same("b", batch), Same("j", classes))
+        position = (ONCE,) * (len(logits.shape) - 2)
+        z = logits.whole(net.over_passes, Same("b", batch), Same("j", classes), *position)
         self.top = rows.wire(circuit, "softmax/max", VALUE)
         self.is_top = full.wire(circuit, "softmax/is-max", radix(BIT))
         self.x = full.wire(circuit, "softmax/x", radix(U22, U22))
@@ -110,7 +112,7 @@ class Softmax:
 
         # -- deltas in Q32
         self.dz = net.activation("softmax/dz", logits.shape)
-        dz = View(self.dz.tensor, (*same, Same("j", classes)))
+        dz = View(self.dz.tensor, (*same, Same("j", classes), *position))
         self.dz_rem = full.wire(circuit, "softmax/dz.remainder", (Digit(U22, 0), Digit(unsigned(2), 22)))
         power = self.scale_form(tuple(1 << k for k in range(MAX_SCALE + 1)), Same("pass", passes))
         delta = [self.wrong.digit(d) - self.true_delta.digit(d) for d in range(3)]

@@ -17,6 +17,7 @@ I64 = NDArray[np.int64]
 
 
 Vectors = Mapping[str, U64]
+SCATTERED = 1 << 18  # entries of an index table at once
 
 
 class Source(ABC):
@@ -143,6 +144,31 @@ class SuffixGather(Source):
 
 
 @dataclass(frozen=True)
+class TailGather(Source):
+    """Reads sum_{j > k} tensor[table[j, s]], and zero where table[k, s] is -1 (linear terms only)."""
+
+    k: str
+    s: str
+    table: Table
+    size: int
+
+    def vector(self, vecs: Vectors) -> U64:
+        vs = vecs[self.s][:, : self.table.shape[1]]
+        out, before = np.zeros((2, self.size), np.uint64), np.zeros_like(vs)
+        for k, row in enumerate(self.table.index):
+            ok = row >= 0
+            out[:, row[ok]] = ff.f_mul(before[:, ok], vs[:, ok])
+            before[:, ok] = ff.f_add(before[:, ok], vecs[self.k][:, k : k + 1])
+        return out
+
+    def extents(self) -> dict[str, int]:
+        return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
+
+    def terms(self) -> int:
+        return self.table.shape[0]
+
+
+@dataclass(frozen=True)
 class Sum(Source):
     """Sums the tensor axis with public non-negative weights (default: ones over all `size` entries)."""
 
@@ -185,15 +211,19 @@ class Scaled(Source):
 
 @dataclass(frozen=True)
 class GatherSum(Source):
-    """Reads sum_k tensor[table[k, s]] for the domain axis s (linear terms only)."""
+    """Reads sum_k tensor[table[k, s]] for the domain axis s (linear terms only). An entry may occur several times."""
 
     s: str
     table: Table
     size: int
 
     def vector(self, vecs: Vectors) -> U64:
-        ones = ff.f_from_fp(np.ones(len(self.table.index), np.uint64))
-        return Gather("", self.s, self.table, self.size).weigh(ones, vecs[self.s])
+        index, out = self.table.index, np.zeros((2, self.size), np.uint64)
+        vs, step = vecs[self.s][:, : index.shape[1]], max(1, SCATTERED // index.shape[1])
+        for k in range(0, len(index), step):
+            rows = index[k : k + step]
+            out = ff.f_add(out, scatter(np.tile(vs, (1, len(rows))), rows.ravel(), self.size))
+        return out
 
     def extents(self) -> dict[str, int]:
         return {self.s: self.table.shape[1]}

@@ -1,11 +1,14 @@
 """Layer types, one file each, and the list of them."""
 
+from .adaptiveavgpool2d import AdaptiveAvgPool2d
 from .add import Add
 from .avgpool2d import AvgPool2d
 from .base import Layer
 from .batchnorm2d import BatchNorm2d
+from .cat import Cat
 from .conv2d import Conv2d
 from .flatten import Flatten
+from .hardtanh import Hardtanh
 from .leaky_relu import LeakyReLU
 from .linear import Linear
 from .maxpool2d import MaxPool2d
@@ -13,7 +16,9 @@ from .relu import ReLU
 
 __all__ = ["LAYERS", "Layer"]
 
-LAYERS: dict[str, type[Layer]] = {
-    layer.spec.op: layer for layer in (Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, Flatten, Add, BatchNorm2d, LeakyReLU)
-}
+_TYPES: tuple[type[Layer], ...] = (
+    *(Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, Cat),
+    *(BatchNorm2d, LeakyReLU, Hardtanh),
+)
+LAYERS = {layer.spec.op: layer for layer in _TYPES}
 """By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""

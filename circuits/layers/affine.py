@@ -21,12 +21,14 @@ PARAMETERS = {"weight": Array(), "bias": Array(optional=True)}
 """The first fields of every affine layer."""
 
 
-def outputs_of(node: Node, shape: list[int], tensors: Arrays) -> int:
-    """How many channels or features a layer gives whose weight is [outputs, inputs, ...]; UnusableInput if the weight
-    and the bias do not fit."""
+def outputs_of(node: Node, shape: list[int], tensors: Arrays, groups: int = 1) -> int:
+    """How many channels or features a layer gives whose weight is [outputs, inputs of a group, ...]; UnusableInput if
+    the weight and the bias do not fit."""
     weight = tensors[node["weight"]].shape
-    if len(weight) != len(shape) + 1 or weight[1] != shape[0]:
+    if len(weight) != len(shape) + 1 or weight[1] * groups != shape[0]:
         raise UnusableInput(f"weight of shape {list(weight)} does not fit an input of shape {shape}")
+    if weight[0] % groups:
+        raise UnusableInput(f"weight of shape {list(weight)} does not make {groups} groups")
     if node["bias"] is not None and tensors[node["bias"]].shape != weight[:1]:
         raise UnusableInput(f"bias must have shape [{weight[0]}]")
     return int(weight[0])
@@ -35,9 +37,10 @@ def outputs_of(node: Node, shape: list[int], tensors: Arrays) -> int:
 class Affine(Layer):
     """Shared part of `Linear` and `Conv2d`.
 
-    Subclasses describe the axes: `out_axes` (of the output without the batch), `weight_axes` (and `weight_order`, where
-    they stand in the file if that is elsewhere), `position_axes` (of the output that the weight lacks), `input_axes`,
-    and the sources of the input's and the output's inner axes when they are read through the kernel.
+    Subclasses describe the axes: `out_axes` (of the output without the batch), `weight_axes`, `position_axes` (of the
+    output that the weight lacks), `input_axes`, `shared` (a further axis of all three, which comes before theirs),
+    `weight_order` (where the weight's axes stand in the file, if that is elsewhere), and the sources of the input's and
+    the output's inner axes when they are read through the kernel.
     """
 
     out_axes: tuple[DomainAxis, ...]
@@ -45,6 +48,7 @@ class Affine(Layer):
     weight_order: tuple[int, ...] | None = None
     position_axes: tuple[DomainAxis, ...]
     input_axes: tuple[DomainAxis, ...]
+    shared: tuple[DomainAxis, ...] = ()
 
     @abstractmethod
     def input_sources(self) -> tuple[Source, ...]:
@@ -54,44 +58,54 @@ class Affine(Layer):
     def output_sources(self) -> tuple[Source, ...]:
         """Sources of the output's inner axes in terms of input and kernel axes (for the input gradient)."""
 
+    def channels(self, axis: DomainAxis) -> Source:
+        """The source of the channels of the input or the output, of which `axis` numbers those of a group."""
+        return Same(axis.name, axis.size)
+
+    def plain(self, axes: tuple[DomainAxis, ...]) -> tuple[Source, ...]:
+        """The sources of the inner axes of the input or the output, by its own axes."""
+        return self.channels(axes[0]), *(Same(a.name, a.size) for a in axes[1:])
+
     def declare_product(self, net: Net, node: dict[str, Any], x: Value) -> None:
         """The forward pass, once the axes are set."""
         self.weight_name, self.bias_name = node["weight"], node["bias"]
-        self.weight = net.weight(self.weight_name, [a.size for a in self.weight_axes], self.weight_order)
+        sizes = [a.size for a in (*self.shared, *self.weight_axes)]
+        self.weight = net.weight(self.weight_name, sizes, self.weight_order)
         b, p = net.batch_axis(), net.pass_axis()
         summed = self.weight_axes[1:]
         factors = x.limbs(net.over_passes, Same("b", net.batch), *self.input_sources()), self._weight_limbs()
+        out = self.plain(self.out_axes)
         bias: View | None = None
         if self.bias_name:
-            self.bias = net.weight(self.bias_name, (self.out_axes[0].size,))
-            bias = View(self.bias, (Same("pass", net.passes), Same("o", self.out_axes[0].size)))
-        self.out = net.output(self.name, "z", (net.batch, *(a.size for a in self.out_axes)))
+            self.bias = net.weight(self.bias_name, (out[0].size,))
+            bias = View(self.bias, (Same("pass", net.passes), out[0]))
+        self.out = net.output(self.name, "z", (net.batch, *(source.size for source in out)))
         self.y = self.out.value
-        out = self._outputs(self.y, net.over_passes)
-        self.run = net.scaled_down(f"{self.name}/forward", (p, b, *self.out_axes), summed, factors, bias, out, "z")
+        limbs = self._outputs(self.y, net.over_passes)
+        axes = (p, b, *self.shared, *self.out_axes)
+        self.run = net.scaled_down(f"{self.name}/forward", axes, summed, factors, bias, limbs, "z")
 
     def _weight_limbs(self) -> list[Form]:
-        axes = (Same(a.name, a.size) for a in self.weight_axes)
+        axes = (Same(a.name, a.size) for a in (*self.shared, *self.weight_axes))
         return limb_forms(View(self.weight, (Same("pass", self.net.passes), *axes)))
 
     def _outputs(self, v: Value, first: Callable[[str], Source]) -> list[Form]:
         """Limbs of a value with the output's axes."""
-        return v.limbs(first, Same("b", self.net.batch), *(Same(a.name, a.size) for a in self.out_axes))
+        return v.limbs(first, Same("b", self.net.batch), *self.plain(self.out_axes))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         b, p = net.batch_axis(), net.pass_axis()
         o = self.out_axes[0]
         kernel = tuple(a for a in self.weight_axes[1:] if a not in self.input_axes)
         deltas = dy.limbs(net.over_passes, Same("b", net.batch), *self.output_sources())
-        shape = (net.batch, *(a.size for a in self.input_axes))
-        self.dx = net.activation(f"{self.name}/dx", shape)
-        inner = (Same(a.name, a.size) for a in self.input_axes)
+        inner = self.plain(self.input_axes)
+        self.dx = net.activation(f"{self.name}/dx", (net.batch, *(source.size for source in inner)))
         out = limb_forms(View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner)))
-        name, axes, factors = f"{self.name}/input-gradient", (p, b, *self.input_axes), (deltas, self._weight_limbs())
-        self.run_input = net.scaled_down(name, axes, (o, *kernel), factors, None, out, "dx")
+        axes, factors = (p, b, *self.shared, *self.input_axes), (deltas, self._weight_limbs())
+        self.run_input = net.scaled_down(f"{self.name}/input-gradient", axes, (o, *kernel), factors, None, out, "dx")
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        b = net.batch_axis()
+        b, outputs = net.batch_axis(), dy.shape[1]
 
         def operands(source: Callable[[str], Source]) -> tuple[list[Form], list[Form]]:
             return self._outputs(dy, source), self.x.limbs(source, Same("b", net.batch), *self.input_sources())
@@ -100,11 +114,11 @@ class Affine(Layer):
             return Limbs().add_product(*operands(source))
 
         def bias_limbs(source: Callable[[str], Source]) -> Limbs:
-            inner = (Same("o", self.out_axes[0].size), *(Sum(a.size) for a in self.position_axes))
+            inner = (Same("o", outputs), *(Sum(a.size) for a in self.position_axes))
             return Limbs().add(dy.whole(source, Sum(net.batch), *inner))
 
-        summed = (b, *self.position_axes)
-        weight = Gradient(self.weight_name, self.weight_axes, summed, weight_limbs, True, operands=operands)
-        net.gradients.append(weight)
+        summed, axes = (b, *self.position_axes), (*self.shared, *self.weight_axes)
+        net.gradients.append(Gradient(self.weight_name, axes, summed, weight_limbs, True, operands=operands))
         if self.bias_name:
-            net.gradients.append(Gradient(self.bias_name, self.out_axes[:1], (), bias_limbs, False, linear=True))
+            every = (DomainAxis("o", outputs),)
+            net.gradients.append(Gradient(self.bias_name, every, (), bias_limbs, False, linear=True))

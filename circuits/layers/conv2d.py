@@ -1,7 +1,8 @@
-"""Two-dimensional convolution (cross-correlation, as PyTorch's) with stride and zero padding.
+"""Two-dimensional convolution (cross-correlation, as PyTorch's) with stride, zero padding, dilation and groups.
 
 Positions are flattened row by row. Output position s reads input position ``table[k, s]`` through kernel position k:
-edges, stride and padding are entries of this public table and cost nothing in the proof.
+edges, stride, padding and dilation are entries of this public table and cost nothing in the proof. Groups are an axis
+of their own, g, of which and of the channels in a group another table makes the channels of input and output.
 """
 
 from __future__ import annotations
@@ -9,43 +10,54 @@ from __future__ import annotations
 from typing import Any
 
 from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Gather, Same, Source
+from circuits.language.sources import Gather, Source
 
 from ..net import Net
 from ..value import Value
+from ..windows import channels_of
 from .affine import PARAMETERS, Affine, outputs_of
-from .spec import Arrays, Integers, LayerSpec, Node, require_image, window_shape
+from .spec import Arrays, Integer, Integers, LayerSpec, Node, require_image, window_shape
 
 
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     require_image(shape)
-    channels = outputs_of(node, shape, tensors)
-    return [channels, *window_shape(shape, tensors[node["weight"]].shape[2:], node["stride"], node["padding"])]
+    channels = outputs_of(node, shape, tensors, node["groups"])
+    kernel = tensors[node["weight"]].shape[2:]
+    return [channels, *window_shape(shape, kernel, node["stride"], node["padding"], node["dilation"])]
 
 
 class Conv2d(Affine):
     spec = LayerSpec(
-        op="conv2d", fields={**PARAMETERS, "stride": Integers(2, 1), "padding": Integers(2, 0)}, output_shape=_shape
+        op="conv2d",
+        fields={**PARAMETERS, "stride": Integers(2, 1), "padding": Integers(2, 0)},
+        options={"dilation": (Integers(2, 1), [1, 1]), "groups": (Integer(1), 1)},
+        output_shape=_shape,
     )
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        channels = shape[0]
-        outputs, _, *kernel = node["weight_shape"]
-        windows = net.windows(shape, kernel, node["stride"], node["padding"])
+        outputs, channels, *kernel = node["weight_shape"]
+        windows = net.windows(shape, kernel, node)
         self.table, self.inverse = windows.reads(), windows.readers()
         self.shape = (outputs, *windows.grid)
-        o, c = DomainAxis("o", outputs), DomainAxis("c", channels)
-        k = DomainAxis("k", windows.count)
-        self.out_axes = (o, DomainAxis("s", windows.outputs))
+        self.groups = groups = node["groups"]
+        self.shared = (DomainAxis("g", groups),) if groups > 1 else ()
+        self.out_axes = (DomainAxis("o", outputs // groups), DomainAxis("s", windows.outputs))
         self.position_axes = self.out_axes[1:]
-        self.input_axes = (c, DomainAxis("i", windows.positions))
-        self.weight_axes, self.weight_order = (o, k, c), (0, 2, 1)  # runs of channels are longer
+        self.input_axes = (DomainAxis("c", channels), DomainAxis("i", windows.positions))
+        self.weight_axes = (self.out_axes[0], DomainAxis("k", windows.count), self.input_axes[0])
+        self.weight_order = (0, 1, 3, 2) if self.shared else (0, 2, 1)  # runs of channels are longer
         self.declare_product(net, node, x)
+
+    def channels(self, axis: DomainAxis) -> Source:
+        if not self.shared:
+            return super().channels(axis)
+        table = channels_of(self.groups, axis.size)
+        return Gather("g", axis.name, table, self.groups * axis.size)
 
     def input_sources(self) -> tuple[Source, ...]:
         c, i = self.input_axes
-        return Same("c", c.size), Gather("k", "s", self.table, i.size)
+        return self.channels(c), Gather("k", "s", self.table, i.size)
 
     def output_sources(self) -> tuple[Source, ...]:
         o, s = self.out_axes
-        return Same("o", o.size), Gather("k", "i", self.inverse, s.size)
+        return self.channels(o), Gather("k", "i", self.inverse, s.size)

@@ -7,31 +7,35 @@ from typing import Any
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
 from circuits.language.sources import Same, Source
+from zkcert.errors import UnusableInput
 
 from ..net import Net
 from ..value import Value
+from ..windows import AdaptiveWindows, Windows
 from .base import Layer
-from .spec import Arrays, Integers, Node, require_image, window_shape
+from .spec import Arrays, Field, Flag, Integers, Node, require_image, window_shape
 
 WINDOW = {"kernel": Integers(2, 1), "stride": Integers(2, 1)}
 """The fields of a pooling layer."""
+BORDER: dict[str, tuple[Field, Any]] = {"padding": (Integers(2, 0), [0, 0]), "ceil": (Flag(), False)}
+"""Its options."""
 
 
 def pool_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
-    """Of windows without padding."""
+    """Of windows, at least half of each of which lies in the image along each axis."""
     require_image(shape)
-    return [shape[0], *window_shape(shape, node["kernel"], node["stride"], (0, 0))]
+    if any(2 * pad > k for pad, k in zip(node["padding"], node["kernel"], strict=True)):
+        raise UnusableInput(f"padding {node['padding']} is more than half of the kernel {node['kernel']}")
+    return [shape[0], *window_shape(shape, node["kernel"], node["stride"], node["padding"], ceil=node["ceil"])]
 
 
 class Pool(Layer):
-    def declare_windows(self, net: Net, node: dict[str, Any], shape: tuple[int, ...]) -> None:
-        self.windows = net.windows(shape, node["kernel"], node["stride"], (0, 0))
-        self.reads, self.readers = self.windows.reads(), self.windows.readers()
-        channels = shape[0]
-        self.shape = (channels, *self.windows.grid)
+    def declare_windows(self, net: Net, windows: Windows | AdaptiveWindows, channels: int) -> None:
+        self.reads, self.readers = windows.reads(), windows.readers()
+        self.shape = (channels, *windows.grid)
         self.b, self.c = net.batch_axis(), DomainAxis("c", channels)
-        self.k, self.s = DomainAxis("k", self.windows.count), DomainAxis("s", self.windows.outputs)
-        self.i = DomainAxis("i", self.windows.positions)
+        self.k, self.s = DomainAxis("k", self.reads.shape[0]), DomainAxis("s", windows.outputs)
+        self.i = DomainAxis("i", windows.positions)
         self.y = net.activation(f"{self.name}/y", (net.batch, channels, self.s.size))
 
     def form(self, v: Value, last: Source) -> Form:

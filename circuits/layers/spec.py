@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from zkcert.errors import UnusableInput
 
+from ..windows import outputs_along
+
 Node = Mapping[str, Any]
 Arrays = Mapping[str, NDArray[np.floating[Any]]]
 Shape = Sequence[int]
 
+MAX_JOINED = 64
 MAX_EXTENT = 1 << 16
 """Of an axis of a tensor, a kernel, a stride."""
 
@@ -54,6 +57,30 @@ class Integers:
 
 
 @dataclass(frozen=True)
+class Integer:
+    """An integer from `low` to `MAX_EXTENT`."""
+
+    low: int
+
+    def check(self, value: object, what: str) -> int:
+        """The value in its normal form; UnusableInput that says what it is of."""
+        if type(value) is int and self.low <= value <= MAX_EXTENT:
+            return value
+        raise UnusableInput(f"{what} must be an integer from {self.low} to {MAX_EXTENT}")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def check(self, value: object, what: str) -> bool:
+        """The value in its normal form; UnusableInput that says what it is of."""
+        if isinstance(value, bool):
+            return value
+        raise UnusableInput(f"{what} must be true or false")
+
+
+@dataclass(frozen=True)
 class Number:
     """A number; `bounds` says its range in words."""
 
@@ -80,7 +107,7 @@ class Array:
         return None if self.optional and value is None else name_of(value, what)
 
 
-Field = Integers | Number | Array
+Field = Integers | Integer | Flag | Number | Array
 
 
 # ------------------------------------------------------------------------------------------------ a layer type
@@ -93,8 +120,12 @@ class LayerSpec:
     output_shape(node, shape, tensors)   of one sample, for an input of the given shape; UnusableInput says what does
                                          not fit. Several inputs have one shape.
     fields                               of a node beside "op", "name" and "inputs", in the order of model files.
+    options                              further fields, behind those, that a node lacks where they have the value given
+                                         here: see `full`.
     inputs                               how many nodes it reads.
-    transparent                          it commits nothing: its output is the sum of what it reads, perhaps reshaped.
+    joins                                it reads so many nodes or more, up to MAX_JOINED, and what it gets is their
+                                         channels one behind the other; others get a sum.
+    transparent                          it commits nothing: its output is what it gets, perhaps reshaped.
     rectifies                            a layer that nothing else reads need not commit its output: see `Rectifier`.
     constants(node, tensors)             public integers by name that follow from the node and its tensors; raises
                                          UnusableInput, RangeOverflow.
@@ -103,7 +134,9 @@ class LayerSpec:
     op: str
     output_shape: Callable[[Node, list[int], Arrays], list[int]]
     fields: Mapping[str, Field] = field(default_factory=dict)
+    options: Mapping[str, tuple[Field, Any]] = field(default_factory=dict)
     inputs: int = 1
+    joins: bool = False
     transparent: bool = False
     rectifies: bool = False
     constants: Callable[[Node, Arrays], dict[str, list[int]]] | None = None
@@ -112,10 +145,27 @@ class LayerSpec:
         """The fields that name parameters, or those that name buffers."""
         return [key for key, f in self.fields.items() if isinstance(f, Array) and f.fixed == fixed]
 
+    def full(self, node: Node) -> dict[str, Any]:
+        """The node with all options."""
+        return {**{key: usual for key, (_, usual) in self.options.items()}, **node}
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has parameters."""
+        return bool(self.arrays(fixed=False))
+
     @property
     def adds(self) -> bool:
         """Whether it is the sum of several inputs."""
-        return self.transparent and self.inputs > 1
+        return self.transparent and self.inputs > 1 and not self.joins
+
+    def received(self, shapes: Sequence[list[int]]) -> list[int]:
+        """The shape of what a node gets that reads outputs of these shapes; UnusableInput if they do not fit."""
+        first, *others = shapes
+        for other in others:
+            if other != first and not (self.joins and other[1:] == first[1:] and len(other) == len(first)):
+                raise UnusableInput(f"its inputs have shapes {first} and {other}")
+        return [sum(shape[0] for shape in shapes), *first[1:]] if self.joins else first
 
 
 def same_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
@@ -129,12 +179,16 @@ def require_image(shape: Shape) -> None:
         raise UnusableInput(f"its input has shape {shape}, not [C, H, W]")
 
 
-def window_shape(shape: Shape, kernel: Shape, stride: Shape, padding: Shape) -> list[int]:
+def window_shape(
+    shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape = (1, 1), *, ceil: bool = False
+) -> list[int]:
     """[rows, columns] of windows over an image [C, H, W]; UnusableInput if they do not fit."""
     extents = []
-    for size, k, s, pad in zip(shape[1:], kernel, stride, padding, strict=True):
-        if k > size + 2 * pad or (pad and pad >= k):
+    for size, k, s, pad, d in zip(shape[1:], kernel, stride, padding, dilation, strict=True):
+        outputs = outputs_along(size, k, s, pad, d, ceil)
+        if outputs < 1 or (pad and pad > d * (k - 1)):
+            spread = "" if tuple(dilation) == (1, 1) else f", dilation {list(dilation)}"
             received = f"an input of shape {shape}"
-            raise UnusableInput(f"kernel {list(kernel)}, padding {list(padding)} do not fit {received}")
-        extents.append((size + 2 * pad - k) // s + 1)
+            raise UnusableInput(f"kernel {list(kernel)}, padding {list(padding)}{spread} do not fit {received}")
+        extents.append(outputs)
     return extents

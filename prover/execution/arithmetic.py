@@ -25,22 +25,22 @@ def exact_terms(a: int, b: int) -> int:
 
 
 def exact_matmul(a: Sequence[F64], b: Sequence[F64], terms: int = MATMUL_TERMS) -> list[I64]:
-    """Limbs 2^(22 k) of a @ b for digits a (m, k) and b (k, n), as floats: int64 (m, n) each, exact.
+    """Limbs 2^(22 k) of a @ b for digits a (..., m, k) and b (..., k, n), as floats: int64 (..., m, n) each, exact.
 
     `terms`: how many products float64 holds; the default is right for balanced digits.
     """
     out: list[I64] = []
     for limb in range(len(a) + len(b) - 1):
-        total = np.zeros((a[0].shape[0], b[0].shape[1]), np.int64)
+        total = np.zeros((*a[0].shape[:-1], b[0].shape[-1]), np.int64)
         for i in range(max(0, limb + 1 - len(b)), min(limb + 1, len(a))):
-            for s in range(0, a[0].shape[1], terms):
-                add_integers(total, a[i][:, s : s + terms] @ b[limb - i][s : s + terms])
+            for s in range(0, a[0].shape[-1], terms):
+                add_integers(total, a[i][..., s : s + terms] @ b[limb - i][..., s : s + terms, :])
         out.append(total)
     return out
 
 
 def add_integers(total: I64, part: F64) -> None:
-    """total += part, both (m, n); the floats are integers."""
+    """total += part, of one shape; the floats are integers."""
 
     def add(rows: slice) -> None:
         total[rows] += part[rows].astype(np.int64)

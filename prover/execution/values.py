@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from circuits.language.tensors import DIGIT_BITS
 from circuits.net import Contraction, Output, Rectifier, Total
-from circuits.value import Value
+from circuits.value import Multiple, Value
 
-from .witness import Part, Witness
+from .witness import Part, Witness, take
 from .workers import by_rows
 
 I64 = NDArray[np.int64]
@@ -30,7 +30,7 @@ def peak(value: Value) -> int:
 
 def value_limbs(value: Value, w: Witness, p: int) -> list[Ints]:
     """Limbs of pass p, integers of `shape`; not to be written to."""
-    if len(value.parts) == 1 and value.parts[0].coef == 1:
+    if len(value.parts) == 1 and value.parts[0].coef == 1 and value.parts[0].channels is None:
         (part,) = value.parts
         if all(d.shift == DIGIT_BITS * k for k, d in enumerate(part.tensor.digits)):
             return [w.digit(part.tensor, k, part.index(p)) for k in range(len(part.tensor.digits))]
@@ -38,7 +38,7 @@ def value_limbs(value: Value, w: Witness, p: int) -> list[Ints]:
     for part in value.parts:
         for i, d in enumerate(part.tensor.digits):
             k, rest = divmod(d.shift, DIGIT_BITS)
-            digit = w.digit(part.tensor, i, part.index(p)).astype(np.int64) * (part.coef << rest)
+            digit = placed(part, w.digit(part.tensor, i, part.index(p)).astype(np.int64) * (part.coef << rest))
             if k == len(out):
                 out.append(digit)
             else:
@@ -48,17 +48,23 @@ def value_limbs(value: Value, w: Witness, p: int) -> list[Ints]:
 
 def read_value(value: Value, w: Witness, p: int, rows: slice | None = None) -> I64:
     """Whole values int64 `shape` of pass p, or some `rows` of their first axis."""
-    out = w.value(value.parts[0].tensor, value.parts[0].index(p), rows) * value.parts[0].coef
-    for part in value.parts[1:]:
-        out += w.value(part.tensor, part.index(p), rows) * part.coef
-    return np.asarray(out, np.int64)
+    first, *others = (placed(part, w.value(part.tensor, part.index(p), rows)) * part.coef for part in value.parts)
+    for more in others:
+        first += more
+    return np.asarray(first, np.int64)
+
+
+def placed(part: Multiple, x: I64) -> I64:
+    """A part's entries (rows, channels, ...) by the channels of its value."""
+    return x if part.channels is None else take(x, 1, np.array(part.channels))
 
 
 def fill_contraction(
     run: Contraction, w: Witness, products: Sequence[I64], remainder: I64, index: int, rows: slice
 ) -> None:
-    """Put the remainder of some rows of one unrolled index and fill their carries."""
-    first, second = run.con.out[:2]
+    """Put the remainder of some rows of one unrolled index and fill their carries; both may have axes joined."""
+    first, second, *inner = run.con.out
+    products = [x.reshape(len(x), *(axis.size for axis in inner)) for x in products]
     w.put(run.remainder, remainder + run.lowest if run.lowest else remainder, index, rows)
     w.fill_carries_of(run.steps, run.con.out, products, Part((first.name, second.name), index, rows))
 

@@ -13,7 +13,7 @@ from circuits.language.constraints import DomainAxis, Expr
 from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum
+from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, TailGather
 from circuits.language.tensors import DIGIT_BITS, Tensor
 from circuits.language.wide import CarryStep
 from zkcert.errors import RangeOverflow
@@ -312,6 +312,10 @@ def _read_axis(arr: I64, axis: int, src: Source) -> I64:
         return arr * np.array(src.weights, np.int64).reshape([-1] + [1] * (arr.ndim - axis - 1))
     if isinstance(src, SuffixGather):
         return np.cumsum(take(arr, axis, src.table.index), axis=axis)
+    if isinstance(src, TailGather):
+        x = take(arr, axis, src.table.index)
+        after = np.flip(np.cumsum(np.flip(x, axis), axis=axis), axis) - x
+        return after * (src.table.index >= 0).reshape(*src.table.shape, *[1] * (arr.ndim - axis - 1))
     if isinstance(src, GatherSum):
         return np.asarray(take(arr, axis, src.table.index).sum(axis=axis), np.int64)
     if isinstance(src, Sum):

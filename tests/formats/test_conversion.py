@@ -143,17 +143,14 @@ def test_reshapes_convert(reshape):
     agree(Net(), {"shape": [3, 2, 2], "pad": 0, "mean": [0, 0, 0], "std": [1, 1, 1]})
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize(
     ("layer", "named"),
     [
-        (nn.Conv2d(2, 4, 3, groups=2), "0: Conv2d"),
-        (nn.Conv2d(2, 4, 3, dilation=2), "0: Conv2d"),
-        (nn.Conv2d(2, 4, 3, padding="same"), "0: Conv2d"),
+        (nn.Conv2d(2, 4, 2, padding="same"), "0: Conv2d.*pads one side more"),
         (nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), "0: Conv2d"),
-        (nn.MaxPool2d(2, padding=1), "0: maxpool2d with padding=1"),
-        (nn.MaxPool2d(2, ceil_mode=True), "0: maxpool2d with ceil_mode"),
         (nn.MaxPool2d(2, dilation=2), "0: maxpool2d with dilation"),
-        (nn.AvgPool2d(2, divisor_override=3), "0: avgpool2d with divisor_override"),
+        (nn.MaxPool2d(2, return_indices=True), "0: maxpool2d with dilation or return_indices"),
         (nn.Flatten(0), "0: flatten"),
         (nn.GELU(), "0: GELU"),
         (nn.BatchNorm2d(2, affine=False), "0: a batch-norm"),
@@ -243,8 +240,9 @@ def test_mean_and_std_of_0_to_255_are_refused_for_bytes_and_doubted_before():
 
 def test_a_model_without_a_circuit_is_refused_at_conversion():
     head = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(UnusableInput, match=r"must end in a linear layer.*Linear after pooling and flattening"):
-        from_module(head, input=SMALL_IMAGE)
+    assert from_module(head, input=SMALL_IMAGE).classes == 3
+    with pytest.raises(UnusableInput, match=r"must end in a linear layer or .* has 9 positions; put a pooling"):
+        from_module(nn.Sequential(nn.Conv2d(1, 3, 4), nn.Flatten()), input=SMALL_IMAGE)
     with pytest.raises(UnusableInput, match="1030 classes: between 2 and 1023"):
         from_module(nn.Sequential(nn.Flatten(), nn.Linear(36, 1030)), input=SMALL_IMAGE)
     with pytest.raises(UnusableInput, match=r"^1/forward.* adds up 131,072 positions of an image; take smaller images"):
@@ -272,13 +270,12 @@ class _Body(nn.Module):
         (lambda m, x: torch.add(m.fc(y := x.flatten(1)), y, alpha=2), "layer add"),
         (lambda m, x: F.dropout(m.fc(x.flatten(1))), "layer dropout"),
         (lambda m, x: m.fc(x.mean((1, 2))), "layer mean"),
-        (lambda m, x: m.fc(F.adaptive_avg_pool2d(x, (3, 1)).flatten(1)), "layer adaptive_avg_pool2d.*must divide"),
         (lambda m, x: F.log_softmax(m.fc(x.flatten(1)), 1), "layer log_softmax"),
         (lambda m, x: m.fc(x.view(2, -1)) if x.sum() > 0 else x, "traced"),
         (lambda m, x: m.fc(x.view(1, -1)), "layer fc: does not run on a batch of two"),
         (lambda m, x: m.fc(x.flatten(1)).view(8, -1), "something else"),
         (lambda m, x: m.fc(x.flatten(1)[:, :8]), "layer getitem: a slice .getitem. has no circuit"),
-        (lambda m, x: m.fc(torch.cat([x, x], 1).flatten(1)), "layer cat: cat has no circuit"),
+        (lambda m, x: m.fc(torch.stack([x, x], 1).flatten(1)[:, :8]), "layer stack: stack has no circuit"),
         (lambda m, x: {"logits": m.fc(x.flatten(1))}, "returns a dict, not the logits alone"),
         (lambda m, x: (m.fc(x.flatten(1)), x), "returns a tuple, not the logits alone"),
         (lambda m, x: m.fc(x.transpose(1, 2).flatten(1)), "layer transpose"),
@@ -441,6 +438,56 @@ def test_branches_global_pools_and_dropouts_convert(body, ops):
     assert [node["op"] for node in model.graph] == ops.split()
     x = torch.randn(3, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(to_module(model)(x), module.eval()(x), rtol=1e-12)
+
+
+class _Before(nn.Module):
+    """A function of some layers and images of 2 x 5 x 7, and a linear layer of all that it gives."""
+
+    def __init__(self, body, **layers: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        with torch.no_grad():
+            self.fc = nn.Linear(body(self, torch.zeros(1, 2, 5, 7)).numel(), 3)
+
+    def forward(self, x):
+        return self.fc(self.body(self, x).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("body", "layers", "ops"),
+    [
+        (lambda m, x: m.p(x), {"p": nn.MaxPool2d(3, 2, 1)}, "maxpool2d"),
+        (lambda m, x: F.max_pool2d(x, 3, 2, 0, 1, True), {}, "maxpool2d"),
+        (lambda m, x: m.p(x), {"p": nn.AvgPool2d(3, 2, 1, count_include_pad=False)}, "avgpool2d"),
+        (lambda m, x: F.avg_pool2d(x, 3, 2, 1, True, True, 5), {}, "avgpool2d"),
+        (lambda m, x: m.p(x), {"p": nn.AvgPool2d((2, 3), 2, ceil_mode=True)}, "avgpool2d"),
+        (lambda m, x: m.p(x), {"p": nn.AdaptiveAvgPool2d(7)}, "adaptiveavgpool2d"),
+        (lambda m, x: F.adaptive_avg_pool2d(x, (4, None)), {}, "adaptiveavgpool2d"),
+        (lambda m, x: m.c(x), {"c": nn.Conv2d(2, 4, 3, 2, 1, groups=2)}, "conv2d"),
+        (lambda m, x: m.c(x), {"c": nn.Conv2d(2, 4, 3, padding="same", dilation=2, groups=2)}, "conv2d"),
+        (lambda m, x: m.r(F.relu6(x)), {"r": nn.ReLU6()}, "hardtanh hardtanh"),
+        (lambda m, x: m.h(F.hardtanh(x, -0.5, 2.0)), {"h": nn.Hardtanh()}, "hardtanh hardtanh"),
+        (lambda m, x: torch.cat([x, m.c(x), x], 1), {"c": nn.Conv2d(2, 4, 1)}, "conv2d cat"),
+        (lambda m, x: torch.cat((torch.cat([m.c(x)], 1), x), dim=-3), {"c": nn.Conv2d(2, 4, 1)}, "conv2d cat"),
+    ],
+)
+def test_what_convolutional_networks_are_made_of_converts(body, layers, ops):
+    spec = {"shape": [2, 5, 7], "pad": 0, "mean": [0, 0], "std": [1, 1]}
+    model = agree(_Before(body, **layers), spec)
+    assert [node["op"] for node in model.graph] == [*ops.split(), "flatten", "linear"]
+
+
+def test_concatenations_of_other_axes_and_bounds_between_units_are_refused():
+    spec = {"shape": [2, 5, 7], "pad": 0, "mean": [0, 0], "std": [1, 1]}
+    for body, why in (
+        (lambda m, x: torch.cat([x, x], 2), "concatenation along axis 2: only that of channels"),
+        (lambda m, x: torch.cat([x, x]).reshape(x.shape[0], -1), "concatenation along axis 0"),
+        (lambda m, x: F.hardtanh(x, -0.1, 1.0), "bounds must be two multiples of 1/1024"),
+    ):
+        with pytest.raises(UnusableInput, match=why):
+            from_module(_Before(body), input=spec)
 
 
 def test_slopes_of_leaky_relus_are_kept_and_must_fit():

@@ -29,6 +29,7 @@ from tests.formats.models import (
 from zkcert.convert import from_module, from_sequential
 from zkcert.errors import RangeOverflow, UnsupportedLayer, UnusableInput
 from zkcert.public.model import Model
+from zkcert.public.model_file import Content, Stored, write
 from zkcert.zoo import LENET5_INPUT, lenet5, mlp
 
 
@@ -170,7 +171,15 @@ LEAKY = {"op": "leaky_relu", "name": "r", "negative_slope": 0.5}
         ([*STACK, {"op": "add", "name": "a", "inputs": ["l"]}], UnusableInput, "layer a: add has 2 inputs"),
         ([*STACK, {"op": "add", "name": "a", "inputs": ["l", "c"]}], UnusableInput, "layer a: its inputs have shapes"),
         ([*STACK, {"op": "relu", "name": "r", "inputs": ["f"]}], UnusableInput, "layer l is read by no layer"),
-        ([CONV, {**POOL, "padding": [1, 1]}, *STACK[2:]], UnusableInput, "layer p"),
+        ([CONV, {**POOL, "padding": [1, 1], "x": 1}, *STACK[2:]], UnusableInput, "layer p: .* may have padding, ceil"),
+        ([CONV, {**POOL, "padding": [2, 1]}, *STACK[2:]], UnusableInput, r"layer p .*\[2, 1\] is more than half"),
+        ([CONV, {**POOL, "padding": 1}, *STACK[2:]], UnusableInput, "layer p: padding must be 2 integers"),
+        ([CONV, {**POOL, "ceil": 1}, *STACK[2:]], UnusableInput, "layer p: ceil must be true or false"),
+        ([{**CONV, "groups": 2}, *STACK[1:]], UnusableInput, "layer c .*does not fit"),
+        ([{**CONV, "groups": 0}, *STACK[1:]], UnusableInput, "layer c: groups must be an integer from 1"),
+        ([{**CONV, "dilation": [2, 2]}, *STACK[1:]], UnusableInput, r"dilation \[2, 2\] do not fit"),
+        ([CONV, {"op": "cat", "name": "x", "inputs": ["c"]}, *STACK[1:]], UnusableInput, "cat has 2 to 64 inputs"),
+        ([CONV, {"op": "cat", "name": "x", "inputs": ["c", "@input"]}, *STACK[1:]], UnusableInput, "have shapes"),
         ([CONV, {**POOL, "stride": [0, 1]}, *STACK[2:]], UnusableInput, "layer p: stride"),
         ([CONV, {**POOL, "kernel": [2]}, *STACK[2:]], UnusableInput, "layer p: kernel"),
         ([CONV, {**POOL, "kernel": [3, 3]}, *STACK[2:]], UnusableInput, r"layer p \(maxpool2d\): kernel"),
@@ -201,6 +210,23 @@ def test_inputs_that_are_the_previous_layer_are_left_out():
     """So that one network has one digest."""
     named = [{**CONV, "inputs": ["@input"]}, {**POOL, "inputs": ["c"]}, *STACK[2:]]
     assert Model(named, SMALL_INPUT, PARAMS).graph == Model(STACK, SMALL_INPUT, PARAMS).graph == STACK
+
+
+def test_options_that_have_their_usual_value_are_left_out():
+    """So that one network has one digest; a file that states them is none that zkcert wrote."""
+    stated = [{**CONV, "dilation": [1, 1], "groups": 1}, {**POOL, "padding": [0, 0], "ceil": False}, *STACK[2:]]
+    model = Model(stated, SMALL_INPUT, PARAMS)
+    assert model.graph == STACK
+    for suffix in (".pt", ".safetensors"):
+        data = b"".join(model.pieces(suffix))
+        tensors = {name: Stored.of(array) for name, array in model.tensors.items()}
+        other = b"".join(write(Content(stated, model.input, tensors, suffix == ".safetensors")))
+        assert Model.parse(data).graph == STACK
+        with pytest.raises(UnusableInput, match="not in the form zkcert writes"):
+            Model.parse(other)
+    capped = Model([CONV, {**POOL, "ceil": True}, *STACK[2:]], SMALL_INPUT, PARAMS)
+    assert list(capped.graph[1]) == ["op", "name", "kernel", "stride", "ceil"]
+    assert capped.circuit_digest_json() != model.circuit_digest_json()
 
 
 def test_branches_are_part_of_the_circuit_digest():

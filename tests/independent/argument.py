@@ -195,6 +195,14 @@ def source_weights(source: Source, size: int, vectors: dict[str, list[El]], draw
         inner = [El(part_of_weight(d, *source[2:5])) for d in draws[source[1], source[2]][: len(rows[0])]]
     else:
         inner = vectors[source[-2]]
+    if kind == "tail":
+        for s, v in enumerate(inner):
+            before = ZERO
+            for o, row in zip(outer, rows, strict=True):
+                if row[s] >= 0:
+                    out[row[s]] = out[row[s]] + before * v
+                    before = before + o
+        return out
     for o, row in zip(outer, rows, strict=True):
         for v, e in zip(inner, row, strict=True):
             if e >= 0:

@@ -11,14 +11,16 @@ from functools import cache
 
 from .errors import require
 from .field import bits
-from .files import Model
+from .files import Model, option
 from .language import (
     ALL,
     BIT,
+    AdaptiveWindow,
     B,
     Circuit,
     Constraint,
     Domain,
+    Expr,
     Form,
     Limbs,
     R,
@@ -28,6 +30,7 @@ from .language import (
     add,
     at,
     gather,
+    groups_table,
     join,
     left,
     limbs_of,
@@ -40,6 +43,7 @@ from .language import (
     scale,
     scaled,
     suffix,
+    tail,
     total,
     wsum,
 )
@@ -173,7 +177,9 @@ class Builder:
         self.input_c: list[int] = []
         self.parameters: list[Parameter] = []
         self.logs: dict[str, Logarithm] = {}
-        self.windows: dict[int, Window] = {}
+        self.windows: dict[int, Window | AdaptiveWindow] = {}
+        self.placed: dict[int, tuple[int, tuple[int, ...]]] = {}  # by negative number: a tensor with channels
+        self.numbers: dict[tuple[int, tuple[int, ...]], int] = {}
         self.tau_units = math.floor(s.tau * 2**32) - 2048 * (self.J + 2)
         require(self.tau_units >= 0, "statement", "tau is below the error")
         self.samples()
@@ -195,16 +201,54 @@ class Builder:
             return same("step") if by_step else map_("step", [2 * t for t in range(t_count)])
         return map_("step", list(range(t_count - 1)) if by_step else [2 * t + 1 for t in range(t_count - 1)])
 
+    def with_channels(self, t: int, channels: Sequence[int]) -> int:
+        """The number of a part's tensor whose channels are these of its own."""
+        tensor, own = self.placed.get(t, (t, None))
+        key = tensor, tuple(c if c < 0 or own is None else own[c] for c in channels)
+        if key not in self.numbers:
+            self.numbers[key] = -1 - len(self.numbers)
+            self.placed[self.numbers[key]] = key
+        return self.numbers[key]
+
+    def joined(self, values: Sequence[Value]) -> Value:
+        """The channels of one value behind those of another."""
+        first = values[0].sizes
+        require(all((v.sizes[0], *v.sizes[2:]) == (first[0], *first[2:]) for v in values), "circuit", "joined values")
+        channels, start, parts = sum(v.sizes[1] for v in values), 0, []
+        self.count_windows(channels * sum(len(v.parts) for v in values))
+        for v in values:
+            behind = [-1] * (channels - start - v.sizes[1])
+            places = [-1] * start + list(range(v.sizes[1])) + behind
+            parts += [(c, self.with_channels(t, places)) for c, t in v.parts]
+            start += v.sizes[1]
+        return Value(parts, (first[0], channels, *first[2:]))
+
+    def some_channels(self, v: Value, start: int, count: int) -> Value:
+        parts = [(c, self.with_channels(t, range(start, start + count))) for c, t in v.parts]
+        parts = [(c, t) for c, t in parts if any(k >= 0 for k in self.placed[t][1])]
+        return Value(parts, (v.sizes[0], count, *v.sizes[2:]))
+
+    def count_windows(self, entries: int) -> None:
+        self.c.window_entries += entries
+        require(self.c.window_entries <= 1 << 22, "limits", "entries of windows")
+
+    def part_view(self, t: int, kind: str, sources: Sources) -> int:
+        if t >= 0:
+            return self.c.view(t, self.first(t, kind), *sources)
+        tensor, channels = self.placed[t]
+        require(sources[1][0] == "same", "circuit", "joined channels are read by single axes")
+        return self.c.view(tensor, self.first(tensor, kind), sources[0], map_(sources[1][1], channels), *sources[2:])
+
     def value_limbs(self, v: Value, kind: str, sources: Sources) -> list[Form]:
         parts = []
         for c, t in v.parts:
-            view = self.c.view(t, self.first(t, kind), *sources)
+            view = self.part_view(t, kind, sources)
             parts.append([scale(f, c) for f in self.c.limbs(view)])
         n = max((len(p) for p in parts), default=0)
         return [join(*(p[k] for p in parts if k < len(p))) for k in range(n)]
 
     def value_whole(self, v: Value, kind: str, sources: Sources) -> Form:
-        views = [(c, self.c.view(t, self.first(t, kind), *sources)) for c, t in v.parts]
+        views = [(c, self.part_view(t, kind, sources)) for c, t in v.parts]
         return join(*(scale(self.c.whole(view), c) for c, view in views))
 
     def tensor(self, name: str, sizes: Sequence[int], digits: list, unroll: int | None = None) -> int:
@@ -308,6 +352,8 @@ class Builder:
 
     def node_x(self, i: int) -> Value:
         inputs = self.model.inputs[i]
+        if self.model.graph[i]["op"] == "cat":
+            return self.joined([self.value(j) for j in inputs])
         x = self.value(inputs[0])
         for j in inputs[1:]:
             x = x.plus(self.value(j))
@@ -360,20 +406,25 @@ class Builder:
         self.relu: dict[int, tuple[int, int, int, tuple[int, ...]]] = {}
         self.tensors_of: dict[int, dict[str, int]] = {}
         terms: list[int] = []
+        joined: list[bool] = []
         for i, node in enumerate(graph):
             x = self.node_x(i)
             self.xs.append(x)
             getattr(self, "f_" + node["op"])(i, node, x)
             count = lambda j: 1 if j < 0 else terms[j]  # noqa: E731
-            if node["op"] == "add":
+            if node["op"] in ("add", "cat"):
                 n = sum(map(count, self.model.inputs[i]))
             else:
                 n = count(self.model.inputs[i][0]) if node["op"] == "flatten" else 1
             only_relu = len(self.readers[i]) == 1 and graph[self.readers[i][0]]["op"] == "relu"
-            if n > 4 and not only_relu:
+            first = self.model.inputs[i][0]
+            join_ = node["op"] == "cat" or (node["op"] == "flatten" and first >= 0 and joined[first])
+            wants = any(graph[r]["op"] == "add" or "weight" in graph[r] for r in self.readers[i])
+            if (n > 4 and not only_relu) or (join_ and wants):
                 self.values[i] = self.long_sum(f"{node['name']}/sum", self.values[i])
-                n = 1
+                n, join_ = 1, False
             terms.append(n)
+            joined.append(join_)
 
     def long_sum(self, name: str, v: Value) -> Value:
         """A sum of more than four terms gets a tensor."""
@@ -387,7 +438,7 @@ class Builder:
     def f_add(self, i: int, node: dict, x: Value) -> None:
         self.values.append(x)
 
-    f_flatten = f_add
+    f_flatten = f_cat = f_add
 
     def contraction(self, i: int, node: dict, x: Value) -> tuple[Axes, list[Source], Axes]:
         """Axes of the weight, sources INPUT of the input, output axes behind o."""
@@ -396,19 +447,33 @@ class Builder:
             inner = [("f", x.sizes[1])] if len(x.sizes) == 2 else [("c", x.sizes[1]), ("s", x.sizes[2])]
             return [("o", shape[0]), *inner], [same(a) for a, _ in inner], []
         win = self.window(i, node, shape[2:])
-        axes = [("o", shape[0]), ("k", win.entries), ("c", shape[1])]
-        return axes, [same("c"), gather("k", "s", win.reads)], [("s", win.outputs)]
+        axes = [("o", shape[0] // option(node, "groups")), ("k", win.entries), ("c", shape[1])]
+        return axes, [self.channels(node, axes[2]), gather("k", "s", win.reads)], [("s", win.outputs)]
+
+    def group_axes(self, node: dict) -> Axes:
+        groups = option(node, "groups") if node["op"] == "conv2d" else 1
+        return [("g", groups)] if groups > 1 else []
+
+    def channels(self, node: dict, axis: tuple[str, int]) -> Source:
+        """How the channels of a convolution's input or output are read, or features."""
+        if not self.group_axes(node):
+            return same(axis[0])
+        return gather("g", axis[0], groups_table(option(node, "groups"), axis[1]))
+
+    def image(self, i: int) -> Sequence[int]:
+        """Height and width of what a node reads."""
+        j, p = self.model.inputs[i][0], self.model.input["pad"]
+        return [n + 2 * p for n in self.model.input["shape"][1:]] if j < 0 else self.model.shapes[j][1:]
 
     def window(self, i: int, node: dict, kernel: Sequence[int]) -> Window:
         if i not in self.windows:
-            j = self.model.inputs[i][0]
-            p = self.model.input["pad"]
-            shape = [n + 2 * p for n in self.model.input["shape"][1:]] if j < 0 else self.model.shapes[j][1:]
-            (kh, kw), (sh, sw), (ph, pw) = kernel, node["stride"], node.get("padding", [0, 0])
-            outs = ((shape[0] + 2 * ph - kh) // sh + 1) * ((shape[1] + 2 * pw - kw) // sw + 1)
-            self.c.window_entries += kh * kw * max(outs, shape[0] * shape[1])
-            require(self.c.window_entries <= 1 << 22, "limits", "entries of windows")
-            self.windows[i] = Window(shape, kernel, (sh, sw), (ph, pw))
+            shape, (kh, kw) = self.image(i), kernel
+            pool = node["op"] != "conv2d"
+            padding = option(node, "padding") if pool else node["padding"]
+            dilation, ceil = ([1, 1], option(node, "ceil")) if pool else (option(node, "dilation"), False)
+            outs = math.prod(self.model.shapes[i][1:])
+            self.count_windows(kh * kw * max(outs, shape[0] * shape[1]))
+            self.windows[i] = Window(shape, kernel, node["stride"], padding, dilation, ceil=ceil)
         return self.windows[i]
 
     def new_weight(self, name: str, sizes: Sequence[int]) -> int:
@@ -432,15 +497,16 @@ class Builder:
     def f_linear(self, i: int, node: dict, x: Value) -> None:
         c = self.c
         waxes, inp, positions = self.contraction(i, node, x)
-        W = self.new_weight(node["weight"], [n for _, n in waxes])
-        weight = self.own(W, *(same(a) for a, _ in waxes))
-        bias = None
+        groups, outputs = self.group_axes(node), self.model.tensors[node["weight"]].shape[0]
+        W = self.new_weight(node["weight"], [n for _, n in groups + waxes])
+        weight = self.own(W, *(same(a) for a, _ in groups + waxes))
+        bias, so = None, self.channels(node, waxes[0])
         if node["bias"] is not None:
-            bias = self.own(self.new_weight(node["bias"], [waxes[0][1]]), same("o"))
-        axes = [("pass", self.P), ("b", self.B), waxes[0], *positions]
-        z = self.output(i, "z", tuple(n for _, n in axes[1:]))
+            bias = self.own(self.new_weight(node["bias"], [outputs]), so)
+        axes = [("pass", self.P), ("b", self.B), *groups, waxes[0], *positions]
+        z = self.output(i, "z", (self.B, outputs, *(n for _, n in positions)))
         factors = self.value_limbs(x, "passes", [same("b"), *inp]), c.limbs(weight)
-        out = self.value_limbs(z, "passes", [same(a) for a, _ in axes[1:]])
+        out = self.value_limbs(z, "passes", [same("b"), so, *(same(a) for a, _ in positions)])
         self.scaled_down(f"{node['name']}/forward", axes, waxes[1:], *factors, bias, out, "z")
         self.values.append(z)
 
@@ -512,13 +578,45 @@ class Builder:
             limbs.product([b], V, 2**32 - s)
         self.rescaled(con, self.value_limbs(out, "passes", sources), limbs, name)
 
+    def f_hardtanh(self, i: int, node: dict, x: Value) -> None:
+        c, name = self.c, node["name"]
+        low, high = int(node["low"] * 1024), int(node["high"] * 1024)
+        digits = (radix(U(22), (low, high - low)), radix(BIT), radix(BIT), MAGNITUDE)
+        names = zip(("y", "above", "below", "excess"), digits)
+        ts = [self.tensor(f"{name}/{which}", x.sizes, cut) for which, cut in names]
+        sources = self.x_sources(x.sizes)
+        q, u, b, e = (c.whole(self.own(t, *sources)) for t in ts)
+        self.tensors_of[i] = {"above": ts[1], "below": ts[2]}
+        con = c.constraint(f"{name}/forward", self.x_axes(x.sizes))
+        whole = self.value_whole(x, "passes", sources)
+        L, H = low << 22, high << 22
+        c.member(con, "value", left(product(u, e), product(neg(b), e), q, u, neg(whole)))
+        c.member(con, "low", left(product(b, q), scale(b, -L)))
+        c.member(con, "high", left(product(u, q), scale(u, 1 - H)))
+        rest = left(q, neg(e))  # a form: q - e
+        inside = left(product(u, rest.linear), product(b, rest.linear), e, neg(q), scale(merge(u, b), -L - 1), L + 1)
+        c.member(con, "inside", inside)
+        self.values.append(Value([(1, ts[0]), (1, ts[1])], x.sizes))
+
+    def g_hardtanh(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        c, sources = self.c, self.x_sources(x.sizes)
+        dx = self.new(f"{node['name']}/dx", x.sizes)
+        con = c.constraint(f"{node['name']}/backward", self.x_axes(x.sizes))
+        bits_ = Value([(1, self.tensors_of[i][k]) for k in ("above", "below")], x.sizes)
+        outside, whole = (self.value_whole(v, "passes", sources) for v in (bits_, dy))
+        gradient = left(whole, product(neg(outside), whole), neg(self.value_whole(dx, "passes", sources)))
+        c.member(con, "gradient", gradient)
+        return dx
+
     def f_maxpool2d(self, i: int, node: dict, x: Value) -> None:
         c, name = self.c, node["name"]
         win = self.window(i, node, node["kernel"])
-        K, S, C = win.entries, win.outputs, x.sizes[1]
+        K, S, C, N = win.entries, win.outputs, x.sizes[1], win.inside
         y = self.tensor(f"{name}/y", (self.B, C, S), VALUE)
-        choice = self.tensor(f"{name}/choice", (self.B, C, K * S), radix(BIT))
-        slack = self.tensor(f"{name}/slack", (self.B, C, K * S), MAGNITUDE)
+        choice = self.tensor(f"{name}/choice", (self.B, C, N), radix(BIT))
+        slack = self.tensor(f"{name}/slack", (self.B, C, N), MAGNITUDE)
         self.tensors_of[i] = {"choice": choice}
         axes = [("pass", self.P), ("b", self.B), ("c", C)]
         con = c.constraint(f"{name}/forward", [*axes, ("k", K), ("s", S)])
@@ -526,33 +624,94 @@ class Builder:
         pairs = gather("k", "s", win.pairs)
         d = c.whole(self.own(slack, *bc, pairs))
         xk = self.value_whole(x, "passes", [*bc, gather("k", "s", win.reads)])
-        before = c.whole(self.own(choice, *bc, suffix("k", "s", win.pairs)))
-        c.member(con, "slack", left(d, neg(c.whole(self.own(y, *bc, same("s")))), xk, neg(before), 1))
+        if N == K * S:
+            before = c.whole(self.own(choice, *bc, suffix("k", "s", win.pairs)))
+            c.member(con, "slack", left(d, neg(c.whole(self.own(y, *bc, same("s")))), xk, neg(before), 1))
+        else:
+            own = c.whole(self.own(y, *bc, gather("k", "s", win.windows)))
+            c.member(con, "slack", left(d, neg(own), xk, c.whole(self.own(choice, *bc, tail("k", "s", win.pairs)))))
         c.member(con, "maximum", product(c.whole(self.own(choice, *bc, pairs)), d))
         con = c.constraint(f"{name}/choice", [*axes, ("s", S)])
         c.member(con, "one", left(c.whole(self.own(choice, *bc, total("s", win.pairs))), -1))
         self.values.append(Value([(1, y)], (self.B, C, S)))
 
-    def f_avgpool2d(self, i: int, node: dict, x: Value) -> None:
-        name = node["name"]
-        win = self.window(i, node, node["kernel"])
-        sizes = (self.B, x.sizes[1], win.outputs)
-        self.values.append(self.mean_of(name, "forward", "y", sizes, "s", x, total("s", win.reads), win.entries))
+    def divisors(self, i: int, node: dict) -> list[int]:
+        win = self.windows[i]
+        if isinstance(win, AdaptiveWindow):
+            return win.divisors
+        if option(node, "divisor"):
+            return [option(node, "divisor")] * win.outputs
+        out = []
+        for s in range(win.outputs):
+            extents = []
+            padding = option(node, "padding")
+            for o, n, k, stride, p in zip(
+                divmod(s, win.columns), self.image(i), node["kernel"], node["stride"], padding
+            ):
+                places = range(o * stride - p, o * stride - p + k)
+                lo, hi = (0, n) if option(node, "inside") else (-p, n + p)
+                extents.append(sum(lo <= at_ < hi for at_ in places))
+            out.append(extents[0] * extents[1])
+        return out
 
-    def mean_of(
-        self, name: str, which: str, out: str, sizes: tuple[int, ...], axis: str, v: Value, source: Source, K: int
-    ) -> Value:
-        """The mean of K entries, rounded: an average pooling, forward or backward."""
-        c = self.c
-        y = self.tensor(f"{name}/{out}", sizes, VALUE)
-        rem = self.tensor(f"{name}/{which}.remainder", sizes, radix(R(K)))
-        axes = [("pass", self.P), ("b", sizes[0]), ("c", sizes[1]), (axis, sizes[2])]
-        con = c.constraint(f"{name}/{which}", axes)
+    def f_avgpool2d(self, i: int, node: dict, x: Value) -> None:
+        if node["op"] == "avgpool2d":
+            self.window(i, node, node["kernel"])
+        else:
+            win = self.windows[i] = AdaptiveWindow(self.image(i), node["size"])
+            sizes_of = [len(t.rows) * len(t.rows[0]) for t in (win.reads, win.readers)]
+            self.count_windows(max(sizes_of))
+        win, name, D = self.windows[i], node["name"], self.divisors(i, node)
+        sizes = (self.B, x.sizes[1], win.outputs)
+        y = self.new(f"{name}/y", sizes)
         bc = [same("b"), same("c")]
-        own = [c.whole(self.own(t, *bc, same(axis))) for t in (y, rem)]
-        whole = self.value_whole(v, "passes", [*bc, source])
-        c.member(con, "mean", left(scale(own[0], K), own[1], neg(whole), -(K // 2)))
-        return Value([(1, y)], sizes)
+        whole = self.value_whole(x, "passes", [*bc, total("s", win.reads)])
+        if len(set(D)) == 1:
+            self.mean_of(name, "forward", y, "s", whole, D[0])
+        else:
+            self.divided(f"{name}/forward", y, whole, D)
+        self.values.append(y)
+
+    f_adaptiveavgpool2d = f_avgpool2d
+
+    def g_avgpool2d(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        c, win, name, D, bc = self.c, self.windows[i], node["name"], self.divisors(i, node), [same("b"), same("c")]
+        back = total("i", win.readers)
+        if len(set(D)) == 1:
+            dx = self.new(f"{name}/dx", x.sizes)
+            self.mean_of(name, "backward", dx, "i", self.value_whole(dy, "passes", [*bc, back]), D[0])
+            return dx
+        share = self.new(f"{name}/share", dy.sizes)
+        self.divided(f"{name}/share", share, self.value_whole(dy, "passes", [*bc, same("s")]), D)
+        dx = self.new(f"{name}/dx", x.sizes)
+        con = c.constraint(f"{name}/backward", [("pass", self.P), ("b", self.B), ("c", x.sizes[1]), ("i", x.sizes[2])])
+        whole = self.value_whole(share, "passes", [*bc, back])
+        c.member(con, "gradient", left(whole, neg(self.value_whole(dx, "passes", [*bc, same("i")]))))
+        return dx
+
+    g_adaptiveavgpool2d = g_avgpool2d
+
+    def mean_of(self, name: str, which: str, out: Value, axis: str, whole: Form, D: int) -> None:
+        """The mean of a sum, rounded, of one divisor: an average pooling, forward or backward."""
+        c, sizes = self.c, out.sizes
+        rem = self.tensor(f"{name}/{which}.remainder", sizes, radix(R(D)))
+        con = c.constraint(f"{name}/{which}", [("pass", self.P), ("b", sizes[0]), ("c", sizes[1]), (axis, sizes[2])])
+        own = [same("b"), same("c"), same(axis)]
+        y, r = self.value_whole(out, "passes", own), c.whole(self.own(rem, *own))
+        c.member(con, "mean", left(scale(y, D), r, neg(whole), -(D // 2)))
+
+    def divided(self, name: str, out: Value, whole: Form, D: list[int]) -> None:
+        c, sizes, digits = self.c, out.sizes, radix(R(max(D)))
+        rem, slack = (self.tensor(f"{name}.{which}", sizes, digits) for which in ("remainder", "slack"))
+        con = c.constraint(name, [("pass", self.P), ("b", sizes[0]), ("c", sizes[1]), ("s", sizes[2])])
+        bc = [same("b"), same("c")]
+        r, t = (c.whole(self.own(x, *bc, same("s"))) for x in (rem, slack))
+        times = self.value_whole(out, "passes", [*bc, scaled("s", D)])
+        constant = lambda v: Expr(constants=((-1, (("s", tuple(v)),)),))  # noqa: E731
+        c.member(con, "mean", left(times, r, neg(whole), constant(d // 2 for d in D)))
+        c.member(con, "below", left(r, t, constant(d - 1 for d in D)))
 
     # batch-norms
 
@@ -619,7 +778,8 @@ class Builder:
     def head(self) -> None:
         c, T, P_, J = self.c, self.T, self.P, self.J
         logits = self.values[-1]
-        require(logits.sizes == (self.B, J), "circuit", "sizes of the logits")
+        require(logits.sizes in ((self.B, J), (self.B, J, 1)), "circuit", "sizes of the logits")
+        position = [ALL] * (len(logits.sizes) - 2)
         passes, steps, b_, j_ = ("pass", P_), ("step", T), ("b", self.B), ("j", J)
         full, rows, firsts, each = Domain((passes, b_, j_)), Domain((passes, b_)), Domain((steps, b_)), Domain((steps,))
         self.each, self.firsts = each, firsts
@@ -634,7 +794,7 @@ class Builder:
         def over_j(view: int) -> int:  # a wire over full, with j by sum()
             return c.view(t_of(view), ALL, sp, sb, ALL)
 
-        z = self.value_whole(logits, "passes", [sb, sj])
+        z = self.value_whole(logits, "passes", [sb, sj, *position])
         largest_z = w(rows, "softmax/max", VALUE)
         is_max = w(full, "softmax/is-max", radix(BIT))
         x = w(full, "softmax/x", MAGNITUDE)
@@ -737,13 +897,13 @@ class Builder:
         odd = map_("step", [2 * t + 1 for t in range(T - 1)])
         c.member(con, "unscaled", left(scale_form(unit(32, 0), odd), -1))
         # deltas in Q32
-        self.dz = self.new("softmax/dz", (self.B, J))
+        self.dz = self.new("softmax/dz", logits.sizes)
         dz_rem = w(full, "softmax/dz.remainder", [at(U(22), 0), at(U(2), 22)])
         limbs = Limbs(c)
         deltas = [merge(c.digit(wrong, d), neg(c.digit(true_delta, d))) for d in range(3)]
         limbs.product([scale_form([2**k for k in range(32)], sp)], deltas)
         limbs.const(2**23)
-        limbs.value(self.own(self.dz.parts[0][1], sb, sj), -1, 24)
+        limbs.value(self.own(self.dz.parts[0][1], sb, sj, *position), -1, 24)
         limbs.value(dz_rem, -1)
         c.assert_zero(softmax, full, "dz", limbs)
         # losses
@@ -876,26 +1036,40 @@ class Builder:
         require(before[-1], "circuit", "no weights before the last node")
         dys: dict[int, Value] = {len(graph) - 1: self.dz}
         terms = {len(graph) - 1: 1}
+        joined: dict[int, bool] = {}
         for i in range(len(graph) - 1, -1, -1):
             if not before[i]:
                 continue
             node, dy = graph[i], dys[i]
-            if terms[i] > 4:
+            last = i == len(graph) - 1
+            joined[i] = not last and any(
+                graph[r]["op"] == "cat" or (graph[r]["op"] in ("add", "flatten") and joined[r]) for r in self.readers[i]
+            )
+            if not last and (terms[i] > 4 or (joined[i] and "weight" in node)):
                 dy = self.long_sum(f"{node['name']}/dy", dy)
-                terms[i] = 1
+                terms[i], joined[i] = 1, False
             needed = any(j >= 0 and before[j] for j in inputs[i])
-            hands_on = node["op"] in ("add", "flatten")
+            hands_on = node["op"] in ("add", "flatten", "cat")
             dx = dy if hands_on else getattr(self, "g_" + node["op"])(i, node, self.xs[i], dy, needed)
+            start = 0
+            if node["op"] == "cat" and needed:
+                self.count_windows(dx.sizes[1] * len(dx.parts))
             for j in inputs[i]:
+                own, count = dx, self.value(j).sizes[1]
                 if j >= 0 and before[j]:
-                    dys[j] = dys[j].plus(dx) if j in dys else dx
+                    if node["op"] == "cat":
+                        own = self.some_channels(dx, start, count)
+                    dys[j] = dys[j].plus(own) if j in dys else own
+                start += count
+                if j >= 0 and before[j]:
                     terms[j] = terms.get(j, 0) + (terms[i] if hands_on else 1)
 
     def g_linear(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
         c, name = self.c, node["name"]
         waxes, inp, positions = self.contraction(i, node, x)
-        weight = self.own(self.weight[node["weight"]], *(same(a) for a, _ in waxes))
-        dx, sb, so = None, same("b"), same("o")
+        groups, outputs = self.group_axes(node), self.model.tensors[node["weight"]].shape[0]
+        weight = self.own(self.weight[node["weight"]], *(same(a) for a, _ in groups + waxes))
+        dx, sb, so = None, same("b"), self.channels(node, waxes[0])
         if needed:
             if node["op"] == "linear":
                 axes, summed, out = waxes[1:], [waxes[0]], [so]
@@ -905,8 +1079,9 @@ class Builder:
                 out = [so, gather("k", "i", win.readers)]
             dx = self.new(f"{name}/dx", x.sizes)
             lefts = self.value_limbs(dy, "passes", [sb, *out])
-            outer = self.value_limbs(dx, "passes", [sb, *(same(a) for a, _ in axes)])
-            axes = [("pass", self.P), ("b", self.B), *axes]
+            first = self.channels(node, axes[0])
+            outer = self.value_limbs(dx, "passes", [sb, first, *(same(a) for a, _ in axes[1:])])
+            axes = [("pass", self.P), ("b", self.B), *groups, *axes]
             self.scaled_down(f"{name}/input-gradient", axes, summed, lefts, c.limbs(weight), None, outer, "dx")
 
         def factors(kind: str) -> tuple[list[Form], list[Form]]:
@@ -920,13 +1095,13 @@ class Builder:
 
         def bias_limbs(kind: str) -> Limbs:
             limbs = Limbs(c)
-            limbs.add(self.value_whole(dy, kind, [ALL, so, *(ALL for _ in positions)]), 0)
+            limbs.add(self.value_whole(dy, kind, [ALL, same("o"), *(ALL for _ in positions)]), 0)
             return limbs
 
         summed = [("b", self.B), *positions]
-        self.parameters.append(Parameter(node["weight"], waxes, summed, True, weight_limbs, [], factors))
+        self.parameters.append(Parameter(node["weight"], groups + waxes, summed, True, weight_limbs, [], factors))
         if node["bias"] is not None:
-            self.parameters.append(Parameter(node["bias"], [waxes[0]], [], False, bias_limbs, []))
+            self.parameters.append(Parameter(node["bias"], [("o", outputs)], [], False, bias_limbs, []))
         return dx
 
     g_conv2d = g_linear
@@ -963,13 +1138,6 @@ class Builder:
         out = self.value_whole(dx, "passes", [*bc, same("i")])
         c.member(con, "gradient", left(product(choice, whole), neg(out)))
         return dx
-
-    def g_avgpool2d(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
-        if not needed:
-            return None
-        win = self.windows[i]
-        source = total("i", win.readers)
-        return self.mean_of(node["name"], "backward", "dx", x.sizes, "i", dy, source, win.entries)
 
     def g_batchnorm2d(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
         c, name, norm = self.c, node["name"], self.norm(node)

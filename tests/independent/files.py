@@ -109,7 +109,16 @@ FIELDS = {
     "maxpool2d": ("kernel", "stride"),
     "avgpool2d": ("kernel", "stride"),
     "batchnorm2d": ("weight", "bias", "mean", "var", "eps"),
+    "cat": (),
+    "hardtanh": ("low", "high"),
+    "adaptiveavgpool2d": ("size",),
 }
+OPTIONS: dict[str, dict[str, Any]] = {
+    "conv2d": {"dilation": [1, 1], "groups": 1},
+    "maxpool2d": {"padding": [0, 0], "ceil": False},
+    "avgpool2d": {"padding": [0, 0], "ceil": False, "inside": False, "divisor": 0},
+}
+"""By op, the options of nodes and the values that are left out."""
 SIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 NAME = re.compile(r"[A-Za-z0-9_.\-]{1,200}\Z")
 
@@ -172,7 +181,11 @@ def check_graph(model: Model) -> None:
     for node in graph:
         require(isinstance(node, dict) and isinstance(node.get("op"), str) and node["op"] in FIELDS, "model", "op")
         keys = {"op", "name", *FIELDS[node["op"]]}
-        require(set(node) - {"inputs"} == keys, "model", "keys of a node")
+        options = OPTIONS.get(node["op"], {})
+        require(set(node) - {"inputs"} - set(options) == keys, "model", "keys of a node")
+        for key in set(options) & set(node):
+            kind = type(options[key])
+            require(type(node[key]) is kind and node[key] != options[key], "model", "an option that is left out")
         require(isinstance(node["name"], str) and NAME.match(node["name"]), "model", "name of a node")
         require(node["name"] not in nodes, "model", "two nodes have one name")
         nodes.add(node["name"])
@@ -182,8 +195,14 @@ def check_graph(model: Model) -> None:
                 require(isinstance(name, str) and NAME.match(name), "model", "name of a tensor")
                 require(name.lower() not in tensors, "model", "a tensor is used twice")
                 tensors.add(name.lower())
-        for key, low in (("kernel", 1), ("stride", 1), ("padding", 0)):
+        for key, low in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1), ("size", 1)):
             require(key not in node or _pair(node[key], low, 1 << 16), "model", key)
+        for key, low in (("groups", 1), ("divisor", 0)):
+            require(key not in node or is_int(node[key], low, 1 << 16), "model", key)
+        if node["op"] == "hardtanh":
+            bounds = node["low"], node["high"]
+            require(all(_number(v, -1024.0, 1024.0) and v * 1024 % 1 == 0 for v in bounds), "model", "bounds")
+            require(bounds[0] < bounds[1], "model", "bounds")
         require("eps" not in node or _number(node["eps"], 2.0**-40, 1.0), "model", "eps")
         require("negative_slope" not in node or _number(node["negative_slope"], 0.0, 1.0), "model", "negative_slope")
     require(isinstance(inp, dict) and set(inp) == {"shape", "pad", "mean", "std"}, "model", "input")
@@ -196,12 +215,31 @@ def check_graph(model: Model) -> None:
         require(all(_number(v, least, most) for v in values), "model", key)
 
 
+def window_outputs(n: int, k: int, s: int, p: int, d: int, ceil: bool) -> int:
+    """Outputs of windows along an axis."""
+    span = n + 2 * p - (d * (k - 1) + 1)
+    if not ceil:
+        return span // s + 1
+    count = -(-span // s) + 1
+    return count - 1 if (count - 1) * s >= n + p else count
+
+
+def option(node: dict, key: str) -> Any:
+    """An option of a node, absent or not."""
+    return node.get(key, OPTIONS[node["op"]][key])
+
+
 def window(node: dict, shape: tuple[int, ...], kernel: list[int]) -> tuple[int, int]:
     """Output rows and columns of a convolution or pool."""
     out = []
-    for n, k, s, p in zip(shape[1:], kernel, node["stride"], node.get("padding", [0, 0])):
-        require(k <= n + 2 * p and (p == 0 or p < k), "model", "a window does not fit")
-        out.append((n + 2 * p - k) // s + 1)
+    pool = node["op"] != "conv2d"
+    dilation = [1, 1] if pool else option(node, "dilation")
+    padding = option(node, "padding") if pool else node["padding"]
+    for n, k, s, p, d in zip(shape[1:], kernel, node["stride"], padding, dilation):
+        outputs = window_outputs(n, k, s, p, d, pool and option(node, "ceil"))
+        require(outputs >= 1 and (p == 0 or p < d * (k - 1) + 1), "model", "a window does not fit")
+        require(not pool or 2 * p <= k, "model", "a window does not fit")
+        out.append(outputs)
     return out[0], out[1]
 
 
@@ -215,25 +253,32 @@ def check_shapes(model: Model) -> None:
     for i, node in enumerate(model.graph):
         if "inputs" in node:
             given = node["inputs"]
-            require(isinstance(given, list) and len(given) == (2 if node["op"] == "add" else 1), "model", "inputs")
+            least, most = {"add": (2, 2), "cat": (2, 64)}.get(node["op"], (1, 1))
+            require(isinstance(given, list) and least <= len(given) <= most, "model", "inputs")
             require(all(isinstance(g, str) and g in names for g in given), "model", "inputs")
             inputs = [names[g] for g in given]
             require(inputs != [i - 1], "model", "inputs name the previous node alone")
         else:
-            require(node["op"] != "add", "model", "an add names its inputs")
+            require(node["op"] not in ("add", "cat"), "model", "an add names its inputs")
             inputs = [i - 1]
         names[node["name"]] = i
         read.update(inputs)
         model.inputs.append(inputs)
         shapes = [samples if j < 0 else model.shapes[j] for j in inputs]
         x, op = shapes[0], node["op"]
+        if op == "cat":
+            require(all(len(s) == len(x) and s[1:] == x[1:] for s in shapes), "model", "a cat reads other shapes")
+            x = (sum(s[0] for s in shapes), *x[1:])
         require(math.prod(x) <= 1 << 28, "model", "an input is too large")
-        if op in ("conv2d", "maxpool2d", "avgpool2d", "batchnorm2d"):
+        if op in ("conv2d", "maxpool2d", "avgpool2d", "batchnorm2d", "adaptiveavgpool2d"):
             require(len(x) == 3, "model", f"{op} reads no image")
         out: tuple[int, ...]
         if op in ("conv2d", "linear"):
             shape = model.tensors[node["weight"]].shape if node["weight"] in model.tensors else []
-            require(len(shape) == (4 if op == "conv2d" else 2) and shape[1] == x[0], "model", "shape of a weight")
+            groups = option(node, "groups") if op == "conv2d" else 1
+            rank = 4 if op == "conv2d" else 2
+            require(len(shape) == rank and shape[1] * groups == x[0], "model", "shape of a weight")
+            require(shape[0] % groups == 0, "model", "groups")
             require(len(x) == (3 if op == "conv2d" else 1), "model", "shape of an input")
             if node["bias"] is not None:
                 require(node["bias"] in model.tensors, "model", "bias")
@@ -247,6 +292,10 @@ def check_shapes(model: Model) -> None:
             out = x
         elif op == "flatten":
             out = (math.prod(x),)
+        elif op == "adaptiveavgpool2d":
+            out = (x[0], *node["size"])
+        elif op == "cat":
+            out = x
         else:
             require(all(s == x for s in shapes), "model", "an add reads two shapes")
             out = x
@@ -333,7 +382,7 @@ class _Raw:
 def _pickle(model: Model) -> bytes:
     graph = []
     for node in model.graph:
-        keys = ("op", "name", "inputs", *FIELDS[node["op"]])
+        keys = ("op", "name", "inputs", *FIELDS[node["op"]], *OPTIONS.get(node["op"], {}))
         graph.append({k: node[k] for k in keys if k in node})
     inp = {k: model.input[k] for k in ("shape", "pad", "mean", "std")}
     state: dict[str, _Raw] = {}

@@ -10,6 +10,7 @@ from itertools import permutations
 from .commitment import Shape, matrix_shape
 from .errors import Reject, require
 from .field import P, bits
+from .files import window_outputs
 
 Digit = tuple[int, int, int]  # lo, size, shift
 Term = tuple[int, int, int]  # view, digit, coefficient
@@ -90,28 +91,60 @@ class Table:
 class Window:
     """The tables of windows of KH x KW entries over H x W positions."""
 
-    def __init__(self, *pairs_: Sequence[int]) -> None:  # size, kernel, stride, padding
-        (h, w), (kh, kw), (sh, sw), (ph, pw) = pairs_
-        oh, ow = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
-        self.entries, self.outputs, self.positions = kh * kw, oh * ow, h * w
-        reads, readers, pairs, pairs_of = [], [], [], []
+    def __init__(self, *pairs_: Sequence[int], ceil: bool = False) -> None:  # size, kernel, stride, padding, dilation
+        (h, w), (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pairs_
+        oh, ow = window_outputs(h, kh, sh, ph, dh, ceil), window_outputs(w, kw, sw, pw, dw, ceil)
+        self.entries, self.outputs, self.positions, self.columns = kh * kw, oh * ow, h * w, ow
+        reads, readers, pairs, pairs_of, windows, self.inside = [], [], [], [], [], 0
         for ky in range(kh):
             for kx in range(kw):
-                k = ky * kw + kx
-                row, inverse = [], [-1] * (h * w)
+                row, inverse, numbers, numbers_of = [], [-1] * (h * w), [-1] * (oh * ow), [-1] * (h * w)
                 for s in range(oh * ow):
-                    y, x = s // ow * sh + ky - ph, s % ow * sw + kx - pw
+                    y, x = s // ow * sh + ky * dh - ph, s % ow * sw + kx * dw - pw
                     i = y * w + x if 0 <= y < h and 0 <= x < w else -1
                     row.append(i)
                     if i >= 0:
                         inverse[i] = s
+                        numbers[s] = numbers_of[i] = self.inside
+                        self.inside += 1
                 reads.append(row)
                 readers.append(inverse)
-                pairs.append([k * oh * ow + s for s in range(oh * ow)])
-                pairs_of.append([-1 if s < 0 else k * oh * ow + s for s in inverse])
+                pairs.append(numbers)
+                pairs_of.append(numbers_of)
+                windows.append([s if i >= 0 else -1 for s, i in enumerate(row)])
         tail = f" {h},{w} {kh},{kw} {sh},{sw} {ph},{pw}"
+        tail += (f" dilation {dh},{dw}" if (dh, dw) != (1, 1) else "") + (" ceil" if ceil else "")
         self.reads, self.readers = Table("reads" + tail, reads), Table("readers" + tail, readers)
         self.pairs, self.pairs_of = Table("pairs" + tail, pairs), Table("pairs_of" + tail, pairs_of)
+        self.windows = Table("windows" + tail, windows)
+
+
+class AdaptiveWindow:
+    """The tables of an adaptive pooling of H x W positions to OH x OW."""
+
+    def __init__(self, size: Sequence[int], grid: Sequence[int]) -> None:
+        spans = [[range(o * n // m, -(-(o + 1) * n // m)) for o in range(m)] for n, m in zip(size, grid)]
+        held = [[[o for o, span in enumerate(own) if i in span] for i in range(n)] for own, n in zip(spans, size)]
+        tail = f" {size[0]},{size[1]} adaptive {grid[0]},{grid[1]}"
+        self.outputs, self.positions = grid[0] * grid[1], size[0] * size[1]
+        self.reads = Table("reads" + tail, self.rows(*spans, size[1]))
+        self.readers = Table("readers" + tail, self.rows(*held, grid[1]))
+        self.divisors = [len(y) * len(x) for y in spans[0] for x in spans[1]]
+
+    @staticmethod
+    def rows(ys: Sequence[Sequence[int]], xs: Sequence[Sequence[int]], width_: int) -> list[list[int]]:
+        """Rows and columns of each place, as a table of positions."""
+        out = []
+        for ky in range(max(map(len, ys))):
+            for kx in range(max(map(len, xs))):
+                places = [(y, x) for y in ys for x in xs]
+                out.append([y[ky] * width_ + x[kx] if ky < len(y) and kx < len(x) else -1 for y, x in places])
+        return out
+
+
+def groups_table(groups: int, own: int) -> Table:
+    """The channels by group and number within it."""
+    return Table(f"groups {groups},{own}", [[g * own + c for c in range(own)] for g in range(groups)])
 
 
 def same(axis: str) -> Source:
@@ -139,6 +172,10 @@ def gather(k: str, s: str, table: Table) -> Source:
 
 def suffix(k: str, s: str, table: Table) -> Source:
     return "suffix", k, s, table
+
+
+def tail(k: str, s: str, table: Table) -> Source:
+    return "tail", k, s, table
 
 
 def total(s: str, table: Table) -> Source:
@@ -171,7 +208,7 @@ def source_axes(source: Source) -> tuple[str, ...]:
         return (source[5],)
     if kind == "weighed-alike":
         return source_axes(source[6])
-    return source[1:3] if kind in ("gather", "suffix") else ()
+    return source[1:3] if kind in ("gather", "suffix", "tail") else ()
 
 
 def source_count(source: Source, size: int) -> int:
@@ -183,7 +220,7 @@ def source_count(source: Source, size: int) -> int:
         return sum(source[1])
     if kind == "scaled":
         return max(source[2])
-    if kind in ("suffix", "total"):
+    if kind in ("suffix", "tail", "total"):
         return len(source[-1].rows)
     if not kind.startswith("weighed"):
         return 1
@@ -587,7 +624,9 @@ class Circuit:
         sizes = dict([*out, *summed])
         lefts, rights = self.worths(left_), self.worths(right)
         inner = [a for a, _ in out[1:]]
-        read = {a for v, _, _ in lefts for a in self.view_axes(v)}
+        read, other = ({a for v, _, _ in side for a in self.view_axes(v)} for side in (lefts, rights))
+        if any(a in read and a in other for a in inner):
+            return False
         left_axes, right_axes = [a for a in inner if a in read], [a for a in inner if a not in read]
         both = left_axes + right_axes
         orders = [self.order(*x, sizes) for x in ((lefts, left_axes), (rights, right_axes), (rest, both))]

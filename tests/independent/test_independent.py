@@ -18,6 +18,7 @@ import pytest
 from circuits.listing import lines
 from circuits.statement import certificate
 from prover.commit import MatrixCommitment
+from tests.builders import bordered, clipped, grouped, joined, pointwise
 from tests.independent import mutate
 from tests.independent.__main__ import differences
 from tests.independent.circuit import Builder
@@ -125,11 +126,19 @@ def test_both_build_the_same_circuit(name, variant, tmp_path):
     used = {value for node in nodes for value in node.values() if isinstance(value, str)}
     spec = {"shape": list(shape), "pad": 0, "mean": [0.5] * shape[0], "std": [0.25] * shape[0]}
     model = Model(nodes, spec, {key: array for key, array in params.items() if key in used})
+    assert_same_circuit(model, ProbeConfig(steps=steps, batch_size=batch, variant=variant), tmp_path)
+
+
+@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, pointwise])
+def test_both_build_the_same_circuit_of_what_convolutional_networks_are_made_of(make, tmp_path):
+    assert_same_circuit(make().model, ProbeConfig(steps=2, batch_size=2), tmp_path)
+
+
+def assert_same_circuit(model: Model, config: ProbeConfig, tmp_path: Path) -> None:
     model.save(tmp_path / "model.pt")
-    root = DatasetRoot(bytes(32), 1000, Schema(model.classes, "u8", shape))
-    config = ProbeConfig(steps=steps, batch_size=batch, variant=variant)
+    root = DatasetRoot(bytes(32), 1000, Schema(model.classes, "u8", tuple(model.input["shape"])))
     statement = Statement.of(model, root, config, Fraction(3)).with_beacon(b"b")
-    hashes = np.zeros((steps * batch, 160), np.uint64)
+    hashes = np.zeros((config.steps * config.batch_size, 160), np.uint64)
     ours = "".join(f"{line}\n" for line in lines(certificate(statement, model, hashes).close(statement.tau)))
     built = Builder(parse_header(statement.header()), read_model("model.pt", (tmp_path / "model.pt").read_bytes())).c
     assert listing(built, lay_out(built)).decode() == ours

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
-from math import floor, isqrt
+from math import ceil, floor, isqrt
 from typing import Any
 
 from tests.semantics.head import (
@@ -57,11 +57,12 @@ def normalise(image: Nested, spec: Mapping[str, Any], kind: str) -> Nested:
 class Layer:
     """A layer type, one section each; `LAYERS` has them by their op.
 
-    through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own.
+    through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own. joins: it
+    gets the channels of what it reads one behind the other, and not the sum.
     """
 
     op: str
-    through = rectifies = False
+    through = rectifies = joins = False
 
     def __init_subclass__(cls) -> None:
         if "op" in cls.__dict__:
@@ -113,6 +114,10 @@ class Flatten(Layer):
         return each(lambda _: next(take), x)
 
 
+class Cat(Add):
+    op, joins = "cat", True
+
+
 # -- entry by entry
 
 
@@ -147,6 +152,27 @@ class LeakyReLU(Layer):
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
         s, what = slope(node), f"{node['name']} input gradient"
         return each(lambda z, d: value(d if z > 0 else rescale(s * d), what), x, dy)
+
+
+class Hardtanh(Layer):
+    op = "hardtanh"
+
+    def bounds(self, node: Node) -> list[int]:
+        return [int(Fraction(node[key]) * (1 << 32)) for key in ("low", "high")]
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        low, high = self.bounds(node)
+
+        def one(z: int) -> int:
+            if not low - (1 << 44) < z < high + (1 << 44):
+                raise Refusal(f"{node['name']} is out of range")
+            return min(max(z, low), high)
+
+        return each(one, x)
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        (low, high), what = self.bounds(node), f"{node['name']} input gradient"
+        return each(lambda z, d: value(d if low < z < high else 0, what), x, dy)
 
 
 # -- batch-norm
@@ -227,54 +253,82 @@ class Linear(Layer):
 
 
 def windows(
-    image: Nested, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int] = (0, 0)
+    image: Nested,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil: bool = False,
 ) -> list[list[Reads]]:
     """Per output row and column, the (kernel row, kernel column, input row, input column) read, in order."""
     size = len(image[0]), len(image[0][0])
-    rows, columns = ((n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, pad, kernel, stride, strict=True))
 
-    def reads(y: int, x: int) -> Reads:
-        top, left = y * stride[0] - pad[0], x * stride[1] - pad[1]
-        every = [(i, j, top + i, left + j) for i, j in product(range(kernel[0]), range(kernel[1]))]
+    def starts(n: int, k: int, s: int, p: int, d: int) -> list[int]:
+        """Where windows begin: those that end within the border, and with `ceil` one more if it begins before that
+        behind the axis does."""
+        whole = [at for at in range(-p, n + p, s) if at + d * (k - 1) < n + p]
+        late = whole[-1] + s if whole else -p
+        return [*whole, late] if ceil and (not whole or whole[-1] + d * (k - 1) < n + p - 1) and late < n else whole
+
+    tops, lefts = (starts(*x) for x in zip(size, kernel, stride, pad, dilation, strict=True))
+
+    def reads(top: int, left: int) -> Reads:
+        every = [
+            (i, j, top + i * dilation[0], left + j * dilation[1])
+            for i, j in product(range(kernel[0]), range(kernel[1]))
+        ]
         return [at for at in every if 0 <= at[2] < size[0] and 0 <= at[3] < size[1]]
 
-    return [[reads(y, x) for x in range(columns)] for y in range(rows)]
+    return [[reads(top, left) for left in lefts] for top in tops]
 
 
 class Conv2d(Layer):
     op = "conv2d"
 
     def places(self, node: Node, w: Nested, x: Nested) -> list[list[Reads]]:
-        return windows(x, (len(w[0][0]), len(w[0][0][0])), node["stride"], node["padding"])
+        kernel = len(w[0][0]), len(w[0][0][0])
+        return windows(x, kernel, node["stride"], node["padding"], node.get("dilation", (1, 1)))
+
+    def pairs(self, node: Node, w: Nested) -> list[tuple[int, int, int]]:
+        """(output channel, input channel of its group, input channel): which read which."""
+        groups = node.get("groups", 1)
+        own, outputs = len(w[0]), len(w) // groups
+        return [(o, k, o // outputs * own + k) for o, k in product(range(len(w)), range(own))]
 
     def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
         w = weights[node["weight"]]
-        places = self.places(node, w, x)
+        places, pairs = self.places(node, w, x), self.pairs(node, w)
 
         def pixel(o: int, reads: Reads) -> int:
-            total = sum(w[o][k][i][j] * x[k][r][c] for k in range(len(x)) for i, j, r, c in reads)
+            own = [(k, c) for p, k, c in pairs if p == o]
+            total = sum(w[o][k][i][j] * x[c][r][q] for k, c in own for i, j, r, q in reads)
             return affine(node, weights, total, o)
 
         return [[[pixel(o, reads) for reads in row] for row in places] for o in range(len(w))]
 
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
         w, dx = weights[node["weight"]], each(lambda _: 0, x)
-        for (y, row), o in product(enumerate(self.places(node, w, x)), range(len(dy))):
+        for (y, row), (o, k, c) in product(enumerate(self.places(node, w, x)), self.pairs(node, w)):
             for d, reads in zip(dy[o][y], row, strict=True):
-                for (i, j, r, c), k in product(reads, range(len(x))):
-                    dx[k][r][c] += d * w[o][k][i][j]
+                for i, j, r, q in reads:
+                    dx[c][r][q] += d * w[o][k][i][j]
         return each(lambda total: value(rescale(total), f"{node['name']} input gradient"), dx)
 
     def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
         collect_bias(node, dy, sums)
         w = sums[node["weight"]]
-        for (y, row), o in product(enumerate(self.places(node, w, x)), range(len(dy))):
+        for (y, row), (o, k, c) in product(enumerate(self.places(node, w, x)), self.pairs(node, w)):
             for d, reads in zip(dy[o][y], row, strict=True):
-                for (i, j, r, c), k in product(reads, range(len(x))):
-                    w[o][k][i][j] += d * x[k][r][c]
+                for i, j, r, q in reads:
+                    w[o][k][i][j] += d * x[c][r][q]
 
 
 # -- pools
+
+
+def pooled(image: Nested, node: Node) -> list[list[Reads]]:
+    """The windows of a pooling layer."""
+    return windows(image, node["kernel"], node["stride"], node.get("padding", (0, 0)), ceil=node.get("ceil", False))
 
 
 def first_maximum(channel: Nested, reads: Reads) -> tuple[int, int]:
@@ -293,12 +347,11 @@ class MaxPool2d(Layer):
                 raise Refusal(f"a window of {node['name']} is out of range")
             return value(channel[r][c], node["name"])
 
-        places = windows(x, node["kernel"], node["stride"])
-        return [[[pixel(channel, reads) for reads in row] for row in places] for channel in x]
+        return [[[pixel(channel, reads) for reads in row] for row in pooled(x, node)] for channel in x]
 
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
         dx = each(lambda _: 0, x)
-        for (y, row), o in product(enumerate(windows(x, node["kernel"], node["stride"])), range(len(x))):
+        for (y, row), o in product(enumerate(pooled(x, node)), range(len(x))):
             for d, reads in zip(dy[o][y], row, strict=True):
                 r, c = first_maximum(x[o], reads)
                 dx[o][r][c] += d
@@ -308,24 +361,56 @@ class MaxPool2d(Layer):
 class AvgPool2d(Layer):
     op = "avgpool2d"
 
-    def mean(self, node: Node, total: int, what: str) -> int:
-        count = node["kernel"][0] * node["kernel"][1]
+    def windows(self, node: Node, x: Nested) -> list[list[Reads]]:
+        return pooled(x, node)
+
+    def divisors(self, node: Node, x: Nested) -> list[list[int]]:
+        """By output row and column."""
+        places = self.windows(node, x)
+        if node.get("divisor"):
+            return [[node["divisor"]] * len(row) for row in places]
+        if not node.get("inside"):  # as if the border were part of the image
+            (p, q), width = node.get("padding", (0, 0)), len(x[0][0])
+            row = [0] * (width + 2 * q)
+            wide = [[row] * (len(x[0]) + 2 * p)]
+            places = windows(wide, node["kernel"], node["stride"], ceil=node.get("ceil", False))
+            places = [r[: len(self.windows(node, x)[0])] for r in places[: len(self.windows(node, x))]]
+        return [[len(reads) for reads in row] for row in places]
+
+    def mean(self, total: int, count: int, what: str) -> int:
         return value((total + count // 2) // count, what)
 
     def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        def pixel(channel: Nested, reads: Reads) -> int:
-            return self.mean(node, sum(channel[r][c] for _, _, r, c in reads), node["name"])
+        def pixel(channel: Nested, reads: Reads, count: int) -> int:
+            return self.mean(sum(channel[r][c] for _, _, r, c in reads), count, node["name"])
 
-        places = windows(x, node["kernel"], node["stride"])
-        return [[[pixel(channel, reads) for reads in row] for row in places] for channel in x]
+        rows = list(zip(self.windows(node, x), self.divisors(node, x), strict=True))
+        return [[[pixel(channel, *at) for at in zip(*row, strict=True)] for row in rows] for channel in x]
 
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
-        dx = each(lambda _: 0, x)
-        for (y, row), o in product(enumerate(windows(x, node["kernel"], node["stride"])), range(len(x))):
-            for d, reads in zip(dy[o][y], row, strict=True):
+        """One rounding of the sum if all windows have one divisor, else one of each window's part."""
+        dx, divisors, what = each(lambda _: 0, x), self.divisors(node, x), f"{node['name']} input gradient"
+        one = {count for row in divisors for count in row}
+        for (y, row), o in product(enumerate(self.windows(node, x)), range(len(x))):
+            for d, reads, count in zip(dy[o][y], row, divisors[y], strict=True):
+                part = d if len(one) == 1 else self.mean(d, count, what)
                 for _, _, r, c in reads:
-                    dx[o][r][c] += d
-        return each(lambda total: self.mean(node, total, f"{node['name']} input gradient"), dx)
+                    dx[o][r][c] += part
+        return each(lambda total: self.mean(total, *one, what) if len(one) == 1 else value(total, what), dx)
+
+
+class AdaptiveAvgPool2d(AvgPool2d):
+    op = "adaptiveavgpool2d"
+
+    def windows(self, node: Node, x: Nested) -> list[list[Reads]]:
+        def spans(n: int, m: int) -> list[range]:
+            return [range(floor(Fraction(o * n, m)), ceil(Fraction((o + 1) * n, m))) for o in range(m)]
+
+        rows, columns = (spans(n, m) for n, m in zip((len(x[0]), len(x[0][0])), node["size"], strict=True))
+        return [[[(0, 0, r, c) for r, c in product(y, z)] for z in columns] for y in rows]
+
+    def divisors(self, node: Node, x: Nested) -> list[list[int]]:
+        return [[len(reads) for reads in row] for row in self.windows(node, x)]
 
 
 # ------------------------------------------------------------------------------------------------ the probe
@@ -366,23 +451,42 @@ def long_sums(graph: Sequence[Node], reads: Mapping[str, list[str]], most: int =
     """The nodes whose output, and those at whose output the gradient, is a sum of more than `most` terms."""
     readers = {name: [node for node in graph if name in reads[node["name"]]] for name in reads}
     through = {node["name"] for node in graph if LAYERS[node["op"]].through}
+    cats = {node["name"] for node in graph if LAYERS[node["op"]].joins}
+    trained = {node["name"] for node in graph if node.get("weight")}
     terms, gradient_terms = {"@input": 1}, dict[str, int]()
     sums, gradient_sums = set[str](), set[str]()
+    joined, gradient_joined = set[str](), set[str]()
     for node in graph:
         name = node["name"]
         terms[name] = sum(terms[x] for x in reads[name]) if name in through else 1
-        if terms[name] > most and [LAYERS[x["op"]].rectifies for x in readers[name]] != [True]:
+        if name in cats or (name in through and joined & set(reads[name])):
+            joined.add(name)
+        apart = any(x["name"] in trained or x["op"] == "add" for x in readers[name])
+        if (terms[name] > most and [LAYERS[x["op"]].rectifies for x in readers[name]] != [True]) or (
+            name in joined and apart
+        ):
             sums.add(name)
+            joined.discard(name)
             terms[name] = 1
     for node in reversed(graph):
         name, total = node["name"], 0
         for x in readers[name]:
             total += reads[x["name"]].count(name) * (gradient_terms[x["name"]] if x["name"] in through else 1)
         gradient_terms[name] = total or 1
-        if total > most:
+        if any(x["name"] in cats or (x["name"] in through & gradient_joined) for x in readers[name]):
+            gradient_joined.add(name)
+        if total > most or (name in gradient_joined and name in trained):
             gradient_sums.add(name)
+            gradient_joined.discard(name)
             gradient_terms[name] = 1
     return sums, gradient_sums
+
+
+def received(node: Node, xs: Sequence[list[Nested]]) -> list[Nested]:
+    """What a node gets of the outputs that it reads, per sample."""
+    if LAYERS[node["op"]].joins:
+        return [[channel for x in sample for channel in x] for sample in zip(*xs, strict=True)]
+    return add_up(xs)
 
 
 def run_pass(
@@ -398,7 +502,7 @@ def run_pass(
     sums, gradient_sums = long_sums(graph, reads)
     for node in graph:
         previous = node["name"]
-        xs = add_up([outputs[name] for name in reads[previous]])
+        xs = received(node, [outputs[name] for name in reads[previous]])
         outputs[previous] = [LAYERS[node["op"]].forward(node, weights, x) for x in xs]
         if previous in sums:
             each(lambda x, name=previous: value(x, f"the sum {name}"), outputs[previous])
@@ -416,7 +520,7 @@ def run_pass(
         name = node["name"]
         if name not in needed:
             continue
-        xs, dys = add_up([outputs[source] for source in reads[name]]), add_up(grads[name])
+        xs, dys = received(node, [outputs[source] for source in reads[name]]), add_up(grads[name])
         if name in gradient_sums:
             each(lambda d, name=name: value(d, f"the gradient at {name}"), dys)
         layer = LAYERS[node["op"]]
@@ -425,8 +529,14 @@ def run_pass(
         layer.accumulators(node, out.sums)
         if needed & set(reads[name]):
             out.deltas[name] = [layer.backward(node, weights, x, dy) for x, dy in zip(xs, dys, strict=True)]
+            start = 0
             for source in reads[name]:
-                grads.setdefault(source, []).append(out.deltas[name])
+                own = out.deltas[name]
+                if layer.joins:
+                    count = len(outputs[source][0])
+                    own = [d[start : start + count] for d in own]
+                    start += count
+                grads.setdefault(source, []).append(own)
     return out, k, sum(loss for _, loss in heads)
 
 

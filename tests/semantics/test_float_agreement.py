@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 
 from prover.prove import prove_statement
-from tests.builders import KINDS, VARIANTS, Case, build, classifier, leaky, random_case, tiny_cnn, tiny_mlp
+from tests.builders import (
+    KINDS,
+    VARIANTS,
+    Case,
+    bordered,
+    build,
+    classifier,
+    grouped,
+    leaky,
+    random_case,
+    tiny_cnn,
+    tiny_mlp,
+)
 from tests.toys import tiny_dataset, tiny_model
 from verifier.verify import Expectations, verify_proof
 from zkcert.api.proving import CROSS_CHECK_LIMIT
@@ -34,7 +46,7 @@ def assert_agreement(case: Case, tolerance: float = TOLERANCE) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_networks_agree_with_the_float_metric(kind, variant):
-    for make in (tiny_mlp, tiny_cnn, leaky):
+    for make in (tiny_mlp, tiny_cnn, leaky, bordered, grouped):
         assert_agreement(make(kind=kind, variant=variant, steps=3))
 
 

@@ -30,9 +30,11 @@ from tests.builders import (
     VARIANTS,
     Case,
     Graph,
+    bordered,
     classifier,
     fan,
     grid_case,
+    grouped,
     leaky,
     normalised,
     residual,
@@ -255,6 +257,23 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
     g = Graph(np.random.default_rng(7), [2, 5, 6], pad=1).pool("avgpool2d", (2, 2), (1, 2)).relu()
     g.pool("maxpool2d", (2, 1), (1, 1)).conv(2, (2, 2), bias=False).flatten().relu().linear(3).flatten().relu()
     assert_equal(g.case(rho=Fraction(1, 1000)))
+
+
+@pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
+def test_pools_with_borders_equal_the_reference(seed, options):
+    assert_equal(bordered(seed, **options))
+
+
+@pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
+def test_grouped_and_dilated_convolutions_equal_the_reference(seed, options):
+    assert_equal(grouped(seed, **options))
+
+
+def test_a_border_is_larger_than_no_value():
+    g = Graph(np.random.default_rng(13), [1, 3, 3]).conv(2, (1, 1)).pool("maxpool2d", (3, 3), (2, 2), padding=[1, 1])
+    g.params["conv2d0.bias"][:] = -9
+    expected = assert_equal(g.flatten().linear(3).case(batch=1)).passes[0]
+    assert max(entries(expected.outputs["maxpool2d1"])) < 0
 
 
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])

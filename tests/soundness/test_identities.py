@@ -90,7 +90,12 @@ class Specification:
     def on_passes(self, v) -> np.ndarray:
         """A network value with one entry per pass."""
         every = range(self.passes)
-        return sum(part.coef * self.value(part.tensor)[[part.index(p) for p in every]] for part in v.parts)
+        parts = [part.coef * self.value(part.tensor)[[part.index(p) for p in every]] for part in v.parts]
+        for n, part in enumerate(v.parts):
+            if part.channels is not None:
+                own = [parts[n][:, :, c] if c >= 0 else np.zeros_like(parts[n][:, :, 0]) for c in part.channels]
+                parts[n] = np.stack(own, axis=2)
+        return sum(parts)
 
     def inputs(self) -> None:
         plan, samples = self.plan, self.certificate.samples
@@ -119,10 +124,10 @@ class Specification:
         shapes = dict(zip(names, [self.model.input_shape, *self.model.shapes], strict=True))
         size = shapes[node.get("inputs", [names[place - 1]])[0]][1:]
         kernel = node.get("kernel") or self.plan.weights[node["weight"]].shape[2:]
-        pad, out = node.get("padding", (0, 0)), shapes[node["name"]][1:]
+        pad, gap, out = node.get("padding", (0, 0)), node.get("dilation", (1, 1)), shapes[node["name"]][1:]
         index = np.full((*kernel, *out), -1)
         for i, j, y, x in np.ndindex(index.shape):
-            r, c = y * node["stride"][0] + i - pad[0], x * node["stride"][1] + j - pad[1]
+            r, c = y * node["stride"][0] + i * gap[0] - pad[0], x * node["stride"][1] + j * gap[1] - pad[1]
             if 0 <= r < size[0] and 0 <= c < size[1]:
                 index[i, j, y, x] = r * size[1] + c
         return index.reshape(prod(kernel), prod(out))
@@ -140,12 +145,20 @@ class Specification:
 
     def affine(self, node, layer, columns: np.ndarray, index: np.ndarray | None) -> None:
         name, half = layer.name, 1 << 31
-        w = self.value(layer.weight).reshape(self.passes, layer.weight.shape[0], -1)
+        outputs, groups = self.plan.weights[node["weight"]].shape[0], node.get("groups", 1)
+        own = self.value(layer.weight).reshape(self.passes, outputs, -1)
+        places = 1 if index is None else len(index)
+        every = np.arange(columns.shape[2]).reshape(places, groups, -1)  # (kernel position, group, channel)
+        blocks = [every[:, o * groups // outputs].ravel() for o in range(outputs)]
+        w = np.zeros((self.passes, outputs, columns.shape[2]), object)  # of all pairs of channels
+        for o, inputs in enumerate(blocks):
+            w[:, o, inputs] = own[:, o]
         total = w[:, None] @ columns
         if node["bias"]:
             total = total + (self.value(layer.bias)[:, None, :, None] << 32)
         rem = self.value(layer.run.remainder)
-        self.state(f"{name}/forward/z", total.reshape(rem.shape) + half - (self.on_passes(layer.y) << 32) - rem)
+        z = self.on_passes(layer.y)
+        self.state(f"{name}/forward/z", total.reshape(z.shape) + half - (z << 32) - rem.reshape(z.shape))
         if not hasattr(layer, "dy"):
             return
         dy = self.on_passes(layer.dy).reshape(total.shape)
@@ -159,15 +172,28 @@ class Specification:
                 back = back.reshape(*dx.shape[:2], len(index), dx.shape[2], -1).swapaxes(2, 3)
                 for k, s in np.argwhere(index >= 0):
                     total[..., index[k, s]] += back[..., k, s]
-            self.state(f"{name}/input-gradient/dx", total + half - (dx << 32) - rem)
-        self.sums[node["weight"]] = (dy @ np.swapaxes(columns, 2, 3)).sum(axis=1)
+            self.state(f"{name}/input-gradient/dx", total + half - (dx << 32) - rem.reshape(dx.shape))
+        sums = (dy @ np.swapaxes(columns, 2, 3)).sum(axis=1)
+        self.sums[node["weight"]] = np.stack([sums[:, o, inputs] for o, inputs in enumerate(blocks)], axis=1)
         if node["bias"]:
             self.sums[node["bias"]] = dy.sum(axis=(1, 3))
 
     def flatten(self, node, layer) -> None:
         pass
 
-    add = flatten
+    add = cat = flatten
+
+    def hardtanh(self, node, layer) -> None:
+        name, low, high = layer.name, int(node["low"] * 2**32), int(node["high"] * 2**32)
+        values = (layer.inner, layer.above, layer.below, layer.excess)
+        q, u, l, e = (self.value(v.tensor) for v in values)
+        self.state(f"{name}/forward/value", q + u + (u - l) * e - self.on_passes(layer.x))
+        self.state(f"{name}/forward/low", l * (q - low))
+        self.state(f"{name}/forward/high", u * (q - high + 1))
+        self.state(f"{name}/forward/inside", (1 - u - l) * (low + 1 + e - q))
+        if layer.dx is not None:
+            dy = self.on_passes(layer.dy).reshape(q.shape)
+            self.state(f"{name}/backward/gradient", (1 - u - l) * dy - self.value(layer.dx.tensor))
 
     def batchnorm2d(self, node, layer) -> None:
         name, half = layer.name, 1 << 31
@@ -216,37 +242,91 @@ class Specification:
 
     def maxpool2d(self, node, layer) -> None:
         name, index, y = layer.name, self.windows(node), self.value(layer.y.tensor)
-        shape = (*y.shape[:3], *index.shape)
-        choice, slack = (self.value(t).reshape(shape) for t in (layer.choice, layer.slack))
-        before = 1 - np.cumsum(choice, axis=3)
-        x = self.on_passes(layer.x)[..., index]
-        self.state(f"{name}/forward/slack", slack - y[:, :, :, None] + x + before)
+        shape, inside = (*y.shape[:3], *index.shape), index >= 0
+        choice, slack = np.zeros(shape, object), np.zeros(shape, object)
+        for whole, t in ((choice, layer.choice), (slack, layer.slack)):
+            whole[..., inside] = self.value(t)  # one k after the other
+        later = choice.sum(axis=3, keepdims=True) - np.cumsum(choice, axis=3)
+        if inside.all():
+            later = 1 - np.cumsum(choice, axis=3)
+        x = self.on_passes(layer.x)[..., np.maximum(index, 0)]
+        self.state(f"{name}/forward/slack", (slack - y[:, :, :, None] + x + later) * inside)
         self.state(f"{name}/forward/maximum", choice * slack)
         self.state(f"{name}/choice/one", choice.sum(axis=3) - 1)
         if layer.dx is not None:
             dx = -self.value(layer.dx.tensor)
             dy = self.on_passes(layer.dy).reshape(y.shape)
-            for k, s in np.ndindex(index.shape):
+            for k, s in np.argwhere(inside):
                 dx[..., index[k, s]] += choice[..., k, s] * dy[..., s]
             self.state(f"{name}/backward/gradient", dx)
 
     def avgpool2d(self, node, layer) -> None:
-        name, index, y = layer.name, self.windows(node), self.value(layer.y.tensor)
-        count, x = len(index), self.on_passes(layer.x)
-        rem = self.value(layer.rem)
-        self.state(f"{name}/forward/mean", count * y + rem - x[..., index].sum(axis=3) - count // 2)
-        if layer.dx is not None:
-            total = count * self.value(layer.dx.tensor) + self.value(layer.rem_back) - count // 2
-            dy = self.on_passes(layer.dy).reshape(y.shape)
-            for k, s in np.ndindex(index.shape):
-                total[..., index[k, s]] -= dy[..., s]
-            self.state(f"{name}/backward/mean", total)
+        index = self.windows(node)
+        rows, columns = layer.shape[1:]
+        if node.get("divisor"):
+            divisors = np.full(rows * columns, node["divisor"])
+        elif node.get("inside"):
+            divisors = (index >= 0).sum(axis=0)
+        else:  # windows that end at most where the border does
+            height, width = layer.x.shape[2] // self.width(node), self.width(node)
+            extents = []
+            for n, k, s, p, count in zip(
+                (height, width), node["kernel"], node["stride"], node.get("padding", (0, 0)), (rows, columns),
+                strict=True,
+            ):  # fmt: skip
+                extents.append([min(o * s + k, n + 2 * p) - o * s for o in range(count)])
+            divisors = np.outer(*extents).ravel()
+        self.averages(layer, [[i for i in column if i >= 0] for column in index.T.tolist()], divisors)
+
+    def width(self, node) -> int:
+        """Of the image that a node reads."""
+        names = ["@input", *(other["name"] for other in self.plan.graph)]
+        shapes = dict(zip(names, [self.model.input_shape, *self.model.shapes], strict=True))
+        return shapes[node.get("inputs", [names[names.index(node["name"]) - 1]])[0]][2]
+
+    def averages(self, layer, reads: list[list[int]], divisors: np.ndarray) -> None:
+        """reads: by output, the positions of its window."""
+        name, y, x = layer.name, self.value(layer.y.tensor), self.on_passes(layer.x)
+        even = len(set(divisors.tolist())) == 1
+        total = np.stack([x[..., at].sum(axis=-1) for at in reads], axis=-1)
+
+        def divided(label, out, total, parts, divisors) -> None:
+            rest = [self.value(t) for t in parts]
+            self.state(f"{name}/{label}/mean", divisors * out + rest[0] - total - divisors // 2)
+            if not even:
+                self.state(f"{name}/{label}/below", sum(rest) - divisors + 1)
+
+        divided("forward", y, total, layer.parts, divisors)
+        if layer.dx is None:
+            return
+        dx, back = self.value(layer.dx.tensor), self.on_passes(layer.dy).reshape(y.shape)
+        if not even:
+            share = self.value(layer.share.tensor)
+            divided("share", share, back, layer.parts_back, divisors)
+            back = share
+        total = np.zeros_like(dx)
+        for s, at in enumerate(reads):
+            for i in at:
+                total[..., i] += back[..., s]
+        if even:
+            divided("backward", dx, total, layer.parts_back, divisors[0])
+        else:
+            self.state(f"{name}/backward/gradient", total - dx)
+
+    def adaptiveavgpool2d(self, node, layer) -> None:
+        width = self.width(node)
+        spans = [
+            [range(o * n // m, -(-(o + 1) * n // m)) for o in range(m)]
+            for n, m in zip((layer.x.shape[2] // width, width), node["size"], strict=True)
+        ]
+        reads = [[r * width + c for r in y for c in x] for y in spans[0] for x in spans[1]]
+        self.averages(layer, reads, np.array([len(at) for at in reads]))
 
     # -- head
 
     def softmax(self) -> None:
         head, plan = self.certificate.head, self.plan
-        z = self.on_passes(head.logits)
+        z = self.on_passes(head.logits).reshape(self.passes, plan.batch, plan.classes)
         top, is_top, x = (self.value(t) for t in (head.top, head.is_top, head.x))
         o = self.value(head.labels)[[p // 2 for p in range(self.passes)]]
         self.state("softmax/shift", x + z - top[..., None])
@@ -277,7 +357,7 @@ class Specification:
         self.state("scale/lower", lower + (bits[::2] * starts).sum(axis=-1) - largest)
         self.state("scale/one/one", bits.sum(axis=-1) - 1)
         self.state("scale/second-passes/unscaled", bits[1::2, 0] - 1)
-        dz, rem = self.value(head.dz.tensor), self.value(head.dz_rem)
+        dz, rem = self.value(head.dz.tensor).reshape(z.shape), self.value(head.dz_rem)
         power = (bits * [1 << k for k in range(32)]).sum(axis=-1)[:, None, None]
         self.state("softmax/dz", power * (wrong - true) + (1 << 23) - (dz << 24) - rem)
         # the loss
@@ -420,7 +500,22 @@ class Specification:
 
 @pytest.mark.parametrize(
     "name",
-    ["cnn", "cnn, q32, sam", "two-byte labels", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"],
+    [
+        "cnn",
+        "cnn, q32, sam",
+        "two-byte labels",
+        "minute",
+        "strides",
+        "residual",
+        "batch-norm",
+        "leaky",
+        "borders",
+        "groups",
+        "bounds",
+        "joined",
+        "pointwise",
+        "long sums",
+    ],
 )
 def test_every_identity_says_what_the_specification_says(name):
     """On random digits, which satisfy nothing: no identity is missing, none is there that is not stated here."""
@@ -431,10 +526,24 @@ def test_every_identity_says_what_the_specification_says(name):
     for key, values in found.items():
         assert len(values) == len(expected[key]), key
         for value, other in zip(values, expected[key], strict=True):
-            assert np.array_equal(value, other), key
+            assert np.array_equal(np.ravel(value), np.ravel(other)), key  # groups are an axis
 
 
-@pytest.mark.parametrize("name", ["cnn, q32, sam", "minute", "strides", "residual", "batch-norm", "leaky", "long sums"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cnn, q32, sam",
+        "minute",
+        "strides",
+        "residual",
+        "batch-norm",
+        "leaky",
+        "borders",
+        "groups",
+        "joined",
+        "long sums",
+    ],
+)
 def test_views_are_weighed_as_they_are_read(name):
     """The verifier weighs a tensor's entries by `Source.vector`; that is the transpose of `Witness.read`."""
     certificate, _ = honest(name)

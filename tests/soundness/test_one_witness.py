@@ -16,6 +16,7 @@ from circuits.head.softmax import MAX_SCALE
 from circuits.language.constraints import Circuit, Constraint, Expr
 from circuits.language.layout import Layout
 from circuits.language.tensors import Digit, Range, Tensor
+from circuits.layers.avgpool2d import Averaging
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
 from tests.builders import (
@@ -114,7 +115,9 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
     """
     plan = case.plan
     d, biases = plan.divisor, [re.escape(n["bias"]) for n in plan.graph if n.get("bias")]
-    kernels = {n["name"]: prod(n["kernel"]) for n in plan.graph if n["op"] == "avgpool2d"}
+    averages = [layer for layer in Certificate(plan).layers if isinstance(layer, Averaging)]
+    divisors = {layer.name: max(layer.divisors) for layer in averages}
+    bounds = {n["name"]: (n["low"], n["high"]) for n in plan.graph if n["op"] == "hardtanh"}
     total = 44 + min(22, 13 + (plan.classes - 1).bit_length())
     ratio = plan.rho**2 / (256 * plan.batch)
     common = lcm(ratio.denominator, plan.eps.denominator)
@@ -126,6 +129,8 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "sample/.*": (8, "a byte: SIS binds short vectors only (commitment.md)"),
         # differences: that they are not negative is what they are for; above, they are below their minuend
         ".*/magnitude": (44, "z = m + 1 or -m, one m for each z; |z| <= 2^44 (Layers)"),
+        "hardtanh.*/(above|below)": (1, "a bit"),
+        "hardtanh.*/excess": (44, "beyond a bound, or above the lower one: one for each z (Layers)"),
         ".*/slack": (44, "no entry of a window is larger than the maximum"),
         "softmax/x|loss/x-true": (44, "no logit is larger than the maximum; exp takes 44 bits"),
         "scale/(largest|below)": (58, "no sample has a larger D"),
@@ -177,7 +182,7 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "score/sum": (52, "a sum of at most 1,024 y"),
         "batchnorm.*/u": (39, "|u| < 2^38 (Layers)"),
         "squares/.*[.]01": (60, "at most 2^17 products of digits up to 2^21"),
-        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx|dz|sum|dy)": (44, "|x| < 2^43 (Layers)"),
+        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx|dz|sum|dy|share)": (44, "|x| < 2^43 (Layers)"),
     }
     lowest = {  # of the others, two balanced digits, it is that of the digits
         "squares/.*[.]01": -1 << 59,
@@ -188,8 +193,12 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         ("score/slack", 0, 1 << 110, "the deviation is at most tau"),
         *((f"update/{b}.remainder", 0, d, "divided by D (Gradient)") for b in biases),
         *(
-            (f"{re.escape(k)}/(forward|backward).remainder", 0, size, "divided by the size of the window (Layers)")
-            for k, size in kernels.items()
+            (f"{k}/(forward|backward|share)[.](remainder|slack)", 0, size, "divided by the size of the window (Layers)")
+            for k, size in divisors.items()
+        ),
+        *(
+            (f"{k}/y", int(low * 2**32), int((high - low) * 2**32), "from the lower bound to below the upper (Layers)")
+            for k, (low, high) in bounds.items()
         ),
         ("update/.*.remainder", 0, d << 32, "divided by 2^32 D (Gradient)"),
         ("softmax/exp/cube.remainder", 0, 3 << 32, "divided by 3 2^32"),
@@ -237,6 +246,11 @@ RANGES = [
     "residual",
     "batch-norm",
     "leaky",
+    "borders",
+    "groups",
+    "bounds",
+    "joined",
+    "pointwise",
     "long sums",
     "flat",
 ]
@@ -252,7 +266,8 @@ def test_values_range_over_exactly_what_they_should(name):
             assert has_range(t, lo, size), t.name
             seen.add(pattern)
     if name == "cnn":
-        assert {p for p, *_ in patterns} - seen == {"input/channel[0-9]+.remainder", "batchnorm.*/u"}
+        others = {"input/channel[0-9]+.remainder", "batchnorm.*/u", "hardtanh.*/(above|below)", "hardtanh.*/excess"}
+        assert {p for p, *_ in patterns} - seen == others
 
 
 @pytest.mark.parametrize("name", RANGES)

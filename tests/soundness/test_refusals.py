@@ -233,8 +233,8 @@ def test_what_no_circuit_is_for_is_refused() -> None:
         with pytest.raises(UnusableInput, match=why):
             Certificate(replace(case.plan, **changes))
     rng = np.random.default_rng(0)
-    with pytest.raises(UnusableInput, match="the model must end in a linear layer, not in a convolution"):
-        Certificate(Graph(rng, [1, 3, 3]).conv(2, (3, 3)).flatten().case().plan)
+    with pytest.raises(UnusableInput, match=r"must end in a linear layer or in one position .* has 2 pos"):
+        Certificate(Graph(rng, [1, 3, 4]).conv(2, (3, 3)).flatten().case().plan)
 
 
 class Weightless(Connections):

@@ -25,6 +25,7 @@ from tests.builders import (
     VARIANTS,
     Case,
     Graph,
+    bordered,
     classifier,
     leaky,
     normalised,
@@ -58,10 +59,15 @@ def every_layer(seed: int = 0, **options) -> Case:
     stem = g.last
     g.conv(2, (1, 1), bias=False).norm().add(stem).relu()
     block = g.last
-    g.pool("maxpool2d", (1, 1), (1, 1)).add(block)
+    g.pool("maxpool2d", (1, 3), (1, 1), padding=[0, 1]).add(block)
     two = g.last
     g.relu().read(block).add(two).add(block).add(block)
-    g.pool("avgpool2d", (1, 2), (1, 1)).flatten().linear(2).leaky_relu(0.3).linear(3, bias=False)
+    four = g.last
+    g.adaptive(1, 3).pool("avgpool2d", (1, 2), (1, 2)).hardtanh(-1.0, 1.0).conv(2, (1, 1), groups=2, bias=False)
+    point = g.last
+    g.branch(four).pool("maxpool2d", (1, 2), (1, 2)).cat(point).flatten().linear(2).leaky_relu(0.3).linear(
+        3, bias=False
+    )
     return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
 
 
@@ -296,9 +302,10 @@ def test_residues_that_are_not_reduced_are_the_only_other_freedom():
         lambda: residual(batch=1),
         lambda: normalised(batch=1, seed=2),
         lambda: leaky(batch=1),
+        lambda: bordered(batch=1),
         lambda: every_layer(seed=7, batch=2, steps=3),
     ],
-    ids=["cnn", "cnn of congruences", "cnn, sam, q32", "residual", "batch-norm", "leaky", "three steps"],
+    ids=["cnn", "cnn of congruences", "cnn, sam, q32", "residual", "batch-norm", "leaky", "borders", "three steps"],
 )
 def test_every_digit_of_larger_circuits_is_determined(case):
     s = Solved(case(), patient=True)
@@ -395,9 +402,10 @@ def test_every_identity_of_congruences_is_needed():
 
 
 def test_long_sums_need_their_identity():
-    """That of branches, and that of gradients: alone, as `test_every_identity_is_needed` tries few of its kind."""
+    """Those of branches and of joined channels, and of their gradients: alone, as `test_every_identity_is_needed` tries
+    few of its kind."""
     s = solved("asam-all", "u8")
-    assert len(s.sums()) == 2
+    assert len(s.sums()) == 4
     assert [s.members[i][0].name for i in s.sums() if not (s.freed(i) or s.forged(i))] == []
 
 

@@ -16,7 +16,7 @@ from math import prod
 from circuits.language.constraints import Circuit, Constraint, Expr, expr
 from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum
+from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, TailGather
 from circuits.language.tensors import BIT, Tensor
 from prover.execution.witness import Witness
 
@@ -78,6 +78,9 @@ def entries(src: Source, at: Mapping[str, int]) -> list[tuple[int, int]]:
         found = [src.table.index[at[src.k], at[src.s]]]
     elif isinstance(src, SuffixGather):
         found = src.table.index[: at[src.k] + 1, at[src.s]].tolist()
+    elif isinstance(src, TailGather):
+        inside = src.table.index[at[src.k], at[src.s]] >= 0
+        found = src.table.index[at[src.k] + 1 :, at[src.s]].tolist() if inside else []
     elif isinstance(src, GatherSum):
         found = src.table.index[:, at[src.s]].tolist()
     else:

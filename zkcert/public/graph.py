@@ -9,7 +9,7 @@ import numpy as np
 
 from circuits.graph import SAMPLES
 from circuits.layers import LAYERS
-from circuits.layers.spec import integers, name_of
+from circuits.layers.spec import MAX_JOINED, integers, name_of
 from circuits.net import VALUE_LIMIT
 from zkcert.errors import UnsupportedLayer, UnusableInput
 
@@ -48,15 +48,24 @@ def check_node(node: object, position: int) -> dict[str, Any]:
     if op not in LAYERS:
         raise UnsupportedLayer(f"layer {name}: {ascii(op)[:60]} has no circuit; use {', '.join(LAYERS)}")
     spec = LAYERS[op].spec
-    if set(node) - {"inputs"} != {"op", "name", *spec.fields}:
-        raise UnusableInput(f"layer {name}: {op} has exactly the fields {', '.join((*spec.fields, 'op', 'name'))}")
+    if set(node) - {"inputs", *spec.options} != {"op", "name", *spec.fields}:
+        more = f", and may have {', '.join(spec.options)}" if spec.options else ""
+        raise UnusableInput(
+            f"layer {name}: {op} has exactly the fields {', '.join((*spec.fields, 'op', 'name'))}{more}"
+        )
     checked: dict[str, Any] = {"op": op, "name": name}
     if spec.inputs != 1 or "inputs" in node:
         given = node.get("inputs")
-        if not isinstance(given, list | tuple) or len(given) != spec.inputs:
-            raise UnusableInput(f"layer {name}: {op} has {spec.inputs} inputs")
+        most = MAX_JOINED if spec.joins else spec.inputs
+        if not isinstance(given, list | tuple) or not spec.inputs <= len(given) <= most:
+            count = f"{spec.inputs} to {most}" if spec.joins else spec.inputs
+            raise UnusableInput(f"layer {name}: {op} has {count} inputs")
         checked["inputs"] = [v if v == SAMPLES else name_of(v, f"layer {name}: input") for v in given]
-    return checked | {key: kind.check(node[key], f"layer {name}: {key}") for key, kind in spec.fields.items()}
+    checked |= {key: kind.check(node[key], f"layer {name}: {key}") for key, kind in spec.fields.items()}
+    for key, (kind, usual) in spec.options.items():
+        if key in node and (value := kind.check(node[key], f"layer {name}: {key}")) != usual:
+            checked[key] = value
+    return checked
 
 
 def check_inputs(graph: list[dict[str, Any]]) -> list[list[str]]:
@@ -78,9 +87,12 @@ def check_inputs(graph: list[dict[str, Any]]) -> list[list[str]]:
 
 def output_shape(node: dict[str, Any], shapes: Sequence[list[int]], params: Mapping[str, np.ndarray]) -> list[int]:
     """Shape of the node's output for one sample, from those of what it reads; raises UnusableInput naming the layer."""
-    if any(other != shapes[0] for other in shapes[1:]):
-        raise UnusableInput(f"layer {node['name']}: its inputs have shapes {shapes[0]} and {shapes[1]}")
+    spec = LAYERS[node["op"]].spec
     try:
-        return LAYERS[node["op"]].spec.output_shape(node, shapes[0], params)
+        received = spec.received(shapes)
+    except UnusableInput as error:
+        raise UnusableInput(f"layer {node['name']}: {error}") from error
+    try:
+        return spec.output_shape(spec.full(node), received, params)
     except UnusableInput as error:
         raise UnusableInput(f"layer {node['name']} ({node['op']}): {error}") from error

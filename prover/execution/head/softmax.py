@@ -40,7 +40,7 @@ class SoftmaxExecutor:
 
     def forward(self, w: Witness, p: int) -> None:
         """Deltas of pass p from its logits."""
-        z = read_value(self.head.logits, w, p).astype(object)
+        z = read_value(self.head.logits, w, p).reshape(self.head.net.batch, -1).astype(object)
         onehot = w.value(self.head.labels, p // 2).astype(object)
         top = z.max(axis=1)
         x = top[:, None] - z

@@ -37,6 +37,8 @@ class AffineExecutor(Executor):
         """The same for both gradients."""
         return exact_terms(peak(self.layer.dy), max(1 << 21, peak(self.layer.x)))
 
+    # Matrices of a layer with groups have these in front, as a further axis.
+
     @abstractmethod
     def input_columns(self, x: Ints) -> F64:
         """An input digit (B, ...) as (B * positions, summed)."""
@@ -74,12 +76,10 @@ class AffineExecutor(Executor):
         if self.layer.dx is not None:
             self._input_gradient(w, p, self.layer.dx, deltas)
         rows = [x.reshape(*x.shape[:2], -1).swapaxes(0, 1).reshape(x.shape[1], -1).astype(np.float64) for x in deltas]
-        out = {
-            self.layer.weight_name: [
-                x.reshape(self.layer.weight.shape)
-                for x in exact_matmul(rows, self._input_columns(w, p), self.terms_back)
-            ]
-        }
+        groups = [axis.size for axis in self.layer.shared]
+        grouped = [x.reshape(*groups, -1, x.shape[1]) for x in rows]
+        sums = exact_matmul(grouped, self._input_columns(w, p), self.terms_back)
+        out = {self.layer.weight_name: [x.reshape(self.layer.weight.shape) for x in sums]}
         if self.layer.bias_name:
             whole = sum(x.sum(axis=1).astype(np.int64) << (DIGIT_BITS * i) for i, x in enumerate(rows))
             out[self.layer.bias_name] = [np.asarray(whole)]
@@ -102,5 +102,7 @@ class AffineExecutor(Executor):
 
 
 def by_sample(limbs: Sequence[I64], shape: tuple[int, ...], part: slice) -> list[I64]:
-    """Samples `part` of (B * positions, channels) limbs, as (samples, *shape[1:])."""
-    return [x.reshape(shape[0], -1, x.shape[1])[part].swapaxes(1, 2).reshape(-1, *shape[1:]) for x in limbs]
+    """Samples `part` of (B * positions, channels) limbs, perhaps of groups, as (samples, *shape[1:])."""
+    groups = limbs[0].shape[0] if limbs[0].ndim == 3 else 1
+    own = [x.reshape(groups, shape[0], -1, x.shape[-1])[:, part] for x in limbs]
+    return [x.transpose(1, 0, 3, 2).reshape(-1, *shape[1:]) for x in own]

@@ -5,59 +5,93 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from circuits.layers.avgpool2d import AvgPool2d
+from circuits.language.tensors import Tensor
+from circuits.layers.avgpool2d import Averaging, AvgPool2d
+from circuits.value import Value
 
 from ..values import read_value
-from ..witness import Witness
+from ..witness import Witness, take
 from .base import Accumulators, Executor
-from .pool import pool_forms
-from .pytorch import Read, TorchForm, pair
+from .pool import pool_fields
+from .pytorch import Read, TorchForm, TorchLayer
+
+I64 = NDArray[np.int64]
 
 
-def _adaptive(read: Read, output_size: Any) -> dict[str, Any]:
-    """The windows of an adaptive pooling; sizes must divide."""
-    extent = read.extent()
-    size = [extent[i] if n is None else n for i, n in enumerate(pair(output_size))]
-    if any(n < 1 or e % n for e, n in zip(extent, size, strict=True)):
-        raise ValueError(f"adaptive pooling from {extent} to {size}: sizes must divide, as 1 does")
-    kernel = [e // n for e, n in zip(extent, size, strict=True)]
-    return {"kernel": kernel, "stride": kernel}
+def _fields(
+    read: Read,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: Any = False,
+    count_include_pad: Any = True,
+    divisor_override: Any = None,
+) -> dict[str, Any]:
+    fields = pool_fields(kernel_size, stride, padding, ceil_mode)
+    return {**fields, "inside": not count_include_pad, "divisor": divisor_override or 0}
 
 
 def _mean(read: Read, dim: Any = None, keepdim: Any = False) -> list[dict[str, Any]]:
     """The mean over both image axes."""
     if ({d % 4 for d in dim} if isinstance(dim, tuple | list) else {dim}) != {2, 3}:
         raise ValueError(f"mean over axes {dim}: only the mean over both image axes is supported: dim=(2, 3)")
-    pool = {"op": "avgpool2d", **_adaptive(read, 1)}
+    kernel = read.extent()
+    pool = {"op": "avgpool2d", "kernel": kernel, "stride": kernel}
     return [pool] if keepdim else [pool, {"op": "flatten"}]
 
 
-class AvgPool2dExecutor(Executor):
+class AveragingExecutor(Executor):
     """Rounded means and remainders."""
 
-    layer_type = AvgPool2d
-    layer: AvgPool2d
-    torch = pool_forms(
-        "avgpool2d",
-        ("torch.nn.AvgPool2d", "torch.nn.functional.avg_pool2d"),
-        lambda F: F.avg_pool2d,
-        TorchForm(("torch.nn.AdaptiveAvgPool2d", "torch.nn.functional.adaptive_avg_pool2d"), _adaptive),
-        TorchForm(("torch.mean", "torch.Tensor.mean"), _mean),
-    )
+    layer: Averaging
 
     def forward(self, w: Witness, p: int) -> None:
-        x = read_value(self.layer.x, w, p)[:, :, self.layer.reads.index]
-        total, count = x.sum(axis=2) + self.layer.k.size // 2, self.layer.k.size
-        w.put(self.layer.y.tensor, total // count, p)
-        w.put(self.layer.rem, total % count, p)
+        total = take(read_value(self.layer.x, w, p), 2, self.layer.reads.index).sum(axis=2)
+        self._divide(w, p, self.layer.y, total, self.layer.parts)
 
     def backward(self, w: Witness, p: int) -> Accumulators:
-        if self.layer.dx is not None:
-            dy = read_value(self.layer.dy, w, p)
-            total = np.full(self.layer.dx.shape, self.layer.k.size // 2, np.int64)
-            for row in self.layer.reads.index:
-                total[:, :, row] += dy
-            w.put(self.layer.dx.tensor, total // self.layer.k.size, p)
-            w.put(self.layer.rem_back, total % self.layer.k.size, p)
+        layer = self.layer
+        if layer.dx is not None:
+            back = read_value(layer.dy, w, p)
+            if not layer.even:
+                self._divide(w, p, layer.share, back, layer.parts_back)
+                back = read_value(layer.share, w, p)
+            total = np.zeros(layer.dx.shape, np.int64)
+            for row in layer.readers.index:
+                total += take(back, 2, row)
+            if layer.even:
+                self._divide(w, p, layer.dx, total, layer.parts_back)
+            else:
+                w.put(layer.dx.tensor, total, p)
         return {}
+
+    def _divide(self, w: Witness, p: int, out: Value, total: I64, parts: list[Tensor]) -> None:
+        """total / D, rounded, and what the division leaves."""
+        divisors = np.array(self.layer.divisors[:1] if self.layer.even else self.layer.divisors)
+        values, rest = np.divmod(total + divisors // 2, divisors)
+        w.put(out.tensor, values, p)
+        for t, left in zip(parts, (rest, divisors - 1 - rest), strict=False):
+            w.put(t, left, p)
+
+
+class AvgPool2dExecutor(AveragingExecutor):
+    """Of windows of one size."""
+
+    layer_type = AvgPool2d
+    torch = TorchLayer(
+        run=lambda F, node, tensors, x: F.avg_pool2d(
+            x,
+            node["kernel"],
+            node["stride"],
+            node["padding"],
+            node["ceil"],
+            not node["inside"],
+            node["divisor"] or None,
+        ),
+        forms=(
+            TorchForm(("torch.nn.AvgPool2d", "torch.nn.functional.avg_pool2d"), _fields),
+            TorchForm(("torch.mean", "torch.Tensor.mean"), _mean),
+        ),
+    )

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from circuits.layers.maxpool2d import MaxPool2d
 
 from ..values import read_value
-from ..witness import Witness
+from ..witness import Witness, take
 from .base import Accumulators, Executor
-from .pool import pool_forms
+from .pool import pool_fields
+from .pytorch import Read, TorchForm, TorchLayer, pair
+
+LOWEST = -(1 << 62)  # below every value
+
+
+def _fields(
+    read: Read,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: Any = False,
+    return_indices: Any = False,
+) -> dict[str, Any]:
+    if pair(dilation) != [1, 1] or return_indices:
+        raise ValueError("maxpool2d with dilation or return_indices is not supported: leave them at 1 and False")
+    return pool_fields(kernel_size, stride, padding, ceil_mode)
 
 
 class MaxPool2dExecutor(Executor):
@@ -17,24 +36,31 @@ class MaxPool2dExecutor(Executor):
 
     layer_type = MaxPool2d
     layer: MaxPool2d
-    torch = pool_forms("maxpool2d", ("torch.nn.MaxPool2d", "torch.nn.functional.max_pool2d"), lambda F: F.max_pool2d)
+    torch = TorchLayer(
+        run=lambda F, node, tensors, x: F.max_pool2d(
+            x, node["kernel"], node["stride"], node["padding"], ceil_mode=node["ceil"]
+        ),
+        forms=(TorchForm(("torch.nn.MaxPool2d", "torch.nn.functional.max_pool2d", "torch.max_pool2d"), _fields),),
+    )
 
     def forward(self, w: Witness, p: int) -> None:
-        x = read_value(self.layer.x, w, p)[:, :, self.layer.reads.index]  # (B, C, K, S)
+        index = self.layer.reads.index
+        inside = index >= 0
+        x = np.where(inside, read_value(self.layer.x, w, p)[:, :, index], LOWEST)  # (B, C, K, S)
         first = x.argmax(axis=2)
         y = np.take_along_axis(x, first[:, :, None], axis=2)
         order = np.arange(self.layer.k.size)[:, None]
-        shape = self.layer.choice.shape
         w.put(self.layer.y.tensor, y[:, :, 0], p)
-        w.put(self.layer.choice, (order == first[:, :, None]).astype(np.int64).reshape(shape), p)
-        w.put(self.layer.slack, (y - x - (order < first[:, :, None])).reshape(shape), p)
+        w.put(self.layer.choice, (order == first[:, :, None])[:, :, inside].astype(np.int64), p)
+        w.put(self.layer.slack, (y - x - (order < first[:, :, None]))[:, :, inside], p)
 
     def backward(self, w: Witness, p: int) -> Accumulators:
         if self.layer.dx is not None:
             dy = read_value(self.layer.dy, w, p)
-            chosen = w.value(self.layer.choice, p).reshape(*dy.shape[:2], self.layer.k.size, -1)
+            chosen = take(w.value(self.layer.choice, p), 2, self.layer.joint.index)
             dx = np.zeros(self.layer.dx.shape, np.int64)
             for k, row in enumerate(self.layer.reads.index):
-                dx[:, :, row] += chosen[:, :, k] * dy
+                s = np.flatnonzero(row >= 0)
+                dx[:, :, row[s]] += (chosen[:, :, k] * dy)[:, :, s]
             w.put(self.layer.dx.tensor, dx, p)
         return {}

@@ -18,6 +18,9 @@ class Read(Protocol):
     def extent(self) -> list[int]:
         """Height and width of the images that are read; raises UnsupportedLayer for anything else."""
 
+    def rank(self) -> int:
+        """How many axes what is read has, that of the batch included."""
+
 
 @dataclass(frozen=True)
 class TorchForm:

@@ -1,0 +1,21 @@
+"""Concatenation costs nothing: the graph hands every layer the channels it reads, and each input its channels of the
+gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..net import Net
+from ..value import Value
+from .base import Layer
+from .spec import LayerSpec, same_shape
+
+
+class Cat(Layer):
+    spec = LayerSpec(op="cat", inputs=2, joins=True, transparent=True, output_shape=same_shape)
+
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.y = x
+
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        self.dx = dy

@@ -1,0 +1,61 @@
+"""How `circuits.layers.hardtanh` is filled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from circuits.layers.hardtanh import Hardtanh
+
+from ..values import read_value
+from ..witness import Witness
+from ..workers import by_rows
+from .base import Accumulators, Executor
+from .pytorch import Read, TorchForm, TorchLayer
+
+
+def _fields(read: Read, min_val: Any = -1.0, max_val: Any = 1.0, inplace: Any = False) -> dict[str, Any]:
+    return {"low": min_val, "high": max_val}
+
+
+class HardtanhExecutor(Executor):
+    """Bits, inner values and what lies beyond them."""
+
+    layer_type = Hardtanh
+    layer: Hardtanh
+    torch = TorchLayer(
+        run=lambda F, node, tensors, x: F.hardtanh(x, node["low"], node["high"]),
+        forms=(
+            TorchForm(("torch.nn.Hardtanh", "torch.nn.functional.hardtanh"), _fields),
+            TorchForm(
+                ("torch.nn.ReLU6", "torch.nn.functional.relu6"),
+                lambda read, inplace=False: {"low": 0.0, "high": 6.0},
+            ),
+        ),
+    )
+
+    def forward(self, w: Witness, p: int) -> None:
+        layer, low, high = self.layer, self.layer.low, self.layer.high
+
+        def run(part: slice) -> None:
+            z = read_value(layer.x, w, p, part)
+            above, below = z >= high, z <= low
+            excess = np.where(below, low - z, z - np.where(above, high, low + 1))
+            values = (np.clip(z, low, high - 1), above, below, excess)
+            tensors = (layer.inner, layer.above, layer.below, layer.excess)
+            for v, found in zip(tensors, values, strict=True):
+                w.put(v.tensor, found.astype(np.int64), p, part)
+
+        by_rows(layer.x.shape, run)
+
+    def backward(self, w: Witness, p: int) -> Accumulators:
+        layer = self.layer
+        if (dx := layer.dx) is not None:
+
+            def run(part: slice) -> None:
+                outside = read_value(layer.above + layer.below, w, p, part)
+                w.put(dx.tensor, read_value(layer.dy, w, p, part) * (1 - outside), p, part)
+
+            by_rows(dx.shape, run)
+        return {}
