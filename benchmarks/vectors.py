@@ -130,8 +130,8 @@ CASES = {
         beacon=None,
         reveal=True,
     ),
-    # what convolutional networks are made of: a padded pooling, groups, a dilation, a ReLU6, channels joined for a pooling
-    # and for a convolution, divisors that differ, an adaptive pooling, and a head of one position
+    # what convolutional networks are made of: a padded pooling, groups, a dilation, a ReLU6, channels joined for a
+    # pooling and for a convolution, divisors that differ, an adaptive pooling, and a head of one position
     "convolutional": Case(
         [
             conv("stem", (2, 1, 2, 2), bias=True),

@@ -145,7 +145,7 @@ def test_what_a_proof_takes_and_margins_are_said(net, capsys):
     assert found.estimate.to_dict()["digits"] == api.check(found.model, config=CONFIG).estimate.sizes.digits
     (weights,) = found.margins
     assert weights.value == max(float(abs(a).max()) for a in found.model.params.values()) and weights.limit == 128
-    code, out, err = run(capsys, "check", f"{net}:good", "--steps", 2, "--batch-size", 3)
+    code, out, _ = run(capsys, "check", f"{net}:good", "--steps", 2, "--batch-size", 3)
     assert code == 0 and out.endswith("nothing stands in the way that shows without data\n")
 
 
