@@ -29,6 +29,7 @@ from zkcert.api.conversion import Conversion, convert_model
 from zkcert.api.demonstration import DemoResult, demo, train_lenet
 from zkcert.api.evidence import Evidence
 from zkcert.api.files import File
+from zkcert.api.fleet import Job, JobResult, prove_many, read_jobs
 from zkcert.api.membership import Inference, mia
 from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plot, measure, plot_trajectories
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
@@ -57,6 +58,8 @@ __all__ = [
     "File",
     "Inference",
     "Inspection",
+    "Job",
+    "JobResult",
     "Keys",
     "Look",
     "Margin",
@@ -88,6 +91,8 @@ __all__ = [
     "peak_rss",
     "plot_trajectories",
     "prove",
+    "prove_many",
+    "read_jobs",
     "request",
     "reset_peak_rss",
     "root",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,7 @@ from zkcert.api.beacons import future_round, is_round, read_beacon
 from zkcert.api.evidence import Evidence, judge
 from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
 from zkcert.api.notebook import counts_shown
-from zkcert.calibration import read_threshold
+from zkcert.calibration import read_tau, read_threshold
 from zkcert.data.committed import commit as commit_dataset
 from zkcert.data.committed import schema_of
 from zkcert.data.dataset import Dataset, load_dataset
@@ -312,6 +312,19 @@ def announced(path: File) -> Statement:
     """The statement that an announce.json fixes, without a beacon."""
     with expecting(path, ANNOUNCEMENT):
         return load_announcement(os.fspath(path))
+
+
+def configuration(
+    given: Mapping[str, Any], tau: str | None = None, announcement: File | None = None
+) -> ProbeConfig | None:
+    """What is `given` of a configuration, in the one that holds without it: of a calibration, an announcement, or the
+    default. None if nothing is given."""
+    if not given:
+        return None
+    calibration = None if tau is None else read_tau(tau)[1]
+    if calibration is not None:
+        return replace(calibration.config(), **given)
+    return replace(DEFAULT if announcement is None else announced(announcement).config, **given)
 
 
 def _bytes_root(model: Model, config: ProbeConfig) -> DatasetRoot:

@@ -9,7 +9,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -148,10 +148,9 @@ def prove(
             raise UnusableInput(f"{error}; the checkpoint {checkpoint} was left over and is removed") from error
         raise
     with phases("load"):
-        before = None if announcement is None else announced(announcement)
-        nonce = own_beacon(beacon, None if before is None else before.drand, chain)
-        loaded, dataset = load_model(model), open_dataset(data)
-        statement = _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce)
+        loaded, dataset, statement = intended(
+            model, data, tau=tau, config=config, announcement=announcement, beacon=beacon, chain=chain
+        )
         with needs_extras("proving"):
             from prover.checkpoint import Checkpoint, check_place
             from prover.kernels.compiling import compile_clock
@@ -212,7 +211,7 @@ def prove(
             raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
         with phases("self-check"):
             own = proved.statement
-            expected = Expectations(own.tau, dataset.root, own.announcement_digest, nonce, own.config)
+            expected = Expectations(own.tau, dataset.root, own.announcement_digest, own.beacon, own.config)
             try:
                 verify_proof(proved.data, loaded, expected)
             except (ProofRejected, MalformedProof) as error:
@@ -235,6 +234,31 @@ def prove(
     return ProofResult(
         own, path, proved.trace.score, fit, proved.difference, len(proved.data), seconds, tuple(phases.done)
     )
+
+
+class Intended(NamedTuple):
+    """What a proof is made from, and its statement."""
+
+    model: Model
+    dataset: CommittedDataset
+    statement: Statement
+
+
+def intended(
+    model: File,
+    data: File,
+    *,
+    tau: object = None,
+    config: ProbeConfig | None = None,
+    announcement: File | None = None,
+    beacon: File | None = None,
+    chain: File | None = None,
+) -> Intended:
+    """What `prove` would prove with these arguments, the score being private."""
+    before = None if announcement is None else announced(announcement)
+    nonce = own_beacon(beacon, None if before is None else before.drand, chain)
+    loaded, dataset = load_model(model), open_dataset(data)
+    return Intended(loaded, dataset, _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce))
 
 
 def _fit(model: Model, data: CommittedDataset, statement: Statement, device: str) -> Fit:

@@ -11,13 +11,15 @@ import typer
 from verifier.__main__ import BEACON_ORDER, CONFIG_HELP, EXIT_CODES
 from verifier.report import failure_dict, statement_lines
 from zkcert import api
+from zkcert.api.certificate import configuration
+from zkcert.api.fleet import COLUMNS, FAILED, KEPT, PROVED
 from zkcert.calibration import read_tau
 from zkcert.cli.application import app, leaving
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, progress_bar, warn
 from zkcert.cli.options import PROBE, READING, AsJson, Device, Given, ModelFile, ProofFile, reading, with_options
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.progress import duration
-from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.config import DEFAULT
 from zkcert.trust.times import MARGIN, time_text
 
 if TYPE_CHECKING:
@@ -41,17 +43,8 @@ def _files(name: str, text: str) -> Any:
 Receipts = _files("--receipt", "A witness's receipt for the announcement.")
 Witnesses = _files("--witness", "The public key of a witness whose receipt counts, *.pub.")
 Stamps = _files("--timestamp", "A time stamp (RFC 3161) of the announcement's digest, *.tsr.")
+PROOF_NAME = "proof.bin"
 THRESHOLD = "The largest score that the proof admits, such as 1.2;"
-
-
-def _config(given: Given, tau: str | None, announcement: str | None = None) -> ProbeConfig | None:
-    """The options that were typed, in the configuration that holds without them; None if none was."""
-    if not given:
-        return None
-    calibration = None if tau is None else read_tau(tau)[1]
-    if calibration is not None:
-        return replace(calibration.config(), **given)
-    return replace(DEFAULT if announcement is None else api.announced(announcement).config, **given)
 
 
 @app.command()
@@ -164,7 +157,7 @@ def announce(
 ) -> None:
     """Fix everything but the beacon and print the digest to publish."""
     pins = {"beacon": beacon, "beacon_at": beacon_at, "chain": chain}
-    result = api.announce(model, data_root, file, tau=tau, config=_config(given, tau), force=force, **pins)
+    result = api.announce(model, data_root, file, tau=tau, config=configuration(given, tau), force=force, **pins)
     named = result.statement.drand
     if as_json:
         print_json(result.to_dict())
@@ -224,10 +217,16 @@ def estimate(
 @with_options(PROBE)
 def prove(
     *,
-    model: ModelFile,
-    data: Annotated[str, typer.Argument(metavar="DATA.ZKD", help="The secret file of the commitment.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="The model, as `zkcert.convert` writes it.", show_default=False),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA.ZKD", help="The secret file of the commitment.", show_default=False),
+    ] = None,
     tau: Annotated[str | None, typer.Option(help=f"{THRESHOLD} {CALIBRATED} Needed without an announcement.")] = None,
-    file: Annotated[str, typer.Option("--out", "-o", help="The proof to write.")] = "proof.bin",
+    file: Annotated[str, typer.Option("--out", "-o", help="The proof to write.")] = PROOF_NAME,
     announcement: Annotated[
         str | None, typer.Option(metavar="FILE", help="announce.json; other options must agree with it.")
     ] = None,
@@ -252,6 +251,14 @@ def prove(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a proof of that name; go on even if memory seems too small.")
     ] = False,
+    jobs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CSV",
+            help="Instead of MODEL and DATA.ZKD: a table with a line for each proof, and the columns model, data, out, "
+            f"and, as for one proof, {', '.join(COLUMNS[3:])}. Proofs that are there already are kept.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove that the score is at most tau.
@@ -259,7 +266,14 @@ def prove(
     Nothing is written unless the proof holds; exit code 1 if the score is above tau. Score, accuracy and loss are
     printed for the owner of the data only; without --reveal-score the proof holds none of them.
     """
-    config = _config(given, tau, announcement)
+    if jobs is not None:
+        if reveal_score or given or file != PROOF_NAME or any((model, data, tau, announcement, beacon, chain)):
+            raise UnusableInput("with --jobs, models, data and what is proved of them stand in the table")
+        _prove_jobs(jobs, as_json, device=device, checkpoint=checkpoint, scratch=scratch, force=force)
+        return
+    if model is None or data is None:
+        raise UnusableInput("give MODEL and DATA.ZKD, or a table of them with --jobs")
+    config = configuration(given, tau, announcement)
     calibration = None if tau is None else read_tau(tau)[1]
     warnings = [] if calibration is None else calibration.doubts
     if beacon is None:
@@ -298,6 +312,38 @@ def prove(
         print_json(result.to_dict())
     else:
         _summary(result)
+
+
+def _prove_jobs(table: str, as_json: bool, **options: Any) -> None:
+    """Prove a table of jobs; exit code 2 if one failed, 1 if the score of one is above its tau."""
+    jobs = api.read_jobs(table)
+    kept = "the same command goes on with the proofs that are missing"
+
+    def started(job: api.Job) -> None:
+        nonlocal display
+        err.print(f"{jobs.index(job) + 1} of {len(jobs)}: {job.out}")
+        display = PhaseDisplay()
+
+    def progress(name: str, done: api.PhaseTime | None) -> None:
+        display(name, done)
+
+    def done(result: api.JobResult) -> None:
+        display.stop()
+        if as_json:
+            return
+        text = result.why
+        if proof := result.proof:
+            text = f"{proof.size:,} bytes, {duration(proof.seconds)}, score {proof.score:.9f}"
+        out.print(f"{result.state:<12}{result.job.out}{f': {text}' if text else ''}")
+
+    display = PhaseDisplay()
+    with leaving(kept):
+        results = api.prove_many(jobs, started=started, progress=progress, done=done, **options)
+    if as_json:
+        print_json([result.to_dict() for result in results])
+    states = {result.state for result in results}
+    if states - {PROVED, KEPT}:
+        raise typer.Exit(2 if FAILED in states else 1)
 
 
 def _summary(result: api.ProofResult) -> None:
@@ -402,7 +448,7 @@ def inspect(
     every proof is bound to its digest.
     """
     if circuit:
-        listed = api.circuit(file, config=_config(given, None, announcement), announcement=announcement)
+        listed = api.circuit(file, config=configuration(given, None, announcement), announcement=announcement)
         if as_json:
             print_json(listed.to_dict())
         else:
