@@ -125,12 +125,16 @@ def prove_many(
     """Prove all jobs of a table (see `read_jobs`) one after the other; what is proved already is left alone.
 
     jobs        a CSV file, or what `read_jobs` gave.
+    device      of the float64 reference, "cpu" or "cuda".
     checkpoint  a directory in which each unfinished job keeps its state.
+    scratch     a directory for the file that holds the digits of one proof at a time, as `prove` takes it.
     force       replace whatever has a proof's name, and go on although memory seems to be too small.
+    progress    called at the beginning and at the end of each phase, as by `prove`.
     started     called with each job before it begins, and `done` with what became of it.
 
-    The others are as for `prove`. A job that fails does not end the others. Kernels are loaded and compiled once.
-    Returns the results in the order of the jobs. Raises UnusableInput for the table.
+    A job that fails does not end the others. Kernels are loaded and compiled once.
+    Returns the JobResults in the order of the jobs: `state`, `why` and, if it was proved now, `proof`. Raises
+    UnusableInput for the table.
     """
     table = read_jobs(jobs) if isinstance(jobs, str | os.PathLike) else list(jobs)
     results = []
