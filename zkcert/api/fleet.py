@@ -133,8 +133,8 @@ def prove_many(
     started     called with each job before it begins, and `done` with what became of it.
 
     A job that fails does not end the others. Kernels are loaded and compiled once.
-    Returns the JobResults in the order of the jobs: `state`, `why` and, if it was proved now, `proof`. Raises
-    UnusableInput for the table.
+    Returns the JobResults in the order of the jobs: `state`, `why` and, if it was proved now, `proof`.
+    Raises UnusableInput for the table.
     """
     table = read_jobs(jobs) if isinstance(jobs, str | os.PathLike) else list(jobs)
     results = []
