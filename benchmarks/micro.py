@@ -119,6 +119,22 @@ def test_encoded_rows(per_element):
     per_element(lambda: encoder.absorb(block, hasher), kernels.ROWS << log_n)
 
 
+def test_queried_points(per_element):
+    """Per digit: values of rows of 2^18 coefficients at 250 of 2^19 points."""
+    log_width, log_n = 18, 19
+    none = np.zeros((2, 0, 1 << log_width), np.uint64), np.zeros((2, 0, 0), np.uint64)
+    block = digits(kernels.ROWS, 2 << log_width), *none
+    encoder = kernels.RowEncoder(log_width, log_n)
+    plan = encoder.plan(np.linspace(0, (1 << log_n) - 1, 250).astype(int).tolist())
+    per_element(lambda: encoder.evaluate(block, plan), block[0].size)
+
+
+def test_weigh(per_element):
+    """Per digit: ten sums with weights, as for five primes."""
+    x, weights, out = digits(4, 512, 512), digits(10, 512), np.zeros((10, 4, 512), np.int64)
+    per_element(lambda: kernels.weigh(x, weights, out), x.size)
+
+
 def test_combine_digits(per_element):
     x, w = digits(N), table(2 * 64).reshape(2, 2, 64)
     per_element(lambda: kernels.combine_digits(w, x, N // 128), N)
