@@ -126,6 +126,13 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
         )
         return None, [Problem(untraced, at=_place_of(error)), *_without_circuit(module)], notes
     traced.graph.eliminate_dead_code()
+    vectors = _reads_vectors(module, spec)
+    if vectors:
+        notes.append("the module reads vectors: samples are flattened first")
+        first = next(node for node in traced.graph.nodes if node.op == "placeholder")
+        with traced.graph.inserting_after(first):
+            flat = traced.graph.call_function(torch.flatten, (first, 1))
+        first.replace_all_uses_with(flat, lambda user: user is not flat)
     try:
         model = _read(module, traced, spec, problems)
     except ZkcertError as error:
@@ -151,7 +158,7 @@ def _read(module: nn.Module, traced: fx.GraphModule, spec: dict[str, Any], probl
     if problems:
         return None
     model = Model(reader.graph, spec, reader.params)
-    _compare(model, module.double())
+    _compare(model, module.double(), _reads_vectors(module, spec))
     from zkcert.provable import require_provable
 
     require_provable(model)
@@ -515,11 +522,24 @@ def _array(parameter: Tensor) -> np.ndarray:
     return parameter.detach().to(dtype).numpy()
 
 
-def _compare(model: Model, module: nn.Module) -> None:
+def _reads_vectors(module: nn.Module, spec: Mapping[str, Any]) -> bool:
+    """Whether a module, a copy, is one of vectors [batch, d], and not of images [batch, 1, 1, d]."""
+    channels, height, width = spec["shape"]
+    if (channels, height, spec["pad"]) != (1, 1, 0):
+        return False
+    dtype = next((parameter.dtype for parameter in module.parameters()), torch.float32)
+    for shape in ((2, 1, 1, width), (2, width)):
+        with suppress(Exception), torch.no_grad():
+            if module(torch.zeros(shape, dtype=dtype)).ndim == 2:
+                return len(shape) == 2
+    return False
+
+
+def _compare(model: Model, module: nn.Module, vectors: bool) -> None:
     x = torch.randn(2, *model.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            expected, found = module(x.clone()), to_module(model)(x)
+            expected, found = module(x.flatten(1) if vectors else x.clone()), to_module(model)(x)
     except ZkcertError:
         raise
     except Exception as error:
