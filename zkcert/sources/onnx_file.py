@@ -83,9 +83,15 @@ class _Reader:
         graph = self.model.graph
         if self.model.functions or len(graph.node) > MAX_NODES:
             refuse(self.file, f"has functions of its own, or more than {MAX_NODES} nodes: export plain operators")
+        names = [
+            name for node in graph.node for name in (node.op_type, node.domain, node.name, *node.input, *node.output)
+        ]
+        names += [value.name for value in (*graph.initializer, *graph.input, *graph.output)]
+        if not all(isinstance(name, str) for name in names):
+            raise _Damaged("a name is no UTF-8 text")
         if unknown := sorted({node.op_type for node in graph.node} - {*_PLAIN, *_OPERATORS}):
-            names = ", ".join(ascii(name)[1:-1][:40] for name in unknown[:8])
-            refuse(self.file, f"has operators that no circuit is for: {names}; export a module of others")
+            shown = ", ".join(ascii(name)[1:-1][:40] for name in unknown[:8])
+            refuse(self.file, f"has operators that no circuit is for: {shown}; export a module of others")
         if graph.sparse_initializer:
             refuse(self.file, "has sparse weights")
         for tensor in graph.initializer:
