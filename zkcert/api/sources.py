@@ -103,10 +103,7 @@ def read_source(
             raise UnusableInput(
                 f"{os.fspath(source)}: a model file has weights and input of its own: leave the options out"
             )
-        try:
-            return Source(os.fspath(source), load_model(source))
-        except ZkcertError as error:
-            return Source(os.fspath(source), None, (Obstacle(str(error), error=error),))
+        return Source(os.fspath(source), load_model(source))
     with needs_extras("reading modules"):
         import torch  # noqa: F401
 
