@@ -236,6 +236,7 @@ def test_tables_as_text_are_read(tmp_path):
         ("a,y\n1,0.5\n", "the label of sample 0 is no integer"),
         ("a,y\n1,nan\n", "the label of sample 0 is no integer"),
         ("a,y\n", "it has no samples"),
+        (",a,y\n0,1,0\n", "column 0 has no name: if it is an index, as pandas writes one"),
         ("", "it is empty"),
         ("a\n1\n", "it has one column"),
         ("y,label\n1,2\n", "which column holds the labels?"),
@@ -298,7 +299,9 @@ def test_pictures_lists_and_numbers_in_columns_are_read(tmp_path, kind):
     fixed = pyarrow.FixedShapeTensorArray.from_numpy_ndarray(X.astype(np.float32) / 256)
     loaded = load_dataset(save(path, pyarrow.table({"x": fixed, "label": Y}), kind))
     assert (loaded.x == X / np.float32(256)).all() and not loaded.names
-    loaded = load_dataset(save(path, pyarrow.table({"a": X[:, 0, 0, 0], "b": np.arange(6) / 2, "target": Y}), kind))
+    columns = {"a": X[:, 0, 0, 0], "b": np.arange(6) / 2, "target": Y, "__index_level_0__": Y}
+    loaded = load_dataset(save(path, pyarrow.table(columns), kind))
+    assert loaded.notes == ("the columns __index_level_0__ are left out",)
     assert (loaded.x[:, 0, 0] == np.stack([X[:, 0, 0, 0], np.arange(6) / 2], 1)).all()
 
 
@@ -352,8 +355,11 @@ def test_what_datasets_saves_is_read(tmp_path):
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     assert "holds the parts train, test: give one of them, as" in refused(tmp_path)
     other = save(tmp_path / "o.arrow", pyarrow.table({"x": [1], "label": [1]}), "stream")
-    with pytest.raises(UnusableInput, match="its columns are others than those of the first file"):
-        arrow.read_arrow([files[0], other], zkcert.data.arrays.Options())
+    renamed = data.replace_schema_metadata({"huggingface": features()["huggingface"].replace("cat", "cow")})
+    save(again := tmp_path / "r.arrow", renamed, "stream")
+    for second in (other, again):
+        with pytest.raises(UnusableInput, match="its columns are others than those of the first file"):
+            arrow.read_arrow([files[0], second], zkcert.data.arrays.Options())
 
 
 def test_columns_that_unpack_to_far_more_than_they_are_are_refused(tmp_path, monkeypatch):
