@@ -405,6 +405,29 @@ def _build_arrow(place: Path) -> None:
                     out.write_table(table)
 
 
+def _build_saved(place: Path) -> None:
+    from pyarrow import ipc
+
+    (place / "saved").mkdir()
+    table = next(table for name, table in _tables() if name == "pictures")
+    for i in range(2):
+        with ipc.new_stream(place / "saved" / f"data-{i}.arrow", table.schema) as out:
+            out.write_table(table)
+    files = [{"filename": f"data-{i}.arrow"} for i in range(2)]
+    (place / "seed").write_text(json.dumps({"_data_files": files, "_fingerprint": "x", "_split": None}, indent=2))
+
+
+def _load_saved(place: Path) -> Judge:
+    read = _dataset_reader()
+
+    def judge(data: bytes, honest: bytes, place: Path) -> None:
+        (place / "saved" / "state.json").write_bytes(data)
+        if not _expect(BAD_FILE, lambda: read(place / "saved")) and data == honest:
+            raise Fault("the honest file is refused")
+
+    return judge
+
+
 def _build_onnx(place: Path) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
@@ -501,6 +524,7 @@ TARGETS = {
         Target("csv", _build_csv, mutations.as_csv, partial(_load_dataset, name="data.csv")),
         Target("parquet", _build_parquet, mutations.as_parquet, partial(_load_dataset, name="data.parquet")),
         Target("arrow", _build_arrow, mutations.as_arrow, partial(_load_dataset, name="data.arrow")),
+        Target("saved", _build_saved, mutations.as_json, _load_saved),
         Target("onnx", _build_onnx, mutations.as_onnx, _load_onnx),
         Target("checkpoints", _build_checkpoints, mutations.as_torch, _load_checkpoints),
         Target("secret", _build_secret, mutations.as_secret, _load_secret),

@@ -12,7 +12,7 @@ import pytest
 from tests.closure import UPWARD
 from tests.modules import ROOT, circles, file_of, imports, module_of, modules
 
-HEAVY = {"torch", "numba", "llvmlite", "scipy", "sklearn", "matplotlib", "joblib", "ray"}
+HEAVY = {"torch", "numba", "llvmlite", "scipy", "sklearn", "matplotlib", "joblib", "ray", "PIL", "pyarrow", "onnx"}
 LIGHT = {"numpy", "blake3", "Crypto"}
 PACKAGES = ("zkcert", "circuits", "verifier", "prover")
 

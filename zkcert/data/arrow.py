@@ -289,7 +289,7 @@ class _Table:
         if not self.rows:
             raise ValueError("the dataset is empty")
         y, names = np.concatenate(self.y), self.names
-        notes = [f"the columns {listed(self.left_out)} are left out"] if self.left_out else []
+        notes = [f"left out, as other columns: {listed(self.left_out)}"] if self.left_out else []
         if grey := len({part.shape[1] for part in self.x}) > 1 and sum(part.shape[1] == 1 for part in self.x):
             self.x = [np.broadcast_to(part, (len(part), 3, *part.shape[2:])) for part in self.x]
             notes.append(f"{grey} of {self.rows} pictures are grey, and are repeated in three channels")
