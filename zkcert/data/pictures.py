@@ -40,7 +40,7 @@ class Size(NamedTuple):
 def _reading() -> Iterator[None]:
     """Whatever Pillow makes of a damaged file is a ValueError."""
     with needs_extras("reading pictures", "images"):
-        from PIL import ImageFile
+        from PIL import ImageFile, UnidentifiedImageError
         from PIL.Image import DecompressionBombWarning
 
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
@@ -51,6 +51,8 @@ def _reading() -> Iterator[None]:
             yield
         except (_Unfit, MemoryError):
             raise
+        except UnidentifiedImageError as error:
+            raise ValueError("no sound PNG or JPEG") from error
         except Exception as error:
             raise ValueError(
                 f"no sound PNG or JPEG ({' '.join(str(error).split())[:100] or type(error).__name__})"
