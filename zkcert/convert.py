@@ -6,7 +6,7 @@ import inspect
 import operator
 import os
 import pkgutil
-import re
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -115,8 +115,7 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
     if problems:
         return None, problems + _without_circuit(module), []
     module, notes = plain(module)
-    tracer = fx.Tracer()
-    tracer.record_stack_traces = True
+    tracer = _Tracer()
     try:
         graph = tracer.trace(module)
         traced = fx.GraphModule(tracer.root, graph)
@@ -148,7 +147,7 @@ def _read(module: nn.Module, traced: fx.GraphModule, spec: dict[str, Any], probl
             reader.read(node)
         except ZkcertError as error:
             layer = error.layer if isinstance(error, _Refused) else ""
-            problems.append(Problem(error, layer, _source_of(node)))
+            problems.append(Problem(error, layer, node.meta.get("source", "")))
             reader.values[node] = SAMPLES  # whatever it is, what reads it is looked at as well
             if node is reader.example.failed:
                 break
@@ -278,19 +277,30 @@ def _refuse(layer: str, why: str) -> NoReturn:
     raise _Refused(layer, why)
 
 
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
-_NOT_SOURCE = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
+_TORCH_FOLDER, _OUR_FOLDER = os.path.dirname(torch.__file__), os.path.dirname(__file__)
 
 
-def _source_of(node: fx.Node) -> str:
-    """The line that makes a traced call: the last one that is neither PyTorch's nor ours."""
-    frames = [frame for frame in _FRAME.findall(node.stack_trace or "") if not frame[0].startswith(_NOT_SOURCE)]
-    return f"{os.path.basename(frames[-1][0])}:{frames[-1][1]}" if frames else ""
+class _Tracer(fx.Tracer):
+    """Notes in each node's meta its "source": the line that makes the call, the innermost that is neither PyTorch's nor
+    ours."""
+
+    def create_proxy(self, *args: Any, **options: Any) -> fx.Proxy:
+        proxy = super().create_proxy(*args, **options)
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith((_TORCH_FOLDER, "<")):
+            frame = frame.f_back  # type: ignore[assignment]
+        if frame is not None and not frame.f_code.co_filename.startswith(_OUR_FOLDER):
+            proxy.node.meta["source"] = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        return proxy
 
 
 def _place_of(error: Exception) -> str:
     """Likewise, of an exception."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_SOURCE)]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not f.filename.startswith((_TORCH_FOLDER, _OUR_FOLDER, "<"))
+    ]
     return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
 
 
