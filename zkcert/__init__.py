@@ -1,10 +1,10 @@
 """zkcert: zero-knowledge certificates of directional sharpness.
 
 The functions `commit`, `root`, `announce`, `check`, `estimate`, `prove`, `verify`, `inspect`, `measure`, `audit`,
-`calibrate`, `mia`, `train` and `demo` do what the commands of the same names do, `prove_many` what `prove --jobs`, `look` what `zkcert commit --look`,
-`convert_model` what `zkcert convert` does (the module `zkcert.convert` makes models of PyTorch modules); `load_dataset`
-reads what `commit` takes. All names load on first use: importing zkcert needs neither PyTorch nor numba.
-`__init__.pyi` lists them for type checkers.
+`calibrate`, `mia`, `train` and `demo` do what the commands of the same names do, `prove_many` what `prove --jobs`,
+`look` what `commit --look`, `convert_model` what `convert` (the module `zkcert.convert` makes models of PyTorch
+modules); `load_dataset` reads what `commit` takes. All names load on first use: importing zkcert needs neither PyTorch
+nor numba. `__init__.pyi` lists them for type checkers.
 """
 
 from __future__ import annotations

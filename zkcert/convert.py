@@ -6,7 +6,7 @@ import inspect
 import operator
 import os
 import pkgutil
-import re
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -115,8 +115,7 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
     if problems:
         return None, problems + _without_circuit(module), []
     module, notes = plain(module)
-    tracer = fx.Tracer()
-    tracer.record_stack_traces = True
+    tracer = _Tracer()
     try:
         graph = tracer.trace(module)
         traced = fx.GraphModule(tracer.root, graph)
@@ -126,6 +125,13 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
         )
         return None, [Problem(untraced, at=_place_of(error)), *_without_circuit(module)], notes
     traced.graph.eliminate_dead_code()
+    vectors = _reads_vectors(module, spec)
+    if vectors:
+        notes.append("the module reads vectors: samples are flattened first")
+        first = next(node for node in traced.graph.nodes if node.op == "placeholder")
+        with traced.graph.inserting_after(first):
+            flat = traced.graph.call_function(torch.flatten, (first, 1))
+        first.replace_all_uses_with(flat, lambda user: user is not flat)
     try:
         model = _read(module, traced, spec, problems)
     except ZkcertError as error:
@@ -141,7 +147,7 @@ def _read(module: nn.Module, traced: fx.GraphModule, spec: dict[str, Any], probl
             reader.read(node)
         except ZkcertError as error:
             layer = error.layer if isinstance(error, _Refused) else ""
-            problems.append(Problem(error, layer, _source_of(node)))
+            problems.append(Problem(error, layer, node.meta.get("source", "")))
             reader.values[node] = SAMPLES  # whatever it is, what reads it is looked at as well
             if node is reader.example.failed:
                 break
@@ -151,7 +157,7 @@ def _read(module: nn.Module, traced: fx.GraphModule, spec: dict[str, Any], probl
     if problems:
         return None
     model = Model(reader.graph, spec, reader.params)
-    _compare(model, module.double())
+    _compare(model, module.double(), _reads_vectors(module, spec))
     from zkcert.provable import require_provable
 
     require_provable(model)
@@ -271,19 +277,30 @@ def _refuse(layer: str, why: str) -> NoReturn:
     raise _Refused(layer, why)
 
 
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
-_NOT_SOURCE = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
+_TORCH_FOLDER, _OUR_FOLDER = os.path.dirname(torch.__file__), os.path.dirname(__file__)
 
 
-def _source_of(node: fx.Node) -> str:
-    """The line that makes a traced call: the last one that is neither PyTorch's nor ours."""
-    frames = [frame for frame in _FRAME.findall(node.stack_trace or "") if not frame[0].startswith(_NOT_SOURCE)]
-    return f"{os.path.basename(frames[-1][0])}:{frames[-1][1]}" if frames else ""
+class _Tracer(fx.Tracer):
+    """Notes in each node's meta its "source": the line that makes the call, the innermost that is neither PyTorch's nor
+    ours."""
+
+    def create_proxy(self, *args: Any, **options: Any) -> fx.Proxy:
+        proxy = super().create_proxy(*args, **options)
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith((_TORCH_FOLDER, "<")):
+            frame = frame.f_back  # type: ignore[assignment]
+        if frame is not None and not frame.f_code.co_filename.startswith(_OUR_FOLDER):
+            proxy.node.meta["source"] = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        return proxy
 
 
 def _place_of(error: Exception) -> str:
     """Likewise, of an exception."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_SOURCE)]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not f.filename.startswith((_TORCH_FOLDER, _OUR_FOLDER, "<"))
+    ]
     return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
 
 
@@ -515,11 +532,24 @@ def _array(parameter: Tensor) -> np.ndarray:
     return parameter.detach().to(dtype).numpy()
 
 
-def _compare(model: Model, module: nn.Module) -> None:
+def _reads_vectors(module: nn.Module, spec: Mapping[str, Any]) -> bool:
+    """Whether a module, a copy, is one of vectors [batch, d], and not of images [batch, 1, 1, d]."""
+    channels, height, width = spec["shape"]
+    if (channels, height, spec["pad"]) != (1, 1, 0):
+        return False
+    dtype = next((parameter.dtype for parameter in module.parameters()), torch.float32)
+    for shape in ((2, 1, 1, width), (2, width)):
+        with suppress(Exception), torch.no_grad():
+            if module(torch.zeros(shape, dtype=dtype)).ndim == 2:
+                return len(shape) == 2
+    return False
+
+
+def _compare(model: Model, module: nn.Module, vectors: bool) -> None:
     x = torch.randn(2, *model.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            expected, found = module(x.clone()), to_module(model)(x)
+            expected, found = module(x.flatten(1) if vectors else x.clone()), to_module(model)(x)
     except ZkcertError:
         raise
     except Exception as error:

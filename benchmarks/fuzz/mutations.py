@@ -550,3 +550,44 @@ def as_secret(rng: Random, data: bytes) -> bytes:
             return as_bytes(rng, data)
     content = data[:12] + struct.pack("<I", len(schema)) + schema + body
     return content + blake3(content).digest()
+
+
+def as_onnx(rng: Random, data: bytes) -> bytes:
+    """Change nodes, attributes, extents and weights, or bytes."""
+    import onnx
+
+    if rng.random() < 0.2:
+        return as_bytes(rng, data)
+    model = onnx.load_model_from_string(data)
+    graph = model.graph
+    node = rng.choice(graph.node)
+    tensor = rng.choice(graph.initializer)
+    match rng.randrange(9):
+        case 0:
+            graph.node.remove(node)
+        case 1:
+            node.op_type = rng.choice((*(n.op_type for n in graph.node), "Erf", "Shape", "If", "Concat", "Clip", "Pad"))
+        case 2:
+            names = [name for n in graph.node for name in (*n.input, *n.output)] + [t.name for t in graph.initializer]
+            which = rng.choice((node.input, node.input, node.output))
+            which[rng.randrange(len(which))] = rng.choice((*names, "", "none"))
+        case 3:
+            tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice((0, -1, 1, 7, 1 << 20, (1 << 63) - 1))
+        case 4:
+            tensor.raw_data = as_bytes(rng, tensor.raw_data)
+        case 5:
+            tensor.data_type = rng.randrange(25)
+        case 6:
+            dims = graph.input[0].type.tensor_type.shape.dim
+            dims[rng.randrange(len(dims))].dim_value = rng.choice((0, 1, 3, 5, 1000, 1 << 20, -1, (1 << 63) - 1))
+        case _:
+            attributes = [a for n in graph.node for a in n.attribute]
+            attribute = rng.choice(attributes)
+            values = [
+                rng.choice((0, 1, -1, 2, 3, 100, 1 << 31, (1 << 63) - 1)) for _ in range(rng.choice((0, 1, 2, 4)))
+            ]
+            if attribute.ints and rng.random() < 0.8:
+                attribute.ints[:] = values
+            else:
+                attribute.i, attribute.type = rng.choice((0, 1, -1, 1 << 40)), rng.choice((2, 2, 1, 3, 7, 4, 0))
+    return bytes(model.SerializeToString())

@@ -405,6 +405,82 @@ def _build_arrow(place: Path) -> None:
                     out.write_table(table)
 
 
+def _build_saved(place: Path) -> None:
+    from pyarrow import ipc
+
+    (place / "saved").mkdir()
+    table = next(table for name, table in _tables() if name == "pictures")
+    for i in range(2):
+        with ipc.new_stream(place / "saved" / f"data-{i}.arrow", table.schema) as out:
+            out.write_table(table)
+    files = [{"filename": f"data-{i}.arrow"} for i in range(2)]
+    (place / "seed").write_text(json.dumps({"_data_files": files, "_fingerprint": "x", "_split": None}, indent=2))
+
+
+def _load_saved(place: Path) -> Judge:
+    read = _dataset_reader()
+
+    def judge(data: bytes, honest: bytes, place: Path) -> None:
+        (place / "saved" / "state.json").write_bytes(data)
+        if not _expect(BAD_FILE, lambda: read(place / "saved")) and data == honest:
+            raise Fault("the honest file is refused")
+
+    return judge
+
+
+def _build_onnx(place: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = {"c": rng.standard_normal((3, 1, 3, 3)), "b": rng.standard_normal(3), "v": np.ones(3)}
+    weights["w"] = rng.standard_normal((2, 12))
+    initializers = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    initializers += [numpy_helper.from_array(np.array([0, -1]), "t")]
+    for i, pool in enumerate(("MaxPool", "AveragePool")):
+        nodes = [
+            helper.make_node("Conv", ["x", "c", "b"], ["1"], pads=[1, 1, 1, 1]),
+            helper.make_node("BatchNormalization", ["1", "v", "b", "b", "v"], ["2"]),
+            helper.make_node("LeakyRelu" if i else "Relu", ["2"], ["3"]),
+            helper.make_node("Add", ["3", "3"], ["4"]),
+            helper.make_node(pool, ["4"], ["5"], kernel_shape=[2, 2], strides=[2, 2]),
+            helper.make_node("Reshape", ["5", "t"], ["6"]) if i else helper.make_node("Flatten", ["5"], ["6"]),
+            helper.make_node("Gemm", ["6", "w"], ["7"], transB=1),
+        ]
+        values = [
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, d) for n, d in (("x", ["n", 1, 4, 4]), ("7", None))
+        ]
+        graph = helper.make_graph(nodes, "g", values[:1], values[1:], initializers if i else initializers[:-1])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        (place / f"seed{i}").write_bytes(model.SerializeToString())
+
+
+def _load_onnx(place: Path) -> Judge:
+    from zkcert.api.sources import read_source
+
+    def read(path: Path) -> None:
+        found = read_source(path, input={"mean": 0.5, "std": 0.25})
+        if found.model is None:
+            raise found.refusal
+
+    return _file_judge("model.onnx", read)
+
+
+def _build_checkpoints(place: Path) -> None:
+    import torch
+
+    state = {"0.weight": torch.ones(2, 3), "0.bias": torch.zeros(2)}
+    for i, content in enumerate((state, {"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 1})):
+        torch.save(content, place / f"seed{i}")
+
+
+def _load_checkpoints(place: Path) -> Judge:
+    import torch
+
+    from zkcert.sources.checkpoint import load_weights
+
+    return _file_judge("weights.pth", lambda path: load_weights(torch.nn.Sequential(torch.nn.Linear(3, 2)), path))
+
+
 def _build_secret(place: Path) -> None:
     from zkcert.data.committed import commit
 
@@ -448,6 +524,9 @@ TARGETS = {
         Target("csv", _build_csv, mutations.as_csv, partial(_load_dataset, name="data.csv")),
         Target("parquet", _build_parquet, mutations.as_parquet, partial(_load_dataset, name="data.parquet")),
         Target("arrow", _build_arrow, mutations.as_arrow, partial(_load_dataset, name="data.arrow")),
+        Target("saved", _build_saved, mutations.as_json, _load_saved),
+        Target("onnx", _build_onnx, mutations.as_onnx, _load_onnx),
+        Target("checkpoints", _build_checkpoints, mutations.as_torch, _load_checkpoints),
         Target("secret", _build_secret, mutations.as_secret, _load_secret),
     )
 }

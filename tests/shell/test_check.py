@@ -133,6 +133,7 @@ def test_numbers_out_of_range_are_all_said():
     assert (
         len(found.obstacles) == 3 and "tensor 0.weight" in text and "3.bias holds NaN" in text and "channel 1" in text
     )
+    assert not any(o.at for o in api.check(nn.Sequential(nn.Mish(), nn.Flatten()), input=SPEC).obstacles)
     empty = nn.Sequential(nn.Flatten(), nn.LazyLinear(3), nn.Mish(), nn.LazyLinear(3))
     found = api.check(empty, input=SPEC)
     assert [o.layers for o in found.obstacles] == [("1", "3"), ("2",)]

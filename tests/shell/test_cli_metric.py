@@ -39,6 +39,7 @@ from zkcert.metric import (
 from zkcert.metric.calibrate import assess
 from zkcert.metric.plots import trajectory_figure
 from zkcert.public.model import Model
+from zkcert.public.root import Schema
 from zkcert.zoo import OPTIMIZERS
 
 INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
@@ -511,7 +512,9 @@ def test_images_are_padded_to_what_an_architecture_reads(run, tmp_path_factory):
 )
 def test_moments_are_those_of_each_channel(x, scale):
     for raw, unit in ((x, 255.0), (np.round(x * scale * 2.0**32).astype(np.int64), 2.0**32)):
-        source = Samples(len(x), x.shape[1:], 2, lambda rows, raw=raw: (raw[np.asarray(rows)], np.zeros(len(rows))))
+        schema, none = Schema(2, "u8", x.shape[1:]), np.zeros((len(x), 0), np.uint8)
+        taken = lambda rows, raw=raw: (raw[np.asarray(rows)], np.zeros(len(rows)))  # noqa: E731
+        source = Samples(len(x), x.shape[1:], 2, taken, schema, none.__getitem__)
         values = raw / unit
         means, deviations = moments(source)
         assert means == pytest.approx(values.mean((0, 2, 3)), rel=1e-3, abs=1e-12)

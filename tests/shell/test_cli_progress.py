@@ -41,6 +41,7 @@ COMMANDS = {
     "mia": ["MODEL", "DATA", "DATA"],
     "train": ["mlp", "DATA"],
     "demo": [],
+    "check": ["MODEL", "DATA"],
     "convert": ["OLD", "-o", "NEW"],
     "root": ["SECRET"],
 }

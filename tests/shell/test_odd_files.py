@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import Tiny
-from zkcert import api, cli
+from zkcert import api, cli, zoo
 from zkcert.data.committed import CommittedDataset
 from zkcert.errors import UnusableInput
 from zkcert.files.open_file import OpenFile
 
 SIZE = ("--steps", 2, "--batch-size", 2)
+MADE = (f"{zoo.__file__}:lenet5", "--shape", "1x28x28", "--pad", 2, "--mean", 0.3, "--std", 0.35)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(50)
 
 Given = Callable[[object], list[object]]
@@ -78,6 +79,10 @@ def arguments(tiny: Tiny, place: Path) -> dict[str, tuple[str, Given]]:
         "mia MEMBERS": (".npz", lambda f: ["mia", model, f, data, *few]),
         "mia NONMEMBERS": (".npz", lambda f: ["mia", model, data, f, *few]),
         "convert SOURCE": (".pt", lambda f: ["convert", f, "-o", place / "out.safetensors"]),
+        "convert --weights": ("", lambda f: ["convert", *MADE, "--weights", f, *out]),
+        "check MODEL": (".pt", lambda f: ["check", f, *SIZE]),
+        "check DATA": (".npz", lambda f: ["check", model, f, *SIZE]),
+        "check --weights": ("", lambda f: ["check", *MADE, "--weights", f, *SIZE]),
     }
 
 

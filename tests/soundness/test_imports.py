@@ -12,7 +12,7 @@ import pytest
 from tests.closure import UPWARD
 from tests.modules import ROOT, circles, file_of, imports, module_of, modules
 
-HEAVY = {"torch", "numba", "llvmlite", "scipy", "sklearn", "matplotlib", "joblib", "ray"}
+HEAVY = {"torch", "numba", "llvmlite", "scipy", "sklearn", "matplotlib", "joblib", "ray", "PIL", "pyarrow", "onnx"}
 LIGHT = {"numpy", "blake3", "Crypto"}
 PACKAGES = ("zkcert", "circuits", "verifier", "prover")
 
@@ -196,12 +196,13 @@ def test_zkcert_verify_runs_in_a_base_install(tiny):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["prove", "measure", "audit", "train"])
+@pytest.mark.parametrize("command", ["prove", "measure", "audit", "train", "check"])
 def test_base_install_says_which_package_is_missing(tiny, tmp_path, command):
     more = {
         "prove": ["--tau", 1, "--beacon", "00", "-o", tmp_path / "proof.bin"],
         "measure": ["--plot", tmp_path / "plot.png", "--baselines"],
         "audit": ["--tau", 1],
+        "check": [],
         "train": ["-o", tmp_path / "model.pt"],
     }
     probe = [tiny.model, tiny.data, "--steps", 2, "--batch-size", 2]

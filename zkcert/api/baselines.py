@@ -57,9 +57,9 @@ class Baselines:
 
 def baselines(
     model: File,
-    data: File | Sequence[File],
+    data: Any,
     *,
-    test: File | Sequence[File] | None = None,
+    test: Any = None,
     config: ProbeConfig | Probe | Options | None = None,
     subset: int | None = None,
     seed: str = "",
@@ -99,16 +99,12 @@ def baselines(
     return Baselines(len(indices), None if held_out is None else held_out.n, tuple(rows))
 
 
-def check_baselines(
-    model: File, data: File | Sequence[File], *, test: File | Sequence[File] | None = None, subset: int | None = None
-) -> None:
+def check_baselines(model: File, data: Any, *, test: Any = None, subset: int | None = None) -> None:
     """UnusableInput where `baselines` would refuse these: to be called before other work."""
     _opened(model, data, test, subset)
 
 
-def _opened(
-    model: File, data: File | Sequence[File], test: File | Sequence[File] | None, subset: int | None
-) -> tuple[Model, Samples, Samples | None]:
+def _opened(model: File, data: Any, test: Any, subset: int | None) -> tuple[Model, Samples, Samples | None]:
     """The model, the samples and the test samples, which fit each other; UnusableInput."""
     loaded, samples = load_model(model), open_samples(data)
     held_out = None if test is None else open_samples(test)

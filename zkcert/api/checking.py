@@ -138,6 +138,9 @@ def check(
     Raises UnusableInput where there is nothing to look at: no such file, or nobody says the input's shape.
     """
     config = config or DEFAULT
+    if data is not None:
+        with needs_extras("a dry run"):
+            import torch  # noqa: F401
     samples: Samples | None = None
     if data is not None:
         reading = {"resize": resize, "label": label, "values": values, "names": names}

@@ -123,7 +123,7 @@ class Measurement:
 
 def measure(
     model: File,
-    data: File | Sequence[File],
+    data: Any,
     *,
     config: ProbeConfig | Probe | Options | None = None,
     beacon: str | None = None,
@@ -284,7 +284,7 @@ class Audit:
 
 def audit(
     model: File,
-    data: File | Sequence[File],
+    data: Any,
     *,
     tau: object,
     config: ProbeConfig | Probe | Options | None = None,

@@ -53,6 +53,15 @@ class Source:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def refusal(self) -> ZkcertError:
+        """Of the first obstacle, saying how many there are."""
+        error = self.obstacles[0].error or UnusableInput(self.obstacles[0].why)
+        others = len(self.obstacles) - 1
+        more = f" (and {others} more obstacles, which zkcert check lists)" if others else ""
+        error.args = (f"{self.name}: {error}{more}",)
+        return error
+
 
 def is_module(source: object) -> bool:
     """Whether a source in memory is neither a file's name nor a Model."""
@@ -94,10 +103,7 @@ def read_source(
             raise UnusableInput(
                 f"{os.fspath(source)}: a model file has weights and input of its own: leave the options out"
             )
-        try:
-            return Source(os.fspath(source), load_model(source))
-        except ZkcertError as error:
-            return Source(os.fspath(source), None, (Obstacle(str(error), error=error),))
+        return Source(os.fspath(source), load_model(source))
     with needs_extras("reading modules"):
         import torch  # noqa: F401
 
@@ -148,9 +154,12 @@ def _module(source: Any) -> tuple[nn.Module, Mapping[str, Any] | None, list[str]
 
 def _input(given: Mapping[str, Any], sample_shape: tuple[int, ...] | None) -> dict[str, Any]:
     """The whole input; UnusableInput, which says what is missing."""
-    if unknown := set(given) - set(_KEYS):
+    if unknown := set(given) - {*_KEYS, "reads"}:
         raise UnusableInput(f"input has the keys {', '.join(_KEYS)}, not {ascii(sorted(map(str, unknown))[0])[:40]}")
     spec = {key: value for key, value in given.items() if value is not None}
+    if (reads := spec.pop("reads", None)) is not None and "shape" not in spec:
+        pad = spec.get("pad", 0)
+        spec["shape"] = [reads[0], *(n - 2 * (pad if type(pad) is int else 0) for n in reads[1:])]
     if "shape" not in spec and sample_shape is not None:
         spec["shape"] = list(sample_shape)
     if "shape" not in spec:

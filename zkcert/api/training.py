@@ -81,10 +81,10 @@ class Training:
 
 def train(
     architecture: str,
-    data: File | Sequence[File],
+    data: Any,
     out: File = "model.pt",
     *,
-    test: File | Sequence[File] | None = None,
+    test: Any = None,
     optimizer: str = "adam",
     epochs: int = 10,
     batch_size: int = 64,
@@ -134,7 +134,8 @@ def train(
         from zkcert import zoo
         from zkcert.convert import of_module
     if architecture not in ARCHITECTURES:
-        swapped = f": ARCH comes before DATA, zkcert train {data} ..." if data in ARCHITECTURES else ""
+        is_one = isinstance(data, str) and data in ARCHITECTURES
+        swapped = f": ARCH comes before DATA, zkcert train {data} ..." if is_one else ""
         names = ", ".join(ARCHITECTURES)
         raise UnusableInput(f"the architecture must be one of {names}, not {architecture[:40]!r}{swapped}")
     path = check_output(out, MODEL, inputs=(data, test), force=force)

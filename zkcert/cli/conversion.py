@@ -133,21 +133,31 @@ def _show(found: api.Check) -> None:
 
 
 @app.command()
+@with_options(INPUT)
 def convert(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file with graph, input and state_dict.")],
+    *,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help=f"A file with graph, input and state_dict, {SOURCES}.")
+    ],
     file: Annotated[str, typer.Option("--out", "-o", help="The model file; its extension says the format.")],
+    given: Given,
     force: Annotated[bool, typer.Option("--force", help="Replace another model file of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model file anew, in the one form that is accepted.
+    """Write a model file: anew, in the one form that is accepted, or of a PyTorch module or ONNX file.
 
     Reads what torch.save, safetensors or an earlier zkcert wrote, unless two programs could read different models from
     it. The model and its digest stay the same; model.pt becomes model.safetensors, or the reverse, if --out says so.
+    Modules are converted if there is a circuit that computes the same; parametrisations are folded, and said.
     """
-    result = api.convert_model(source, file, force=force)
+    result = api.convert_model(source, file, input=_input(given), weights=given.get("weights"), force=force)
+    for text in result.warnings:
+        warn(text)
     if as_json:
         print_json(result.to_dict())
         return
     out.print(f"model   {result.model.weights_digest.hex()} ({result.model.param_count:,} parameters)")
     out.print(f"file    {result.path}, {result.size:,} bytes")
     out.print(f"sha256  {result.sha256}")
+    for note in result.notes:
+        out.print(f"note    {note}")

@@ -10,12 +10,23 @@ from rich.table import Table
 from zkcert import api
 from zkcert.cli.application import app
 from zkcert.cli.display import out, print_json, print_lines, progress_bar, warn
-from zkcert.cli.options import METRIC, AsJson, Device, Given, ModelFile, Precision, Samples, with_options
+from zkcert.cli.options import (
+    METRIC,
+    READING,
+    AsJson,
+    Device,
+    Given,
+    ModelFile,
+    Precision,
+    Samples,
+    samples,
+    with_options,
+)
 from zkcert.errors import UnusableInput
 
 
 @app.command()
-@with_options(METRIC)
+@with_options(METRIC, read=READING)
 def measure(
     *,
     model: ModelFile,
@@ -30,6 +41,7 @@ def measure(
         int, typer.Option(metavar="K", help="Draw K times; above 1 with the seeds TEXT/0, TEXT/1, ...")
     ] = 1,
     given: Given,
+    read: Given,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Plot the trajectories: .png, .pdf or .svg.")] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Accuracy, loss, static and worst-case sharpness, coherence, too.")
@@ -52,12 +64,13 @@ def measure(
         raise UnusableInput("--test and --subset belong to --baselines")
     if plot is not None:
         api.check_plot(plot)
+    taken, held_out = samples(data, read), samples(test, read)
     if baselines:
-        api.check_baselines(model, data, test=test, subset=subset)
+        api.check_baselines(model, taken, test=held_out, subset=subset)
     with progress_bar("draws") as progress:
         found = api.measure(
             model,
-            data,
+            taken,
             config=given,
             beacon=beacon,
             seed=seed,
@@ -73,8 +86,8 @@ def measure(
         with progress_bar("baselines") as progress:
             others = api.baselines(
                 model,
-                data,
-                test=test,
+                taken,
+                test=held_out,
                 config=given,
                 subset=subset,
                 seed=seed or "",
@@ -156,7 +169,7 @@ _SHOWN = {
 
 
 @app.command()
-@with_options(METRIC)
+@with_options(METRIC, read=READING)
 def audit(
     *,
     model: ModelFile,
@@ -169,6 +182,7 @@ def audit(
     ],
     seed: Annotated[str | None, typer.Option(metavar="TEXT", help="Draws the samples. [default: random]")] = None,
     given: Given,
+    read: Given,
     device: Device = "cpu",
     dtype: Precision = "float64",
     as_json: AsJson = False,
@@ -178,7 +192,7 @@ def audit(
     One draw of a few samples, by a seed that nobody could foresee; no proof. Exit code 0 if the score is at most tau,
     1 if it is above.
     """
-    found = api.audit(model, data, tau=tau, config=given, seed=seed, device=device, dtype=dtype)
+    found = api.audit(model, samples(data, read), tau=tau, config=given, seed=seed, device=device, dtype=dtype)
     if as_json:
         print_json(found.to_dict())
         for text in found.warnings:

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from zkcert.api.files import is_committed
+from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
 from zkcert.public.config import DEFAULT
 from zkcert.public.reading import read_file
@@ -102,6 +104,15 @@ def reading(given: Mapping[str, Any]) -> dict[str, Any]:
         else:
             out["names"] = names.split(",") if names else ()
     return out
+
+
+def samples(data: str | None, given: Mapping[str, Any]) -> Any:
+    """Samples as the functions take them: read here if options say how, else the name of their file."""
+    if data is None or not given:
+        return data
+    if is_committed(data):
+        raise UnusableInput(f"{data}: is committed, and read as it is: leave out --{' and --'.join(given)}")
+    return load_dataset(data, **reading(given))
 
 
 Given = dict[str, Any]

@@ -9,13 +9,15 @@ import typer
 from zkcert import api
 from zkcert.cli.application import app
 from zkcert.cli.display import err, out, print_json, progress_bar, warn
-from zkcert.cli.options import AsJson, Device, Samples
+from zkcert.cli.options import READING, AsJson, Device, Given, Samples, samples, with_options
 from zkcert.errors import UnusableInput
 from zkcert.progress import duration
 
 
 @app.command()
+@with_options(READING)
 def train(
+    *,
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help=f"{', '.join(api.ARCHITECTURES)}.")],
     data: Samples,
     file: Annotated[str, typer.Option("--out", "-o", help="The model file.")] = "model.pt",
@@ -40,6 +42,7 @@ def train(
     classes: Annotated[int | None, typer.Option(help="Number of classes. [default: the dataset's]")] = None,
     seed: Annotated[int, typer.Option(help="Of initialisation, order, augmentation and dropout.")] = 0,
     device: Device = "cpu",
+    given: Given,
     force: Annotated[bool, typer.Option("--force", help="Replace a model file of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -61,9 +64,9 @@ def train(
 
         found = api.train(
             architecture,
-            data,
+            samples(data, given),
             file,
-            test=test,
+            test=samples(test, given),
             optimizer=optimizer,
             epochs=epochs,
             batch_size=batch_size,

@@ -75,8 +75,11 @@ def labelled(
             raise ValueError(f"labels of shape {y.shape}; expected one for each sample")
         y, known = number_texts(y.tolist())
     found = numbers(y)
-    if known is not None:
-        known = check_names(list(known), max(len(known), int(found.max()) + 1))
+    if known is not None and wanted is None:
+        try:
+            known = check_names(list(known), max(len(known), int(found.max()) + 1))
+        except ValueError as error:
+            raise ValueError(f"{error}; give --names A,B,..., or --names '' to leave the names out") from error
     if not wanted:
         return found, tuple(known or ()) if wanted is None else ()
     names = check_names(list(wanted), len(wanted))

@@ -84,7 +84,7 @@ def read_arrow(paths: Sequence[Path], options: Options) -> Raw:
                     source = _Source(file, path)
                 if table is None:
                     table = _Table(source.schema, options)
-                elif not source.schema.equals(table.schema):
+                elif not source.schema.equals(table.schema) or _features(source.schema) != _features(table.schema):
                     raise ValueError("its columns are others than those of the first file")
                 table.packed = packed
                 for batch in source.batches(table.wanted):
@@ -166,7 +166,8 @@ class _Table:
             raise ValueError("two of its columns have the same name")
         features = _features(schema)
         self.label = schema.names[self._label(features)]
-        others = [name for name in schema.names if name != self.label]
+        indices = [name for name in schema.names if re.fullmatch("__index_level_[0-9]+__", name)]  # of pandas
+        others = [name for name in schema.names if name != self.label and name not in indices]
         kinds = {name: _plain(schema.field(name).type) for name in others}
         shown = [name for name in others if _is_picture(kinds[name])]
         lists = [name for name in others if _is_list(kinds[name])]
@@ -182,12 +183,11 @@ class _Table:
                     raise ValueError(
                         f"column {_name(name)} holds {str(kinds[name])[:40]}: make numbers of it, or leave it out"
                     )
-        self.left_out = [name for name in others if name not in self.columns]
+        self.left_out = [name for name in (*others, *indices) if name not in self.columns]
         self.wanted = [*self.columns, self.label]
         self.names = features.get(self.label)
         self.x: list[npt.NDArray[Any]] = []
         self.y: list[npt.NDArray[Any]] = []
-        self.texts: list[str] = []
         self.place: dict[str, int] = {}
 
     def _label(self, features: dict[str, tuple[str, ...]]) -> int:
@@ -289,7 +289,7 @@ class _Table:
         if not self.rows:
             raise ValueError("the dataset is empty")
         y, names = np.concatenate(self.y), self.names
-        notes = [f"the columns {listed(self.left_out)} are left out"] if self.left_out else []
+        notes = [f"left out, as other columns: {listed(self.left_out)}"] if self.left_out else []
         if grey := len({part.shape[1] for part in self.x}) > 1 and sum(part.shape[1] == 1 for part in self.x):
             self.x = [np.broadcast_to(part, (len(part), 3, *part.shape[2:])) for part in self.x]
             notes.append(f"{grey} of {self.rows} pictures are grey, and are repeated in three channels")

@@ -42,6 +42,11 @@ def read_csv(file: BinaryIO, options: Options) -> Raw:
         if len(names) < 2:
             raise ValueError("it has one column; expected numbers and a label, separated by commas")
         at = label_column(names, options.label, named=named)
+        if named and "" in names:
+            raise ValueError(
+                f"column {names.index('')} has no name: if it is an index, as pandas writes one, leave it out "
+                "(to_csv(index=False)); else name it"
+            )
         table = _Table(names if named else None, at)
         if not named:
             table.add(first)

@@ -15,7 +15,7 @@ from zkcert.data.memory import is_in_memory, read_memory
 from zkcert.errors import UnusableInput
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Samples x (N, C, H, W), uint8 or float32, and labels y (N,), int64, as read from `source`.
 

@@ -167,5 +167,5 @@ def _notes(sizes: list[pictures.Size], channels: int, left_out: list[str]) -> It
     if grey := sum(size.channels < channels for size in sizes):
         yield f"{grey} of {len(sizes)} pictures are grey, and are repeated in three channels"
     if left_out:
-        shown = ", ".join(ascii(path)[1:-1][:60] for path in left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        yield f"{len(left_out)} files are no pictures, and are left out: {shown}"
+        more = f", ... ({len(left_out)} in all)" if len(left_out) > 3 else ""
+        yield f"left out, as no pictures: {', '.join(ascii(path)[1:-1][:60] for path in left_out[:3])}{more}"

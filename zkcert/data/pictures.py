@@ -40,8 +40,10 @@ class Size(NamedTuple):
 def _reading() -> Iterator[None]:
     """Whatever Pillow makes of a damaged file is a ValueError."""
     with needs_extras("reading pictures", "images"):
+        from PIL import ImageFile, UnidentifiedImageError
         from PIL.Image import DecompressionBombWarning
 
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metadata
         warnings.simplefilter("error", DecompressionBombWarning)
@@ -49,10 +51,14 @@ def _reading() -> Iterator[None]:
             yield
         except (_Unfit, MemoryError):
             raise
+        except UnidentifiedImageError as error:
+            raise ValueError("no sound PNG or JPEG") from error
         except Exception as error:
             raise ValueError(
                 f"no sound PNG or JPEG ({' '.join(str(error).split())[:100] or type(error).__name__})"
             ) from error
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
 class _Unfit(ValueError):

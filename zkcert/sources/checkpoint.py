@@ -79,7 +79,9 @@ def _read(name: str) -> Any:
                     f"{name}: holds more than tensors and plain values, which is not unpickled, as that runs code: "
                     "save the state_dict alone, as torch.save(module.state_dict(), FILE)"
                 ) from error
-            raise UnusableInput(f"{name}: no sound checkpoint ({text[:100] or type(error).__name__})") from error
+            raise UnusableInput(
+                f"{name}: no sound checkpoint: write it as torch.save(module.state_dict(), FILE)"
+            ) from error
 
 
 def _state(name: str, content: Any) -> tuple[dict[str, Tensor], list[str]]:
