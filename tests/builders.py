@@ -376,7 +376,7 @@ def clipped(seed: int = 0, **options: Any) -> Case:
     g.conv(2, (1, 1)).add(stem).hardtanh(-1 / 1024, 2.0)
     wide = g.last
     g.relu().conv(2, (1, 1), bias=False).add(wide).hardtanh(-32.0, 32.0).hardtanh().flatten().linear(4)
-    return g.hardtanh(-0.5, 0.0).linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+    return g.norm().hardtanh(-0.5, 0.0).linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def joined(seed: int = 0, **options: Any) -> Case:
@@ -401,7 +401,7 @@ def joined(seed: int = 0, **options: Any) -> Case:
     flat = g.last
     g.linear(2)
     side = g.last
-    g.branch(flat).relu().linear(2).cat(side, side)
+    g.branch(flat).relu().linear(2).norm().relu().cat(side, side)
     return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 

@@ -61,9 +61,10 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
            to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already: the raw
            image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
-    Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, BatchNorm2d with running statistics,
-    MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image axes, Flatten, Identity, Dropout,
-    their functional forms, sums of two branches and concatenations of channels; weights keep their names.
+    Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, BatchNorm2d and (of features)
+    BatchNorm1d with running statistics, MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image
+    axes, Flatten, Identity, Dropout, their functional forms, sums of two branches and concatenations of channels;
+    weights keep their names.
     DataParallel and torch.compile are taken off; weight-norm, spectral-norm, pruning and other parametrisations are
     folded into the weights that they compute.
     Raises UnsupportedLayer naming the layer, what `Model` raises, and UnusableInput if no configuration of the probe

@@ -449,7 +449,7 @@ class _Before(nn.Module):
         for name, layer in layers.items():
             self.add_module(name, layer)
         with torch.no_grad():
-            self.fc = nn.Linear(body(self, torch.zeros(1, 2, 5, 7)).numel(), 3)
+            self.fc = nn.Linear(body(self.eval(), torch.zeros(1, 2, 5, 7)).numel(), 3)
 
     def forward(self, x):
         return self.fc(self.body(self, x).flatten(1))
@@ -469,6 +469,11 @@ class _Before(nn.Module):
         (lambda m, x: m.c(x), {"c": nn.Conv2d(2, 4, 3, padding="same", dilation=2, groups=2)}, "conv2d"),
         (lambda m, x: m.r(F.relu6(x)), {"r": nn.ReLU6()}, "hardtanh hardtanh"),
         (lambda m, x: m.h(F.hardtanh(x, -0.5, 2.0)), {"h": nn.Hardtanh()}, "hardtanh hardtanh"),
+        (
+            lambda m, x: m.n(m.l(x.flatten(1))),
+            {"l": nn.Linear(70, 4), "n": nn.BatchNorm1d(4)},
+            "flatten linear batchnorm2d",
+        ),
         (lambda m, x: torch.cat([x, m.c(x), x], 1), {"c": nn.Conv2d(2, 4, 1)}, "conv2d cat"),
         (lambda m, x: torch.cat((torch.cat([m.c(x)], 1), x), dim=-3), {"c": nn.Conv2d(2, 4, 1)}, "conv2d cat"),
     ],

@@ -736,7 +736,8 @@ class Builder:
                 vector = limb([max(sign * m, 0) for m in norm.mean], k)
                 if not any(vector):
                     continue
-                sources = [scaled("c", vector)] if len(v.sizes) == 1 else [ALL, scaled("c", vector), ALL]
+                rest = [ALL] * len(v.sizes[2:])
+                sources = [scaled("c", vector)] if len(v.sizes) == 1 else [ALL, scaled("c", vector), *rest]
                 for j, form in enumerate(self.value_limbs(v, "passes", sources)):
                     limbs.add(scale(form, -sign), 22 * (k + j))
 
@@ -749,13 +750,14 @@ class Builder:
     def f_batchnorm2d(self, i: int, node: dict, x: Value) -> None:
         c, name, norm = self.c, node["name"], self.norm(node)
         C = x.sizes[1]
+        require(len(norm.scale) == C, "circuit", "channels of a batch-norm")
         gamma, beta = self.new_weight(node["weight"], [C]), self.new_weight(node["bias"], [C])
         con = c.constraint(f"{name}/scale", [("pass", self.P), ("c", C)])
         u = Value([(1, self.tensor(f"{name}/u", [C], radix(B(22), B(17))))], (C,))
         self.tensors_of[i] = {"u": u.parts[0][1]}
         u_limbs = self.value_limbs(u, "passes", [same("c")])
         self.rescaled(con, u_limbs, self.multiple(norm, gamma, "passes"), "u")
-        axes = [("b", self.B), ("c", C), ("s", x.sizes[2])]
+        axes = [("b", self.B), ("c", C), *(("s", n) for n in x.sizes[2:])]
         sources = [same(a) for a, _ in axes]
         con = c.constraint(f"{name}/forward", [("pass", self.P), *axes])
         limbs = Limbs(c)
@@ -1142,7 +1144,7 @@ class Builder:
     def g_batchnorm2d(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
         c, name, norm = self.c, node["name"], self.norm(node)
         C = x.sizes[1]
-        axes = [("b", self.B), ("c", C), ("s", x.sizes[2])]
+        axes = [("b", self.B), ("c", C), *(("s", n) for n in x.sizes[2:])]
         sources = [same(a) for a, _ in axes]
         u = Value([(1, self.tensors_of[i]["u"])], (C,))
         dx = None
@@ -1153,7 +1155,7 @@ class Builder:
             dy_limbs = self.value_limbs(dy, "passes", sources)
             limbs.product(self.value_limbs(u, "passes", [same("c")]), dy_limbs)
             self.rescaled(con, self.value_limbs(dx, "passes", sources), limbs, "dx")
-        con = c.constraint(f"{name}/sums", [("pass", self.P), ("c", C)], [axes[0], axes[2]])
+        con = c.constraint(f"{name}/sums", [("pass", self.P), ("c", C)], [axes[0], *axes[2:]])
         h = self.tensor(f"{name}/h", [C], VALUE)
         limbs = Limbs(c)
         limbs.product(self.value_limbs(dy, "passes", sources), self.value_limbs(x, "passes", sources))
@@ -1162,7 +1164,7 @@ class Builder:
 
         def beta_limbs(kind: str) -> Limbs:
             limbs = Limbs(c)
-            limbs.add(self.value_whole(dy, kind, [ALL, same("c"), ALL]), 0)
+            limbs.add(self.value_whole(dy, kind, [ALL, same("c"), *(ALL for _ in axes[2:])]), 0)
             return limbs
 
         gamma = Parameter(node["weight"], [("c", C)], [], True, lambda kind: self.multiple(norm, h, kind), [])

@@ -270,7 +270,7 @@ def check_shapes(model: Model) -> None:
             require(all(len(s) == len(x) and s[1:] == x[1:] for s in shapes), "model", "a cat reads other shapes")
             x = (sum(s[0] for s in shapes), *x[1:])
         require(math.prod(x) <= 1 << 28, "model", "an input is too large")
-        if op in ("conv2d", "maxpool2d", "avgpool2d", "batchnorm2d", "adaptiveavgpool2d"):
+        if op in ("conv2d", "maxpool2d", "avgpool2d", "adaptiveavgpool2d"):
             require(len(x) == 3, "model", f"{op} reads no image")
         out: tuple[int, ...]
         if op in ("conv2d", "linear"):
