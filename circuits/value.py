@@ -88,12 +88,11 @@ class Value:
         """Of the tables of channels of as many parts as it has."""
         return len(self.parts) * self.shape[1]
 
-    def some(self, start: int, count: int) -> Value:
-        """So many of its channels."""
-        parts = [part.moved(range(start, start + count)) for part in self.parts]
-        return Value(
-            tuple(part for part in parts if max(part.channels or ()) >= 0), (self.shape[0], count, *self.shape[2:])
-        )
+    def picked(self, channels: Sequence[int]) -> Value:
+        """These channels of it; -1: zeros."""
+        parts = [part.moved(channels) for part in self.parts]
+        some = [part for part in parts if max(part.channels or ()) >= 0] or parts[:1]
+        return Value(tuple(some), (self.shape[0], len(channels), *self.shape[2:]))
 
     @staticmethod
     def joined(values: Sequence[Value]) -> Value:

@@ -352,6 +352,9 @@ class _Read:
             _refuse(_layer(self.source), "its output is not [batch, C, H, W], which pooling reads: pool before flatten")
         return list(shape[2:])
 
+    def channels(self) -> int:
+        return int(self.source.meta["shape"][1])
+
     def rank(self) -> int:
         return len(self.source.meta.get("shape", [])) or 4
 

@@ -223,10 +223,27 @@ class Builder:
             start += v.sizes[1]
         return Value(parts, (first[0], channels, *first[2:]))
 
-    def some_channels(self, v: Value, start: int, count: int) -> Value:
-        parts = [(c, self.with_channels(t, range(start, start + count))) for c, t in v.parts]
-        parts = [(c, t) for c, t in parts if any(k >= 0 for k in self.placed[t][1])]
-        return Value(parts, (v.sizes[0], count, *v.sizes[2:]))
+    def some_channels(self, v: Value, channels: Sequence[int]) -> Value:
+        every = [(c, self.with_channels(t, channels)) for c, t in v.parts]
+        parts = [(c, t) for c, t in every if any(k >= 0 for k in self.placed[t][1])]
+        return Value(parts or every[:1], (v.sizes[0], len(channels), *v.sizes[2:]))
+
+    def picked(self, node: dict) -> list[int]:
+        n = node["count"] // option(node, "groups")
+        return [node["first"] + g * n + k for k in range(n) for g in range(option(node, "groups"))]
+
+    def f_channels(self, i: int, node: dict, x: Value) -> None:
+        shape = self.model.shapes[self.model.inputs[i][0]] if self.model.inputs[i][0] >= 0 else x.sizes[1:]
+        require(x.sizes[1] == shape[0], "circuit", "channels of flattened images")
+        self.count_windows(len(x.parts) * node["count"])
+        self.values.append(self.some_channels(x, self.picked(node)))
+
+    def g_channels(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        self.count_windows(len(dy.parts) * x.sizes[1])
+        order = self.picked(node)
+        return self.some_channels(dy, [order.index(c) if c in order else -1 for c in range(x.sizes[1])])
 
     def count_windows(self, entries: int) -> None:
         self.c.window_entries += entries
@@ -415,10 +432,10 @@ class Builder:
             if node["op"] in ("add", "cat"):
                 n = sum(map(count, self.model.inputs[i]))
             else:
-                n = count(self.model.inputs[i][0]) if node["op"] == "flatten" else 1
+                n = count(self.model.inputs[i][0]) if node["op"] in ("flatten", "channels") else 1
             only_relu = len(self.readers[i]) == 1 and graph[self.readers[i][0]]["op"] == "relu"
             first = self.model.inputs[i][0]
-            join_ = node["op"] == "cat" or (node["op"] == "flatten" and first >= 0 and joined[first])
+            join_ = node["op"] in ("cat", "channels") or (node["op"] == "flatten" and first >= 0 and joined[first])
             wants = any(graph[r]["op"] == "add" or "weight" in graph[r] for r in self.readers[i])
             if (n > 4 and not only_relu) or (join_ and wants):
                 self.values[i] = self.long_sum(f"{node['name']}/sum", self.values[i])
@@ -1045,7 +1062,8 @@ class Builder:
             node, dy = graph[i], dys[i]
             last = i == len(graph) - 1
             joined[i] = not last and any(
-                graph[r]["op"] == "cat" or (graph[r]["op"] in ("add", "flatten") and joined[r]) for r in self.readers[i]
+                graph[r]["op"] in ("cat", "channels") or (graph[r]["op"] in ("add", "flatten") and joined[r])
+                for r in self.readers[i]
             )
             if not last and (terms[i] > 4 or (joined[i] and "weight" in node)):
                 dy = self.long_sum(f"{node['name']}/dy", dy)
@@ -1060,11 +1078,12 @@ class Builder:
                 own, count = dx, self.value(j).sizes[1]
                 if j >= 0 and before[j]:
                     if node["op"] == "cat":
-                        own = self.some_channels(dx, start, count)
+                        own = self.some_channels(dx, range(start, start + count))
                     dys[j] = dys[j].plus(own) if j in dys else own
                 start += count
                 if j >= 0 and before[j]:
-                    terms[j] = terms.get(j, 0) + (terms[i] if hands_on else 1)
+                    passes = hands_on or node["op"] == "channels"
+                    terms[j] = terms.get(j, 0) + (terms[i] if passes else 1)
 
     def g_linear(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
         c, name = self.c, node["name"]

@@ -181,7 +181,7 @@ class Specification:
     def flatten(self, node, layer) -> None:
         pass
 
-    add = cat = flatten
+    add = cat = channels = flatten
 
     def hardtanh(self, node, layer) -> None:
         name, low, high = layer.name, int(node["low"] * 2**32), int(node["high"] * 2**32)
@@ -515,6 +515,7 @@ class Specification:
         "groups",
         "bounds",
         "joined",
+        "shuffled",
         "pointwise",
         "long sums",
     ],
@@ -543,6 +544,7 @@ def test_every_identity_says_what_the_specification_says(name):
         "borders",
         "groups",
         "joined",
+        "shuffled",
         "long sums",
     ],
 )
