@@ -26,6 +26,7 @@ from circuits.layers.spec import Array, LayerSpec
 from prover.execution.layers import Executor
 from prover.execution.layers.pytorch import TorchForm
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
+from zkcert.moved import Moved, pieces
 from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, check_array, check_param, in_byte_units
 from zkcert.sources.plain import plain
@@ -168,11 +169,15 @@ class _Reader:
         self.params: dict[str, np.ndarray] = {}
         self.owners: dict[int, str] = {}
         self.values: dict[fx.Node, str] = {}  # the graph's node that stands for a traced one
+        self.moved = Moved()
 
     def read(self, node: fx.Node) -> None:
         """Add what a node stands for. Raises UnsupportedLayer."""
         module, graph, params, owners, values = self.module, self.graph, self.params, self.owners, self.values
-        if node.op.startswith("call_") and (node.target in _SIZES or "number" in node.meta):
+        found = self.moved.of(node) if node.op.startswith("call_") and "number" not in node.meta else False
+        if found is True:
+            return  # whoever reads it is known by it
+        if not found and node.op.startswith("call_") and (node.target in _SIZES or "number" in node.meta):
             return  # a size, for a reshape or a pooling
         if node.op == "get_attr":
             return  # whoever reads it says so
@@ -182,7 +187,7 @@ class _Reader:
         name = str(node)
         if node is self.example.failed:
             _refuse(_layer(node), self.example.why)
-        reads = _reads(node)
+        reads = [found[0]] if found else _reads(node)
         inputs = [values[arg] for arg in reads if isinstance(arg, fx.Node) and arg in values]
         if not reads or len(inputs) < len(reads):
             _refuse_reader(node, reads, values)
@@ -203,7 +208,7 @@ class _Reader:
             if all(entry["name"] != node.target for entry in graph):
                 name = node.target
         else:
-            layers = _function_layers(node)
+            layers = [{"op": "channels", **found[1]}] if found else _function_layers(node)
         for layer in layers:
             unique = name if all(entry["name"] != name for entry in graph) else f"{name}.{layer['op']}"
             default = [graph[-1]["name"] if graph else SAMPLES]
@@ -482,6 +487,7 @@ class _Example(fx.Interpreter):
             n.meta["shape"] = list(result.shape)
         elif type(result) is int:
             n.meta["number"] = result
+        n.meta.update(pieces(result))
         return result
 
     def _reason(self, node: fx.Node, error: Exception) -> str:
