@@ -191,7 +191,8 @@ def network(name: str, classes: int) -> Model:
             x = functional.max_pool2d(torch.relu(self.norm(self.first(x))), 3, stride=2, padding=1)
             y = functional.avg_pool2d(torch.relu(self.second(x) + x), 2, ceil_mode=True)
             x = functional.relu6(functional.adaptive_avg_pool2d(x, 2))
-            return self.last(torch.flatten(torch.cat([functional.leaky_relu(y), x], 1), 1))
+            x = functional.channel_shuffle(torch.cat([functional.leaky_relu(y), x], 1), 2)
+            return self.last(torch.flatten(x, 1))
 
     torch.manual_seed(0)
     build: dict[str, Any] = {
