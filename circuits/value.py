@@ -16,6 +16,15 @@ def joined(forms: Sequence[Form]) -> Form:
     return Form(tuple(term for form in forms for term in form.terms))
 
 
+class Places(tuple[int, ...]):
+    """A table of channels that is hashed once: it is a part of many keys."""
+
+    def __hash__(self) -> int:
+        if "hash" not in self.__dict__:
+            self.__dict__["hash"] = super().__hash__()
+        return int(self.__dict__["hash"])
+
+
 @dataclass(frozen=True)
 class Multiple:
     """`coef` times a tensor in radix 2^22 whose unrolled axis is "pass" or "step".
@@ -26,7 +35,7 @@ class Multiple:
     tensor: Tensor
     per: str
     coef: int = 1
-    channels: tuple[int, ...] | None = None
+    channels: Places | None = None
 
     def index(self, p: int) -> int:
         return p if self.per == "pass" else p // 2
@@ -44,7 +53,7 @@ class Multiple:
     def moved(self, channels: Sequence[int]) -> Multiple:
         """The same for a value whose channels are these of this one's; -1: none."""
         own = self.channels or range(self.tensor.shape[1])
-        return Multiple(self.tensor, self.per, self.coef, tuple(own[c] if c >= 0 else -1 for c in channels))
+        return Multiple(self.tensor, self.per, self.coef, Places(own[c] if c >= 0 else -1 for c in channels))
 
 
 @dataclass(frozen=True)
