@@ -131,7 +131,8 @@ CASES = {
         reveal=True,
     ),
     # what convolutional networks are made of: a padded pooling, groups, a dilation, a ReLU6, channels joined for a
-    # pooling, some of them shuffled for a convolution, divisors that differ, an adaptive pooling, and a head of one position
+    # pooling, and some of them shuffled for a convolution, divisors that differ, an adaptive pooling, a head of one
+    # position
     "convolutional": Case(
         [
             conv("stem", (2, 1, 2, 2), bias=True),

@@ -26,9 +26,9 @@ from circuits.layers.spec import Array, LayerSpec
 from prover.execution.layers import Executor
 from prover.execution.layers.pytorch import TorchForm
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
-from zkcert.moved import Moved, pieces
 from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, check_array, check_param, in_byte_units
+from zkcert.sources.channels import Moved, pieces
 from zkcert.sources.plain import plain
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
