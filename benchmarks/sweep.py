@@ -182,12 +182,16 @@ def network(name: str, classes: int) -> Model:
 
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.second = nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.Conv2d(3, 3, 3, padding=1)
-            self.norm, self.last = nn.BatchNorm2d(3), nn.Linear(12, classes)
+            self.first = nn.Conv2d(2, 3, 3, padding=1, bias=False)
+            self.second = nn.Conv2d(3, 3, 3, padding=2, dilation=2, groups=3)
+            self.norm, self.last = nn.BatchNorm2d(3), nn.Linear(24, classes)
 
         def forward(self, x: Any) -> Any:
-            x = nn.functional.max_pool2d(torch.relu(self.norm(self.first(x))), 2, stride=1)
-            x = nn.functional.leaky_relu(nn.functional.avg_pool2d(torch.relu(self.second(x) + x), 2))
+            functional = nn.functional
+            x = functional.max_pool2d(torch.relu(self.norm(self.first(x))), 3, stride=2, padding=1)
+            y = functional.avg_pool2d(torch.relu(self.second(x) + x), 2, ceil_mode=True)
+            x = functional.relu6(functional.adaptive_avg_pool2d(x, 2))
+            x = functional.channel_shuffle(torch.cat([functional.leaky_relu(y), x], 1), 2)
             return self.last(torch.flatten(x, 1))
 
     torch.manual_seed(0)

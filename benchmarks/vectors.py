@@ -131,7 +131,8 @@ CASES = {
         reveal=True,
     ),
     # what convolutional networks are made of: a padded pooling, groups, a dilation, a ReLU6, channels joined for a
-    # pooling and for a convolution, divisors that differ, an adaptive pooling, and a head of one position
+    # pooling, and some of them shuffled for a convolution, divisors that differ, an adaptive pooling, a head of one
+    # position
     "convolutional": Case(
         [
             conv("stem", (2, 1, 2, 2), bias=True),
@@ -145,7 +146,8 @@ CASES = {
             plain("adaptiveavgpool2d", "adaptive", size=[2, 3]),
             conv("side", (1, 4, 1, 1), bias=True),
             plain("cat", "triple", inputs=["side", "adaptive"]),
-            conv("head", (3, 5, 1, 1), bias=True),
+            plain("channels", "shuffle", first=1, count=4, groups=2),
+            conv("head", (3, 4, 1, 1), bias=True),
             plain("avgpool2d", "global", kernel=[2, 3], stride=[1, 1]),
             FLATTEN,
         ],

@@ -203,7 +203,7 @@ class Certificate:
             for j in inputs:
                 count = self.values[j].shape[1]
                 if dx is not None and self.connections.reached(j):
-                    own = dx.some(start, count) if spec.joins else dx
+                    own = dx.picked(range(start, start + count)) if spec.joins else dx
                     deltas[j] = deltas[j] + own if j in deltas else own
                 start += count
 

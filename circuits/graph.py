@@ -44,7 +44,7 @@ class Connections:
         terms, joined, sums = {-1: 1}, {-1: False}, []
         for i, spec in enumerate(self.specs):
             terms[i] = sum(terms[j] for j in self.inputs[i]) if spec.transparent else 1
-            joined[i] = spec.joins or (spec.transparent and any(joined[j] for j in self.inputs[i]))
+            joined[i] = spec.moves or (spec.transparent and any(joined[j] for j in self.inputs[i]))
             readers = [self.specs[j] for j in self.readers[i]]
             long = terms[i] > most and [reader.rectifies for reader in readers] != [True]
             if long or (joined[i] and any(reader.adds or reader.trained for reader in readers)):
@@ -58,7 +58,7 @@ class Connections:
         terms, joined, sums = [1] * len(self.specs), [False] * len(self.specs), []
         for i in reversed(range(len(self.specs) - 1)):
             terms[i] = sum(terms[j] if self.specs[j].transparent else 1 for j in self.readers[i])
-            joined[i] = any(self.specs[j].joins or (self.specs[j].transparent and joined[j]) for j in self.readers[i])
+            joined[i] = any(self.specs[j].moves or (self.specs[j].transparent and joined[j]) for j in self.readers[i])
             if self.reaches[i] and (terms[i] > most or (joined[i] and self.specs[i].trained)):
                 sums.append(i)
                 terms[i], joined[i] = 1, False

@@ -16,6 +16,15 @@ def joined(forms: Sequence[Form]) -> Form:
     return Form(tuple(term for form in forms for term in form.terms))
 
 
+class Places(tuple[int, ...]):
+    """A table of channels that is hashed once: it is a part of many keys."""
+
+    def __hash__(self) -> int:
+        if "hash" not in self.__dict__:
+            self.__dict__["hash"] = super().__hash__()
+        return int(self.__dict__["hash"])
+
+
 @dataclass(frozen=True)
 class Multiple:
     """`coef` times a tensor in radix 2^22 whose unrolled axis is "pass" or "step".
@@ -26,7 +35,7 @@ class Multiple:
     tensor: Tensor
     per: str
     coef: int = 1
-    channels: tuple[int, ...] | None = None
+    channels: Places | None = None
 
     def index(self, p: int) -> int:
         return p if self.per == "pass" else p // 2
@@ -44,7 +53,7 @@ class Multiple:
     def moved(self, channels: Sequence[int]) -> Multiple:
         """The same for a value whose channels are these of this one's; -1: none."""
         own = self.channels or range(self.tensor.shape[1])
-        return Multiple(self.tensor, self.per, self.coef, tuple(own[c] if c >= 0 else -1 for c in channels))
+        return Multiple(self.tensor, self.per, self.coef, Places(own[c] if c >= 0 else -1 for c in channels))
 
 
 @dataclass(frozen=True)
@@ -88,12 +97,11 @@ class Value:
         """Of the tables of channels of as many parts as it has."""
         return len(self.parts) * self.shape[1]
 
-    def some(self, start: int, count: int) -> Value:
-        """So many of its channels."""
-        parts = [part.moved(range(start, start + count)) for part in self.parts]
-        return Value(
-            tuple(part for part in parts if max(part.channels or ()) >= 0), (self.shape[0], count, *self.shape[2:])
-        )
+    def picked(self, channels: Sequence[int]) -> Value:
+        """These channels of it; -1: zeros."""
+        parts = [part.moved(channels) for part in self.parts]
+        some = [part for part in parts if max(part.channels or ()) >= 0] or parts[:1]
+        return Value(tuple(some), (self.shape[0], len(channels), *self.shape[2:]))
 
     @staticmethod
     def joined(values: Sequence[Value]) -> Value:

@@ -267,6 +267,11 @@ class Graph:
         self.shape = [sum(self.shapes[name][0] for name in names), *self.shape[1:]]
         return self
 
+    def channels(self, first: int, count: int, groups: int = 1) -> Graph:
+        self._node("channels", first=first, count=count, **({} if groups == 1 else {"groups": groups}))
+        self._resize()
+        return self
+
     def flatten(self) -> Graph:
         self._node("flatten")
         self.shape = [int(np.prod(self.shape))]
@@ -376,7 +381,7 @@ def clipped(seed: int = 0, **options: Any) -> Case:
     g.conv(2, (1, 1)).add(stem).hardtanh(-1 / 1024, 2.0)
     wide = g.last
     g.relu().conv(2, (1, 1), bias=False).add(wide).hardtanh(-32.0, 32.0).hardtanh().flatten().linear(4)
-    return g.hardtanh(-0.5, 0.0).linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+    return g.norm().hardtanh(-0.5, 0.0).linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def joined(seed: int = 0, **options: Any) -> Case:
@@ -401,7 +406,27 @@ def joined(seed: int = 0, **options: Any) -> Case:
     flat = g.last
     g.linear(2)
     side = g.last
-    g.branch(flat).relu().linear(2).cat(side, side)
+    g.branch(flat).relu().linear(2).norm().relu().cat(side, side)
+    return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def shuffled(seed: int = 0, **options: Any) -> Case:
+    """Some channels, and others in another order, of a convolution, of one another, of a concatenation, of the samples
+    and of features; read by ReLUs and pools, by a convolution and an add, which want a tensor; some are read by nobody,
+    so that a convolution gets no gradient."""
+    rng = np.random.default_rng([seed, 18])
+    g = Graph(rng, [2, 3, 3], scale=0.7).channels(1, 1).conv(6, (2, 2)).channels(0, 6, 3)
+    mixed = g.last
+    g.relu().channels(4, 2)
+    right = g.last
+    g.branch(mixed).conv(1, (1, 1))
+    lost = g.last
+    g.branch(mixed).channels(1, 4, 2).channels(1, 2).conv(2, (1, 1)).relu().cat(right, mixed, lost).channels(0, 8, 2)
+    g.pool("maxpool2d", (2, 2), (1, 1))
+    pooled = g.last
+    g.channels(2, 4)
+    middle = g.last
+    g.branch(pooled).channels(4, 4).add(middle).flatten().linear(4).channels(0, 4, 2).hardtanh(-2.0, 2.0)
     return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 

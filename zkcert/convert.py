@@ -28,6 +28,7 @@ from prover.execution.layers.pytorch import TorchForm
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
 from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, check_array, check_param, in_byte_units
+from zkcert.sources.channels import Moved, pieces
 from zkcert.sources.plain import plain
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -61,9 +62,10 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
            to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already: the raw
            image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
-    Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, BatchNorm2d with running statistics,
-    MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image axes, Flatten, Identity, Dropout,
-    their functional forms, sums of two branches and concatenations of channels; weights keep their names.
+    Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, BatchNorm2d and (of features)
+    BatchNorm1d with running statistics, MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image
+    axes, Flatten, Identity, Dropout, their functional forms, sums of two branches and concatenations of channels;
+    weights keep their names.
     DataParallel and torch.compile are taken off; weight-norm, spectral-norm, pruning and other parametrisations are
     folded into the weights that they compute.
     Raises UnsupportedLayer naming the layer, what `Model` raises, and UnusableInput if no configuration of the probe
@@ -173,11 +175,15 @@ class _Reader:
         self.params: dict[str, np.ndarray] = {}
         self.owners: dict[int, str] = {}
         self.values: dict[fx.Node, str] = {}  # the graph's node that stands for a traced one
+        self.moved = Moved()
 
     def read(self, node: fx.Node) -> None:
         """Add what a node stands for. Raises UnsupportedLayer."""
         module, graph, params, owners, values = self.module, self.graph, self.params, self.owners, self.values
-        if node.op.startswith("call_") and (node.target in _SIZES or "number" in node.meta):
+        found = self.moved.of(node) if node.op.startswith("call_") and "number" not in node.meta else False
+        if found is True:
+            return  # whoever reads it is known by it
+        if not found and node.op.startswith("call_") and (node.target in _SIZES or "number" in node.meta):
             return  # a size, for a reshape or a pooling
         if node.op == "get_attr":
             return  # whoever reads it says so
@@ -187,7 +193,7 @@ class _Reader:
         name = str(node)
         if node is self.example.failed:
             _refuse(_layer(node), self.example.why)
-        reads = _reads(node)
+        reads = [found[0]] if found else _reads(node)
         inputs = [values[arg] for arg in reads if isinstance(arg, fx.Node) and arg in values]
         if not reads or len(inputs) < len(reads):
             _refuse_reader(node, reads, values)
@@ -208,7 +214,7 @@ class _Reader:
             if all(entry["name"] != node.target for entry in graph):
                 name = node.target
         else:
-            layers = _function_layers(node)
+            layers = [{"op": "channels", **found[1]}] if found else _function_layers(node)
         for layer in layers:
             unique = name if all(entry["name"] != name for entry in graph) else f"{name}.{layer['op']}"
             default = [graph[-1]["name"] if graph else SAMPLES]
@@ -368,6 +374,9 @@ class _Read:
             _refuse(_layer(self.source), "its output is not [batch, C, H, W], which pooling reads: pool before flatten")
         return list(shape[2:])
 
+    def channels(self) -> int:
+        return int(self.source.meta["shape"][1])
+
     def rank(self) -> int:
         return len(self.source.meta.get("shape", [])) or 4
 
@@ -495,6 +504,7 @@ class _Example(fx.Interpreter):
             n.meta["shape"] = list(result.shape)
         elif type(result) is int:
             n.meta["number"] = result
+        n.meta.update(pieces(result))
         return result
 
     def _reason(self, node: fx.Node, error: Exception) -> str:

@@ -145,7 +145,8 @@ class SuffixGather(Source):
 
 @dataclass(frozen=True)
 class TailGather(Source):
-    """Reads sum_{j > k} tensor[table[j, s]], and zero where table[k, s] is -1 (linear terms only)."""
+    """Reads sum_{j > k} tensor[table[j, s]], and zero where table[k, s] is -1 (linear terms only). Rows of the table are
+    injective."""
 
     k: str
     s: str
@@ -157,7 +158,7 @@ class TailGather(Source):
         out, before = np.zeros((2, self.size), np.uint64), np.zeros_like(vs)
         for k, row in enumerate(self.table.index):
             ok = row >= 0
-            out[:, row[ok]] = ff.f_mul(before[:, ok], vs[:, ok])
+            out[:, row[ok]] = ff.f_add(out[:, row[ok]], ff.f_mul(before[:, ok], vs[:, ok]))
             before[:, ok] = ff.f_add(before[:, ok], vecs[self.k][:, k : k + 1])
         return out
 

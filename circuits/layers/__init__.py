@@ -6,6 +6,7 @@ from .avgpool2d import AvgPool2d
 from .base import Layer
 from .batchnorm2d import BatchNorm2d
 from .cat import Cat
+from .channels import Channels
 from .conv2d import Conv2d
 from .flatten import Flatten
 from .hardtanh import Hardtanh
@@ -17,7 +18,7 @@ from .relu import ReLU
 __all__ = ["LAYERS", "Layer"]
 
 _TYPES: tuple[type[Layer], ...] = (
-    *(Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, Cat),
+    *(Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, Cat, Channels),
     *(BatchNorm2d, LeakyReLU, Hardtanh),
 )
 LAYERS = {layer.spec.op: layer for layer in _TYPES}

@@ -1,4 +1,5 @@
-"""Batch-norm in evaluation mode: per channel a public mean m and factor A = 1 / sqrt(var + eps), both in Q32.
+"""Batch-norm in evaluation mode, of images or features, with a public mean m and factor A = 1 / sqrt(var + eps) per
+channel, both in Q32:
 
     u = rescale(gamma A),   y = rescale(u (x - m) + 2^32 beta),   dx = rescale(u dy),
     h = rescale(sum dy (x - m)),   accumulator of gamma = A h,   of beta = sum dy.
@@ -75,8 +76,9 @@ def _check_scales(node: Node, tensors: Arrays, factors: list[int]) -> None:
 
 
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
-    if len(shape) != 3 or any(tensors[node[key]].shape != (shape[0],) for key in ("weight", "bias", "mean", "var")):
-        raise UnusableInput(f"its tensors must have shape [C] for an input of shape {shape} of shape [C, H, W]")
+    fits = all(tensors[node[key]].shape == (shape[0],) for key in ("weight", "bias", "mean", "var"))
+    if len(shape) not in (1, 3) or not fits:
+        raise UnusableInput(f"its tensors must have shape [C] for an input of shape {shape} of shape [C, H, W] or [C]")
     return shape
 
 
@@ -99,7 +101,9 @@ class BatchNorm2d(Layer):
         self.weight_name, self.bias_name = node["weight"], node["bias"]
         factors, means = tuple(node["factors"]), tuple(node["means"])
         self.b, self.c = net.batch_axis(), DomainAxis("c", x.shape[1])
-        self.s = DomainAxis("s", x.shape[2])
+        self.positions = tuple(DomainAxis("s", size) for size in x.shape[2:])
+        if self.c.size != len(factors):
+            raise UnusableInput("a batch-norm of flattened images: put it before the flatten, or after a linear layer")
         self.factors = split(factors)
         self.signed_means = [
             (sign, k, limb)
@@ -115,7 +119,7 @@ class BatchNorm2d(Layer):
         limbs = self._multiple(self.weight, net.over_passes)
         self.run_u = net.rescaled(con, self.u.limbs(net.over_passes, self._channels()), limbs, "u")
 
-        con = net.circuit.constraint(f"{self.name}/forward", (p, self.b, self.c, self.s))
+        con = net.circuit.constraint(f"{self.name}/forward", (p, self.b, self.c, *self.positions))
         limbs = Limbs().add_product(self._scale(), self._entries(x, net.over_passes))
         self._subtract_mean(limbs, self.u, net.over_passes)
         limbs.add_value(View(self.bias, (Same("pass", net.passes), self._channels())), 1, FRACTION_BITS)
@@ -127,8 +131,12 @@ class BatchNorm2d(Layer):
         return Same("c", self.c.size)
 
     def _entries(self, v: Value, first: Callable[[str], Source]) -> list[Form]:
-        """Limbs of a value (batch, channels, positions)."""
-        return v.limbs(first, Same("b", self.b.size), self._channels(), Same("s", self.s.size))
+        """Limbs of a value (batch, channels, positions), or of one without positions."""
+        return v.limbs(first, *(Same(a.name, a.size) for a in (self.b, self.c, *self.positions)))
+
+    def _summed(self) -> list[Source]:
+        """Sources of the positions, added up."""
+        return [Sum(a.size) for a in self.positions]
 
     def _scale(self) -> list[Form]:
         return self.u.limbs(self.net.over_passes, self._channels())
@@ -145,18 +153,19 @@ class BatchNorm2d(Layer):
         for sign, k, weights in self.signed_means:
             inner: tuple[Source, ...] = (Scaled("c", weights, self.c.size),)
             if len(v.shape) > 1:
-                inner = (Sum(self.b.size), *inner, Sum(self.s.size))
+                inner = (Sum(self.b.size), *inner, *self._summed())
             for i, form in enumerate(v.limbs(first, *inner)):
                 limbs.add(form * -sign, DIGIT_BITS * (k + i))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        con = net.circuit.constraint(f"{self.name}/input-gradient", (net.pass_axis(), self.b, self.c, self.s))
+        axes = (net.pass_axis(), self.b, self.c, *self.positions)
+        con = net.circuit.constraint(f"{self.name}/input-gradient", axes)
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
         limbs = Limbs().add_product(self._scale(), self._entries(dy, net.over_passes))
         self.run_input: Contraction = net.rescaled(con, self._entries(self.dx, net.over_passes), limbs, "dx")
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        con = net.circuit.constraint(f"{self.name}/sums", (net.pass_axis(), self.c), (self.b, self.s))
+        con = net.circuit.constraint(f"{self.name}/sums", (net.pass_axis(), self.c), (self.b, *self.positions))
         self.h = net.activation(f"{self.name}/h", (self.c.size,))
         limbs = Limbs().add_product(self._entries(dy, net.over_passes), self._entries(self.x, net.over_passes))
         self._subtract_mean(limbs, dy, net.over_passes)
@@ -166,7 +175,7 @@ class BatchNorm2d(Layer):
             return self._multiple(self.h.tensor, source)
 
         def bias_limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add(dy.whole(source, Sum(self.b.size), self._channels(), Sum(self.s.size)))
+            return Limbs().add(dy.whole(source, Sum(self.b.size), self._channels(), *self._summed()))
 
         net.gradients.append(Gradient(self.weight_name, (self.c,), (), weight_limbs, True, linear=True))
         net.gradients.append(Gradient(self.bias_name, (self.c,), (), bias_limbs, False, linear=True))

@@ -12,7 +12,7 @@ from .spec import LayerSpec, same_shape
 
 
 class Cat(Layer):
-    spec = LayerSpec(op="cat", inputs=2, joins=True, transparent=True, output_shape=same_shape)
+    spec = LayerSpec(op="cat", inputs=2, joins=True, moves=True, transparent=True, output_shape=same_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.y = x

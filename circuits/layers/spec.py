@@ -126,6 +126,7 @@ class LayerSpec:
     joins                                it reads so many nodes or more, up to MAX_JOINED, and what it gets is their
                                          channels one behind the other; others get a sum.
     transparent                          it commits nothing: its output is what it gets, perhaps reshaped.
+    moves                                ... or others of its channels than it gets, as if it joined some.
     rectifies                            a layer that nothing else reads need not commit its output: see `Rectifier`.
     constants(node, tensors)             public integers by name that follow from the node and its tensors; raises
                                          UnusableInput, RangeOverflow.
@@ -137,6 +138,7 @@ class LayerSpec:
     options: Mapping[str, tuple[Field, Any]] = field(default_factory=dict)
     inputs: int = 1
     joins: bool = False
+    moves: bool = False
     transparent: bool = False
     rectifies: bool = False
     constants: Callable[[Node, Arrays], dict[str, list[int]]] | None = None

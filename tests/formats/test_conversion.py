@@ -274,7 +274,10 @@ class _Body(nn.Module):
         (lambda m, x: m.fc(x.view(2, -1)) if x.sum() > 0 else x, "traced"),
         (lambda m, x: m.fc(x.view(1, -1)), "layer fc: does not run on a batch of two"),
         (lambda m, x: m.fc(x.flatten(1)).view(8, -1), "something else"),
-        (lambda m, x: m.fc(x.flatten(1)[:, :8]), "layer getitem: a slice .getitem. has no circuit"),
+        (lambda m, x: m.fc(x[:, :, :1].flatten(1)), "layer getitem: a slice .getitem. has no circuit"),
+        (lambda m, x: m.fc(x[:, ::2].flatten(1)), "layer getitem: a slice .getitem. has no circuit"),
+        (lambda m, x: m.fc(x.flatten(1)[:, :8]), "layer getitem: it reads flattened images"),
+        (lambda m, x: m.fc(x.chunk(2, 2)[0].flatten(1)), "layer chunk: chunk"),
         (lambda m, x: m.fc(torch.stack([x, x], 1).flatten(1)[:, :8]), "layer stack: stack has no circuit"),
         (lambda m, x: {"logits": m.fc(x.flatten(1))}, "returns a dict, not the logits alone"),
         (lambda m, x: (m.fc(x.flatten(1)), x), "returns a tuple, not the logits alone"),
@@ -440,6 +443,13 @@ def test_branches_global_pools_and_dropouts_convert(body, ops):
     assert torch.allclose(to_module(model)(x), module.eval()(x), rtol=1e-12)
 
 
+def _shuffled(x, groups: int):
+    """As ShuffleNet does it."""
+    batch, channels, height, width = x.size()
+    x = x.view(batch, groups, channels // groups, height, width)
+    return torch.transpose(x, 1, 2).contiguous().view(batch, channels, height, width)
+
+
 class _Before(nn.Module):
     """A function of some layers and images of 2 x 5 x 7, and a linear layer of all that it gives."""
 
@@ -449,7 +459,7 @@ class _Before(nn.Module):
         for name, layer in layers.items():
             self.add_module(name, layer)
         with torch.no_grad():
-            self.fc = nn.Linear(body(self, torch.zeros(1, 2, 5, 7)).numel(), 3)
+            self.fc = nn.Linear(body(self.eval(), torch.zeros(1, 2, 5, 7)).numel(), 3)
 
     def forward(self, x):
         return self.fc(self.body(self, x).flatten(1))
@@ -469,10 +479,20 @@ class _Before(nn.Module):
         (lambda m, x: m.c(x), {"c": nn.Conv2d(2, 4, 3, padding="same", dilation=2, groups=2)}, "conv2d"),
         (lambda m, x: m.r(F.relu6(x)), {"r": nn.ReLU6()}, "hardtanh hardtanh"),
         (lambda m, x: m.h(F.hardtanh(x, -0.5, 2.0)), {"h": nn.Hardtanh()}, "hardtanh hardtanh"),
+        (
+            lambda m, x: m.n(m.l(x.flatten(1))),
+            {"l": nn.Linear(70, 4), "n": nn.BatchNorm1d(4)},
+            "flatten linear batchnorm2d",
+        ),
         (lambda m, x: torch.cat([x, m.c(x), x], 1), {"c": nn.Conv2d(2, 4, 1)}, "conv2d cat"),
+        (lambda m, x: torch.cat([(y := x.chunk(2, 1))[1], y[0]], dim=1), {}, "channels channels cat"),
+        (lambda m, x: (y := torch.split(m.c(x), [3, 5], 1))[1][:, -2:] + y[0][:, :2], {"c": nn.Conv2d(2, 8, 1)},
+         "conv2d channels channels channels channels add"),
+        (lambda m, x: m.s(_shuffled(m.c(x), 3)), {"c": nn.Conv2d(2, 6, 1), "s": nn.ChannelShuffle(2)},
+         "conv2d channels channels"),
         (lambda m, x: torch.cat((torch.cat([m.c(x)], 1), x), dim=-3), {"c": nn.Conv2d(2, 4, 1)}, "conv2d cat"),
     ],
-)
+)  # fmt: skip
 def test_what_convolutional_networks_are_made_of_converts(body, layers, ops):
     spec = {"shape": [2, 5, 7], "pad": 0, "mean": [0, 0], "std": [1, 1]}
     model = agree(_Before(body, **layers), spec)

@@ -223,10 +223,27 @@ class Builder:
             start += v.sizes[1]
         return Value(parts, (first[0], channels, *first[2:]))
 
-    def some_channels(self, v: Value, start: int, count: int) -> Value:
-        parts = [(c, self.with_channels(t, range(start, start + count))) for c, t in v.parts]
-        parts = [(c, t) for c, t in parts if any(k >= 0 for k in self.placed[t][1])]
-        return Value(parts, (v.sizes[0], count, *v.sizes[2:]))
+    def some_channels(self, v: Value, channels: Sequence[int]) -> Value:
+        every = [(c, self.with_channels(t, channels)) for c, t in v.parts]
+        parts = [(c, t) for c, t in every if any(k >= 0 for k in self.placed[t][1])]
+        return Value(parts or every[:1], (v.sizes[0], len(channels), *v.sizes[2:]))
+
+    def picked(self, node: dict) -> list[int]:
+        n = node["count"] // option(node, "groups")
+        return [node["first"] + g * n + k for k in range(n) for g in range(option(node, "groups"))]
+
+    def f_channels(self, i: int, node: dict, x: Value) -> None:
+        shape = self.model.shapes[self.model.inputs[i][0]] if self.model.inputs[i][0] >= 0 else x.sizes[1:]
+        require(x.sizes[1] == shape[0], "circuit", "channels of flattened images")
+        self.count_windows(len(x.parts) * node["count"])
+        self.values.append(self.some_channels(x, self.picked(node)))
+
+    def g_channels(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        self.count_windows(len(dy.parts) * x.sizes[1])
+        order = self.picked(node)
+        return self.some_channels(dy, [order.index(c) if c in order else -1 for c in range(x.sizes[1])])
 
     def count_windows(self, entries: int) -> None:
         self.c.window_entries += entries
@@ -415,10 +432,10 @@ class Builder:
             if node["op"] in ("add", "cat"):
                 n = sum(map(count, self.model.inputs[i]))
             else:
-                n = count(self.model.inputs[i][0]) if node["op"] == "flatten" else 1
+                n = count(self.model.inputs[i][0]) if node["op"] in ("flatten", "channels") else 1
             only_relu = len(self.readers[i]) == 1 and graph[self.readers[i][0]]["op"] == "relu"
             first = self.model.inputs[i][0]
-            join_ = node["op"] == "cat" or (node["op"] == "flatten" and first >= 0 and joined[first])
+            join_ = node["op"] in ("cat", "channels") or (node["op"] == "flatten" and first >= 0 and joined[first])
             wants = any(graph[r]["op"] == "add" or "weight" in graph[r] for r in self.readers[i])
             if (n > 4 and not only_relu) or (join_ and wants):
                 self.values[i] = self.long_sum(f"{node['name']}/sum", self.values[i])
@@ -736,7 +753,8 @@ class Builder:
                 vector = limb([max(sign * m, 0) for m in norm.mean], k)
                 if not any(vector):
                     continue
-                sources = [scaled("c", vector)] if len(v.sizes) == 1 else [ALL, scaled("c", vector), ALL]
+                rest = [ALL] * len(v.sizes[2:])
+                sources = [scaled("c", vector)] if len(v.sizes) == 1 else [ALL, scaled("c", vector), *rest]
                 for j, form in enumerate(self.value_limbs(v, "passes", sources)):
                     limbs.add(scale(form, -sign), 22 * (k + j))
 
@@ -749,13 +767,14 @@ class Builder:
     def f_batchnorm2d(self, i: int, node: dict, x: Value) -> None:
         c, name, norm = self.c, node["name"], self.norm(node)
         C = x.sizes[1]
+        require(len(norm.scale) == C, "circuit", "channels of a batch-norm")
         gamma, beta = self.new_weight(node["weight"], [C]), self.new_weight(node["bias"], [C])
         con = c.constraint(f"{name}/scale", [("pass", self.P), ("c", C)])
         u = Value([(1, self.tensor(f"{name}/u", [C], radix(B(22), B(17))))], (C,))
         self.tensors_of[i] = {"u": u.parts[0][1]}
         u_limbs = self.value_limbs(u, "passes", [same("c")])
         self.rescaled(con, u_limbs, self.multiple(norm, gamma, "passes"), "u")
-        axes = [("b", self.B), ("c", C), ("s", x.sizes[2])]
+        axes = [("b", self.B), ("c", C), *(("s", n) for n in x.sizes[2:])]
         sources = [same(a) for a, _ in axes]
         con = c.constraint(f"{name}/forward", [("pass", self.P), *axes])
         limbs = Limbs(c)
@@ -1043,7 +1062,8 @@ class Builder:
             node, dy = graph[i], dys[i]
             last = i == len(graph) - 1
             joined[i] = not last and any(
-                graph[r]["op"] == "cat" or (graph[r]["op"] in ("add", "flatten") and joined[r]) for r in self.readers[i]
+                graph[r]["op"] in ("cat", "channels") or (graph[r]["op"] in ("add", "flatten") and joined[r])
+                for r in self.readers[i]
             )
             if not last and (terms[i] > 4 or (joined[i] and "weight" in node)):
                 dy = self.long_sum(f"{node['name']}/dy", dy)
@@ -1058,11 +1078,12 @@ class Builder:
                 own, count = dx, self.value(j).sizes[1]
                 if j >= 0 and before[j]:
                     if node["op"] == "cat":
-                        own = self.some_channels(dx, start, count)
+                        own = self.some_channels(dx, range(start, start + count))
                     dys[j] = dys[j].plus(own) if j in dys else own
                 start += count
                 if j >= 0 and before[j]:
-                    terms[j] = terms.get(j, 0) + (terms[i] if hands_on else 1)
+                    passes = hands_on or node["op"] == "channels"
+                    terms[j] = terms.get(j, 0) + (terms[i] if passes else 1)
 
     def g_linear(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
         c, name = self.c, node["name"]
@@ -1142,7 +1163,7 @@ class Builder:
     def g_batchnorm2d(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
         c, name, norm = self.c, node["name"], self.norm(node)
         C = x.sizes[1]
-        axes = [("b", self.B), ("c", C), ("s", x.sizes[2])]
+        axes = [("b", self.B), ("c", C), *(("s", n) for n in x.sizes[2:])]
         sources = [same(a) for a, _ in axes]
         u = Value([(1, self.tensors_of[i]["u"])], (C,))
         dx = None
@@ -1153,7 +1174,7 @@ class Builder:
             dy_limbs = self.value_limbs(dy, "passes", sources)
             limbs.product(self.value_limbs(u, "passes", [same("c")]), dy_limbs)
             self.rescaled(con, self.value_limbs(dx, "passes", sources), limbs, "dx")
-        con = c.constraint(f"{name}/sums", [("pass", self.P), ("c", C)], [axes[0], axes[2]])
+        con = c.constraint(f"{name}/sums", [("pass", self.P), ("c", C)], [axes[0], *axes[2:]])
         h = self.tensor(f"{name}/h", [C], VALUE)
         limbs = Limbs(c)
         limbs.product(self.value_limbs(dy, "passes", sources), self.value_limbs(x, "passes", sources))
@@ -1162,7 +1183,7 @@ class Builder:
 
         def beta_limbs(kind: str) -> Limbs:
             limbs = Limbs(c)
-            limbs.add(self.value_whole(dy, kind, [ALL, same("c"), ALL]), 0)
+            limbs.add(self.value_whole(dy, kind, [ALL, same("c"), *(ALL for _ in axes[2:])]), 0)
             return limbs
 
         gamma = Parameter(node["weight"], [("c", C)], [], True, lambda kind: self.multiple(norm, h, kind), [])

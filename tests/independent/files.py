@@ -110,11 +110,13 @@ FIELDS = {
     "avgpool2d": ("kernel", "stride"),
     "batchnorm2d": ("weight", "bias", "mean", "var", "eps"),
     "cat": (),
+    "channels": ("first", "count"),
     "hardtanh": ("low", "high"),
     "adaptiveavgpool2d": ("size",),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "conv2d": {"dilation": [1, 1], "groups": 1},
+    "channels": {"groups": 1},
     "maxpool2d": {"padding": [0, 0], "ceil": False},
     "avgpool2d": {"padding": [0, 0], "ceil": False, "inside": False, "divisor": 0},
 }
@@ -197,7 +199,7 @@ def check_graph(model: Model) -> None:
                 tensors.add(name.lower())
         for key, low in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1), ("size", 1)):
             require(key not in node or _pair(node[key], low, 1 << 16), "model", key)
-        for key, low in (("groups", 1), ("divisor", 0)):
+        for key, low in (("groups", 1), ("divisor", 0), ("first", 0), ("count", 1)):
             require(key not in node or is_int(node[key], low, 1 << 16), "model", key)
         if node["op"] == "hardtanh":
             bounds = node["low"], node["high"]
@@ -270,7 +272,7 @@ def check_shapes(model: Model) -> None:
             require(all(len(s) == len(x) and s[1:] == x[1:] for s in shapes), "model", "a cat reads other shapes")
             x = (sum(s[0] for s in shapes), *x[1:])
         require(math.prod(x) <= 1 << 28, "model", "an input is too large")
-        if op in ("conv2d", "maxpool2d", "avgpool2d", "batchnorm2d", "adaptiveavgpool2d"):
+        if op in ("conv2d", "maxpool2d", "avgpool2d", "adaptiveavgpool2d"):
             require(len(x) == 3, "model", f"{op} reads no image")
         out: tuple[int, ...]
         if op in ("conv2d", "linear"):
@@ -296,6 +298,10 @@ def check_shapes(model: Model) -> None:
             out = (x[0], *node["size"])
         elif op == "cat":
             out = x
+        elif op == "channels":
+            require(node["first"] + node["count"] <= x[0], "model", "channels")
+            require(node["count"] % option(node, "groups") == 0, "model", "channels")
+            out = (node["count"], *x[1:])
         else:
             require(all(s == x for s in shapes), "model", "an add reads two shapes")
             out = x

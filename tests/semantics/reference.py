@@ -58,11 +58,12 @@ class Layer:
     """A layer type, one section each; `LAYERS` has them by their op.
 
     through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own. joins: it
-    gets the channels of what it reads one behind the other, and not the sum.
+    gets the channels of what it reads one behind the other, and not the sum. moves: it hands on other channels than
+    one node gives.
     """
 
     op: str
-    through = rectifies = joins = False
+    through = rectifies = joins = moves = False
 
     def __init_subclass__(cls) -> None:
         if "op" in cls.__dict__:
@@ -115,7 +116,27 @@ class Flatten(Layer):
 
 
 class Cat(Add):
-    op, joins = "cat", True
+    op, joins, moves = "cat", True, True
+
+
+class Channels(Layer):
+    op, through, moves = "channels", True, True
+
+    def order(self, node: Node) -> list[int]:
+        """As if the channels of each group were a row of a matrix that is read column by column."""
+        channels = [node["first"] + j for j in range(node["count"])]
+        size = len(channels) // node.get("groups", 1)
+        rows = [channels[j : j + size] for j in range(0, len(channels), size)]
+        return [row[k] for k in range(size) for row in rows]
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        return [x[c] for c in self.order(node)]
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        dx = each(lambda _: 0, x)
+        for c, d in zip(self.order(node), dy, strict=True):
+            dx[c] = d
+        return dx
 
 
 # -- entry by entry
@@ -451,7 +472,7 @@ def long_sums(graph: Sequence[Node], reads: Mapping[str, list[str]], most: int =
     """The nodes whose output, and those at whose output the gradient, is a sum of more than `most` terms."""
     readers = {name: [node for node in graph if name in reads[node["name"]]] for name in reads}
     through = {node["name"] for node in graph if LAYERS[node["op"]].through}
-    cats = {node["name"] for node in graph if LAYERS[node["op"]].joins}
+    cats = {node["name"] for node in graph if LAYERS[node["op"]].moves}
     trained = {node["name"] for node in graph if node.get("weight")}
     terms, gradient_terms = {"@input": 1}, dict[str, int]()
     sums, gradient_sums = set[str](), set[str]()

@@ -15,9 +15,13 @@ from tests.builders import (
     bordered,
     build,
     classifier,
+    clipped,
     grouped,
+    joined,
     leaky,
+    pointwise,
     random_case,
+    shuffled,
     tiny_cnn,
     tiny_mlp,
 )
@@ -46,8 +50,13 @@ def assert_agreement(case: Case, tolerance: float = TOLERANCE) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_networks_agree_with_the_float_metric(kind, variant):
-    for make in (tiny_mlp, tiny_cnn, leaky, bordered, grouped):
+    for make in (tiny_mlp, tiny_cnn, leaky):
         assert_agreement(make(kind=kind, variant=variant, steps=3))
+
+
+@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise])
+def test_what_convolutional_networks_are_made_of_agrees_with_the_float_metric(make):
+    assert_agreement(make(steps=3))
 
 
 @pytest.mark.parametrize("seed", [2, 4, 12, 18, 22, 25])

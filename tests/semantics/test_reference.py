@@ -32,12 +32,16 @@ from tests.builders import (
     Graph,
     bordered,
     classifier,
+    clipped,
     fan,
     grid_case,
     grouped,
+    joined,
     leaky,
     normalised,
+    pointwise,
     residual,
+    shuffled,
     tiny_cnn,
 )
 from tests.semantics import reference
@@ -260,13 +264,9 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
 
 
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
-def test_pools_with_borders_equal_the_reference(seed, options):
-    assert_equal(bordered(seed, **options))
-
-
-@pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
-def test_grouped_and_dilated_convolutions_equal_the_reference(seed, options):
-    assert_equal(grouped(seed, **options))
+@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise])
+def test_what_convolutional_networks_are_made_of_equals_the_reference(make, seed, options):
+    assert_equal(make(seed, **options))
 
 
 def test_a_border_is_larger_than_no_value():

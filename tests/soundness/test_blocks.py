@@ -20,7 +20,7 @@ from circuits.language.constraints import Circuit, DomainAxis, PublicTensor, exp
 from circuits.language.constraints import product as times
 from circuits.language.forms import View
 from circuits.language.layout import SMALLEST_CUT, Layout
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, SuffixGather, Sum
+from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, SuffixGather, Sum, TailGather
 from circuits.language.tensors import Digit, balanced, unsigned
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness, indices, meet
@@ -72,12 +72,15 @@ SOURCES = {
     "nothing": lambda rng, a, n: Map(a, (-1, -1), n),
     "gather": lambda rng, a, n: Gather(a + "k", a + "s", table(rng, n), n),
     "suffix": lambda rng, a, n: SuffixGather(a + "k", a + "s", table(rng, n), n),
+    "tail": lambda rng, a, n: TailGather(a + "k", a + "s", table(rng, n), n),
     "gather sum": lambda rng, a, n: GatherSum(a + "s", table(rng, n), n),
+    "repeated sum": lambda rng, a, n: GatherSum(a + "s", table_of(rng.integers(-1, n, (3, n + 2))), n),
     "sum": lambda rng, a, n: Sum(n),
     "weighted sum": lambda rng, a, n: Sum(n, tuple(rng.integers(0, 5, n).tolist())),
     "scaled": lambda rng, a, n: Scaled(a, tuple(rng.integers(0, 5, n).tolist()), n),
 }
-OPERANDS = tuple(name for name in SOURCES if name not in ("suffix", "gather sum", "sum", "weighted sum", "scaled"))
+LINEAR = ("suffix", "tail", "gather sum", "repeated sum", "sum", "weighted sum", "scaled")
+OPERANDS = tuple(name for name in SOURCES if name not in LINEAR)
 """What operands of products read without folding."""
 
 
@@ -97,6 +100,10 @@ def matrix(source):
         case SuffixGather():
             rows = source.table.index
             return np.stack([sum(unit[row] for row in rows[: k + 1]) for k in range(len(rows))])
+        case TailGather():
+            rows = source.table.index
+            tails = [sum((unit[row] for row in rows[k + 1 :]), 0 * unit[rows[0]]) for k in range(len(rows))]
+            return np.stack(tails) * (rows >= 0)[..., None]
         case GatherSum():
             return sum(unit[row] for row in source.table.index)
         case Sum():

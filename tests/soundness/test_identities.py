@@ -181,7 +181,7 @@ class Specification:
     def flatten(self, node, layer) -> None:
         pass
 
-    add = cat = flatten
+    add = cat = channels = flatten
 
     def hardtanh(self, node, layer) -> None:
         name, low, high = layer.name, int(node["low"] * 2**32), int(node["high"] * 2**32)
@@ -203,8 +203,10 @@ class Specification:
         gamma, beta, u, h = (self.value(t) for t in (layer.weight, layer.bias, layer.u.tensor, layer.h.tensor))
         rem = self.value(layer.run_u.remainder)
         self.state(f"{name}/scale/u", gamma * factor + half - (u << 32) - rem)
-        spread = lambda v: v[:, None, :, None]  # noqa: E731
-        centred = self.on_passes(layer.x) - mean[:, None]
+        at = (slice(None), None, slice(None), *[None] * len(layer.positions))
+        spread = lambda v: v[at]  # noqa: E731
+        centred = self.on_passes(layer.x) - (mean[:, None] if layer.positions else mean)
+        rest = (1, 3)[: 1 + len(layer.positions)]
         total = spread(u) * centred + (spread(beta) << 32) + half
         self.state(f"{name}/forward/y", total - (self.on_passes(layer.y) << 32) - self.value(layer.run.remainder))
         dy = self.on_passes(layer.dy)
@@ -212,8 +214,8 @@ class Specification:
             dx, rem = self.value(layer.dx.tensor), self.value(layer.run_input.remainder)
             self.state(f"{name}/input-gradient/dx", spread(u) * dy + half - (dx << 32) - rem)
         rem = self.value(layer.run_h.remainder)
-        self.state(f"{name}/sums/h", (dy * centred).sum(axis=(1, 3)) + half - (h << 32) - rem)
-        self.sums[node["weight"]], self.sums[node["bias"]] = factor * h, dy.sum(axis=(1, 3))
+        self.state(f"{name}/sums/h", (dy * centred).sum(axis=rest) + half - (h << 32) - rem)
+        self.sums[node["weight"]], self.sums[node["bias"]] = factor * h, dy.sum(axis=rest)
 
     def relu(self, node, layer) -> None:
         name, z, y = layer.name, self.on_passes(layer.x), self.value(layer.y.tensor)
@@ -513,6 +515,7 @@ class Specification:
         "groups",
         "bounds",
         "joined",
+        "shuffled",
         "pointwise",
         "long sums",
     ],
@@ -541,6 +544,7 @@ def test_every_identity_says_what_the_specification_says(name):
         "borders",
         "groups",
         "joined",
+        "shuffled",
         "long sums",
     ],
 )

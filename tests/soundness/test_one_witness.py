@@ -250,6 +250,7 @@ RANGES = [
     "groups",
     "bounds",
     "joined",
+    "shuffled",
     "pointwise",
     "long sums",
     "flat",

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from circuits.language.tensors import DIGIT_BITS
 from circuits.layers.batchnorm2d import BatchNorm2d
 from circuits.layers.spec import Node
 from circuits.net import FRACTION_BITS
+from circuits.value import Value
 from zkcert.errors import UnusableInput
 
 from ..arithmetic import I64, floor_limbs, limb_products
@@ -21,6 +23,7 @@ from .base import Accumulators, Executor
 from .pytorch import Read, TorchForm, TorchLayer
 
 HALF = 1 << 31
+Ints = NDArray[np.int32] | NDArray[np.int64]
 
 
 def _run(F: Any, node: Node, tensors: Mapping[str, Any], x: Any) -> Any:
@@ -45,7 +48,7 @@ class BatchNorm2dExecutor(Executor):
     layer: BatchNorm2d
     torch = TorchLayer(
         run=_run,
-        forms=(TorchForm(("torch.nn.BatchNorm2d",), _fields),),
+        forms=(TorchForm(("torch.nn.BatchNorm2d", "torch.nn.BatchNorm1d"), _fields),),
         attributes={"mean": "running_mean", "var": "running_var"},
     )
 
@@ -60,6 +63,10 @@ class BatchNorm2dExecutor(Executor):
                 out[k + i] = out[k + i] - sign * np.array(weights, np.int64) * d
         return out
 
+    def _limbs(self, v: Value, w: Witness, p: int) -> list[Ints]:
+        """Limbs (batch, channels, positions): one position where features have none."""
+        return [d.reshape(*d.shape[:2], -1) for d in value_limbs(v, w, p)]
+
     def forward(self, w: Witness, p: int) -> None:
         whole = slice(0, self.layer.c.size)
         products = self._times_factor(w.digits(self.layer.weight, p))
@@ -69,20 +76,20 @@ class BatchNorm2dExecutor(Executor):
         scale, bias = [d.astype(np.int64) for d in value_limbs(self.layer.u, w, p)], w.digits(self.layer.bias, p)
         zero = np.zeros(self.layer.c.size, np.int64)
         shift = self._minus_mean([zero, bias[0] << 10, bias[1] << 10], scale)
-        x = value_limbs(self.layer.x, w, p)
+        x, sizes = self._limbs(self.layer.x, w, p), self.layer.x.shape[1:]
 
         def run(part: slice) -> None:
             own = limb_products([d[:, None] for d in scale], [d[part].astype(np.int64) for d in x])
             own += [np.zeros_like(own[0])] * (len(shift) - len(own))
             limbs = [a + b[:, None] for a, b in zip(own[: len(shift)], shift, strict=True)] + own[len(shift) :]
             y, rem = floor_limbs(limbs, HALF, FRACTION_BITS, f"{self.layer.name} output")
-            put_output(self.layer.out, w, y, p, part)
+            put_output(self.layer.out, w, y.reshape(-1, *sizes), p, part)
             fill_contraction(self.layer.run, w, own, rem, p, part)
 
         by_rows(self.layer.x.shape, run)
 
     def backward(self, w: Witness, p: int) -> Accumulators:
-        dy, x = value_limbs(self.layer.dy, w, p), value_limbs(self.layer.x, w, p)
+        dy, x = self._limbs(self.layer.dy, w, p), self._limbs(self.layer.x, w, p)
         if (dx := self.layer.dx) is not None:
             scale = [d.astype(np.int64)[:, None] for d in value_limbs(self.layer.u, w, p)]
 

@@ -18,6 +18,9 @@ class Read(Protocol):
     def extent(self) -> list[int]:
         """Height and width of the images that are read; raises UnsupportedLayer for anything else."""
 
+    def channels(self) -> int:
+        """How many channels, or features, it has."""
+
     def rank(self) -> int:
         """How many axes what is read has, that of the batch included."""
 

@@ -17,12 +17,12 @@ from prover.execution.layers.hardtanh import HardtanhExecutor
 from prover.execution.layers.maxpool2d import MaxPool2dExecutor
 from prover.execution.run import _Run
 from prover.execution.values import read_value
-from tests.builders import Graph, bordered, clipped, grouped, joined, pointwise
+from tests.builders import Graph, bordered, clipped, grouped, joined, pointwise, shuffled
 from tests.soundness.malicious.forging import altered, honest, other_digit, strict_name, transcript
 from tests.soundness.malicious.test_lies import after, lying_name
 from verifier.argument import verify_circuit
 
-CASES = {make.__name__: make for make in (bordered, grouped, clipped, joined, pointwise)}
+CASES = {make.__name__: make for make in (bordered, grouped, clipped, joined, shuffled, pointwise)}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ DIGITS = {
     ("clipped", "hardtanh0/above", 0): "hardtanh0/forward",
     ("clipped", "hardtanh2/below", 0): "hardtanh2/forward",
     ("clipped", "hardtanh5/excess", 1): "hardtanh5/forward",
-    ("clipped", "hardtanh13/dx", 0): "hardtanh13/backward",
+    ("clipped", "hardtanh14/dx", 0): "hardtanh14/backward",
     ("joined", "cat11/sum", 0): "cat11/sum",
     ("joined", "batchnorm2d12/dy", 1): "batchnorm2d12/dy",
     ("joined", "maxpool2d3/y", 0): "maxpool2d3/forward",
@@ -265,6 +265,19 @@ def test_channels_in_another_order_are_named(made):
     assert lying_name(made("joined").case, mock.patch.object(values, "placed", turned)) == ("constraint/relu5/forward")
 
 
+def test_channels_that_are_not_the_ones_picked_are_named(made):
+    """The prover shuffles by the other number of groups: two of three instead of three of two."""
+    own = made("shuffled")
+    w, at = own.witness, next(i for i, x in enumerate(own.certificate.layers) if x.name == "channels2")
+    total, layer = own.certificate.sums[at].value.tensor, own.certificate.layers[at]
+    assert layer.order == [0, 2, 4, 1, 3, 5]
+    other = layer.x.picked([0, 3, 1, 4, 2, 5])
+    with altered(w, total):
+        for p in range(own.certificate.net.passes):
+            w.put(total, read_value(other, w, p), p)
+        assert strict_name(own.layout, w, total) == "constraint/channels2/sum"
+
+
 def test_a_gradient_of_the_neighbours_channels_is_named(made):
     """The prover hands each input of a cat the gradient of the channels one further."""
     original = _Run.execute_pass
@@ -286,4 +299,4 @@ def test_a_gradient_of_the_neighbours_channels_is_named(made):
             original(self, p)
 
     name = lying_name(made("joined").case, mock.patch.object(_Run, "execute_pass", execute))
-    assert name == "constraint/linear20/dy"
+    assert name == "constraint/relu22/backward"
