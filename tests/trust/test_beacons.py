@@ -174,6 +174,7 @@ def test_the_beacon_of_the_proof_is_the_round_and_its_signature_is_checked(run, 
     found = run("verify", *named.pins(), "--json").json
     assert found["drand"] == {"chain": named.own.chain.hash.hex(), "round": named.number}
     assert {step["step"]: step["state"] for step in found["order"]} == {
+        "data": "missing",
         "announced": "claimed",
         "draws": "missing",
         "round": "claimed",
@@ -254,6 +255,7 @@ def test_steps_say_what_is_claimed_and_what_is_missing(named, tiny):
     model = named.tiny.model
     states = {step.name: step.state for step in api.verify(named.proof, model, tau=3).steps}
     assert states == {
+        "data": "missing",
         "announced": "missing",
         "draws": "missing",
         "round": "claimed",
@@ -262,6 +264,7 @@ def test_steps_say_what_is_claimed_and_what_is_missing(named, tiny):
     }
     verdict = api.verify(tiny.proof, model, tau=3, announcement=tiny.announcement, beacon=tiny.beacon)
     assert [(step.name, step.state) for step in verdict.steps] == [
+        ("data", "missing"),
         ("announced", "claimed"),
         ("draws", "claimed"),
         ("round", "missing"),

@@ -33,6 +33,10 @@ ARGUMENTS = {
     "request": lambda n, k, f: ["provider", "request", f, "--key", f"{k}.key"],
     "request --key": lambda n, k, f: ["provider", "request", n.announcement, "--key", f],
     "sign": lambda n, k, f: ["witness", "sign", f, "--key", f"{k}.key", "--state", "state"],
+    "--authority": lambda n, k, f: ["verify", *n.pins(), "--authority", f],
+    "--endorsement": lambda n, k, f: ["verify", *n.pins(), "--authority", f"{k}.pub", "--endorsement", f],
+    "join": lambda n, k, f: ["authority", "join", f, f, "--authority", f"{k}.pub"],
+    "endorse": lambda n, k, f: ["authority", "sign", f, "--key", f"{k}.key", "--text", "x", "--licence", "x"],
     "stamp": lambda n, k, f: ["provider", "stamp", f],
 }
 

@@ -6,6 +6,7 @@ functions raise the errors of `zkcert.errors`; an output file appears complete o
 
 from __future__ import annotations
 
+from zkcert.api.authority import Endorsed, endorse, join, recompute
 from zkcert.api.baselines import Baseline, Baselines, baselines, check_baselines
 from zkcert.api.calibration import calibrate
 from zkcert.api.certificate import (
@@ -54,6 +55,7 @@ __all__ = [
     "DemoResult",
     "Draw",
     "DryRun",
+    "Endorsed",
     "Evidence",
     "File",
     "Inference",
@@ -82,8 +84,10 @@ __all__ = [
     "commit",
     "convert_model",
     "demo",
+    "endorse",
     "estimate",
     "inspect",
+    "join",
     "keygen",
     "look",
     "measure",
@@ -93,6 +97,7 @@ __all__ = [
     "prove",
     "prove_many",
     "read_jobs",
+    "recompute",
     "request",
     "reset_peak_rss",
     "root",

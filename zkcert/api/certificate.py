@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zkcert.api.beacons import future_round, is_round, read_beacon
-from zkcert.api.evidence import Evidence, judge
+from zkcert.api.evidence import Evidence, judge, judge_data
 from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
 from zkcert.api.notebook import counts_shown
 from zkcert.calibration import read_tau, read_threshold
@@ -418,8 +418,8 @@ def verify(
     config        the probe you insist on: a ProbeConfig, text such as "steps=5,batch_size=8", or a JSON file of such
                   keys; what is left out has its default.
 
-    evidence      that the announcement is older than the round it names: receipts of witnesses, time stamps, and whom
-                  you believe; see `zkcert.api.Evidence`.
+    evidence      that the announcement is older than the round it names (receipts of witnesses, time stamps), and that
+                  authorities vouch for the data; and whom you believe; see `zkcert.api.Evidence`.
 
     What is None is left open: it is the prover's choice, and a warning says so.
 
@@ -438,8 +438,9 @@ def verify(
     evidence = Evidence() if evidence is None else evidence
     evidence.check_options()
     read = inspect(proof).statement if is_round(beacon) or evidence else None
-    known = read_beacon(beacon, None if read is None else read.drand, chain, used=bool(evidence))
+    known = read_beacon(beacon, None if read is None else read.drand, chain, used=evidence.of_order)
     found = None if read is None else judge(evidence, read, chain)
+    vouched = None if read is None else judge_data(evidence, read)
     verdict = verify_files(
         os.fspath(proof),
         os.fspath(model),
@@ -453,7 +454,7 @@ def verify(
     if read is not None and verdict.report.statement != read:
         raise UnusableInput(f"{os.fspath(proof)}: was changed while it was read; try again when it is complete")
     values = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
-    steps = steps_of(verdict.report.statement, announcement is not None, known, found)
+    steps = steps_of(verdict.report.statement, announcement is not None, known, found, vouched)
     return OrderedVerdict(**values, steps=tuple(steps))
 
 

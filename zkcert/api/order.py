@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from verifier.report import Verdict
 from zkcert.api.beacons import Beacon
@@ -13,6 +13,9 @@ from zkcert.public.statement import Statement
 from zkcert.trust.drand import BUILT_IN, Chain
 from zkcert.trust.order import CHECKED, CLAIMED, MISSING, Step, order_lines
 from zkcert.trust.times import span_text
+
+if TYPE_CHECKING:
+    from zkcert.trust.authority import Vouched
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,19 @@ class OrderedVerdict(Verdict):
         return [*lines[:at], *order_lines(self.steps), *lines[at:]]
 
 
-def steps_of(statement: Statement, given: bool, beacon: Beacon | None, found: Found | None) -> Iterator[Step]:
+def steps_of(
+    statement: Statement, given: bool, beacon: Beacon | None, found: Found | None, vouched: Vouched | None
+) -> Iterator[Step]:
     """The steps that a statement says or that were checked.
 
     given   an announcement was insisted on.
     beacon  what was insisted on.
-    found   what evidence showed.
+    found   what evidence showed. vouched: what authorities say about the data.
     """
+    if vouched is None:
+        yield Step("data", MISSING, "nobody vouches for the dataset (--authority)")
+    else:
+        yield Step("data", CHECKED, str(vouched))
     yield _announced(given, found)
     yield _draws(found, chosen=statement.drand is None and beacon is not None and beacon.chain is None)
     yield _round(statement, beacon, found)

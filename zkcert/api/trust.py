@@ -63,7 +63,8 @@ def keygen(out: File, name: str, *, passphrase: File | None = None) -> Keys:
     return Keys(*make_key(out, name, read_passphrase(passphrase)))
 
 
-def _secret(key: File, passphrase: File | None) -> SecretKey:
+def load_signer(key: File, passphrase: File | None) -> SecretKey:
+    """A secret key, and what signing needs to be installed."""
     with needs_extras("signing", "trust"):
         from zkcert.trust.keys import load_secret
     return load_secret(key, read_passphrase(passphrase))
@@ -78,7 +79,7 @@ def request(
     """
     path = check_output(out, REQUEST, inputs=(announcement, key, passphrase), force=force)
     statement = announced(announcement)
-    secret = _secret(key, passphrase)
+    secret = load_signer(key, passphrase)
     from zkcert.trust.witness import make_request
 
     return write_file(path, [make_request(statement, secret).to_bytes()], REQUEST, force=force)
@@ -121,7 +122,7 @@ def witness(
     path = check_output(out, RECEIPT, inputs=(request, key, chain, passphrase), force=force)
     if not os.fspath(state):
         raise UnusableInput("an empty name is given for the state: an unset variable?")
-    secret = _secret(key, passphrase)
+    secret = load_signer(key, passphrase)
     from zkcert.trust.witness import Request
     from zkcert.trust.witness import witness as sign
 

@@ -42,6 +42,8 @@ def _files(name: str, text: str) -> Any:
 
 Receipts = _files("--receipt", "A witness's receipt for the announcement.")
 Witnesses = _files("--witness", "The public key of a witness whose receipt counts, *.pub.")
+Endorsements = _files("--endorsement", "What an authority has signed about the dataset.")
+Authorities = _files("--authority", "The public key of an authority that counts, *.pub.")
 Stamps = _files("--timestamp", "A time stamp (RFC 3161) of the announcement's digest, *.tsr.")
 PROOF_NAME = "proof.bin"
 THRESHOLD = "The largest score that the proof admits, such as 1.2;"
@@ -401,6 +403,11 @@ def verify(
     margin: Annotated[
         int, typer.Option(help="Seconds that must lie between receipts and time stamps, and the round.")
     ] = MARGIN,
+    endorsements: Endorsements = None,
+    authorities: Authorities = None,
+    authority_quorum: Annotated[
+        int | None, typer.Option(help="How many of these authorities must vouch for the data. [default: all]")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a proof and print what it proves."""
@@ -413,6 +420,9 @@ def verify(
         timestamps or (),
         timestamp_roots,
         margin,
+        endorsements or (),
+        authorities or (),
+        authority_quorum,
     )
     pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "chain": chain, "config": config}
     try:
