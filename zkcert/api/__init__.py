@@ -6,6 +6,7 @@ functions raise the errors of `zkcert.errors`; an output file appears complete o
 
 from __future__ import annotations
 
+from zkcert.api.attestation import attest
 from zkcert.api.authority import Endorsed, endorse, join, recompute
 from zkcert.api.baselines import Baseline, Baselines, baselines, check_baselines
 from zkcert.api.calibration import calibrate
@@ -74,6 +75,7 @@ __all__ = [
     "Witnessed",
     "announce",
     "announced",
+    "attest",
     "audit",
     "baselines",
     "calibrate",

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zkcert.api.certificate import announced
-from zkcert.api.files import File, needs_extras
+from zkcert.api.files import File, needs_extras, read_passphrase
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import check_output, write_file
 from zkcert.public.kinds import RECEIPT, REQUEST
-from zkcert.public.reading import read_file
 from zkcert.trust.drand import chain_of
 from zkcert.trust.times import time_text
 
@@ -20,19 +19,7 @@ if TYPE_CHECKING:
     from zkcert.trust.keys import PublicKey, SecretKey
     from zkcert.trust.witness import Receipt
 
-_PASSPHRASE_LIMIT = 4096
 _QUERY = "a query for a time stamp"
-
-
-def read_passphrase(path: File | None) -> str | None:
-    """The text of a file, without a newline at its end; UnusableInput."""
-    if path is None:
-        return None
-    try:
-        text = read_file(path, _PASSPHRASE_LIMIT).decode()
-    except UnicodeDecodeError as error:
-        raise UnusableInput(f"{os.fspath(path)}: a passphrase is text in UTF-8") from error
-    return text.removesuffix("\n").removesuffix("\r")
 
 
 @dataclass(frozen=True)

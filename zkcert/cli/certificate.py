@@ -408,6 +408,21 @@ def verify(
     authority_quorum: Annotated[
         int | None, typer.Option(help="How many of these authorities must vouch for the data. [default: all]")
     ] = None,
+    attestation: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What somebody has signed of these two files (--attest).")
+    ] = None,
+    attestation_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The public key of who has signed it, in PEM.")
+    ] = None,
+    attest: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the verdict there, signed: an in-toto Statement in DSSE.")
+    ] = None,
+    attest_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your secret key for --attest, in PEM: Ed25519 or P-256.")
+    ] = None,
+    passphrase: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A file with the passphrase of that key.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a proof and print what it proves."""
@@ -425,8 +440,13 @@ def verify(
         authority_quorum,
     )
     pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "chain": chain, "config": config}
+    signed = {"attestation": attestation, "attestation_key": attestation_key}
     try:
-        verdict = api.verify(proof, model, tau=tau, **pins, evidence=evidence)
+        if (attest is None) != (attest_key is None):
+            raise UnusableInput("--attest and --attest-key go together: the file to write, and the key to sign with")
+        verdict = api.verify(proof, model, tau=tau, **pins, evidence=evidence, **signed)
+        if attest is not None and attest_key is not None:
+            api.attest(verdict, proof, model, attest, key=attest_key, passphrase=passphrase)
     except (ZkcertError, OSError, MemoryError) as error:
         if as_json:
             print_json(failure_dict(error))
