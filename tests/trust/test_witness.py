@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -137,6 +138,20 @@ def test_of_two_processes_at_once_one_signs(tmp_path):
     said = sorted(process.communicate()[0].split() for process in processes)
     assert [words[-1] for words in said] == ["1", "ProofRejected"] and said[0][0] in ("01" * 32, "02" * 32)
     assert len(list((tmp_path / "state").glob("**/*.json"))) == 1
+
+
+def test_looking_and_noting_are_done_under_a_lock(tmp_path, monkeypatch):
+    look, tried = module._find_or_note, []
+
+    def watched(place, *rest):
+        with open(place / "lock") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        tried.append(place)
+        return look(place, *rest)
+
+    monkeypatch.setattr(module, "_find_or_note", watched)
+    witness(asked(), OWN.chain, WITNESSES[0], tmp_path)
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -39,6 +39,7 @@ from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult,
 from zkcert.api.sources import Obstacle
 from zkcert.api.training import ARCHITECTURES, Training, train
 from zkcert.api.trust import Keys, Witnessed, keygen, request, stamp_query, witness
+from zkcert.api.walk_through import TrustDemoResult, demo_trust
 
 __all__ = [
     "ARCHITECTURES",
@@ -72,6 +73,7 @@ __all__ = [
     "Progress",
     "ProofResult",
     "Training",
+    "TrustDemoResult",
     "Witnessed",
     "announce",
     "announced",
@@ -86,6 +88,7 @@ __all__ = [
     "commit",
     "convert_model",
     "demo",
+    "demo_trust",
     "endorse",
     "estimate",
     "inspect",
