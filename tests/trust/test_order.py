@@ -73,7 +73,7 @@ def test_a_quorum_and_the_providers_key_check_the_whole_order(run, named, told):
     order = done.out.partition("order in time\n")[2].splitlines()
     assert [line.split()[:2] for line in order[:6]] == [list(pair) for pair in ALL.items()]
     assert "at that time or earlier: witnessed by ada, cat (2 of 3 wanted)" in order[1]
-    assert "one announcement witnessed for this round, it is the first, unless more than 0 of 3" in order[2]
+    assert "one announcement witnessed for this round, it is the first, unless a witness is dishonest" in order[2]
     assert (
         f"{time_text(named.due)}, round {named.number} of our-own" in order[3] and "which is older by 1 h" in order[3]
     )

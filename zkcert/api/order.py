@@ -88,7 +88,9 @@ def _draws(found: Found | None, chosen: bool) -> Step:
         return Step(name, MISSING, f"number of announcements unknown: this may be the best of many (--witness){more}")
     told, jury = found.testimony, found.testimony.jury
     who = f"the provider {told.provider.hex()[:8]}..."
-    unless = f"unless more than {jury.tolerated} of {len(jury.witnesses)} witnesses are dishonest"
+    unless = f"unless more than {told.tolerated} of {len(jury.witnesses)} witnesses are dishonest"
+    if not told.tolerated:
+        unless = "unless a witness is dishonest"
     count = "it is the first" if told.most == 1 else f"with others for other rounds it is one of {told.most} at most"
     text = f"{who} had one announcement witnessed for this round, {count}, {unless}"
     if found.pinned:
