@@ -18,8 +18,9 @@ from tests.modules import ROOT
 from tests.trust.rounds import Own
 from zkcert.errors import ProofRejected, UnusableInput
 from zkcert.public.statement import Round
+from zkcert.trust import evidence
 from zkcert.trust import witness as module
-from zkcert.trust.evidence import Jury, Testimony, require_quorum
+from zkcert.trust.evidence import Jury, require_quorum
 from zkcert.trust.keys import AUTHORITY, PROVIDER, WITNESS, SecretKey
 from zkcert.trust.points import G2, times
 from zkcert.trust.times import now
@@ -242,7 +243,7 @@ def test_how_many_dishonest_witnesses_change_nothing():
     for n in range(1, 6):
         for quorum in range(n // 2 + 1, n + 1):
             for count in range(quorum, n + 1):
-                found = Testimony((None,) * count, Jury([None] * n, quorum), ())
+                found = evidence.Testimony((None,) * count, Jury([None] * n, quorum), ())
                 # those who have not signed the first may sign the second; of those who have, the dishonest
                 second = [n - count + min(dishonest, count) for dishonest in range(n + 1)]
                 assert found.tolerated == max(f for f in range(n + 1) if second[f] < quorum)
