@@ -243,7 +243,7 @@ def test_proving_takes_the_round_that_was_announced(run, named, tmp_path):
         ("--beacon", "00" * 32): "give that round's JSON",
         ("--beacon", later, *chain): f"names round {named.number}, and this is",
         ("--beacon", named.round): "is not built in",
-        ("--beacon", named.announcement, *chain): "is an announcement, where a beacon is expected",
+        ("--beacon", named.announcement, *chain): "is an announcement, where a drand round is expected",
         ("--beacon", "missing.json", *chain): "must be hexadecimal digits",
         ("--beacon", named.info, *chain): "not a drand round",
     }.items():

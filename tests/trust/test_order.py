@@ -99,10 +99,12 @@ def test_a_time_stamp_shows_age_and_not_number(run, named, told):
 
 
 def test_receipts_check_the_order_with_a_beacon_in_hexadecimal_too(run, named, told):
+    """But that it is the round's randomness is then the verifier's own knowledge."""
     beacon = api.verify(named.proof, named.tiny.model, tau=3).report.statement.beacon.hex()
     pins = [named.proof, named.tiny.model, "--tau", 3, "--beacon", beacon, "--chain", named.info]
     found = run("verify", *pins, *told.of("ada", "bob"), *told.provider, "--json").json
-    assert states(found) == ALL and "where that came from is for you" in found["order"][4]["text"]
+    assert states(found) == {**ALL, "beacon": "claimed"}
+    assert "that it is the randomness of the round is your word" in found["order"][4]["text"]
 
 
 def test_fewer_than_the_quorum_late_or_others_receipts_are_rejected(run, named, told, tiny):

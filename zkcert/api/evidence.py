@@ -93,7 +93,6 @@ def judge(evidence: Evidence, statement: Statement, chain: File | None) -> Found
 
     chain  as of `read_beacon`.
 
-
     ProofRejected where something that is insisted on is missing or wrong, else UnusableInput.
     """
     if not evidence.of_order:

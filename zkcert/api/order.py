@@ -57,11 +57,12 @@ def steps_of(
     elif beacon.chain is not None and beacon.number is not None:
         key = f"the signature of {beacon.chain.describe(beacon.number)}, under the key of the chain"
         yield Step("beacon", CHECKED, key, beacon.chain.time(beacon.number))
+    elif statement.drand is not None:
+        text = "it is the one you gave; that it is the randomness of the round is your word (--beacon round.json)"
+        yield Step("beacon", CLAIMED, text)
     else:
         yield Step("beacon", CHECKED, "it is the one you gave; where that came from is for you to know")
-    yield Step(
-        "proof", CHECKED, "it is about this announcement and this beacon" if given else "it is about what it says"
-    )
+    yield Step("proof", CHECKED, "of this announcement" if given else "of what it says of itself")
 
 
 def _announced(given: bool, found: Found | None) -> Step:
