@@ -34,6 +34,7 @@ from zkcert.api.files import File
 from zkcert.api.fleet import Job, JobResult, prove_many, read_jobs
 from zkcert.api.membership import Inference, mia
 from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plot, measure, plot_trajectories
+from zkcert.api.model_card import save_card
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
 from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult, prove
 from zkcert.api.sources import Obstacle
@@ -106,6 +107,7 @@ __all__ = [
     "request",
     "reset_peak_rss",
     "root",
+    "save_card",
     "stamp_query",
     "train",
     "train_lenet",

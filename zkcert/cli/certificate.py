@@ -423,6 +423,9 @@ def verify(
     passphrase: Annotated[
         str | None, typer.Option(metavar="FILE", help="A file with the passphrase of that key.")
     ] = None,
+    model_card: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the verdict there, as Markdown for a model card.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a proof and print what it proves."""
@@ -447,6 +450,8 @@ def verify(
         verdict = api.verify(proof, model, tau=tau, **pins, evidence=evidence, **signed)
         if attest is not None and attest_key is not None:
             api.attest(verdict, proof, model, attest, key=attest_key, passphrase=passphrase)
+        if model_card is not None:
+            api.save_card(verdict, model_card, inputs=(proof, model))
     except (ZkcertError, OSError, MemoryError) as error:
         if as_json:
             print_json(failure_dict(error))
