@@ -174,6 +174,7 @@ def test_the_beacon_of_the_proof_is_the_round_and_its_signature_is_checked(run, 
     found = run("verify", *named.pins(), "--json").json
     assert found["drand"] == {"chain": named.own.chain.hash.hex(), "round": named.number}
     assert {step["step"]: step["state"] for step in found["order"]} == {
+        "data": "missing",
         "announced": "claimed",
         "draws": "missing",
         "round": "claimed",
@@ -242,7 +243,7 @@ def test_proving_takes_the_round_that_was_announced(run, named, tmp_path):
         ("--beacon", "00" * 32): "give that round's JSON",
         ("--beacon", later, *chain): f"names round {named.number}, and this is",
         ("--beacon", named.round): "is not built in",
-        ("--beacon", named.announcement, *chain): "is an announcement, where a beacon is expected",
+        ("--beacon", named.announcement, *chain): "is an announcement, where a drand round is expected",
         ("--beacon", "missing.json", *chain): "must be hexadecimal digits",
         ("--beacon", named.info, *chain): "not a drand round",
     }.items():
@@ -254,6 +255,7 @@ def test_steps_say_what_is_claimed_and_what_is_missing(named, tiny):
     model = named.tiny.model
     states = {step.name: step.state for step in api.verify(named.proof, model, tau=3).steps}
     assert states == {
+        "data": "missing",
         "announced": "missing",
         "draws": "missing",
         "round": "claimed",
@@ -262,6 +264,7 @@ def test_steps_say_what_is_claimed_and_what_is_missing(named, tiny):
     }
     verdict = api.verify(tiny.proof, model, tau=3, announcement=tiny.announcement, beacon=tiny.beacon)
     assert [(step.name, step.state) for step in verdict.steps] == [
+        ("data", "missing"),
         ("announced", "claimed"),
         ("draws", "claimed"),
         ("round", "missing"),

@@ -15,12 +15,12 @@ def odd(named, tmp_path):
     place.mkdir()
     os.mkfifo(place / "fifo")
     (place / "here").mkdir()
-    contents = {"empty": b"", "text": b"hello\n" * 9, "values.json": b'{"a": [1, 2]}', "zeros": bytes(3000)}
-    contents |= {"deep": b"[" * 50_000, "large": bytes(1 << 19), "cut.json": named.round.read_bytes()[:-20]}
+    contents = {"empty": b"", "values.json": b'{"a": [1, 2]}', "zeros": bytes(3000), "large": bytes(1 << 19)}
+    contents |= {"deep": b"[" * 50_000, "cut.json": named.round.read_bytes()[:-20]}
     for name, content in contents.items():
         (place / name).write_bytes(content)
     found = [place / name for name in ("fifo", "here", "missing", *contents)]
-    return [*found, named.proof, named.tiny.model, named.info, named.announcement]
+    return [*found, named.proof, named.info, named.announcement]
 
 
 ARGUMENTS = {
@@ -33,6 +33,10 @@ ARGUMENTS = {
     "request": lambda n, k, f: ["provider", "request", f, "--key", f"{k}.key"],
     "request --key": lambda n, k, f: ["provider", "request", n.announcement, "--key", f],
     "sign": lambda n, k, f: ["witness", "sign", f, "--key", f"{k}.key", "--state", "state"],
+    "--authority": lambda n, k, f: ["verify", *n.pins(), "--authority", f],
+    "--endorsement": lambda n, k, f: ["verify", *n.pins(), "--authority", f"{k}.pub", "--endorsement", f],
+    "join": lambda n, k, f: ["authority", "join", f, f, "--authority", f"{k}.pub"],
+    "endorse": lambda n, k, f: ["authority", "sign", f, "--key", f"{k}.key", "--text", "x", "--licence", "x"],
     "stamp": lambda n, k, f: ["provider", "stamp", f],
 }
 

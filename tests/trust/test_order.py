@@ -63,45 +63,48 @@ def states(found):
     return {step["step"]: step["state"] for step in found["order"]}
 
 
-ALL = {"announced": "checked", "draws": "checked", "round": "checked", "beacon": "checked", "proof": "checked"}
+ORDER = {"announced": "checked", "draws": "checked", "round": "checked", "beacon": "checked", "proof": "checked"}
+ALL = {"data": "missing", **ORDER}
 
 
 def test_a_quorum_and_the_providers_key_check_the_whole_order(run, named, told):
     done = run("verify", *named.pins(), *told.of("ada", "cat"), *told.provider)
     assert (done.code, done.err) == (0, "")
     order = done.out.partition("order in time\n")[2].splitlines()
-    assert [line.split()[:2] for line in order[:5]] == [list(pair) for pair in ALL.items()]
-    assert "at that time or earlier: witnessed by ada, cat (2 of 3 wanted)" in order[0]
-    assert "one announcement witnessed for this round, it is the first, unless more than 0 of 3" in order[1]
+    assert [line.split()[:2] for line in order[:6]] == [list(pair) for pair in ALL.items()]
+    assert "at that time or earlier: witnessed by ada, cat (2 of 3 wanted)" in order[1]
+    assert "one announcement witnessed for this round, it is the first, unless a witness is dishonest" in order[2]
     assert (
-        f"{time_text(named.due)}, round {named.number} of our-own" in order[2] and "which is older by 1 h" in order[2]
+        f"{time_text(named.due)}, round {named.number} of our-own" in order[3] and "which is older by 1 h" in order[3]
     )
     found = run("verify", *named.pins(), *told.of("ada", "bob", "cat"), *told.provider, "--announcements", 1, "--json")
     assert states(found.json) == ALL
     times = [step["time"] for step in found.json["order"]]
-    assert times[0] < times[2] == times[3] and times[1] is times[4] is None
+    assert times[1] < times[3] == times[4] and times[0] is times[2] is times[5] is None
 
 
 def test_without_the_providers_key_the_number_is_its_word(run, named, told):
     found = run("verify", *named.pins(), *told.of("ada", "bob"), "--json").json
     assert states(found) == {**ALL, "draws": "claimed"}
-    assert "that it has no second key is its word" in found["order"][1]["text"]
+    assert "that it has no second key is its word" in found["order"][2]["text"]
 
 
 def test_a_time_stamp_shows_age_and_not_number(run, named, told):
     found = run("verify", *named.pins(), *told.stamp, "--json").json
     assert states(found) == {**ALL, "draws": "missing"}
-    assert "stamped by CN=TSA good (revocation not checked)" in found["order"][0]["text"]
-    assert "a time stamp shows age, not number" in found["order"][1]["text"]
+    assert "stamped by CN=TSA good (revocation not checked)" in found["order"][1]["text"]
+    assert "a time stamp shows age, not number" in found["order"][2]["text"]
     both = run("verify", *named.pins(), *told.stamp, *told.of("ada", "bob"), *told.provider, "--json").json
-    assert states(both) == ALL and "ada, bob" in both["order"][0]["text"] and "TSA good" in both["order"][0]["text"]
+    assert states(both) == ALL and "ada, bob" in both["order"][1]["text"] and "TSA good" in both["order"][1]["text"]
 
 
 def test_receipts_check_the_order_with_a_beacon_in_hexadecimal_too(run, named, told):
+    """But that it is the round's randomness is then the verifier's own knowledge."""
     beacon = api.verify(named.proof, named.tiny.model, tau=3).report.statement.beacon.hex()
     pins = [named.proof, named.tiny.model, "--tau", 3, "--beacon", beacon, "--chain", named.info]
     found = run("verify", *pins, *told.of("ada", "bob"), *told.provider, "--json").json
-    assert states(found) == ALL and "where that came from is for you" in found["order"][3]["text"]
+    assert states(found) == {**ALL, "beacon": "claimed"}
+    assert "that it is the randomness of the round is your word" in found["order"][4]["text"]
 
 
 def test_fewer_than_the_quorum_late_or_others_receipts_are_rejected(run, named, told, tiny):
@@ -173,7 +176,7 @@ def test_a_provider_who_tries_rounds_is_counted(run, named, told, tiny):
     options += ["--receipt", "ada.json", "--receipt", "bob.json", *told.provider]
     pins = ["proof.bin", tiny.model, "--tau", 3, "--announcement", "other.json", "--beacon", "round.json"]
     found = run("verify", *pins, "--chain", named.info, *options, "--json").json
-    assert states(found) == ALL and "one of 3 at most" in found["order"][1]["text"]
+    assert states(found) == ALL and "one of 3 at most" in found["order"][2]["text"]
     done = run("verify", *pins, "--chain", named.info, *options, "--announcements", 1)
     refused(done, 1, "announcements: the provider had up to 3 witnessed, and you admit 1")
 
@@ -257,7 +260,7 @@ def test_requests_and_receipts_replace_nothing_else(run, named, told, tiny):
     refused(run("provider", "stamp", named.announcement), 2, "announce.tsq exists")
 
 
-@pytest.mark.parametrize("group", ["provider", "witness"])
+@pytest.mark.parametrize("group", ["provider", "witness", "authority"])
 def test_help_and_usage_of_the_roles(run, group):
     done = run(group, "-h")
     assert done.code == 0 and "keygen" in done.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from tests.modules import ROOT
 from tests.trust.rounds import Own
 from zkcert.errors import ProofRejected, UnusableInput
 from zkcert.public.statement import Round
+from zkcert.trust import evidence
 from zkcert.trust import witness as module
 from zkcert.trust.evidence import Jury, require_quorum
 from zkcert.trust.keys import AUTHORITY, PROVIDER, WITNESS, SecretKey
@@ -139,6 +141,20 @@ def test_of_two_processes_at_once_one_signs(tmp_path):
     assert len(list((tmp_path / "state").glob("**/*.json"))) == 1
 
 
+def test_looking_and_noting_are_done_under_a_lock(tmp_path, monkeypatch):
+    look, tried = module._find_or_note, []
+
+    def watched(place, *rest):
+        with open(place / "lock") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        tried.append(place)
+        return look(place, *rest)
+
+    monkeypatch.setattr(module, "_find_or_note", watched)
+    witness(asked(), OWN.chain, WITNESSES[0], tmp_path)
+    assert len(tried) == 1
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_killed_witness_does_not_sign_another(tmp_path, when):
     """Killed before it has noted anything it has signed nothing; afterwards what it noted holds, though no receipt
@@ -213,17 +229,26 @@ def test_margins_are_kept():
 
 
 def test_a_quorum_that_two_announcements_could_have_is_refused():
-    """(n + f)/2: with f dishonest witnesses, who sign both, two quorums must share one more."""
-    for n, quorum, tolerated in ((1, 1, 0), (2, 2, 1), (3, 2, 0), (3, 3, 2), (4, 3, 1), (5, 4, 2)):
-        jury = Jury(KNOWN[:1] * n, quorum)
-        assert jury.tolerated == tolerated
-        assert 2 * quorum > n + tolerated and 2 * quorum <= n + tolerated + 1
     for n, quorum in ((2, 1), (4, 2), (5, 2)):
         with pytest.raises(UnusableInput, match="lets two announcements through"):
             Jury(KNOWN[:1] * n, quorum)
     for n, quorum in ((2, 0), (2, 3), (2, -1)):
         with pytest.raises(UnusableInput, match="a quorum of"):
             Jury(KNOWN[:1] * n, quorum)
+    Jury(KNOWN[:3], 2)
+
+
+def test_how_many_dishonest_witnesses_change_nothing():
+    """By trying all: with so many who sign anything, no second announcement gets a quorum; with one more, it does."""
+    for n in range(1, 6):
+        for quorum in range(n // 2 + 1, n + 1):
+            for count in range(quorum, n + 1):
+                found = evidence.Testimony((None,) * count, Jury([None] * n, quorum), ())
+                # those who have not signed the first may sign the second; of those who have, the dishonest
+                second = [n - count + min(dishonest, count) for dishonest in range(n + 1)]
+                assert found.tolerated == max(f for f in range(n + 1) if second[f] < quorum)
+    found = judged([receipt(0), receipt(1), receipt(2)])
+    assert (found.tolerated, judged([receipt(0), receipt(1)]).tolerated) == (1, 0)
 
 
 def test_a_second_announcement_for_the_round_is_evidence_against_all():

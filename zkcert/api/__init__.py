@@ -6,6 +6,8 @@ functions raise the errors of `zkcert.errors`; an output file appears complete o
 
 from __future__ import annotations
 
+from zkcert.api.attestation import attest
+from zkcert.api.authority import Endorsed, endorse, join, recompute
 from zkcert.api.baselines import Baseline, Baselines, baselines, check_baselines
 from zkcert.api.calibration import calibrate
 from zkcert.api.certificate import (
@@ -32,11 +34,13 @@ from zkcert.api.files import File
 from zkcert.api.fleet import Job, JobResult, prove_many, read_jobs
 from zkcert.api.membership import Inference, mia
 from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plot, measure, plot_trajectories
+from zkcert.api.model_card import save_card
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
 from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult, prove
 from zkcert.api.sources import Obstacle
 from zkcert.api.training import ARCHITECTURES, Training, train
 from zkcert.api.trust import Keys, Witnessed, keygen, request, stamp_query, witness
+from zkcert.api.walk_through import TrustDemoResult, demo_trust
 
 __all__ = [
     "ARCHITECTURES",
@@ -54,6 +58,7 @@ __all__ = [
     "DemoResult",
     "Draw",
     "DryRun",
+    "Endorsed",
     "Evidence",
     "File",
     "Inference",
@@ -69,9 +74,11 @@ __all__ = [
     "Progress",
     "ProofResult",
     "Training",
+    "TrustDemoResult",
     "Witnessed",
     "announce",
     "announced",
+    "attest",
     "audit",
     "baselines",
     "calibrate",
@@ -82,8 +89,11 @@ __all__ = [
     "commit",
     "convert_model",
     "demo",
+    "demo_trust",
+    "endorse",
     "estimate",
     "inspect",
+    "join",
     "keygen",
     "look",
     "measure",
@@ -93,9 +103,11 @@ __all__ = [
     "prove",
     "prove_many",
     "read_jobs",
+    "recompute",
     "request",
     "reset_peak_rss",
     "root",
+    "save_card",
     "stamp_query",
     "train",
     "train_lenet",

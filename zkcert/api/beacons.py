@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from zkcert.api.files import File, needs_extras
 from zkcert.errors import ProofRejected, UnusableInput
-from zkcert.public.kinds import ANNOUNCEMENT, kind_of
 from zkcert.public.statement import Round, parse_beacon
 from zkcert.trust.drand import BUILT_IN, Chain, Signed, chain_of, require_round
 from zkcert.trust.times import now, parse_time, time_text
@@ -92,8 +91,6 @@ def read_beacon(beacon: File | None, named: Round | None, chain: File | None, *,
         raise UnusableInput(
             f"the beacon must be hexadecimal digits, an even number, or a drand round's file, not {beacon[:200]!r}"
         )
-    if kind_of(beacon) == ANNOUNCEMENT:
-        raise UnusableInput(f"{os.fspath(beacon)} is an announcement, where a beacon is expected")
     found = Signed.load(beacon)
     trusted = chain_of(named.chain.hex()) if named is not None and chain is None else _chain(chain, None)
     with needs_extras("checking a drand round", "trust"):

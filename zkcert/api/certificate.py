@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zkcert.api.attestation import check_attestation
 from zkcert.api.beacons import future_round, is_round, read_beacon
-from zkcert.api.evidence import Evidence, judge
+from zkcert.api.evidence import Evidence, judge, judge_data
 from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
 from zkcert.api.notebook import counts_shown
 from zkcert.calibration import read_tau, read_threshold
@@ -403,6 +404,8 @@ def verify(
     chain: File | None = None,
     config: ProbeConfig | File | None = None,
     evidence: Evidence | None = None,
+    attestation: File | None = None,
+    attestation_key: File | None = None,
 ) -> OrderedVerdict:
     """Check a proof file: return what it proves, or raise. Imports neither PyTorch nor numba.
 
@@ -418,8 +421,10 @@ def verify(
     config        the probe you insist on: a ProbeConfig, text such as "steps=5,batch_size=8", or a JSON file of such
                   keys; what is left out has its default.
 
-    evidence      that the announcement is older than the round it names: receipts of witnesses, time stamps, and whom
-                  you believe; see `zkcert.api.Evidence`.
+    evidence      that the announcement is older than the round it names (receipts of witnesses, time stamps), and that
+                  authorities vouch for the data; and whom you believe; see `zkcert.api.Evidence`.
+
+    attestation   what somebody signed of these two files (`attest`), and `attestation_key`, the public key in PEM.
 
     What is None is left open: it is the prover's choice, and a warning says so.
 
@@ -437,9 +442,12 @@ def verify(
     threshold, wanted, calibration = read_threshold(tau, given)
     evidence = Evidence() if evidence is None else evidence
     evidence.check_options()
+    if (attestation is None) != (attestation_key is None):
+        raise UnusableInput("--attestation and --attestation-key go together: whose word it is, you must say")
     read = inspect(proof).statement if is_round(beacon) or evidence else None
-    known = read_beacon(beacon, None if read is None else read.drand, chain, used=bool(evidence))
+    known = read_beacon(beacon, None if read is None else read.drand, chain, used=evidence.of_order)
     found = None if read is None else judge(evidence, read, chain)
+    vouched = None if read is None else judge_data(evidence, read)
     verdict = verify_files(
         os.fspath(proof),
         os.fspath(model),
@@ -453,8 +461,11 @@ def verify(
     if read is not None and verdict.report.statement != read:
         raise UnusableInput(f"{os.fspath(proof)}: was changed while it was read; try again when it is complete")
     values = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
-    steps = steps_of(verdict.report.statement, announcement is not None, known, found)
-    return OrderedVerdict(**values, steps=tuple(steps))
+    steps = steps_of(verdict.report.statement, announcement is not None, known, found, vouched)
+    result = OrderedVerdict(**values, steps=tuple(steps))
+    if attestation is not None and attestation_key is not None:
+        result = replace(result, steps=(*result.steps, check_attestation(attestation, attestation_key, result)))
+    return result
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from zkcert.trust.drand import Chain, chain_of
 from zkcert.trust.times import MARGIN, span_text, time_text
 
 if TYPE_CHECKING:
+    from zkcert.trust.authority import Vouched
     from zkcert.trust.evidence import Testimony
     from zkcert.trust.timestamp import Stamp
 
@@ -27,6 +28,7 @@ class Evidence:
     announcements                 how many the provider may have had witnessed up to this one; None: any number.
     stamps, roots                 time stamps, and the certificates of the authorities that count (PEM).
     margin                        seconds that must lie between all that and the round.
+    endorsements, authorities, authority_quorum   of authorities that vouch for the dataset, as for witnesses.
     """
 
     receipts: Sequence[File] = ()
@@ -37,9 +39,17 @@ class Evidence:
     stamps: Sequence[File] = ()
     roots: File | None = None
     margin: int = MARGIN
+    endorsements: Sequence[File] = ()
+    authorities: Sequence[File] = ()
+    authority_quorum: int | None = None
+
+    @property
+    def of_order(self) -> bool:
+        """Whether something of it is about the order in time."""
+        return bool(self.witnesses or self.roots)
 
     def __bool__(self) -> bool:
-        return bool(self.receipts or self.witnesses or self.stamps or self.roots)
+        return bool(self.of_order or self.authorities)
 
     def check_options(self) -> None:
         """UnusableInput where something is missing that only the verifier can say."""
@@ -48,6 +58,8 @@ class Evidence:
             "--quorum": (self.quorum is not None, self.witnesses, "--witness"),
             "--provider": (self.provider is not None, self.witnesses, "--witness"),
             "--announcements": (self.announcements is not None, self.provider is not None, "--provider and --witness"),
+            "--endorsement": (self.endorsements, self.authorities, "--authority, the keys of those who count"),
+            "--authority-quorum": (self.authority_quorum is not None, self.authorities, "--authority"),
             "--timestamp": (self.stamps, self.roots is not None, "--timestamp-roots, the certificates that you trust"),
         }
         for name, (given, needed, what) in alone.items():
@@ -77,11 +89,13 @@ class Found:
 
 
 def judge(evidence: Evidence, statement: Statement, chain: File | None) -> Found | None:
-    """What the evidence shows about a statement's announcement; None without any. chain: as of `read_beacon`.
+    """What the evidence shows about a statement's announcement; None without any that is about the order in time.
+
+    chain  as of `read_beacon`.
 
     ProofRejected where something that is insisted on is missing or wrong, else UnusableInput.
     """
-    if not evidence:
+    if not evidence.of_order:
         return None
     named = statement.drand
     if named is None:
@@ -119,6 +133,19 @@ def judge(evidence: Evidence, statement: Statement, chain: File | None) -> Found
                 raise ProofRejected("time-stamp", f"{text}, {time_text(due)}")
             stamps.append(stamp)
     return Found(testimony, tuple(stamps), evidence.provider is not None, due, trusted)
+
+
+def judge_data(evidence: Evidence, statement: Statement) -> Vouched | None:
+    """Who vouches for a statement's dataset; None if nobody is asked for. Raises as `judge`."""
+    if not evidence.authorities:
+        return None
+    with needs_extras("checking endorsements", "trust"):
+        from zkcert.trust.authority import Endorsement, require_authorities
+        from zkcert.trust.keys import load_keys
+    keys = load_keys(evidence.authorities)
+    quorum = len(keys) if evidence.authority_quorum is None else evidence.authority_quorum
+    endorsements = [Endorsement.load(path) for path in evidence.endorsements]
+    return require_authorities(endorsements, keys, quorum, statement.dataset)
 
 
 def _one_key(path: File) -> bytes:

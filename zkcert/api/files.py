@@ -15,9 +15,11 @@ from zkcert.files.extras import needs_extras as needs_extras
 from zkcert.public.config import ProbeConfig
 from zkcert.public.kinds import SAMPLES, SECRET, expecting, kind_of
 from zkcert.public.model import Model
+from zkcert.public.reading import read_file
 from zkcert.public.root import DatasetRoot
 
 File = str | os.PathLike[str]
+_PASSPHRASE_LIMIT = 4096
 
 
 def check_device(device: str) -> None:
@@ -69,3 +71,14 @@ def batches(config: ProbeConfig, images: np.ndarray, labels: np.ndarray) -> tupl
 def is_committed(path: File) -> bool:
     """Whether a file begins as a .zkd does, or is called so."""
     return kind_of(path) == SECRET or Path(path).suffix == ".zkd"
+
+
+def read_passphrase(path: File | None) -> str | None:
+    """The text of a file, without a newline at its end; UnusableInput."""
+    if path is None:
+        return None
+    try:
+        text = read_file(path, _PASSPHRASE_LIMIT).decode()
+    except UnicodeDecodeError as error:
+        raise UnusableInput(f"{os.fspath(path)}: a passphrase is text in UTF-8") from error
+    return text.removesuffix("\n").removesuffix("\r")

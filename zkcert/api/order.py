@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from verifier.report import Verdict
 from zkcert.api.beacons import Beacon
@@ -13,6 +13,9 @@ from zkcert.public.statement import Statement
 from zkcert.trust.drand import BUILT_IN, Chain
 from zkcert.trust.order import CHECKED, CLAIMED, MISSING, Step, order_lines
 from zkcert.trust.times import span_text
+
+if TYPE_CHECKING:
+    from zkcert.trust.authority import Vouched
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,19 @@ class OrderedVerdict(Verdict):
         return [*lines[:at], *order_lines(self.steps), *lines[at:]]
 
 
-def steps_of(statement: Statement, given: bool, beacon: Beacon | None, found: Found | None) -> Iterator[Step]:
+def steps_of(
+    statement: Statement, given: bool, beacon: Beacon | None, found: Found | None, vouched: Vouched | None
+) -> Iterator[Step]:
     """The steps that a statement says or that were checked.
 
     given   an announcement was insisted on.
     beacon  what was insisted on.
-    found   what evidence showed.
+    found   what evidence showed. vouched: what authorities say about the data.
     """
+    if vouched is None:
+        yield Step("data", MISSING, "nobody vouches for the dataset (--authority)")
+    else:
+        yield Step("data", CHECKED, str(vouched))
     yield _announced(given, found)
     yield _draws(found, chosen=statement.drand is None and beacon is not None and beacon.chain is None)
     yield _round(statement, beacon, found)
@@ -48,11 +57,12 @@ def steps_of(statement: Statement, given: bool, beacon: Beacon | None, found: Fo
     elif beacon.chain is not None and beacon.number is not None:
         key = f"the signature of {beacon.chain.describe(beacon.number)}, under the key of the chain"
         yield Step("beacon", CHECKED, key, beacon.chain.time(beacon.number))
+    elif statement.drand is not None:
+        text = "it is the one you gave; that it is the randomness of the round is your word (--beacon round.json)"
+        yield Step("beacon", CLAIMED, text)
     else:
         yield Step("beacon", CHECKED, "it is the one you gave; where that came from is for you to know")
-    yield Step(
-        "proof", CHECKED, "it is about this announcement and this beacon" if given else "it is about what it says"
-    )
+    yield Step("proof", CHECKED, "of this announcement" if given else "of what it says of itself")
 
 
 def _announced(given: bool, found: Found | None) -> Step:
@@ -79,7 +89,9 @@ def _draws(found: Found | None, chosen: bool) -> Step:
         return Step(name, MISSING, f"number of announcements unknown: this may be the best of many (--witness){more}")
     told, jury = found.testimony, found.testimony.jury
     who = f"the provider {told.provider.hex()[:8]}..."
-    unless = f"unless more than {jury.tolerated} of {len(jury.witnesses)} witnesses are dishonest"
+    unless = f"unless more than {told.tolerated} of {len(jury.witnesses)} witnesses are dishonest"
+    if not told.tolerated:
+        unless = "unless a witness is dishonest"
     count = "it is the first" if told.most == 1 else f"with others for other rounds it is one of {told.most} at most"
     text = f"{who} had one announcement witnessed for this round, {count}, {unless}"
     if found.pinned:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zkcert.api.certificate import announced
-from zkcert.api.files import File, needs_extras
+from zkcert.api.files import File, needs_extras, read_passphrase
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import check_output, write_file
 from zkcert.public.kinds import RECEIPT, REQUEST
-from zkcert.public.reading import read_file
 from zkcert.trust.drand import chain_of
 from zkcert.trust.times import time_text
 
@@ -20,19 +19,7 @@ if TYPE_CHECKING:
     from zkcert.trust.keys import PublicKey, SecretKey
     from zkcert.trust.witness import Receipt
 
-_PASSPHRASE_LIMIT = 4096
 _QUERY = "a query for a time stamp"
-
-
-def read_passphrase(path: File | None) -> str | None:
-    """The text of a file, without a newline at its end; UnusableInput."""
-    if path is None:
-        return None
-    try:
-        text = read_file(path, _PASSPHRASE_LIMIT).decode()
-    except UnicodeDecodeError as error:
-        raise UnusableInput(f"{os.fspath(path)}: a passphrase is text in UTF-8") from error
-    return text.removesuffix("\n").removesuffix("\r")
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,8 @@ def keygen(out: File, name: str, *, passphrase: File | None = None) -> Keys:
     return Keys(*make_key(out, name, read_passphrase(passphrase)))
 
 
-def _secret(key: File, passphrase: File | None) -> SecretKey:
+def load_signer(key: File, passphrase: File | None) -> SecretKey:
+    """A secret key, and what signing needs to be installed."""
     with needs_extras("signing", "trust"):
         from zkcert.trust.keys import load_secret
     return load_secret(key, read_passphrase(passphrase))
@@ -78,7 +66,7 @@ def request(
     """
     path = check_output(out, REQUEST, inputs=(announcement, key, passphrase), force=force)
     statement = announced(announcement)
-    secret = _secret(key, passphrase)
+    secret = load_signer(key, passphrase)
     from zkcert.trust.witness import make_request
 
     return write_file(path, [make_request(statement, secret).to_bytes()], REQUEST, force=force)
@@ -121,7 +109,7 @@ def witness(
     path = check_output(out, RECEIPT, inputs=(request, key, chain, passphrase), force=force)
     if not os.fspath(state):
         raise UnusableInput("an empty name is given for the state: an unset variable?")
-    secret = _secret(key, passphrase)
+    secret = load_signer(key, passphrase)
     from zkcert.trust.witness import Request
     from zkcert.trust.witness import witness as sign
 

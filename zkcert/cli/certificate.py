@@ -42,6 +42,8 @@ def _files(name: str, text: str) -> Any:
 
 Receipts = _files("--receipt", "A witness's receipt for the announcement.")
 Witnesses = _files("--witness", "The public key of a witness whose receipt counts, *.pub.")
+Endorsements = _files("--endorsement", "What an authority has signed about the dataset.")
+Authorities = _files("--authority", "The public key of an authority that counts, *.pub.")
 Stamps = _files("--timestamp", "A time stamp (RFC 3161) of the announcement's digest, *.tsr.")
 PROOF_NAME = "proof.bin"
 THRESHOLD = "The largest score that the proof admits, such as 1.2;"
@@ -401,6 +403,29 @@ def verify(
     margin: Annotated[
         int, typer.Option(help="Seconds that must lie between receipts and time stamps, and the round.")
     ] = MARGIN,
+    endorsements: Endorsements = None,
+    authorities: Authorities = None,
+    authority_quorum: Annotated[
+        int | None, typer.Option(help="How many of these authorities must vouch for the data. [default: all]")
+    ] = None,
+    attestation: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What somebody has signed of these two files (--attest).")
+    ] = None,
+    attestation_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The public key of who has signed it, in PEM.")
+    ] = None,
+    attest: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the verdict there, signed: an in-toto Statement in DSSE.")
+    ] = None,
+    attest_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your secret key for --attest, in PEM: Ed25519 or P-256.")
+    ] = None,
+    passphrase: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A file with the passphrase of that key.")
+    ] = None,
+    model_card: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the verdict there, as Markdown for a model card.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a proof and print what it proves."""
@@ -413,10 +438,20 @@ def verify(
         timestamps or (),
         timestamp_roots,
         margin,
+        endorsements or (),
+        authorities or (),
+        authority_quorum,
     )
     pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "chain": chain, "config": config}
+    signed = {"attestation": attestation, "attestation_key": attestation_key}
     try:
-        verdict = api.verify(proof, model, tau=tau, **pins, evidence=evidence)
+        if (attest is None) != (attest_key is None):
+            raise UnusableInput("--attest and --attest-key go together: the file to write, and the key to sign with")
+        verdict = api.verify(proof, model, tau=tau, **pins, evidence=evidence, **signed)
+        if attest is not None and attest_key is not None:
+            api.attest(verdict, proof, model, attest, key=attest_key, passphrase=passphrase)
+        if model_card is not None:
+            api.save_card(verdict, model_card, inputs=(proof, model))
     except (ZkcertError, OSError, MemoryError) as error:
         if as_json:
             print_json(failure_dict(error))

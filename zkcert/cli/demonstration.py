@@ -16,6 +16,9 @@ def demo(
     directory: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Keep model, data, announcement and proof there.")
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Show what surrounds a proof: a public beacon, witnesses, an authority.")
+    ] = False,
 ) -> None:
     """Train, commit, announce, prove, verify and forge, in a few minutes.
 
@@ -28,4 +31,7 @@ def demo(
             display.stop()
             out.print(text)
 
-        api.demo(directory, say=say, progress=display, planned=display.planned)
+        if trust:
+            api.demo_trust(directory, say=say)
+        else:
+            api.demo(directory, say=say, progress=display, planned=display.planned)

@@ -8,7 +8,7 @@ import typer
 
 from zkcert import api
 from zkcert.cli.application import app
-from zkcert.cli.display import err, out, print_json
+from zkcert.cli.display import err, out, print_json, progress_bar
 from zkcert.cli.options import AsJson
 from zkcert.trust.times import time_text
 
@@ -23,6 +23,7 @@ def _roles(name: str, text: str) -> typer.Typer:
 
 provider = _roles("provider", "What the owner of a model signs: keygen, request, stamp.")
 witness = _roles("witness", "What a witness of announcements signs: keygen, sign.")
+authority = _roles("authority", "What an authority on data signs: keygen, check, sign, join.")
 
 SecretKey = Annotated[str, typer.Option("--key", metavar="FILE", help="Your secret key, *.key.")]
 Passphrase = Annotated[
@@ -52,7 +53,7 @@ def keygen(
     out.print(f"public  {result.public}")
 
 
-for _app in (provider, witness):
+for _app in (provider, witness, authority):
     _app.command()(keygen)
 
 
@@ -123,3 +124,70 @@ def sign(
     out.print(f"time    {time_text(seen.time)}; announcement {seen.count} of this provider")
     out.print(f"file    {result.path}")
     err.print("Keep the state: whoever loses it may sign twice.")
+
+
+@authority.command()
+def check(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="The data that you hold, as for zkcert commit.")],
+    secret: Annotated[str, typer.Argument(metavar="DATA.ZKD", help="The secret file of the commitment.")],
+    data_root: Annotated[str, typer.Argument(metavar="DATA.ROOT", help="The public file of the commitment.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare data that you hold with a commitment.
+
+    Every committed sample is one of DATA, in some order, and the root is computed from them anew: exit code 1 if they
+    differ. Do this before you sign.
+    """
+    with progress_bar("hashing samples") as progress:
+        root = api.recompute(data, secret, data_root, progress=progress)
+    if as_json:
+        print_json({"root": root.root.hex(), "N": root.n})
+    else:
+        out.print(f"root    {root.root.hex()}: these {root.n} samples, and no others")
+
+
+def _show(result: api.Endorsed, as_json: bool) -> None:
+    if as_json:
+        print_json(result.to_dict())
+        return
+    out.print(f"root    {result.endorsement.dataset.root.hex()}")
+    out.print(f"says    {result.endorsement.about}")
+    out.print(f"file    {result.path}")
+
+
+@authority.command(name="sign")
+def endorse(
+    data_root: Annotated[str, typer.Argument(metavar="DATA.ROOT", help="The public file of the commitment.")],
+    key: SecretKey,
+    text: Annotated[str, typer.Option(help="What you vouch for: where the data come from, how they were labelled.")],
+    licence: Annotated[str, typer.Option(help="The licence of the data.")],
+    day: Annotated[str | None, typer.Option("--date", help="YYYY-MM-DD. [default: today]")] = None,
+    file: Annotated[str, typer.Option("--out", "-o", help="The endorsement to write.")] = "endorsement.json",
+    passphrase: Passphrase = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Vouch for a dataset, and say what for.
+
+    What is signed is the commitment (root, number and kind of samples) and what you say about it. Nothing is checked
+    here: compare the data first, with zkcert authority check.
+    """
+    known = {"key": key, "text": text, "licence": licence, "day": day, "passphrase": passphrase}
+    _show(api.endorse(data_root, file, **known, force=force), as_json)
+
+
+@authority.command()
+def join(
+    endorsements: Annotated[list[str], typer.Argument(metavar="ENDORSEMENT...", help="Of several authorities.")],
+    authorities: Annotated[
+        list[str], typer.Option("--authority", metavar="FILE", help="The public key of one of them. May be repeated.")
+    ],
+    file: Annotated[str, typer.Option("--out", "-o", help="The endorsement to write.")] = "endorsement.json",
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make one endorsement of several that say the same.
+
+    Each is checked first, and a bad one is named; then their signatures are added up.
+    """
+    _show(api.join(endorsements, file, authorities=authorities, force=force), as_json)

@@ -14,12 +14,8 @@ from zkcert.trust.witness import Receipt
 
 @dataclass(frozen=True)
 class Jury:
-    """The witnesses whose receipts count, and how many of them must agree.
-
-    Two announcements for one round and provider need two quorums. These share 2 quorum - n witnesses at least, so one
-    of them signed twice: an honest one does not, unless all that they share are dishonest. `tolerated` is how many
-    dishonest ones among all n change nothing.
-    """
+    """The witnesses whose receipts count, and how many of them must agree: more than half, so that two announcements
+    for one round and provider need a witness who signs both."""
 
     witnesses: Sequence[PublicKey]
     quorum: int
@@ -33,11 +29,6 @@ class Jury:
                 f"a quorum of {self.quorum} among {n} witnesses lets two announcements through, each with witnesses of "
                 f"its own: at least {n // 2 + 1} are needed"
             )
-
-    @property
-    def tolerated(self) -> int:
-        """Largest f with quorum > (n + f)/2."""
-        return 2 * self.quorum - len(self.witnesses) - 1
 
 
 @dataclass(frozen=True)
@@ -57,13 +48,23 @@ class Testimony:
     def most(self) -> int:
         """The provider's announcements that a quorum has witnessed up to this one, for whatever round: at most so many.
 
-        Each earlier one has an honest witness in common with this one (see `Jury`), whose count it raised.
+        Each earlier one has an honest witness in common with this one (see `tolerated`), whose count it raised.
         """
         return 1 + sum(receipt.seen.count - 1 for receipt in self.receipts)
 
     @property
     def provider(self) -> bytes:
+        """The key that the receipts name."""
         return self.receipts[0].seen.announced.provider
+
+    @property
+    def tolerated(self) -> int:
+        """How many dishonest witnesses among all n change nothing.
+
+        Another announcement needs a quorum of its own, which shares at least (receipts + quorum - n) witnesses with
+        this one; an honest one signs one announcement only.
+        """
+        return len(self.receipts) + self.jury.quorum - len(self.jury.witnesses) - 1
 
 
 def require_quorum(

@@ -38,7 +38,7 @@ def load_json(
 
         try:
             return entries(parse(data)) if write is None else as_written(data, entries, write)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             why = str(error) if isinstance(error, ValueError) else "its values are of other types"
             raise UnusableInput(f"{os.fspath(path)}: not {kind} ({why}); {advice}") from error
 
