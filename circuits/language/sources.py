@@ -145,8 +145,9 @@ class SuffixGather(Source):
 
 @dataclass(frozen=True)
 class TailGather(Source):
-    """Reads sum_{j > k} tensor[table[j, s]], and zero where table[k, s] is -1 (linear terms only). Rows of the table are
-    injective."""
+    """Reads sum_{j > k} tensor[table[j, s]], and zero where table[k, s] is -1 (linear terms only).
+
+    Rows of the table are injective."""
 
     k: str
     s: str

@@ -54,7 +54,7 @@ def read_saved(path: Path, options: Options) -> Raw:
                 first = ascii(str(splits[0]) if splits else "train")[1:-1][:40]
                 raise UnusableInput(f"{path}: holds the parts {shown}: give one of them, as {path / first}")
             case {"_data_files": [*files]} if not content.get("_indices_data_files"):
-                names = [entry.get("filename") if isinstance(entry, dict) else None for entry in files]
+                names: list[Any] = [entry.get("filename") if isinstance(entry, dict) else None for entry in files]
             case _:
                 raise ValueError("it lists no data files")
         if bad := [entry for entry in names if type(entry) is not str or not re.fullmatch(r"\w[\w.-]{0,200}", entry)]:
@@ -119,7 +119,8 @@ class _Source:
         from pyarrow import ipc, parquet
 
         head = read_head(path, 8)
-        self._parquet = self._reader = None
+        self._parquet: Any = None
+        self._reader: Any = None
         if head.startswith(b"PAR1"):
             self._parquet = parquet.ParquetFile(
                 pyarrow.PythonFile(file, mode="r"),
@@ -193,7 +194,7 @@ class _Table:
     def _label(self, features: dict[str, tuple[str, ...]]) -> int:
         names = self.schema.names
         if self.options.label is None and len(features) == 1:
-            return names.index(next(iter(features)))
+            return int(names.index(next(iter(features))))
         return label_column(names, self.options.label)
 
     def add(self, batch: pyarrow.RecordBatch) -> None:

@@ -52,9 +52,11 @@ class Moved:
                 return True
         return False
 
-    def _grouped(self, node: fx.Node, source: fx.Node, groups: int, turned: bool) -> Any:
+    def _grouped(
+        self, node: fx.Node, source: fx.Node, groups: int, turned: bool
+    ) -> tuple[fx.Node, dict[str, Any]] | bool:
         """Of a node that reads channels in groups."""
-        if node.target in _TURNS and sorted(node.args[1:]) == [1, 2]:
+        if node.target in _TURNS and list(node.args[1:]) in ([1, 2], [2, 1]):
             self._groups[node] = source, groups, not turned
             return True
         if node.target == "contiguous":
@@ -64,7 +66,7 @@ class Moved:
             return source, {"first": 0, "count": source.meta["shape"][1], "groups": groups}
         return False
 
-    def _sliced(self, node: fx.Node, read: Any, shape: list[int]) -> Any:
+    def _sliced(self, node: fx.Node, read: Any, shape: list[int]) -> tuple[fx.Node, dict[str, Any]] | bool:
         """Of a slice of channels, such as x[:, :k]."""
         index = node.args[1]
         if not isinstance(index, tuple) or len(index) < 2 or any(part != _ALL for part in (index[0], *index[2:])):

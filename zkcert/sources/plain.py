@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
@@ -51,8 +51,8 @@ def _folded(m: nn.Module) -> list[str]:
             out.append(f"{name} is stored as {kinds} computes it")
     for hook in list(m._forward_pre_hooks.values()):
         if isinstance(hook, prune.BasePruningMethod):
-            name = hook._tensor_name
-            prune.remove(m, name)
+            name, remove = hook._tensor_name, cast(Any, prune.remove)
+            remove(m, name)
             out.append(f"{name} is stored as it was pruned")
         elif isinstance(hook, WeightNorm | SpectralNorm):
             name = hook.name
