@@ -145,7 +145,7 @@ class SuffixGather(Source):
 
 @dataclass(frozen=True)
 class TailGather(Source):
-    """Reads sum_{j > k} tensor[table[j, s]], and zero where table[k, s] is -1 (linear terms only). Rows of the table are
+    """Reads sum_{j > k} tensor[table[j, s]], zero where table[k, s] is -1 (linear terms only). Rows of the table are
     injective."""
 
     k: str
