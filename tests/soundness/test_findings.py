@@ -94,7 +94,7 @@ def test_a_proof_under_another_revealed_variance_with_the_same_digits_is_rejecte
 
 def test_windows_over_huge_padded_inputs_are_refused_before_their_tables_are_built() -> None:
     with pytest.raises(UnusableInput, match="tables of all windows have more than 4194304 entries"):
-        Net(2, 1).windows((1, 801, 801), (800, 800), (1, 1), (0, 0))
+        Net(2, 1).windows((1, 801, 801), (800, 800), {"stride": (1, 1), "padding": (0, 0)})
 
 
 def test_a_circuit_that_cannot_close_is_unusable_input_and_not_a_crash() -> None:
@@ -123,9 +123,9 @@ def test_inputs_too_large_to_hash_are_refused_before_the_hash_matrix_is_built() 
         Certificate(replace(plan, input={**plan.input, "shape": [1, 4096, 4096]}))
 
 
-def test_a_model_that_ends_in_a_flattened_convolution_is_refused() -> None:
+def test_a_model_that_ends_in_a_flattened_convolution_of_several_positions_is_refused() -> None:
     rng = np.random.default_rng(0)
-    case = Graph(rng, [1, 3, 4]).conv(4, (3, 4)).flatten().case()
+    case = Graph(rng, [1, 3, 4]).conv(4, (3, 3)).flatten().case()
     with pytest.raises(UnusableInput, match="linear layer"):
         Certificate(case.plan)
 
