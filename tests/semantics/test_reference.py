@@ -46,8 +46,9 @@ from tests.builders import (
 )
 from tests.semantics import reference
 from tests.semantics.head import ONE, exp_factor, exp_minus, ln, ln_constant, step_size
-from tests.semantics.reference import Result, decode
+from tests.semantics.reference import Result
 from tests.semantics.rounding import Refusal, entries
+from tests.semantics.samples import decode, normalise
 from zkcert.data.normalised import input_integers
 from zkcert.errors import RangeOverflow
 
@@ -518,7 +519,7 @@ def test_inputs_are_the_models(kind):
     g = Graph(np.random.default_rng(10), [3, 2, 3], pad=2)
     g.spec.update(mean=[0.1, -0.3, 1e-3], std=[0.25, 1 / 3, 7.1])
     case = g.flatten().linear(2).case(kind=kind)
-    found = [[reference.normalise(x, g.spec, kind) for x in batch] for batch in case.pixels.tolist()]
+    found = [[normalise(x, g.spec, kind) for x in batch] for batch in case.pixels.tolist()]
     assert found == input_integers(g.spec, case.pixels).tolist()
 
 

@@ -257,3 +257,9 @@ def test_a_measurement_of_a_truncated_secret_file(tiny, tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(UnusableInput, match="not a usable committed dataset"):
             api.measure(tiny.model, path, config={"steps": 2, "batch_size": 2})
+
+
+def test_messages_hold_no_control_characters(capsys):
+    assert cli.main(["inspect", "no\x1b[31m\nsuch.bin"]) == 2
+    shown = capsys.readouterr().err
+    assert r"no\x1b[31m such.bin" in shown and "\x1b" not in shown
