@@ -303,7 +303,7 @@ def test_residues_that_are_not_reduced_are_the_only_other_freedom():
         lambda: normalised(batch=1, seed=2),
         lambda: leaky(batch=1),
         lambda: bordered(batch=1),
-        lambda: every_layer(seed=7, batch=2, steps=3),
+        lambda: every_layer(seed=1, batch=2, steps=3),
     ],
     ids=["cnn", "cnn of congruences", "cnn, sam, q32", "residual", "batch-norm", "leaky", "borders", "three steps"],
 )
