@@ -101,7 +101,24 @@ class Solved:
         k = self.k
         return all(lo <= x <= hi for lo, x, hi in zip(k.lo, self.values, k.hi, strict=True))
 
-    # -- what rests on a member, at the last index of its constraint
+    # -- what rests on a member, at the last index of its constraint where none says nothing
+
+    def last(self, con: Constraint) -> tuple[int, ...]:
+        """That index: a padded window has entries outside the image, of which identities say nothing."""
+        return self._last.get(id(con), tuple(ax.size - 1 for ax in con.out))
+
+    @cached_property
+    def _last(self) -> dict[int, tuple[int, ...]]:
+        said: dict[tuple[int, tuple[int, ...]], set[int]] = {}
+        for e in self.u.equations:
+            if e.constraint is not None and e.variables:
+                said.setdefault((id(e.constraint), e.index), set()).update(e.members)
+        out: dict[int, tuple[int, ...]] = {}
+        for con in self.circuit.constraints:
+            whole = [index for (c, index), ms in said.items() if c == id(con) and len(ms) == len(con.members)]
+            if whole:
+                out[id(con)] = max(whole)
+        return out
 
     @cached_property
     def members(self) -> list[tuple[Constraint, int]]:
@@ -117,7 +134,7 @@ class Solved:
         """The equations at the last index that state a member, alone or added up with others."""
         out: dict[tuple[int, int], list[Equation]] = {}
         for e in self.u.equations:
-            if e.constraint is not None and e.index == last(e.constraint):
+            if e.constraint is not None and e.index == self.last(e.constraint):
                 for m in e.members:
                     out.setdefault((id(e.constraint), m), []).append(e)
         return out
@@ -156,7 +173,7 @@ class Solved:
                     variables.update(says[v])
             bits = 0
             for x in used:
-                if x.constraint is not None and x.index == last(x.constraint):
+                if x.constraint is not None and x.index == self.last(x.constraint):
                     for m in x.members:
                         bits |= bit[id(x.constraint), m]
             return bits, tuple(variables)
@@ -182,7 +199,7 @@ class Solved:
         `later` ones. pin: values given to a few of the unknown."""
         gone = {id(e) for e in self.own[id(con), m]}
         found = {id(e): e for v in unknown for e in self.at.get(v, ()) if id(e) not in gone}
-        rest = [self.u.equation(con, label, e, last(con), ms) for label, e, ms in self.u.wide(con, m)]
+        rest = [self.u.equation(con, label, e, self.last(con), ms) for label, e, ms in self.u.wide(con, m)]
         equations = [e for e in [*found.values(), *rest] if not later or later.isdisjoint(e.variables)]
         pin = pin or {}
         values = list(self.values)
@@ -232,10 +249,6 @@ class Solved:
                         continue
                     return f"{self.u.describe(v)} = {x}"
         return ""
-
-
-def last(con: Constraint) -> tuple[int, ...]:
-    return tuple(ax.size - 1 for ax in con.out)
 
 
 @cache
