@@ -118,8 +118,9 @@ class Part:
             for lane in range(2):
                 part = row[lane::2]
                 lanes[lane, 0, : len(part)] = ff.fp_from_int(part.astype(np.int64))
-        first = max(whole, self.mask_row)
-        lanes[:, first - whole :] = self.masks[:, first - self.mask_row : stop - self.mask_row]
+        if stop > self.mask_row:
+            first = max(whole, self.mask_row)
+            lanes[:, first - whole :] = self.masks[:, first - self.mask_row : stop - self.mask_row]
         ints = self.x[start * entries : whole * entries].reshape(-1, entries)
         return ints, lanes, np.ascontiguousarray(self.tails[:, start:stop])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from tests.closure import Entered
-from zkcert import api
+from verifier import __main__ as standalone
+from zkcert import api, cli
 from zkcert.public.config import ProbeConfig
 
 TINY_INPUT = {"shape": [1, 3, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
@@ -77,6 +79,33 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     api.announce(model, place / "data.root", announcement, tau=tau, config=config)
     result = api.prove(model, data, place / "proof.bin", announcement=announcement, beacon=beacon)
     return Tiny(place, config, tau, beacon, result)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command ended with, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run `zkcert ...` (or `verify ...` of python -m verifier) in an empty directory of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        argv = [str(argument) for argument in arguments]
+        capsys.readouterr()
+        code = standalone.main(argv[1:]) if argv[0] == "python -m verifier" else cli.main(argv)
+        return Outcome(code, *capsys.readouterr())
+
+    return call
 
 
 ENTERED = os.environ.get("ZKCERT_ENTERED")

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -292,9 +293,9 @@ class _Tracer(fx.Tracer):
 
     def create_proxy(self, *args: Any, **options: Any) -> fx.Proxy:
         proxy = super().create_proxy(*args, **options)
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename.startswith((_TORCH_FOLDER, "<")):
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         if frame is not None and not frame.f_code.co_filename.startswith(_OUR_FOLDER):
             proxy.node.meta["source"] = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
         return proxy

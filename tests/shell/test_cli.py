@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -18,11 +18,11 @@ import torch
 from blake3 import blake3
 
 import verifier.__main__ as standalone
-from tests.conftest import TINY_CLASSES, TINY_INPUT, tiny_samples
+from tests.conftest import TINY_CLASSES, TINY_INPUT, Outcome, tiny_samples
 from verifier.report import Verdict
 from verifier.soundness import SoundnessTable, Term
 from verifier.verify import Expectations, Report
-from zkcert import api, cli
+from zkcert import api
 from zkcert.convert import from_sequential
 from zkcert.core.container import ProofFile
 from zkcert.files.saving import save_root
@@ -37,31 +37,6 @@ PROBE = ("--steps", 2, "--batch-size", 2)
 
 def sha256_of(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run `zkcert ...` (or `verify ...` of python -m verifier) in an empty directory of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        argv = [str(argument) for argument in arguments]
-        capsys.readouterr()
-        code = standalone.main(argv[1:]) if argv[0] == "python -m verifier" else cli.main(argv)
-        return Outcome(code, *capsys.readouterr())
-
-    return call
 
 
 def refused(outcome: Outcome, code: int, *words: str, line: str = "error: ") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import nn
 
-from zkcert import api, cli
+from tests.conftest import Outcome
+from zkcert import api
 from zkcert.api.samples import Samples, open_samples
 from zkcert.api.training import DEFAULTS, moments
 from zkcert.calibration import Scored, Source
@@ -46,17 +46,6 @@ from zkcert.zoo import OPTIMIZERS
 INPUT = {"shape": [1, 4, 4], "pad": 0, "mean": [0.5], "std": [0.25]}
 N, CLASSES = 60, 3
 PROBE = ("--steps", 3, "--batch-size", 4)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
 
 
 @dataclass(frozen=True)
@@ -99,19 +88,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Files:
     np.savez(place / "data.npz", x=x, y=y)
     np.savez(place / "test.npz", x=other_x, y=other_y)
     return Files(place / "model.pt", place / "data.npz", place / "test.npz", x, y)
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run `zkcert ...` in an empty directory of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        capsys.readouterr()
-        code = cli.main([str(argument) for argument in arguments])
-        return Outcome(code, *capsys.readouterr())
-
-    return call
 
 
 def refused(outcome: Outcome, *words: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.shell.test_cli import run  # noqa: F401
 from zkcert.convert import from_sequential
 from zkcert.metric import Probe
 from zkcert.public.config import DEFAULT, ProbeConfig
@@ -24,7 +23,7 @@ def test_one_default():
 
 
 @pytest.mark.parametrize("classes", [10, 100])
-def test_every_command_without_options(run, classes):  # noqa: F811
+def test_every_command_without_options(run, classes):
     """Commit, announce, prove, verify; measure, audit and estimate of the same. 100 classes: CIFAR-100's head."""
     rng = np.random.default_rng(classes)
     np.savez("samples.npz", x=rng.integers(0, 256, (200, 1, 3, 4), np.uint8), y=np.arange(200) % classes)

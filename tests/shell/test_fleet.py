@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Tiny
-from tests.shell.test_cli import run  # noqa: F401
 from zkcert import api
 from zkcert.api.fleet import MAX_JOBS
 from zkcert.errors import UnusableInput
@@ -29,7 +28,7 @@ def table(place: Path, *lines: str, name: str = "jobs.csv") -> Path:
     return place / name
 
 
-def test_what_is_missing_is_proved_and_the_rest_is_kept(run, place, monkeypatch):  # noqa: F811
+def test_what_is_missing_is_proved_and_the_rest_is_kept(run, place, monkeypatch):
     """Files are found from the table's folder; one that fails does not end the others; the same command goes on."""
     lines = [
         f"model,data,out,tau,beacon,reveal_score,{PROBE}",
@@ -55,7 +54,7 @@ def test_what_is_missing_is_proved_and_the_rest_is_kept(run, place, monkeypatch)
         assert checked.code == 0, checked.err
 
 
-def test_a_score_above_tau_and_a_proof_of_something_else(run, place):  # noqa: F811
+def test_a_score_above_tau_and_a_proof_of_something_else(run, place):
     lines = [f"model,data,out,tau,{PROBE}", "model.pt,data.zkd,one.bin,0.001,2,2", "model.pt,data.zkd,two.bin,30,2,2"]
     first = run("prove", "--jobs", table(place, *lines))
     assert first.code == 1 and [line.split()[0] for line in first.out.splitlines()] == ["above", "proved"]
@@ -88,7 +87,7 @@ def test_a_table_that_cannot_be_used(tmp_path, lines, why):
         api.read_jobs(table(tmp_path, *lines))
 
 
-def test_options_that_stand_in_the_table(run, tmp_path):  # noqa: F811
+def test_options_that_stand_in_the_table(run, tmp_path):
     found = run("prove", "--jobs", "jobs.csv", "--tau", 3)
     assert found.code == 2 and "stand in the table" in found.err
     assert run("prove").code == 2

@@ -62,6 +62,24 @@ def flat() -> Case:
     return build(case.model.graph, small, case.model.input, pixels=case.pixels, labels=case.labels, rho=Fraction(1, 2))
 
 
+STATED = (
+    "cnn",
+    "cnn, q32, sam",
+    "two-byte labels",
+    "minute",
+    "strides",
+    "residual",
+    "batch-norm",
+    "leaky",
+    "borders",
+    "groups",
+    "bounds",
+    "joined",
+    "shuffled",
+    "pointwise",
+    "long sums",
+)
+"""Those of CASES that together have every layer type, and every option that changes a circuit."""
 CASES = {
     "cnn": tiny_cnn,
     "cnn, q32, sam": lambda: tiny_cnn(kind="q32", variant="sam", steps=3, batch=2, eps=Fraction(0)),

@@ -26,6 +26,7 @@ from tests.semantics.head import exp_factor, ln_constant
 from tests.semantics.reference import LAYERS
 from tests.soundness.honest import (
     CASES,
+    STATED,
     honest,
     members,
 )
@@ -500,26 +501,7 @@ class Specification:
         self.state("score/threshold/threshold", (plan.steps * score.tau) ** 2 - plan.steps * squares + total**2 - slack)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "cnn",
-        "cnn, q32, sam",
-        "two-byte labels",
-        "minute",
-        "strides",
-        "residual",
-        "batch-norm",
-        "leaky",
-        "borders",
-        "groups",
-        "bounds",
-        "joined",
-        "shuffled",
-        "pointwise",
-        "long sums",
-    ],
-)
+@pytest.mark.parametrize("name", STATED)
 def test_every_identity_says_what_the_specification_says(name):
     """On random digits, which satisfy nothing: no identity is missing, none is there that is not stated here."""
     certificate, _ = honest(name)

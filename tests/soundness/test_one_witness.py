@@ -31,6 +31,7 @@ from tests.builders import (
 )
 from tests.soundness.honest import (
     CASES,
+    STATED,
     copy_of,
     honest,
     members,
@@ -237,24 +238,7 @@ def carry_digits(e: Expr, summed: int, carry: Tensor) -> list[tuple[int, int]]:
 
 CARRY = re.compile(r"[.]carry\d+$")
 
-RANGES = [
-    "cnn",
-    "cnn, q32, sam",
-    "two-byte labels",
-    "minute",
-    "strides",
-    "residual",
-    "batch-norm",
-    "leaky",
-    "borders",
-    "groups",
-    "bounds",
-    "joined",
-    "shuffled",
-    "pointwise",
-    "long sums",
-    "flat",
-]
+RANGES = [*STATED, "flat"]
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -8,34 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Tiny
+from tests.conftest import Outcome, Tiny
 from tests.trust.rounds import Own, write
-from zkcert import api, cli
+from zkcert import api
 from zkcert.trust.times import now
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run `zkcert ...` in an empty directory of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        capsys.readouterr()
-        code = cli.main([str(argument) for argument in arguments])
-        return Outcome(code, *capsys.readouterr())
-
-    return call
 
 
 def refused(outcome: Outcome, code: int, *words: str) -> None:

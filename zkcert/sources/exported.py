@@ -134,9 +134,9 @@ class _Reader:
 
     def _layer(self, node: fx.Node, name: str, args: Any, options: Any) -> Any:
         """The output of a layer with weights."""
-        schema = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
-        defaults = {a.name: a.default_value for a in node.target._schema.arguments}  # type: ignore[union-attr]
-        given = {**defaults, **dict(zip(schema, args, strict=False)), **options}
+        operator: Any = node.target
+        defaults = {a.name: a.default_value for a in operator._schema.arguments}
+        given = {**defaults, **dict(zip(defaults, args, strict=False)), **options}
         read = given["input"]
         held = {key: value for key, value in given.items() if isinstance(value, tuple) and len(value) == 2}
         held = {key: value for key, value in held.items() if isinstance(value[1], Tensor)}
