@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,31 +197,77 @@ def markdown(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(found: Sequence[dict[str, Any]], path: Path) -> None:
-    """Time and size, measured and estimated, on logarithmic axes."""
+SHADES = ("#0b3c5d", "#6c9bb8", "#d7dee3")
+"""Dark, middle, light: told apart on paper as well."""
+
+
+def plot(found: Sequence[dict[str, Any]], place: Path) -> None:
+    """cost-time.png and cost-bytes.png: what is measured between the paper's estimates, on a logarithmic axis."""
+    both = [(f, paper) for f in found if (paper := SUBJECTS[f["model"]].paper)]
+    if not both:
+        return
+    seconds = [(f["prove_seconds"], 60 * p.minutes, 3600 * p.training_hours) for f, p in both]
+    size = [(f["proof_bytes"], 1e6 * p.megabytes, 1e9 * p.training_gigabytes) for f, p in both]
+    titles = [f["title"] for f, _ in both]
+    bars(
+        place / "cost-time.png",
+        f"Proving takes {times(seconds)} less time than the paper estimates",
+        titles,
+        seconds,
+        span,
+    )
+    bars(place / "cost-bytes.png", f"Proofs are {times(size)} smaller than the paper estimates", titles, size, amount)
+
+
+def times(values: Sequence[tuple[float, ...]]) -> str:
+    """By how much the second number exceeds the first: the range over all."""
+    found = sorted(theirs / ours for ours, theirs, *_ in values)
+    low, high = (f"{x:.0f}" if x >= 10 else f"{x:.1f}" for x in (found[0], found[-1]))
+    return f"{low} times" if low == high else f"{low} to {high} times"
+
+
+def span(seconds: float) -> str:
+    """Seconds in a unit that fits."""
+    for unit, size in (("years", 365.25 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def amount(size: float) -> str:
+    """Bytes in a unit that fits."""
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
+
+
+def bars(
+    path: Path,
+    title: str,
+    names: Sequence[str],
+    values: Sequence[tuple[float, ...]],
+    text: Callable[[float], str],
+) -> None:
+    """A group of three bars for each name, with their values beside them."""
+    labels = ("measured", "the paper's estimate for its proof", "its estimate for a proof of the training")
 
     def draw(figure: Any) -> None:
-        both = [f for f in found if SUBJECTS[f["model"]].paper]
-        x = np.arange(len(both))
-        bars = {
-            "prove, seconds": ("prove_seconds", 1.0, lambda p: (60 * p.minutes, 3600 * p.training_hours)),
-            "proof, MB": ("proof_bytes", 1e6, lambda p: (p.megabytes, 1e3 * p.training_gigabytes)),
-        }
-        for ax, (label, (key, unit, paper)) in zip(figure.subplots(1, 2), bars.items(), strict=True):
-            theirs = [paper(SUBJECTS[f["model"]].paper) for f in both]
-            series = {
-                "measured": [f[key] / unit for f in both],
-                "paper's estimate": [t[0] for t in theirs],
-                "proof of training": [t[1] for t in theirs],
-            }
-            for i, (name, values) in enumerate(series.items()):
-                ax.bar(x + 0.27 * (i - 1), values, 0.25, label=name)
-            ax.set_yscale("log")
-            ax.set_xticks(x, [f["title"] for f in both])
-            ax.set_ylabel(label)
-            ax.legend()
+        ax, y = figure.subplots(), np.arange(len(names))
+        for i, (label, shade) in enumerate(zip(labels, SHADES, strict=True)):
+            series = [v[i] for v in values]
+            drawn = ax.barh(
+                y + 0.27 * (i - 1), series, 0.25, label=label, color=shade, edgecolor="black", linewidth=0.5
+            )
+            ax.bar_label(drawn, [text(v) for v in series], padding=3)
+        ax.set_xscale("log")
+        ax.set_xlim(min(map(min, values)) / 3, max(map(max, values)) * 12)
+        ax.set_yticks(y, names)
+        ax.invert_yaxis()
+        ax.tick_params(axis="x", which="both", bottom=False, labelbottom=False)  # each bar has its value
+        ax.set_xlabel("logarithmic scale")
+        ax.spines[["top", "right", "bottom"]].set_visible(False)
+        figure.suptitle(title)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
-    save_figure(path, draw, (11, 4))
+    save_figure(path, draw, (9, 1.4 + 0.9 * len(names)))
 
 
 def main() -> None:
@@ -256,7 +302,7 @@ def main() -> None:
             replace_file(path, (json.dumps(figures, indent=1) + "\n").encode())
         found.append(json.loads(path.read_text()))
         replace_file(args.out / "cost.md", markdown(found).encode())
-        plot(found, args.out / "cost.png")
+        plot(found, args.out)
     print(markdown(found), end="")
 
 

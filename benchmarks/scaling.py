@@ -52,6 +52,12 @@ COLUMNS = {
     "proof_bytes": "proof MB",
     "verify_seconds": "verify s",
 }
+TITLES = {
+    "prove_seconds": "Time to prove",
+    "peak_rss_bytes": "Memory of the prover",
+    "proof_bytes": "Size of the proof",
+    "verify_seconds": "Time to verify, in a fresh process",
+}
 UNITS = {"prove_seconds": 1.0, "peak_rss_bytes": 1e9, "proof_bytes": 1e6, "verify_seconds": 1.0}
 
 
@@ -107,22 +113,27 @@ def table(sweep: str, figures: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(done: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """A row of axes per column, one per sweep, with the fitted lines."""
+def plot(done: dict[str, list[dict[str, Any]]], place: Path) -> None:
+    """A figure per column, scaling-COLUMN.png: measurements and the fitted line, side by side for each sweep."""
+    for column, label in COLUMNS.items():
 
-    def draw(figure: Any) -> None:
-        axes = figure.subplots(len(COLUMNS), len(done), squeeze=False)
-        for j, (sweep, figures) in enumerate(done.items()):
-            x = np.array([f["sizes"][sweep] for f in figures], float)
-            for i, (column, label) in enumerate(COLUMNS.items()):
-                ax, (a, b) = axes[i][j], slopes(sweep, figures)[column]
-                ax.plot(x, [f[column] / UNITS[column] for f in figures], "o")
-                ax.plot(x, (a + b * x) / UNITS[column], "-", alpha=0.5)
-                ax.set_ylim(bottom=0)
+        def draw(figure: Any, column: str = column, label: str = label) -> None:
+            axes = figure.subplots(1, len(done), squeeze=False, sharey=True)[0]
+            for ax, (sweep, figures) in zip(axes, done.items(), strict=True):
+                x = np.array([f["sizes"][sweep] for f in figures], float)
+                y, (a, b) = [f[column] / UNITS[column] for f in figures], slopes(sweep, figures)[column]
+                ax.plot(x, (a + b * x) / UNITS[column], "-", color="#6c9bb8")
+                ax.plot(x, y, "o", color="#0b3c5d")
+                for at, value in zip(x, y, strict=True):
+                    ax.annotate(f"{value:.3g}", (at, value), (0, 6), textcoords="offset points", ha="center")
+                ax.set_ylim(0, 1.15 * max(max(f[column] for f in row) for row in done.values()) / UNITS[column])
+                ax.margins(x=0.1)
                 ax.set_xlabel(sweep.replace("_", " "))
-                ax.set_ylabel(label)
+                ax.spines[["top", "right"]].set_visible(False)
+            axes[0].set_ylabel(label)
+            figure.suptitle(f"{TITLES[column]}: measured, and a line fitted to it")
 
-    save_figure(path, draw, (4 * len(done), 3 * len(COLUMNS)))
+        save_figure(place / f"scaling-{column.split('_')[0]}.png", draw, (3.6 * len(done), 3.2))
 
 
 def measurements(places: Iterable[Path]) -> list[dict[str, Any]]:
@@ -178,7 +189,7 @@ def main() -> None:
         replace_file(args.out / "scaling.md", ("\n\n".join(table(s, f) for s, f in done.items()) + "\n").encode())
         fits = {sweep: slopes(sweep, figures) for sweep, figures in done.items()}
         replace_file(args.out / "slopes.json", (json.dumps(fits, indent=1) + "\n").encode())
-        plot(done, args.out / "scaling.png")
+        plot(done, args.out)
     found = measurements([args.out, *args.more])
     if len(found) > 2:
         prediction = held_out(found)

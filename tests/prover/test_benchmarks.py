@@ -48,7 +48,19 @@ def test_cost_table_compares_with_the_paper(tmp_path, capsys):
     assert "| LeNet-5 | 1,000 | trained | 1.0 s | 1418 s | 1418 | 2.00 MB | 9.85 MB | 1.00 GB | 1.0 s |" in printed
     assert "| VGG-11 | 118,671 h | 882.0 s | 751.59 GB | 1.552 MB | 427,215,600 | 375,795 |" in printed
     assert "| of LeNet-5 | 2,000 | 0.2 s | 2.00 GB |" in printed
-    assert (tmp_path / "cost.png").stat().st_size > 1000
+    assert all((tmp_path / f"cost-{name}.png").stat().st_size > 1000 for name in ("time", "bytes"))
+
+
+def test_figures_speak_in_units_that_fit():
+    assert [cost.span(x) for x in (12.0, 1418, 88.87 * 60, 118_671 * 3600)] == [
+        "12 s",
+        "23.6 min",
+        "88.9 min",
+        "13.5 years",
+    ]
+    assert [cost.amount(x) for x in (1.63e6, 751.59e9)] == ["1.63 MB", "752 GB"]
+    assert cost.times([(2.0, 5.0), (1.0, 130.0)]) == "2.5 to 130 times"
+    assert cost.times([(2.0, 5.0)]) == "2.5 times"
 
 
 def test_model_that_the_zoo_lacks_is_named(tmp_path):
@@ -63,6 +75,8 @@ def test_slopes_are_found_and_shown(tmp_path):
     assert found["prove_seconds"] == pytest.approx([0, 1e-3], abs=1e-9)
     assert found["proof_bytes"] == pytest.approx([2e6, 0], abs=1e-3)
     assert scaling.table("parameters", runs).count("\n") == 5
+    scaling.plot({"parameters": runs, "steps": runs[::-1]}, tmp_path)
+    assert len(list(tmp_path.glob("scaling-*.png"))) == len(scaling.COLUMNS)
     (tmp_path / "a.json").write_text(json.dumps(runs[0]))
     (tmp_path / "slopes.json").write_text(json.dumps(found))
     assert scaling.measurements([tmp_path]) == [runs[0]]
