@@ -110,6 +110,24 @@ def test_leaf_round(per_element):
     per_element(lambda: kernels.leaf_round(x, lengths(N // 4), consts, weights, eq, None), N)
 
 
+def test_tuple_leaves(per_element):
+    """Per tuple of five components, on one thread."""
+    x, out = np.random.default_rng(1).integers(-(1 << 40), 1 << 40, (5, N)), kernels.new_level(N)
+    per_element(lambda: kernels.tuple_leaves(x, R, R, out, 0, 0), N)
+
+
+def test_tuple_parents(per_element):
+    """Per tuple: the first level over the leaves."""
+    pairs, out = np.concatenate([table(N // 2), table(N // 2)]), kernels.new_level(N // 2)
+    per_element(lambda: kernels.tuple_parents(pairs, N // 2, N // 2, out), N)
+
+
+def test_pair_start(per_element):
+    """Per tuple, the first round of its layer."""
+    pairs, eq = np.concatenate([table(N // 2), table(N // 2)]), (table(N >> 12), table(1 << 10))
+    per_element(lambda: kernels.pair_start(pairs, N // 4, eq), N)
+
+
 def test_encoded_rows(per_element):
     """Per value of the codewords, hashing included: rows of 2^14 digits' coefficients at 2^15 points."""
     log_width, log_n = 14, 15

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from circuits.argument.protocol import message_counts
+from circuits.argument.tuples import tuple_trees
 from circuits.language.constraints import Constraint
-from circuits.language.forms import Form, View
+from circuits.language.forms import Form
 from circuits.language.layout import Layout
 from zkcert.core.code import pad_code
 from zkcert.errors import UnusableInput
@@ -62,13 +63,17 @@ def operands(con: Constraint) -> list[list[Form]]:
 
 
 def column_weights(layout: Layout) -> int:
-    """How many coefficients of columns `weight_at` computes: per claim and view, those of the view's tensor."""
+    """How many coefficients of columns `weight_at` computes: per claim (or box of a lookup's domain) and view, those of
+    the view's tensor."""
     sizes = {t: sum(p.size for p in place.positions) for t, place in layout.places.items()}
     total = 0
     for con in layout.circuit.constraints:
         for forms in operands(con):
-            views: set[View] = {v for form in forms for v, _, _ in form.terms}
+            views = {v for form in forms for v, _, _ in form.terms}
             total += sum(sizes[v.tensor] for v in views)
+    for box in (box for tree in tuple_trees(layout) for box in tree):
+        views = {v for form in box.lookup.components for v, _, _ in form.terms}
+        total += sum(sizes[v.tensor] for v in views)
     return total
 
 

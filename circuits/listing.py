@@ -14,6 +14,7 @@ from blake3 import blake3
 from circuits.language.constraints import Congruence, DomainAxis, Expr
 from circuits.language.drawn import PRIMES, Weighed, WeighedAlike, WeighedGather, Weighing
 from circuits.language.forms import Form, View
+from circuits.language.functions import Lookup
 from circuits.language.layout import Layout
 from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, Table, TailGather
 from circuits.language.tensors import Tensor
@@ -81,6 +82,12 @@ class Listing:
             weights = [f" {axis}*{self.vector(values)}" for axis, values in c.weights]
             own.append(f"constant {c.coef}{''.join(weights)}")
         self.lines += own
+
+    def lookup(self, lookup: Lookup) -> None:
+        """A lookup, behind the definitions of what it is the first to use."""
+        number = self.layout.functions.index(lookup.table)
+        own = [f"component {self.form(component)}" for component in lookup.components]
+        self.lines += [f"lookup {lookup.name} {axes(lookup.out)} {number}", *own]
 
     def form(self, form: Form) -> str:
         return " ".join([f"{c}*{self.view(v)}.{d}" for v, d, c in form.terms]) or "0"
@@ -152,6 +159,10 @@ def lines(layout: Layout) -> list[str]:
         out.lines.append(f"{kind} {con.name} {axes(con.out)} {axes(con.summed)}")
         for label, e in con.members:
             out.member(label, e)
+    for number, function in enumerate(layout.functions):
+        out.lines.append(f"function {number} {function.shape[0]} {function.shape[1]} {function.digest} {function.rule}")
+    for lookup in circuit.lookups:
+        out.lookup(lookup)
     for public in circuit.publics:
         out.lines.append(f"public {out.tensors[public.tensor]} {public.index}")
     for link in circuit.links:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from circuits.argument.blind import Blind
 from circuits.argument.channel import Channel, Node, Tape
 from circuits.argument.claims import BatchOracle, Claim, DigitTreeOracle, Oracle, ProductJob, ProductOracle, TreeOracle
+from circuits.argument.tuples import Box
 from circuits.language.layout import Layout
 from zkcert.core.field import F, f_list, f_mul
 from zkcert.core.transcript import Transcript, xof_field
@@ -165,8 +166,11 @@ class Resumed:
     def digit_tree(self, alpha: F, start: int, count: int) -> DigitTreeOracle:
         return self._oracle.digit_tree(alpha, start, count)
 
-    def table_tree(self, alpha: F) -> TreeOracle:
-        return self._oracle.table_tree(alpha)
+    def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> DigitTreeOracle:
+        return self._oracle.tuple_tree(alpha, gamma, tree)
+
+    def table_tree(self, alpha: F, gamma: F) -> TreeOracle:
+        return self._oracle.table_tree(alpha, gamma)
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> BatchOracle:
         return self._oracle.batch(claims, weights)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from circuits.argument.channel import Channel
 from circuits.argument.claims import Claim, ProductJob
+from circuits.argument.tuples import Box
 from circuits.language.layout import Layout
 from prover.execution.witness import Witness
 from zkcert.core.code import MatrixCode
@@ -20,7 +21,7 @@ from .batch import Batch
 from .channel import ProverChannel
 from .products import Products
 from .tables import functional_value
-from .trees import DigitTree, TableTree, digit_tree
+from .trees import DigitTree, TableTree, TupleTree, count_rows, digit_tree, tuple_tree
 
 U64 = NDArray[np.uint64]
 
@@ -56,8 +57,11 @@ class ProverOracle:
     def digit_tree(self, alpha: F, start: int, count: int) -> DigitTree:
         return digit_tree(self.layout, self.x, alpha, start, count)
 
-    def table_tree(self, alpha: F) -> TableTree:
-        return TableTree(self.layout, self.x, alpha)
+    def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> TupleTree:
+        return tuple_tree(self.layout, self.witness, alpha, gamma, tree)
+
+    def table_tree(self, alpha: F, gamma: F) -> TableTree:
+        return TableTree(self.layout, self.x, alpha, gamma)
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Batch:
         return Batch(self.layout, self.x, self.masks, claims, weights, self.code)
@@ -68,7 +72,7 @@ def count_multiplicities(layout: Layout, x: NDArray[np.int32]) -> None:
 
     Raises UnusableInput where one is used 2^31 times.
     """
-    firsts = np.cumsum([0, *layout.tables[:-1]])
+    firsts = np.cumsum([0, *layout.tables])
     counts = np.zeros(layout.table_entries, np.int64)
     for start, count in layout.runs:
         seg = [s for s in layout.segments if start <= s.start < start + count]
@@ -80,6 +84,7 @@ def count_multiplicities(layout: Layout, x: NDArray[np.int32]) -> None:
             np.array([layout.tables[s.cls] for s in seg], np.int64),
             layout.table_entries,
         )
+    counts[firsts[-1] :] = count_rows(layout, Witness(layout, x))
     if counts.max() >= 1 << 31:
         raise UnusableInput("too many equal digits to prove in one piece")
     x[layout.multiplicity_start :] = counts

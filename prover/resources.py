@@ -23,6 +23,7 @@ from blake3 import blake3
 from circuits.argument.identities import split_axes
 from circuits.argument.lookups import digit_trees
 from circuits.argument.protocol import message_counts
+from circuits.argument.tuples import leaf_count, tuple_trees
 from circuits.language.layout import Layout
 from circuits.language.tensors import ceil_log2
 from circuits.statement import certificate
@@ -55,6 +56,8 @@ MEMORY: dict[str, tuple[str, ...]] = {name: ("entries", "parameters") for name i
 MEMORY["range checks"] += ("tree",)
 """The sizes that a phase's peak memory grows with."""
 
+TUPLE_COST = 4
+"""Memory of a leaf of a tree of tuples, 48 bytes, in those of a tree of digits, about."""
 SHIPPED_RATES = Path(__file__).parent.parent / "zkcert" / "assets" / "rates.json"
 PARALLEL = 0.9
 """Share of the work that runs on all cores, for machines with another number of them."""
@@ -68,7 +71,7 @@ class Sizes:
     """What a circuit comes to.
 
     digits, table_entries, entries  range-checked digits, entries of the range tables, entries of X
-    tree                            leaves of the largest tree of digits, padded
+    tree                            leaves of the largest tree of digits, padded, a tuple counted as TUPLE_COST of them
     columns                         columns of X
     multiplications                 of the network, the gradients and the weight updates, over all passes
     table_cells                     entries of all tables of the product sum-checks
@@ -109,6 +112,8 @@ def sizes_of(statement: Statement, model: Model) -> Sizes:
     samples = config.steps * config.batch_size
     cert = certificate(statement, model, np.zeros((samples, ROWS), np.uint64))
     layout = cert.close(statement.tau)
+    leaves = [count for _, count in digit_trees(layout)]
+    tuples = [leaf_count(tree) for tree in tuple_trees(layout)]
     code = layout.code
     counts = message_counts(layout, code.variables)
     pads = pad_code(*counts)
@@ -125,7 +130,7 @@ def sizes_of(statement: Statement, model: Model) -> Sizes:
         digits=layout.digit_count,
         table_entries=layout.table_entries,
         entries=layout.data_end,
-        tree=1 << ceil_log2(max(count for _, count in digit_trees(layout))),
+        tree=max(1 << ceil_log2(max(leaves)), *(TUPLE_COST << ceil_log2(count) for count in (1, *tuples))),
         columns=sum(p.size for place in layout.places.values() for p in place.positions),
         multiplications=multiplications,
         table_cells=table_cells,

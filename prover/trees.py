@@ -1,24 +1,30 @@
-"""The prover's side of the range checks: fraction trees over digits and tables."""
+"""The prover's side of the lookups: fraction trees over digits, tuples and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.language.layout import Layout, prefix_eq
+from circuits.argument.tuples import Box, base, encoded, leaf_count, pieces, tuple_trees
+from circuits.language.functions import Lookup
+from circuits.language.layout import Block, Layout, prefix_eq
 from circuits.language.tensors import ceil_log2
+from prover.execution.witness import Witness
 from zkcert.core import field as ff
 from zkcert.core.field import F
 
 from . import kernels
+from .kernels.arith import in_threads
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 INNER_BITS = 12  # log2 of the part of an eq table that stays in the cache
 INTEGER_ROUNDS = 3  # last round of the leaves' sum-check computed from the digits themselves
 PIECE = 1 << 16  # entries of the tables at once
+TUPLE_BITS = 18  # log2 of the tuples of one part
 SMALL_DEPTH = 12  # at least 3: trees of digits up to this depth have their leaves written out
 
 
@@ -273,12 +279,121 @@ def digit_tree(layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count
     return DigitTree(Leaves(x[start : start + count], count, starts, bases))
 
 
+class PairLayer(Rounds):
+    """The sum-check of the products b0 b1 of a table (4, stride) of pairs, which it overwrites."""
+
+    def __init__(self, pairs: U64, point: Sequence[F], claim: F) -> None:
+        super().__init__(point, claim)
+        self.pairs = pairs
+
+    def round(self) -> tuple[F, F]:
+        if self.number:
+            return self.message(*kernels.pair_round(self.pairs, self.half, self.r, self.weights()))
+        return self.message(*kernels.pair_start(self.pairs, self.half, self.weights()))
+
+    def finals(self) -> list[F]:
+        """b0, b1."""
+        ends = [[ff.f_item(self.pairs[2 * c : 2 * c + 2], i) for i in range(2 if self.number else 1)] for c in range(2)]
+        return [a[0] + self.r * (a[-1] - a[0]) for a in ends]
+
+
+class TupleTree(Tree):
+    """The tree over tuples, leaves 1/q of which the first `count` are there and the others are 0/1.
+
+    pairs: as of `kernels.tuples`, of 2^(depth - 1) pairs, or one leaf alone.
+    """
+
+    def __init__(self, pairs: U64, count: int) -> None:
+        self.count, self.pairs, half = count, pairs, 1 << max(ceil_log2(count) - 1, 0)
+        if count == 1:
+            super().__init__(np.concatenate([ff.f_array([F.ONE]), pairs[:2, :1]]), 0)
+            return
+        first = kernels.new_level(half)
+        kernels.tuple_parents(pairs, half, count - half, first)
+        super().__init__(first, ceil_log2(half))
+
+    def leaves(self, point: Sequence[F], lam: F) -> PairLayer:
+        half = 1 << len(point)
+        claim = lam * self.claim(point, lam) + prefix_eq(list(point), self.count - half)
+        kernels.scale_leaves(self.pairs, half, self.count - half, lam)
+        return PairLayer(self.pairs, point, claim)
+
+
+class Part(NamedTuple):
+    """Some tuples of a lookup at once: a piece of a box, the leaves of a tree from `start` on."""
+
+    lookup: Lookup
+    block: Block
+    start: int
+
+    def tuples(self, witness: Witness) -> I64:
+        """int64 (components, indices of the block): the first row of the table where the domain has ended."""
+        lookup, windows = self.lookup, self.block.window(self.lookup.sizes)
+        out = np.empty((len(lookup.components), *(1 << bits for _, bits in self.block.axes)), np.int64)
+        inside = tuple(slice(max(w.stop - w.start, 0)) for w in windows)
+        whole = all(s.stop == size for s, size in zip(inside, out.shape[1:], strict=True))
+        for number, form in enumerate(lookup.components):
+            if not whole:
+                out[number] = lookup.table.rows[0, number]
+            if all(s.stop for s in inside):
+                window = {ax.name: w for ax, w in zip(lookup.out, windows, strict=True)}
+                out[number, ...][inside] = witness.form(form, lookup.out, window)
+        return out.reshape(len(out), -1)
+
+
+def parts_of(tree: Sequence[Box], bits: int) -> list[Part]:
+    """The leaves of a tree, at most 2^bits at once."""
+    out = []
+    for box in tree:
+        start = box.start
+        for block in pieces(box.block, bits):
+            out.append(Part(box.lookup, block, start))
+            start += 1 << block.bits
+    return out
+
+
+def tuple_tree(layout: Layout, witness: Witness, alpha: F, gamma: F, tree: Sequence[Box]) -> TupleTree:
+    """The tree over the tuples of some boxes."""
+    count = leaf_count(tree)
+    half_bits = max(ceil_log2(count) - 1, 0)
+    half = 1 << half_bits
+    pairs = kernels.new_level(half)
+
+    def fill(part: Part) -> None:
+        start = base(layout, part.lookup.table, alpha)
+        row, at = divmod(part.start, half)
+        kernels.tuple_leaves(part.tuples(witness), gamma, start, pairs, 2 * row, at)
+
+    in_threads(fill, [(part,) for part in parts_of(tree, min(TUPLE_BITS, half_bits))])
+    pairs[2, count - half : half], pairs[3, count - half : half] = 1, 0
+    return TupleTree(pairs, count)
+
+
+def count_rows(layout: Layout, witness: Witness) -> I64:
+    """How often each row of the function tables is used, int64, one table after the other; other tuples not at all."""
+
+    def count(part: Part) -> I64:
+        rows, x = part.lookup.table.rows, part.tuples(witness)
+        found = np.minimum(np.searchsorted(rows[:, 0], x[0]), len(rows) - 1)
+        return np.bincount(found[(x == rows[found].T).all(axis=0)], minlength=len(rows))
+
+    counts = {table: np.zeros(table.shape[0], np.int64) for table in layout.functions}
+    parts = [part for tree in tuple_trees(layout) for part in parts_of(tree, TUPLE_BITS)]
+    for part, own in zip(parts, in_threads(count, [(part,) for part in parts]), strict=True):
+        counts[part.lookup.table] += own
+    return np.concatenate([np.zeros(0, np.int64), *counts.values()])
+
+
 class TableTree(Tree):
     """The tree over the tables, with the multiplicities in X as negative numerators. Its leaves are computed anew when
     the other levels are gone."""
 
-    def __init__(self, layout: Layout, x: NDArray[np.int32], alpha: F) -> None:
+    def __init__(self, layout: Layout, x: NDArray[np.int32], alpha: F, gamma: F) -> None:
         self.tables, self.alpha, self.counts = layout.tables, alpha, x[layout.multiplicity_start :]
+        functions = [
+            ff.f_sub(ff.f_array([base(layout, table, alpha)]), encoded(table.rows, gamma)) for table in layout.functions
+        ]
+        self.functions = np.concatenate([np.zeros((2, 0), np.uint64), *functions], axis=1)
         self.size = 1 << ceil_log2(layout.table_entries)
         half = self.size // 2
         first = kernels.new_level(half)
@@ -296,11 +411,16 @@ class TableTree(Tree):
         for cls, size in enumerate(self.tables):
             low, high = max(start, first), min(stop, first + size)
             if low < high:
-                base, part = self.alpha - F(0, cls), out[:, low - start : high - start]
+                own, part = self.alpha - F(0, cls), out[:, low - start : high - start]
                 part[0] = ff.fp_from_int(-self.counts[low:high].astype(np.int64))
-                part[2] = ff.fp_sub(np.uint64(base.re), np.arange(low - first, high - first, dtype=np.uint64))
-                part[3] = base.im
+                part[2] = ff.fp_sub(np.uint64(own.re), np.arange(low - first, high - first, dtype=np.uint64))
+                part[3] = own.im
             first += size
+        low, high = max(start, first), min(stop, first + self.functions.shape[1])
+        if low < high:
+            part = out[:, low - start : high - start]
+            part[0] = ff.fp_from_int(-self.counts[low:high].astype(np.int64))
+            part[2:] = self.functions[:, low - first : high - first]
         return out
 
     def layer(self, point: Sequence[F], lam: F) -> Layer:

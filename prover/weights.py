@@ -90,7 +90,9 @@ class _Collector:
                 coefs = ff.f_array([weight * term.coefs.get(d, F.ZERO) for d in range(len(tensor.digits))])
                 head = kernels.outer(coefs, term.vecs[0], tensor.unroll)
                 for block, group in blocks:
-                    self._add_term(group, head, block, block_vectors(term, block))
+                    vecs = block_vectors(term, block)
+                    if all(vec.any() for vec in vecs):  # a box of a lookup meets few blocks
+                        self._add_term(group, head, block, vecs)
         self.groups += self._multiplicities()
         for number, (weight, span) in enumerate(spans):
             self._add_span(number, weight, span)

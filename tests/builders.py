@@ -558,7 +558,7 @@ def exact_values(w: Witness, con: Constraint, e: Expr) -> np.ndarray:
 
 
 def violations(circuit: Circuit, w: Witness) -> list[str]:
-    """Names of everything the witness breaks: digit ranges, identities, public tensors, links (over F_p)."""
+    """Names of everything the witness breaks: digit ranges, identities, lookups, public tensors, links (over F_p)."""
 
     out = []
     for t in circuit.tensors:
@@ -569,6 +569,10 @@ def violations(circuit: Circuit, w: Witness) -> list[str]:
         for label, e in con.members:
             if np.any(values_of(w, con, e)):
                 out.append(f"{con.name}/{label}")
+    for lookup in circuit.lookups:
+        columns = [np.broadcast_to(w.form(form, lookup.out), lookup.sizes).ravel() for form in lookup.components]
+        if not set(zip(*(c.tolist() for c in columns), strict=True)) <= set(map(tuple, lookup.table.rows.tolist())):
+            out.append(f"lookup {lookup.name}")
     for pub in circuit.publics:
         if np.any(w.array(pub.tensor)[:, pub.index] != pub.values):
             out.append(f"public {pub.tensor.name}")

@@ -55,6 +55,23 @@ def parents(level):
     return np.concatenate([f_array([p for p, _ in out]), f_array([q for _, q in out])])
 
 
+def tuple_leaves(x, gamma, base):
+    """Denominators base - (x[0] + gamma x[1] + ...) of the columns of x."""
+    out = []
+    for column in zip(*x.tolist(), strict=True):
+        encoded = F.ZERO
+        for value in reversed(column):
+            encoded = encoded * gamma + value
+        out.append(base - encoded)
+    return out
+
+
+def leaf_pairs(pairs, n, paired):
+    """The leaves p/q of `kernels.tuples` in their order."""
+    first, second = (f_list(pairs[i : i + 2, :n]) for i in (0, 2))
+    return [(F.ONE, q) for q in first] + [(F(int(i < paired)), q) for i, q in enumerate(second)]
+
+
 def bind_top(x, r):
     """The most significant variable of a list of scalars."""
     return [a + r * (b - a) for a, b in _halves(x)]

@@ -12,6 +12,7 @@ from math import log2
 
 from circuits.argument.lookups import ALPHA_GRIND, digit_trees
 from circuits.argument.protocol import WEIGHT_GRIND, message_counts
+from circuits.argument.tuples import leaf_count, tuple_trees
 from circuits.language.constraints import Circuit
 from circuits.language.drawn import PRIMES
 from circuits.language.layout import Layout
@@ -90,6 +91,16 @@ def combinations(circuit: Circuit) -> list[Term]:
     return [Term("combinations modulo five primes", error, WEIGHT_GRIND)]
 
 
+def denominators(layout: Layout) -> int:
+    """The degree in alpha and gamma of the product of all leaves' denominators, those of the tables included."""
+    degree = layout.digit_count + layout.table_entries
+    for table in layout.functions:
+        degree += table.shape[0] * max(0, table.shape[1] - 2)
+    for box in (box for tree in tuple_trees(layout) for box in tree):
+        degree += max(1, box.lookup.table.shape[1] - 1) << box.block.bits
+    return degree
+
+
 def soundness(layout: Layout) -> SoundnessTable:
     """Add up every term for the circuit."""
     circuit = layout.circuit
@@ -106,9 +117,9 @@ def soundness(layout: Layout) -> SoundnessTable:
             rounds += 2 * (out + sum(ax.bits for ax in con.summed))
     links = sum(sum(link.target.shape) for link in circuit.links)
     publics = sum(len(p.tensor.digits) + sum(ceil_log2(n) for n in p.tensor.shape) for p in circuit.publics)
-    trees = digit_trees(layout)
+    trees = [*(count for _, count in digit_trees(layout)), *map(leaf_count, tuple_trees(layout))]
     tree_rounds = 0
-    for count in (*(count for _, count in trees), layout.table_entries):
+    for count in (*trees, layout.table_entries):
         # per layer: degree 2 in each variable, two challenges; the leaves' equation is quadratic in lambda
         tree_rounds += sum(2 * d + 2 for d in range(ceil_log2(count))) + 1
     claims = len(circuit.constraints) + 2 * triples + len(circuit.publics) + len(circuit.links) + len(trees) + 1
@@ -117,7 +128,7 @@ def soundness(layout: Layout) -> SoundnessTable:
         Term("random points and member weights", over_field(points + publics + links)),
         *combinations(circuit),
         Term("product sum-checks", over_field(max(rounds, 1))),
-        Term("LogUp challenge alpha", over_field(layout.digit_count + layout.table_entries), ALPHA_GRIND),
+        Term("LogUp challenge alpha", over_field(denominators(layout)), ALPHA_GRIND),
         Term("fraction trees", over_field(tree_rounds)),
         Term("batching and its sum-check", over_field(claims + 2 * code.variables)),
         *opening_terms(code),

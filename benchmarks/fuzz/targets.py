@@ -125,19 +125,27 @@ class Deaf(Transcript):
         return nonce == 0
 
 
-def _build_arguments(place: Path) -> None:
+def _toy(name: str) -> tuple[Any, Callable[[int], Any]]:
+    """The layout of a toy circuit, and what makes its witnesses."""
+    from tests import functions, toys
+
+    if name == "lookups":
+        return functions.function_layout(), functions.function_witness
+    return toys.toy_layout(), toys.toy_witness
+
+
+def _build_arguments(place: Path, name: str) -> None:
     from prover.argument import prove_circuit
-    from tests.toys import toy_layout, toy_witness
 
+    layout, witness = _toy(name)
     for i in range(2):
-        (place / f"seed{i}").write_bytes(prove_circuit(toy_layout(), toy_witness(i), Deaf("fuzz")))
+        (place / f"seed{i}").write_bytes(prove_circuit(layout, witness(i), Deaf("fuzz")))
 
 
-def _load_arguments(place: Path) -> Judge:
-    from tests.toys import toy_layout
+def _load_arguments(place: Path, name: str) -> Judge:
     from verifier.argument import verify_circuit
 
-    layout = toy_layout()
+    layout, _ = _toy(name)
 
     def judge(data: bytes, honest: bytes, place: Path) -> None:
         if _expect(REJECTED, lambda: verify_circuit(layout, Deaf("fuzz"), data)) != (data == honest):
@@ -504,7 +512,12 @@ TARGETS = {
     target.name: target
     for target in (
         Target("proofs", _build_proofs, mutations.as_proof, _load_proofs),
-        Target("arguments", _build_arguments, mutations.as_argument, _load_arguments),
+        *(
+            Target(
+                name, partial(_build_arguments, name=name), mutations.as_argument, partial(_load_arguments, name=name)
+            )
+            for name in ("arguments", "lookups")
+        ),
         Target("pt", partial(_build_models, suffix=".pt"), mutations.as_torch, partial(_load_models, suffix=".pt")),
         Target(
             "safetensors",

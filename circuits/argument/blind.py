@@ -15,6 +15,7 @@ from zkcert.core.field import F
 from .batching import weight_at
 from .channel import Channel
 from .claims import Claim, ProductJob
+from .tuples import Box
 
 
 class BlindSumcheck:
@@ -67,7 +68,10 @@ class Blind:
     def digit_tree(self, alpha: F, start: int, count: int) -> BlindTree:
         return BlindTree()
 
-    def table_tree(self, alpha: F) -> BlindTree:
+    def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> BlindTree:
+        return BlindTree()
+
+    def table_tree(self, alpha: F, gamma: F) -> BlindTree:
         return BlindTree()
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> BlindBatch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from circuits.language.tensors import Tensor
 from zkcert.core.field import F
 
 from .channel import Channel, Node
+
+if TYPE_CHECKING:
+    from .tuples import Box
 
 U64 = NDArray[np.uint64]
 
@@ -105,7 +108,9 @@ class Oracle(Protocol):
 
     def digit_tree(self, alpha: F, start: int, count: int) -> DigitTreeOracle: ...
 
-    def table_tree(self, alpha: F) -> TreeOracle: ...
+    def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> DigitTreeOracle: ...
+
+    def table_tree(self, alpha: F, gamma: F) -> TreeOracle: ...
 
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> BatchOracle: ...
 

@@ -1,4 +1,4 @@
-"""Range checks by LogUp-GKR: fraction trees over the digits and the tables (docs/spec/argument.md)."""
+"""Lookups by LogUp-GKR: fraction trees over the digits, the tuples and the tables (docs/spec/argument.md)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from zkcert.core.field import F
 
 from .channel import Channel, Node
 from .claims import Claim, DigitTreeOracle, Functional, LayerOracle, Oracle, Span, TreeOracle
+from .tuples import Box, leaf_count, table_denominators, tuple_denominators, tuple_trees
 
 ALPHA_GRIND = 16
 TREE_BITS = 27  # log2 of the most digits of one fraction tree
@@ -121,27 +122,36 @@ class FractionSum:
 
 
 def range_check(ch: Channel, oracle: Oracle, layout: Layout) -> list[Claim]:
-    """Every digit lies in its table: sum_i 1/(alpha - leaf_i) = sum_j m_j/(alpha - t_j), leaf = entry + i * class."""
+    """Every digit and every tuple lies in its table: sum_i 1/(alpha - leaf_i) = sum_j m_j/(alpha - t_j).
+
+    A digit's leaf is entry + i * class, a tuple's v_0 + gamma v_1 + gamma^2 v_2 + ... + i * class.
+    """
     ch.grind("alpha", ALPHA_GRIND)
     alpha = ch.challenge("alpha")
+    gamma = ch.challenge("gamma") if layout.functions else F.ZERO
     roots = FractionSum(ch)
     claims = [digit_claim(ch, oracle, layout, alpha, roots, *block) for block in digit_trees(layout)]
-    return [*claims, table_claim(ch, oracle, layout, alpha, roots)]
+    claims += [tuple_claim(ch, oracle, layout, alpha, gamma, roots, tree) for tree in tuple_trees(layout)]
+    return [*claims, table_claim(ch, oracle, layout, alpha, gamma, roots)]
+
+
+def to_leaves(ch: Channel, tree: DigitTreeOracle, roots: FractionSum, name: str, count: int) -> tuple[list[F], Node]:
+    """Reduce the root of a tree of `count` leaves 1/q to q~ of the leaves at a point."""
+    p, q = roots.add(tree.root())
+    point: list[F] = []
+    if count == 1:
+        ch.assert_zero(ch.tape.linear([(F.ONE, p)], F(-1)), f"range-check/{name}")
+        return point, q
+    for _ in range(ceil_log2(count) - 1):
+        point, p, q = fraction_layer(ch, tree, name, point, p, q)
+    return unit_leaves(ch, tree, name, count, point, p, q)
 
 
 def digit_claim(
     ch: Channel, oracle: Oracle, layout: Layout, alpha: F, roots: FractionSum, start: int, count: int
 ) -> Claim:
     """Reduce the root of one tree of digits to a claim on them."""
-    tree = oracle.digit_tree(alpha, start, count)
-    p, q = roots.add(tree.root())
-    point: list[F] = []
-    if count == 1:
-        ch.assert_zero(ch.tape.linear([(F.ONE, p)], F(-1)), "range-check/digits")
-    else:
-        for _ in range(ceil_log2(count) - 1):
-            point, p, q = fraction_layer(ch, tree, "digits", point, p, q)
-        point, q = unit_leaves(ch, tree, "digits", count, point, p, q)
+    point, q = to_leaves(ch, oracle.digit_tree(alpha, start, count), roots, "digits", count)
     public, previous = F.ONE - prefix_eq(point, count), F.ZERO
     for seg in layout.segments:
         if start < seg.stop and seg.start < start + count:
@@ -153,9 +163,18 @@ def digit_claim(
     return Claim("range-check/digits", Functional(spans=(Span(start, count, tuple(point)),)), node)
 
 
-def table_claim(ch: Channel, oracle: Oracle, layout: Layout, alpha: F, roots: FractionSum) -> Claim:
+def tuple_claim(
+    ch: Channel, oracle: Oracle, layout: Layout, alpha: F, gamma: F, roots: FractionSum, tree: Sequence[Box]
+) -> Claim:
+    """Reduce the root of one tree of tuples to a claim on the digits in them."""
+    point, q = to_leaves(ch, oracle.tuple_tree(alpha, gamma, tree), roots, "tuples", leaf_count(tree))
+    public, functional = tuple_denominators(layout, tree, alpha, gamma, point)
+    return Claim("range-check/tuples", functional, ch.tape.linear([(F(-1), q)], public))
+
+
+def table_claim(ch: Channel, oracle: Oracle, layout: Layout, alpha: F, gamma: F, roots: FractionSum) -> Claim:
     """Reduce the root of the tables to a claim on the multiplicities."""
-    tree = oracle.table_tree(alpha)
+    tree = oracle.table_tree(alpha, gamma)
     p, q = roots.finish(tree.root())
     point: list[F] = []
     for _ in range(ceil_log2(layout.table_entries)):
@@ -168,6 +187,7 @@ def table_claim(ch: Channel, oracle: Oracle, layout: Layout, alpha: F, roots: Fr
         entries = prefix_index(point, stop) - prefix_index(point, start) - mass * start
         public = public + mass * (alpha - F(0, cls)) - entries
         start = stop
+    public = public + table_denominators(layout, alpha, gamma, point)
     ch.assert_zero(ch.tape.linear([(F(-1), q)], public), "range-check/table-denominators")
     node = ch.tape.linear([(F(-1), p)])
     span = Span(layout.multiplicity_start, layout.table_entries, tuple(point))

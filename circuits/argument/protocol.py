@@ -19,6 +19,7 @@ from .channel import Channel
 from .claims import Claim, Oracle
 from .identities import constraint_claims, link_claim, public_claim, split_axes
 from .lookups import digit_trees, range_check
+from .tuples import leaf_count, tuple_trees
 
 WEIGHT_GRIND = 16
 Phase = Callable[[str], AbstractContextManager[object]]
@@ -34,6 +35,7 @@ def message_counts(layout: Layout, n: int) -> tuple[int, int]:
             singles += 1 + 2 * sum(ax.bits for ax in kept)
             triples += pairs
     depths = [ceil_log2(count) for _, count in digit_trees(layout)]
+    depths += [ceil_log2(leaf_count(tree)) for tree in tuple_trees(layout)]
     table = ceil_log2(layout.table_entries)
     for depth in (*depths, table):
         singles += depth * (depth - 1)  # two per round, d rounds in layer d

@@ -15,6 +15,7 @@ from zkcert.errors import UnusableInput
 
 from .drawn import PRIMES, Draws
 from .forms import ZERO, Form, View, total
+from .functions import MAX_NUMBERS, FunctionTable, Lookup
 from .tensors import Digit, Tensor, ceil_log2
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ class Circuit:
     size: Size = field(default_factory=Size)
     draws: Draws = field(default_factory=Draws)
     combinations: list[Combination] = field(default_factory=list)
+    lookups: list[Lookup] = field(default_factory=list)
 
     def tensor(
         self,
@@ -269,14 +271,32 @@ class Circuit:
         self.constraints.append(c)
         return c
 
+    def lookup(self, name: str, out: Iterable[DomainAxis], table: FunctionTable, components: Iterable[Form]) -> Lookup:
+        """Say that for every index of `out` the components are a row of the table."""
+        made = Lookup(name, tuple(out), table, tuple(components))
+        self.size.spend(made.check())
+        if not made.closed:
+            raise BoundError(f"{name}: a component can differ from an entry by p = 2^61 - 1 or more")
+        self.lookups.append(made)
+        numbers = sum(rows * count for rows, count in (known.shape for known in self.functions))
+        if numbers > MAX_NUMBERS:
+            raise UnusableInput(f"function tables of {numbers} numbers, at most {MAX_NUMBERS} can be proved")
+        return made
+
+    @property
+    def functions(self) -> list[FunctionTable]:
+        """The tables of all lookups, each once, in the order in which they are first used."""
+        return list(dict.fromkeys(lookup.table for lookup in self.lookups))
+
     def tried(self, declare: Callable[[], T]) -> T | None:
         """What `declare` gives; None, and nothing is declared, if an identity of its could wrap around p."""
         tensors, constraints, combinations = len(self.tensors), len(self.constraints), len(self.combinations)
-        terms, sizes = self.size.terms, self.draws.sizes
+        lookups, terms, sizes = len(self.lookups), self.size.terms, self.draws.sizes
         try:
             return declare()
         except BoundError:
             del self.tensors[tensors:], self.constraints[constraints:], self.combinations[combinations:]
+            del self.lookups[lookups:]
             self.size.terms = terms
             self.draws.restore(sizes)
             return None

@@ -24,6 +24,7 @@ from zkcert.core.field import F
 from zkcert.errors import UnusableInput
 
 from .constraints import Circuit
+from .functions import FunctionTable
 from .tensors import Range, Tensor, ceil_log2
 
 U64 = NDArray[np.uint64]
@@ -124,6 +125,7 @@ class Layout:
     runs: list[tuple[int, int]] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     tables: list[int] = field(default_factory=list)
+    functions: list[FunctionTable] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tables = sorted({d.range.size for t in self.circuit.tensors for d in t.digits}, reverse=True)
@@ -136,7 +138,8 @@ class Layout:
         if count > MAX_COLUMNS:
             raise UnusableInput(f"{count} columns, at most {MAX_COLUMNS} can be proved: take fewer steps or layers")
         early, late = self._columns(late=False), self._columns(late=True)
-        self.table_entries = sum(self.tables)
+        self.functions = self.circuit.functions
+        self.table_entries = sum(self.tables) + sum(table.shape[0] for table in self.functions)
         block = 1 << min(MULTIPLICITY_BLOCK, ceil_log2(self.table_entries))
         count, rest = entries_of(early), entries_of(late)
         first = -(-count >> late[0].bits) << late[0].bits if late else count

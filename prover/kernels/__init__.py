@@ -24,8 +24,9 @@ from .memory import empty as empty
 from .memory import release as release
 from .product import product_round
 from .tables import bind
-from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, parents, upper_level
+from .tree import fraction_round, leaf_round, new_level, node_round, pair_round, pair_start, parents, upper_level
 from .tree import node_constants as node_constants
+from .tuples import scale_leaves, tuple_leaves, tuple_parents
 from .weigh import weigh
 
 
@@ -51,6 +52,10 @@ def warm_up() -> None:
     fraction_round(parents(level, 32), 8, 2, 0, r, r, eq)
     leaf_round(ints, cuts, x[:, :4].reshape(2, 2, 2, 1), x[:, :2], eq, level)
     pair_round(level, 2, r, eq)
+    pair_start(level, 2, eq)
+    tuple_leaves(np.zeros((3, 8), np.int64), r, r, level, 0, 0)
+    tuple_parents(level, 8, 4, new_level(8))
+    scale_leaves(level, 8, 4, r)
     pair_sums(x.reshape(2, 2, 32), e[:, :4].copy(), e[:, :4].copy())
     products = zero, zero, zero + 1, zero + 1
     for bits in (1, 2):

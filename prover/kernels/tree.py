@@ -398,6 +398,24 @@ def pair_round(table: U64Array, half: int, r: F, eq: Eq) -> tuple[F, F]:
 
 
 @kernel
+def _pair_start(a, half, outer, inner, start, stop):
+    length = inner.shape[1]
+    acc = (ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
+    first = start
+    while first < stop:
+        last = min(stop, (first // BLOCK + 1) * BLOCK)
+        j, wr, wi = first % length, outer[0, first // length], outer[1, first // length]
+        acc = _pair_block(acc, a, first, half, inner, j, wr, wi, last - first)
+        first = last
+    return acc
+
+
+def pair_start(table: U64Array, half: int, eq: Eq) -> tuple[F, F]:
+    """The sums of pair_round over two tables of 2 half entries of which no variable is bound yet."""
+    return pair(spread(_pair_start, half, GRAIN, table, half, *eq))
+
+
+@kernel
 def _leaf_round(x, half, cuts, consts, weights, outer, inner, keep, out, start, stop):
     length, parts = inner.shape[1], weights.shape[1]
     h = np.empty((parts, 4, BLOCK), np.int32)

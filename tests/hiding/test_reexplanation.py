@@ -20,6 +20,7 @@ from circuits.argument.blind import Blind
 from circuits.argument.protocol import draw_weights, message_counts, run
 from prover.argument import prove_circuit
 from prover.combinations import fill_combinations
+from tests.functions import function_layout, function_witness
 from tests.hiding.views import column_spans, columns_at, split_words
 from tests.toys import committed_vector, drawn_layout, drawn_witness, toy_layout, toy_witness
 from verifier.argument import verify_circuit
@@ -100,8 +101,12 @@ def sections(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 @pytest.mark.parametrize(
     ("layout_of", "witness_of"),
-    [(toy_layout, toy_witness), pytest.param(drawn_layout, drawn_witness, marks=pytest.mark.slow)],
-    ids=["toy", "congruences"],
+    [
+        (toy_layout, toy_witness),
+        (function_layout, function_witness),
+        pytest.param(drawn_layout, drawn_witness, marks=pytest.mark.slow),
+    ],
+    ids=["toy", "function tables", "congruences"],
 )
 def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_randomness(
     layout_of: Any, witness_of: Any, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,7 @@ from circuits.argument.protocol import message_counts
 from prover.channel import Pads, ProverChannel
 from prover.commit import MatrixCommitment
 from prover.pads import PadCommitment
+from tests.functions import function_layout, function_proof, verify_functions
 from tests.toys import (
     drawn_layout,
     drawn_proof,
@@ -96,8 +97,12 @@ def noted_reads(log: list):
 
 @pytest.mark.parametrize(
     ("proof_of", "verify", "layout_of", "nonces"),
-    [(toy_proof, verify_toy, toy_layout, 1), (drawn_proof, verify_drawn, drawn_layout, 2)],
-    ids=["toy", "congruences"],
+    [
+        (toy_proof, verify_toy, toy_layout, 1),
+        (drawn_proof, verify_drawn, drawn_layout, 2),
+        (function_proof, verify_functions, function_layout, 1),
+    ],
+    ids=["toy", "congruences", "function tables"],
 )
 def test_every_byte_a_verifier_reads_is_accounted_for(proof_of, verify, layout_of, nonces):
     """A message or a section more has to be put into SHOWN, and into the tests of its kind. The nonce of the weights

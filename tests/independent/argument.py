@@ -24,7 +24,7 @@ from .field import (
     total,
 )
 from .files import Reader
-from .language import PRIMES, Circuit, Constraint, Form, Layout, Source, part_of_weight
+from .language import PRIMES, Circuit, Constraint, Form, Layout, Lookup, Source, blocks, part_of_weight
 from .transcript import Transcript
 
 CONST = -1
@@ -240,6 +240,16 @@ class Run(Functional):
         return out
 
 
+@dataclass
+class Joined(Functional):
+    """A sum of functionals."""
+
+    parts: list[Functional]
+
+    def at(self, e: Evaluator) -> El:
+        return total(part.at(e) for part in self.parts)
+
+
 # ---------------------------------------------------------------- pairs
 
 
@@ -284,10 +294,52 @@ class Counts:
 
     singles: int
     triples: int
-    trees: list[int]  # leaves of each tree of digits
+    trees: list[int]  # leaves of each tree of digits and of tuples
 
 
 RUN = 1 << 27
+TUPLE_RUN = 1 << 24
+
+
+@dataclass
+class Box:
+    """Indices [start, start + 2^log) of each axis of a lookup, as 2^(sum of the logs) leaves from `first` on."""
+
+    lookup: Lookup
+    axes: list[tuple[int, int]]
+    first: int = 0
+
+    @property
+    def size(self) -> int:
+        return 1 << sum(log for _, log in self.axes)
+
+
+def boxes(lookup: Lookup) -> list[Box]:
+    left, out = [Box(lookup, list(block)) for block in blocks([n for _, n in lookup.out])], []
+    while left:
+        box = left.pop(0)
+        if box.size > TUPLE_RUN:
+            at = [log > 0 for _, log in box.axes].index(True)
+            start, log = box.axes[at]
+            halves = [[*box.axes[:at], (s, log - 1), *box.axes[at + 1 :]] for s in (start, start + (1 << log - 1))]
+            left = [Box(lookup, half) for half in halves] + left
+        elif all(start < n for (start, _), (_, n) in zip(box.axes, lookup.out)):
+            out.append(box)
+    return out
+
+
+def tuple_trees(circuit: Circuit) -> list[list[Box]]:
+    """The boxes of each tree of tuples."""
+    found = [box for lookup in circuit.lookups for box in boxes(lookup)]
+    trees: list[list[Box]] = []
+    at = 0
+    for box in sorted(found, key=lambda b: -b.size):
+        if at % TUPLE_RUN == 0:
+            trees.append([])
+        box.first = at % TUPLE_RUN
+        trees[-1].append(box)
+        at += box.size
+    return trees
 
 
 def trees_of(layout: Layout) -> list[tuple[int, int]]:
@@ -307,6 +359,7 @@ def counts(circuit: Circuit, layout: Layout, n: int) -> Counts:
             singles += 1 + 2 * sum(bits(size) for _, size, _ in kept)
             triples += len(pairs)
     trees = [count for _, count in trees_of(layout)]
+    trees += [sum(box.size for box in tree) for tree in tuple_trees(circuit)]
     for count in trees:
         depth = bits(count)
         singles += depth * (depth - 1)
@@ -333,6 +386,8 @@ def column_weights(circuit: Circuit) -> int:
         count += operand(e.linear for _, e in con.members)
         for pair in pairs_of(con):
             count += operand([pair.left]) + operand(b for _, _, b in pair.rights)
+    for lookup in circuit.lookups:
+        count += operand(lookup.components) * len(boxes(lookup))
     return count
 
 
@@ -373,6 +428,7 @@ class Argument:
             self.link(name, sizes, tensors, hashes)
         tr.grind(self.reader.take(8), "before alpha")
         self.alpha = tr.draw_one("alpha")
+        self.gamma = tr.draw_one("gamma") if circuit.lookups else ZERO
         self.range_check()
         self.batch()
         self.reader.end()
@@ -519,7 +575,8 @@ class Argument:
 
     def range_check(self) -> None:
         big_p = big_q = Affine.constant(ZERO)
-        for number, (begin, count) in enumerate(trees_of(self.layout)):
+        trees: list[tuple[int, int] | list[Box]] = [*trees_of(self.layout), *tuple_trees(self.circuit)]
+        for number, tree in enumerate(trees):
             if number == 0:
                 p, q = self.values("roots", 2)
                 big_p, big_q = p, q
@@ -528,33 +585,66 @@ class Argument:
                 p, q = two.a, one.b
                 self.equations += [one.a - big_p, two.b - big_q, three.a - big_q, three.b - q]
                 big_p, big_q = one.ab + two.ab, three.ab
-            self.digit_tree(p, q, begin, count)
+            if isinstance(tree, list):
+                self.tuple_tree(p, q, tree)
+            else:
+                self.digit_tree(p, q, *tree)
         self.table_tree(big_p, big_q)
 
-    def digit_tree(self, p: Affine, q: Affine, begin: int, count: int) -> None:
+    def to_leaves(self, p: Affine, q: Affine, count: int, kind: str) -> tuple[Affine, list[El]]:
         depth = bits(count)
         r: list[El] = []
         if depth == 0:
             self.equations.append(p - 1)
         else:
             for _ in range(depth - 1):
-                p, q, r = self.layer(p, q, r, "digits")
+                p, q, r = self.layer(p, q, r, kind)
             k = count - (1 << (depth - 1))
-            lam = self.tr.draw_one("lambda/digits")
+            lam = self.tr.draw_one(f"lambda/{kind}")
             claim = p * lam + q * (lam * lam) + eq_prefix(r, k)
-            claim, b = self.rounds(claim, r, "digits")
-            (end,) = self.products("leaves/digits", 1)
+            claim, b = self.rounds(claim, r, kind)
+            (end,) = self.products(f"leaves/{kind}", 1)
             self.equations.append(claim - end.ab)
-            rho = self.tr.draw_one("rho/digits")
+            rho = self.tr.draw_one(f"rho/{kind}")
             inverse = lam.inverse()
             q = (end.a - 1) * ((1 - rho) * inverse) + (end.b - eq_prefix(b, k)) * (rho * inverse)
             r = [rho, *b]
+        return q, r
+
+    def digit_tree(self, p: Affine, q: Affine, begin: int, count: int) -> None:
+        q, r = self.to_leaves(p, q, count, "digits")
         public = 1 - eq_prefix(r, count)
         for start, stop, cls, lo in self.layout.runs:
             a, z = max(start - begin, 0), min(stop - begin, count)
             if a < z:
                 public = public + (eq_prefix(r, z) - eq_prefix(r, a)) * (self.alpha + lo - I * cls)
         self.claims.append((Run(r, begin, count), Affine.constant(public) - q))
+
+    def row(self, function: int, n: int) -> El:
+        return total(self.gamma_power(k) * v for k, v in enumerate(self.circuit.functions[function].rows[n]))
+
+    def gamma_power(self, k: int) -> El:
+        return ONE if k == 0 else self.gamma_power(k - 1) * self.gamma
+
+    def tuple_tree(self, p: Affine, q: Affine, tree: list[Box]) -> None:
+        count = sum(box.size for box in tree)
+        q, w = self.to_leaves(p, q, count, "tuples")
+        public = 1 - eq_prefix(w, count)
+        parts: list[Functional] = []
+        for box in tree:
+            lookup, log = box.lookup, bits(box.size)
+            h, rest = eq_index(w[: len(w) - log], box.first >> log), w[len(w) - log :]
+            vectors: dict[str, list[El]] = {}
+            t = ONE
+            for (axis, n), (start, own) in zip(lookup.out, box.axes):
+                inside = eq_vector(rest[:own], min(1 << own, n - start))
+                t, rest = t * total(inside), rest[own:]
+                vectors[axis] = [ZERO] * start + inside + [ZERO] * (n - start - len(inside))
+            cls = len(self.layout.tables) + lookup.function
+            public = public + h * (self.alpha - I * cls - (1 - t) * self.row(lookup.function, 0))
+            form = [(v, d, h * self.gamma_power(k) * c) for k, f in enumerate(lookup.components) for v, d, c in f]
+            parts.append(FormFunctional(form, vectors))
+        self.claims.append((Joined(parts), Affine.constant(public) - q))
 
     def table_tree(self, big_p: Affine, big_q: Affine) -> None:
         one, two = self.products("roots", 2)
@@ -570,6 +660,11 @@ class Argument:
             indices = eq_prefix_index(r, stop) - eq_prefix_index(r, start)
             public = public + weight * (self.alpha + start - I * cls) - indices
             start = stop
+        for number, function in enumerate(self.circuit.functions):
+            cls = len(self.layout.tables) + number
+            for n in range(len(function.rows)):
+                public = public + eq_index(r, start + n) * (self.alpha - I * cls - self.row(number, n))
+            start += len(function.rows)
         self.equations.append(Affine.constant(public) - q)
         self.claims.append((Run(r, self.layout.multiplicity_start, self.layout.entries), -p))
 

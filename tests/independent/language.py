@@ -11,6 +11,7 @@ from .commitment import Shape, matrix_shape
 from .errors import Reject, require
 from .field import P, bits
 from .files import window_outputs
+from .transcript import H
 
 Digit = tuple[int, int, int]  # lo, size, shift
 Term = tuple[int, int, int]  # view, digit, coefficient
@@ -344,6 +345,28 @@ class Constraint:
 
 
 @dataclass(frozen=True)
+class Function:
+    """A function table: its rule and its rows."""
+
+    rule: str
+    rows: tuple[tuple[int, ...], ...]
+
+    def digest(self) -> str:
+        data = b"".join(v.to_bytes(8, "little", signed=True) for row in self.rows for v in row)
+        return H(data).hex()
+
+
+@dataclass
+class Lookup:
+    """What says that the components are a row of a function table, by its number."""
+
+    name: str
+    out: list[tuple[str, int]]
+    function: int
+    components: list[Form]
+
+
+@dataclass(frozen=True)
 class Domain:
     """The domain of a wire; an unrolled one has its first axis unrolled, and wires of a late one are late."""
 
@@ -395,6 +418,8 @@ class Circuit:
     def __init__(self) -> None:
         self.tensors: list[TensorDef] = []
         self.constraints: list[Constraint] = []
+        self.functions: list[Function] = []
+        self.lookups: list[Lookup] = []
         self.views: list[tuple[int, tuple[Source, ...]]] = []
         self._view_number: dict[tuple[int, tuple[Source, ...]], int] = {}
         self._reach: dict[int, list[tuple[int, int]]] = {}
@@ -411,6 +436,20 @@ class Circuit:
     def constraint(self, name: str, out: Axes, summed: Axes = (), congruence: bool = False) -> Constraint:
         self.constraints.append(Constraint(name, list(out), list(summed), congruence))
         return self.constraints[-1]
+
+    def lookup(self, name: str, out: Axes, function: Function, components: Sequence[Form]) -> None:
+        """Declare a lookup; Reject if a component could be an entry modulo p only."""
+        if function not in self.functions:
+            self.functions.append(function)
+        rows, firsts = function.rows, [row[0] for row in function.rows]
+        assert firsts == sorted(set(firsts)) and {len(row) for row in rows} == {len(components)}
+        assert len(components) <= 8 and all(abs(v) < 1 << 60 for row in rows for v in row)
+        for form, column in zip(components, zip(*rows)):
+            lo, hi = self.form_bounds(form)
+            require(max(hi - min(column), max(column) - lo) < P, "circuit", f"bounds of {name}")
+        numbers = sum(len(f.rows) * len(f.rows[0]) for f in self.functions)
+        require(numbers <= 1 << 18, "limits", "numbers of function tables")
+        self.lookups.append(Lookup(name, list(out), self.functions.index(function), list(components)))
 
     def view(self, tensor: int, *sources: Source) -> int:
         t = self.tensors[tensor]
@@ -685,6 +724,9 @@ class Circuit:
 # ---------------------------------------------------------------- layout
 
 
+CUT_BITS = 12
+
+
 def cut(n: int) -> list[tuple[int, int]]:
     """The blocks of an axis of a large tensor: start and log2 of the length."""
     out, start = [], 0
@@ -699,7 +741,7 @@ def cut(n: int) -> list[tuple[int, int]]:
 
 
 def blocks(sizes: Sequence[int]) -> list[tuple[tuple[int, int], ...]]:
-    if sum(bits(n) for n in sizes) < 12:
+    if sum(bits(n) for n in sizes) < CUT_BITS:
         return [tuple((0, bits(n)) for n in sizes)]
     out: list[tuple[tuple[int, int], ...]] = [()]
     for n in sizes:
@@ -744,7 +786,7 @@ def lay_out(circuit: Circuit) -> Layout:
     counts = [0, 0]
     for late, log, _, _, number, _, _ in columns:
         counts[late] += circuit.tensors[number].unroll << -log
-    entries = sum(tables)
+    entries = sum(tables) + sum(len(f.rows) for f in circuit.functions)
     log_piece = min(16, bits(entries))
 
     def up(n: int, log: int) -> int:
@@ -865,6 +907,12 @@ class _Lister:
                 for k, weights in e.constants:
                     lines.append(" ".join([f"constant {k}", *(f"{a}*{self.vector(w)}" for a, w in weights)]))
                 out += lines
+        for number, f in enumerate(c.functions):
+            out.append(f"function {number} {len(f.rows)} {len(f.rows[0])} {f.digest()} {f.rule}")
+        for lookup in c.lookups:
+            lines = [f"component {self.form(form)}" for form in lookup.components]
+            over = ",".join(f"{a}={n}" for a, n in lookup.out) or "-"
+            out += [f"lookup {lookup.name} {over} {lookup.function}", *lines]
         out += [f"public {t} {u}" for t, u in c.public]
         out += [f"link {name} {numbers(sizes)} {numbers(ts)}" for name, sizes, ts in c.links]
         out.append(f"tables {numbers(layout.tables)}")
@@ -881,4 +929,5 @@ def listing(circuit: Circuit, layout: Layout) -> bytes:
 def term_count(circuit: Circuit) -> int:
     """Terms in linear forms and in both forms of products of all members but those of combinations."""
     members = [e for c in circuit.constraints if not c.late for _, e in c.members]
-    return sum(len(e.linear) + sum(len(a) + len(b) for a, b in e.products) for e in members)
+    looked_up = sum(len(form) for lookup in circuit.lookups for form in lookup.components)
+    return looked_up + sum(len(e.linear) + sum(len(a) + len(b) for a, b in e.products) for e in members)

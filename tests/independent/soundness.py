@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import log2
 
-from .argument import Counts, pairs_of
+from .argument import Counts, boxes, pairs_of
 from .commitment import PadShape, Shape
 from .field import P, bits
 from .language import PRIMES, Circuit, Layout
@@ -29,6 +29,10 @@ def terms(circuit: Circuit, layout: Layout, shape: Shape, pads: PadShape, counts
     trees = sum(1 + sum(2 * d + 2 for d in range(depth)) for depth in depths)
     batch = len(circuit.constraints) + 2 * counts.triples + len(circuit.public) + len(circuit.links)
     batch += len(counts.trees) + 1 + 2 * shape.variables
+    degree = layout.digit_count + sum(layout.tables)
+    degree += sum(len(f.rows) * max(1, len(f.rows[0]) - 1) for f in circuit.functions)
+    for lookup in circuit.lookups:
+        degree += max(1, len(lookup.components) - 1) * sum(box.size for box in boxes(lookup))
     rate = ((1 << shape.k) + shape.t + 8) / (1 << shape.m)
     opening: Table = {
         "level 1 proximity": (shape.m - field, 16),
@@ -45,7 +49,7 @@ def terms(circuit: Circuit, layout: Layout, shape: Shape, pads: PadShape, counts
         "random points and member weights": (log2(points) - field, 0),
         **combinations,
         "product sum-checks": (log2(max(1, products)) - field, 0),
-        "LogUp challenge alpha": (log2(layout.digit_count + layout.entries) - field, 16),
+        "LogUp challenge alpha": (log2(degree) - field, 16),
         "fraction trees": (log2(trees) - field, 0),
         "batching and its sum-check": (log2(batch) - field, 0),
         **opening,

@@ -294,6 +294,38 @@ def test_leaf_round(rng, n, k):
     assert [f_list(out[i : i + 2, : 2 * half]) for i in (0, 2)] == tables
 
 
+@pytest.mark.parametrize("count", range(1, 9))
+@pytest.mark.parametrize("n", [1, 7, 128, 300])
+def test_tuple_leaves(rng, n, count):
+    x, gamma, base = integers(rng, 60, count, n, dtype=np.int64), scalar(rng), scalar(rng)
+    x[0, 0], x[-1, -1] = P - 1, 1 - int(P)
+    for row in (0, 2):
+        out = field(rng, 2 * n + 3).repeat(2, axis=0)
+        untouched = out.copy()
+        kernels.tuple_leaves(x, gamma, base, out, row, n)
+        assert f_list(out[row : row + 2, n : 2 * n]) == twins.tuple_leaves(x, gamma, base)
+        out[row : row + 2, n : 2 * n] = untouched[row : row + 2, n : 2 * n]
+        equal(out, untouched)
+
+
+@pytest.mark.parametrize("n", [1, 4, 128, 256])
+@pytest.mark.parametrize("missing", [0, 1, 100])
+def test_levels_and_rounds_over_pairs_of_leaves(rng, n, missing):
+    paired, lam = max(1, n - missing), scalar(rng)
+    pairs = level_of(rng, n)
+    pairs[2:, paired:n] = np.array([[1], [0]])
+    leaves = twins.leaf_pairs(pairs, n, paired)
+    out = kernels.new_level(n)
+    kernels.tuple_parents(pairs, n, paired, out)
+    equal(out[:, :n], twins.parents(as_level(leaves)))
+    kernels.scale_leaves(pairs, n, paired, lam)
+    tables = [[p + lam * q for p, q in half] for half in (leaves[:n], leaves[n:])]
+    assert [f_list(pairs[i : i + 2, :n]) for i in (0, 2)] == tables
+    if n > 1:
+        pair, e = eq_pair(rng, n // 2)
+        assert kernels.pair_start(pairs, n // 2, pair) == twins.round_sums(e, tables, lambda a, b: a * b)
+
+
 ENCODINGS = [(0, 3, 4, 0), (1, 4, 8, 3), (2, 4, 12, 0), (3, 5, 20, 13), (5, 8, 24, 70), (6, 7, 200, 9), (10, 11, 20, 5)]
 
 

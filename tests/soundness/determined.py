@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from heapq import heappop, heappush
 from math import isqrt
 
-from tests.soundness.unrolled import Equation, Terms, Unrolled
+from tests.soundness.unrolled import Equation, Row, Terms, Unrolled
 
 OPEN = 24  # an equation with more unknown values than this waits
 TRIAL, LONG_TRIAL = 30, 400  # equations looked at per alternative
@@ -136,6 +136,11 @@ class Knowledge:
 
     def revise(self, index: int) -> None:
         """Narrow the variables of one equation as far as it alone says."""
+        equation = self.equations[index]
+        if isinstance(equation, Row):
+            self.reason = (equation,)
+            self.look_up(equation)
+            return
         short = self.short[index]
         if short is None or (short.products and index in self.stale):  # b (2 m) - m says more where b is known
             short = Short(self, index)
@@ -152,6 +157,19 @@ class Knowledge:
                     for e in one & two:
                         if self.open[e] == 2:
                             self._eliminate(e)
+
+    def look_up(self, e: Row) -> None:
+        """Every component lies between the least and the largest entry of the rows that its bounds leave."""
+        forms = []
+        for form in e.components:
+            known = sum(c * self.lo[v] for v, c in form if self.fixed(v))
+            terms = Short.split(self, {v: c for v, c in form if not self.fixed(v)})
+            forms.append((known, terms, *interval(self, known, terms)))
+        rows = [r for r in e.rows if all(lo <= x <= hi for x, (_, _, lo, hi) in zip(r, forms, strict=True))]
+        if not rows:
+            raise Contradiction
+        for column, (known, terms, lo, hi) in zip(zip(*rows, strict=True), forms, strict=True):
+            restrict_to(self, known, terms, lo, hi, min(column), max(column))
 
     def _eliminate(self, index: int) -> None:
         """Put a linear equation in two unknowns into others that hold both."""

@@ -20,6 +20,7 @@ import pytest
 from circuits.language.drawn import PRIMES
 from circuits.listing import listing_digest
 from circuits.statement import certificate, start_transcript
+from tests.functions import function_proof, verify_functions
 from tests.toys import (
     certified,
     drawn_circuit,
@@ -187,14 +188,41 @@ TOY = [
 ]
 
 
+LOOKUPS = [
+    absorb("late-root"),  # with all multiplicities
+    *product("line", 1, 8, t=2, r=3, k=3),
+    absorb("grind"),
+    draw("alpha"),
+    draw("gamma"),
+    absorb("roots"),
+    *tree("digits", 11, "leaves/digits"),
+    absorb("roots"),
+    *tree("tuples", 7, "leaves/tuples"),
+    absorb("roots"),
+    *tree("table", 12, "tree-ends/table"),
+    draw("batch"),
+]
+
+
+def heard_in(conversation):
+    return [
+        absorb(label) if kind == "absorb" else draw(label, None if kind == "challenge" else data)
+        for kind, label, data, _ in conversation
+    ]
+
+
 def test_toy_conversation_is_the_reviewed_one():
-    heard = []
-    for kind, label, data, _ in toy_conversation():
-        if kind == "absorb":
-            heard.append(absorb(label))
-        else:
-            heard.append(draw(label, None if kind == "challenge" else data))
-    assert heard == TOY
+    assert heard_in(toy_conversation()) == TOY
+
+
+def test_gamma_is_drawn_with_alpha_and_tuples_come_behind_the_digits():
+    proof = function_proof()
+    with recorded() as log:
+        verify_functions(proof)
+    heard = heard_in(log)
+    start, end = heard.index(absorb("late-root")), heard.index(draw("batch")) + 1
+    split = [draw("members/split", 1), *point(t=2, r=3, k=3)]
+    assert heard[start:end] == [LOOKUPS[0], *split, *LOOKUPS[1:]]
 
 
 def test_a_statement_is_absorbed_before_the_first_challenge():

@@ -274,7 +274,8 @@ def test_a_tree_over_the_tables_is_that_of_its_entries(piece, monkeypatch):
     monkeypatch.setattr(trees, "PIECE", piece)
     layout, rng = toy_layout(), np.random.default_rng(piece)
     x, (alpha,) = rng.integers(0, 100, layout.data_end).astype(np.int32), random_fs(rng, 1)
-    tree, depth, half = trees.TableTree(layout, x, alpha), ceil_log2(layout.table_entries), layout.table_entries // 2
+    tree, half = trees.TableTree(layout, x, alpha, F.ZERO), layout.table_entries // 2
+    depth = ceil_log2(layout.table_entries)
     entries = [alpha - F(entry, cls) for cls, size in enumerate(layout.tables) for entry in range(size)]
     counts = x[layout.multiplicity_start :]
     top, bottom = tree.root()

@@ -16,6 +16,7 @@ from math import prod
 from circuits.language.constraints import Circuit, Constraint, Expr, expr
 from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
+from circuits.language.functions import Lookup
 from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, TailGather
 from circuits.language.tensors import BIT, Tensor
 from prover.execution.witness import Witness
@@ -55,6 +56,21 @@ class Equation:
         return out
 
 
+class Row(Equation):
+    """That the values of some linear forms are a row of a table."""
+
+    def __init__(self, con: Constraint, index: Index, components: Sequence[Terms], rows: Sequence[Index]) -> None:
+        self.components, self.rows = tuple(components), rows
+        super().__init__(con.name, index, 0, (), [], con, (0,))
+
+    def __post_init__(self) -> None:
+        self.variables = tuple(dict.fromkeys(v for form in self.components for v, _ in form))
+
+    def value(self, at: Sequence[int]) -> int:
+        """Zero if they are."""
+        return int(tuple(sum(c * at[v] for v, c in form) for form in self.components) not in self.rows)
+
+
 def entries(src: Source, at: Mapping[str, int]) -> list[tuple[int, int]]:
     """(tensor index, weight) of what a source reads at a domain index, as its docstring says."""
     if isinstance(src, Same):
@@ -91,7 +107,8 @@ def entries(src: Source, at: Mapping[str, int]) -> list[tuple[int, int]]:
 class Unrolled:
     """Variables and equations of a closed circuit.
 
-    names: per variable (tensor, digit or None for a whole value, index); bounds: its exact range.
+    names: per variable (tensor, digit or None for a whole value, index); bounds: its exact range. lookups: as
+    constraints with one member each, which says nothing else.
     """
 
     def __init__(self, circuit: Circuit) -> None:
@@ -125,6 +142,9 @@ class Unrolled:
                 self.equations += [self.equation(con, label, e, o, (m,)) for m, (label, e) in enumerate(con.members)]
             for label, e, members in self.wide(con):
                 self.equations += [self.equation(con, label, e, o, members) for o in outputs(con)]
+        self.lookups = [Constraint(lookup.name, lookup.out, members=[("row", Expr())]) for lookup in circuit.lookups]
+        for con, lookup in zip(self.lookups, circuit.lookups, strict=True):
+            self.equations += self._rows(con, lookup)
 
     def says_one(self, e: Equation) -> bool:
         """Whether it says of some bits that exactly one of them is set."""
@@ -228,6 +248,12 @@ class Unrolled:
                     if right:
                         products.append((left, right))
         return Equation(f"{con.name}/{label}", o, const, self._form(e.linear, at), products, con, members)
+
+    def _rows(self, con: Constraint, lookup: Lookup) -> Iterator[Row]:
+        rows = [tuple(row) for row in lookup.table.rows.tolist()]
+        for o in outputs(con):
+            at = {ax.name: i for ax, i in zip(con.out, o, strict=True)}
+            yield Row(con, o, [self._form(form, at) for form in lookup.components], rows)
 
     def _form(self, form: Form, at: Mapping[str, int]) -> Terms:
         plan = self._plans.get(id(form))

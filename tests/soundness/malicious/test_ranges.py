@@ -157,7 +157,7 @@ def test_a_wrong_root_of_one_of_several_trees_is_caught_by_that_tree(which, stri
 
     def missing(self, alpha):
         trees = [digit_tree(self, alpha, *block) for block in lookups.digit_trees(self.layout)]
-        return sum((t.root()[0] / t.root()[1] for t in (*trees, table_tree(self, alpha))), F.ZERO)
+        return sum((t.root()[0] / t.root()[1] for t in (*trees, table_tree(self, alpha, F.ZERO))), F.ZERO)
 
     def digits(self, alpha, start, count):
         tree = digit_tree(self, alpha, start, count)
@@ -218,7 +218,7 @@ def test_a_wrong_root_of_a_tree_of_one_digit_is_caught(strict, monkeypatch):
         tree = digit_tree(self, alpha, start, count)
         if not rest:
             trees = [digit_tree(self, alpha, *block) for block in lookups.digit_trees(self.layout)]
-            rest.append(sum((t.root()[0] / t.root()[1] for t in (*trees, table_tree(self, alpha))), F.ZERO))
+            rest.append(sum((t.root()[0] / t.root()[1] for t in (*trees, table_tree(self, alpha, F.ZERO))), F.ZERO))
             p, q = tree.root()
             tree.root = lambda: (p - rest[0] * q, q)
         return tree
@@ -283,7 +283,7 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
         count(layout, x)
         x[layout.multiplicity_start + slot] = 1
 
-    def table_tree(self, alpha):
+    def table_tree(self, alpha, gamma):
         other = alpha - F(int(self.x[at]) + segment.shift, segment.cls)
 
         class Changed(trees.TableTree):
@@ -293,7 +293,7 @@ def test_another_entry_in_the_table_is_caught_by_the_denominators(strict):
                     out[2:, slot - start] = other.re, other.im
                 return out
 
-        return Changed(self.layout, self.x, alpha)
+        return Changed(self.layout, self.x, alpha, gamma)
 
     patches = (
         mock.patch.object(argument, "count_multiplicities", counted),
