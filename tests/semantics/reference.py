@@ -34,12 +34,12 @@ class Layer:
     """A layer type, one section each; `LAYERS` has them by their op.
 
     through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own. joins: it
-    gets the channels of what it reads one behind the other, and not the sum. moves: it hands on other channels than
-    one node gives.
+    gets the channels of what it reads one behind the other, and not the sum. apart: it gets a list of what it reads,
+    and gives as many gradients, whose range is not checked yet. moves: it hands on other channels than one node gives.
     """
 
     op: str
-    through = rectifies = joins = moves = False
+    through = rectifies = joins = apart = moves = False
 
     def __init_subclass__(cls) -> None:
         if "op" in cls.__dict__:
@@ -170,6 +170,72 @@ class Hardtanh(Layer):
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
         (low, high), what = self.bounds(node), f"{node['name']} input gradient"
         return each(lambda z, d: value(d if low < z < high else 0, what), x, dy)
+
+
+class PReLU(Layer):
+    op = "prelu"
+
+    def slopes(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        """One for each entry."""
+        own = weights[node["weight"]]
+        own = own if len(own) == len(x) else own * len(x)
+        return [each(lambda _, a=a: a, channel) for a, channel in zip(own, x, strict=True)]
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        def one(z: int, a: int) -> int:
+            return value(z if signed(z, node["name"]) > 0 else rescale(a * z), node["name"])
+
+        return each(one, x, self.slopes(node, weights, x))
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        what = f"{node['name']} input gradient"
+        slopes = self.slopes(node, weights, x)
+        return each(lambda z, d, a: value(d if z > 0 else rescale(a * d), what), x, dy, slopes)
+
+    def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
+        own = sums[node["weight"]]
+        for c, (zs, ds) in enumerate(zip(x, dy, strict=True)):
+            pairs = zip(entries(zs), entries(ds), strict=True)
+            own[c if len(own) == len(x) else 0] += sum(min(z, 0) * d for z, d in pairs)
+
+
+class Binary(Layer):
+    op, through, moves = "binary", True, True
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        return [0, *x]
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        return dy[1:]
+
+
+# -- products of branches
+
+
+def spread(x: Nested, other: Nested) -> Nested:
+    """An image of one position as one of the other's size; anything else as it is."""
+    size = sum(1 for _ in entries(x[0]))
+    if size > 1 or size == sum(1 for _ in entries(other[0])):
+        return x
+    return [each(lambda _, a=a: a[0][0], channel) for a, channel in zip(x, other, strict=True)]
+
+
+class Multiply(Layer):
+    op, apart = "multiply", True
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        a, b = x
+        a, b = spread(a, b), spread(b, a)
+        return each(lambda p, q: value(rescale(p * q), node["name"]), a, b)
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        out = []
+        for own, other in (x, reversed(x)):
+            exact = each(lambda d, b: d * b, dy, spread(other, dy))
+            if spread(own, dy) is not own:
+                exact = [[[sum(entries(channel))]] for channel in exact]
+            out.append(each(rescale, exact))
+        return out
 
 
 # -- batch-norm
@@ -481,6 +547,8 @@ def long_sums(graph: Sequence[Node], reads: Mapping[str, list[str]], most: int =
 
 def received(node: Node, xs: Sequence[list[Nested]]) -> list[Nested]:
     """What a node gets of the outputs that it reads, per sample."""
+    if LAYERS[node["op"]].apart:
+        return [list(sample) for sample in zip(*xs, strict=True)]
     if LAYERS[node["op"]].joins:
         return [[channel for x in sample for channel in x] for sample in zip(*xs, strict=True)]
     return add_up(xs)
@@ -527,8 +595,12 @@ def run_pass(
         if needed & set(reads[name]):
             out.deltas[name] = [layer.backward(node, weights, x, dy) for x, dy in zip(xs, dys, strict=True)]
             start = 0
-            for source in reads[name]:
+            for n, source in enumerate(reads[name]):
                 own = out.deltas[name]
+                if layer.apart:
+                    own = [d[n] for d in own]
+                    if source in needed:
+                        each(lambda d, name=name: value(d, f"{name} input gradient"), own)
                 if layer.joins:
                     count = len(outputs[source][0])
                     own = [d[start : start + count] for d in own]

@@ -38,8 +38,10 @@ from tests.builders import (
     grouped,
     joined,
     leaky,
+    learned,
     normalised,
     pointwise,
+    products,
     residual,
     shuffled,
     tiny_cnn,
@@ -103,6 +105,10 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
             if layer.dx is not None:
                 delta = found.deltas[node["name"]]
                 same_value(layer.dx, p, delta, f"gradient at {node['name']}, pass {p}")
+            for i, dx in enumerate(getattr(layer, "dxs", ())):
+                if dx is not None:
+                    delta = [sample[i] for sample in found.deltas[node["name"]]]
+                    same_value(dx, p, delta, f"gradient {i} at {node['name']}, pass {p}")
         same_value(certificate.head.logits, p, found.logits, f"logits of pass {p}")
         same(certificate.head.dz.tensor, p, found.dz, f"dz of pass {p}")
     for t in range(plan.steps):
@@ -265,7 +271,7 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
 
 
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
-@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise])
+@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise, products, learned])
 def test_what_convolutional_networks_are_made_of_equals_the_reference(make, seed, options):
     assert_equal(make(seed, **options))
 

@@ -24,8 +24,10 @@ from tests.builders import (
     grouped,
     joined,
     leaky,
+    learned,
     normalised,
     pointwise,
+    products,
     residual,
     shuffled,
     tiny_cnn,
@@ -77,6 +79,8 @@ STATED = (
     "joined",
     "shuffled",
     "pointwise",
+    "products",
+    "learned",
     "long sums",
 )
 """Those of CASES that together have every layer type, and every option that changes a circuit."""
@@ -97,6 +101,8 @@ CASES = {
     "joined": joined,
     "shuffled": shuffled,
     "pointwise": pointwise,
+    "products": products,
+    "learned": learned,
     "long sums": lambda: fan(4, 5),
     "minute": minute,
     "flat": flat,
