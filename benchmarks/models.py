@@ -155,10 +155,11 @@ makes the rows and this text:
     python -m benchmarks.models --out docs
 
 Weights are random, with the statistics of some samples in batch-norms; samples are noise unless the row names data;
-B = {CONFIG.batch_size}, T = {CONFIG.steps}. What a proof takes depends on the shapes alone. Predicted are digits, memory
-and time by `zkcert estimate`; measured is a proof in a process of its own, from reading the files to the self-check, and
-`python -m verifier`. Rows are of the day they name, on two cores and 23 GiB that other programs used as well, so that
-times are rough. Torchvision, timm and transformers are taken if they are installed (benchmarks/subjects.py says how).
+B = {CONFIG.batch_size}, T = {CONFIG.steps}. What a proof takes depends on the shapes alone. Predicted are digits,
+memory and time by `zkcert estimate`; measured is a proof in a process of its own, from reading the files to the
+self-check, and `python -m verifier`. Rows are of the day they name, on two cores and 23 GiB that other programs
+used as well, so that times are rough. Torchvision, timm and transformers are taken if they are installed
+(benchmarks/subjects.py says how).
 
 | model | samples | parameters | digits | predicted | proved in | peak | proof | verified in | |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |

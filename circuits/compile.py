@@ -199,9 +199,9 @@ class Certificate:
                 deltas[i] = self.gradient_sums[i].value
             inputs, start = self.connections.inputs[i], 0
             self.layers[i].declare_backward(self.net, deltas[i], [*map(self.connections.reached, inputs)])
-            spec = self.connections.specs[i]
-            if self.layers[i].dx is not None and spec.joins:
-                self._count_joined(self.layers[i].dx.table_entries)
+            spec, every = self.connections.specs[i], self.layers[i].dx
+            if every is not None and spec.joins:
+                self._count_joined(every.table_entries)
             for n, j in enumerate(inputs):
                 count, dx = self.values[j].shape[1], self.layers[i].handed(n)
                 if dx is not None and self.connections.reached(j):

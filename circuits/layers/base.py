@@ -23,15 +23,15 @@ class Layer(ABC):
     dy: Value
     dx: Value | None = None
 
-    def __init__(self, net: Net, node: dict[str, Any], reads: Sequence[Value], shape: tuple[int, ...]) -> None:
+    def __init__(self, net: Net, node: dict[str, Any], branches: Sequence[Value], shape: tuple[int, ...]) -> None:
         """Declare the forward pass from `x`, whose samples have the given shape.
 
         `x` is the sum of what the node reads, and may be any combination of committed tensors; of a node that gets its
-        inputs apart (`reads`) it is the first. The node holds what `spec.constants` gives as well, and for each field
+        inputs apart, as `branches`, it is the first. The node holds what `spec.constants` gives as well, and for each field
         of `spec` that names a parameter its shape: "weight_shape".
         """
-        x = reads[0]
-        self.name, self.net, self.x, self.shape, self.reads = node["name"], net, x, shape, tuple(reads)
+        x = branches[0]
+        self.name, self.net, self.x, self.shape, self.branches = node["name"], net, x, shape, tuple(branches)
         self.declare_forward(net, node, x, shape)
 
     @abstractmethod

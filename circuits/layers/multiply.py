@@ -23,9 +23,7 @@ from .spec import LayerSpec, same_shape
 def _together(shapes: Sequence[list[int]]) -> list[int]:
     large, small = sorted(shapes, key=lambda shape: shape[1:] == [1, 1])
     if large != small and (len(large) != 3 or small != [large[0], 1, 1]):
-        raise UnusableInput(
-            f"its inputs have shapes {shapes[0]} and {shapes[1]}: expected equal ones, or one [C, 1, 1]"
-        )
+        raise UnusableInput(f"its inputs have shapes {shapes[0]} and {shapes[1]}, not equal ones or one of [C, 1, 1]")
     return large
 
 
@@ -33,14 +31,14 @@ class Multiply(Layer):
     spec = LayerSpec(op="multiply", inputs=2, together=_together, output_shape=same_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        sizes = max((v.shape for v in self.reads), key=lambda sizes: (len(sizes), sizes[2:]))
+        sizes = max((v.shape for v in self.branches), key=lambda sizes: (len(sizes), sizes[2:]))
         self.axes = tuple(DomainAxis(f"x{i}", size) for i, size in enumerate(sizes))
-        if any(v.shape not in (sizes, (*sizes[:2], 1)) for v in self.reads):
+        if any(v.shape not in (sizes, (*sizes[:2], 1)) for v in self.branches):
             raise UnusableInput("one branch is flattened, the other is not")
         con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), *self.axes))
         self.out = net.output(self.name, "y", sizes)
         self.y = self.out.value
-        limbs = Limbs().add_product(*map(self._limbs, self.reads))
+        limbs = Limbs().add_product(self._limbs(self.branches[0]), self._limbs(self.branches[1]))
         self.run = net.rescaled(con, self._limbs(self.y), limbs, "y")
 
     def single(self, v: Value) -> bool:
@@ -58,12 +56,12 @@ class Multiply(Layer):
         self.dxs: list[Value | None] = [None, None]
         self.runs: list[Contraction | None] = [None, None]
         for i in (i for i in range(2) if needed[i]):
-            v, label = self.reads[i], f"dx{i}"
+            v, label = self.branches[i], f"dx{i}"
             kept = 2 if self.single(v) else len(self.axes)
             axes = (net.pass_axis(), *self.axes[:kept])
             con = net.circuit.constraint(f"{self.name}/input-gradient{i}", axes, self.axes[kept:])
             self.dxs[i] = dx = net.activation(f"{self.name}/{label}", v.shape)
-            limbs = Limbs().add_product(self._limbs(dy), self._limbs(self.reads[1 - i]))
+            limbs = Limbs().add_product(self._limbs(dy), self._limbs(self.branches[1 - i]))
             self.runs[i] = net.rescaled(con, self._limbs(dx), limbs, label)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:

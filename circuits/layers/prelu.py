@@ -77,8 +77,10 @@ class PReLU(Layer):
         self.run_input: Contraction = net.rescaled(con, out, limbs, "dx")
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
+        inner = self._inner()
+
         def limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add_product(*(v.limbs(source, *self._inner()) for v in (dy, self.negative)))
+            return Limbs().add_product(dy.limbs(source, *inner), self.negative.limbs(source, *inner))
 
         summed = tuple(axis for axis in self.axes[1:] if axis is not self.own)
         net.gradients.append(Gradient(self.weight_name, (self.own,), summed, limbs, True))

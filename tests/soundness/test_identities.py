@@ -198,7 +198,7 @@ class Specification:
 
     def multiply(self, node, layer) -> None:
         name, half, y = layer.name, 1 << 31, self.on_passes(layer.y)
-        a, b = map(self.on_passes, layer.reads)  # one of them may have a single position, which numpy spreads
+        a, b = map(self.on_passes, layer.branches)  # one of them may have a single position, which numpy spreads
         self.state(f"{name}/forward/y", a * b + half - (y << 32) - self.value(layer.run.remainder))
         dy = self.on_passes(layer.dy)
         for i, (own, other) in enumerate(((a, b), (b, a))):

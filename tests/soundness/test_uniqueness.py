@@ -65,10 +65,8 @@ def every_layer(seed: int = 0, **options) -> Case:
     four = g.last
     g.adaptive(1, 3).pool("avgpool2d", (1, 2), (1, 2)).hardtanh(-1.0, 1.0).conv(2, (1, 1), groups=2, bias=False)
     point = g.last
-    g.branch(four).multiply(point).pool("maxpool2d", (1, 2), (1, 2)).cat(point).channels(0, 4, 2).flatten().linear(
-        2
-    ).leaky_relu(0.3)
-    g.linear(3, bias=False)
+    g.branch(four).multiply(point).pool("maxpool2d", (1, 2), (1, 2)).cat(point).channels(0, 4, 2).prelu(4).flatten()
+    g.linear(2).leaky_relu(0.3).linear(1, bias=False).binary()
     return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
 
 

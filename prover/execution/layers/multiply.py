@@ -42,7 +42,7 @@ class MultiplyExecutor(Executor):
 
     def forward(self, w: Witness, p: int) -> None:
         layer = self.layer
-        factors = [value_limbs(v, w, p) for v in layer.reads]
+        factors = [value_limbs(v, w, p) for v in layer.branches]
 
         def run(part: slice) -> None:
             limbs = limb_products(*([d[part].astype(np.int64) for d in digits] for digits in factors))
@@ -54,7 +54,7 @@ class MultiplyExecutor(Executor):
 
     def backward(self, w: Witness, p: int) -> Accumulators:
         layer = self.layer
-        for dx, run, other in zip(layer.dxs, layer.runs, reversed(layer.reads), strict=True):
+        for dx, run, other in zip(layer.dxs, layer.runs, reversed(layer.branches), strict=True):
             if dx is not None and run is not None:
                 self._gradient(w, p, dx, run, other)
         return {}
