@@ -27,8 +27,8 @@ class Layer(ABC):
         """Declare the forward pass from `x`, whose samples have the given shape.
 
         `x` is the sum of what the node reads, and may be any combination of committed tensors; of a node that gets its
-        inputs apart, as `branches`, it is the first. The node holds what `spec.constants` gives as well, and for each field
-        of `spec` that names a parameter its shape: "weight_shape".
+        inputs apart, as `branches`, it is the first. The node holds what `spec.constants` gives as well, and for each
+        field of `spec` that names a parameter its shape: "weight_shape".
         """
         x = branches[0]
         self.name, self.net, self.x, self.shape, self.branches = node["name"], net, x, shape, tuple(branches)
