@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from tests.builders import build
+from tests.formats.test_sources import graph
 from tests.semantics.test_float_agreement import assert_agreement
 from zkcert.api.sources import read_source
 from zkcert.convert import from_module, to_module
 from zkcert.errors import UnsupportedLayer, UnusableInput
 from zkcert.public.model import Model
+from zkcert.sources.exported import of_program
 
 
 def spec_of(*shape: int) -> dict:
@@ -102,6 +105,49 @@ def test_layers_over_sequences_are_those_over_images_of_one_row():
 def test_whoever_gives_sequences_as_images_is_told_how_they_are_laid():
     with pytest.raises(UnsupportedLayer, match=r"give samples \(N, 2, 1, 20\), as x\[:, :, None\]"):
         from_module(Sounds(), input=spec_of(1, 2, 20))
+
+
+class Signal(nn.Module):
+    """A gated sequence, with a slope per channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.slopes, self.fc = nn.Conv1d(2, 3, 3), nn.PReLU(3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = self.slopes(self.conv(x))
+        return self.fc((x * F.relu6(x)).mean(-1))
+
+
+def test_exported_programs_of_sequences_are_read():
+    torch.manual_seed(0)
+    module = Signal().eval()
+    program = torch.export.export(module, (torch.randn(2, 2, 9),))
+    found, known, notes = of_program(program, "m.pt2")
+    assert known == {"reads": [2, 1, 9]} and "images of one row" in notes[0]
+    model = from_module(found, input=spec_of(2, 1, 9))
+    assert ops(model) == "conv2d prelu hardtanh multiply avgpool2d flatten linear"
+    assert model.weights_digest == from_module(module, input=spec_of(2, 1, 9)).weights_digest
+
+
+def test_onnx_files_of_sequences_are_read(tmp_path):
+    torch.manual_seed(0)
+    module = Signal().eval()
+    weights = {name: value.numpy() for name, value in module.state_dict().items()}
+    weights["slopes.weight"] = weights["slopes.weight"][:, None]  # as ONNX wants it
+    nodes = [
+        ("Conv", ["x", "conv.weight", "conv.bias"], "a", {}),
+        ("PRelu", ["a", "slopes.weight"], "b", {}),
+        ("Clip", ["b", "low", "high"], "c", {}),
+        ("Mul", ["b", "c"], "d", {}),
+        ("ReduceMean", ["d"], "e", {"axes": [-1], "keepdims": 0}),
+        ("Gemm", ["e", "fc.weight", "fc.bias"], "y", {"transB": 1}),
+    ]
+    ends = {"low": np.float32(0), "high": np.float32(6)}
+    onnx.save(graph(nodes, {**weights, **ends}, dims=("b", 2, 9)), path := tmp_path / "m.onnx")
+    source = read_source(path, input={"mean": 0.4, "std": 0.3})
+    assert source.model is not None and "images of one row" in source.notes[0]
+    assert source.model.weights_digest == from_module(module, input=spec_of(2, 1, 9)).weights_digest
 
 
 @pytest.mark.parametrize("squeezed", [False, True])

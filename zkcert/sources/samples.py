@@ -30,7 +30,7 @@ class Reading:
 
 _IMAGES = Reading()
 _VECTORS = Reading("the module reads vectors: samples are flattened first", lambda x: (torch.flatten, (x, 1)))
-_SEQUENCES = Reading(
+SEQUENCES = Reading(
     "the module reads sequences [batch, C, L]: they are images of one row, [batch, C, 1, L], and its layers over one "
     "axis are those over two with a kernel of one row",
     lambda x: (torch.squeeze, (x, 2)),
@@ -56,7 +56,7 @@ def what_is_read(module: nn.Module, spec: Mapping[str, Any]) -> Reading:
     if height == 1:
         if channels == 1 and runs(width):
             return _VECTORS
-        return _SEQUENCES if runs(channels, width) else _IMAGES
+        return SEQUENCES if runs(channels, width) else _IMAGES
     if runs(height, width):
         raise UnsupportedLayer(
             f"the module reads sequences [batch, {height}, {width}]: give samples (N, {height}, 1, {width}), as "
