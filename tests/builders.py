@@ -287,8 +287,9 @@ class Graph:
 
     def multiply(self, other: str) -> Graph:
         """The product with the output of an earlier node: of the same shape, or one of them a number per channel."""
+        own = self.shape
         self._with("multiply", other)
-        self.shape = max(self.shape, self.shapes[other])
+        self.shape = max(own, self.shapes[other], key=lambda shape: (len(shape), shape[1:]))
         return self
 
     def channels(self, first: int, count: int, groups: int = 1) -> Graph:
@@ -456,7 +457,7 @@ def shuffled(seed: int = 0, **options: Any) -> Case:
 
 def products(seed: int = 0, **options: Any) -> Case:
     """Products of branches: of the samples with a gate of one number per channel, of a gate with a sum of branches
-    before a ReLU, of two sums, of an output with itself, of channels that were joined, of features."""
+    before a ReLU, of two sums, of an output with itself, of channels that were joined, of features, with images too."""
     rng = np.random.default_rng([seed, 19])
     g = Graph(rng, [2, 3, 3], scale=0.7).conv(2, (3, 3)).hardtanh(-1.0, 1.0).multiply("@input").conv(2, (1, 1))
     stem = g.last
@@ -467,7 +468,9 @@ def products(seed: int = 0, **options: Any) -> Case:
     g.branch(gate).multiply(wide).relu()
     kept = g.last
     g.branch(wide).multiply(stem).cat(kept).channels(1, 2).multiply(kept).conv(2, (2, 2)).multiply(g.last)
-    g.flatten().linear(3)
+    square = g.last
+    g.pool("avgpool2d", (2, 2), (2, 2)).flatten().linear(2)
+    g.multiply(square).flatten().linear(3)
     side = g.last
     return g.relu().multiply(side).linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 

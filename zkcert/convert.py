@@ -320,17 +320,22 @@ def _refuse(layer: str, why: str) -> NoReturn:
     raise _Refused(layer, why)
 
 
-_SQUEEZED = {torch.squeeze, torch.unsqueeze, "squeeze", "unsqueeze"}
+_RESHAPED = {torch.squeeze, torch.unsqueeze, torch.reshape, "squeeze", "unsqueeze", "reshape", "view"}
+_EXPANDED = {"expand", "expand_as"}
 
 
 def _same_values(node: fx.Node) -> bool:
-    """Whether a traced node only takes off or puts on the single row of images, or the axis of a single logit."""
-    if node.target not in _SQUEEZED or not isinstance(node.args[0], fx.Node):
+    """Whether a traced node only takes off or puts on the single row of images, or axes of one entry behind features or
+    a single logit; or expands numbers per channel, as a product does anyway."""
+    if node.target not in _RESHAPED | _EXPANDED or not isinstance(node.args[0], fx.Node):
         return False
     before, after = (n.meta.get("shape", []) for n in (node.args[0], node))
-    images = sorted([before, after], key=len)
-    rows = [len(shape) for shape in images] == [3, 4] and images[1] == [*images[0][:2], 1, *images[0][2:]]
-    return rows or (before[1:] == [1] and after == before[:1])
+    if node.target in _EXPANDED:
+        return before[2:] == [1, 1] and after[:2] == before[:2]
+    short, long = sorted([before, after], key=len)
+    rows = (len(short), len(long)) == (3, 4) and long == [*short[:2], 1, *short[2:]]
+    put_on = len(before) == 2 and after in ([*before, 1], [*before, 1, 1])
+    return rows or put_on or (before[1:] == [1] and after == before[:1])
 
 
 _TORCH_FOLDER, _OUR_FOLDER = os.path.dirname(torch.__file__), os.path.dirname(__file__)

@@ -1,6 +1,6 @@
-"""The product of two branches: y = rescale(a b). One of them may have a single position per channel, which then scales
-all of the other's (squeeze-and-excitation). Their gradients are rescale(dy b) and rescale(dy a), the exact products
-added up over the positions for a branch that has a single one.
+"""The product of two branches: y = rescale(a b). One of them may have one number per channel, which then scales all
+positions of the other's (squeeze-and-excitation). Their gradients are rescale(dy b) and rescale(dy a), for such a
+branch of the exact products added up over the positions.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .spec import LayerSpec, same_shape
 
 
 def _together(shapes: Sequence[list[int]]) -> list[int]:
-    large, small = sorted(shapes, key=lambda shape: shape[1:] == [1, 1])
-    if large != small and (len(large) != 3 or small != [large[0], 1, 1]):
-        raise UnusableInput(f"its inputs have shapes {shapes[0]} and {shapes[1]}, not equal ones or one of [C, 1, 1]")
+    large = max(shapes, key=lambda shape: (len(shape), shape[1:]))
+    if any(shape not in (large, [large[0], 1, 1], large[:1]) for shape in shapes):
+        raise UnusableInput(f"its inputs have shapes {shapes[0]} and {shapes[1]}: neither equal ones nor one of [C]")
     return large
 
 
@@ -33,7 +33,7 @@ class Multiply(Layer):
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         sizes = max((v.shape for v in self.branches), key=lambda sizes: (len(sizes), sizes[2:]))
         self.axes = tuple(DomainAxis(f"x{i}", size) for i, size in enumerate(sizes))
-        if any(v.shape not in (sizes, (*sizes[:2], 1)) for v in self.branches):
+        if any(v.shape not in (sizes, (*sizes[:2], 1), sizes[:2]) for v in self.branches):
             raise UnusableInput("one branch is flattened, the other is not")
         con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), *self.axes))
         self.out = net.output(self.name, "y", sizes)
@@ -42,13 +42,13 @@ class Multiply(Layer):
         self.run = net.rescaled(con, self._limbs(self.y), limbs, "y")
 
     def single(self, v: Value) -> bool:
-        """Whether it has one position where the output has several."""
+        """Whether it has one number per channel, and the output positions."""
         return v.shape != tuple(a.size for a in self.axes)
 
     def _limbs(self, v: Value) -> list[Form]:
         sources: list[Source] = [Same(a.name, a.size) for a in self.axes]
         if self.single(v):
-            sources[2] = Sum(1)
+            sources[2:] = [Sum(1)] * (len(v.shape) - 2)
         return v.limbs(self.net.over_passes, *sources)
 
     def declare_backward(self, net: Net, dy: Value, needed: Sequence[bool]) -> None:

@@ -56,6 +56,32 @@ def test_products_and_slopes_convert():
     assert_agreement(build(model.graph, model.params, model.input, steps=2, batch=2))
 
 
+class Excited(nn.Module):
+    """Squeeze-and-excitation as it is often written: with linear layers."""
+
+    def __init__(self, expand: bool) -> None:
+        super().__init__()
+        self.expand, self.stem = expand, nn.Conv2d(2, 4, 3)
+        self.gate, self.fc = nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 4), nn.ReLU6()), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        batch, channels, _, _ = x.size()
+        gate = self.gate(F.adaptive_avg_pool2d(x, 1).view(batch, channels))
+        wide = gate.view(batch, channels, 1, 1).expand_as(x) if self.expand else gate.unsqueeze(-1).unsqueeze(-1)
+        return self.fc((wide * x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("expand", [False, True])
+def test_gates_of_features_scale_the_channels_of_images(expand):
+    torch.manual_seed(1)
+    module = Excited(expand).double()
+    model = from_module(module, input=spec_of(2, 5, 5))
+    body = "conv2d avgpool2d flatten linear relu linear hardtanh multiply"
+    assert ops(model) == f"{body} avgpool2d flatten linear"
+    assert_agreement(build(model.graph, model.params, model.input, steps=2, batch=2))
+
+
 def test_products_that_are_none_of_branches_are_refused():
     class Scaled(nn.Module):
         def __init__(self, by) -> None:
@@ -72,7 +98,7 @@ def test_products_that_are_none_of_branches_are_refused():
         with pytest.raises(UnsupportedLayer, match=why):
             from_module(Scaled(by), input=spec_of(2, 2, 2))
     wide = Scaled(lambda x: x * F.avg_pool2d(x, (1, 2)))
-    with pytest.raises(UnusableInput, match=r"have shapes \[2, 2, 2\] and \[2, 2, 1\], not equal ones or one of"):
+    with pytest.raises(UnusableInput, match=r"have shapes \[2, 2, 2\] and \[2, 2, 1\]: neither equal"):
         from_module(wide, input=spec_of(2, 2, 2))
 
 

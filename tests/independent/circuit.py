@@ -255,15 +255,15 @@ class Builder:
         """Of a branch that is multiplied to a product of these sizes."""
         sources = self.x_sources(sizes)
         if v.sizes != tuple(sizes):
-            sources[2] = ALL
+            sources = [*sources[:2], *(ALL for _ in v.sizes[2:])]
         return self.value_limbs(v, "passes", sources)
 
     def f_multiply(self, i: int, node: dict, x: Value) -> None:
         factors = [self.value(j) for j in self.model.inputs[i]]
         a, b = (v.sizes for v in factors)
-        sizes = b if len(b) == len(a) == 3 and a[2] == 1 else a
-        ranks = len(a) == len(b) and a[:2] == b[:2]
-        require(ranks and all(v.sizes[2:] in (sizes[2:], (1,)) for v in factors), "circuit", "sizes of a product")
+        sizes = b if (len(b), b[2:]) > (len(a), a[2:]) else a
+        fits = all(v in (sizes, (*sizes[:2], 1), sizes[:2]) for v in (a, b))
+        require(fits, "circuit", "sizes of a product")
         con = self.c.constraint(f"{node['name']}/forward", self.x_axes(sizes))
         y = self.output(i, "y", sizes)
         limbs = Limbs(self.c)

@@ -274,7 +274,7 @@ def check_shapes(model: Model) -> None:
         if op == "cat":
             require(all(len(s) == len(x) and s[1:] == x[1:] for s in shapes), "model", "a cat reads other shapes")
             x = (sum(s[0] for s in shapes), *x[1:])
-        if op == "multiply" and len(x) == 3 and x[1:] == (1, 1):
+        if op == "multiply" and (len(shapes[1]), shapes[1][1:]) > (len(x), x[1:]):
             x = shapes[1]
         require(math.prod(x) <= 1 << 28, "model", "an input is too large")
         if op in ("conv2d", "maxpool2d", "avgpool2d", "adaptiveavgpool2d"):
@@ -304,8 +304,7 @@ def check_shapes(model: Model) -> None:
         elif op == "cat":
             out = x
         elif op == "multiply":
-            small = len(x) == 3 and (x[0], 1, 1)
-            require(all(s in (x, small) for s in shapes), "model", "a product of two shapes")
+            require(all(s in (x, (x[0], 1, 1), x[:1]) for s in shapes), "model", "a product of two shapes")
             out = x
         elif op == "prelu":
             require(node["weight"] in model.tensors, "model", "a slope")

@@ -213,11 +213,11 @@ class Binary(Layer):
 
 
 def spread(x: Nested, other: Nested) -> Nested:
-    """An image of one position as one of the other's size; anything else as it is."""
+    """One number per channel as an image of the other's size; anything else as it is."""
     size = sum(1 for _ in entries(x[0]))
     if size > 1 or size == sum(1 for _ in entries(other[0])):
         return x
-    return [each(lambda _, a=a: a[0][0], channel) for a, channel in zip(x, other, strict=True)]
+    return [each(lambda _, a=a: next(entries(a)), channel) for a, channel in zip(x, other, strict=True)]
 
 
 class Multiply(Layer):
@@ -233,7 +233,8 @@ class Multiply(Layer):
         for own, other in (x, reversed(x)):
             exact = each(lambda d, b: d * b, dy, spread(other, dy))
             if spread(own, dy) is not own:
-                exact = [[[sum(entries(channel))]] for channel in exact]
+                exact = [sum(entries(channel)) for channel in exact]
+                exact = [[[total]] for total in exact] if isinstance(own[0], list) else exact
             out.append(each(rescale, exact))
         return out
 

@@ -198,7 +198,8 @@ class Specification:
 
     def multiply(self, node, layer) -> None:
         name, half, y = layer.name, 1 << 31, self.on_passes(layer.y)
-        a, b = map(self.on_passes, layer.branches)  # one of them may have a single position, which numpy spreads
+        a, b = map(self.on_passes, layer.branches)  # one of them may have one number per channel
+        a, b = (v.reshape(*v.shape, *[1] * (y.ndim - v.ndim)) for v in (a, b))
         self.state(f"{name}/forward/y", a * b + half - (y << 32) - self.value(layer.run.remainder))
         dy = self.on_passes(layer.dy)
         for i, (own, other) in enumerate(((a, b), (b, a))):
@@ -207,7 +208,7 @@ class Specification:
                 total = dy * other
                 if own.shape != total.shape:
                     total = total.sum(axis=-1, keepdims=True)
-                total = total + half - (dx << 32) - rem.reshape(dx.shape)
+                total = total.reshape(dx.shape) + half - (dx << 32) - rem.reshape(dx.shape)
                 self.state(f"{name}/input-gradient{i}/dx{i}", total.reshape(rem.shape))
 
     def batchnorm2d(self, node, layer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from circuits.layers.multiply import Multiply
@@ -18,13 +20,18 @@ from .pytorch import TorchForm, TorchLayer
 HALF = 1 << 31
 
 
+def _spread(x: Any, axes: int) -> Any:
+    """With so many axes, those of one entry behind its own."""
+    return x.reshape(*x.shape, *[1] * (axes - x.ndim))
+
+
 class MultiplyExecutor(Executor):
     """Products, with their remainders and carries."""
 
     layer_type = Multiply
     layer: Multiply
     torch = TorchLayer(
-        run=lambda F, node, tensors, x, y: x * y,
+        run=lambda F, node, tensors, x, y: _spread(x, y.ndim) * _spread(y, x.ndim),
         forms=(
             TorchForm(
                 (
@@ -40,9 +47,12 @@ class MultiplyExecutor(Executor):
         ),
     )
 
+    def _limbs(self, v: Value, w: Witness, p: int) -> list[Any]:
+        return [_spread(d, len(self.layer.axes)) for d in value_limbs(v, w, p)]
+
     def forward(self, w: Witness, p: int) -> None:
         layer = self.layer
-        factors = [value_limbs(v, w, p) for v in layer.branches]
+        factors = [self._limbs(v, w, p) for v in layer.branches]
 
         def run(part: slice) -> None:
             limbs = limb_products(*([d[part].astype(np.int64) for d in digits] for digits in factors))
@@ -61,7 +71,7 @@ class MultiplyExecutor(Executor):
 
     def _gradient(self, w: Witness, p: int, dx: Value, run: Contraction, other: Value) -> None:
         layer = self.layer
-        factors = [value_limbs(v, w, p) for v in (layer.dy, other)]
+        factors = [self._limbs(v, w, p) for v in (layer.dy, other)]
 
         def fill(part: slice) -> None:
             limbs: list[I64] = limb_products(*([d[part].astype(np.int64) for d in digits] for digits in factors))
