@@ -18,7 +18,8 @@ import pytest
 from circuits.listing import lines
 from circuits.statement import certificate
 from prover.commit import MatrixCommitment
-from tests.builders import bordered, clipped, grouped, joined, learned, pointwise, products, shuffled
+from tests.branching import learned, products
+from tests.builders import bordered, clipped, grouped, joined, pointwise, shuffled
 from tests.independent import mutate
 from tests.independent.__main__ import differences
 from tests.independent.circuit import Builder

@@ -14,57 +14,21 @@ from itertools import product
 from math import ceil, floor, isqrt
 from typing import Any
 
+from tests.semantics import branches  # noqa: F401 - further layers, known by their op
 from tests.semantics.head import (
     log_ratio,
     loss_scale,
     softmax,
     step_size,
 )
+from tests.semantics.layer import LAYERS, Layer, Node, signed
 from tests.semantics.rounding import Nested, Refusal, add_up, each, entries, rescale, value, weight, within
 from tests.semantics.samples import normalise
 
-Node = Mapping[str, Any]
 Reads = list[tuple[int, int, int, int]]
 HALF = Fraction(1, 2)
 
 # ------------------------------------------------------------------------------------------------ layers
-
-
-class Layer:
-    """A layer type, one section each; `LAYERS` has them by their op.
-
-    through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own. joins: it
-    gets the channels of what it reads one behind the other, and not the sum. apart: it gets a list of what it reads,
-    and gives as many gradients, whose range is not checked yet. moves: it hands on other channels than one node gives.
-    """
-
-    op: str
-    through = rectifies = joins = apart = moves = False
-
-    def __init_subclass__(cls) -> None:
-        if "op" in cls.__dict__:
-            LAYERS[cls.op] = cls()
-
-    def known(self, node: Node, buffers: Mapping[str, Sequence[float]]) -> Node:
-        """The node with its public integers."""
-        return node
-
-    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        """The output for one sample."""
-        raise NotImplementedError
-
-    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
-        """One sample's input gradient."""
-        raise NotImplementedError
-
-    def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
-        """Add one sample's part of the parameters' exact sums."""
-
-    def accumulators(self, node: Node, sums: dict[str, Nested]) -> None:
-        """From the sums over the batch to the parameters' accumulators."""
-
-
-LAYERS: dict[str, Layer] = {}
 
 
 # -- sums, and the same in another order
@@ -118,13 +82,6 @@ class Channels(Layer):
 # -- entry by entry
 
 
-def signed(z: int, name: str) -> int:
-    """z, whose sign and magnitude are told apart; a sum of branches may be out of range."""
-    if z <= -(1 << 44):
-        raise Refusal(f"{name} is out of range")
-    return z
-
-
 class ReLU(Layer):
     op, rectifies = "relu", True
 
@@ -170,73 +127,6 @@ class Hardtanh(Layer):
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
         (low, high), what = self.bounds(node), f"{node['name']} input gradient"
         return each(lambda z, d: value(d if low < z < high else 0, what), x, dy)
-
-
-class PReLU(Layer):
-    op = "prelu"
-
-    def slopes(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        """One for each entry."""
-        own = weights[node["weight"]]
-        own = own if len(own) == len(x) else own * len(x)
-        return [each(lambda _, a=a: a, channel) for a, channel in zip(own, x, strict=True)]
-
-    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        def one(z: int, a: int) -> int:
-            return value(z if signed(z, node["name"]) > 0 else rescale(a * z), node["name"])
-
-        return each(one, x, self.slopes(node, weights, x))
-
-    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
-        what = f"{node['name']} input gradient"
-        slopes = self.slopes(node, weights, x)
-        return each(lambda z, d, a: value(d if z > 0 else rescale(a * d), what), x, dy, slopes)
-
-    def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
-        own = sums[node["weight"]]
-        for c, (zs, ds) in enumerate(zip(x, dy, strict=True)):
-            pairs = zip(entries(zs), entries(ds), strict=True)
-            own[c if len(own) == len(x) else 0] += sum(min(z, 0) * d for z, d in pairs)
-
-
-class Binary(Layer):
-    op, through, moves = "binary", True, True
-
-    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        return [0, *x]
-
-    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
-        return dy[1:]
-
-
-# -- products of branches
-
-
-def spread(x: Nested, other: Nested) -> Nested:
-    """One number per channel as an image of the other's size; anything else as it is."""
-    size = sum(1 for _ in entries(x[0]))
-    if size > 1 or size == sum(1 for _ in entries(other[0])):
-        return x
-    return [each(lambda _, a=a: next(entries(a)), channel) for a, channel in zip(x, other, strict=True)]
-
-
-class Multiply(Layer):
-    op, apart = "multiply", True
-
-    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        a, b = x
-        a, b = spread(a, b), spread(b, a)
-        return each(lambda p, q: value(rescale(p * q), node["name"]), a, b)
-
-    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
-        out = []
-        for own, other in (x, reversed(x)):
-            exact = each(lambda d, b: d * b, dy, spread(other, dy))
-            if spread(own, dy) is not own:
-                exact = [sum(entries(channel)) for channel in exact]
-                exact = [[[total]] for total in exact] if isinstance(own[0], list) else exact
-            out.append(each(rescale, exact))
-        return out
 
 
 # -- batch-norm

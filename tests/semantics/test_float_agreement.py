@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from prover.prove import prove_statement
+from tests.branching import learned, products
 from tests.builders import (
     KINDS,
     VARIANTS,
@@ -19,9 +20,7 @@ from tests.builders import (
     grouped,
     joined,
     leaky,
-    learned,
     pointwise,
-    products,
     random_case,
     shuffled,
     tiny_cnn,

@@ -13,6 +13,7 @@ from circuits.compile import Certificate
 from circuits.language.constraints import Circuit, Constraint, Expr
 from circuits.language.tensors import Tensor
 from prover.execution.witness import Witness
+from tests.branching import learned, products
 from tests.builders import (
     Case,
     Graph,
@@ -24,10 +25,8 @@ from tests.builders import (
     grouped,
     joined,
     leaky,
-    learned,
     normalised,
     pointwise,
-    products,
     residual,
     shuffled,
     tiny_cnn,

@@ -20,11 +20,11 @@ from circuits.head.constants import LOG_STAGES, LOG_TABLE, ONE, log_factors
 from circuits.head.score import Q_LIMIT
 from circuits.language.constraints import Constraint
 from circuits.layers import LAYERS
+from tests.branching import Branching
 from tests.builders import (
     KINDS,
     VARIANTS,
     Case,
-    Graph,
     bordered,
     classifier,
     leaky,
@@ -54,7 +54,7 @@ FEW = 8
 def every_layer(seed: int = 0, **options) -> Case:
     """Every kind of layer on a handful of positions, with and without biases, shortcuts, what only a ReLU reads, and
     sums of five terms: branches, and gradients."""
-    g = Graph(np.random.default_rng([seed, 10]), [1, 2, 3]).norm().relu().conv(2, (1, 2))
+    g = Branching(np.random.default_rng([seed, 10]), [1, 2, 3]).norm().relu().conv(2, (1, 2))
     g.pool("maxpool2d", (2, 1), (1, 1)).relu()
     stem = g.last
     g.conv(2, (1, 1), bias=False).norm().add(stem).relu()

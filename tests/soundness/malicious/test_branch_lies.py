@@ -13,7 +13,7 @@ from prover.execution.layers import multiply, prelu
 from prover.execution.layers.multiply import MultiplyExecutor
 from prover.execution.layers.prelu import PReLUExecutor
 from prover.execution.values import read_value
-from tests.builders import learned, products
+from tests.branching import learned, products
 from tests.soundness.malicious.forging import altered, honest, other_digit, strict_name, transcript
 from tests.soundness.malicious.test_lies import lying_name
 from verifier.argument import verify_circuit
