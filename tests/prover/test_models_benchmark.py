@@ -32,13 +32,13 @@ def absent() -> nn.Module:
     raise Absent("no_such_package is not installed")
 
 
-def folded() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 2, 2), nn.Fold((2, 2), 1), nn.Flatten(), nn.Softmax(1))
+def shrunk() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 2), nn.Softshrink(), nn.Flatten(), nn.Linear(8, 10), nn.Softmax(1))
 
 
 STAND_INS = {
     "sounds": Subject("Sounds", Sounds, shape=(1, 1, 6), classes=2, task="six samples of a sound"),
-    "folded": Subject("Folded", folded, shape=(1, 3, 3)),
+    "shrunk": Subject("Shrunk", shrunk, shape=(1, 3, 3)),
     "absent": Subject("Absent", absent, "no_such_package"),
     "wide": Subject("Wide", lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, 10)), shape=(1, 3, 3)),
 }
@@ -54,18 +54,18 @@ def command(*arguments: object) -> None:
 
 def test_each_row_says_what_is_proved_or_what_stands_in_the_way(tmp_path, capsys):
     with mock.patch.object(models, "measure", side_effect=UnusableInput("layer x is out of range")):
-        command("--out", tmp_path, "--models", "folded,absent,wide", "--digits", 1000)
+        command("--out", tmp_path, "--models", "shrunk,absent,wide", "--digits", 1000)
         command("--out", tmp_path, "--models", "wide")
     command("--out", tmp_path, "--models", "sounds")
     printed = capsys.readouterr().out.splitlines()
     rows = json.loads((tmp_path / models.ROWS).read_text())
     assert {name: row["state"] for name, row in rows.items()} == {
-        "folded": "refused",
+        "shrunk": "refused",
         "absent": "absent",
         "wide": "failed",
         "sounds": "proved",
     }
-    assert any("Fold" in reason for reason in rows["folded"]["reasons"]) and len(rows["folded"]["reasons"]) > 1
+    assert any("Softshrink" in reason for reason in rows["shrunk"]["reasons"]) and len(rows["shrunk"]["reasons"]) > 1
     assert printed[2].startswith("wide: ") and "not run yet" in printed[2]
     assert "**failed**: layer x is out of range" in printed[3]
     figures, estimate = rows["sounds"]["figures"], rows["sounds"]["estimate"]
@@ -75,7 +75,7 @@ def test_each_row_says_what_is_proved_or_what_stands_in_the_way(tmp_path, capsys
     table = (tmp_path / models.TABLE).read_text()
     assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")][2:] == [
         "| Sounds",
-        "| Folded",
+        "| Shrunk",
         "| Absent (no_such_package)",
         "| Wide",
     ]
