@@ -1,4 +1,4 @@
-"""Commit, prove and verify one model, each step as a user would see it; what the other benchmarks are made of.
+"""Commit, announce, prove and verify one model, each step as a user would see it; what other benchmarks are made of.
 
 Proving runs in a process of its own, after a tiny proof that compiles the kernels; its time covers everything from
 reading the files to the finished, self-checked proof. Verifying runs as `python -m verifier`, a fresh process.
@@ -24,13 +24,14 @@ import numpy as np
 
 from zkcert import api
 from zkcert.api.phases import peak_rss, reset_peak_rss
+from zkcert.errors import UnusableInput
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot
 from zkcert.public.statement import Statement, check_tau
 
 BEACON = "5a" * 32
-MODEL, DATA, ROOT, PROOF = "model.pt", "data.zkd", "data.root", "proof.bin"
+MODEL, DATA, ROOT, ANNOUNCED, PROOF = "model.pt", "data.zkd", "data.root", "announce.json", "proof.bin"
 
 
 def measure(
@@ -40,19 +41,27 @@ def measure(
     data: str | Path,
     classes: int | None = None,
     scratch: Path | None = None,
+    log: Path | None = None,
 ) -> dict[str, Any]:
-    """The figures of model.pt in `place`, which also gets data.zkd, data.root and proof.bin.
+    """The figures of model.pt in `place`, which also gets data.zkd, data.root, announce.json and proof.bin.
 
     tau should be far above the score, which a benchmark is not about; `data` is read as `zkcert commit` does; scratch:
-    the directory of a scratch file.
+    the directory of a scratch file. log: where the processes' standard errors go; then UnusableInput says why one of
+    them failed, else they show, and the error is CalledProcessError.
     """
     reset_peak_rss()
     committed = api.commit(data, place / DATA, classes=classes, force=True)
     commit_peak = peak_rss()
+    api.announce(place / MODEL, place / ROOT, place / ANNOUNCED, tau=tau, config=config, force=True)
     command = ["--prove-in", place, "--steps", config.steps, "--batch-size", config.batch_size, "--tau", tau]
-    proved = json.loads(_python("-m", "benchmarks.measure", *command, *(["--scratch", scratch] if scratch else [])))
+    command += ["--announced", *(["--scratch", scratch] if scratch else [])]
+    proved = json.loads(_python("-m", "benchmarks.measure", *command, log=log))
     start = time.perf_counter()
-    verdict = json.loads(_python("-m", "verifier", place / PROOF, place / MODEL, "--tau", tau, "--json"))
+    pins = ["--announcement", place / ANNOUNCED, "--beacon", BEACON, "--data-root", place / ROOT]
+    pins += ["--config", f"steps={config.steps},batch_size={config.batch_size}"]
+    verdict = json.loads(
+        _python("-m", "verifier", place / PROOF, place / MODEL, "--tau", tau, *pins, "--json", log=log)
+    )
     seconds = time.perf_counter() - start
     return {
         "prove_seconds": proved["seconds"],
@@ -72,14 +81,23 @@ def measure(
     }
 
 
-def _python(*arguments: object) -> str:
-    """Standard output of a Python process; its errors show, and end the benchmark."""
+def _python(*arguments: object, log: Path | None = None) -> str:
+    """Standard output of a Python process; for `log` and errors see `measure`."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    if log is None:
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    with log.open("w") as errors:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+    if done.returncode:
+        last = next(reversed(log.read_text().splitlines()), f"ended with exit code {done.returncode}")
+        raise UnusableInput(last.removeprefix("zkcert.errors."))
+    return done.stdout
 
 
-def prove_in(place: Path, config: ProbeConfig, tau: str, scratch: Path | None = None) -> dict[str, Any]:
-    """Warm the kernels up, then prove in this process."""
+def prove_in(
+    place: Path, config: ProbeConfig, tau: str, scratch: Path | None = None, *, announced: bool = False
+) -> dict[str, Any]:
+    """Warm the kernels up, then prove in this process. announced: by announce.json."""
     from prover.resources import sizes_of
 
     _warm_up()
@@ -90,6 +108,7 @@ def prove_in(place: Path, config: ProbeConfig, tau: str, scratch: Path | None = 
             place / PROOF,
             tau=tau,
             config=config,
+            announcement=place / ANNOUNCED if announced else None,
             beacon=BEACON,
             force=True,
             scratch=scratch,
@@ -168,9 +187,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--tau", type=Fraction, required=True)
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="where a scratch file may be")
+    parser.add_argument("--announced", action="store_true", help="by the directory's announce.json")
     args = parser.parse_args()
     config = ProbeConfig(steps=args.steps, batch_size=args.batch_size)
-    print(json.dumps(prove_in(args.prove_in, config, str(args.tau), args.scratch)))
+    print(json.dumps(prove_in(args.prove_in, config, str(args.tau), args.scratch, announced=args.announced)))
 
 
 if __name__ == "__main__":

@@ -170,6 +170,25 @@ CASES = {
         (1, 18, 18),
         config=ProbeConfig(steps=9, batch_size=1, lr=Fraction(1, 51)),
     ),
+    # branches that are multiplied: a gate of one position, read first, before a ReLU; an output with itself;
+    # slopes per channel and one for all; one logit as two
+    "branches": Case(
+        [
+            conv("stem", (2, 1, 2, 2), bias=True),
+            {**plain("prelu", "slopes", weight="slopes.weight"), "shape": (2,)},
+            pool("avgpool2d", (2, 2), (2, 2)),
+            conv("gate", (2, 2, 1, 1), bias=True),
+            plain("multiply", "scaled", inputs=["gate", "slopes"]),
+            RELU,
+            plain("multiply", "square", inputs=["relu", "relu"]),
+            FLATTEN,
+            {**plain("prelu", "slope", weight="slope.weight"), "shape": (1,)},
+            linear("fc", 1, 8),
+            plain("binary", "binary"),
+        ],
+        (1, 3, 3),
+        classes=2,
+    ),
     # shortcuts with and without a ReLU behind them, and long sums of values and of gradients
     "norm-add": Case(
         [

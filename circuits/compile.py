@@ -149,13 +149,15 @@ class Certificate:
             except ValueError as error:
                 raise UnusableInput(f"layer {graph[i]['name']}: one branch is flattened, the other is not") from error
 
-        def received(spec: LayerSpec, nodes: Sequence[int]) -> Value:
-            if not spec.joins:
-                return add_up(nodes)
+        def received(spec: LayerSpec, nodes: Sequence[int]) -> list[Value]:
             read = [values[j] for j in nodes]
+            if spec.together is not None:
+                return read
+            if not spec.joins:
+                return [add_up(nodes)]
             self._count_joined(sum(len(v.parts) for v in read) * sum(v.shape[1] for v in read))
             try:
-                return Value.joined(read)
+                return [Value.joined(read)]
             except ValueError as error:
                 why = "flattened images of different sizes, or ones that are not flattened, cannot be joined"
                 raise UnusableInput(f"layer {graph[i]['name']}: {why}") from error
@@ -196,12 +198,12 @@ class Certificate:
                 self.gradient_sums[i] = Total(self.net, f"{self.plan.graph[i]['name']}/dy", deltas[i])
                 deltas[i] = self.gradient_sums[i].value
             inputs, start = self.connections.inputs[i], 0
-            self.layers[i].declare_backward(self.net, deltas[i], any(map(self.connections.reached, inputs)))
-            dx, spec = self.layers[i].dx, self.connections.specs[i]
-            if dx is not None and spec.joins:
-                self._count_joined(dx.table_entries)
-            for j in inputs:
-                count = self.values[j].shape[1]
+            self.layers[i].declare_backward(self.net, deltas[i], [*map(self.connections.reached, inputs)])
+            spec, every = self.connections.specs[i], self.layers[i].dx
+            if every is not None and spec.joins:
+                self._count_joined(every.table_entries)
+            for n, j in enumerate(inputs):
+                count, dx = self.values[j].shape[1], self.layers[i].handed(n)
                 if dx is not None and self.connections.reached(j):
                     own = dx.picked(range(start, start + count)) if spec.joins else dx
                     deltas[j] = deltas[j] + own if j in deltas else own

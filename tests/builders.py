@@ -257,7 +257,13 @@ class Graph:
 
     def add(self, other: str) -> Graph:
         """Add the output of an earlier node, of the same shape."""
-        self._node("add", inputs=[self.last, other])
+        return self._with("add", other)
+
+    def _with(self, op: str, other: str) -> Graph:
+        """A node that reads an earlier one too."""
+        first = self.source or self.last
+        self._node(op)
+        self.nodes[-1]["inputs"] = [first, other]
         return self
 
     def cat(self, *others: str) -> Graph:

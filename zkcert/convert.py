@@ -31,6 +31,7 @@ from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, check_array, check_param, in_byte_units
 from zkcert.sources.channels import Moved, pieces
 from zkcert.sources.plain import plain
+from zkcert.sources.samples import Reading, what_is_read
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _IDENTITIES = (nn.Identity, *_DROPOUTS)
@@ -39,7 +40,7 @@ _SIZES = (getattr, operator.getitem, "size")
 _TORCH = {op: Executor.registry[layer].torch for op, layer in LAYERS.items()}
 _MODULES = [name.removeprefix("torch.nn.") for layer in _TORCH.values() for form in layer.forms for name in form.names]
 _WITH_CIRCUIT = (
-    f"make it of {', '.join(n for n in _MODULES if n[0].isupper() and n != 'Flatten')}, flatten(1), cat and sums"
+    f"make it of {', '.join(n for n in _MODULES if n[0].isupper() and n != 'Flatten')}, cat, sums, products, flatten(1)"
 )
 _LOGITS = "return the logits, from which the loss is computed: leave it out at the end"
 _INSTEAD = {
@@ -63,10 +64,12 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
            to read float tensors [batch, C, H + 2p, W + 2p] that are padded and normalised already: the raw
            image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
-    Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, BatchNorm2d and (of features)
+    Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, BatchNorm2d and (of features)
     BatchNorm1d with running statistics, MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image
-    axes, Flatten, Identity, Dropout, their functional forms, sums of two branches and concatenations of channels;
-    weights keep their names.
+    axes, Flatten, Identity, Dropout, their functional forms, sums and products of two branches and concatenations of
+    channels; weights keep their names. A module that reads sequences [batch, C, L], for samples of shape [C, 1, L], may
+    have the same over one axis (Conv1d, ...): it becomes a model of images of one row. One that gives a single logit z
+    becomes a model of two classes with the logits 0 and z.
     DataParallel and torch.compile are taken off; weight-norm, spectral-norm, pruning and other parametrisations are
     folded into the weights that they compute.
     Raises UnsupportedLayer naming the layer, what `Model` raises, and UnusableInput if no configuration of the probe
@@ -128,22 +131,34 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
         )
         return None, [Problem(untraced, at=_place_of(error)), *_without_circuit(module)], notes
     traced.graph.eliminate_dead_code()
-    vectors = _reads_vectors(module, spec)
-    if vectors:
-        notes.append("the module reads vectors: samples are flattened first")
+    try:
+        kind = what_is_read(module, spec)
+    except ZkcertError as error:
+        return None, [Problem(error)], notes
+    if kind.note:
+        notes.append(kind.note)
+    if kind.change is not None:
         first = next(node for node in traced.graph.nodes if node.op == "placeholder")
         with traced.graph.inserting_after(first):
-            flat = traced.graph.call_function(torch.flatten, (first, 1))
-        first.replace_all_uses_with(flat, lambda user: user is not flat)
+            changed = traced.graph.call_function(*kind.change(first))
+        first.replace_all_uses_with(changed, lambda user: user is not changed)
     try:
-        model = _read(module, traced, spec, problems)
+        model = _read(module, traced, spec, problems, notes, kind)
     except ZkcertError as error:
         problems.append(Problem(error))
     return (None if problems else model), problems, notes
 
 
-def _read(module: nn.Module, traced: fx.GraphModule, spec: dict[str, Any], problems: list[Problem]) -> Model | None:
-    """The model of a traced module; None if there are problems, which are appended. Raises ZkcertError."""
+def _read(
+    module: nn.Module,
+    traced: fx.GraphModule,
+    spec: dict[str, Any],
+    problems: list[Problem],
+    notes: list[str],
+    kind: Reading,
+) -> Model | None:
+    """The model of a traced module; None if there are problems, which are appended, as notes are. Raises
+    ZkcertError."""
     reader = _Reader(module, _Example(traced, spec))
     for node in traced.graph.nodes:
         try:
@@ -156,11 +171,17 @@ def _read(module: nn.Module, traced: fx.GraphModule, spec: dict[str, Any], probl
                 break
     if problems:
         return None
+    if reader.one_logit():
+        reader.graph.append({"op": "binary", "name": reader.unused("binary")})
+        notes.append(
+            "the module gives one logit z: the model has two classes with the logits 0 and z, whose cross-entropy is "
+            "the binary cross-entropy of z (BCEWithLogitsLoss), label 1 being the class of z"
+        )
     problems += [Problem(error) for error in _out_of_range(reader.graph, reader.params)]
     if problems:
         return None
     model = Model(reader.graph, spec, reader.params)
-    _compare(model, module.double(), _reads_vectors(module, spec))
+    _compare(model, module.double(), kind)
     from zkcert.provable import require_provable
 
     require_provable(model)
@@ -177,6 +198,17 @@ class _Reader:
         self.owners: dict[int, str] = {}
         self.values: dict[fx.Node, str] = {}  # the graph's node that stands for a traced one
         self.moved = Moved()
+        self.result: Any = None  # what the module returns
+
+    def unused(self, name: str, *others: str) -> str:
+        """The first of these that is no node's name; the last one if all are."""
+        known = {entry["name"] for entry in self.graph}
+        return next((text for text in (name, *others) if text not in known), (name, *others)[-1])
+
+    def one_logit(self) -> bool:
+        """Whether the module returns a single number per sample."""
+        shape = self.result.meta.get("shape", []) if isinstance(self.result, fx.Node) else []
+        return len(shape) in (1, 2) and shape[1:] in ([], [1])
 
     def read(self, node: fx.Node) -> None:
         """Add what a node stands for. Raises UnsupportedLayer."""
@@ -199,6 +231,10 @@ class _Reader:
         if not reads or len(inputs) < len(reads):
             _refuse_reader(node, reads, values)
         if node.op == "output":
+            self.result = reads[0]
+            return
+        if _same_values(node):
+            values[node] = inputs[0]
             return
         if node.op == "call_module":
             submodule = module.get_submodule(node.target)
@@ -208,7 +244,9 @@ class _Reader:
                     _refuse(
                         name, f"shares its {key} with layer {owner}; tied weights are not supported: give each a copy"
                     )
-                params[f"{node.target}.{key}"] = _array(parameter)
+                array = _array(parameter)
+                rows = isinstance(submodule, nn.Conv1d) and key == "weight"
+                params[f"{node.target}.{key}"] = array[:, :, None] if rows else array
             for key, buffer in submodule.named_buffers():
                 if any(f"{node.target}.{key}" in layer.values() for layer in layers):
                     params[f"{node.target}.{key}"] = _array(buffer)
@@ -217,7 +255,7 @@ class _Reader:
         else:
             layers = [{"op": "channels", **found[1]}] if found else _function_layers(node)
         for layer in layers:
-            unique = name if all(entry["name"] != name for entry in graph) else f"{name}.{layer['op']}"
+            unique = self.unused(name, f"{name}.{layer['op']}")
             default = [graph[-1]["name"] if graph else SAMPLES]
             graph.append({**layer, "name": unique, **({} if inputs == default else {"inputs": inputs})})
             inputs = [unique]
@@ -282,6 +320,24 @@ class _Refused(UnsupportedLayer):
 
 def _refuse(layer: str, why: str) -> NoReturn:
     raise _Refused(layer, why)
+
+
+_RESHAPED = {torch.squeeze, torch.unsqueeze, torch.reshape, "squeeze", "unsqueeze", "reshape", "view"}
+_EXPANDED = {"expand", "expand_as"}
+
+
+def _same_values(node: fx.Node) -> bool:
+    """Whether a traced node only takes off or puts on the single row of images, or axes of one entry behind features or
+    a single logit; or expands numbers per channel, as a product does anyway."""
+    if node.target not in _RESHAPED | _EXPANDED or not isinstance(node.args[0], fx.Node):
+        return False
+    before, after = (n.meta.get("shape", []) for n in (node.args[0], node))
+    if node.target in _EXPANDED:
+        return before[2:] == [1, 1] and after[:2] == before[:2]
+    short, long = sorted([before, after], key=len)
+    rows = (len(short), len(long)) == (3, 4) and long == [*short[:2], 1, *short[2:]]
+    put_on = len(before) == 2 and after in ([*before, 1], [*before, 1, 1])
+    return rows or put_on or (before[1:] == [1] and after == before[:1])
 
 
 _TORCH_FOLDER, _OUR_FOLDER = os.path.dirname(torch.__file__), os.path.dirname(__file__)
@@ -371,6 +427,8 @@ class _Read:
 
     def extent(self) -> list[int]:
         shape = self.source.meta.get("shape", [])
+        if len(shape) == 3:
+            return [1, shape[2]]
         if len(shape) != 4:
             _refuse(_layer(self.source), "its output is not [batch, C, H, W], which pooling reads: pool before flatten")
         return list(shape[2:])
@@ -543,28 +601,17 @@ def _array(parameter: Tensor) -> np.ndarray:
     return parameter.detach().to(dtype).numpy()
 
 
-def _reads_vectors(module: nn.Module, spec: Mapping[str, Any]) -> bool:
-    """Whether a module, a copy, is one of vectors [batch, d], and not of images [batch, 1, 1, d]."""
-    channels, height, width = spec["shape"]
-    if (channels, height, spec["pad"]) != (1, 1, 0):
-        return False
-    dtype = next((parameter.dtype for parameter in module.parameters()), torch.float32)
-    for shape in ((2, 1, 1, width), (2, width)):
-        with suppress(Exception), torch.no_grad():
-            if module(torch.zeros(shape, dtype=dtype)).ndim == 2:
-                return len(shape) == 2
-    return False
-
-
-def _compare(model: Model, module: nn.Module, vectors: bool) -> None:
+def _compare(model: Model, module: nn.Module, kind: Reading) -> None:
     x = torch.randn(2, *model.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            expected, found = module(x.flatten(1) if vectors else x.clone()), to_module(model)(x)
+            expected, found = module(kind.of(x)), to_module(model)(x)
     except ZkcertError:
         raise
     except Exception as error:
         raise UnsupportedLayer(f"the module does not run on a batch of two: {_first_line(error)}") from error
+    if model.graph[-1]["op"] == "binary":
+        expected = F.pad(expected.reshape(-1, 1), (1, 0))
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-9, atol=1e-9):
         raise UnsupportedLayer(
             "the module computes something else than the graph of its layers does: reshape with flatten(1) only, which "

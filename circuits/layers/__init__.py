@@ -5,6 +5,7 @@ from .add import Add
 from .avgpool2d import AvgPool2d
 from .base import Layer
 from .batchnorm2d import BatchNorm2d
+from .binary import Binary
 from .cat import Cat
 from .channels import Channels
 from .conv2d import Conv2d
@@ -13,13 +14,15 @@ from .hardtanh import Hardtanh
 from .leaky_relu import LeakyReLU
 from .linear import Linear
 from .maxpool2d import MaxPool2d
+from .multiply import Multiply
+from .prelu import PReLU
 from .relu import ReLU
 
 __all__ = ["LAYERS", "Layer"]
 
 _TYPES: tuple[type[Layer], ...] = (
     *(Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, Cat, Channels),
-    *(BatchNorm2d, LeakyReLU, Hardtanh),
+    *(BatchNorm2d, LeakyReLU, Hardtanh, Multiply, PReLU, Binary),
 )
 LAYERS = {layer.spec.op: layer for layer in _TYPES}
 """By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""

@@ -118,13 +118,15 @@ class LayerSpec:
     """A layer type as everything but the circuit sees it; `op` is the "op" of its nodes, and the name of its files.
 
     output_shape(node, shape, tensors)   of one sample, for an input of the given shape; UnusableInput says what does
-                                         not fit. Several inputs have one shape.
+                                         not fit. Several inputs have one shape, but for `joins` and `together`.
     fields                               of a node beside "op", "name" and "inputs", in the order of model files.
     options                              further fields, behind those, that a node lacks where they have the value given
                                          here: see `full`.
     inputs                               how many nodes it reads.
     joins                                it reads so many nodes or more, up to MAX_JOINED, and what it gets is their
                                          channels one behind the other; others get a sum.
+    together(shapes)                     it gets what it reads apart, and this shape, if they are not all of one;
+                                         UnusableInput if they do not fit.
     transparent                          it commits nothing: its output is what it gets, perhaps reshaped.
     moves                                ... or others of its channels than it gets, as if it joined some.
     rectifies                            a layer that nothing else reads need not commit its output: see `Rectifier`.
@@ -138,6 +140,7 @@ class LayerSpec:
     options: Mapping[str, tuple[Field, Any]] = field(default_factory=dict)
     inputs: int = 1
     joins: bool = False
+    together: Callable[[Sequence[list[int]]], list[int]] | None = None
     moves: bool = False
     transparent: bool = False
     rectifies: bool = False
@@ -163,6 +166,8 @@ class LayerSpec:
 
     def received(self, shapes: Sequence[list[int]]) -> list[int]:
         """The shape of what a node gets that reads outputs of these shapes; UnusableInput if they do not fit."""
+        if self.together is not None:
+            return self.together(shapes)
         first, *others = shapes
         for other in others:
             if other != first and not (self.joins and other[1:] == first[1:] and len(other) == len(first)):

@@ -52,6 +52,8 @@ from .statement import Statement
 VALUE, WEIGHT, PROB = radix(B(22), B(22)), radix(B(22), B(18)), radix(U(22), U(22), U(14))
 REM32, REM56 = [at(U(22), 0), at(U(10), 22)], [at(U(22), 0), at(U(22), 22), at(U(12), 44)]
 MAGNITUDE = radix(U(22), U(22))
+MOVES = ("cat", "channels", "binary")
+"""What hands on other channels than it gets."""
 Sources = Sequence[Source]
 Axes = list[tuple[str, int]]
 
@@ -238,6 +240,108 @@ class Builder:
         self.count_windows(len(x.parts) * node["count"])
         self.values.append(self.some_channels(x, self.picked(node)))
 
+    def f_binary(self, i: int, node: dict, x: Value) -> None:
+        require(x.sizes[1] == 1, "circuit", "one logit of flattened images")
+        self.count_windows(2 * len(x.parts))
+        self.values.append(self.some_channels(x, [-1, 0]))
+
+    def g_binary(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        self.count_windows(len(dy.parts))
+        return self.some_channels(dy, [1])
+
+    def factor_limbs(self, v: Value, sizes: Sequence[int]) -> list[Form]:
+        """Of a branch that is multiplied to a product of these sizes."""
+        sources = self.x_sources(sizes)
+        if v.sizes != tuple(sizes):
+            sources = [*sources[:2], *(ALL for _ in v.sizes[2:])]
+        return self.value_limbs(v, "passes", sources)
+
+    def f_multiply(self, i: int, node: dict, x: Value) -> None:
+        factors = [self.value(j) for j in self.model.inputs[i]]
+        a, b = (v.sizes for v in factors)
+        sizes = b if (len(b), b[2:]) > (len(a), a[2:]) else a
+        fits = all(v in (sizes, (*sizes[:2], 1), sizes[:2]) for v in (a, b))
+        require(fits, "circuit", "sizes of a product")
+        con = self.c.constraint(f"{node['name']}/forward", self.x_axes(sizes))
+        y = self.output(i, "y", sizes)
+        limbs = Limbs(self.c)
+        limbs.product(*(self.factor_limbs(v, sizes) for v in factors))
+        self.rescaled(con, self.factor_limbs(y, sizes), limbs, "y")
+        self.values.append(y)
+
+    def g_multiply(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> list[Value | None]:
+        out: list[Value | None] = [None, None]
+        inputs, axes = self.model.inputs[i], self.x_axes(dy.sizes)
+        for n, j in enumerate(inputs):
+            if j < 0 or not self.before[j]:
+                continue
+            kept = 4 if self.value(j).sizes == dy.sizes else 3
+            con = self.c.constraint(f"{node['name']}/input-gradient{n}", axes[:kept], axes[kept:])
+            dx = out[n] = self.new(f"{node['name']}/dx{n}", self.value(j).sizes)
+            limbs = Limbs(self.c)
+            other = self.value(inputs[1 - n])
+            limbs.product(self.factor_limbs(dy, dy.sizes), self.factor_limbs(other, dy.sizes))
+            self.rescaled(con, self.factor_limbs(dx, dy.sizes), limbs, f"dx{n}")
+        return out
+
+    def slope(self, i: int, node: dict, kind: str) -> list[Form]:
+        """Limbs of a PReLU's parameter, over its axes."""
+        single = self.model.tensors[node["weight"]].shape == [1]
+        t = self.weight[node["weight"]]
+        return self.c.limbs(self.c.view(t, self.first(t, kind), ALL if single else same("x1")))
+
+    def negative(self, i: int, sizes: tuple[int, ...]) -> Value:
+        """What is below zero, with the other sign: magnitude + bit - positive part."""
+        t = self.tensors_of[i]
+        return Value([(1, t["positive"]), (-1, t["magnitude"]), (-1, t["sign"])], sizes)
+
+    def f_prelu(self, i: int, node: dict, x: Value) -> None:
+        c, name, sources = self.c, node["name"], self.x_sources(x.sizes)
+        shape = self.model.tensors[node["weight"]].shape
+        require(shape == [1] or x.sizes[1] == shape[0], "circuit", "slopes of flattened images")
+        self.new_weight(node["weight"], shape)
+        digits = (("positive", VALUE), ("sign", radix(BIT)), ("magnitude", MAGNITUDE))
+        self.tensors_of[i] = {which: self.tensor(f"{name}/{which}", x.sizes, cut) for which, cut in digits}
+        q, b, m = (c.whole(self.own(t, *sources)) for t in self.tensors_of[i].values())
+        con = c.constraint(f"{name}/sign", self.x_axes(x.sizes))
+        c.member(con, "positive", left(product(b, m), b, neg(q)))
+        c.member(con, "sign", left(scale(q, 2), neg(m), neg(b), neg(self.value_whole(x, "passes", sources))))
+        con = c.constraint(f"{name}/forward", self.x_axes(x.sizes))
+        y = self.output(i, "y", x.sizes)
+        limbs = Limbs(c)
+        limbs.product(self.slope(i, node, "passes"), self.value_limbs(self.negative(i, x.sizes), "passes", sources))
+        positive = Value([(1, self.tensors_of[i]["positive"])], x.sizes)
+        self.rescaled(con, self.value_limbs(y.plus(positive.times(-1)), "passes", sources), limbs, "y")
+        self.values.append(y)
+
+    def g_prelu(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        c, name, sources, axes = self.c, node["name"], self.x_sources(x.sizes), self.x_axes(x.sizes)
+        dx = None
+        if needed:
+            kept, dx = self.new(f"{name}/kept", x.sizes), self.new(f"{name}/dx", x.sizes)
+            b = c.whole(self.own(self.tensors_of[i]["sign"], *sources))
+            con = c.constraint(f"{name}/kept", axes)
+            whole = [self.value_whole(v, "passes", sources) for v in (dy, kept)]
+            c.member(con, "kept", left(product(b, whole[0]), neg(whole[1])))
+            con = c.constraint(f"{name}/input-gradient", axes)
+            limbs = Limbs(c)
+            rest = self.value_limbs(dy.plus(kept.times(-1)), "passes", sources)
+            limbs.product(self.slope(i, node, "passes"), rest)
+            self.rescaled(con, self.value_limbs(dx.plus(kept.times(-1)), "passes", sources), limbs, "dx")
+        single = self.model.tensors[node["weight"]].shape == [1]
+
+        def slope_limbs(kind: str) -> Limbs:
+            limbs = Limbs(c)
+            factors = (self.value_limbs(v, kind, sources) for v in (dy, self.negative(i, x.sizes)))
+            limbs.product(*factors)
+            return limbs
+
+        own, summed = ([("a", 1)], axes[1:]) if single else ([axes[2]], [axes[1], *axes[3:]])
+        self.parameters.append(Parameter(node["weight"], own, summed, True, slope_limbs, []))
+        return dx
+
     def g_channels(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
         if not needed:
             return None
@@ -372,6 +476,8 @@ class Builder:
         if self.model.graph[i]["op"] == "cat":
             return self.joined([self.value(j) for j in inputs])
         x = self.value(inputs[0])
+        if self.model.graph[i]["op"] == "multiply":
+            return x  # and the other one apart
         for j in inputs[1:]:
             x = x.plus(self.value(j))
         return x
@@ -432,10 +538,10 @@ class Builder:
             if node["op"] in ("add", "cat"):
                 n = sum(map(count, self.model.inputs[i]))
             else:
-                n = count(self.model.inputs[i][0]) if node["op"] in ("flatten", "channels") else 1
+                n = count(self.model.inputs[i][0]) if node["op"] in ("flatten", "channels", "binary") else 1
             only_relu = len(self.readers[i]) == 1 and graph[self.readers[i][0]]["op"] == "relu"
             first = self.model.inputs[i][0]
-            join_ = node["op"] in ("cat", "channels") or (node["op"] == "flatten" and first >= 0 and joined[first])
+            join_ = node["op"] in MOVES or (node["op"] == "flatten" and first >= 0 and joined[first])
             wants = any(graph[r]["op"] == "add" or "weight" in graph[r] for r in self.readers[i])
             if (n > 4 and not only_relu) or (join_ and wants):
                 self.values[i] = self.long_sum(f"{node['name']}/sum", self.values[i])
@@ -1050,6 +1156,7 @@ class Builder:
     def gradients(self) -> None:
         graph, inputs = self.model.graph, self.model.inputs
         before: list[bool] = []
+        self.before = before
         for i, node in enumerate(graph):
             before.append("weight" in node or any(j >= 0 and before[j] for j in inputs[i]))
         require(before[-1], "circuit", "no weights before the last node")
@@ -1062,8 +1169,7 @@ class Builder:
             node, dy = graph[i], dys[i]
             last = i == len(graph) - 1
             joined[i] = not last and any(
-                graph[r]["op"] in ("cat", "channels") or (graph[r]["op"] in ("add", "flatten") and joined[r])
-                for r in self.readers[i]
+                graph[r]["op"] in MOVES or (graph[r]["op"] in ("add", "flatten") and joined[r]) for r in self.readers[i]
             )
             if not last and (terms[i] > 4 or (joined[i] and "weight" in node)):
                 dy = self.long_sum(f"{node['name']}/dy", dy)
@@ -1074,15 +1180,17 @@ class Builder:
             start = 0
             if node["op"] == "cat" and needed:
                 self.count_windows(dx.sizes[1] * len(dx.parts))
-            for j in inputs[i]:
+            for n, j in enumerate(inputs[i]):
                 own, count = dx, self.value(j).sizes[1]
+                if node["op"] == "multiply":
+                    own = dx[n]
                 if j >= 0 and before[j]:
                     if node["op"] == "cat":
                         own = self.some_channels(dx, range(start, start + count))
                     dys[j] = dys[j].plus(own) if j in dys else own
                 start += count
                 if j >= 0 and before[j]:
-                    passes = hands_on or node["op"] == "channels"
+                    passes = hands_on or node["op"] in ("channels", "binary")
                     terms[j] = terms.get(j, 0) + (terms[i] if passes else 1)
 
     def g_linear(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:

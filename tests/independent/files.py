@@ -105,6 +105,9 @@ FIELDS = {
     "relu": (),
     "flatten": (),
     "add": (),
+    "multiply": (),
+    "prelu": ("weight",),
+    "binary": (),
     "leaky_relu": ("negative_slope",),
     "maxpool2d": ("kernel", "stride"),
     "avgpool2d": ("kernel", "stride"),
@@ -255,13 +258,13 @@ def check_shapes(model: Model) -> None:
     for i, node in enumerate(model.graph):
         if "inputs" in node:
             given = node["inputs"]
-            least, most = {"add": (2, 2), "cat": (2, 64)}.get(node["op"], (1, 1))
+            least, most = {"add": (2, 2), "multiply": (2, 2), "cat": (2, 64)}.get(node["op"], (1, 1))
             require(isinstance(given, list) and least <= len(given) <= most, "model", "inputs")
             require(all(isinstance(g, str) and g in names for g in given), "model", "inputs")
             inputs = [names[g] for g in given]
             require(inputs != [i - 1], "model", "inputs name the previous node alone")
         else:
-            require(node["op"] not in ("add", "cat"), "model", "an add names its inputs")
+            require(node["op"] not in ("add", "multiply", "cat"), "model", "an add names its inputs")
             inputs = [i - 1]
         names[node["name"]] = i
         read.update(inputs)
@@ -271,6 +274,8 @@ def check_shapes(model: Model) -> None:
         if op == "cat":
             require(all(len(s) == len(x) and s[1:] == x[1:] for s in shapes), "model", "a cat reads other shapes")
             x = (sum(s[0] for s in shapes), *x[1:])
+        if op == "multiply" and (len(shapes[1]), shapes[1][1:]) > (len(x), x[1:]):
+            x = shapes[1]
         require(math.prod(x) <= 1 << 28, "model", "an input is too large")
         if op in ("conv2d", "maxpool2d", "avgpool2d", "adaptiveavgpool2d"):
             require(len(x) == 3, "model", f"{op} reads no image")
@@ -298,6 +303,16 @@ def check_shapes(model: Model) -> None:
             out = (x[0], *node["size"])
         elif op == "cat":
             out = x
+        elif op == "multiply":
+            require(all(s in (x, (x[0], 1, 1), x[:1]) for s in shapes), "model", "a product of two shapes")
+            out = x
+        elif op == "prelu":
+            require(node["weight"] in model.tensors, "model", "a slope")
+            require(model.tensors[node["weight"]].shape in ([1], [x[0]]), "model", "shape of a slope")
+            out = x
+        elif op == "binary":
+            require(x == (1,), "model", "more than one logit")
+            out = (2,)
         elif op == "channels":
             require(node["first"] + node["count"] <= x[0], "model", "channels")
             require(node["count"] % option(node, "groups") == 0, "model", "channels")

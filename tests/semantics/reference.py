@@ -14,57 +14,21 @@ from itertools import product
 from math import ceil, floor, isqrt
 from typing import Any
 
+from tests.semantics import branches  # noqa: F401 - further layers, known by their op
 from tests.semantics.head import (
     log_ratio,
     loss_scale,
     softmax,
     step_size,
 )
+from tests.semantics.layer import LAYERS, Layer, Node, signed
 from tests.semantics.rounding import Nested, Refusal, add_up, each, entries, rescale, value, weight, within
 from tests.semantics.samples import normalise
 
-Node = Mapping[str, Any]
 Reads = list[tuple[int, int, int, int]]
 HALF = Fraction(1, 2)
 
 # ------------------------------------------------------------------------------------------------ layers
-
-
-class Layer:
-    """A layer type, one section each; `LAYERS` has them by their op.
-
-    through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own. joins: it
-    gets the channels of what it reads one behind the other, and not the sum. moves: it hands on other channels than
-    one node gives.
-    """
-
-    op: str
-    through = rectifies = joins = moves = False
-
-    def __init_subclass__(cls) -> None:
-        if "op" in cls.__dict__:
-            LAYERS[cls.op] = cls()
-
-    def known(self, node: Node, buffers: Mapping[str, Sequence[float]]) -> Node:
-        """The node with its public integers."""
-        return node
-
-    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        """The output for one sample."""
-        raise NotImplementedError
-
-    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
-        """One sample's input gradient."""
-        raise NotImplementedError
-
-    def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
-        """Add one sample's part of the parameters' exact sums."""
-
-    def accumulators(self, node: Node, sums: dict[str, Nested]) -> None:
-        """From the sums over the batch to the parameters' accumulators."""
-
-
-LAYERS: dict[str, Layer] = {}
 
 
 # -- sums, and the same in another order
@@ -116,13 +80,6 @@ class Channels(Layer):
 
 
 # -- entry by entry
-
-
-def signed(z: int, name: str) -> int:
-    """z, whose sign and magnitude are told apart; a sum of branches may be out of range."""
-    if z <= -(1 << 44):
-        raise Refusal(f"{name} is out of range")
-    return z
 
 
 class ReLU(Layer):
@@ -481,6 +438,8 @@ def long_sums(graph: Sequence[Node], reads: Mapping[str, list[str]], most: int =
 
 def received(node: Node, xs: Sequence[list[Nested]]) -> list[Nested]:
     """What a node gets of the outputs that it reads, per sample."""
+    if LAYERS[node["op"]].apart:
+        return [list(sample) for sample in zip(*xs, strict=True)]
     if LAYERS[node["op"]].joins:
         return [[channel for x in sample for channel in x] for sample in zip(*xs, strict=True)]
     return add_up(xs)
@@ -527,8 +486,12 @@ def run_pass(
         if needed & set(reads[name]):
             out.deltas[name] = [layer.backward(node, weights, x, dy) for x, dy in zip(xs, dys, strict=True)]
             start = 0
-            for source in reads[name]:
+            for n, source in enumerate(reads[name]):
                 own = out.deltas[name]
+                if layer.apart:
+                    own = [d[n] for d in own]
+                    if source in needed:
+                        each(lambda d, name=name: value(d, f"{name} input gradient"), own)
                 if layer.joins:
                     count = len(outputs[source][0])
                     own = [d[start : start + count] for d in own]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from prover.prove import prove_statement
+from tests.branching import learned, products
 from tests.builders import (
     KINDS,
     VARIANTS,
@@ -54,7 +55,7 @@ def test_small_networks_agree_with_the_float_metric(kind, variant):
         assert_agreement(make(kind=kind, variant=variant, steps=3))
 
 
-@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise])
+@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise, products, learned])
 def test_what_convolutional_networks_are_made_of_agrees_with_the_float_metric(make):
     assert_agreement(make(steps=3))
 

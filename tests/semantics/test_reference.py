@@ -103,6 +103,10 @@ def assert_equal(case: Case, expected: Result | None = None) -> Result:
             if layer.dx is not None:
                 delta = found.deltas[node["name"]]
                 same_value(layer.dx, p, delta, f"gradient at {node['name']}, pass {p}")
+            for i, dx in enumerate(getattr(layer, "dxs", ())):
+                if dx is not None:
+                    delta = [sample[i] for sample in found.deltas[node["name"]]]
+                    same_value(dx, p, delta, f"gradient {i} at {node['name']}, pass {p}")
         same_value(certificate.head.logits, p, found.logits, f"logits of pass {p}")
         same(certificate.head.dz.tensor, p, found.dz, f"dz of pass {p}")
     for t in range(plan.steps):

@@ -13,6 +13,7 @@ from circuits.compile import Certificate
 from circuits.language.constraints import Circuit, Constraint, Expr
 from circuits.language.tensors import Tensor
 from prover.execution.witness import Witness
+from tests.branching import learned, products
 from tests.builders import (
     Case,
     Graph,
@@ -77,6 +78,8 @@ STATED = (
     "joined",
     "shuffled",
     "pointwise",
+    "products",
+    "learned",
     "long sums",
 )
 """Those of CASES that together have every layer type, and every option that changes a circuit."""
@@ -97,6 +100,8 @@ CASES = {
     "joined": joined,
     "shuffled": shuffled,
     "pointwise": pointwise,
+    "products": products,
+    "learned": learned,
     "long sums": lambda: fan(4, 5),
     "minute": minute,
     "flat": flat,

@@ -151,6 +151,9 @@ def contractions(certificate: Certificate) -> dict[str, tuple[Contraction, Outpu
             out[f"{layer.name}/z"] = layer.run, layer.out
             if layer.dx is not None:
                 out[f"{layer.name}/dx"] = layer.run_input, Committed(layer.dx)
+            for i, dx in enumerate(getattr(layer, "dxs", ())):
+                if dx is not None:
+                    out[f"{layer.name}/dx{i}"] = layer.runs[i], Committed(dx)
     for p in certificate.parameters:
         for name, run, result in (("G", p.run_gradient, p.grad), ("E", getattr(p, "run_e", None), p.e)):
             if run is not None:

@@ -182,7 +182,7 @@ class Specification:
     def flatten(self, node, layer) -> None:
         pass
 
-    add = cat = channels = flatten
+    add = cat = channels = binary = flatten
 
     def hardtanh(self, node, layer) -> None:
         name, low, high = layer.name, int(node["low"] * 2**32), int(node["high"] * 2**32)
@@ -195,6 +195,21 @@ class Specification:
         if layer.dx is not None:
             dy = self.on_passes(layer.dy).reshape(q.shape)
             self.state(f"{name}/backward/gradient", (1 - u - l) * dy - self.value(layer.dx.tensor))
+
+    def multiply(self, node, layer) -> None:
+        name, half, y = layer.name, 1 << 31, self.on_passes(layer.y)
+        a, b = map(self.on_passes, layer.branches)  # one of them may have one number per channel
+        a, b = (v.reshape(*v.shape, *[1] * (y.ndim - v.ndim)) for v in (a, b))
+        self.state(f"{name}/forward/y", a * b + half - (y << 32) - self.value(layer.run.remainder))
+        dy = self.on_passes(layer.dy)
+        for i, (own, other) in enumerate(((a, b), (b, a))):
+            if layer.dxs[i] is not None:
+                dx, rem = self.value(layer.dxs[i].tensor), self.value(layer.runs[i].remainder)
+                total = dy * other
+                if own.shape != total.shape:
+                    total = total.sum(axis=-1, keepdims=True)
+                total = total.reshape(dx.shape) + half - (dx << 32) - rem.reshape(dx.shape)
+                self.state(f"{name}/input-gradient{i}/dx{i}", total.reshape(rem.shape))
 
     def batchnorm2d(self, node, layer) -> None:
         name, half = layer.name, 1 << 31
@@ -242,6 +257,24 @@ class Specification:
             dy, rem = self.on_passes(layer.dy).reshape(bit.shape), self.value(layer.run_input.remainder)
             total = factor * dy + half - (self.value(layer.dx.tensor) << 32)
             self.state(f"{name}/input-gradient/dx", total - rem)
+
+    def prelu(self, node, layer) -> None:
+        name, z, half = layer.name, self.on_passes(layer.x), 1 << 31
+        values = (layer.positive, layer.bit, layer.magnitude)
+        q, bit, magnitude = (self.value(v.tensor) for v in values)
+        self.state(f"{name}/sign/positive", bit * (magnitude + 1) - q)
+        self.state(f"{name}/sign/sign", 2 * q - magnitude - bit - z)
+        slope = self.value(layer.weight).reshape(self.passes, 1, -1, *[1] * (z.ndim - 3))
+        below = q - magnitude - bit
+        rem = self.value(layer.run.remainder)
+        self.state(f"{name}/forward/y", slope * below + half - ((self.on_passes(layer.y) - q) << 32) - rem)
+        dy = self.on_passes(layer.dy).reshape(q.shape)
+        if layer.dx is not None:
+            kept, dx, rem = (self.value(t) for t in (layer.kept.tensor, layer.dx.tensor, layer.run_input.remainder))
+            self.state(f"{name}/kept/kept", bit * dy - kept)
+            self.state(f"{name}/input-gradient/dx", slope * (dy - kept) + half - ((dx - kept) << 32) - rem)
+        rest = tuple(i for i in range(1, z.ndim) if i != 2 or layer.weight.shape == (1,))
+        self.sums[node["weight"]] = (dy * below).sum(axis=rest)
 
     def maxpool2d(self, node, layer) -> None:
         name, index, y = layer.name, self.windows(node), self.value(layer.y.tensor)

@@ -140,7 +140,7 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "step-size/(low|high)": (198, "b^2 q^2 n <= a^2 2^144 < b^2 (q+1)^2 n (Gradient)"),
         "softmax/p.slack": (total, "p S + R = 2^56 e with R < S, S secret: S - 1 - R is not negative"),
         # remainders of a division by a power of two: exactly below the divisor, or the quotient is not the floor
-        "(z|y|u|h|dx|g|e|v).remainder": (32, "divided by 2^32 (Layers, Gradient)"),
+        "(z|y|u|h|dx[01]?|g|e|v).remainder": (32, "divided by 2^32 (Layers, Gradient)"),
         "perturbation/.*.remainder": (40, "divided by 2^40 (Gradient)"),
         "input/channel[0-9]+.remainder": (16, "divided by 2^16 (Input)"),
         "(softmax/dz|score/y).remainder": (24, "divided by 2^24 (Head, Score)"),
@@ -183,7 +183,10 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "score/sum": (52, "a sum of at most 1,024 y"),
         "batchnorm.*/u": (39, "|u| < 2^38 (Layers)"),
         "squares/.*[.]01": (60, "at most 2^17 products of digits up to 2^21"),
-        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx|dz|sum|dy|share)": (44, "|x| < 2^43 (Layers)"),
+        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx[01]?|dz|sum|dy|share|positive|kept)": (
+            44,
+            "|x| < 2^43 (Layers)",
+        ),
     }
     lowest = {  # of the others, two balanced digits, it is that of the digits
         "squares/.*[.]01": -1 << 59,

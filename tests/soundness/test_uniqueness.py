@@ -20,11 +20,11 @@ from circuits.head.constants import LOG_STAGES, LOG_TABLE, ONE, log_factors
 from circuits.head.score import Q_LIMIT
 from circuits.language.constraints import Constraint
 from circuits.layers import LAYERS
+from tests.branching import Branching
 from tests.builders import (
     KINDS,
     VARIANTS,
     Case,
-    Graph,
     bordered,
     classifier,
     leaky,
@@ -54,7 +54,7 @@ FEW = 8
 def every_layer(seed: int = 0, **options) -> Case:
     """Every kind of layer on a handful of positions, with and without biases, shortcuts, what only a ReLU reads, and
     sums of five terms: branches, and gradients."""
-    g = Graph(np.random.default_rng([seed, 10]), [1, 2, 3]).norm().relu().conv(2, (1, 2))
+    g = Branching(np.random.default_rng([seed, 10]), [1, 2, 3]).norm().relu().conv(2, (1, 2))
     g.pool("maxpool2d", (2, 1), (1, 1)).relu()
     stem = g.last
     g.conv(2, (1, 1), bias=False).norm().add(stem).relu()
@@ -65,9 +65,8 @@ def every_layer(seed: int = 0, **options) -> Case:
     four = g.last
     g.adaptive(1, 3).pool("avgpool2d", (1, 2), (1, 2)).hardtanh(-1.0, 1.0).conv(2, (1, 1), groups=2, bias=False)
     point = g.last
-    g.branch(four).pool("maxpool2d", (1, 2), (1, 2)).cat(point).channels(0, 4, 2).flatten().linear(2).leaky_relu(
-        0.3
-    ).linear(3, bias=False)
+    g.branch(four).multiply(point).pool("maxpool2d", (1, 2), (1, 2)).cat(point).channels(0, 4, 2).prelu(4).flatten()
+    g.linear(2).leaky_relu(0.3).linear(1, bias=False).binary()
     return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
 
 

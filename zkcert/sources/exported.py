@@ -17,6 +17,7 @@ from zkcert.errors import UnusableInput
 from zkcert.public.reading import opened
 from zkcert.sources import rebuilt
 from zkcert.sources.rebuilt import Rebuilt, refuse
+from zkcert.sources.samples import SEQUENCES
 
 MAX_BYTES = 1 << 34
 
@@ -84,6 +85,10 @@ class _Reader:
                     refuse(self.file, "the program reads several inputs; expected the images alone")
                 reads = _shape(node)[1:]
                 self.values[node] = self.out.input
+                if len(reads) == 2:
+                    self.values[node] = self.out.call(torch.squeeze, self.out.input, 2)
+                    notes.append(SEQUENCES.note)
+                    reads = [reads[0], 1, reads[1]]
                 if len(reads) == 1:
                     self.values[node] = self.out.call(torch.flatten, self.out.input, 1)
                     notes.append(f"vectors of length {reads[0]} are read as 1x1x{reads[0]}")
@@ -107,7 +112,7 @@ class _Reader:
         tensors = [a for a in node.args if isinstance(a, fx.Node) and a in self.tensors]
         if name.startswith(("_assert", "sym_", "_guards")):
             return None
-        if name in ("conv2d", "conv1d", "linear", "batch_norm"):
+        if name in ("conv2d", "conv1d", "linear", "batch_norm", "prelu"):
             return self._layer(node, name, positional, options)
         if tensors:
             path = self.tensors[tensors[0]][0]
@@ -137,7 +142,7 @@ class _Reader:
         operator: Any = node.target
         defaults = {a.name: a.default_value for a in operator._schema.arguments}
         given = {**defaults, **dict(zip(defaults, args, strict=False)), **options}
-        read = given["input"]
+        read = given["self" if name == "prelu" else "input"]
         held = {key: value for key, value in given.items() if isinstance(value, tuple) and len(value) == 2}
         held = {key: value for key, value in held.items() if isinstance(value[1], Tensor)}
         if not isinstance(read, fx.Node) or "weight" not in held:
@@ -155,6 +160,8 @@ class _Reader:
                 *(tensor[key] for key in ("weight", "bias", "running_mean", "running_var")),
                 given["eps"],
             )
+        elif name == "prelu":
+            layer = rebuilt.prelu(tensor["weight"])
         elif name == "linear":
             layer = rebuilt.linear(tensor["weight"], tensor.get("bias"))
         else:

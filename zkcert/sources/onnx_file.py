@@ -20,6 +20,7 @@ from zkcert.files.limits import memory_for
 from zkcert.public.reading import read_file
 from zkcert.sources import rebuilt
 from zkcert.sources.rebuilt import Rebuilt, refuse
+from zkcert.sources.samples import SEQUENCES
 
 if TYPE_CHECKING:
     import onnx
@@ -118,7 +119,7 @@ class _Reader:
     def _reads(self, value: onnx.ValueInfoProto) -> tuple[list[int], int, list[str]]:
         """What the input is: [C, H, W], the size of the batch, or 0 if it is free, and notes."""
         dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in value.type.tensor_type.shape.dim]
-        if len(dims) not in (2, 4) or not (min(dims[1:]) > 0 and math.prod(dims[1:]) <= MAX_VALUES):
+        if len(dims) not in (2, 3, 4) or not (min(dims[1:]) > 0 and math.prod(dims[1:]) <= MAX_VALUES):
             refuse(
                 self.file, f"reads an input of the shape {dims[:9]}; expected [batch, C, H, W], fixed but for the batch"
             )
@@ -128,6 +129,9 @@ class _Reader:
         self.values[value.name] = self.out.input
         if len(dims) == 4:
             return dims[1:], dims[0], []
+        if len(dims) == 3:
+            self.values[value.name] = self.out.call(torch.squeeze, self.out.input, 2)
+            return [dims[1], 1, dims[2]], dims[0], [SEQUENCES.note]
         self.values[value.name] = self.out.call(torch.flatten, self.out.input, 1)
         return [1, 1, dims[1]], dims[0], [f"vectors of length {dims[1]} are read as 1x1x{dims[1]}"]
 
@@ -256,6 +260,15 @@ class _Reader:
     def _LeakyRelu(self, node: Any, inputs: list[Any], given: dict[str, Any], name: str, rank: int) -> Any:
         return self.out.call(F.leaky_relu, inputs[0], round(float(given.get("alpha", 0.01)), 9))
 
+    def _PRelu(self, node: Any, inputs: list[Any], given: dict[str, Any], name: str, rank: int) -> Any:
+        slopes = self._tensor(inputs[1])
+        if slopes is None or not isinstance(inputs[0], fx.Node):
+            return None
+        per_channel = slopes.ndim == rank - 1 and len(slopes) == slopes.numel()
+        if slopes.numel() != 1 and not per_channel:
+            return None
+        return self.out.layer(self._path(node, name), rebuilt.prelu(slopes.flatten()), inputs[0])
+
     def _Elu(self, node: Any, inputs: list[Any], given: dict[str, Any], name: str, rank: int) -> Any:
         return self.out.call(F.elu, inputs[0], round(float(given.get("alpha", 1.0)), 9))
 
@@ -303,14 +316,16 @@ class _Reader:
         return bool(given.get("ceil_mode", 0))
 
     def _GlobalAveragePool(self, node: Any, inputs: list[Any], given: dict[str, Any], name: str, rank: int) -> Any:
-        return self.out.call(F.adaptive_avg_pool2d, inputs[0], 1) if rank == 4 else None
+        pools = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d}
+        return self.out.call(pools[rank], inputs[0], 1) if rank in pools else None
 
     def _ReduceMean(self, node: Any, inputs: list[Any], given: dict[str, Any], name: str, rank: int) -> Any:
         axes = inputs[1].tolist() if inputs[1:] and isinstance(inputs[1], np.ndarray) else list(given.get("axes", []))
         keep = bool(given.get("keepdims", 1))
-        if sorted(a % rank for a in axes if rank) != [2, 3] or rank != 4:
+        behind = list(range(2, rank))
+        if rank not in (3, 4) or sorted(a % rank for a in axes) != behind:
             return None
-        return self.out.call(torch.mean, inputs[0], [2, 3], keep), 4 if keep else 2
+        return self.out.call(torch.mean, inputs[0], behind, keep), rank if keep else 2
 
     def _Flatten(self, node: Any, inputs: list[Any], given: dict[str, Any], name: str, rank: int) -> Any:
         return (self.out.call(torch.flatten, inputs[0], 1), 2) if given.get("axis", 1) == 1 else None
@@ -327,7 +342,7 @@ class _Reader:
             return inputs[0], 0
         return (
             (self.out.call(torch.flatten, inputs[0], 1), 2)
-            if rank == 4 and sorted(axes) in ([2, 3], [-2, -1])
+            if (rank == 4 and sorted(axes) in ([2, 3], [-2, -1])) or (rank == 3 and axes in ([2], [-1]))
             else None
         )
 
@@ -391,7 +406,7 @@ class _Reader:
         """UnusableInput unless the module computes what the file says, by `onnx`'s own evaluation."""
         from onnx.reference import ReferenceEvaluator
 
-        size = [batch or 2, *(reads if self.ranks[name] == 4 else reads[2:])]
+        size = [batch or 2, *{2: reads[2:], 3: [reads[0], reads[2]], 4: reads}[self.ranks[name]]]
         x = np.random.default_rng(0).standard_normal(size).astype(np.float32)
         try:
             expected = np.asarray(ReferenceEvaluator(self.model).run(None, {name: x})[0])

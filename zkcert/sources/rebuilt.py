@@ -125,6 +125,11 @@ def batch_norm(rank: int, weight: Tensor, bias: Tensor, mean: Tensor, var: Tenso
     return _filled(layer, weight=weight, bias=bias)
 
 
+def prelu(slopes: Tensor) -> nn.Module:
+    """A PReLU; slopes (C,) or (1,)."""
+    return _filled(nn.PReLU(len(slopes), device="meta"), weight=slopes)
+
+
 def _filled(layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
     for name, value in tensors.items():
         if value is not None:

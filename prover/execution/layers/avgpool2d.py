@@ -14,7 +14,7 @@ from circuits.value import Value
 from ..values import read_value
 from ..witness import Witness, take
 from .base import Accumulators, Executor
-from .pool import pool_fields
+from .pool import in_a_row, pool_fields
 from .pytorch import Read, TorchForm, TorchLayer
 
 I64 = NDArray[np.int64]
@@ -33,10 +33,25 @@ def _fields(
     return {**fields, "inside": not count_include_pad, "divisor": divisor_override or 0}
 
 
+def _sequence_fields(
+    read: Read,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: Any = False,
+    count_include_pad: Any = True,
+) -> dict[str, Any]:
+    return _fields(read, *in_a_row(kernel_size, stride, padding), ceil_mode, count_include_pad)
+
+
 def _mean(read: Read, dim: Any = None, keepdim: Any = False) -> list[dict[str, Any]]:
-    """The mean over both image axes."""
-    if ({d % 4 for d in dim} if isinstance(dim, tuple | list) else {dim}) != {2, 3}:
-        raise ValueError(f"mean over axes {dim}: only the mean over both image axes is supported: dim=(2, 3)")
+    """The mean over both image axes, or over that of a sequence."""
+    rank = read.rank()
+    given = {d % rank for d in (dim if isinstance(dim, tuple | list) else [dim]) if d is not None}
+    if given != set(range(2, max(rank, 3))):
+        raise ValueError(
+            f"mean over axes {dim}: only the mean over both image axes, dim=(2, 3), or over a sequence is supported"
+        )
     kernel = read.extent()
     pool = {"op": "avgpool2d", "kernel": kernel, "stride": kernel}
     return [pool] if keepdim else [pool, {"op": "flatten"}]
@@ -92,6 +107,7 @@ class AvgPool2dExecutor(AveragingExecutor):
         ),
         forms=(
             TorchForm(("torch.nn.AvgPool2d", "torch.nn.functional.avg_pool2d"), _fields),
+            TorchForm(("torch.nn.AvgPool1d", "torch.nn.functional.avg_pool1d", "torch.avg_pool1d"), _sequence_fields),
             TorchForm(("torch.mean", "torch.Tensor.mean"), _mean),
         ),
     )

@@ -12,9 +12,17 @@ from circuits.layers.conv2d import Conv2d
 from ..arithmetic import F64, I64
 from ..workers import by_rows
 from .affine import AffineExecutor
-from .pytorch import Read, TorchForm, TorchLayer, pair
+from .pytorch import Read, TorchForm, TorchLayer, one_row, pair
 
 Ints = NDArray[np.int32] | NDArray[np.int64]
+
+
+def _sequence_fields(
+    read: Read, stride: Any, padding: Any, dilation: Any = (1,), groups: Any = 1, padding_mode: Any = "zeros"
+) -> dict[str, Any]:
+    fields = _fields(read, stride, padding, dilation, groups, padding_mode)
+    across = {"stride": 1, "padding": 0, "dilation": 1}
+    return {**fields, **{key: one_row(fields[key][-1], n) for key, n in across.items()}}
 
 
 def _fields(
@@ -40,7 +48,7 @@ class Conv2dExecutor(AffineExecutor):
         run=lambda F, node, tensors, x: F.conv2d(
             x, tensors["weight"], tensors["bias"], node["stride"], node["padding"], node["dilation"], node["groups"]
         ),
-        forms=(TorchForm(("torch.nn.Conv2d",), _fields),),
+        forms=(TorchForm(("torch.nn.Conv2d",), _fields), TorchForm(("torch.nn.Conv1d",), _sequence_fields)),
     )
 
     def input_columns(self, x: Ints) -> F64:

@@ -23,6 +23,11 @@ def _reshape(read: Read, *shape: Any) -> dict[str, Any] | None:
     return {} if len(given) == 2 else None
 
 
+def _squeeze(read: Read, dim: Any = None) -> dict[str, Any]:
+    """[batch, features]; that it is so is checked on the example."""
+    return {}
+
+
 class FlattenExecutor(Executor):
     """Nothing is filled."""
 
@@ -33,6 +38,7 @@ class FlattenExecutor(Executor):
         forms=(
             TorchForm(("torch.nn.Flatten", "torch.flatten", "torch.Tensor.flatten"), _flatten),
             TorchForm(("torch.reshape", "torch.Tensor.reshape", "torch.Tensor.view"), _reshape),
+            TorchForm(("torch.squeeze", "torch.Tensor.squeeze"), _squeeze),
         ),
     )
 

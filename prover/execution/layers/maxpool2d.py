@@ -11,8 +11,8 @@ from circuits.layers.maxpool2d import MaxPool2d
 from ..values import read_value
 from ..witness import Witness, take
 from .base import Accumulators, Executor
-from .pool import pool_fields
-from .pytorch import Read, TorchForm, TorchLayer, pair
+from .pool import in_a_row, pool_fields
+from .pytorch import Read, TorchForm, TorchLayer, one_row, pair
 
 LOWEST = -(1 << 62)  # below every value
 
@@ -31,6 +31,18 @@ def _fields(
     return pool_fields(kernel_size, stride, padding, ceil_mode)
 
 
+def _sequence_fields(
+    read: Read,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: Any = False,
+    return_indices: Any = False,
+) -> dict[str, Any]:
+    return _fields(read, *in_a_row(kernel_size, stride, padding), one_row(dilation, 1), ceil_mode, return_indices)
+
+
 class MaxPool2dExecutor(Executor):
     """Maxima, choices and slacks."""
 
@@ -40,7 +52,10 @@ class MaxPool2dExecutor(Executor):
         run=lambda F, node, tensors, x: F.max_pool2d(
             x, node["kernel"], node["stride"], node["padding"], ceil_mode=node["ceil"]
         ),
-        forms=(TorchForm(("torch.nn.MaxPool2d", "torch.nn.functional.max_pool2d", "torch.max_pool2d"), _fields),),
+        forms=(
+            TorchForm(("torch.nn.MaxPool2d", "torch.nn.functional.max_pool2d", "torch.max_pool2d"), _fields),
+            TorchForm(("torch.nn.MaxPool1d", "torch.nn.functional.max_pool1d", "torch.max_pool1d"), _sequence_fields),
+        ),
     )
 
     def forward(self, w: Witness, p: int) -> None:

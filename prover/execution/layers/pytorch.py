@@ -16,7 +16,8 @@ class Read(Protocol):
     module: Any  # that is called; None for a function or a method
 
     def extent(self) -> list[int]:
-        """Height and width of the images that are read; raises UnsupportedLayer for anything else."""
+        """Height and width of the images that are read, of a sequence 1 and its length; raises UnsupportedLayer for
+        anything else."""
 
     def channels(self) -> int:
         """How many channels, or features, it has."""
@@ -52,6 +53,11 @@ class TorchLayer:
     run: Callable[..., Any]
     forms: tuple[TorchForm, ...]
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def one_row(value: Any, across: int) -> list[Any]:
+    """A size of PyTorch's along a sequence as one of images with a single row; across: that of the rows."""
+    return [across, *(value if isinstance(value, tuple | list) else [value])]
 
 
 def pair(value: Any) -> list[Any]:

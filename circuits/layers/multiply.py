@@ -1,0 +1,71 @@
+"""The product of two branches: y = rescale(a b). One of them may have one number per channel, which then scales all
+positions of the other's (squeeze-and-excitation). Their gradients are rescale(dy b) and rescale(dy a), for such a
+branch of the exact products added up over the positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from circuits.language.constraints import DomainAxis
+from circuits.language.forms import Form
+from circuits.language.sources import Same, Source, Sum
+from circuits.language.wide import Limbs
+from zkcert.errors import UnusableInput
+
+from ..net import Contraction, Net
+from ..value import Value
+from .base import Layer
+from .spec import LayerSpec, same_shape
+
+
+def _together(shapes: Sequence[list[int]]) -> list[int]:
+    large = max(shapes, key=lambda shape: (len(shape), shape[1:]))
+    if any(shape not in (large, [large[0], 1, 1], large[:1]) for shape in shapes):
+        raise UnusableInput(f"its inputs have shapes {shapes[0]} and {shapes[1]}: neither equal ones nor one of [C]")
+    return large
+
+
+class Multiply(Layer):
+    spec = LayerSpec(op="multiply", inputs=2, together=_together, output_shape=same_shape)
+
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        sizes = max((v.shape for v in self.branches), key=lambda sizes: (len(sizes), sizes[2:]))
+        self.axes = tuple(DomainAxis(f"x{i}", size) for i, size in enumerate(sizes))
+        if any(v.shape not in (sizes, (*sizes[:2], 1), sizes[:2]) for v in self.branches):
+            raise UnusableInput("one branch is flattened, the other is not")
+        con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), *self.axes))
+        self.out = net.output(self.name, "y", sizes)
+        self.y = self.out.value
+        limbs = Limbs().add_product(self._limbs(self.branches[0]), self._limbs(self.branches[1]))
+        self.run = net.rescaled(con, self._limbs(self.y), limbs, "y")
+
+    def single(self, v: Value) -> bool:
+        """Whether it has one number per channel, and the output positions."""
+        return v.shape != tuple(a.size for a in self.axes)
+
+    def _limbs(self, v: Value) -> list[Form]:
+        sources: list[Source] = [Same(a.name, a.size) for a in self.axes]
+        if self.single(v):
+            sources[2:] = [Sum(1)] * (len(v.shape) - 2)
+        return v.limbs(self.net.over_passes, *sources)
+
+    def declare_backward(self, net: Net, dy: Value, needed: Sequence[bool]) -> None:
+        self.dy = dy
+        self.dxs: list[Value | None] = [None, None]
+        self.runs: list[Contraction | None] = [None, None]
+        for i in (i for i in range(2) if needed[i]):
+            v, label = self.branches[i], f"dx{i}"
+            kept = 2 if self.single(v) else len(self.axes)
+            axes = (net.pass_axis(), *self.axes[:kept])
+            con = net.circuit.constraint(f"{self.name}/input-gradient{i}", axes, self.axes[kept:])
+            self.dxs[i] = dx = net.activation(f"{self.name}/{label}", v.shape)
+            limbs = Limbs().add_product(self._limbs(dy), self._limbs(self.branches[1 - i]))
+            self.runs[i] = net.rescaled(con, self._limbs(dx), limbs, label)
+
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        raise NotImplementedError("each input has its own")
+
+    def handed(self, i: int) -> Value | None:
+        return self.dxs[i]
