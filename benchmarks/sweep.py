@@ -184,13 +184,13 @@ def network(name: str, classes: int) -> Model:
             super().__init__()
             self.first = nn.Conv2d(2, 3, 3, padding=1, bias=False)
             self.second = nn.Conv2d(3, 3, 3, padding=2, dilation=2, groups=3)
-            self.norm, self.slope = nn.BatchNorm2d(3), nn.PReLU()
+            self.norm, self.own, self.slope = nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.PReLU()
             self.last = nn.Linear(24, 1 if classes == 2 else classes)
 
         def forward(self, x: Any) -> Any:
             functional = nn.functional
             x = functional.max_pool2d(torch.relu(self.norm(self.first(x))), 3, stride=2, padding=1)
-            y = functional.avg_pool2d(torch.relu(self.second(x) + x), 2, ceil_mode=True)
+            y = functional.avg_pool2d(torch.relu(self.own(self.second(x)) + x), 2, ceil_mode=True)
             x = functional.relu6(functional.adaptive_avg_pool2d(x, 2))
             y = functional.leaky_relu(y) * self.slope(functional.adaptive_avg_pool2d(y, 1))
             x = functional.channel_shuffle(torch.cat([y, x], 1), 2)

@@ -84,6 +84,11 @@ def norm(name: str, channels: int) -> dict[str, Any]:
     return {"op": "batchnorm2d", "name": name, **tensors, "eps": 1e-05, "shape": (channels,)}
 
 
+def group(name: str, channels: int, groups: int, **more: Any) -> dict[str, Any]:
+    tensors = {key: f"{name}.{key}" for key in ("weight", "bias")}
+    return {"op": "groupnorm", "name": name, **tensors, "groups": groups, "eps": 1e-05, **more, "shape": (channels,)}
+
+
 def pool(op: str, kernel: tuple[int, int], stride: tuple[int, int]) -> dict[str, Any]:
     return {"op": op, "name": op, "kernel": list(kernel), "stride": list(stride)}
 
@@ -169,6 +174,23 @@ CASES = {
         ],
         (1, 18, 18),
         config=ProbeConfig(steps=9, batch_size=1, lr=Fraction(1, 51)),
+    ),
+    # statistics of the samples themselves: of groups, at each position, of features; before a ReLU and not
+    "statistics": Case(
+        [
+            group("samples", 2, 2),
+            conv("conv", (4, 2, 1, 2), bias=True),
+            group("each", 4, 2, each=True),
+            RELU,
+            conv("point", (2, 4, 1, 1)),
+            group("all", 2, 1),
+            FLATTEN,
+            linear("hidden", 4, 8),
+            group("features", 4, 1),
+            linear("fc", 3, 4),
+        ],
+        (2, 2, 3),
+        config=ProbeConfig(steps=2, batch_size=2, rho=Fraction(1, 1000)),
     ),
     # branches that are multiplied: a gate of one position, read first, before a ReLU; an output with itself;
     # slopes per channel and one for all; one logit as two

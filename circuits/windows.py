@@ -204,6 +204,11 @@ def channels_of(groups: int, own: int) -> Table:
     return Table(f"groups {groups},{own}", (groups, own), lambda: np.arange(groups * own).reshape(groups, own))
 
 
+def groups_of(groups: int, own: int) -> Table:
+    """[c, g]: the same, transposed."""
+    return Table(f"channels {own},{groups}", (own, groups), lambda: np.arange(groups * own).reshape(groups, own).T)
+
+
 def joined(axes: Sequence[I64], width: int) -> I64:
     """Tables of two axes, (ky, oy) and (kx, ox), as one of flattened positions, (ky kx, oy ox); -1 if either is."""
     rows, columns = axes

@@ -245,6 +245,15 @@ class Graph:
         self.params.update({f"{name}.{key}": x.astype(np.float32) for key, x in drawn.items()})
         return self
 
+    def group_norm(self, groups: int = 1, each: bool = False) -> Graph:
+        """A normalisation by the statistics of each sample, of groups of channels, or `each` position by itself."""
+        name, count = f"groupnorm{len(self.nodes)}", self.shape[0]
+        options = {"each": True} if each else {}
+        self._node("groupnorm", weight=f"{name}.weight", bias=f"{name}.bias", groups=groups, eps=1e-5, **options)
+        self.params[f"{name}.weight"] = (1 + 0.3 * self.rng.standard_normal(count)).astype(np.float32)
+        self.params[f"{name}.bias"] = (0.3 * self.rng.standard_normal(count)).astype(np.float32)
+        return self
+
     @property
     def last(self) -> str:
         """The name of what the next node reads."""
@@ -452,6 +461,23 @@ def grouped(seed: int = 0, **options: Any) -> Case:
     g.conv(4, (3, 3), (1, 1), (2, 2), bias=False, groups=4, dilation=[2, 2]).add(stem).relu()
     g.conv(8, (2, 2), (2, 1), groups=4).conv(4, (2, 1), (1, 1), (1, 0), groups=2, dilation=[2, 1])
     return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def standardised(seed: int = 0, **options: Any) -> Case:
+    """Group norms of the samples, of a sum of branches whose weights and input get gradients, of one group and several,
+    over all positions and at each, before a ReLU and before others, of features; a group of equal entries."""
+    rng = np.random.default_rng([seed, 19])
+    g = Graph(rng, [2, 2, 3], scale=0.7).group_norm(2).conv(4, (1, 2)).group_norm(2, each=True).relu()
+    stem = g.last
+    g.conv(4, (1, 1)).add(stem).group_norm().conv(2, (2, 1), bias=False).group_norm(1, each=True)
+    return (
+        g.flatten()
+        .linear(4)
+        .group_norm(2)
+        .relu()
+        .linear(3)
+        .case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+    )
 
 
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:

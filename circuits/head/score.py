@@ -88,22 +88,11 @@ class StepSize:
         zero("q2n", Limbs().add_product(limb_forms(self.qq), n).add_value(self.x1, -1))
         zero("2qn", Limbs().add_product(q, n, 2).add_value(self.n).add_value(self.x2, -1))
         lower = Limbs().add_const(a * a << 144).add_value(self.low, -1)
-        add_multiple(lower, self.x1, -(b * b))
+        lower.add_multiple(self.x1, -(b * b))
         zero("low", lower)
         upper = Limbs().add_const(-(a * a << 144) - 1).add_value(self.high, -1)
-        add_multiple(upper, self.x1, b * b)
-        add_multiple(upper, self.x2, b * b)
+        upper.add_multiple(self.x1, b * b).add_multiple(self.x2, b * b)
         zero("high", upper)
-
-
-def add_multiple(limbs: Limbs, view: View, coef: int, power: int = 0) -> None:
-    """Add a wide public multiple of a value, limb by limb."""
-    sign = -1 if coef < 0 else 1
-    rest, k = abs(coef), 0
-    while rest:
-        limbs.add_value(view, sign * (rest & ((1 << DIGIT_BITS) - 1)), power + DIGIT_BITS * k)
-        rest >>= DIGIT_BITS
-        k += 1
 
 
 class Score:
@@ -138,9 +127,7 @@ class Score:
             self.carries.append(assert_zero(circuit, con, domain, label, limbs))
 
         zero("scaled-loss", Limbs().add_product(fourth, limb_forms(loss)).add_value(self.lk, -1))
-        limbs = Limbs().add_value(self.top, -1)
-        add_multiple(limbs, size.n, self.c1)
-        add_multiple(limbs, self.lk, self.c2)
+        limbs = Limbs().add_value(self.top, -1).add_multiple(size.n, self.c1).add_multiple(self.lk, self.c2)
         zero("numerator", limbs)
         self.ln_top = Logarithm(
             circuit, con, domain, limb_forms(self.top), DIGIT_BITS * limb_count - 1, "score/ln-numerator"

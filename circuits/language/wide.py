@@ -95,6 +95,15 @@ class Limbs:
             self.add(view.digit(i, coef), power + d.shift)
         return self
 
+    def add_multiple(self, view: View, coef: int, power: int = 0) -> Limbs:
+        """Add ``coef * value(view) * 2^power`` for a public integer of any size, which is split into limbs."""
+        sign, rest, k = (-1 if coef < 0 else 1), abs(coef), 0
+        while rest:
+            self.add_value(view, sign * (rest & ((1 << DIGIT_BITS) - 1)), power + DIGIT_BITS * k)
+            rest >>= DIGIT_BITS
+            k += 1
+        return self
+
     def add_const(self, value: int) -> Limbs:
         """Add a public integer, split into limbs of its sign."""
         sign, value, k = (-1 if value < 0 else 1), abs(value), 0

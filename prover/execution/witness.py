@@ -261,16 +261,20 @@ class Witness:
                 self.put(s.carry.tensor, carry)
 
     def fill_carries_of(
-        self, steps: list[CarryStep], axes: Sequence[DomainAxis], products: Sequence[I64], at: Part
+        self, steps: list[CarryStep], axes: Sequence[DomainAxis], products: Sequence[I64] | None, at: Part
     ) -> None:
-        """The same for one part; `products[k]` is the bilinear part of limb k for every output index of it."""
+        """The same for one part; `products[k]` is the bilinear part of limb k for every output index of it, None if it
+        is to be evaluated (where nothing is summed)."""
         carry: I64 | int = 0
         for s in steps:
             if s.carry is None:
                 continue
             total = self.linear_part(s.value, axes, at.window)[0, ...]
             total += carry
-            for k in range(s.first, min(s.last, len(products))):
+            for a, b in s.value.products if products is None else ():
+                total += (self.form(a, axes, at.window) * self.form(b, axes, at.window))[0, ...]
+            for k in range(s.first, min(s.last, len(products or ()))):
+                assert products is not None
                 total += products[k] << (DIGIT_BITS * (k - s.first)) if k > s.first else products[k]
             carry = total >> (DIGIT_BITS * (s.last - s.first))
             self.put(s.carry.tensor, carry, at.index, at.rows)

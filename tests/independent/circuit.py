@@ -29,6 +29,7 @@ from .language import (
     Window,
     add,
     at,
+    channels_table,
     gather,
     groups_table,
     join,
@@ -139,6 +140,21 @@ class Norm:
 
     scale: list[int]
     mean: list[int]
+
+
+@dataclass
+class Statistics:
+    """Of a group norm: axes of its statistics, those summed, of entries by group and by channel; how entries are summed
+    and read; how many there are, and the integer of eps."""
+
+    axes: list[tuple[str, int]]
+    summed: list[tuple[str, int]]
+    entries: list[tuple[str, int]]
+    flat: list[tuple[str, int]]
+    sums: Sources
+    inner: Sources
+    n: int
+    eps: int
 
 
 @dataclass
@@ -891,6 +907,103 @@ class Builder:
         self.rescaled(con, self.value_limbs(y, "passes", sources), limbs, "y")
         self.values.append(y)
 
+    def statistics(self, i: int, node: dict, x: Value) -> Statistics:
+        """How a group norm reads."""
+        G, each = node["groups"], option(node, "each")
+        C = x.sizes[1]
+        require(self.model.tensors[node["weight"]].shape == [C], "circuit", "channels of a group norm")
+        table, s = channels_table(G, C // G), [("s", n) for n in x.sizes[2:]]
+        alone, joint = (s, []) if each else ([], s)
+        n = C // G * math.prod(k for _, k in joint)
+        eps = math.floor(Fraction(repr(node["eps"])) * (n << 64) + Fraction(1, 2))
+        axes = [("pass", self.P), ("b", self.B), ("g", G), *alone]
+        entries = [("pass", self.P), ("b", self.B), ("g", G), ("c", C // G), *s]
+        flat = [("pass", self.P), ("b", self.B), ("o", C), *s]
+        over_c = total("g", table)
+        sums = [same("b"), over_c, *(same(a) for a, _ in alone), *(ALL for _ in joint)]
+        inner = [same("b"), gather("c", "g", table), *(same(a) for a, _ in s)]
+        return Statistics(axes, [("c", C // G), *joint], entries, flat, sums, inner, n, eps)
+
+    def statistic(self, name: str, st: Statistics) -> Value:
+        return self.new(name, [k for _, k in st.axes[1:]])
+
+    def of_statistic(self, v: Value, st: Statistics) -> list[Form]:
+        return self.value_limbs(v, "passes", [same(a) for a, _ in st.axes[1:]])
+
+    def mean_statistic(self, name: str, v: Value, st: Statistics) -> tuple[Value, int]:
+        c, out = self.c, self.statistic(name, st)
+        rest = c.wire(Domain(tuple(st.axes), True), f"{name}.remainder", radix((0, st.n)))
+        con = c.constraint(name, st.axes)
+        whole = self.value_whole(out, "passes", [same(a) for a, _ in st.axes[1:]])
+        summed = self.value_whole(v, "passes", st.sums)
+        c.member(con, "mean", left(scale(whole, st.n), c.whole(rest), neg(summed), -(st.n // 2)))
+        return out, rest
+
+    def times_centred(self, limbs: Limbs, v: Value, mean: Value, a: list[Form], st: Statistics) -> None:
+        limbs.product(self.value_limbs(v, "passes", st.inner), a)
+        limbs.product(self.of_statistic(mean, st), a, -1)
+
+    def f_groupnorm(self, i: int, node: dict, x: Value) -> None:
+        c, name, st = self.c, node["name"], self.statistics(i, node, x)
+        self.count_windows(x.sizes[1])
+        domain = Domain(tuple(st.axes), True)
+        mean, rest = self.mean_statistic(f"{name}/mean", x, st)
+        con = c.constraint(f"{name}/squares", st.axes, st.summed)
+        squares = c.wire(domain, f"{name}/squares", radix(*[U(22)] * 5))
+        limbs = Limbs(c)
+        own = self.value_limbs(x, "passes", st.inner)
+        limbs.product(own, own)
+        limbs.value(squares, -1)
+        c.assert_zero(con, domain, "sum", limbs)
+        con = c.constraint(f"{name}/root", st.axes)
+        v = c.wire(domain, f"{name}/v", radix(*[U(22)] * 5))
+        a = self.statistic(f"{name}/a", st)
+        aa = c.wire(domain, f"{name}/a2", radix(*[U(22)] * 4))
+        low, high = (c.wire(domain, f"{name}/{which}", radix(*[U(22)] * 7)) for which in ("low", "high"))
+        m_limbs, a_limbs = self.of_statistic(mean, st), self.of_statistic(a, st)
+        mean_view, a_view = (self.own(w.parts[0][1], *(same(k) for k, _ in st.axes[1:])) for w in (mean, a))
+        limbs = Limbs(c)
+        limbs.value(squares)
+        limbs.value(v, -1)
+        limbs.product(m_limbs, m_limbs, -st.n)
+        limbs.product(m_limbs, [c.whole(rest)], -2)
+        self.wide_multiple(limbs, mean_view, 2 * (st.n // 2))
+        c.assert_zero(con, domain, "v", limbs)
+        limbs = Limbs(c)
+        limbs.product(a_limbs, a_limbs)
+        limbs.value(aa, -1)
+        c.assert_zero(con, domain, "a2", limbs)
+        limbs = Limbs(c)
+        limbs.const(st.n << 128)
+        limbs.product(c.limbs(aa), c.limbs(v), -1)
+        self.wide_multiple(limbs, aa, -st.eps)
+        limbs.value(low, -1)
+        c.assert_zero(con, domain, "low", limbs)
+        limbs = Limbs(c)
+        limbs.product(c.limbs(aa), c.limbs(v))
+        self.wide_multiple(limbs, aa, st.eps)
+        limbs.product(a_limbs, c.limbs(v), 2)
+        limbs.value(v)
+        self.wide_multiple(limbs, a_view, 2 * st.eps)
+        limbs.const(st.eps - (st.n << 128) - 1)
+        limbs.value(high, -1)
+        c.assert_zero(con, domain, "high", limbs)
+        con = c.constraint(f"{name}/normalised", st.entries)
+        h = self.new(f"{name}/h", x.sizes)
+        limbs = Limbs(c)
+        self.times_centred(limbs, x, mean, a_limbs, st)
+        self.rescaled(con, self.value_limbs(h, "passes", st.inner), limbs, "h")
+        gamma, beta = self.new_weight(node["weight"], [x.sizes[1]]), self.new_weight(node["bias"], [x.sizes[1]])
+        con = c.constraint(f"{name}/forward", st.flat)
+        sources = [same(k) for k, _ in st.flat[1:]]
+        limbs = Limbs(c)
+        limbs.product(c.limbs(self.own(gamma, same("o"))), self.value_limbs(h, "passes", sources))
+        limbs.value(self.own(beta, same("o")), 1, 32)
+        y = self.output(i, "y", x.sizes)
+        self.rescaled(con, self.value_limbs(y, "passes", sources), limbs, "y")
+        self.tensors_of[i] = {"a": a.parts[0][1], "h": h.parts[0][1], "gamma": gamma}
+        self.values.append(y)
+
     # ---- 3. head
 
     def onehot(self, axes: Sequence[tuple[str, int]], name: str, unroll: int, n: int) -> int:
@@ -1296,6 +1409,53 @@ class Builder:
 
         gamma = Parameter(node["weight"], [("c", C)], [], True, lambda kind: self.multiple(norm, h, kind), [])
         self.parameters += [gamma, Parameter(node["bias"], [("c", C)], [], False, beta_limbs, [])]
+        return dx
+
+    def g_groupnorm(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        c, name, st, own = self.c, node["name"], self.statistics(i, node, x), self.tensors_of[i]
+        sources, dx = [same(k) for k, _ in st.flat[1:]], None
+        a, h = (Value([(1, own[k])], ()) for k in ("a", "h"))
+        if needed:
+            con = c.constraint(f"{name}/scaled", st.flat)
+            e = self.new(f"{name}/e", x.sizes)
+            limbs = Limbs(c)
+            limbs.product(c.limbs(self.own(own["gamma"], same("o"))), self.value_limbs(dy, "passes", sources))
+            self.rescaled(con, self.value_limbs(e, "passes", sources), limbs, "e")
+            m1, _ = self.mean_statistic(f"{name}/m1", e, st)
+            con = c.constraint(f"{name}/m2", st.axes, st.summed)
+            m2, domain = self.statistic(f"{name}/m2", st), Domain(tuple(st.axes), True)
+            rest = c.wire(domain, f"{name}/m2.remainder", [*REM32, (0, st.n, 32)])
+            limbs = Limbs(c)
+            limbs.product(*(self.value_limbs(v, "passes", st.inner) for v in (e, h)))
+            limbs.const(st.n << 31)
+            limbs.value(rest, -1)
+            self.wide_multiple(limbs, self.own(m2.parts[0][1], *(same(k) for k, _ in st.axes[1:])), -(st.n << 32))
+            c.assert_zero(con, domain, "m2", limbs)
+            con = c.constraint(f"{name}/slope", st.axes)
+            slope = self.statistic(f"{name}/slope", st)
+            limbs = Limbs(c)
+            limbs.product(self.of_statistic(a, st), self.of_statistic(m2, st))
+            self.rescaled(con, self.of_statistic(slope, st), limbs, "slope")
+            con = c.constraint(f"{name}/input-gradient", st.entries)
+            dx = self.new(f"{name}/dx", x.sizes)
+            limbs = Limbs(c)
+            self.times_centred(limbs, e, m1, self.of_statistic(a, st), st)
+            limbs.product(self.value_limbs(h, "passes", st.inner), self.of_statistic(slope, st), -1)
+            self.rescaled(con, self.value_limbs(dx, "passes", st.inner), limbs, "dx")
+
+        def gamma_limbs(kind: str) -> Limbs:
+            limbs = Limbs(c)
+            limbs.product(self.value_limbs(dy, kind, sources), self.value_limbs(h, kind, sources))
+            return limbs
+
+        def beta_limbs(kind: str) -> Limbs:
+            limbs = Limbs(c)
+            limbs.add(self.value_whole(dy, kind, [ALL, same("o"), *(ALL for _ in st.flat[3:])]), 0)
+            return limbs
+
+        out, summed = [("o", x.sizes[1])], [("b", self.B), *st.flat[3:]]
+        self.parameters.append(Parameter(node["weight"], out, summed, True, gamma_limbs, []))
+        self.parameters.append(Parameter(node["bias"], out, [], False, beta_limbs, []))
         return dx
 
     # ---- 5. parameters

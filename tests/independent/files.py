@@ -116,10 +116,12 @@ FIELDS = {
     "channels": ("first", "count"),
     "hardtanh": ("low", "high"),
     "adaptiveavgpool2d": ("size",),
+    "groupnorm": ("weight", "bias", "groups", "eps"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "conv2d": {"dilation": [1, 1], "groups": 1},
     "channels": {"groups": 1},
+    "groupnorm": {"each": False},
     "maxpool2d": {"padding": [0, 0], "ceil": False},
     "avgpool2d": {"padding": [0, 0], "ceil": False, "inside": False, "divisor": 0},
 }
@@ -195,7 +197,9 @@ def check_graph(model: Model) -> None:
         require(node["name"] not in nodes, "model", "two nodes have one name")
         nodes.add(node["name"])
         for key in ("weight", "bias", "mean", "var"):
-            if key in node and not (key == "bias" and node[key] is None and node["op"] != "batchnorm2d"):
+            if key in node and not (
+                key == "bias" and node[key] is None and node["op"] not in ("batchnorm2d", "groupnorm")
+            ):
                 name = node[key]
                 require(isinstance(name, str) and NAME.match(name), "model", "name of a tensor")
                 require(name.lower() not in tensors, "model", "a tensor is used twice")
@@ -208,7 +212,8 @@ def check_graph(model: Model) -> None:
             bounds = node["low"], node["high"]
             require(all(_number(v, -1024.0, 1024.0) and v * 1024 % 1 == 0 for v in bounds), "model", "bounds")
             require(bounds[0] < bounds[1], "model", "bounds")
-        require("eps" not in node or _number(node["eps"], 2.0**-40, 1.0), "model", "eps")
+        least = 2.0**-21 if node["op"] == "groupnorm" else 2.0**-40
+        require("eps" not in node or _number(node["eps"], least, 1.0), "model", "eps")
         require("negative_slope" not in node or _number(node["negative_slope"], 0.0, 1.0), "model", "negative_slope")
     require(isinstance(inp, dict) and set(inp) == {"shape", "pad", "mean", "std"}, "model", "input")
     shape = inp["shape"]
@@ -296,6 +301,13 @@ def check_shapes(model: Model) -> None:
         elif op == "batchnorm2d":
             for key in ("weight", "bias", "mean", "var"):
                 require(node[key] in model.tensors and model.tensors[node[key]].shape == [x[0]], "model", key)
+            out = x
+        elif op == "groupnorm":
+            require(len(x) in (1, 3) and x[0] % node["groups"] == 0, "model", "groups")
+            for key in ("weight", "bias"):
+                require(node[key] in model.tensors and model.tensors[node[key]].shape == [x[0]], "model", key)
+            entries = x[0] // node["groups"] * (1 if option(node, "each") else math.prod(x[1:]))
+            require(2 <= entries <= 1 << 20, "model", "entries of a group norm")
             out = x
         elif op == "flatten":
             out = (math.prod(x),)

@@ -148,6 +148,11 @@ def groups_table(groups: int, own: int) -> Table:
     return Table(f"groups {groups},{own}", [[g * own + c for c in range(own)] for g in range(groups)])
 
 
+def channels_table(groups: int, own: int) -> Table:
+    """The same by number within the group, and group."""
+    return Table(f"channels {own},{groups}", [[g * own + c for g in range(groups)] for c in range(own)])
+
+
 def same(axis: str) -> Source:
     return "same", axis
 

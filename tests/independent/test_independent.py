@@ -19,7 +19,7 @@ from circuits.listing import lines
 from circuits.statement import certificate
 from prover.commit import MatrixCommitment
 from tests.branching import learned, products
-from tests.builders import bordered, clipped, grouped, joined, pointwise, shuffled
+from tests.builders import bordered, clipped, grouped, joined, pointwise, shuffled, standardised
 from tests.independent import mutate
 from tests.independent.__main__ import differences
 from tests.independent.circuit import Builder
@@ -130,7 +130,9 @@ def test_both_build_the_same_circuit(name, variant, tmp_path):
     assert_same_circuit(model, ProbeConfig(steps=steps, batch_size=batch, variant=variant), tmp_path)
 
 
-@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise, products, learned])
+@pytest.mark.parametrize(
+    "make", [bordered, grouped, clipped, joined, shuffled, pointwise, standardised, products, learned]
+)
 def test_both_build_the_same_circuit_of_what_convolutional_networks_are_made_of(make, tmp_path):
     assert_same_circuit(make().model, ProbeConfig(steps=2, batch_size=2), tmp_path)
 

@@ -174,6 +174,82 @@ class BatchNorm2d(Layer):
         sums[node["weight"]] = [a * x for a, x in zip(node["factors"], h, strict=True)]
 
 
+# -- normalisation by a sample's own statistics
+
+
+class GroupNorm(Layer):
+    op = "groupnorm"
+
+    def sets(self, node: Node, x: Nested) -> list[list[tuple[int, int, int]]]:
+        """The places (channel, row, column) that are normalised together; features stand at row and column 0."""
+        own = len(x) // node["groups"]
+        rows, columns = (len(x[0]), len(x[0][0])) if isinstance(x[0], list) else (1, 1)
+        places = [(i, j) for i in range(rows) for j in range(columns)]
+        out = []
+        for first in range(0, len(x), own):
+            channels = range(first, first + own)
+            for part in [[place] for place in places] if node.get("each", False) else [places]:
+                out.append([(c, *place) for c in channels for place in part])
+        return out
+
+    def mean(self, values: list[int], what: str) -> int:
+        return value(floor(Fraction(sum(values), len(values)) + HALF), what)
+
+    def solved(self, node: Node, x: Nested) -> tuple[list[Any], Nested]:
+        """For each set its places, mean and A; and h."""
+        h, out, name = each(lambda z: 0, x), [], node["name"]
+        for places in self.sets(node, x):
+            own = [at(x, place) for place in places]
+            n, mean = len(own), self.mean(own, name)
+            m = sum((z - mean) ** 2 for z in own) + floor(Fraction(repr(node["eps"])) * (n << 64) + HALF)
+            a = value(isqrt(floor(Fraction(n << 128, m))), name)
+            out.append((places, mean, a))
+            for place, z in zip(places, own, strict=True):
+                put(h, place, value(rescale(a * (z - mean)), name))
+        return out, h
+
+    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
+        _, h = self.solved(node, x)
+        pairs = zip(h, weights[node["weight"]], weights[node["bias"]], strict=True)
+        return [each(lambda z, u=u, b=b: value(rescale(u * z + (b << 32)), node["name"]), row) for row, u, b in pairs]
+
+    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
+        what, (sets, h) = f"{node['name']} input gradient", self.solved(node, x)
+        pairs = zip(dy, weights[node["weight"]], strict=True)
+        e = [each(lambda d, u=u: value(rescale(u * d), what), row) for row, u in pairs]
+        dx = each(lambda z: 0, x)
+        for places, _, a in sets:
+            own, n = [at(e, place) for place in places], len(places)
+            m1 = self.mean(own, what)
+            total = sum(d * at(h, place) for d, place in zip(own, places, strict=True))
+            m2 = value(floor(Fraction(total, n << 32) + HALF), what)
+            k = value(rescale(a * m2), what)
+            for d, place in zip(own, places, strict=True):
+                put(dx, place, value(rescale(a * (d - m1) - k * at(h, place)), what))
+        return dx
+
+    def collect(self, node: Node, x: Nested, dy: Nested, sums: dict[str, Nested]) -> None:
+        _, h = self.solved(node, x)
+        for c in range(len(x)):
+            sums[node["weight"]][c] += sum(d * z for d, z in zip(entries(dy[c]), entries(h[c]), strict=True))
+            sums[node["bias"]][c] += sum(entries(dy[c]))
+
+
+def at(x: Nested, place: tuple[int, int, int]) -> int:
+    """An entry of an image, or of features, which stand at row and column 0."""
+    c, i, j = place
+    return x[c][i][j] if isinstance(x[c], list) else x[c]
+
+
+def put(x: Nested, place: tuple[int, int, int], z: int) -> None:
+    """Overwrite an entry."""
+    c, i, j = place
+    if isinstance(x[c], list):
+        x[c][i][j] = z
+    else:
+        x[c] = z
+
+
 # -- sums of products
 
 

@@ -23,6 +23,7 @@ from tests.builders import (
     pointwise,
     random_case,
     shuffled,
+    standardised,
     tiny_cnn,
     tiny_mlp,
 )
@@ -55,7 +56,9 @@ def test_small_networks_agree_with_the_float_metric(kind, variant):
         assert_agreement(make(kind=kind, variant=variant, steps=3))
 
 
-@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise, products, learned])
+@pytest.mark.parametrize(
+    "make", [bordered, grouped, clipped, joined, shuffled, pointwise, standardised, products, learned]
+)
 def test_what_convolutional_networks_are_made_of_agrees_with_the_float_metric(make):
     assert_agreement(make(steps=3))
 

@@ -42,6 +42,7 @@ from tests.builders import (
     pointwise,
     residual,
     shuffled,
+    standardised,
     tiny_cnn,
 )
 from tests.semantics import reference
@@ -269,7 +270,7 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
 
 
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
-@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise])
+@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise, standardised])
 def test_what_convolutional_networks_are_made_of_equals_the_reference(make, seed, options):
     assert_equal(make(seed, **options))
 

@@ -29,6 +29,7 @@ from tests.builders import (
     pointwise,
     residual,
     shuffled,
+    standardised,
     tiny_cnn,
     tiny_mlp,
     violations,
@@ -80,6 +81,7 @@ STATED = (
     "pointwise",
     "products",
     "learned",
+    "statistics",
     "long sums",
 )
 """Those of CASES that together have every layer type, and every option that changes a circuit."""
@@ -102,6 +104,7 @@ CASES = {
     "pointwise": pointwise,
     "products": products,
     "learned": learned,
+    "statistics": standardised,
     "long sums": lambda: fan(4, 5),
     "minute": minute,
     "flat": flat,

@@ -233,6 +233,44 @@ class Specification:
         self.state(f"{name}/sums/h", (dy * centred).sum(axis=rest) + half - (h << 32) - rem)
         self.sums[node["weight"]], self.sums[node["bias"]] = factor * h, dy.sum(axis=rest)
 
+    def groupnorm(self, node, layer) -> None:
+        name, half, n = layer.name, 1 << 31, layer.n
+        image = (self.passes, layer.b.size, layer.groups, layer.c.size, -1)  # and positions, one of features
+        statistic, alone = (self.passes, layer.b.size, layer.groups, 1, -1), node.get("each", False)
+        grouped = lambda v: self.on_passes(v).reshape(image)  # noqa: E731
+        read = lambda v: (self.value(v) if isinstance(v, Tensor) else self.on_passes(v)).reshape(statistic)  # noqa: E731
+        summed = lambda x: x.sum(axis=3 if alone else (3, 4)).reshape(statistic)  # noqa: E731
+        x, h, mean, rest = grouped(layer.x), grouped(layer.h), read(layer.mean), read(layer.mean_rest)
+        squares, v, a, aa = (read(t) for t in (layer.squares.tensor, layer.v.tensor, layer.a, layer.aa.tensor))
+        low, high = (read(t.tensor) for t in (layer.low, layer.high))
+        eps = int(Fraction(repr(node["eps"])) * (n << 64) + Fraction(1, 2))
+        self.state(f"{name}/mean/mean", n * mean + rest - summed(x) - n // 2)
+        self.state(f"{name}/squares/sum", summed(x * x) - squares)
+        self.state(f"{name}/root/v", squares - n * mean * mean - 2 * mean * (rest - n // 2) - v)
+        self.state(f"{name}/root/a2", a * a - aa)
+        self.state(f"{name}/root/low", (n << 128) - aa * (v + eps) - low)
+        self.state(f"{name}/root/high", (aa + 2 * a) * v + v + eps * (aa + 2 * a + 1) - (n << 128) - 1 - high)
+        rem = self.value(layer.run_h.remainder).reshape(image)
+        self.state(f"{name}/normalised/h", a * (x - mean) + half - (h << 32) - rem)
+        wide = (self.passes, 1, -1, 1)
+        flat = (*image[:2], layer.o.size, image[4])
+        gamma, beta = (self.value(t).reshape(wide) for t in (layer.weight, layer.bias))
+        y, rem = (z.reshape(flat) for z in (self.on_passes(layer.y), self.value(layer.run.remainder)))
+        self.state(f"{name}/forward/y", gamma * h.reshape(flat) + (beta << 32) + half - (y << 32) - rem)
+        dy = self.on_passes(layer.dy).reshape(flat)
+        self.sums[node["weight"]] = (dy * h.reshape(flat)).sum(axis=(1, 3))
+        self.sums[node["bias"]] = dy.sum(axis=(1, 3))
+        if layer.dx is None:
+            return
+        e, rem = self.on_passes(layer.e).reshape(flat), self.value(layer.run_e.remainder).reshape(flat)
+        self.state(f"{name}/scaled/e", gamma * dy + half - (e << 32) - rem)
+        e, m1, m2, slope = e.reshape(image), read(layer.m1), read(layer.m2), read(layer.slope)
+        self.state(f"{name}/m1/mean", n * m1 + read(layer.m1_rest) - summed(e) - n // 2)
+        self.state(f"{name}/m2/m2", summed(e * h) + (n << 31) - (m2 * n << 32) - read(layer.m2_rest.tensor))
+        self.state(f"{name}/slope/slope", a * m2 + half - (slope << 32) - read(layer.run_slope.remainder))
+        dx, rem = grouped(layer.dx), self.value(layer.run_input.remainder).reshape(image)
+        self.state(f"{name}/input-gradient/dx", a * (e - m1) - slope * h + half - (dx << 32) - rem)
+
     def relu(self, node, layer) -> None:
         name, z, y = layer.name, self.on_passes(layer.x), self.value(layer.y.tensor)
         bit, magnitude = self.value(layer.bit), self.value(layer.magnitude)
@@ -560,6 +598,7 @@ def test_every_identity_says_what_the_specification_says(name):
         "groups",
         "joined",
         "shuffled",
+        "statistics",
         "long sums",
     ],
 )

@@ -17,6 +17,7 @@ from circuits.language.constraints import Circuit, Constraint, Expr
 from circuits.language.layout import Layout
 from circuits.language.tensors import Digit, Range, Tensor
 from circuits.layers.avgpool2d import Averaging
+from circuits.layers.groupnorm import GroupNorm
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
 from tests.builders import (
@@ -119,6 +120,7 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
     averages = [layer for layer in Certificate(plan).layers if isinstance(layer, Averaging)]
     divisors = {layer.name: max(layer.divisors) for layer in averages}
     bounds = {n["name"]: (n["low"], n["high"]) for n in plan.graph if n["op"] == "hardtanh"}
+    counts = {layer.name: layer.n for layer in Certificate(plan).layers if isinstance(layer, GroupNorm)}
     total = 44 + min(22, 13 + (plan.classes - 1).bit_length())
     ratio = plan.rho**2 / (256 * plan.batch)
     common = lcm(ratio.denominator, plan.eps.denominator)
@@ -132,6 +134,9 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         ".*/magnitude": (44, "z = m + 1 or -m, one m for each z; |z| <= 2^44 (Layers)"),
         "hardtanh.*/(above|below)": (1, "a bit"),
         "hardtanh.*/excess": (44, "beyond a bound, or above the lower one: one for each z (Layers)"),
+        "groupnorm.*/(squares|v)": (110, "2^20 squares of values (Layers)"),
+        "groupnorm.*/a2": (88, "A < 2^43"),
+        "groupnorm.*/(low|high)": (154, "A^2 M <= 2^128 n < (A + 1)^2 M (Layers)"),
         ".*/slack": (44, "no entry of a window is larger than the maximum"),
         "softmax/x|loss/x-true": (44, "no logit is larger than the maximum; exp takes 44 bits"),
         "scale/(largest|below)": (58, "no sample has a larger D"),
@@ -140,7 +145,7 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "step-size/(low|high)": (198, "b^2 q^2 n <= a^2 2^144 < b^2 (q+1)^2 n (Gradient)"),
         "softmax/p.slack": (total, "p S + R = 2^56 e with R < S, S secret: S - 1 - R is not negative"),
         # remainders of a division by a power of two: exactly below the divisor, or the quotient is not the floor
-        "(z|y|u|h|dx[01]?|g|e|v).remainder": (32, "divided by 2^32 (Layers, Gradient)"),
+        "(z|y|u|h|dx[01]?|g|e|v|slope).remainder": (32, "divided by 2^32 (Layers, Gradient)"),
         "perturbation/.*.remainder": (40, "divided by 2^40 (Gradient)"),
         "input/channel[0-9]+.remainder": (16, "divided by 2^16 (Input)"),
         "(softmax/dz|score/y).remainder": (24, "divided by 2^24 (Head, Score)"),
@@ -183,7 +188,7 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "score/sum": (52, "a sum of at most 1,024 y"),
         "batchnorm.*/u": (39, "|u| < 2^38 (Layers)"),
         "squares/.*[.]01": (60, "at most 2^17 products of digits up to 2^21"),
-        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx[01]?|dz|sum|dy|share|positive|kept)": (
+        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx[01]?|dz|sum|dy|share|positive|kept|mean|a|e|m1|m2|slope)": (
             44,
             "|x| < 2^43 (Layers)",
         ),
@@ -204,6 +209,8 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
             (f"{k}/y", int(low * 2**32), int((high - low) * 2**32), "from the lower bound to below the upper (Layers)")
             for k, (low, high) in bounds.items()
         ),
+        *((f"{k}/(mean|m1).remainder", 0, n, "divided by the number of entries (Layers)") for k, n in counts.items()),
+        *((f"{k}/m2.remainder", 0, n << 32, "divided by 2^32 times that (Layers)") for k, n in counts.items()),
         ("update/.*.remainder", 0, d << 32, "divided by 2^32 D (Gradient)"),
         ("softmax/exp/cube.remainder", 0, 3 << 32, "divided by 3 2^32"),
         (".*/a3.remainder", 0, 3 << 56, "divided by 3 2^56"),
@@ -255,6 +262,7 @@ def test_values_range_over_exactly_what_they_should(name):
             seen.add(pattern)
     if name == "cnn":
         others = {"input/channel[0-9]+.remainder", "batchnorm.*/u", "hardtanh.*/(above|below)", "hardtanh.*/excess"}
+        others |= {f"groupnorm.*/{own}" for own in ("(squares|v)", "a2", "(low|high)")}
         assert {p for p, *_ in patterns} - seen == others
 
 

@@ -57,7 +57,7 @@ def every_layer(seed: int = 0, **options) -> Case:
     g = Branching(np.random.default_rng([seed, 10]), [1, 2, 3]).norm().relu().conv(2, (1, 2))
     g.pool("maxpool2d", (2, 1), (1, 1)).relu()
     stem = g.last
-    g.conv(2, (1, 1), bias=False).norm().add(stem).relu()
+    g.conv(2, (1, 1), bias=False).norm().group_norm().add(stem).relu()
     block = g.last
     g.pool("maxpool2d", (1, 3), (1, 1), padding=[0, 1]).add(block)
     two = g.last
