@@ -155,7 +155,8 @@ def test_reshapes_convert(reshape):
         (nn.GELU(), "0: GELU"),
         (nn.BatchNorm2d(2, affine=False), "0: a batch-norm"),
         (nn.BatchNorm2d(2, track_running_stats=False), "0: a batch-norm"),
-        (nn.GroupNorm(1, 2), "0: GroupNorm"),
+        (nn.GroupNorm(1, 2, affine=False), "0: GroupNorm.*affine=True"),
+        (nn.LayerNorm((2, 8, 7)), "0: LayerNorm.*as a GroupNorm"),
         (nn.Softmax(1), "0: Softmax"),
     ],
 )
@@ -484,6 +485,8 @@ class _Before(nn.Module):
             {"l": nn.Linear(70, 4), "n": nn.BatchNorm1d(4)},
             "flatten linear batchnorm2d",
         ),
+        (lambda m, x: m.g(m.h(x)), {"h": nn.GroupNorm(1, 2), "g": nn.GroupNorm(2, 2, eps=1e-3)}, "groupnorm groupnorm"),
+        (lambda m, x: m.n(m.l(x.flatten(1))), {"l": nn.Linear(70, 4), "n": nn.LayerNorm(4)}, "flatten linear groupnorm"),
         (lambda m, x: torch.cat([x, m.c(x), x], 1), {"c": nn.Conv2d(2, 4, 1)}, "conv2d cat"),
         (lambda m, x: torch.cat([(y := x.chunk(2, 1))[1], y[0]], dim=1), {}, "channels channels cat"),
         (lambda m, x: (y := torch.split(m.c(x), [3, 5], 1))[1][:, -2:] + y[0][:, :2], {"c": nn.Conv2d(2, 8, 1)},
@@ -508,6 +511,13 @@ def test_concatenations_of_other_axes_and_bounds_between_units_are_refused():
     ):
         with pytest.raises(UnusableInput, match=why):
             from_module(_Before(body), input=spec)
+
+
+def test_a_group_norm_without_a_noticeable_eps_is_refused():
+    """A constant group would be divided by its square root."""
+    module = nn.Sequential(nn.GroupNorm(1, 1, eps=1e-12), nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(UnusableInput, match="layer 0: eps must lie between 2\\^-21 and 1"):
+        from_module(module, input={"shape": [1, 2, 2], "pad": 0, "mean": [0], "std": [1]})
 
 
 def test_slopes_of_leaky_relus_are_kept_and_must_fit():

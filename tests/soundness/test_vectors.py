@@ -81,6 +81,8 @@ def test_the_table_of_the_transcript_has_every_message_in_its_order(name):
     if "weights/AXIS/PRIME" not in heard:
         at = table.index("weights/AXIS/PRIME")
         del table[at - 1 : at + 1]  # with its nonce
+    if "gamma" not in heard:  # no lookups
+        table.remove("gamma")
     assert set(heard) == set(table)
 
     def first(labels: list[str]) -> list[str]:  # the first layer of a tree has no rounds
