@@ -30,6 +30,7 @@ from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
 from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, check_array, check_param, in_byte_units
 from zkcert.sources.channels import Moved, pieces
+from zkcert.sources.last import channels_first
 from zkcert.sources.plain import plain
 from zkcert.sources.samples import Reading, what_is_read
 
@@ -65,7 +66,8 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
            image zero-padded by p, then (x/255 - mean)/std for uint8 x, (x - mean)/std for float32 x.
 
     Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, BatchNorm2d and (of features)
-    BatchNorm1d with running statistics, MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image
+    BatchNorm1d with running statistics, GroupNorm and LayerNorm (of features, and of channels that stand last between
+    two permutations) with weights and biases, MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image
     axes, Flatten, Identity, Dropout, their functional forms, sums and products of two branches and concatenations of
     channels; weights keep their names. A module that reads sequences [batch, C, L], for samples of shape [C, 1, L], may
     have the same over one axis (Conv1d, ...): it becomes a model of images of one row. One that gives a single logit z
@@ -142,6 +144,7 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
         with traced.graph.inserting_after(first):
             changed = traced.graph.call_function(*kind.change(first))
         first.replace_all_uses_with(changed, lambda user: user is not changed)
+    notes += channels_first(traced)
     try:
         model = _read(module, traced, spec, problems, notes, kind)
     except ZkcertError as error:
@@ -159,7 +162,7 @@ def _read(
 ) -> Model | None:
     """The model of a traced module; None if there are problems, which are appended, as notes are. Raises
     ZkcertError."""
-    reader = _Reader(module, _Example(traced, spec))
+    reader = _Reader(traced, _Example(traced, spec))
     for node in traced.graph.nodes:
         try:
             reader.read(node)

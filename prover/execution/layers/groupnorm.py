@@ -49,6 +49,10 @@ def _layer_fields(read: Read, normalized_shape: Any, eps: Any, elementwise_affin
     return {"groups": 1, "eps": eps, "each": False}
 
 
+def _channel_fields(read: Read, eps: Any) -> dict[str, Any]:
+    return {"groups": 1, "eps": eps, "each": True}
+
+
 class GroupNormExecutor(Executor):
     """Statistics of each sample, what is normalised by them, and gradients."""
 
@@ -59,6 +63,7 @@ class GroupNormExecutor(Executor):
         forms=(
             TorchForm(("torch.nn.GroupNorm",), _group_fields),
             TorchForm(("torch.nn.LayerNorm",), _layer_fields),
+            TorchForm(("zkcert.sources.last.ChannelNorm",), _channel_fields),
         ),
     )
 
