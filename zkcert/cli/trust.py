@@ -80,15 +80,26 @@ def request(
 @provider.command()
 def stamp(
     announcement: Announcement,
-    file: Annotated[str, typer.Option("--out", "-o", help="The query to write.")] = "announce.tsq",
+    file: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="The file to write. [default: announce.tsq, with --fetch announce.tsr]"),
+    ] = None,
+    fetch: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send the query to this authority, and write its answer.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask for a time stamp (RFC 3161) of an announcement.
 
     Send the query to an authority, such as with: curl -H "Content-Type: application/timestamp-query" --data-binary
-    @announce.tsq URL -o announce.tsr. A time stamp shows that the announcement is old, not that there is only one.
+    @announce.tsq URL -o announce.tsr; or let --fetch URL do that. A time stamp shows that the announcement is old, not
+    that there is only one.
     """
-    path = api.stamp_query(announcement, file)
+    if fetch is not None:
+        answer = api.fetch_stamp(announcement, file or "announce.tsr", server=fetch)
+        print_json(answer.to_dict()) if as_json else out.print(f"file    {answer.path}")
+        return
+    path = api.stamp_query(announcement, file or "announce.tsq")
     if as_json:
         print_json({"query": str(path)})
     else:
