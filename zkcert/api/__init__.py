@@ -41,7 +41,7 @@ from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult,
 from zkcert.api.report import Report, report
 from zkcert.api.sources import Obstacle
 from zkcert.api.training import ARCHITECTURES, Training, train
-from zkcert.api.trust import Keys, Witnessed, keygen, request, stamp_query, witness
+from zkcert.api.trust import Keys, Witnessed, gather, keygen, request, stamp_query, witness
 from zkcert.api.walk_through import TrustDemoResult, demo_trust
 
 __all__ = [
@@ -98,6 +98,7 @@ __all__ = [
     "estimate",
     "fetch_round",
     "fetch_stamp",
+    "gather",
     "inspect",
     "join",
     "keygen",

@@ -22,8 +22,8 @@ def _roles(name: str, text: str) -> typer.Typer:
 
 
 provider = _roles("provider", "What the owner of a model signs: keygen, request, stamp.")
-witness = _roles("witness", "What a witness of announcements signs: keygen, sign.")
-authority = _roles("authority", "What an authority on data signs: keygen, check, sign, join.")
+witness = _roles("witness", "What a witness of announcements signs: keygen, sign; gather, for keys.")
+authority = _roles("authority", "What an authority on data signs: keygen, check, sign, join; gather, for keys.")
 
 SecretKey = Annotated[str, typer.Option("--key", metavar="FILE", help="Your secret key, *.key.")]
 Passphrase = Annotated[
@@ -53,8 +53,24 @@ def keygen(
     out.print(f"public  {result.public}")
 
 
+def gather(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Public keys, *.pub.")],
+    file: Annotated[str, typer.Option("--out", "-o", help="The file to write.")],
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make one file of several public keys.
+
+    For --witness and --authority of zkcert verify, which also take the files one by one.
+    """
+    path = api.gather(keys, file, force=force)
+    print_json({"keys": str(path)}) if as_json else out.print(f"file    {path}")
+
+
 for _app in (provider, witness, authority):
     _app.command()(keygen)
+for _app in (witness, authority):
+    _app.command()(gather)
 
 
 @provider.command()

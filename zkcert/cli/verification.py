@@ -65,6 +65,8 @@ def _quorums(given: Mapping[str, Any]) -> tuple[int | None, int | None]:
     common = given.get("quorum")
     if common is None:
         return witnesses, authorities
+    if not given.get("witnesses") and not given.get("authorities"):
+        raise UnusableInput("--quorum needs --witness or --authority, the keys of those who count")
     if given.get("witnesses") and given.get("authorities"):
         raise UnusableInput("--quorum of whom? Say --witness-quorum and --authority-quorum where both are given")
     if witnesses is not None or authorities is not None:
