@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -75,27 +76,27 @@ def report(
         proof, model, tau, data_root, announcement, beacon, chain, config, evidence or Evidence(), attestation,
         attestation_key,
     )  # fmt: skip
-    inputs = [path for _, path in asked.files()]
-    path = check_output(out, REPORT, inputs=inputs, force=force)
-    threshold, calibration = read_tau(tau)
-    before = asked.digests()
+    before = asked.states()
+    path = check_output(out, REPORT, inputs=list(before), force=force)
+    calibration = read_tau(tau)[1]
     given = {name: value for name, value in vars(asked).items() if name not in ("proof", "model")}
     failed: ProofRejected | MalformedProof | None = None
     try:
         verdict = verify(proof, model, **given)
     except (ProofRejected, MalformedProof) as error:
         failed = error
-    after = asked.digests()
-    if before != after or (failed is None and verdict.expected.tau != threshold):
-        raise UnusableInput("a file was changed while it was read; try again when all are complete")
+    files, after = asked.digests(), asked.states()
+    if changed := [name for name in before if before[name] != after[name]]:
+        raise UnusableInput(f"{changed[0]}: was changed while it was read; try again when it is complete")
     if failed is not None:
         from verifier.report import failure_dict
 
         told = failure_dict(failed)
-        around = Circumstances(after, asked.command(), None, now())
-        write_file(path, [rejected(told["check"], told["reason"], around).encode()], REPORT, force=force)
+        why = told["reason"].removeprefix(f"{told['check']}: ")
+        around = Circumstances(files, asked.command(), None, now())
+        write_file(path, [rejected(told["check"], why, around).encode()], REPORT, force=force)
         raise failed
-    around = Circumstances(after, asked.command(), asked.alone(verdict), now())
+    around = Circumstances(files, asked.command(), asked.alone(verdict), now())
     text = accepted(verdict, verdict.steps, calibration, around)
     return Report(write_file(path, [text.encode()], REPORT, force=force), verdict)
 
@@ -152,6 +153,16 @@ class _Asked:
             if value is not None:
                 yield role, value
 
+    def states(self) -> dict[str, tuple[int, int, int] | None]:
+        """What shows that a file is another one by now; None where there is none."""
+        found: dict[str, tuple[int, int, int] | None] = {}
+        for _, path in self.files():
+            found[os.fspath(path)] = None
+            with suppress(OSError, ValueError):
+                state = os.stat(path)
+                found[os.fspath(path)] = (state.st_ino, state.st_size, state.st_mtime_ns)
+        return found
+
     def digests(self) -> list[Given]:
         """Of all files, as they are now."""
         from zkcert.trust.report.page import Given
@@ -195,7 +206,10 @@ class _Asked:
     def alone(self, verdict: Verdict) -> str:
         """The same for `python -m verifier`, which takes numbers where `zkcert verify` also takes files."""
         expected, names = verdict.expected, ("--data-root", "--announcement")
-        options = [("--tau", expected.tau), *((name, value) for name, value in self.options() if name in names)]
+        options: list[tuple[str, object]] = [
+            ("--tau", expected.tau),
+            *((name, value) for name, value in self.options() if name in names),
+        ]
         options.append(("--beacon", None if expected.beacon is None else expected.beacon.hex()))
         options.append(("--config", expected.config))
         return _line("python -m verifier", self.proof, self.model, options)
@@ -205,7 +219,7 @@ def _chains() -> set[str]:
     return {name for chain in BUILT_IN.values() for name in (chain.name, chain.hash.hex())}
 
 
-def _line(program: str, proof: File, model: File, options: object) -> str:
+def _line(program: str, proof: File, model: File, options: Iterable[tuple[str, object]]) -> str:
     parts = [f"{program} {_quoted(proof)} {_quoted(model)}"]
     parts += [f"{name} {_quoted(value)}" for name, value in options if value is not None]
     return " \\\n    ".join(parts)
