@@ -168,7 +168,8 @@ CONTRAST = """(() => {
     const style = getComputedStyle(e);
     const ink = parse(e.namespaceURI.endsWith("svg") ? style.fill : style.color);
     const [a, b] = [luminance(ink), luminance(ground(e))].sort((x, y) => y - x);
-    out.push([(a + 0.05) / (b + 0.05), node.data.trim().slice(0, 40), parseFloat(style.fontSize)]);
+    const size = parseFloat(style.fontSize) * (e.getScreenCTM ? e.getScreenCTM().a : 1);
+    out.push([(a + 0.05) / (b + 0.05), node.data.trim().slice(0, 40), size]);
   }
   return out;
 })()"""

@@ -26,7 +26,7 @@ def scored(name: str, *scores: float) -> Scored:
 def calibrated(good: int = 3, bad: int = 2, name: str = "m") -> Calibration:
     """Models of which the good ones score from 1 to 4, and the bad ones so much that tau is above 20."""
     models = [scored(f"{name} {i}", 1.0 + i % 3, 1.5 + i % 3) for i in range(good)]
-    others = [scored(f"{name} b{i}", 22.0 + i, 23.5 + i) for i in range(bad)]
+    others = [scored(f"{name} b{i}", 22.0 + i / 2, 23.5 + i / 2) for i in range(bad)]
     source = [Source("data.npz", 100, "d" * 64)]
     return assess(models, others, Probe.of_config(CONFIG), risk=Fraction(0), seed="s", data=source)
 

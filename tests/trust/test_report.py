@@ -15,7 +15,7 @@ from tests.soundness.test_imports import HEAVY, run_without
 from tests.trust.conftest import refused
 from tests.trust.pages import CONFIG, REVEALED, Shape, calibrated, write_calibration
 from zkcert import api
-from zkcert.api.report import _Asked, _quoted
+from zkcert.api.reporting import _Asked, _quoted
 from zkcert.cli.verification import PINS
 from zkcert.errors import MalformedProof, ProofRejected, UnusableInput
 from zkcert.trust.order import Step
@@ -82,7 +82,7 @@ def test_the_command_in_it_repeats_the_verification(run, named, told, tiny):
     ]
     assert run("report", *pins).code == 0
     page, text = read(), Path("report.html").read_text()
-    command, alone = (Shape(part.partition("</pre>")[0] + "</pre>").texts[-1] for part in text.split("<pre>")[1:])
+    command, alone = (Shape(f"<pre>{part.partition('</pre>')[0]}</pre>").texts[-1] for part in text.split("<pre>")[1:])
     commands = [shlex.split(each.replace("\\\n", " ")) for each in (command, alone)]
     assert commands[0][:2] == ["zkcert", "verify"] and commands[1][:3] == ["python", "-m", "verifier"]
     again = run(*commands[0][1:], "--json")
@@ -96,7 +96,7 @@ def test_the_command_in_it_repeats_the_verification(run, named, told, tiny):
 def test_every_option_of_verify_is_in_the_command():
     several = {name: (name,) for name in ("receipts", "witnesses", "stamps", "endorsements", "authorities")}
     asked = _Asked("p", "m", 3, *[None] * 5, api.Evidence(**several), None, None)
-    offered = {annotation.__metadata__[0].param_decls[0] for annotation in PINS.values()}
+    offered = {annotation.__metadata__[0].default for annotation in PINS.values()}  # as typer has it
     assert {name for name, _ in asked.options()} - {"--tau"} == offered - {"--quorum", "--fetch"}
 
 
@@ -123,8 +123,8 @@ def test_nothing_left_open_is_said_only_where_it_is_so(revealed):
 @pytest.mark.parametrize(
     ("root", "announcement", "state", "words"),
     [
-        (None, None, "missing", "it may be any that the provider chose"),
-        (b"r", None, "claimed", "its size and its shape are the provider's word"),
+        (None, None, "missing", "it may be any that the provider chose."),
+        (b"r", None, "claimed", "its root is the one that was given; its size and its shape are the provider's word"),
         (b"r", b"a", "checked", "the one of the root that the verifier gave"),
         (None, b"a", "checked", "the one of the announcement that the verifier gave"),
     ],
@@ -132,7 +132,8 @@ def test_nothing_left_open_is_said_only_where_it_is_so(revealed):
 def test_which_dataset_is_said_as_it_is(revealed, root, announcement, state, words):
     found = replace(revealed, expected=replace(revealed.expected, root=root, announcement=announcement))
     text = Shape(accepted(found, (), None, AROUND)).text
-    assert words in text and f"Which dataset ({dict(checked='✓', claimed='?', missing='✗')[state]} {state})" in text
+    shown = {"checked": "", "claimed": " (? claimed)", "missing": " (✗ missing)"}
+    assert f"Which dataset{shown[state]}: {words}" in text
 
 
 # ---------------------------------------------------------------------------------------------------- rejected
@@ -152,6 +153,8 @@ def test_a_rejected_proof_is_reported_with_the_exit_code_of_verify(run, tiny):
     Path("cut.bin").write_bytes(tiny.proof.read_bytes()[:5000])
     assert run("report", "cut.bin", tiny.model, "--tau", 3, "--force").code == 1
     assert "Failed: format" in read().text
+    assert run("report", "cut.bin", tiny.model, "--tau", 3, "--fetch", "drand", "--force").code == 1
+    assert run("report", *pins, "--force", "--json").json["check"] == "tau"
     with pytest.raises(ProofRejected):
         api.report(tiny.proof, tiny.model, "other.html", tau=1)
     with pytest.raises(MalformedProof):
@@ -174,7 +177,7 @@ def test_a_report_replaces_reports_only(run, tiny):
     refused(run("report", *pins), 2, "report.html exists (a report)", "--force")
     assert run("report", *pins, "--force").code == 0
     refused(run("report", "report.html", tiny.model, "--tau", 3, "-o", "new.html"), 1, "is a report, where a proof")
-    refused(run("report", tiny.proof, "report.html", "--tau", 3, "-o", "new.html"), 2, "is a report, where a model")
+    refused(run("report", tiny.proof, "report.html", "--tau", 3, "-o", "other.html"), 2, "is a report, where a model")
 
 
 def test_a_file_that_changes_meanwhile_is_told(run, tiny, monkeypatch):
@@ -186,7 +189,7 @@ def test_a_file_that_changes_meanwhile_is_told(run, tiny, monkeypatch):
         Path("announce.json").write_text("another")
         return found
 
-    monkeypatch.setattr("zkcert.api.report.verify", verify)
+    monkeypatch.setattr("zkcert.api.reporting.verify", verify)
     done = run("report", tiny.proof, tiny.model, "--tau", 3, "--announcement", "announce.json")
     refused(done, 2, "announce.json: was changed while it was read")
     assert not Path("report.html").exists()
@@ -211,7 +214,7 @@ def test_a_revealed_score_stands_among_the_models_of_a_calibration(run):
         sum(name == "circle" for name, _ in page.elements) == 6
         and sum(name == "rect" for name, _ in page.elements) == 4
     )
-    for text in ("good: m 0", "bad: m b1", "24.5000", "the revealed score", "only 2 bad models"):
+    for text in ("good: m 0", "bad: m b1", "24.0000", "the revealed score", "only 2 bad models"):
         assert text in page.text, text
 
 

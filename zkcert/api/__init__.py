@@ -38,7 +38,7 @@ from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plo
 from zkcert.api.model_card import save_card
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
 from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult, prove
-from zkcert.api.report import Report, report
+from zkcert.api.reporting import Report, report
 from zkcert.api.sources import Obstacle
 from zkcert.api.training import ARCHITECTURES, Training, train
 from zkcert.api.trust import Keys, Witnessed, gather, keygen, request, stamp_query, witness

@@ -26,7 +26,7 @@ from zkcert.api.files import File, needs_extras
 from zkcert.api.metric import measure
 from zkcert.api.notebook import told
 from zkcert.api.proving import CrossCheckFailed, prove
-from zkcert.api.report import report
+from zkcert.api.reporting import report
 from zkcert.api.trust import keygen, request, witness
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.files.saving import save_announcement

@@ -15,8 +15,9 @@ from zkcert import api
 from zkcert.api.files import is_committed
 from zkcert.cli.display import err
 from zkcert.data.dataset import load_dataset
-from zkcert.errors import UnusableInput
+from zkcert.errors import MalformedProof, UnusableInput
 from zkcert.public.config import DEFAULT
+from zkcert.public.kinds import ANNOUNCEMENT, PROOF, kind_of
 from zkcert.public.reading import read_file
 from zkcert.public.root import NAMES_LIMIT
 
@@ -134,9 +135,12 @@ def samples(data: str | None, given: Mapping[str, Any]) -> Any:
 def fetched(server: str | None, source: str, beacon: str | None, chain: str | None) -> str | None:
     """The beacon; with a server the file of the round that `source`, an announcement or a proof, names: fetched from
     there unless it is there already."""
-    if server is None:
+    if server is None or kind_of(source) not in (ANNOUNCEMENT, PROOF):
+        return beacon  # what is wrong with the source is for others to say
+    try:
+        found = api.fetch_round(source, beacon or "round.json", server=server, chain=chain)
+    except MalformedProof:
         return beacon
-    found = api.fetch_round(source, beacon or "round.json", server=server, chain=chain)
     if found.url is None:
         err.print(f"{found.path} is there already: nothing was fetched")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from zkcert.cli.application import app
 from zkcert.cli.display import err, out, print_json, print_lines
 from zkcert.cli.options import CALIBRATED, AsJson, ChainInfo, Fetch, Given, ModelFile, ProofFile, fetched, with_options
 from zkcert.errors import UnusableInput, ZkcertError
+from zkcert.files.writing import finished
 from zkcert.trust.times import MARGIN
 
 
@@ -151,6 +153,7 @@ def report(
     file: Annotated[str, typer.Option("--out", "-o", help="The page to write.")] = "report.html",
     given: Given,
     force: Annotated[bool, typer.Option("--force", help="Replace another report of that name.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check a proof, and write what comes out as a page for people.
 
@@ -159,9 +162,14 @@ def report(
     """
     try:
         result = api.report(proof, model, file, tau=tau, **asked(given, proof), force=force)
-    except ZkcertError as error:
-        if failure_dict(error)["check"] is not None:
+    except (ZkcertError, OSError, MemoryError) as error:
+        if as_json:
+            print_json(failure_dict(error))
+        if Path(file) in finished:
             err.print(f"the report is {file}")
         raise
+    if as_json:
+        print_json({**result.verdict.to_dict(), "report": str(result.path)})
+        return
     print_lines([*(f"WARNING: {text}" for text in result.verdict.warnings), result.verdict.lines()[-1]])
     out.print(f"report  {result.path}")

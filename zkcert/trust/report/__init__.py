@@ -6,5 +6,5 @@ plot   scores of calibration models, as a picture and in words
 words  what is said to whoever decides
 page   the sections
 
-Nothing here reads a file or checks anything: `zkcert.api.report` verifies, and gives what it found.
+Nothing here reads a file or checks anything: `zkcert.api.reporting` verifies, and gives what it found.
 """

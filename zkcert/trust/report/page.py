@@ -15,7 +15,7 @@ from zkcert.trust.order import CHECKED, CLAIMED, MISSING, Step
 from zkcert.trust.report.html import Child, document, element, others
 from zkcert.trust.report.plot import kinds, plot, standing
 from zkcert.trust.report.style import STYLE
-from zkcert.trust.report.words import FIELDS, NAMES, NEVER, claim, counted, meaning, points
+from zkcert.trust.report.words import FIELDS, NAMES, NEVER, claim, counted, meaning, plainly, points
 from zkcert.trust.times import time_text
 
 TITLE = "Certificate of directional sharpness: report of a verification"
@@ -149,7 +149,12 @@ def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Child]], 
     )
     body = (element("tr", (cell(i, content) for i, content in enumerate(row))) for row in rows)
     table = element("table", element("caption", caption), element("thead", head), element("tbody", body))
-    return element("div", table, class_="wide", tabindex="0", role="region", aria_label=caption)
+    return _scrolling(caption, table)
+
+
+def _scrolling(label: str, content: Element) -> Element:
+    """What may be wider than a screen; keys move it as well."""
+    return element("div", content, class_="wide", tabindex="0", role="region", aria_label=label)
 
 
 def _state(step: Step) -> Element:
@@ -168,7 +173,8 @@ def _both(known: Sequence[Step], warnings: Sequence[str]) -> list[Child]:
 
     def listed(step: Step) -> Element:
         name = element("strong", NAMES.get(step.name, step.name))
-        return element("li", name, " (", _state(step), "): ", others(step.text), ".")
+        state = None if step.state == CHECKED else (" (", _state(step), ")")
+        return element("li", name, state, ": ", others(plainly(step.text)), ".")
 
     done, left = ([step for step in known if (step.state == CHECKED) is good] for good in (True, False))
     nothing = element("p", "Nothing: every point that can be checked was.")
@@ -236,7 +242,7 @@ def _score(verdict: Verdict, calibration: Calibration | None) -> list[Child]:
         ),
         element(
             "figure",
-            plot(calibration, float(tau), score),
+            _scrolling("Plot", plot(calibration, float(tau), score)),
             element("figcaption", "A dot is the score of a good model in one draw, a square that of a bad one."),
         ),
         _table(

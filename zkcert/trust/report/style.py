@@ -29,6 +29,7 @@ li { margin: .35rem 0; }
 a { color: var(--link); }
 a:focus-visible, [tabindex]:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 code, pre, .hex { font-family: ui-monospace, "SFMono-Regular", Menlo, "DejaVu Sans Mono", monospace; font-size: .86em; }
+pre code { font-size: 1em; }
 .hex, td, dd, li, p { overflow-wrap: anywhere; }
 pre {
   background: var(--sheet); border: 1px solid var(--line); border-radius: 6px; padding: .75rem .9rem; margin: .5rem 0;
@@ -64,7 +65,7 @@ tr.sum > * { font-weight: 700; border-top: 2px solid var(--ink); }
 tr.other > * { background: var(--open-ground); }
 figure { margin: 1rem 0; }
 figcaption { color: var(--soft); max-width: 46rem; }
-svg { display: block; width: 100%; height: auto; max-width: 54rem; }
+svg { display: block; width: 100%; height: auto; min-width: 47rem; max-width: 54rem; }
 svg text { font-size: 13px; fill: var(--ink); font-family: inherit; }
 svg .axis, svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .axis { stroke: var(--soft); }
@@ -87,5 +88,6 @@ footer { margin-top: 3rem; border-top: 2px solid var(--line); color: var(--soft)
   h2, h3, caption { break-after: avoid; }
   .verdict, .two > div, tr, li, figure, pre { break-inside: avoid; }
   .wide { overflow: visible; }
+  svg { min-width: 0; }
 }
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from verifier.report import Verdict, decimal_text
@@ -12,7 +13,7 @@ from zkcert.trust.order import CHECKED, CLAIMED, MISSING, Step
 NEVER = (
     "That the model is good. What a low score tells about it is a question of its own, and experiments are mixed.",
     "That the data are good, honestly labelled, or those that the model was trained on. It is known only that the "
-    "samples belong to one dataset, which was fixed before they were drawn.",
+    "samples are those that were drawn from the dataset under the stated root.",
     "Anything about other draws: another draw of samples gives the same model another score.",
     "A bound on the score in real numbers. What is bounded is the probe in whole numbers of the specification; for "
     "ordinary models the two agree closely, but weights built to amplify rounding could separate them.",
@@ -46,6 +47,9 @@ FIELDS = {
 """What the entries of a configuration are."""
 
 
+_OPTION = re.compile(r" \(--[a-z-]+(?: [a-z.]+)?\)")
+
+
 def claim(verdict: Verdict) -> str:
     """What was proved, in a sentence."""
     proved, asked = decimal_text(verdict.report.statement.tau), decimal_text(verdict.expected.tau)
@@ -63,8 +67,8 @@ def meaning(verdict: Verdict) -> Iterator[str]:
         "samples to the next. Scores can be compared only if they were computed with the same configuration."
     )
     yield (
-        f"The provider has proved that {config.steps} mini-batches of {config.batch_size} samples, drawn from a "
-        f"private dataset of {statement.dataset.n:,}, give this model a score of at most "
+        f"The provider has proved that {config.steps} mini-batches of {counted(config.batch_size, 'sample')}, drawn "
+        f"from a private dataset of {statement.dataset.n:,}, give this model a score of at most "
         f"{decimal_text(statement.tau)}. No sample was shown."
     )
     if report.score is None:
@@ -75,6 +79,11 @@ def meaning(verdict: Verdict) -> Iterator[str]:
         f"Whoever wants to forge this has to compute at least 2^{report.soundness.bits:.1f} hashes, which is out of "
         "anybody's reach, if the assumptions hold that are named below."
     )
+
+
+def plainly(text: str) -> str:
+    """Without the options of commands that are named in brackets."""
+    return _OPTION.sub("", text)
 
 
 def points(verdict: Verdict, steps: Sequence[Step]) -> list[Step]:
