@@ -27,6 +27,7 @@ TODAY = {
     "pools": "bcf58eac2fc6a2c153442815e4625ea1feb495dac6fad40b2bbee0b8f5bd3bf1",
     "conv-relu": "9aec082151356d8020546212d1d8199c9f5270d79b7d8ceb6da87780661ab984",
     "norm-add": "fd7b34ed55b561ec3029d81175d44c45550042897dc74b9e91994a2ca2fd0982",
+    "drand": "84a2fc0dc9cb17904f1173748ebef91d8e6f95c849b82e8cddfb470aa878becb",
     "congruence": "d079c211d57d6bf56353cf1571084075e0574a4a59cca5f25571b48e60e082fb",
 }
 """SHA-256 of stored proofs of format 5, by vector. A change that makes one of them unreadable is another format."""
