@@ -20,6 +20,9 @@ from zkcert.trust.times import time_text
 
 TITLE = "Certificate of directional sharpness: report of a verification"
 SIGNS = {CHECKED: "✓", CLAIMED: "?", MISSING: "✗"}
+Sections = dict[str, tuple[str, Iterable[Child]]]
+"""By the name in links: title and content."""
+
 MOST_MODELS = 60
 """Calibration models of a kind that the table lists."""
 
@@ -48,7 +51,7 @@ class Circumstances:
 def accepted(verdict: Verdict, steps: Sequence[Step], calibration: Calibration | None, around: Circumstances) -> str:
     """The page of an accepted proof."""
     known = points(verdict, steps)
-    sections = {
+    sections: Sections = {
         "meaning": ("What this means", [element("p", text) for text in meaning(verdict)]),
         "checked": ("What was checked, and what was not", _both(known, verdict.warnings)),
         "order": ("The order in time", _order(steps)),
@@ -90,7 +93,7 @@ def rejected(check: str, reason: str, around: Circumstances) -> str:
         "about another model, dataset, threshold or beacon than was asked for, or somebody may have tried to deceive. "
         "The check that failed is named above. Checks after it were not made, so no more is said here."
     )
-    sections = {
+    sections: Sections = {
         "meaning": ("What this means", [element("p", text)]),
         "files": ("Files, and how to repeat this", _files(around)),
     }
@@ -100,7 +103,7 @@ def rejected(check: str, reason: str, around: Circumstances) -> str:
 # ------------------------------------------------------------------------------------------------------ the page
 
 
-def _page(word: str, banner: Element, sections: dict[str, tuple[str, Iterable[Child]]], around: Circumstances) -> str:
+def _page(word: str, banner: Element, sections: Sections, around: Circumstances) -> str:
     made = f"Made on {time_text(around.made)} by zkcert {__version__}, by the clock of whoever made it"
     links = [element("li", element("a", title, href=f"#{name}")) for name, (title, _) in sections.items()]
     body = (
@@ -226,7 +229,7 @@ def _score(verdict: Verdict, calibration: Calibration | None) -> list[Child]:
                 "beside those of other models, under the same configuration (--tau calibration.json).",
             ),
         ]
-    rows = [
+    rows: list[tuple[Child, ...]] = [
         (others(model.name), kind, str(len(model.scores)), *(f"{value:.4f}" for value in _spread(model.scores)))
         for kind, models in kinds(calibration)
         for model in models[:MOST_MODELS]
