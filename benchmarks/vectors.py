@@ -13,8 +13,9 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,10 +39,20 @@ from zkcert.files.saving import save_announcement, save_root
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model, input_affine
 from zkcert.public.root import DatasetRoot
-from zkcert.public.statement import Statement, load_announcement
+from zkcert.public.statement import Round, Statement, load_announcement
+from zkcert.trust.drand import BUILT_IN
 
 PLACE = Path(__file__).parent.parent / "docs" / "spec" / "vectors"
 SAMPLES = 12
+
+
+CHAIN = BUILT_IN["quicknet"]
+ROUND = {
+    "round": 657413,
+    "randomness": "fc1873a13f3545aeade8401532ef5519920652eee6b0d2b19ca12643b87b3587",
+    "signature": "b713718a38ae728dfd477991af2822e08d2f305e47718cef9f7848ce4050e7be41076862b98fad56e91a6b85b89cd97b",
+}
+"""A real round, of August 2023."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class Case:
     beacon: bytes | None = bytes(range(32))
     reveal: bool = False
     suffix: str = ".pt"
+    round: Mapping[str, Any] | None = None  # of the public beacon's chain, as its servers give it; it gives the beacon
 
 
 def linear(name: str, out: int, features: int, bias: bool = True) -> dict[str, Any]:
@@ -101,6 +113,8 @@ FLATTEN, RELU = plain("flatten", "flatten"), plain("relu", "relu")
 
 CASES = {
     "linear": Case([FLATTEN, linear("fc", 3, 4)], (1, 2, 2)),
+    # the announcement names a round of drand
+    "drand": Case([FLATTEN, linear("fc", 3, 2)], (1, 1, 2), round=ROUND),
     # rectified outputs, q32 samples with padding, linear layers behind one another, the other format of models
     "conv-relu": Case(
         [
@@ -283,9 +297,13 @@ def write_case(name: str, place: Path) -> None:
         dataset = CommittedDataset.open(data / "data.zkd")
         model.save(place / f"model{case.suffix}")
         save_root(dataset.root, place / "data.root")
-        statement = Statement.of(model, dataset.root, case.config, Fraction(20))
+        statement, beacon = Statement.of(model, dataset.root, case.config, Fraction(20)), case.beacon
+        if case.round is not None:
+            statement = replace(statement, drand=Round(CHAIN.hash, case.round["round"]))
+            beacon = sha256(bytes.fromhex(case.round["signature"])).digest()
+            (place / "round.json").write_text(json.dumps(case.round, indent=1) + "\n")
         save_announcement(statement, place / "announce.json")
-        proved = prove_statement(statement.with_beacon(case.beacon), model, dataset, reveal_score=case.reveal)
+        proved = prove_statement(statement.with_beacon(beacon), model, dataset, reveal_score=case.reveal)
         (place / "proof.bin").write_bytes(proved.data)
     for file, content in derived(place).items():
         (place / file).write_text(content)
@@ -332,6 +350,7 @@ def derived(place: Path) -> dict[str, str]:
         verify_proof(data, model, pins)
     layout = certificate(statement, model, file.hashes).close(statement.tau, statement.variance)
     code = layout.code
+    named = {} if statement.drand is None else {"drand": statement.drand.to_dict()}
     singles, triples = message_counts(layout, code.variables)
     pads, table = pad_code(singles, triples), soundness(layout)
     absorbed = {label: content for kind, label, content, _ in log if kind == "absorb"}
@@ -348,6 +367,7 @@ def derived(place: Path) -> dict[str, str]:
             "config": statement.config.digest.hex(),
             "dataset": statement.dataset.commitment_digest().hex(),
             "announcement": statement.announcement_digest.hex(),
+            **named,
             "beacon": None if statement.beacon is None else statement.beacon.hex(),
             "seed": statement.seed.hex(),
             "indices": statement.indices(),

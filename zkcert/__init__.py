@@ -1,10 +1,10 @@
 """zkcert: zero-knowledge certificates of directional sharpness.
 
-The functions `commit`, `root`, `announce`, `check`, `estimate`, `prove`, `verify`, `inspect`, `measure`, `audit`,
-`calibrate`, `mia`, `train` and `demo` do what the commands of the same names do, `prove_many` what `prove --jobs`,
-`look` what `commit --look`, `convert_model` what `convert` (the module `zkcert.convert` makes models of PyTorch
-modules); `load_dataset` reads what `commit` takes. All names load on first use: importing zkcert needs neither PyTorch
-nor numba. `__init__.pyi` lists them for type checkers.
+The functions `commit`, `root`, `announce`, `check`, `estimate`, `prove`, `verify`, `report`, `inspect`, `measure`,
+`audit`, `calibrate`, `mia`, `train` and `demo` do what the commands of the same names do, `prove_many` what
+`prove --jobs`, `look` what `commit --look`, `convert_model` what `convert` (the module `zkcert.convert` makes models
+of PyTorch modules); `load_dataset` reads what `commit` takes. All names load on first use: importing zkcert needs
+neither PyTorch nor numba. `__init__.pyi` lists them for type checkers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "zkcert.api": "announce audit calibrate check commit convert_model demo estimate inspect look measure mia prove "
-    "prove_many root train verify",
+    "prove_many report root train verify",
     "zkcert.data.dataset": "load_dataset",
     "zkcert.errors": "MalformedProof ProofRejected RangeOverflow ThresholdExceeded UnsupportedLayer UnusableInput "
     "ZkcertError",

@@ -10,6 +10,7 @@ import json
 import random
 import sys
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from tests.independent.circuit import Builder
 from tests.independent.commitment import Plain, Shape, check_opening, matrix_shape, pad_shape
 from tests.independent.errors import Reject
 from tests.independent.field import El
-from tests.independent.files import read_model
+from tests.independent.files import read_model, read_proof
 from tests.independent.language import lay_out, listing
 from tests.independent.statement import parse_header
 from tests.independent.transcript import Transcript as Plainly
@@ -64,6 +65,18 @@ def test_a_stored_proof_is_accepted_with_the_stored_values(name):
     assert found.listing == (place / "circuit.txt").read_bytes()
     assert found.transcript == (place / "transcript.txt").read_text().splitlines()
     assert not differences(found.values, json.loads((place / "values.json").read_text()))
+
+
+def test_the_beacon_of_a_named_round_is_the_hash_of_its_signature():
+    """As the text says; that the chain has signed it is for other tools."""
+    place = VECTORS / "drand"
+    stored, values = json.loads((place / "round.json").read_text()), json.loads((place / "values.json").read_text())
+    statement = parse_header(read_proof((place / "proof.bin").read_bytes()).header)
+    assert statement.announcement["drand"] == values["statement"]["drand"]
+    assert statement.announcement["drand"]["round"] == stored["round"]
+    assert statement.beacon == sha256(bytes.fromhex(stored["signature"])).digest()
+    assert statement.beacon.hex() == stored["randomness"] == values["statement"]["beacon"]
+    assert [n for n in NAMES if "drand" in json.loads((VECTORS / n / "announce.json").read_text())] == ["drand"]
 
 
 def refuse(name: str, which: slice) -> int:

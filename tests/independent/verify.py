@@ -153,6 +153,7 @@ def verify(inputs: Inputs, residue_cost: int = 10) -> Result:
             "config": config_digest(s.announcement["config"]).hex(),
             "dataset": dataset_digest(s.schema, s.samples, s.root).hex(),
             "announcement": digest,
+            **({"drand": s.announcement["drand"]} if "drand" in s.announcement else {}),
             "beacon": None if s.beacon is None else s.beacon.hex(),
             "seed": r.hex(),
             "indices": indices,

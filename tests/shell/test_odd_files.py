@@ -61,6 +61,8 @@ def arguments(tiny: Tiny, place: Path) -> dict[str, tuple[str, Given]]:
         "verify --data-root": (".root", lambda f: ["verify", proof, model, "--tau", 3, "--data-root", f]),
         "verify --announcement": (".json", lambda f: ["verify", proof, model, "--tau", 3, "--announcement", f]),
         "verify --beacon": ("", lambda f: [*checking, "--beacon", f, "--chain", "quicknet"]),
+        "report MODEL": (".pt", lambda f: ["report", proof, f, "--tau", 3, *out]),
+        "report --announcement": (".json", lambda f: ["report", proof, model, "--tau", 3, "--announcement", f, *out]),
         "verify --config": ("", lambda f: ["verify", proof, model, "--tau", 3, "--config", f]),
         "inspect PROOF": (".bin", lambda f: ["inspect", f]),
         "train DATA": (".npz", lambda f: ["train", "mlp", f, *trained]),
@@ -184,7 +186,7 @@ def test_what_is_no_directory_is_refused_before_the_work(capsys, tiny, odd, tmp_
 
 
 @pytest.mark.parametrize(
-    "command", ["commit", "root", "announce", "prove", "train", "measure", "calibrate", "mia", "convert"]
+    "command", ["commit", "root", "announce", "prove", "report", "train", "measure", "calibrate", "mia", "convert"]
 )
 def test_odd_outputs_are_refused_in_one_line_and_lose_nothing(capsys, tiny, odd, tmp_path, command):
     """A directory, a pipe, a device, a dangling link, a missing folder, the input, a file of another kind."""
@@ -195,6 +197,7 @@ def test_odd_outputs_are_refused_in_one_line_and_lose_nothing(capsys, tiny, odd,
         "root": (["root", tiny.data], ".root"),
         "announce": (["announce", tiny.model, tiny.root, "--tau", 3, *SIZE], ".json"),
         "prove": (["prove", tiny.model, tiny.data, "--announcement", tiny.announcement, "--beacon", "aa"], ".bin"),
+        "report": (["report", tiny.proof, tiny.model, "--tau", 3], ".html"),
         "train": (["train", "mlp", tiny.dataset, "--epochs", 1, "--hidden", 4], ".pt"),
         "measure": (["measure", tiny.model, tiny.dataset, *SIZE], ".png"),
         "calibrate": (["calibrate", tiny.model, "--data", tiny.dataset, "--draws", 2, *SIZE], ".json"),

@@ -22,7 +22,7 @@ STATEMENT = DECLARED | {"zkcert.public"}
 CIRCUITS = STATEMENT | {"circuits.argument", "circuits.statement"}
 OWNER = STATEMENT | {"zkcert.calibration", "zkcert.files", "zkcert.data"}
 TOOLS = {f"zkcert.{name}" for name in ("convert", "foreign", "metric", "progress", "provable", "sources", "zoo")}
-SHELL = CIRCUITS | OWNER | TOOLS | {"zkcert", "zkcert.trust"}
+SHELL = CIRCUITS | OWNER | TOOLS | {"zkcert", "zkcert.trust", "zkcert.trust.report"}
 ROOMS = {
     "zkcert": set(),
     "zkcert.errors": set(),
@@ -36,7 +36,8 @@ ROOMS = {
     "zkcert.calibration": STATEMENT,
     "zkcert.files": STATEMENT | {"zkcert.calibration"},
     "zkcert.data": STATEMENT | {"zkcert.files"},
-    "zkcert.trust": STATEMENT | {"zkcert.files"},
+    "zkcert.trust": STATEMENT | {"zkcert", "zkcert.files"},  # zkcert: for its version
+    "zkcert.trust.report": STATEMENT | {"zkcert", "zkcert.calibration", "zkcert.trust", "verifier"},
     "prover.kernels": {"zkcert.core"},
     "prover": CIRCUITS | OWNER | {"prover.kernels"},
     "zkcert.foreign": STATEMENT,

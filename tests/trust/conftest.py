@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Outcome, Tiny
 from tests.trust.rounds import Own, write
+from tests.trust.stamping import Authority
 from zkcert import api
 from zkcert.trust.times import now
 
@@ -75,3 +76,44 @@ def named(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Named:
     known = {"announcement": found.announcement, "beacon": found.round, "chain": found.info}
     api.prove(tiny.model, tiny.data, found.proof, **known)
     return found
+
+
+@dataclass(frozen=True)
+class Told:
+    """What everybody has given to the verifier; tests must not change it."""
+
+    named: Named
+    place: Path
+    authority: Authority
+
+    def of(self, *names: str) -> list[object]:
+        """Options of verify: the receipts of these witnesses, of whom all three are insisted on, two suffice."""
+        options: list[object] = ["--quorum", 2]
+        for name in ("ada", "bob", "cat"):
+            options += ["--witness", self.place / f"{name}.pub"]
+        for name in names:
+            options += ["--receipt", self.place / f"{name}.json"]
+        return options
+
+    @property
+    def provider(self) -> list[object]:
+        return ["--provider", self.place / "provider.pub"]
+
+    @property
+    def stamp(self) -> list[object]:
+        return ["--timestamp", self.place / "announce.tsr", "--timestamp-roots", self.authority.root]
+
+
+@pytest.fixture(scope="session")
+def told(named: Named, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """See `Told`: keys, a request, three receipts and a time stamp."""
+    place = tmp_path_factory.mktemp("told")
+    for name in ("provider", "ada", "bob", "cat"):
+        api.keygen(place / name, name)
+    request = api.request(named.announcement, place / "request.json", key=place / "provider.key")
+    for name in ("ada", "bob", "cat"):
+        known = {"key": place / f"{name}.key", "state": place / f"{name}.state", "chain": named.info}
+        api.witness(request, place / f"{name}.json", **known)
+    authority = Authority.make(place / "tsa")
+    authority.answer(api.stamp_query(named.announcement, place / "announce.tsq"), place / "announce.tsr")
+    return Told(named, place, authority)

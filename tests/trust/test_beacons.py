@@ -294,3 +294,12 @@ def test_the_verifier_loads_nothing_of_trust_and_reading_it_needs_no_extra():
 def test_tau_is_not_part_of_the_draw():
     """Two announcements for one round that differ in tau only are one draw."""
     assert replace(NAMED, tau=Fraction(1)).seed == NAMED.seed
+
+
+def test_the_stored_proof_with_a_real_round_is_accepted_with_its_signature(run):
+    """What tests/independent leaves open: that the chain, which is built in, has signed it."""
+    place = Path(__file__).parents[2] / "docs" / "spec" / "vectors" / "drand"
+    pins = ("verify", place / "proof.bin", place / "model.pt", "--tau", 20, "--announcement", place / "announce.json")
+    found = run(*pins, "--beacon", place / "round.json", "--json").json["order"]
+    assert [step["state"] for step in found if step["step"] in ("round", "beacon")] == ["claimed", "checked"]
+    assert "the signature of round 657413 of quicknet (52db9ba7...)" in found[4]["text"]

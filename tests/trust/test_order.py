@@ -4,59 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.soundness.test_imports import HEAVY, run_without
-from tests.trust.conftest import Named, refused
+from tests.trust.conftest import refused
 from tests.trust.rounds import write
-from tests.trust.stamping import Authority
 from zkcert import api
 from zkcert.errors import UnusableInput
 from zkcert.trust.times import now, time_text
-
-
-@dataclass(frozen=True)
-class Told:
-    """What everybody has given to the verifier; tests must not change it."""
-
-    named: Named
-    place: Path
-    authority: Authority
-
-    def of(self, *names: str) -> list[object]:
-        """Options of verify: the receipts of these witnesses, of whom all three are insisted on, two suffice."""
-        options: list[object] = ["--quorum", 2]
-        for name in ("ada", "bob", "cat"):
-            options += ["--witness", self.place / f"{name}.pub"]
-        for name in names:
-            options += ["--receipt", self.place / f"{name}.json"]
-        return options
-
-    @property
-    def provider(self) -> list[object]:
-        return ["--provider", self.place / "provider.pub"]
-
-    @property
-    def stamp(self) -> list[object]:
-        return ["--timestamp", self.place / "announce.tsr", "--timestamp-roots", self.authority.root]
-
-
-@pytest.fixture(scope="session")
-def told(named, tmp_path_factory):
-    """See `Told`: keys, a request, three receipts and a time stamp."""
-    place = tmp_path_factory.mktemp("told")
-    for name in ("provider", "ada", "bob", "cat"):
-        api.keygen(place / name, name)
-    request = api.request(named.announcement, place / "request.json", key=place / "provider.key")
-    for name in ("ada", "bob", "cat"):
-        known = {"key": place / f"{name}.key", "state": place / f"{name}.state", "chain": named.info}
-        api.witness(request, place / f"{name}.json", **known)
-    authority = Authority.make(place / "tsa")
-    authority.answer(api.stamp_query(named.announcement, place / "announce.tsq"), place / "announce.tsr")
-    return Told(named, place, authority)
 
 
 def states(found):

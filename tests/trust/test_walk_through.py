@@ -28,6 +28,7 @@ def test_all_roles_agree_and_every_attack_is_stopped(tiny, tmp_path):
     secrets = {path.parent.name for path in (tmp_path / "play").rglob("*.key")}
     assert secrets == set(ROLES) - {"beacon", "verifier"}  # each where it belongs
     assert not list((tmp_path / "play" / "verifier").glob("*.zkd"))
+    assert "Accepted" in (tmp_path / "play" / "verifier" / "report.html").read_text()
     with pytest.raises(UnusableInput, match="exists; give a directory"):
         _play(tmp_path / "play", lines.append, train, tiny.config, 3600, waits.append)
 

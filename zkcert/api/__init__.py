@@ -30,6 +30,7 @@ from zkcert.api.checking import Check, DryRun, Margin, check
 from zkcert.api.conversion import Conversion, convert_model
 from zkcert.api.demonstration import DemoResult, demo, train_lenet
 from zkcert.api.evidence import Evidence
+from zkcert.api.fetching import Fetched, fetch_round, fetch_stamp
 from zkcert.api.files import File
 from zkcert.api.fleet import Job, JobResult, prove_many, read_jobs
 from zkcert.api.membership import Inference, mia
@@ -37,9 +38,10 @@ from zkcert.api.metric import DTYPES, Audit, Draw, Measurement, audit, check_plo
 from zkcert.api.model_card import save_card
 from zkcert.api.phases import PhaseTime, Progress, peak_rss, reset_peak_rss
 from zkcert.api.proving import CROSS_CHECK_LIMIT, CrossCheckFailed, ProofResult, prove
+from zkcert.api.reporting import Report, report
 from zkcert.api.sources import Obstacle
 from zkcert.api.training import ARCHITECTURES, Training, train
-from zkcert.api.trust import Keys, Witnessed, keygen, request, stamp_query, witness
+from zkcert.api.trust import Keys, Witnessed, gather, keygen, request, stamp_query, witness
 from zkcert.api.walk_through import TrustDemoResult, demo_trust
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "DryRun",
     "Endorsed",
     "Evidence",
+    "Fetched",
     "File",
     "Inference",
     "Inspection",
@@ -73,6 +76,7 @@ __all__ = [
     "PhaseTime",
     "Progress",
     "ProofResult",
+    "Report",
     "Training",
     "TrustDemoResult",
     "Witnessed",
@@ -92,6 +96,9 @@ __all__ = [
     "demo_trust",
     "endorse",
     "estimate",
+    "fetch_round",
+    "fetch_stamp",
+    "gather",
     "inspect",
     "join",
     "keygen",
@@ -104,6 +111,7 @@ __all__ = [
     "prove_many",
     "read_jobs",
     "recompute",
+    "report",
     "request",
     "reset_peak_rss",
     "root",

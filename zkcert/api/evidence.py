@@ -55,7 +55,7 @@ class Evidence:
         """UnusableInput where something is missing that only the verifier can say."""
         alone = {
             "--receipt": (self.receipts, self.witnesses, "--witness, the keys of those whose receipts count"),
-            "--quorum": (self.quorum is not None, self.witnesses, "--witness"),
+            "--witness-quorum": (self.quorum is not None, self.witnesses, "--witness"),
             "--provider": (self.provider is not None, self.witnesses, "--witness"),
             "--announcements": (self.announcements is not None, self.provider is not None, "--provider and --witness"),
             "--endorsement": (self.endorsements, self.authorities, "--authority, the keys of those who count"),

@@ -62,7 +62,7 @@ def steps_of(
         yield Step("beacon", CLAIMED, text)
     else:
         yield Step("beacon", CHECKED, "it is the one you gave; where that came from is for you to know")
-    yield Step("proof", CHECKED, "of this announcement" if given else "of what it says of itself")
+    yield Step("proof", CHECKED, "valid, for this announcement" if given else "valid, for what it says itself")
 
 
 def _announced(given: bool, found: Found | None) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,14 @@ def keygen(out: File, name: str, *, passphrase: File | None = None) -> Keys:
     with needs_extras("making a key", "trust"):
         from zkcert.trust.keys import make_key
     return Keys(*make_key(out, name, read_passphrase(passphrase)))
+
+
+def gather(keys: Sequence[File], out: File, *, force: bool = False) -> Path:
+    """Make one file of several public keys, such as those of all witnesses that count: where `verify` takes the file of
+    a key it takes this one, too. Each key is checked. Returns the file. Raises UnusableInput."""
+    with needs_extras("checking keys", "trust"):
+        from zkcert.trust.keys import gather_keys
+    return gather_keys(keys, out, force=force)
 
 
 def load_signer(key: File, passphrase: File | None) -> SecretKey:

@@ -26,6 +26,7 @@ from zkcert.api.files import File, needs_extras
 from zkcert.api.metric import measure
 from zkcert.api.notebook import told
 from zkcert.api.proving import CrossCheckFailed, prove
+from zkcert.api.reporting import report
 from zkcert.api.trust import keygen, request, witness
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.files.saving import save_announcement
@@ -207,9 +208,10 @@ class _Play:
         proof: str = "proof.bin",
         suffix: str = "",
         most: int | None = None,
+        page: str | None = None,
         **changes: object,
     ) -> OrderedVerdict:
-        """What the verifier runs."""
+        """What the verifier runs; page: the name of a report to write."""
         hers = self.hers
         who = WITNESSES if not suffix else WITNESSES[:2]
         evidence = Evidence(
@@ -227,14 +229,18 @@ class _Play:
             "chain": beacon.info,
             **changes,
         }
-        return verify(hers / proof, hers / "model.pt", tau=128, evidence=evidence, config=self.config, **pins)
+        pins |= {"tau": 128, "evidence": evidence, "config": self.config}
+        if page is not None:
+            return report(hers / proof, hers / "model.pt", hers / page, **pins).verdict
+        return verify(hers / proof, hers / "model.pt", **pins)
 
     def verify(self, beacon: _Beacon, number: int) -> OrderedVerdict:
         """The honest proof."""
         self.say("Verifier: check the proof and everything around it.")
-        verdict = self.check(beacon, number, most=1, announcement=self.hers / "announce.json")
+        verdict = self.check(beacon, number, most=1, page="report.html", announcement=self.hers / "announce.json")
         for line in verdict.lines():
             self.say(f"    {line}")
+        self.say("Verifier: the same is in her folder as a page for people, report.html.")
         return verdict
 
     def attack(self, name: str, run: Callable[[], object]) -> None:

@@ -13,7 +13,16 @@ import typer
 
 from verifier.output import broken_pipe, flush
 from verifier.report import failure
-from zkcert.cli import calibration, certificate, conversion, demonstration, metric, training, trust  # noqa: F401
+from zkcert.cli import (  # noqa: F401
+    calibration,
+    certificate,
+    conversion,
+    demonstration,
+    metric,
+    training,
+    trust,
+    verification,
+)
 from zkcert.cli.application import INTERRUPTED, Interrupted, app
 from zkcert.cli.display import err
 from zkcert.errors import UnusableInput, ZkcertError

@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 GROUPS = {
     "See it work": ("demo",),
-    "Make and check certificates": ("check", "commit", "announce", "estimate", "prove", "verify", "inspect"),
+    "Make and check certificates": ("check", "commit", "announce", "estimate", "prove", "verify", "report", "inspect"),
     "Trust around a proof": ("provider", "witness", "authority"),
     "Measure and train": ("train", "measure", "audit", "calibrate", "mia"),
     "Mend files": ("convert", "root"),

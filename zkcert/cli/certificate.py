@@ -1,4 +1,4 @@
-"""Certificates: commit, announce, estimate, prove, verify, inspect."""
+"""Certificates: commit, announce, estimate, prove, inspect."""
 
 from __future__ import annotations
 
@@ -8,19 +8,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verifier.__main__ import BEACON_ORDER, CONFIG_HELP, EXIT_CODES
-from verifier.report import failure_dict, statement_lines
+from verifier.__main__ import BEACON_ORDER
+from verifier.report import statement_lines
 from zkcert import api
 from zkcert.api.certificate import configuration
 from zkcert.api.fleet import COLUMNS, FAILED, KEPT, PROVED
 from zkcert.calibration import read_tau
 from zkcert.cli.application import app, leaving
 from zkcert.cli.display import PhaseDisplay, err, gigabytes, out, print_json, print_lines, progress_bar, warn
-from zkcert.cli.options import PROBE, READING, AsJson, Device, Given, ModelFile, ProofFile, reading, with_options
-from zkcert.errors import UnusableInput, ZkcertError
+from zkcert.cli.options import (
+    CALIBRATED,
+    PROBE,
+    READING,
+    AsJson,
+    ChainInfo,
+    Device,
+    Fetch,
+    Given,
+    ModelFile,
+    fetched,
+    reading,
+    with_options,
+)
+from zkcert.errors import UnusableInput
 from zkcert.progress import duration
 from zkcert.public.config import DEFAULT
-from zkcert.trust.times import MARGIN, time_text
+from zkcert.trust.times import time_text
 
 if TYPE_CHECKING:
     from prover.resources import Estimate
@@ -29,22 +42,6 @@ REVEALING = (
     "A model that somebody else chose can be built so that its exact score tells what single samples are: reveal that "
     "of your own models only."
 )
-CALIBRATED = "or a calibration.json, which also fixes the configuration."
-ChainInfo = Annotated[
-    str | None,
-    typer.Option("--chain", metavar="FILE|NAME", help="info.json of a drand chain other than quicknet and default."),
-]
-
-
-def _files(name: str, text: str) -> Any:
-    return Annotated[list[str] | None, typer.Option(name, metavar="FILE", help=f"{text} May be repeated.")]
-
-
-Receipts = _files("--receipt", "A witness's receipt for the announcement.")
-Witnesses = _files("--witness", "The public key of a witness whose receipt counts, *.pub.")
-Endorsements = _files("--endorsement", "What an authority has signed about the dataset.")
-Authorities = _files("--authority", "The public key of an authority that counts, *.pub.")
-Stamps = _files("--timestamp", "A time stamp (RFC 3161) of the announcement's digest, *.tsr.")
 PROOF_NAME = "proof.bin"
 THRESHOLD = "The largest score that the proof admits, such as 1.2;"
 
@@ -237,6 +234,7 @@ def prove(
         typer.Option(metavar="HEX|FILE", help="Randomness from after the announcement, or a drand round's JSON."),
     ] = None,
     chain: ChainInfo = None,
+    fetch: Fetch = None,
     reveal_score: Annotated[
         bool, typer.Option("--reveal-score", help=f"Put the exact score into the public statement. {REVEALING}")
     ] = False,
@@ -269,12 +267,15 @@ def prove(
     printed for the owner of the data only; without --reveal-score the proof holds none of them.
     """
     if jobs is not None:
-        if reveal_score or given or file != PROOF_NAME or any((model, data, tau, announcement, beacon, chain)):
+        if reveal_score or given or file != PROOF_NAME or any((model, data, tau, announcement, beacon, chain, fetch)):
             raise UnusableInput("with --jobs, models, data and what is proved of them stand in the table")
         _prove_jobs(jobs, as_json, device=device, checkpoint=checkpoint, scratch=scratch, force=force)
         return
     if model is None or data is None:
         raise UnusableInput("give MODEL and DATA.ZKD, or a table of them with --jobs")
+    if fetch is not None and announcement is None:
+        raise UnusableInput("--fetch needs --announcement, which names the round")
+    beacon = fetched(fetch, announcement or "", beacon, chain)
     config = configuration(given, tau, announcement)
     calibration = None if tau is None else read_tau(tau)[1]
     warnings = [] if calibration is None else calibration.doubts
@@ -361,105 +362,6 @@ def _summary(result: api.ProofResult) -> None:
             f"{'cost':<14}{duration(result.seconds)}, {gigabytes(result.peak_rss_bytes)} of memory",
         ]
     )
-
-
-@app.command(
-    short_help="Check a proof, and say what it proves.",
-    help=f"Check a proof and print what it proves. {BEACON_ORDER} {EXIT_CODES.capitalize()}.",
-)
-def verify(
-    proof: ProofFile,
-    model: ModelFile,
-    tau: Annotated[str, typer.Option(help=f"Accept only if the proven threshold is at most this; {CALIBRATED}")],
-    data_root: Annotated[
-        str | None, typer.Option(metavar="FILE|HEX", help="data.root, or its root: the dataset insisted on.")
-    ] = None,
-    announcement: Annotated[
-        str | None, typer.Option(metavar="FILE|HEX", help="announce.json, or the digest published.")
-    ] = None,
-    beacon: Annotated[
-        str | None,
-        typer.Option(metavar="HEX|FILE", help="The beacon given after the announcement, or a drand round's JSON."),
-    ] = None,
-    chain: ChainInfo = None,
-    config: Annotated[
-        str | None, typer.Option(metavar="FILE|K=V,...", help=f"{CONFIG_HELP[0].upper()}{CONFIG_HELP[1:]}.")
-    ] = None,
-    receipts: Receipts = None,
-    witnesses: Witnesses = None,
-    quorum: Annotated[
-        int | None, typer.Option(help="How many of these witnesses must have signed. [default: all]")
-    ] = None,
-    provider: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The provider's public key, which receipts must name.")
-    ] = None,
-    announcements: Annotated[
-        int | None, typer.Option(help="How many the provider may have had witnessed by then. [default: any number]")
-    ] = None,
-    timestamps: Stamps = None,
-    timestamp_roots: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Certificates (PEM) of the time stamping authorities you trust.")
-    ] = None,
-    margin: Annotated[
-        int, typer.Option(help="Seconds that must lie between receipts and time stamps, and the round.")
-    ] = MARGIN,
-    endorsements: Endorsements = None,
-    authorities: Authorities = None,
-    authority_quorum: Annotated[
-        int | None, typer.Option(help="How many of these authorities must vouch for the data. [default: all]")
-    ] = None,
-    attestation: Annotated[
-        str | None, typer.Option(metavar="FILE", help="What somebody has signed of these two files (--attest).")
-    ] = None,
-    attestation_key: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The public key of who has signed it, in PEM.")
-    ] = None,
-    attest: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the verdict there, signed: an in-toto Statement in DSSE.")
-    ] = None,
-    attest_key: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Your secret key for --attest, in PEM: Ed25519 or P-256.")
-    ] = None,
-    passphrase: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A file with the passphrase of that key.")
-    ] = None,
-    model_card: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the verdict there, as Markdown for a model card.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check a proof and print what it proves."""
-    evidence = api.Evidence(
-        receipts or (),
-        witnesses or (),
-        quorum,
-        provider,
-        announcements,
-        timestamps or (),
-        timestamp_roots,
-        margin,
-        endorsements or (),
-        authorities or (),
-        authority_quorum,
-    )
-    pins = {"data_root": data_root, "announcement": announcement, "beacon": beacon, "chain": chain, "config": config}
-    signed = {"attestation": attestation, "attestation_key": attestation_key}
-    try:
-        if (attest is None) != (attest_key is None):
-            raise UnusableInput("--attest and --attest-key go together: the file to write, and the key to sign with")
-        verdict = api.verify(proof, model, tau=tau, **pins, evidence=evidence, **signed)
-        if attest is not None and attest_key is not None:
-            api.attest(verdict, proof, model, attest, key=attest_key, passphrase=passphrase)
-        if model_card is not None:
-            api.save_card(verdict, model_card, inputs=(proof, model))
-    except (ZkcertError, OSError, MemoryError) as error:
-        if as_json:
-            print_json(failure_dict(error))
-        raise
-    if as_json:
-        print_json(verdict.to_dict())
-    else:
-        print_lines(verdict.lines())
 
 
 @app.command()

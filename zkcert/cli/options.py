@@ -11,10 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from zkcert import api
 from zkcert.api.files import is_committed
+from zkcert.cli.display import err
 from zkcert.data.dataset import load_dataset
-from zkcert.errors import UnusableInput
+from zkcert.errors import MalformedProof, UnusableInput
 from zkcert.public.config import DEFAULT
+from zkcert.public.kinds import ANNOUNCEMENT, PROOF, kind_of
 from zkcert.public.reading import read_file
 from zkcert.public.root import NAMES_LIMIT
 
@@ -25,6 +28,20 @@ ProofFile = Annotated[str, typer.Argument(metavar="PROOF", help="The certificate
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Device = Annotated[str, typer.Option(help="Where PyTorch computes: cpu or cuda.")]
 Precision = Annotated[str, typer.Option("--dtype", help="Precision of PyTorch's computation: float64 or float32.")]
+CALIBRATED = "or a calibration.json, which also fixes the configuration."
+ChainInfo = Annotated[
+    str | None,
+    typer.Option("--chain", metavar="FILE|NAME", help="info.json of a drand chain other than quicknet and default."),
+]
+Fetch = Annotated[
+    str | None,
+    typer.Option(
+        "--fetch",
+        metavar="drand|URL",
+        help="If the file of --beacon is not there yet, fetch the announced round into it: from drand's servers, or "
+        "that of URL. [default file: round.json]",
+    ),
+]
 Samples = Annotated[str, typer.Argument(metavar="DATA", help="The samples: a data.zkd, or a dataset as for commit.")]
 
 
@@ -113,6 +130,22 @@ def samples(data: str | None, given: Mapping[str, Any]) -> Any:
     if is_committed(data):
         raise UnusableInput(f"{data}: is committed, and read as it is: leave out --{' and --'.join(given)}")
     return load_dataset(data, **reading(given))
+
+
+def fetched(server: str | None, source: str, beacon: str | None, chain: str | None) -> str | None:
+    """The beacon; with a server the file of the round that `source`, an announcement or a proof, names: fetched from
+    there unless it is there already."""
+    if server is None or kind_of(source) not in (ANNOUNCEMENT, PROOF):
+        return beacon  # what is wrong with the source is for others to say
+    try:
+        found = api.fetch_round(source, beacon or "round.json", server=server, chain=chain)
+    except MalformedProof:
+        return beacon
+    if found.url is None:
+        err.print(f"{found.path} is there already: nothing was fetched")
+    else:
+        err.print(f"fetched {found.url} into {found.path}")
+    return str(found.path)
 
 
 Given = dict[str, Any]

@@ -22,8 +22,8 @@ def _roles(name: str, text: str) -> typer.Typer:
 
 
 provider = _roles("provider", "What the owner of a model signs: keygen, request, stamp.")
-witness = _roles("witness", "What a witness of announcements signs: keygen, sign.")
-authority = _roles("authority", "What an authority on data signs: keygen, check, sign, join.")
+witness = _roles("witness", "What a witness of announcements signs: keygen, sign; gather, for keys.")
+authority = _roles("authority", "What an authority on data signs: keygen, check, sign, join; gather, for keys.")
 
 SecretKey = Annotated[str, typer.Option("--key", metavar="FILE", help="Your secret key, *.key.")]
 Passphrase = Annotated[
@@ -53,8 +53,24 @@ def keygen(
     out.print(f"public  {result.public}")
 
 
+def gather(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Public keys, *.pub.")],
+    file: Annotated[str, typer.Option("--out", "-o", help="The file to write.")],
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make one file of several public keys.
+
+    For --witness and --authority of zkcert verify, which also take the files one by one.
+    """
+    path = api.gather(keys, file, force=force)
+    print_json({"keys": str(path)}) if as_json else out.print(f"file    {path}")
+
+
 for _app in (provider, witness, authority):
     _app.command()(keygen)
+for _app in (witness, authority):
+    _app.command()(gather)
 
 
 @provider.command()
@@ -80,15 +96,26 @@ def request(
 @provider.command()
 def stamp(
     announcement: Announcement,
-    file: Annotated[str, typer.Option("--out", "-o", help="The query to write.")] = "announce.tsq",
+    file: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="The file to write. [default: announce.tsq, with --fetch announce.tsr]"),
+    ] = None,
+    fetch: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send the query to this authority, and write its answer.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask for a time stamp (RFC 3161) of an announcement.
 
     Send the query to an authority, such as with: curl -H "Content-Type: application/timestamp-query" --data-binary
-    @announce.tsq URL -o announce.tsr. A time stamp shows that the announcement is old, not that there is only one.
+    @announce.tsq URL -o announce.tsr; or let --fetch URL do that. A time stamp shows that the announcement is old, not
+    that there is only one.
     """
-    path = api.stamp_query(announcement, file)
+    if fetch is not None:
+        answer = api.fetch_stamp(announcement, file or "announce.tsr", server=fetch)
+        print_json(answer.to_dict()) if as_json else out.print(f"file    {answer.path}")
+        return
+    path = api.stamp_query(announcement, file or "announce.tsq")
     if as_json:
         print_json({"query": str(path)})
     else:

@@ -21,13 +21,16 @@ HASHES_LIMIT = 1 << 30
 MULTIPROOF_LIMIT = 1 << 28
 ARGUMENT_LIMIT = 1 << 30
 HASH_ROWS = 160
+READERS = {1: "0ced139", 2: "2ee662d", 3: "848f2bd", 4: "3c60b05"}
+"""Earlier formats, and the last commit of zkcert that reads each."""
 
 
 def _other(magic: bytes) -> str:
     """What is wrong with a file that does not begin with MAGIC."""
-    if version := re.fullmatch(rb"zkcert proof ([0-9])\n\0", magic):
+    if version := re.fullmatch(rb"zkcert proof ([1-9])\n\0", magic):
         found = int(version[1])
-        advice = "a newer zkcert reads it" if found > FORMAT else "have it proved again with this version"
+        older = f"zkcert at commit {READERS.get(found)} reads it, or have it proved again"
+        advice = older if found in READERS else "a newer zkcert reads it"
         return f"a proof of format {found}; this zkcert reads format {FORMAT} ({advice})"
     return "not a zkcert proof: give the file that zkcert prove wrote"
 

@@ -20,7 +20,7 @@ ANNOUNCEMENT = "an announcement"
 CALIBRATION = "a calibration"
 KEYS, REQUEST, RECEIPT = "public keys", "a request to witnesses", "a witness's receipt"
 ENDORSEMENT = "an endorsement of a dataset"
-SAMPLES = "a dataset"
+SAMPLES, REPORT = "a dataset", "a report"
 PICTURE = "a plot"
 PLOT_MARK = "zkcert plot"
 """What a figure's metadata say; other pictures are not ours to replace."""
@@ -56,6 +56,8 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
             return SAMPLES if first.endswith(b".npy") else MODEL if first.endswith(b"/data.pkl") else None
         if b'"zkcert.graph"' in head:
             return MODEL
+        if b'content="zkcert report"' in head:
+            return REPORT
         if head.startswith(b"{"):
             return _json_kind(path)
         if head[:2] == b"\0\0" and head[3:4] in (b"\1", b"\3", b"\4"):

@@ -80,6 +80,13 @@ def _keys_file(keys: Sequence[PublicKey]) -> bytes:
     return written({"format": KEYS_FORMAT, "keys": [key.to_dict() for key in keys]})
 
 
+def gather_keys(paths: Iterable[File], out: File, *, force: bool = False) -> Path:
+    """Write one file of the keys of several, each of which is checked. UnusableInput."""
+    inputs = [os.fspath(path) for path in paths]
+    path = check_output(out, KEYS, inputs=inputs, force=force)
+    return write_file(path, [_keys_file(load_keys(inputs))], KEYS, force=force)
+
+
 def load_keys(paths: Iterable[File]) -> list[PublicKey]:
     """The keys of all files; UnusableInput, also for a key that comes twice, which would count twice."""
 

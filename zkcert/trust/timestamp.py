@@ -32,7 +32,9 @@ from rfc3161_client import (
 from zkcert.errors import ProofRejected, UnusableInput
 from zkcert.public.reading import File, read_file
 
-_LIMIT = 1 << 18
+ANSWER_LIMIT = 1 << 18
+"""Bytes of an answer, or of a file of certificates."""
+
 _SHA256 = ObjectIdentifier("2.16.840.1.101.3.4.2.1")
 _STAMPING = ObjectIdentifier("1.3.6.1.5.5.7.3.8")
 
@@ -40,6 +42,16 @@ _STAMPING = ObjectIdentifier("1.3.6.1.5.5.7.3.8")
 def request_of(digest: bytes) -> bytes:
     """What is sent to an authority (application/timestamp-query): a request for a stamp of the digest, in DER."""
     return bytes(TimestampRequestBuilder().data(digest).hash_algorithm(HashAlgorithm.SHA256).build().as_bytes())
+
+
+def is_about(data: bytes, digest: bytes) -> bool:
+    """Whether bytes are an authority's answer, granted, about a digest; nothing else of it is checked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return bytes(decode_timestamp_response(data).tst_info.message_imprint.message) == sha256(digest).digest()
+        except Exception:  # hostile bytes make the library raise what it likes
+            return False
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class Stamp:
 def load_roots(path: File) -> list[Certificate]:
     """The certificates of a PEM file, which are trusted; UnusableInput."""
     try:
-        return load_pem_x509_certificates(read_file(path, _LIMIT))
+        return load_pem_x509_certificates(read_file(path, ANSWER_LIMIT))
     except ValueError as error:
         raise UnusableInput(f"{os.fspath(path)}: no certificates in PEM: give those you trust") from error
 
@@ -67,7 +79,7 @@ def check_stamp(path: File, roots: list[Certificate], digest: bytes) -> Stamp:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of certificates with odd entries, which are refused or not
-        return _check(os.fspath(path), read_file(path, _LIMIT), roots, digest)
+        return _check(os.fspath(path), read_file(path, ANSWER_LIMIT), roots, digest)
 
 
 def _check(name: str, data: bytes, roots: list[Certificate], digest: bytes) -> Stamp:
