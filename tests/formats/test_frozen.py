@@ -29,6 +29,9 @@ TODAY = {
     "norm-add": "fd7b34ed55b561ec3029d81175d44c45550042897dc74b9e91994a2ca2fd0982",
     "drand": "84a2fc0dc9cb17904f1173748ebef91d8e6f95c849b82e8cddfb470aa878becb",
     "congruence": "d079c211d57d6bf56353cf1571084075e0574a4a59cca5f25571b48e60e082fb",
+    "convolutional": "6487b99921af3748fa37d5b35afcec6d4e458b15dc9fb9115365861d06d9b459",
+    "branches": "e2435523652298540edd7db8476021c4c86da27740c55011177404191c3fa8ec",
+    "statistics": "4628677b5a8316d7019ed648c37a5108264e52e82a825558e1a98056164aed2e",
 }
 """SHA-256 of stored proofs of format 5, by vector. A change that makes one of them unreadable is another format."""
 
