@@ -10,6 +10,9 @@ from .cat import Cat
 from .channels import Channels
 from .conv2d import Conv2d
 from .flatten import Flatten
+from .function import Pointwise
+from .hardsigmoid import Hardsigmoid
+from .hardswish import Hardswish
 from .hardtanh import Hardtanh
 from .leaky_relu import LeakyReLU
 from .linear import Linear
@@ -22,7 +25,7 @@ __all__ = ["LAYERS", "Layer"]
 
 _TYPES: tuple[type[Layer], ...] = (
     *(Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, Cat, Channels),
-    *(BatchNorm2d, LeakyReLU, Hardtanh, Multiply, PReLU, Binary),
+    *(BatchNorm2d, LeakyReLU, Hardtanh, Multiply, PReLU, Binary, Hardsigmoid, Hardswish, Pointwise),
 )
 LAYERS = {layer.spec.op: layer for layer in _TYPES}
 """By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""
