@@ -192,7 +192,10 @@ def network(name: str, classes: int) -> Model:
             x = functional.max_pool2d(torch.relu(self.norm(self.first(x))), 3, stride=2, padding=1)
             y = functional.avg_pool2d(torch.relu(self.own(self.second(x)) + x), 2, ceil_mode=True)
             x = functional.relu6(functional.adaptive_avg_pool2d(x, 2))
-            y = functional.leaky_relu(y) * self.slope(functional.adaptive_avg_pool2d(y, 1))
+            y = functional.hardswish(functional.leaky_relu(y)) * functional.hardsigmoid(
+                self.slope(functional.adaptive_avg_pool2d(y, 1))
+            )
+            x = functional.gelu(x, approximate="tanh")
             x = functional.channel_shuffle(torch.cat([y, x], 1), 2)
             return self.last(torch.flatten(x, 1))
 

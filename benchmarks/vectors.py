@@ -225,6 +225,21 @@ CASES = {
         (1, 3, 3),
         classes=2,
     ),
+    # functions of single entries: by segments of two tables, one of which ends in a number and one in the argument
+    "functions": Case(
+        [
+            conv("conv", (2, 1, 1, 1), bias=True),
+            plain("hardswish", "swish"),
+            plain("function", "tanh", function="tanh"),
+            FLATTEN,
+            linear("hidden", 3, 8),
+            plain("hardsigmoid", "gate"),
+            linear("middle", 3, 3),
+            plain("function", "gelu", function="gelu_tanh"),
+            linear("fc", 3, 3),
+        ],
+        (1, 2, 2),
+    ),
     # shortcuts with and without a ReLU behind them, and long sums of values and of gradients
     "norm-add": Case(
         [

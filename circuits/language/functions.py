@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 I64 = NDArray[np.int64]
 MAX_COMPONENTS = 8  # of a row
-MAX_NUMBERS = 1 << 18  # in all rows of all function tables of a circuit
+MAX_NUMBERS = 1 << 20  # in all rows of all function tables of a circuit
 LARGEST = 1 << 60  # magnitudes of entries lie below
 
 

@@ -10,7 +10,10 @@ from .cat import Cat
 from .channels import Channels
 from .conv2d import Conv2d
 from .flatten import Flatten
+from .function import Pointwise
 from .groupnorm import GroupNorm
+from .hardsigmoid import Hardsigmoid
+from .hardswish import Hardswish
 from .hardtanh import Hardtanh
 from .leaky_relu import LeakyReLU
 from .linear import Linear
@@ -23,7 +26,7 @@ __all__ = ["LAYERS", "Layer"]
 
 _TYPES: tuple[type[Layer], ...] = (
     *(Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, Cat, Channels),
-    *(BatchNorm2d, LeakyReLU, Hardtanh, Multiply, PReLU, Binary, GroupNorm),
+    *(BatchNorm2d, LeakyReLU, Hardtanh, Multiply, PReLU, Binary, Hardsigmoid, Hardswish, Pointwise, GroupNorm),
 )
 LAYERS = {layer.spec.op: layer for layer in _TYPES}
 """By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""

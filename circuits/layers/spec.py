@@ -96,6 +96,19 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    def check(self, value: object, what: str) -> str:
+        """The value in its normal form; UnusableInput that says what it is of."""
+        if isinstance(value, str) and value in self.words:
+            return value
+        raise UnusableInput(f"{what} must be one of {', '.join(self.words)}")
+
+
+@dataclass(frozen=True)
 class Array:
     """The name of a tensor of the model: a parameter, or `fixed`, a buffer. `optional`: the field may be None."""
 
@@ -107,7 +120,7 @@ class Array:
         return None if self.optional and value is None else name_of(value, what)
 
 
-Field = Integers | Integer | Flag | Number | Array
+Field = Integers | Integer | Flag | Number | Choice | Array
 
 
 # ------------------------------------------------------------------------------------------------ a layer type

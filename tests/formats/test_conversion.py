@@ -152,7 +152,7 @@ def test_reshapes_convert(reshape):
         (nn.MaxPool2d(2, dilation=2), "0: maxpool2d with dilation"),
         (nn.MaxPool2d(2, return_indices=True), "0: maxpool2d with dilation or return_indices"),
         (nn.Flatten(0), "0: flatten"),
-        (nn.GELU(), "0: GELU"),
+        (nn.Mish(), "0: Mish"),
         (nn.BatchNorm2d(2, affine=False), "0: a batch-norm"),
         (nn.BatchNorm2d(2, track_running_stats=False), "0: a batch-norm"),
         (nn.GroupNorm(1, 2, affine=False), "0: GroupNorm.*affine=True"),
@@ -480,6 +480,13 @@ class _Before(nn.Module):
         (lambda m, x: m.c(x), {"c": nn.Conv2d(2, 4, 3, padding="same", dilation=2, groups=2)}, "conv2d"),
         (lambda m, x: m.r(F.relu6(x)), {"r": nn.ReLU6()}, "hardtanh hardtanh"),
         (lambda m, x: m.h(F.hardtanh(x, -0.5, 2.0)), {"h": nn.Hardtanh()}, "hardtanh hardtanh"),
+        (lambda m, x: m.h(F.hardswish(x, inplace=False)), {"h": nn.Hardswish(inplace=True)}, "hardswish hardswish"),
+        (lambda m, x: m.h(F.hardsigmoid(x)), {"h": nn.Hardsigmoid()}, "hardsigmoid hardsigmoid"),
+        (lambda m, x: m.t(m.s(torch.tanh(torch.sigmoid(x)))), {"s": nn.Sigmoid(), "t": nn.Tanh()}, 4 * "function "),
+        (lambda m, x: m.s(F.silu(x)) + x.sigmoid(), {"s": nn.SiLU()}, 3 * "function " + "add"),
+        (lambda m, x: m.g(F.gelu(x, approximate="tanh")), {"g": nn.GELU()}, "function function"),
+        (lambda m, x: F.gelu(m.e(F.elu(F.softplus(m.p(x)), 1.0))), {"e": nn.ELU(), "p": nn.Softplus()},
+         5 * "function "),
         (
             lambda m, x: m.n(m.l(x.flatten(1))),
             {"l": nn.Linear(70, 4), "n": nn.BatchNorm1d(4)},
@@ -509,6 +516,8 @@ def test_concatenations_of_other_axes_and_bounds_between_units_are_refused():
         (lambda m, x: torch.cat([x, x], 2), "concatenation along axis 2: only that of channels"),
         (lambda m, x: torch.cat([x, x]).reshape(x.shape[0], -1), "concatenation along axis 0"),
         (lambda m, x: F.hardtanh(x, -0.1, 1.0), "bounds must be two multiples of 1/1024"),
+        (lambda m, x: F.elu(x, 0.5), "an ELU with alpha 0.5: only alpha=1 has a table"),
+        (lambda m, x: F.softplus(x, 2), "a softplus with beta 2"),
     ):
         with pytest.raises(UnusableInput, match=why):
             from_module(_Before(body), input=spec)

@@ -32,6 +32,7 @@ TODAY = {
     "convolutional": "6487b99921af3748fa37d5b35afcec6d4e458b15dc9fb9115365861d06d9b459",
     "branches": "e2435523652298540edd7db8476021c4c86da27740c55011177404191c3fa8ec",
     "statistics": "4628677b5a8316d7019ed648c37a5108264e52e82a825558e1a98056164aed2e",
+    "functions": "9b65e60b5887d06e0484fa26ceabf14312f9640a5a6fb0b6aee2deb050b0f40a",
 }
 """SHA-256 of stored proofs of format 5, by vector. A change that makes one of them unreadable is another format."""
 

@@ -12,6 +12,9 @@ from functools import cache
 from .errors import require
 from .field import bits
 from .files import Model, option
+from .functions import FUNCTIONS
+from .functions import ends as function_ends
+from .functions import rows as function_rows
 from .language import (
     ALL,
     BIT,
@@ -22,6 +25,7 @@ from .language import (
     Domain,
     Expr,
     Form,
+    Function,
     Limbs,
     R,
     Source,
@@ -718,15 +722,19 @@ class Builder:
         self.rescaled(con, self.value_limbs(out, "passes", sources), limbs, name)
 
     def f_hardtanh(self, i: int, node: dict, x: Value) -> None:
-        c, name = self.c, node["name"]
         low, high = int(node["low"] * 1024), int(node["high"] * 1024)
+        self.values.append(self.clamp(i, node, x, low, high, "y", "forward"))
+
+    def clamp(self, i: int, node: dict, x: Value, low: int, high: int, inner: str, label: str) -> Value:
+        """The value that lies between the bounds, in units of 2^-10."""
+        c, name = self.c, node["name"]
         digits = (radix(U(22), (low, high - low)), radix(BIT), radix(BIT), MAGNITUDE)
-        names = zip(("y", "above", "below", "excess"), digits)
+        names = zip((inner, "above", "below", "excess"), digits)
         ts = [self.tensor(f"{name}/{which}", x.sizes, cut) for which, cut in names]
         sources = self.x_sources(x.sizes)
         q, u, b, e = (c.whole(self.own(t, *sources)) for t in ts)
         self.tensors_of[i] = {"above": ts[1], "below": ts[2]}
-        con = c.constraint(f"{name}/forward", self.x_axes(x.sizes))
+        con = c.constraint(f"{name}/{label}", self.x_axes(x.sizes))
         whole = self.value_whole(x, "passes", sources)
         L, H = low << 22, high << 22
         c.member(con, "value", left(product(u, e), product(neg(b), e), q, u, neg(whole)))
@@ -735,7 +743,65 @@ class Builder:
         rest = left(q, neg(e))  # a form: q - e
         inside = left(product(u, rest.linear), product(b, rest.linear), e, neg(q), scale(merge(u, b), -L - 1), L + 1)
         c.member(con, "inside", inside)
-        self.values.append(Value([(1, ts[0]), (1, ts[1])], x.sizes))
+        return Value([(1, ts[0]), (1, ts[1])], x.sizes)
+
+    def sixth(self, name: str, sizes: Sequence[int], out: Value, total_: Expr) -> None:
+        c, sources = self.c, self.x_sources(sizes)
+        rest = self.tensor(f"{name}.remainder", sizes, radix(R(6)))
+        con = c.constraint(name, self.x_axes(sizes))
+        whole = scale(self.value_whole(out, "passes", sources), 6)
+        c.member(con, "sixth", left(whole, c.whole(self.own(rest, *sources)), total_.times(-1), -3))
+
+    def f_hardsigmoid(self, i: int, node: dict, x: Value) -> None:
+        between = self.clamp(i, node, x, -3072, 3072, "inner", "clamp")
+        y = self.new(f"{node['name']}/y", x.sizes)
+        whole = self.value_whole(between, "passes", self.x_sources(x.sizes))
+        self.sixth(f"{node['name']}/forward", x.sizes, y, left(whole, 3 << 32))
+        self.values.append(y)
+
+    def g_hardsigmoid(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        sources = self.x_sources(x.sizes)
+        dx = self.new(f"{node['name']}/dx", x.sizes)
+        bits_ = Value([(1, self.tensors_of[i][k]) for k in ("above", "below")], x.sizes)
+        outside, whole = (self.value_whole(v, "passes", sources) for v in (bits_, dy))
+        self.sixth(f"{node['name']}/backward", x.sizes, dx, left(whole, product(neg(outside), whole)))
+        return dx
+
+    def by_two_bounds(self, name: str, out: Value, v: Value, factor: list[Form], label: str) -> None:
+        c, sources = self.c, self.x_sources(v.sizes)
+        con = c.constraint(name, self.x_axes(v.sizes))
+        domain = Domain(tuple(con.out), True)
+        rest = c.wire(domain, f"{name}.remainder", radix(U(22), R(6144)))
+        limbs, V = Limbs(c), self.value_limbs(v, "passes", sources)
+        limbs.product(V, factor)
+        limbs.const(3 << 32)
+        limbs.value(rest, -1, 0)
+        for k, form in enumerate(V):
+            limbs.add(scale(form, 3072), 22 * (k + 1))
+        for k, form in enumerate(self.value_limbs(out, "passes", sources)):
+            limbs.add(scale(form, -6144), 22 * (k + 1))
+        c.assert_zero(con, domain, label, limbs)
+
+    def f_hardswish(self, i: int, node: dict, x: Value) -> None:
+        between = self.clamp(i, node, x, -3072, 3072, "inner", "clamp")
+        self.tensors_of[i]["between"] = between
+        y = self.new(f"{node['name']}/y", x.sizes)
+        factor = self.value_limbs(between, "passes", self.x_sources(x.sizes))
+        self.by_two_bounds(f"{node['name']}/forward", y, x, factor, "y")
+        self.values.append(y)
+
+    def g_hardswish(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        sources, t = self.x_sources(x.sizes), self.tensors_of[i]
+        dx = self.new(f"{node['name']}/dx", x.sizes)
+        low, high = self.value_limbs(t["between"].times(2), "passes", sources)
+        sides = self.value_whole(Value([(1, t["below"]), (-1, t["above"])], x.sizes), "passes", sources)
+        factor = [low, merge(high, scale(sides, 3072))]
+        self.by_two_bounds(f"{node['name']}/input-gradient", dx, dy, factor, "dx")
+        return dx
 
     def g_hardtanh(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
         if not needed:
@@ -747,6 +813,42 @@ class Builder:
         outside, whole = (self.value_whole(v, "passes", sources) for v in (bits_, dy))
         gradient = left(whole, product(neg(outside), whole), neg(self.value_whole(dx, "passes", sources)))
         c.member(con, "gradient", gradient)
+        return dx
+
+    def f_function(self, i: int, node: dict, x: Value) -> None:
+        c, name, function = self.c, node["name"], node["function"]
+        digits = {
+            **{"segment": radix(B(22)), "offset": radix(B(22)), "over": radix(U(22)), "under": radix(U(22))},
+            **{"y": VALUE, "slope": radix(B(22), B(12)), "bend": radix(B(22)), "turn": radix(B(22))},
+            **{"turn.remainder": radix(U(22)), "step": radix(U(22), (-1, 2)), "step.remainder": REM32},
+        }
+        ts = {which: self.tensor(f"{name}/{which}", x.sizes, cut) for which, cut in digits.items()}
+        sources, axes = self.x_sources(x.sizes), self.x_axes(x.sizes)
+        g, t, a, b, y, d, s, w, r, v, q = (c.whole(self.own(tensor, *sources)) for tensor in ts.values())
+        first, last = function_ends(function)
+        con = c.constraint(f"{name}/forward", axes)
+        whole = self.value_whole(x, "passes", sources)
+        c.member(con, "split", left(t, scale(g, 1 << 22), scale(a, 1 << 22), scale(b, -1 << 22), neg(whole), 1 << 21))
+        c.member(con, "over", left(product(a, g), scale(a, -last)))
+        c.member(con, "under", left(product(b, g), scale(b, -first)))
+        c.member(con, "turn", left(product(s, t), scale(w, -1 << 22), neg(r), 1 << 21))
+        c.member(con, "step", left(product(merge(d, neg(w)), t), scale(v, -1 << 32), neg(q), 1 << 31))
+        middle = left(y, neg(v)) if FUNCTIONS[function][5] is not None else left(y, neg(v), scale(a, -1 << 22))
+        table = Function(f"segments {function}", function_rows(function))
+        c.lookup(f"{name}/segment", axes, table, [g, middle.linear, merge(d, scale(w, -2)), s])
+        self.tensors_of[i] = {"slope": ts["slope"]}
+        self.values.append(Value([(1, ts["y"])], x.sizes))
+
+    def g_function(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        sources = self.x_sources(x.sizes)
+        dx = self.new(f"{node['name']}/dx", x.sizes)
+        con = self.c.constraint(f"{node['name']}/input-gradient", self.x_axes(x.sizes))
+        slope = Value([(1, self.tensors_of[i]["slope"])], x.sizes)
+        limbs = Limbs(self.c)
+        limbs.product(*(self.value_limbs(v, "passes", sources) for v in (slope, dy)))
+        self.rescaled(con, self.value_limbs(dx, "passes", sources), limbs, "dx")
         return dx
 
     def f_maxpool2d(self, i: int, node: dict, x: Value) -> None:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from .errors import Reject, require
+from .functions import FUNCTIONS
 from .transcript import u32, u64
 
 MAGIC = b"zkcert proof 5\n\0"
@@ -117,6 +118,9 @@ FIELDS = {
     "hardtanh": ("low", "high"),
     "adaptiveavgpool2d": ("size",),
     "groupnorm": ("weight", "bias", "groups", "eps"),
+    "hardsigmoid": (),
+    "hardswish": (),
+    "function": ("function",),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "conv2d": {"dilation": [1, 1], "groups": 1},
@@ -208,6 +212,7 @@ def check_graph(model: Model) -> None:
             require(key not in node or _pair(node[key], low, 1 << 16), "model", key)
         for key, low in (("groups", 1), ("divisor", 0), ("first", 0), ("count", 1)):
             require(key not in node or is_int(node[key], low, 1 << 16), "model", key)
+        require(node["op"] != "function" or node["function"] in FUNCTIONS, "model", "function")
         if node["op"] == "hardtanh":
             bounds = node["low"], node["high"]
             require(all(_number(v, -1024.0, 1024.0) and v * 1024 % 1 == 0 for v in bounds), "model", "bounds")

@@ -453,7 +453,7 @@ class Circuit:
             lo, hi = self.form_bounds(form)
             require(max(hi - min(column), max(column) - lo) < P, "circuit", f"bounds of {name}")
         numbers = sum(len(f.rows) * len(f.rows[0]) for f in self.functions)
-        require(numbers <= 1 << 18, "limits", "numbers of function tables")
+        require(numbers <= 1 << 20, "limits", "numbers of function tables")
         self.lookups.append(Lookup(name, list(out), self.functions.index(function), list(components)))
 
     def view(self, tensor: int, *sources: Source) -> int:

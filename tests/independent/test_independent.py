@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 
 from circuits.listing import lines
+from circuits.segments import rows_of
 from circuits.statement import certificate
 from prover.commit import MatrixCommitment
+from tests.activations import FUNCTIONS, clipped, curved, hard
 from tests.branching import learned, products
-from tests.builders import bordered, clipped, grouped, joined, pointwise, shuffled, standardised
+from tests.builders import bordered, grouped, joined, pointwise, shuffled, standardised
 from tests.independent import mutate
 from tests.independent.__main__ import differences
 from tests.independent.circuit import Builder
@@ -28,6 +30,7 @@ from tests.independent.commitment import Plain, Shape, check_opening, matrix_sha
 from tests.independent.errors import Reject
 from tests.independent.field import El
 from tests.independent.files import read_model, read_proof
+from tests.independent.functions import rows as rows_again
 from tests.independent.language import lay_out, listing
 from tests.independent.statement import parse_header
 from tests.independent.transcript import Transcript as Plainly
@@ -144,10 +147,21 @@ def test_both_build_the_same_circuit(name, variant, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "make", [bordered, grouped, clipped, joined, shuffled, pointwise, standardised, products, learned]
+    "make", [bordered, grouped, clipped, hard, joined, shuffled, pointwise, standardised, products, learned]
 )
 def test_both_build_the_same_circuit_of_what_convolutional_networks_are_made_of(make, tmp_path):
     assert_same_circuit(make().model, ProbeConfig(steps=2, batch_size=2), tmp_path)
+
+
+def test_both_build_the_same_circuit_of_functions(tmp_path):
+    small = ("tanh", "elu", "elu", "tanh", "elu", "gelu_tanh", "tanh")
+    assert_same_circuit(curved(functions=small).model, ProbeConfig(steps=2, batch_size=2), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_both_make_the_same_tables_of_functions(name):
+    assert np.array_equal(rows_again(name), rows_of(name))
 
 
 def assert_same_circuit(model: Model, config: ProbeConfig, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from itertools import product
 from math import ceil, floor, isqrt
 from typing import Any
 
-from tests.semantics import branches  # noqa: F401 - further layers, known by their op
+from tests.semantics import activations, branches  # noqa: F401 - further layers, known by their op
 from tests.semantics.head import (
     log_ratio,
     loss_scale,
@@ -90,43 +90,6 @@ class ReLU(Layer):
 
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
         return each(lambda z, d: value(d if z > 0 else 0, f"{node['name']} input gradient"), x, dy)
-
-
-def slope(node: Node) -> int:
-    return floor(Fraction(repr(node["negative_slope"])) * (1 << 32) + HALF)
-
-
-class LeakyReLU(Layer):
-    op = "leaky_relu"
-
-    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        s = slope(node)
-        return each(lambda z: value(z if signed(z, node["name"]) > 0 else rescale(s * z), node["name"]), x)
-
-    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
-        s, what = slope(node), f"{node['name']} input gradient"
-        return each(lambda z, d: value(d if z > 0 else rescale(s * d), what), x, dy)
-
-
-class Hardtanh(Layer):
-    op = "hardtanh"
-
-    def bounds(self, node: Node) -> list[int]:
-        return [int(Fraction(node[key]) * (1 << 32)) for key in ("low", "high")]
-
-    def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
-        low, high = self.bounds(node)
-
-        def one(z: int) -> int:
-            if not low - (1 << 44) < z < high + (1 << 44):
-                raise Refusal(f"{node['name']} is out of range")
-            return min(max(z, low), high)
-
-        return each(one, x)
-
-    def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
-        (low, high), what = self.bounds(node), f"{node['name']} input gradient"
-        return each(lambda z, d: value(d if low < z < high else 0, what), x, dy)
 
 
 # -- batch-norm

@@ -20,6 +20,11 @@ def rescale(a: int, bits: int = 32) -> int:
     return (a + (1 << bits >> 1)) >> bits
 
 
+def nearest(a: int, divisor: int) -> int:
+    """a / divisor to the nearest integer, halves up."""
+    return (a + divisor // 2) // divisor
+
+
 def within(x: int, bits: int, what: str) -> int:
     """x, which must be two balanced digits: low of 22 bits, high of `bits` - 22."""
     low = (x + (1 << 21)) % (1 << 22) - (1 << 21)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from prover.prove import prove_statement
+from tests.activations import clipped, curved, hard
 from tests.branching import learned, products
 from tests.builders import (
     KINDS,
@@ -16,7 +17,6 @@ from tests.builders import (
     bordered,
     build,
     classifier,
-    clipped,
     grouped,
     joined,
     leaky,
@@ -57,7 +57,7 @@ def test_small_networks_agree_with_the_float_metric(kind, variant):
 
 
 @pytest.mark.parametrize(
-    "make", [bordered, grouped, clipped, joined, shuffled, pointwise, standardised, products, learned]
+    "make", [bordered, grouped, clipped, curved, hard, joined, shuffled, pointwise, standardised, products, learned]
 )
 def test_what_convolutional_networks_are_made_of_agrees_with_the_float_metric(make):
     assert_agreement(make(steps=3))

@@ -23,6 +23,7 @@ from prover.execution.head.softmax import GradientTooSmall
 from prover.execution.layers import Executor
 from prover.execution.values import read_value
 from prover.execution.witness import Witness
+from tests.activations import clipped, curved, hard
 from tests.builders import (
     BATCHES,
     EPS,
@@ -32,7 +33,6 @@ from tests.builders import (
     Graph,
     bordered,
     classifier,
-    clipped,
     fan,
     grid_case,
     grouped,
@@ -270,7 +270,7 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
 
 
 @pytest.mark.parametrize(("seed", "options"), [(0, {}), (1, {"kind": "q32", "variant": "sam", "steps": 3})])
-@pytest.mark.parametrize("make", [bordered, grouped, clipped, joined, shuffled, pointwise, standardised])
+@pytest.mark.parametrize("make", [bordered, grouped, clipped, curved, hard, joined, shuffled, pointwise, standardised])
 def test_what_convolutional_networks_are_made_of_equals_the_reference(make, seed, options):
     assert_equal(make(seed, **options))
 

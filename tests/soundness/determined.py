@@ -8,6 +8,7 @@ execution is looked at, no layer known.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from heapq import heappop, heappush
 from math import isqrt
@@ -51,6 +52,7 @@ class Knowledge:
         self.groups: list[tuple[int, ...]] = []
         self.group: dict[int, int] = {}
         self.says_one: set[int] = set()
+        self.gates: dict[int, list[tuple[int, int]]] = {}  # v: (w, c) where w is zero unless v = c
         for e in u.equations if equations is None else equations:
             open_ = [v for v in e.variables if self.lo[v] < self.hi[v]]
             if not open_:
@@ -64,6 +66,8 @@ class Knowledge:
                 self.adjacent.setdefault(v, []).append(len(self.equations))
             self.open.append(sum(not self._is_bit(v) for v in open_))
             self.equations.append(e)
+            if gate := gated(e):
+                self.gates.setdefault(gate[0], []).append(gate[1:])
         self.short: list[Short | None] = [None] * len(self.equations)
         self.log: list[tuple[int, tuple[Equation, ...]]] = []
         self.trail: list[tuple[int, int, int]] | None = None
@@ -165,11 +169,16 @@ class Knowledge:
             known = sum(c * self.lo[v] for v, c in form if self.fixed(v))
             terms = Short.split(self, {v: c for v, c in form if not self.fixed(v)})
             forms.append((known, terms, *interval(self, known, terms)))
-        rows = [r for r in e.rows if all(lo <= x <= hi for x, (_, _, lo, hi) in zip(r, forms, strict=True))]
-        if not rows:
+        rows = e.rows
+        for k, (_, _, lo, hi) in enumerate(forms):  # the arguments rise
+            first, stop = (bisect_left(rows[:, 0], lo), bisect_right(rows[:, 0], hi)) if k == 0 else (0, len(rows))
+            rows = rows[first:stop]
+            if k:
+                rows = rows[(rows[:, k] >= lo) & (rows[:, k] <= hi)]
+        if not len(rows):
             raise Contradiction
-        for column, (known, terms, lo, hi) in zip(zip(*rows, strict=True), forms, strict=True):
-            restrict_to(self, known, terms, lo, hi, min(column), max(column))
+        for column, (known, terms, lo, hi) in zip(rows.T, forms, strict=True):
+            restrict_to(self, known, terms, lo, hi, int(column.min()), int(column.max()))
 
     def _eliminate(self, index: int) -> None:
         """Put a linear equation in two unknowns into others that hold both."""
@@ -212,6 +221,10 @@ class Knowledge:
         if v in self.group:
             bits = self.groups[self.group[v]]
             return [[(w, int(w == x)) for w in bits] for x in bits if self.hi[x] == 1]
+        if v in self.gates:
+            gates = self.gates[v]
+            open_ = [[(v, c), *((w, 0) for w, _ in gates if w != x)] for x, c in gates]
+            return [[(w, 0) for w, _ in gates], *open_]
         return [[(v, x)] for x in range(self.lo[v], self.hi[v] + 1)]
 
     def attempt(self, v: int, patient: bool) -> bool:
@@ -249,6 +262,8 @@ class Knowledge:
             if self.lo[v] < self.hi[v] and (self._is_bit(v) or self.hi[v] - self.lo[v] < SMALL):
                 bits = self.groups[self.group[v]] if v in self.group else (v,)
                 out.add(next(w for w in bits if self.lo[w] < self.hi[w]))
+            elif v in self.gates and not self.fixed(v):
+                out.add(v)
         return out
 
     def solve(self, patient: bool = False) -> Knowledge:
@@ -276,6 +291,19 @@ class Knowledge:
                 elif patient and not late:
                     heappush(waiting, (True, len(self.alternatives(v)), v))
         return self
+
+
+def gated(e: Equation) -> tuple[int, int, int] | None:
+    """v, w and c if the equation is w (v - c) = 0."""
+    if isinstance(e, Row) or e.const or len(e.products) != 1 or len(e.linear) > 1:
+        return None
+    left, right = e.products[0]
+    if len(left) != 1 or len(right) != 1 or left[0][1] != 1 or right[0][1] != 1:
+        return None
+    (w, _), (v, _) = *left, *right
+    if e.linear and e.linear[0][0] != w:
+        return None
+    return v, w, -e.linear[0][1] if e.linear else 0
 
 
 class Short:

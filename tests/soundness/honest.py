@@ -13,6 +13,7 @@ from circuits.compile import Certificate
 from circuits.language.constraints import Circuit, Constraint, Expr
 from circuits.language.tensors import Tensor
 from prover.execution.witness import Witness
+from tests.activations import clipped, curved, hard
 from tests.branching import learned, products
 from tests.builders import (
     Case,
@@ -20,7 +21,6 @@ from tests.builders import (
     bordered,
     build,
     classifier,
-    clipped,
     fan,
     grouped,
     joined,
@@ -76,6 +76,8 @@ STATED = (
     "borders",
     "groups",
     "bounds",
+    "hard",
+    "functions",
     "joined",
     "shuffled",
     "pointwise",
@@ -99,6 +101,8 @@ CASES = {
     "borders": bordered,
     "groups": grouped,
     "bounds": clipped,
+    "hard": hard,
+    "functions": curved,
     "joined": joined,
     "shuffled": shuffled,
     "pointwise": pointwise,

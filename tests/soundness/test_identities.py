@@ -14,9 +14,7 @@ from circuits.head.constants import ONE
 from circuits.head.exponential import Exponential
 from circuits.head.logarithm import Logarithm
 from circuits.language.constraints import Circuit
-from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE
 from circuits.language.tensors import Tensor
 from prover.execution.witness import Witness
 from tests.builders import (
@@ -30,6 +28,7 @@ from tests.soundness.honest import (
     honest,
     members,
 )
+from tests.soundness.stated import StatedActivations
 from zkcert.core.field import P, f_from_fp
 
 
@@ -42,7 +41,8 @@ def random_witness(circuit: Circuit, rng: np.random.Generator) -> Witness:
 
 
 def statements(circuit: Circuit, w: Witness) -> dict[str, list[np.ndarray]]:
-    """Left sides of all identities by name, those of one wide identity added up limb by limb: carries cancel."""
+    """Left sides of all identities by name, those of one wide identity added up limb by limb: carries cancel. And the
+    components of lookups."""
     out: dict[str, list[np.ndarray]] = {}
     for con, label, e, _ in members(circuit):
         name, first = re.fullmatch(r"([^\[]*)(?:\[(\d+):\d*\])?", label).groups()
@@ -52,10 +52,13 @@ def statements(circuit: Circuit, w: Witness) -> dict[str, list[np.ndarray]]:
             out.setdefault(key, []).append(value)
         else:
             out[key][-1] = out[key][-1] + (value << 22 * int(first))
+    for lookup in circuit.lookups:
+        values = [w.form(form, lookup.out) for form in lookup.components]
+        out.update({f"{lookup.name}/{k}": [value] for k, value in enumerate(values)})
     return out
 
 
-class Specification:
+class Specification(StatedActivations):
     """The left sides of all identities, stated again from docs/spec on whole values (Python integers)."""
 
     def __init__(self, case: Case, certificate: Certificate, w: Witness) -> None:
@@ -75,28 +78,6 @@ class Specification:
             self.parameter(parameter)
         self.step_size()
         self.score()
-
-    def state(self, name: str, value: np.ndarray) -> None:
-        self.out.setdefault(name, []).append(value)
-
-    def value(self, t: Tensor | View) -> np.ndarray:
-        """Values (unrolled axis first); of a wire inside one column, without that axis."""
-        if isinstance(t, View):
-            return self.value(t.tensor)[0] if t.sources[0] == ONCE else self.value(t.tensor)
-        return sum(self.w.array(t)[i].astype(object) << d.shift for i, d in enumerate(t.digits))
-
-    def digits(self, t: Tensor) -> np.ndarray:
-        return self.w.array(t).astype(object)
-
-    def on_passes(self, v) -> np.ndarray:
-        """A network value with one entry per pass."""
-        every = range(self.passes)
-        parts = [part.coef * self.value(part.tensor)[[part.index(p) for p in every]] for part in v.parts]
-        for n, part in enumerate(v.parts):
-            if part.channels is not None:
-                own = [parts[n][:, :, c] if c >= 0 else np.zeros_like(parts[n][:, :, 0]) for c in part.channels]
-                parts[n] = np.stack(own, axis=2)
-        return sum(parts)
 
     def inputs(self) -> None:
         plan, samples = self.plan, self.certificate.samples
@@ -184,18 +165,6 @@ class Specification:
 
     add = cat = channels = binary = flatten
 
-    def hardtanh(self, node, layer) -> None:
-        name, low, high = layer.name, int(node["low"] * 2**32), int(node["high"] * 2**32)
-        values = (layer.inner, layer.above, layer.below, layer.excess)
-        q, u, l, e = (self.value(v.tensor) for v in values)
-        self.state(f"{name}/forward/value", q + u + (u - l) * e - self.on_passes(layer.x))
-        self.state(f"{name}/forward/low", l * (q - low))
-        self.state(f"{name}/forward/high", u * (q - high + 1))
-        self.state(f"{name}/forward/inside", (1 - u - l) * (low + 1 + e - q))
-        if layer.dx is not None:
-            dy = self.on_passes(layer.dy).reshape(q.shape)
-            self.state(f"{name}/backward/gradient", (1 - u - l) * dy - self.value(layer.dx.tensor))
-
     def multiply(self, node, layer) -> None:
         name, half, y = layer.name, 1 << 31, self.on_passes(layer.y)
         a, b = map(self.on_passes, layer.branches)  # one of them may have one number per channel
@@ -270,49 +239,6 @@ class Specification:
         self.state(f"{name}/slope/slope", a * m2 + half - (slope << 32) - read(layer.run_slope.remainder))
         dx, rem = grouped(layer.dx), self.value(layer.run_input.remainder).reshape(image)
         self.state(f"{name}/input-gradient/dx", a * (e - m1) - slope * h + half - (dx << 32) - rem)
-
-    def relu(self, node, layer) -> None:
-        name, z, y = layer.name, self.on_passes(layer.x), self.value(layer.y.tensor)
-        bit, magnitude = self.value(layer.bit), self.value(layer.magnitude)
-        self.state(f"{name}/forward/output", bit * magnitude + bit - y)
-        if name not in self.certificate.net.rectifiers:
-            self.state(f"{name}/forward/sign", 2 * y - magnitude - bit - z)
-        else:
-            assert np.array_equal(z, 2 * y - magnitude - bit)
-        if layer.dx is not None:
-            dy = self.on_passes(layer.dy).reshape(bit.shape)
-            self.state(f"{name}/backward/gradient", bit * dy - self.value(layer.dx.tensor))
-
-    def leaky_relu(self, node, layer) -> None:
-        name, z, half = layer.name, self.on_passes(layer.x), 1 << 31
-        bit, magnitude = self.value(layer.bit), self.value(layer.magnitude)
-        self.state(f"{name}/sign/sign", bit * (2 * magnitude + 1) - magnitude - z)
-        slope = (Fraction(repr(node["negative_slope"])) * (1 << 33) + 1) // 2
-        factor = slope + ((1 << 32) - slope) * bit
-        rem = self.value(layer.run.remainder)
-        self.state(f"{name}/forward/y", factor * z + half - (self.on_passes(layer.y) << 32) - rem)
-        if layer.dx is not None:
-            dy, rem = self.on_passes(layer.dy).reshape(bit.shape), self.value(layer.run_input.remainder)
-            total = factor * dy + half - (self.value(layer.dx.tensor) << 32)
-            self.state(f"{name}/input-gradient/dx", total - rem)
-
-    def prelu(self, node, layer) -> None:
-        name, z, half = layer.name, self.on_passes(layer.x), 1 << 31
-        values = (layer.positive, layer.bit, layer.magnitude)
-        q, bit, magnitude = (self.value(v.tensor) for v in values)
-        self.state(f"{name}/sign/positive", bit * (magnitude + 1) - q)
-        self.state(f"{name}/sign/sign", 2 * q - magnitude - bit - z)
-        slope = self.value(layer.weight).reshape(self.passes, 1, -1, *[1] * (z.ndim - 3))
-        below = q - magnitude - bit
-        rem = self.value(layer.run.remainder)
-        self.state(f"{name}/forward/y", slope * below + half - ((self.on_passes(layer.y) - q) << 32) - rem)
-        dy = self.on_passes(layer.dy).reshape(q.shape)
-        if layer.dx is not None:
-            kept, dx, rem = (self.value(t) for t in (layer.kept.tensor, layer.dx.tensor, layer.run_input.remainder))
-            self.state(f"{name}/kept/kept", bit * dy - kept)
-            self.state(f"{name}/input-gradient/dx", slope * (dy - kept) + half - ((dx - kept) << 32) - rem)
-        rest = tuple(i for i in range(1, z.ndim) if i != 2 or layer.weight.shape == (1,))
-        self.sums[node["weight"]] = (dy * below).sum(axis=rest)
 
     def maxpool2d(self, node, layer) -> None:
         name, index, y = layer.name, self.windows(node), self.value(layer.y.tensor)
@@ -596,6 +522,8 @@ def test_every_identity_says_what_the_specification_says(name):
         "leaky",
         "borders",
         "groups",
+        "hard",
+        "functions",
         "joined",
         "shuffled",
         "statistics",

@@ -26,6 +26,7 @@ from tests.builders import (
     Graph,
     build,
     link_values,
+    no_row,
     tiny_mlp,
     violations,
     wide,
@@ -55,10 +56,13 @@ def readers(circuit: Circuit) -> dict[Tensor, list[tuple[Constraint, Expr]]]:
 
 
 def notices(certificate: Certificate, w: Witness, t: Tensor, where: list[tuple[Constraint, Expr]]) -> bool:
-    """Whether an identity, public tensor or link that involves t is violated."""
+    """Whether an identity, lookup, public tensor or link that involves t is violated."""
     circuit = certificate.circuit
     if any(np.any(w.expression(e, con.out, con.summed)) for con, e in where):
         return True
+    for lookup in circuit.lookups:
+        if any(view.tensor is t for form in lookup.components for view, _, _ in form.terms) and no_row(w, lookup):
+            return True
     if any(np.any(w.array(t)[:, pub.index] != pub.values) for pub in circuit.publics if pub.tensor is t):
         return True
     return any(
@@ -109,6 +113,14 @@ def test_every_value_has_one_encoding(name):
             assert d.range.size << d.shift == 1 << above, t.name
 
 
+INNER = ("inner", -3 << 32, 6 << 32, "from the lower bound to below the upper (Layers)")
+SIXTHS = {
+    "hardsigmoid": (INNER, ("(forward|backward).remainder", 0, 6, "divided by 6 (Layers)")),
+    "hardswish": (INNER, ("(forward|input-gradient).remainder", 0, 6 << 32, "divided by 6 2^32 (Layers)")),
+}
+"""Of layers that divide by six, (tensor, least value, number of values, why no more)."""
+
+
 def ranges(case: Case) -> list[tuple[str, int, int, str]]:
     """(pattern of a tensor's name, least value, number of values, why no more); the first pattern that fits counts.
 
@@ -132,8 +144,11 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "sample/.*": (8, "a byte: SIS binds short vectors only (commitment.md)"),
         # differences: that they are not negative is what they are for; above, they are below their minuend
         ".*/magnitude": (44, "z = m + 1 or -m, one m for each z; |z| <= 2^44 (Layers)"),
-        "hardtanh.*/(above|below)": (1, "a bit"),
-        "hardtanh.*/excess": (44, "beyond a bound, or above the lower one: one for each z (Layers)"),
+        "hard.*/(above|below)": (1, "a bit"),
+        "hard.*/excess": (44, "beyond a bound, or above the lower one: one for each z (Layers)"),
+        "function.*/(over|under)": (22, "beyond the last or the first segment (functions.md)"),
+        "function.*/turn.remainder": (22, "divided by 2^22 (functions.md)"),
+        "function.*/step.remainder": (32, "divided by 2^32 (functions.md)"),
         "groupnorm.*/(squares|v)": (110, "2^20 squares of values (Layers)"),
         "groupnorm.*/a2": (88, "A < 2^43"),
         "groupnorm.*/(low|high)": (154, "A^2 M <= 2^128 n < (A + 1)^2 M (Layers)"),
@@ -182,6 +197,9 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "score/ln-numerator/(moved|normal)": (numerator, "as the numerator"),
     }
     balanced = {
+        "function.*/(segment|offset|bend|turn)": (22, "t in [-2^21, 2^21); entries of the table; |w| <= 2^20"),
+        "function.*/step": (23, "|v| <= 2^22: |f'| is below 2"),
+        "function.*/slope": (34, "|d| < 2^33"),
         "weight/.*": (40, "|w| < 2^39 (Input)"),
         "step-size/q": (60, "q below 2^60 - 2^43 - 2^21 (Gradient)"),
         "score/y": (40, "|y| < 2^39 (Score)"),
@@ -194,6 +212,8 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         ),
     }
     lowest = {  # of the others, two balanced digits, it is that of the digits
+        "function.*/(segment|offset|bend|turn)": -1 << 21,
+        "function.*/step": -1 << 22,
         "squares/.*[.]01": -1 << 59,
         "step-size/q": -(1 << 43) - (1 << 21),
         "score/sum": -(1 << 51) - (1 << 43) - (1 << 21),
@@ -211,6 +231,11 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         ),
         *((f"{k}/(mean|m1).remainder", 0, n, "divided by the number of entries (Layers)") for k, n in counts.items()),
         *((f"{k}/m2.remainder", 0, n << 32, "divided by 2^32 times that (Layers)") for k, n in counts.items()),
+        *(
+            (f"{re.escape(n['name'])}/{what}", low, size, why)
+            for n in plan.graph
+            for what, low, size, why in SIXTHS.get(n["op"], ())
+        ),
         ("update/.*.remainder", 0, d << 32, "divided by 2^32 D (Gradient)"),
         ("softmax/exp/cube.remainder", 0, 3 << 32, "divided by 3 2^32"),
         (".*/a3.remainder", 0, 3 << 56, "divided by 3 2^56"),
@@ -261,8 +286,9 @@ def test_values_range_over_exactly_what_they_should(name):
             assert has_range(t, lo, size), t.name
             seen.add(pattern)
     if name == "cnn":
-        others = {"input/channel[0-9]+.remainder", "batchnorm.*/u", "hardtanh.*/(above|below)", "hardtanh.*/excess"}
+        others = {"input/channel[0-9]+.remainder", "batchnorm.*/u", "hard.*/(above|below)", "hard.*/excess"}
         others |= {f"groupnorm.*/{own}" for own in ("(squares|v)", "a2", "(low|high)")}
+        others |= {pattern for pattern, *_ in patterns if pattern.startswith("function")}
         assert {p for p, *_ in patterns} - seen == others
 
 

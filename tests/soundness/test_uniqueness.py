@@ -20,6 +20,7 @@ from circuits.head.constants import LOG_STAGES, LOG_TABLE, ONE, log_factors
 from circuits.head.score import Q_LIMIT
 from circuits.language.constraints import Constraint
 from circuits.layers import LAYERS
+from tests.activations import curved
 from tests.branching import Branching
 from tests.builders import (
     KINDS,
@@ -64,9 +65,10 @@ def every_layer(seed: int = 0, **options) -> Case:
     g.relu().read(block).add(two).add(block).add(block)
     four = g.last
     g.adaptive(1, 3).pool("avgpool2d", (1, 2), (1, 2)).hardtanh(-1.0, 1.0).conv(2, (1, 1), groups=2, bias=False)
+    g.plain("hardswish").function("elu")
     point = g.last
     g.branch(four).multiply(point).pool("maxpool2d", (1, 2), (1, 2)).cat(point).channels(0, 4, 2).prelu(4).flatten()
-    g.linear(2).leaky_relu(0.3).linear(1, bias=False).binary()
+    g.linear(2).leaky_relu(0.3).plain("hardsigmoid").linear(1, bias=False).binary()
     return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
 
 
@@ -320,9 +322,20 @@ def test_residues_that_are_not_reduced_are_the_only_other_freedom():
         lambda: normalised(batch=1, seed=2),
         lambda: leaky(batch=1),
         lambda: bordered(batch=1),
+        lambda: curved(batch=1),
         lambda: every_layer(seed=1, batch=2, steps=3),
     ],
-    ids=["cnn", "cnn of congruences", "cnn, sam, q32", "residual", "batch-norm", "leaky", "borders", "three steps"],
+    ids=[
+        "cnn",
+        "cnn of congruences",
+        "cnn, sam, q32",
+        "residual",
+        "batch-norm",
+        "leaky",
+        "borders",
+        "functions",
+        "three steps",
+    ],
 )
 def test_every_digit_of_larger_circuits_is_determined(case):
     s = Solved(case(), patient=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
+import numpy as np
+
 from circuits.language.constraints import Circuit, Constraint, Expr, expr
 from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
@@ -59,7 +61,7 @@ class Equation:
 class Row(Equation):
     """That the values of some linear forms are a row of a table."""
 
-    def __init__(self, con: Constraint, index: Index, components: Sequence[Terms], rows: Sequence[Index]) -> None:
+    def __init__(self, con: Constraint, index: Index, components: Sequence[Terms], rows: np.ndarray) -> None:
         self.components, self.rows = tuple(components), rows
         super().__init__(con.name, index, 0, (), [], con, (0,))
 
@@ -68,7 +70,8 @@ class Row(Equation):
 
     def value(self, at: Sequence[int]) -> int:
         """Zero if they are."""
-        return int(tuple(sum(c * at[v] for v, c in form) for form in self.components) not in self.rows)
+        values = [sum(c * at[v] for v, c in form) for form in self.components]
+        return int(values not in self.rows[self.rows[:, 0] == values[0]].tolist())
 
 
 def entries(src: Source, at: Mapping[str, int]) -> list[tuple[int, int]]:
@@ -250,10 +253,9 @@ class Unrolled:
         return Equation(f"{con.name}/{label}", o, const, self._form(e.linear, at), products, con, members)
 
     def _rows(self, con: Constraint, lookup: Lookup) -> Iterator[Row]:
-        rows = [tuple(row) for row in lookup.table.rows.tolist()]
         for o in outputs(con):
             at = {ax.name: i for ax, i in zip(con.out, o, strict=True)}
-            yield Row(con, o, [self._form(form, at) for form in lookup.components], rows)
+            yield Row(con, o, [self._form(form, at) for form in lookup.components], lookup.table.rows)
 
     def _form(self, form: Form, at: Mapping[str, int]) -> Terms:
         plan = self._plans.get(id(form))

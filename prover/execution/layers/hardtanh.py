@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from circuits.layers.hardtanh import Hardtanh
 
 from ..values import read_value
 from ..witness import Witness
 from ..workers import by_rows
-from .base import Accumulators, Executor
+from .base import Accumulators
+from .clamp import ClampedExecutor
 from .pytorch import Read, TorchForm, TorchLayer
 
 
@@ -19,8 +18,8 @@ def _fields(read: Read, min_val: Any = -1.0, max_val: Any = 1.0, inplace: Any = 
     return {"low": min_val, "high": max_val}
 
 
-class HardtanhExecutor(Executor):
-    """Bits, inner values and what lies beyond them."""
+class HardtanhExecutor(ClampedExecutor):
+    """The clamped values, and the gradients inside."""
 
     layer_type = Hardtanh
     layer: Hardtanh
@@ -36,18 +35,7 @@ class HardtanhExecutor(Executor):
     )
 
     def forward(self, w: Witness, p: int) -> None:
-        layer, low, high = self.layer, self.layer.low, self.layer.high
-
-        def run(part: slice) -> None:
-            z = read_value(layer.x, w, p, part)
-            above, below = z >= high, z <= low
-            excess = np.where(below, low - z, z - np.where(above, high, low + 1))
-            values = (np.clip(z, low, high - 1), above, below, excess)
-            tensors = (layer.inner, layer.above, layer.below, layer.excess)
-            for v, found in zip(tensors, values, strict=True):
-                w.put(v.tensor, found.astype(np.int64), p, part)
-
-        by_rows(layer.x.shape, run)
+        self.clamp(w, p)
 
     def backward(self, w: Witness, p: int) -> Accumulators:
         layer = self.layer

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from unittest import mock
 
 import numpy as np
 import pytest
 
+from circuits.layers.function import table
 from circuits.layers.hardtanh import Hardtanh
 from circuits.windows import Windows
 from prover.argument import prove_circuit
 from prover.execution import values
 from prover.execution.layers.avgpool2d import AveragingExecutor
 from prover.execution.layers.conv2d import Conv2dExecutor
+from prover.execution.layers.function import PointwiseExecutor
+from prover.execution.layers.hardsigmoid import HardsigmoidExecutor
+from prover.execution.layers.hardswish import HardswishExecutor
 from prover.execution.layers.hardtanh import HardtanhExecutor
 from prover.execution.layers.maxpool2d import MaxPool2dExecutor
 from prover.execution.run import _Run
 from prover.execution.values import read_value
-from tests.builders import Graph, bordered, clipped, grouped, joined, pointwise, shuffled
-from tests.soundness.malicious.forging import altered, honest, other_digit, strict_name, transcript
+from tests.activations import clipped, curved, hard
+from tests.builders import Graph, bordered, grouped, joined, pointwise, shuffled, violations
+from tests.soundness.malicious.forging import altered, full_name, honest, other_digit, strict_name, transcript
 from tests.soundness.malicious.test_lies import after, lying_name
 from verifier.argument import verify_circuit
 
-CASES = {make.__name__: make for make in (bordered, grouped, clipped, joined, shuffled, pointwise)}
+CASES = {make.__name__: make for make in (bordered, grouped, clipped, curved, hard, joined, shuffled, pointwise)}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,20 @@ DIGITS = {
     ("clipped", "hardtanh2/below", 0): "hardtanh2/forward",
     ("clipped", "hardtanh5/excess", 1): "hardtanh5/forward",
     ("clipped", "hardtanh14/dx", 0): "hardtanh14/backward",
+    ("hard", "hardswish0/inner", 0): "hardswish0/clamp",
+    ("hard", "hardswish0/y", 1): "hardswish0/forward",
+    ("hard", "hardswish5/above", 0): "hardswish5/clamp",
+    ("hard", "hardswish12/forward.remainder", 1): "hardswish12/forward",
+    ("hard", "hardswish12/dx", 0): "hardswish12/input-gradient",
+    ("hard", "hardsigmoid2/excess", 0): "hardsigmoid2/clamp",
+    ("hard", "hardsigmoid2/forward.remainder", 0): "hardsigmoid2/forward",
+    ("hard", "hardsigmoid8/dx", 0): "hardsigmoid8/backward",
+    ("curved", "function0/offset", 0): "function0/forward",
+    ("curved", "function2/over", 0): "function2/forward",
+    ("curved", "function5/turn", 0): "function5/forward",
+    ("curved", "function8/step", 0): "function8/forward",
+    ("curved", "function9/step.remainder", 1): "function9/forward",
+    ("curved", "function13/dx", 0): "function13/input-gradient",
     ("joined", "cat11/sum", 0): "cat11/sum",
     ("joined", "batchnorm2d12/dy", 1): "batchnorm2d12/dy",
     ("joined", "maxpool2d3/y", 0): "maxpool2d3/forward",
@@ -250,6 +270,88 @@ def test_other_bounds_are_named(made):
 
     lie = mock.patch.object(HardtanhExecutor, "forward", forward)
     assert lying_name(made("clipped").case, lie) == "constraint/hardtanh0/forward"
+
+
+@pytest.mark.parametrize(("back", "name"), [(False, "hardswish0/forward"), (True, "hardswish12/input-gradient")])
+def test_another_rounding_of_a_hardswish_is_named(made, back, name):
+    """The prover adds one unit more before it divides."""
+    divide = HardswishExecutor._divide
+
+    def other(self, w, p, out, *args):
+        self.layer.high += (out is self.layer.dx) == back
+        try:
+            divide(self, w, p, out, *args)
+        finally:
+            self.layer.high = 3 << 32
+
+    assert lying_name(made("hard").case, mock.patch.object(HardswishExecutor, "_divide", other)) == f"constraint/{name}"
+
+
+def test_a_gradient_that_a_hardsigmoid_lets_pass_outside_is_named(made):
+    def leak(self, result, w, p):
+        dx, rest = self.layer.dx, self.layer.remainder_back
+        total = read_value(self.layer.dy, w, p) + 3
+        w.put(dx.tensor, total // 6, p)
+        w.put(rest, total % 6, p)
+        return result
+
+    assert lying_name(made("hard").case, after(HardsigmoidExecutor, "backward", leak)) == (
+        "constraint/hardsigmoid8/backward"
+    )
+
+
+# ------------------------------------------------------------------------------------------------ functions
+
+
+def small_function(name, bias):
+    """Two numbers, which a function is taken of."""
+    g = Graph(np.random.default_rng(5), [1, 1, 2]).flatten().linear(2).function(name).linear(2)
+    g.params["linear1.bias"][:] = bias
+    return g.case(batch=1, rho=Fraction(1, 1000))
+
+
+@pytest.mark.parametrize("column", [1, 2, 3])
+def test_rows_of_another_table_are_rejected(column):
+    """One entry more in every row: all identities hold, and only the lookup does not."""
+    case, own = small_function("tanh", 0.5), table("tanh")
+    with mock.patch.dict(own.__dict__, rows=own.rows + (np.arange(4) == column)):
+        certificate, witness, _ = case.run(Fraction(30))
+    assert violations(certificate.circuit, witness) == ["lookup function2/segment"]
+    if column == 2:
+        assert full_name(certificate.layout, witness) == "range-check/roots"
+
+
+def test_a_value_beyond_a_table_that_saturates_early_is_named():
+    """The prover takes another segment for the last one, and calls the rest an excess."""
+    own = honest(small_function("sigmoid", 30))
+    layer, w = own.certificate.layers[2], own.witness
+    with altered(w, layer.segment.tensor, layer.over.tensor) as (segment, over):
+        assert over[0].min() > 0
+        segment[0] -= 1
+        over[0] += 1
+        assert strict_name(own.layout, w, layer.over.tensor) == "constraint/function2/forward"
+
+
+def test_an_excess_on_both_sides_is_named():
+    own = honest(small_function("sigmoid", 30))
+    layer, w = own.certificate.layers[2], own.witness
+    with altered(w, layer.over.tensor, layer.under.tensor) as (over, under):
+        over[0] += 1
+        under[0] += 1
+        assert strict_name(own.layout, w, layer.under.tensor) == "constraint/function2/forward"
+
+
+def test_a_gradient_of_the_parabola_is_rejected():
+    """The slope of the polynomial itself, without what is on the other half of the way."""
+
+    def own_slope(self, result, w, p):
+        slope = self.layer.slope
+        w.put(slope.tensor, read_value(slope, w, p) - read_value(self.layer.turn, w, p), p)
+        return result
+
+    assert lying_name(small_function("tanh", 0.5), after(PointwiseExecutor, "forward", own_slope)) == (
+        "constraint/function2/forward"
+    )
 
 
 # ------------------------------------------------------------------------------------------------ concatenations

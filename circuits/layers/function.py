@@ -1,0 +1,80 @@
+"""A function of one number, entry by entry, by segments of a public table; the gradient is that of the real function's
+derivative: docs/spec/functions.md.
+
+z - 2^21 = 2^22 (g + a - b) + t with t in [-2^21, 2^21), g a segment of the table, and an excess a or b, in [0, 2^22),
+only at its last or first one. The table has f (c) and f' (m) in the middle of g, and the slope s of f'. Rounded once
+each, w = s t / 2^22 is what f' changes by on half the way from there, and v = (m + w) t / 2^32 what f does:
+
+    y = c + v (+ 2^22 a if f is its argument there),   d = m + 2 w,   dx = rescale(d dy).
+
+The lookup is of (g, c, m, s), c and m being what y and d are less the rest: neither is committed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from circuits.language.constraints import DomainAxis, expr, product
+from circuits.language.forms import Form
+from circuits.language.functions import FunctionTable
+from circuits.language.sources import Same
+from circuits.language.tensors import B22, U22, Digit, Range, balanced, radix
+from circuits.language.wide import Limbs
+
+from ..net import REMAINDER, Net
+from ..segments import FUNCTIONS, rows_of
+from ..value import Value
+from .base import Layer
+from .spec import Choice, LayerSpec, same_shape
+
+UNIT = 1 << 22  # a segment
+HALF = UNIT >> 1
+SLOPE = radix(B22, balanced(12))  # |d| < 2^33
+STEP = radix(U22, Range(2, -1))  # |v| <= 2^22: f' is below 2
+
+
+@cache
+def table(name: str) -> FunctionTable:
+    """The segments of a function."""
+    function = FUNCTIONS[name]
+    return FunctionTable(f"segments {name}", (function.last - function.first + 1, 4), lambda: rows_of(name))
+
+
+class Pointwise(Layer):
+    spec = LayerSpec(op="function", fields={"function": Choice(tuple(FUNCTIONS))}, output_shape=same_shape)
+
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.function, self.table = FUNCTIONS[node["function"]], table(node["function"])
+        self.axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
+        self.segment, self.offset = self._tensor("segment", radix(B22)), self._tensor("offset", radix(B22))
+        self.over, self.under = self._tensor("over", radix(U22)), self._tensor("under", radix(U22))
+        self.y, self.slope = net.activation(f"{self.name}/y", x.shape), self._tensor("slope", SLOPE)
+        self.bend, self.turn = self._tensor("bend", radix(B22)), self._tensor("turn", radix(B22))
+        self.turn_rest = self._tensor("turn.remainder", radix(U22))
+        self.step, self.step_rest = self._tensor("step", STEP), self._tensor("step.remainder", REMAINDER)
+        g, t, a, b = map(self._form, (self.segment, self.offset, self.over, self.under))
+        y, d, s, w, v = map(self._form, (self.y, self.slope, self.bend, self.turn, self.step))
+        con = net.circuit.constraint(f"{self.name}/forward", self.axes)
+        con.add("split", expr(t + UNIT * g + UNIT * a - UNIT * b - self._form(x)) + HALF)
+        con.add("over", product(a, g) - a * self.function.last)
+        con.add("under", product(b, g) - b * self.function.first)
+        con.add("turn", product(s, t) - w * UNIT - self._form(self.turn_rest) + HALF)
+        con.add("step", product(d - w, t) - v * (1 << 32) - self._form(self.step_rest) + (1 << 31))
+        middle = y - v if self.function.above is not None else y - v - UNIT * a
+        net.circuit.lookup(f"{self.name}/segment", self.axes, self.table, (g, middle, d - 2 * w, s))
+
+    def _tensor(self, name: str, digits: tuple[Digit, ...]) -> Value:
+        return Value.of(self.net.circuit.tensor(f"{self.name}/{name}", self.net.passes, self.x.shape, digits))
+
+    def _places(self) -> list[Same]:
+        return [Same(a.name, a.size) for a in self.axes[1:]]
+
+    def _form(self, v: Value) -> Form:
+        return v.whole(self.net.over_passes, *self._places())
+
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
+        con = net.circuit.constraint(f"{self.name}/input-gradient", self.axes)
+        slope, own, out = (v.limbs(net.over_passes, *self._places()) for v in (self.slope, dy, self.dx))
+        self.run_input = net.rescaled(con, out, Limbs().add_product(slope, own), "dx")

@@ -1,0 +1,51 @@
+"""Hardswish: y = z (c + 3) / 6 for c = min(max(z, -3), 3), rounded once; dz is dy (2 z + 3) / 6 where -3 < z < 3,
+rounded, dy from 3 on, and 0 up to -3.
+
+With H = 3 2^32 both are divisions by 2 H: of z (c + H), and of dy (2 c + H (1 - u + l)) with the bits of `Clamped`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from circuits.language.forms import Form
+from circuits.language.tensors import DIGIT_BITS, U22, Range, radix
+from circuits.language.wide import Domain, Limbs, assert_zero
+
+from ..net import Contraction, Net
+from ..value import Value
+from .clamp import Clamped
+from .hardtanh import UNIT
+from .spec import LayerSpec, same_shape
+
+BOUND = 3 * UNIT  # H / 2^22
+REMAINDER = radix(U22, Range(2 * BOUND))  # [0, 2 H)
+
+
+class Hardswish(Clamped):
+    spec = LayerSpec(op="hardswish", output_shape=same_shape)
+
+    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+        self.declare_clamp(net, x, -BOUND, BOUND, "inner", "clamp")
+        self.y = net.activation(f"{self.name}/y", x.shape)
+        self.run = self._divided("forward", self.y, x, self.limbs(self.clamped), "y")
+
+    def _divided(self, label: str, out: Value, v: Value, factor: Sequence[Form], name: str) -> Contraction:
+        """Constrain `out` to v (factor + H) / (2 H), rounded."""
+        con = self.constraint(label)
+        domain = Domain(con.out, unrolled=True)
+        rem = domain.wire(self.net.circuit, f"{con.name}.remainder", REMAINDER)
+        own = self.limbs(v)
+        limbs = Limbs().add_product(own, list(factor)).add_const(self.high).add_value(rem, -1)
+        for k, form in enumerate(own):
+            limbs.add(form * BOUND, DIGIT_BITS * (k + 1))
+        for k, form in enumerate(self.limbs(out)):
+            limbs.add(form * (-2 * BOUND), DIGIT_BITS * (k + 1))
+        return Contraction(con, assert_zero(self.net.circuit, con, domain, name, limbs), rem.tensor)
+
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
+        low, high = self.limbs(2 * self.clamped)
+        factor = [low, high + self.form(self.below - self.above) * BOUND]
+        self.run_input = self._divided("input-gradient", self.dx, dy, factor, "dx")
