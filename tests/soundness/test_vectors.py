@@ -61,6 +61,7 @@ def test_a_stored_proof_is_accepted_and_its_values_are_those_of_today(name):
 
 def general(label: str) -> str:
     """The label as the specification's table has it."""
+    label = re.sub("/tuples$", "/digits", label)
     head, _, rest = label.partition("/")
     if level := re.fullmatch(r"(rho/claims|[a-z-]+)/([0-9]+)", label):
         return f"{level[1]}/{1 if level[2] == '1' else 'l'}"
@@ -81,6 +82,8 @@ def test_the_table_of_the_transcript_has_every_message_in_its_order(name):
     if "weights/AXIS/PRIME" not in heard:
         at = table.index("weights/AXIS/PRIME")
         del table[at - 1 : at + 1]  # with its nonce
+    if "gamma" not in heard:
+        table.remove("gamma")
     assert set(heard) == set(table)
 
     def first(labels: list[str]) -> list[str]:  # the first layer of a tree has no rounds
