@@ -19,8 +19,10 @@ from prover.argument import prove_circuit
 from prover.checkpoint import DIGITS, LEAVES, LOCK, STATE, Attempt, Checkpoint, NoCheckpoint
 from prover.commit import ColumnTree, MatrixCommitment, UnluckyMasks
 from prover.execution import workers
+from prover.execution.witness import Witness
 from prover.kernels import arith, count
 from prover.prove import Proved, prove_statement
+from tests.functions import function_witness
 from tests.toys import (
     certified,
     drawn_layout,
@@ -80,9 +82,10 @@ class Kept(NoCheckpoint):
         self.forgotten += 1
 
 
-def prove_toy_with(kept: NoCheckpoint, stop: str = "") -> bytes:
+def prove_toy_with(kept: NoCheckpoint, stop: str = "", witness: Witness | None = None) -> bytes:
+    witness = witness or toy_witness()
     with light_grinding():
-        return prove_circuit(toy_layout(), toy_witness(), toy_transcript(), phase=stopping_after(stop), checkpoint=kept)
+        return prove_circuit(witness.layout, witness, toy_transcript(), phase=stopping_after(stop), checkpoint=kept)
 
 
 @pytest.mark.parametrize("stop", PHASES[2:])
@@ -97,6 +100,15 @@ def test_resumed_attempt_gives_the_proof_it_would_have_given(stop):
     proof = prove_toy_with(broken)
     assert proof == prove_toy_with(whole)
     verify_toy(proof)
+
+
+@pytest.mark.parametrize("stop", REPLAYED)
+def test_resumed_attempt_with_lookups_gives_the_proof_it_would_have_given(stop):
+    whole, broken = Kept(), Kept()
+    with pytest.raises(Interrupted):
+        prove_toy_with(broken, stop, function_witness())
+    whole.record(Attempt(broken.saved[-1].secret))
+    assert prove_toy_with(broken, "", function_witness()) == prove_toy_with(whole, "", function_witness())
 
 
 @contextmanager

@@ -61,6 +61,7 @@ def test_a_stored_proof_is_accepted_and_its_values_are_those_of_today(name):
 
 def general(label: str) -> str:
     """The label as the specification's table has it."""
+    label = re.sub("/tuples$", "/digits", label)
     head, _, rest = label.partition("/")
     if level := re.fullmatch(r"(rho/claims|[a-z-]+)/([0-9]+)", label):
         return f"{level[1]}/{1 if level[2] == '1' else 'l'}"
@@ -81,7 +82,11 @@ def test_the_table_of_the_transcript_has_every_message_in_its_order(name):
     if "weights/AXIS/PRIME" not in heard:
         at = table.index("weights/AXIS/PRIME")
         del table[at - 1 : at + 1]  # with its nonce
+<<<<<<< .merge_file_Mom9OV
     if "gamma" not in heard:  # no lookups
+=======
+    if "gamma" not in heard:
+>>>>>>> .merge_file_TarN8B
         table.remove("gamma")
     assert set(heard) == set(table)
 

@@ -18,6 +18,7 @@ from zkcert.api.evidence import Evidence, judge, judge_data
 from zkcert.api.files import File, expecting_samples, load_model, load_root, open_dataset
 from zkcert.api.notebook import counts_shown
 from zkcert.calibration import read_tau, read_threshold
+from zkcert.core.container import MAGIC
 from zkcert.data.committed import commit as commit_dataset
 from zkcert.data.committed import schema_of
 from zkcert.data.dataset import Dataset, load_dataset
@@ -29,6 +30,7 @@ from zkcert.files.writing import check_output
 from zkcert.public.config import DEFAULT, ProbeConfig, read_config
 from zkcert.public.kinds import ANNOUNCEMENT, PROOF, ROOT, SECRET, expecting, kind_of
 from zkcert.public.model import Model
+from zkcert.public.reading import read_head
 from zkcert.public.root import DatasetRoot, Schema
 from zkcert.public.statement import MAX_TAU, Statement, load_announcement
 from zkcert.trust.drand import Chain
@@ -448,16 +450,21 @@ def verify(
     known = read_beacon(beacon, None if read is None else read.drand, chain, used=evidence.of_order)
     found = None if read is None else judge(evidence, read, chain)
     vouched = None if read is None else judge_data(evidence, read)
-    verdict = verify_files(
-        os.fspath(proof),
-        os.fspath(model),
-        tau=threshold,
-        data_root=pins[0],
-        announcement=pins[1],
-        beacon=None if known is None else known.value.hex(),
-        config=wanted,
-        doubts=calibration.doubts if calibration else (),
-    )
+    try:
+        verdict = verify_files(
+            os.fspath(proof),
+            os.fspath(model),
+            tau=threshold,
+            data_root=pins[0],
+            announcement=pins[1],
+            beacon=None if known is None else known.value.hex(),
+            config=wanted,
+            doubts=calibration.doubts if calibration else (),
+        )
+    except UnusableInput:
+        if kind_of(proof) == PROOF and not read_head(proof, len(MAGIC)).startswith(MAGIC):
+            inspect(proof)  # of an earlier format, as its model and announcement may be: says which zkcert reads them
+        raise
     if read is not None and verdict.report.statement != read:
         raise UnusableInput(f"{os.fspath(proof)}: was changed while it was read; try again when it is complete")
     values = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
