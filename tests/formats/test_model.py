@@ -150,6 +150,7 @@ def test_large_weights_are_refused(value):
 
 
 LEAKY = {"op": "leaky_relu", "name": "r", "negative_slope": 0.5}
+SINE = {"op": "function", "name": "s"}
 
 
 @pytest.mark.parametrize(
@@ -198,6 +199,9 @@ LEAKY = {"op": "leaky_relu", "name": "r", "negative_slope": 0.5}
         ([*STACK, {**LEAKY, "negative_slope": 1.5}], UnusableInput, "layer r: negative_slope must lie between 0 and"),
         ([*STACK, {**LEAKY, "negative_slope": float("nan")}], UnusableInput, "layer r: negative_slope must lie"),
         ([*STACK, {**LEAKY, "negative_slope": True}], UnusableInput, "layer r: negative_slope must lie between 0 and"),
+        ([*STACK, {**SINE, "function": "sine"}], UnusableInput, "layer s: function must be one of sigmoid, tanh, silu"),
+        ([*STACK, {**SINE, "function": 1}], UnusableInput, "layer s: function must be one of sigmoid, tanh, silu"),
+        ([*STACK, SINE], UnusableInput, "layer s: function has exactly the fields function"),
     ],
 )
 def test_inconsistent_graphs_are_refused(graph, error, message):

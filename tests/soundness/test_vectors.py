@@ -63,6 +63,8 @@ def general(label: str) -> str:
     """The label as the specification's table has it."""
     label = re.sub("/tuples$", "/digits", label)
     head, _, rest = label.partition("/")
+    if rest == "tuples":
+        return f"{head}/digits"
     if level := re.fullmatch(r"(rho/claims|[a-z-]+)/([0-9]+)", label):
         return f"{level[1]}/{1 if level[2] == '1' else 'l'}"
     if head == "rho" and rest not in ("digits", "table", "batch"):
