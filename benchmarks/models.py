@@ -29,7 +29,7 @@ from torch import nn
 from benchmarks.measure import MODEL, measure, random_samples
 from benchmarks.subjects import SUBJECTS, Absent, Subject
 from zkcert import api
-from zkcert.api.sources import read_source
+from zkcert.api.sources import Obstacle, read_source
 from zkcert.data.dataset import load_dataset
 from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput, ZkcertError
@@ -87,8 +87,14 @@ def run(subject: Subject, options: Options) -> dict[str, Any]:
         source = read_source(module, input=spec)
         row |= {"convert_seconds": round(time.perf_counter() - start, 2), "notes": list(source.notes)}
         if source.model is None:
-            return {**row, "state": "refused", "reasons": [obstacle.line() for obstacle in source.obstacles]}
+            return {**row, "state": "refused", "reasons": [reason(obstacle) for obstacle in source.obstacles]}
         return row | proved(source.model, samples, subject.classes, place, options)
+
+
+def reason(obstacle: Obstacle) -> str:
+    """Why, without what to do instead, and how many layers say so."""
+    count = len(obstacle.layers)
+    return obstacle.why.partition(": make it of ")[0] + (f" ({count} layers)" if count > 1 else "")
 
 
 def proved(model: Model, samples: str | Path, classes: int, place: Path, options: Options) -> dict[str, Any]:
@@ -208,15 +214,15 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         out += [""] * 4
     reasons = row.get("reasons", [])
     more = f"; and {len(reasons) - REASONS} more reasons" if len(reasons) > REASONS else ""
-    said = [STATES[row["state"]], "; ".join(shortened(reason) for reason in reasons[:REASONS]) + more]
+    said = [STATES[row["state"]], "; ".join(map(shortened, reasons[:REASONS])) + more]
     said += ["with `--scratch`"] if row.get("scratch") else []
     said += row.get("notes", []) if row["state"] == "proved" else []
     return [*out, ": ".join(filter(None, said[:2])) + "; ".join(said[2:]) + f" ({row['date']})"]
 
 
-def shortened(reason: str, most: int = 160) -> str:
-    """A reason without the list of what to do instead, as a cell of a table."""
-    text = reason.partition(": make it of ")[0].replace("|", "\\|").replace("\n", " ")
+def shortened(text: str, most: int = 160) -> str:
+    """A reason as a part of a cell of a table."""
+    text = text.replace("|", "\\|").replace("\n", " ")
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
