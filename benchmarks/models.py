@@ -5,7 +5,8 @@ that fits the memory, committed to, announced, proved and verified, each step as
 after each model to DIR/models.json, and the table of all rows to DIR/MODELS.md; a second run does what is not done yet.
 
 Random weights have no gradient behind dozens of batch-norms that normalise nothing, so batch-norms get the statistics
-of some samples first. What a proof costs depends on the shapes alone.
+of some samples first (and a variance of 2^-10 at least: random weights leave channels that hardly vary, which would be
+multiplied by hundreds). What a proof costs depends on the shapes alone.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from zkcert.public.model import Model
 CONFIG = ProbeConfig(steps=2, batch_size=2)
 TAU = "100"  # far above the score, which the benchmark is not about
 SAMPLES = 64
+LEAST_VARIANCE = 2.0**-10
 ROWS, TABLE = "models.json", "MODELS.md"
 REASONS = 3
 """So many of the reasons for which a model has no circuit are shown."""
@@ -120,8 +122,8 @@ def proved(model: Model, samples: str | Path, classes: int, place: Path, options
 
 
 def take_statistics(module: nn.Module, x: np.ndarray) -> None:
-    """Give the batch-norms of a module the statistics of a batch; one of sequences or vectors reads samples without the
-    axes of one entry. UnusableInput if it reads no such samples."""
+    """Give the batch-norms of a module the statistics of a batch, with LEAST_VARIANCE; one of sequences or vectors reads
+    samples without the axes of one entry. UnusableInput if it reads no such samples."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
@@ -140,6 +142,9 @@ def take_statistics(module: nn.Module, x: np.ndarray) -> None:
             error = error or refused
     else:
         raise UnusableInput(f"the module does not run on a batch of samples: {error}")
+    for m in norms:
+        if m.running_var is not None:
+            m.running_var.clamp_(min=LEAST_VARIANCE)
     module.eval()
 
 
