@@ -122,7 +122,7 @@ def proved(model: Model, samples: str | Path, classes: int, place: Path, options
 
 
 def take_statistics(module: nn.Module, x: np.ndarray) -> None:
-    """Give the batch-norms of a module the statistics of a batch, with LEAST_VARIANCE; one of sequences or vectors reads
+    """Give batch-norms the statistics of a batch, and LEAST_VARIANCE; a module of sequences or vectors reads
     samples without the axes of one entry. UnusableInput if it reads no such samples."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
