@@ -5,7 +5,8 @@ that fits the memory, committed to, announced, proved and verified, each step as
 after each model to DIR/models.json, and the table of all rows to DIR/MODELS.md; a second run does what is not done yet.
 
 Random weights have no gradient behind dozens of batch-norms that normalise nothing, so batch-norms get the statistics
-of some samples first. What a proof costs depends on the shapes alone.
+of some samples first (and a variance of 2^-10 at least: random weights leave channels that hardly vary, which would be
+multiplied by hundreds). What a proof costs depends on the shapes alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch import nn
 from benchmarks.measure import MODEL, measure, random_samples
 from benchmarks.subjects import SUBJECTS, Absent, Subject
 from zkcert import api
-from zkcert.api.sources import read_source
+from zkcert.api.sources import Obstacle, read_source
 from zkcert.data.dataset import load_dataset
 from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput, ZkcertError
@@ -40,6 +41,7 @@ from zkcert.public.model import Model
 CONFIG = ProbeConfig(steps=2, batch_size=2)
 TAU = "100"  # far above the score, which the benchmark is not about
 SAMPLES = 64
+LEAST_VARIANCE = 2.0**-10
 ROWS, TABLE = "models.json", "MODELS.md"
 REASONS = 3
 """So many of the reasons for which a model has no circuit are shown."""
@@ -87,8 +89,14 @@ def run(subject: Subject, options: Options) -> dict[str, Any]:
         source = read_source(module, input=spec)
         row |= {"convert_seconds": round(time.perf_counter() - start, 2), "notes": list(source.notes)}
         if source.model is None:
-            return {**row, "state": "refused", "reasons": [obstacle.line() for obstacle in source.obstacles]}
+            return {**row, "state": "refused", "reasons": [reason(obstacle) for obstacle in source.obstacles]}
         return row | proved(source.model, samples, subject.classes, place, options)
+
+
+def reason(obstacle: Obstacle) -> str:
+    """Why, without what to do instead, and how many layers say so."""
+    count = len(obstacle.layers)
+    return obstacle.why.partition(": make it of ")[0] + (f" ({count} layers)" if count > 1 else "")
 
 
 def proved(model: Model, samples: str | Path, classes: int, place: Path, options: Options) -> dict[str, Any]:
@@ -114,8 +122,8 @@ def proved(model: Model, samples: str | Path, classes: int, place: Path, options
 
 
 def take_statistics(module: nn.Module, x: np.ndarray) -> None:
-    """Give the batch-norms of a module the statistics of a batch; one of sequences or vectors reads samples without the
-    axes of one entry. UnusableInput if it reads no such samples."""
+    """Give batch-norms the statistics of a batch, and LEAST_VARIANCE; a module of sequences or vectors reads
+    samples without the axes of one entry. UnusableInput if it reads no such samples."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
@@ -134,6 +142,9 @@ def take_statistics(module: nn.Module, x: np.ndarray) -> None:
             error = error or refused
     else:
         raise UnusableInput(f"the module does not run on a batch of samples: {error}")
+    for m in norms:
+        if m.running_var is not None:
+            m.running_var.clamp_(min=LEAST_VARIANCE)
     module.eval()
 
 
@@ -208,15 +219,15 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         out += [""] * 4
     reasons = row.get("reasons", [])
     more = f"; and {len(reasons) - REASONS} more reasons" if len(reasons) > REASONS else ""
-    said = [STATES[row["state"]], "; ".join(shortened(reason) for reason in reasons[:REASONS]) + more]
+    said = [STATES[row["state"]], "; ".join(map(shortened, reasons[:REASONS])) + more]
     said += ["with `--scratch`"] if row.get("scratch") else []
     said += row.get("notes", []) if row["state"] == "proved" else []
     return [*out, ": ".join(filter(None, said[:2])) + "; ".join(said[2:]) + f" ({row['date']})"]
 
 
-def shortened(reason: str, most: int = 160) -> str:
-    """A reason without the list of what to do instead, as a cell of a table."""
-    text = reason.partition(": make it of ")[0].replace("|", "\\|").replace("\n", " ")
+def shortened(text: str, most: int = 160) -> str:
+    """A reason as a part of a cell of a table."""
+    text = text.replace("|", "\\|").replace("\n", " ")
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

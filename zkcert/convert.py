@@ -485,6 +485,8 @@ def _function_layers(node: fx.Node) -> list[dict[str, Any]]:
         return []
     if _joins(node) and len(_reads(node)) == 1:
         return []
+    if _called(node) == "stochastic_depth" and (args[2:3] or (options.get("training", True),)) == (False,):
+        return []  # torchvision's, which is traced as a call
     if target not in _FORMS:
         how = " with these arguments" if target in _DROPOUT else ""
         _refuse(name, f"{_called(node)}{how} has no circuit: {_instead(node)}")

@@ -102,6 +102,32 @@ def test_products_that_are_none_of_branches_are_refused():
         from_module(wide, input=spec_of(2, 2, 2))
 
 
+def stochastic_depth(x, p: float, mode: str, training: bool = True):
+    """As torchvision has it: a leaf for torch.fx, and nothing in evaluation mode."""
+    return x * torch.empty(len(x), 1).bernoulli_(1 - p) if training else x
+
+
+torch.fx.wrap("stochastic_depth")
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_layers_that_are_left_out_at_random_are_so_in_training_only(forced):
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.stem(x.flatten(1))
+            return self.second(x + stochastic_depth(self.first(x), 0.2, "row", forced or self.training))
+
+    if forced:
+        with pytest.raises(UnsupportedLayer, match="stochastic_depth"):
+            from_module(Deep(), input=spec_of(1, 2, 2))
+    else:
+        assert ops(from_module(Deep(), input=spec_of(1, 2, 2))) == "flatten linear linear add linear"
+
+
 class Sounds(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -103,6 +103,8 @@ def test_batch_norms_get_the_statistics_of_the_samples():
     torch.testing.assert_close(module.norm.running_mean, out.mean((0, 2)))
     torch.testing.assert_close(module.norm.running_var, out.var((0, 2)))
     assert not module.training
+    models.take_statistics(module, np.zeros_like(x))
+    assert module.norm.running_var.tolist() == [models.LEAST_VARIANCE] * 2
     with pytest.raises(UnusableInput, match="does not run on a batch of samples"):
         models.take_statistics(Sounds(), np.zeros((2, 3, 4, 5)))
 

@@ -46,7 +46,7 @@ class Model:
     """A validated feed-forward model: public input of the statement.
 
     graph   nodes in order; each {"op", "name", fields of its `LayerSpec`}; a node reads the previous one, or the
-            earlier nodes that "inputs" names ("@input" being the samples): two for an add, otherwise one.
+            earlier nodes that "inputs" names ("@input" being the samples).
     input   {"shape": [C, H, W], "pad": p, "mean": [C floats], "std": [C floats]}: raw samples, zero padding
             on each side, normalisation; see `input_integers`.
     params  name -> float32 or float64 array, C-contiguous, read-only, in graph order (weight, then bias); to
