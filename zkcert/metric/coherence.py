@@ -35,7 +35,7 @@ class Coherence:
     n: int
 
     def expected_square_sharpness(self, batch_size: int, rho: float) -> float:
-        """E s^2 of the mini-batch sharpness s = rho ||v_B||_2, v_B the mean over a batch, over all batches of this size.
+        """E s^2 of the mini-batch sharpness s = rho ||v_B||_2, v_B a batch's mean, over all batches of this size.
 
         Batches of B distinct samples, all equally likely: the probe's way of drawing, and Lemma 2 and Theorem 2 of
         arXiv 2606.25004. With c the coherence,

@@ -123,7 +123,7 @@ class ProbeConfig:
 
 
 PAPER_DEFAULT = ProbeConfig(steps=10, batch_size=16)
-"""The paper's "unless specified otherwise" (section 5): T = 10, B = 16, rho = 0.05, lr = 0.0001, ASAM. eps, ddof: ours."""
+"""The paper's "unless specified otherwise" (section 5), with rho = 0.05, lr = 0.0001, ASAM; eps and ddof are ours."""
 
 PAPER_AUDIT = ProbeConfig(steps=5, batch_size=8)
 """What the paper audits (Table 3) and certifies (Table 6) with; the demo's and the benchmarks' configuration."""
