@@ -51,6 +51,9 @@ PROFILES = {
     "(--device cuda) or a cluster (--cluster). Needs CIFAR-10 (--cifar); table1 CIFAR-100, table3 Fashion-MNIST, too "
     "(--cifar100, --data)",
 }
+IN_PARTS = ("table2", "table7", "own_more")
+"""Experiments of which some parts can be run alone."""
+
 OUT = Path("results")
 PROGRAM = "python -m benchmarks.experiments"
 _SOURCES = ("data", "test", "cifar", "cifar_test", "cifar100")
@@ -112,7 +115,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options.add_argument("--again", action="store_true", help="train again what OUT/cache holds")
     options.add_argument(
-        "--parts", metavar="A,B", help="of own_more, of backdoor, noise, fitted, poisoning, gpt [default: all]"
+        "--parts",
+        metavar="A,B",
+        help="of table2 and table7 the claims of settings (t2-noise ...); of own_more of backdoor, noise, fitted, "
+        "poisoning, gpt [default: all]",
     )
     options.add_argument("--write", type=Path, metavar="FILE", help="of report: where to [default: OUT/RESULTS.md]")
     options.add_argument(
@@ -210,8 +216,8 @@ def _check(args: argparse.Namespace, names: Sequence[str]) -> None:
         raise UnusableInput("--jobs and --seeds must be positive")
     if (args.write or args.preface) and "report" not in args.names:
         raise UnusableInput("--write and --preface are of `report`: add it to the names")
-    if args.parts and "own_more" not in names:
-        raise UnusableInput("--parts are those of own_more")
+    if args.parts and not set(names) & set(IN_PARTS):
+        raise UnusableInput(f"--parts are those of {', '.join(IN_PARTS)}")
     given = [f"--{name.replace('_', '-')}" for name in _SOURCES if getattr(args, name) is not None]
     if names and args.profile == "tiny" and given:
         raise UnusableInput(f"--profile tiny reads only images that ship with the package: leave out {' '.join(given)}")

@@ -112,13 +112,14 @@ def record(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def stamp(checkout: Path = CHECKOUT) -> dict[str, str]:
-    """When the file was last committed, for results to record: commit, time (UTC) and digest of its content.
+    """When the file was last committed, for results to record: commit, its author's time (UTC), digest of the content.
 
-    Empty if it is not committed as it is, or git does not tell: what is judged by it then is no result.
+    Empty if it is not committed as it is, or git does not tell: what is judged by it then is no result. Digest and
+    author's time survive a rebase, which the commit's name does not.
     """
     try:
         content = (checkout / PLACE).read_bytes()
-        commit, seconds = _git(checkout, "log", "-1", "--format=%H %ct", "--", PLACE).split()
+        commit, seconds = _git(checkout, "log", "-1", "--format=%H %at", "--", PLACE).split()
         if _git_bytes(checkout, "show", f"{commit}:{PLACE}") != content:
             return {}
     except (OSError, ValueError, subprocess.SubprocessError):
@@ -127,17 +128,18 @@ def stamp(checkout: Path = CHECKOUT) -> dict[str, str]:
     return {"commit": commit, "time": time, "digest": blake3(content).hexdigest()}
 
 
-def content_at(commit: str, checkout: Path = CHECKOUT) -> bytes | None:
-    """The file as a commit has it, None if git does not know."""
+def committed(checkout: Path = CHECKOUT) -> dict[str, tuple[str, bytes]]:
+    """Every content the file has had, by digest: its author's time (UTC) and the content; {} where git does not tell."""
+    found: dict[str, tuple[str, bytes]] = {}
     try:
-        return _git_bytes(checkout, "show", f"{commit}:{PLACE}")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def commit_time(commit: str, checkout: Path = CHECKOUT) -> datetime:
-    """When a commit was made."""
-    return datetime.fromtimestamp(int(_git(checkout, "show", "-s", "--format=%ct", commit)), UTC)
+        for line in _git(checkout, "log", "--format=%H %at", "--", PLACE).splitlines():
+            commit, seconds = line.split()
+            content = _git_bytes(checkout, "show", f"{commit}:{PLACE}")
+            time = datetime.fromtimestamp(int(seconds), UTC).isoformat()
+            found[blake3(content).hexdigest()] = (time, content)  # the earliest of several
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return {}
+    return found
 
 
 def _git(checkout: Path, *words: str) -> str:

@@ -170,7 +170,8 @@ def identity(models: Models) -> dict[str, Any]:
 
 def holds(found: Mapping[str, Any]) -> bool:
     """th2-identity, of one kind of model."""
-    return bool(found["low"] <= 1 <= found["high"] or abs(found["mean"] - 1) <= CLOSE)
+    within = math.isfinite(found["high"]) and found["low"] <= 1 <= found["high"]
+    return bool(within or abs(found["mean"] - 1) <= CLOSE)
 
 
 def separation_claim(found: Found) -> Claim:

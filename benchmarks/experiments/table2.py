@@ -9,7 +9,7 @@ benchmarks/experiments/pairs.py; claims and rules: docs/results/claims.toml.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.experiments.common import CLAIMS_FIRST, Context, Profile, Recipe, load_data, run_grid
@@ -26,6 +26,7 @@ from benchmarks.experiments.pair_verdicts import (
 )
 from benchmarks.experiments.pairs import Looks, Setting, Subject, describe, observe
 from benchmarks.experiments.report import Result
+from zkcert.errors import UnusableInput
 from zkcert.metric import Probe
 
 FIGURE_SIZE = (9.0, 4.2)
@@ -103,18 +104,24 @@ PROFILES = {
 def run(profile: Pairs, context: Context) -> Result:
     """Train and measure all models, compare the pairs."""
     settings = found_of(profile, context, "table2")
-    return result_of(
-        "table2",
-        "Table 2: faulty models, benign ones, and the clean training set",
-        profile,
-        context,
-        settings,
-        [*map(separation_claim, settings), *common_claims(settings)],
-    )
+    common = common_claims(settings) if context.parts is None else []  # they are about all settings
+    title = "Table 2: faulty models, benign ones, and the clean training set"
+    return result_of("table2", title, profile, context, settings, [*map(separation_claim, settings), *common])
+
+
+def chosen(profile: Pairs, context: Context) -> Pairs:
+    """The profile with the settings that `context.parts` names by their claims, or all; raises UnusableInput."""
+    if context.parts is None:
+        return profile
+    names = dict.fromkeys(s.claim for s in profile.settings)
+    if unknown := [part for part in context.parts if part not in names]:
+        raise UnusableInput(f"the parts are {', '.join(names)}, not {', '.join(unknown)}")
+    return replace(profile, settings=tuple(s for s in profile.settings if s.claim in context.parts))
 
 
 def found_of(profile: Pairs, context: Context, label: str) -> list[Found]:
-    """Every setting; a model that several settings name is trained and measured once."""
+    """The chosen settings; a model that several settings name is trained and measured once."""
+    profile = chosen(profile, context)
     recipes = dict.fromkeys(recipe for s in profile.settings for recipe in (s.benign, s.faulty))
     subjects = [
         Subject(recipe.but(seed=seed, data_seed=seed), profile.looks) for recipe in recipes for seed in profile.numbers
@@ -129,7 +136,7 @@ def result_of(
     name: str, title: str, profile: Pairs, context: Context, settings: Sequence[Found], claims: Sequence[Any]
 ) -> Result:
     """The result of an experiment with such pairs."""
-    origins = dict.fromkeys(load_data(s.benign.dataset, context).origin for s in profile.settings)
+    origins = dict.fromkeys(load_data(f.setting.benign.dataset, context).origin for f in settings)
     draws = {
         f"{f.setting.title}, {kind}": [m["draws"]["directional"] for m in models]
         for f in settings

@@ -86,7 +86,7 @@ def run(profile: Pairs, context: Context) -> Result:
     noise = [f for f in settings if f.setting.claim == "t7-noise"]
     others = [separation_claim(f) for f in settings if f.setting.claim != "t7-noise"]
     title = "Table 7: finer rates of label noise, a backdoored ResNet-18"
-    return result_of("table7", title, profile, context, settings, [noise_claim(noise), *others])
+    return result_of("table7", title, profile, context, settings, [*([noise_claim(noise)] if noise else []), *others])
 
 
 def noise_claim(settings: Sequence[Found]) -> Claim:

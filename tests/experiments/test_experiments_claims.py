@@ -28,7 +28,9 @@ def test_the_file_says_everything_of_every_claim():
     for one in found.values():
         assert one.experiment in (*EXPERIMENTS, "benchmarks.cost"), one.id
         assert re.search(r"reproduced", one.rule) or re.match(r"as t\d", one.rule), one.id
-        for named in re.findall(r"\bas ((?:t|f|th)\d-\w+)", f"{one.setting} {one.statistic} {one.rule} {one.change}"):
+        for named in re.findall(
+            r"\bas ((?:t|f|th)\d-[\w-]+)", f"{one.setting} {one.statistic} {one.rule} {one.change}"
+        ):
             assert named in found, (one.id, named)
 
 
@@ -103,7 +105,9 @@ def test_the_stamp_is_the_last_commit_of_the_file_as_it_is(checkout):
     assert claims.stamp(checkout) == {}  # not committed as it is
     git(checkout, "commit", "-qam", "later", when="2026-03-02T03:04:05+00:00")
     assert claims.stamp(checkout)["time"].startswith("2026-03") and claims.stamp(checkout)["digest"] != first["digest"]
-    assert claims.content_at(first["commit"], checkout) == before and claims.content_at("0" * 40, checkout) is None
+    assert (
+        claims.committed(checkout)[first["digest"]] == (first["time"], before) and len(claims.committed(checkout)) == 2
+    )
 
 
 def faults(entry: dict, checkout: Path = report.CHECKOUT) -> list[str]:
@@ -114,9 +118,11 @@ def faults(entry: dict, checkout: Path = report.CHECKOUT) -> list[str]:
     found = []
     if not datetime.fromisoformat(known["time"]) < datetime.fromisoformat(entry["started"]):
         found.append("the claims were committed after the run began")
-    content = claims.content_at(known["commit"], checkout)
-    if content is not None:
-        if claims.commit_time(known["commit"], checkout) != datetime.fromisoformat(known["time"]):
+    if history := claims.committed(checkout):
+        if known["digest"] not in history:
+            return [*found, "these claims were never committed"]
+        time, content = history[known["digest"]]
+        if time != known["time"]:
             found.append("the time is not that of the commit")
         then, now = claims.parsed(content), claims.stated(checkout)
         changed = [name for name in entry["verdicts"] if name not in now or then.get(name) != now[name]]
@@ -141,6 +147,7 @@ def test_a_result_that_precedes_its_claims_is_found(checkout):
     assert faults(good, checkout) == []
     assert "after the run" in faults({**good, "started": "2026-01-02T03:04:00+00:00"}, checkout)[0]
     assert "not committed" in faults({**good, "claims_file": {}}, checkout)[0]
+    assert "never committed" in faults({**good, "claims_file": {**good["claims_file"], "digest": "00"}}, checkout)[0]
     forged = {**good["claims_file"], "time": "2025-01-01T00:00:00+00:00"}
     assert "not that of the commit" in faults({**good, "claims_file": forged}, checkout)[0]
     path = checkout / claims.PLACE
@@ -153,7 +160,7 @@ def test_the_ledger_has_a_row_for_every_claim_and_the_record_only_runs(tmp_path)
     claim = claims.judged("t2-noise", report.NOT_REPRODUCED, "ratio 1.2")
     run = example(name="table2", profile="small", claims=[claim], started="2030-01-01T00:00:00+00:00")
     text = claims.ledger([replace(run, claims_file={"commit": "c", "time": "t", "digest": "d"})])
-    assert text.count("\n| ") == len(claims.stated()) + 1 and text.count("not run yet") == len(claims.stated()) - 1
+    assert text.count("\n| ") == len(claims.stated()) + 2 and text.count("not run yet") == len(claims.stated()) - 1
     assert "ratio 1.2 (profile small, 2 seeds) | **not reproduced**" in text
     assert "**void: the claim was not committed before the run**" in claims.ledger([run])
     assert [entry["verdicts"] for entry in claims.record([run, example()])] == [{"t2-noise": report.NOT_REPRODUCED}]

@@ -12,7 +12,7 @@ import torch
 from benchmarks.experiments import claims, corruptions, pairs, study, table2, table7
 from benchmarks.experiments import pair_verdicts as verdicts
 from benchmarks.experiments.__main__ import perform
-from benchmarks.experiments.common import Context, train_model
+from benchmarks.experiments.common import Context, enough, train_model
 from benchmarks.experiments.measures import DRAWN, scores
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, load
 from zkcert.metric import coherence, sharpness
@@ -53,8 +53,12 @@ def test_trainings_stop_at_an_accuracy_or_at_a_loss_estimated_on_mini_batches(co
     assert train_model(recipe.but(epochs=trained.epochs - 1), context).train_accuracy < 0.3
     hopeless = train_model(recipe.but(until_accuracy=1.0, epochs=1), context)
     assert not hopeless.reached and hopeless.epochs == 1
-    some = recipe.but(until_accuracy=None, until_loss=1.9, batch_size=4, until_batches=2)
-    assert train_model(some, context).epochs != train_model(some.but(until_batches=0), context).epochs
+    network, (x, y) = trained.network(), trained.clean
+    some = recipe.but(until_accuracy=None, until_loss=mean_loss(network, x, y) + 1e-6, batch_size=4)
+    assert all(enough(network, some, x, y, epoch) for epoch in range(8))
+    estimated = some.but(until_batches=2)  # other samples after every epoch
+    assert {enough(network, estimated, x, y, epoch) for epoch in range(8)} == {True, False}
+    assert not enough(network, some.but(until_accuracy=1.0), x, y, 0)
 
 
 # ---------------------------------------------------------------------------------------- measuring
@@ -76,8 +80,8 @@ def test_metrics_are_taken_on_the_clean_training_set_whatever_was_trained_on(con
     full = sharpness(network, x[:20], y[:20], variant="sam").first_order
     assert found["full"] == pytest.approx(full, rel=1e-5) and found["rms"] > full
     assert found["detection_gap"] == pytest.approx(found["rms"] ** 2 - full**2, rel=1e-4)
-    more = replace(looks, batches=4000)  # standard error of the mean square: a few percent
-    assert pairs.looked_at(trained, more)["sampled"] == pytest.approx(found["rms"], rel=0.05)
+    more = replace(looks, batches=1000, draws=1)
+    assert pairs.looked_at(trained, more)["sampled"] == pytest.approx(found["rms"], rel=0.1)
     hits = np.unpackbits(np.frombuffer(bytes.fromhex(found["hits"]), np.uint8))[: found["tested"]]
     assert hits.mean() == pytest.approx(found["test_accuracy"])
 
@@ -149,6 +153,8 @@ def test_table_2_follows_the_file_of_claims(ratios, verdict):
     assert verdicts.separates(found) == verdict
     claim = verdicts.separation_claim(found)
     assert claim.id == "t2-noise" and claim.rule == claims.stated()["t2-noise"].rule and "static ASAM" in claim.numbers
+    if verdict == INCONCLUSIVE:
+        return
     ratio = found.ratios["directional"]["mean"]
     logs = [
         math.log(np.mean(a["draws"]["directional"]) / np.mean(b["draws"]["directional"]))
@@ -178,11 +184,11 @@ def test_what_is_not_there_is_not_told():
 
 
 def test_the_crafted_test_set_has_its_accuracy_for_both():
-    a, b = np.arange(1000) < 880, np.arange(1000) >= 240
+    a, b = np.arange(1000) < 880, abs(np.arange(1000) - 614.5) < 375
     benign, faulty = pair(SMALL_TEST, 0.5, 0.8)
     benign, faulty = ([m | of_hits(right) for m in some] for some, right in ((benign, a), (faulty, b)))
     found = verdicts.compare(SMALL_TEST, benign, faulty)
-    assert found.ratios["accuracy"]["mean"] == 0 and found.there and "0.880 and 0.760" in found.about
+    assert found.ratios["accuracy"]["mean"] == 0 and found.there and "0.880 and 0.750" in found.about
     assert verdicts.separates(found) == REPRODUCED
 
 
@@ -226,6 +232,8 @@ def test_table_2_and_the_study_end_to_end_share_their_models(context):
     assert (context.out / "table2.png").stat().st_size > 1000
     assert [c.id for c in result.claims][:5] == [s.claim for s in TINY.settings] and len(result.claims) == 9
     assert [m["seed"] for m in result.values["settings"][0]["benign"]] == [100, 101]
+    alone = table2.run(TINY, replace(context, parts=("t2-noise",)))
+    assert [c.id for c in alone.claims] == ["t2-noise"] and alone.claims[0] == result.claims[0]
     models = set(context.cache.glob("*.pt"))
     profile = study.PROFILES["tiny"]
     found = perform("study", profile, context, "command")
