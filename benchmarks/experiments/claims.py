@@ -129,7 +129,7 @@ def stamp(checkout: Path = CHECKOUT) -> dict[str, str]:
 
 
 def committed(checkout: Path = CHECKOUT) -> dict[str, tuple[str, bytes]]:
-    """Every content the file has had, by digest: its author's time (UTC) and the content; {} where git does not tell."""
+    """Every content the file has had, by digest: its author's time (UTC), and it; {} where git does not tell."""
     found: dict[str, tuple[str, bytes]] = {}
     try:
         for line in _git(checkout, "log", "--format=%H %at", "--", PLACE).splitlines():
