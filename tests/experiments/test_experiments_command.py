@@ -66,7 +66,6 @@ def test_a_gpu_is_used_by_one_process_unless_more_are_asked_for():
         (["table1", "--parts", "gpt"], "--parts are those of table2, table7, own_more"),
         (["table1", "--profile", "paper"], "--cifar PATH"),
         (["table3"], "--cifar PATH"),
-        (["table2", "--profile", "tiny", "--parts", "t2-noise,fog"], "the parts are t2-noise, t2-square, "),
         (["table7"], "--cifar PATH"),
         (["own_more"], "--cifar PATH"),
         (["table1", "--data", "nowhere"], "nowhere"),

@@ -15,6 +15,7 @@ from benchmarks.experiments.__main__ import perform
 from benchmarks.experiments.common import Context, enough, train_model
 from benchmarks.experiments.measures import DRAWN, scores
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, load
+from zkcert.errors import UnusableInput
 from zkcert.metric import coherence, sharpness
 from zkcert.metric.evaluate import mean_loss
 
@@ -234,6 +235,8 @@ def test_table_2_and_the_study_end_to_end_share_their_models(context):
     assert [m["seed"] for m in result.values["settings"][0]["benign"]] == [100, 101]
     alone = table2.run(TINY, replace(context, parts=("t2-noise",)))
     assert [c.id for c in alone.claims] == ["t2-noise"] and alone.claims[0] == result.claims[0]
+    with pytest.raises(UnusableInput, match=r"the parts are t2-noise, t2-square, .+, not fog"):
+        table2.run(TINY, replace(context, parts=("t2-noise", "fog")))
     models = set(context.cache.glob("*.pt"))
     profile = study.PROFILES["tiny"]
     found = perform("study", profile, context, "command")
