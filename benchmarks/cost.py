@@ -192,10 +192,10 @@ def markdown(found: Sequence[dict[str, Any]]) -> str:
     lines += [
         "",
         "The last two columns set this prover beside the paper's estimate for another one: they mix two systems. "
-        f"Within one system: the paper's two estimates over each other, and this prover with itself, "
-        f"{SAM_ITERATIONS:,} iterations of B = {SAM_BATCH} at the measured time of a gradient (a probe has {2 * CONFIG.steps} of B = "
-        f"{CONFIG.batch_size}; what a proof shares between its steps is counted in). The latter follows from these "
-        "counts, whatever the model: nothing of a training proof was run.",
+        "Within one system: the paper's two estimates over each other, and this prover with itself, "
+        f"{SAM_ITERATIONS:,} iterations of B = {SAM_BATCH} at the measured time of a gradient (a probe has "
+        f"{2 * CONFIG.steps} of B = {CONFIG.batch_size}; what a proof shares between its steps is counted in). "
+        "The latter follows from these counts, whatever the model: nothing of a training proof was run.",
         "",
         "| model | paper over paper | iteration, this prover | training, this prover | over a probe, this prover |",
         "| --- | --- | --- | --- | --- |",
