@@ -42,7 +42,7 @@ AXES = ("optimizer", "lr", "weight_decay", "batch_size", "dropout", "network")
 PROBES = {
     "default": Probe.of_config(PAPER_DEFAULT),
     "B = 8": Probe(batch_size=8),
-    "B = 64": Probe(batch_size=64),
+    "B = 32": Probe(batch_size=32),
     "audit": Probe.of_config(PAPER_AUDIT),
 }
 """Of every model: the paper's default, columns for other B, and its audit (B = 8, T = 5)."""
@@ -80,7 +80,7 @@ OURS, AUDITED = column("directional"), column("directional", AUDIT)
 
 
 def title_of(name: str) -> str:
-    """For people."""
+    """For people; the sizes are those of PROBES."""
     statistic, _, probe = name.partition(" @ ")
     if not probe:
         return WHOLE[name]
@@ -93,6 +93,7 @@ class Grid(Profile):
     """Levels of each axis; learning rate and weight decay have levels per optimiser, for their scales differ.
 
     networks  recipes that differ in dataset, model and width; all else is `base`'s.
+    probes    by the names of PROBES, which tables call by their sizes there.
     """
 
     base: Recipe = field(default_factory=Recipe)
@@ -102,6 +103,7 @@ class Grid(Profile):
     dropout: Sequence[float] = ()
     networks: Sequence[Recipe] = ()
     draws: int = 10
+    probes: Mapping[str, Probe] = field(default_factory=lambda: PROBES)
     worst_case: Mapping[str, Any] = field(default_factory=dict)
 
     def runs(self) -> list[tuple[dict[str, Any], Recipe]]:
@@ -148,6 +150,7 @@ PROFILES: dict[str, Grid] = {
         dropout=(0.0, 0.2),
         networks=(Recipe(dataset="shipped", width=2),),
         draws=2,
+        probes={name: Probe(steps=3, batch_size=4 + i) for i, name in enumerate(PROBES)},
         worst_case={"restarts": 1, "ascent_steps": 2, "bisections": 1},
     ),
     "small": Grid(
@@ -214,7 +217,7 @@ def run(profile: Grid, context: Context) -> Result:
 
 def _measured(profile: Grid, recipe: Recipe, context: Context) -> dict[str, Any]:
     """What is known of one model, from the cache if it is there; its measures only if it reached the common loss."""
-    looks = (tuple(PROBES.items()), profile.draws, tuple(sorted(profile.worst_case.items())))
+    looks = (tuple(profile.probes.items()), profile.draws, tuple(sorted(profile.worst_case.items())))
     path = measured_at("grid", recipe, context, looks)
     found: dict[str, Any] = remembered(path, context, lambda: _measure(profile, recipe, context))
     return found
@@ -235,8 +238,9 @@ def _measure(profile: Grid, recipe: Recipe, context: Context) -> dict[str, Any]:
     if model.reached:
         train, network = (model.x, model.y), model.network()
         which = ("static_asam", "worst_case", "static_sam")
-        found |= measure_all(network, train, None, PROBES[DEFAULT], (), which=which, worst_case=profile.worst_case)
-        for name, probe in PROBES.items():
+        options = {"which": which, "worst_case": profile.worst_case}
+        found |= measure_all(network, train, None, profile.probes[DEFAULT], (), **options)
+        for name, probe in profile.probes.items():
             draws = drawn(network, *train, probe, range(profile.draws))
             found |= {column(statistic, name): values.tolist() for statistic, values in draws.items()}
     return found
@@ -440,7 +444,7 @@ def _notes(profile: Grid, models: Models, kept: Models) -> list[str]:
             f"Worst-case sharpness has a smaller budget than the toolkit's default ({reduced}), on at most "
             f"{WORST_CASE_SAMPLES} samples; with more it might do better."
         )
-    probe = PROBES[DEFAULT]
+    probe = profile.probes[DEFAULT]
     notes.append(
         f"An audit or a proof takes a single draw, which reads {probe.steps * probe.batch_size} samples at the "
         f"default; {profile.draws} draws read {profile.draws * probe.steps * probe.batch_size}, with repetitions, of "
