@@ -16,6 +16,7 @@ pairs        benign and faulty models on the clean training set: what table2, ta
 defects      what own_data trains and measures, own_verdicts: what it says; timing: what Table 3 times
 grid         parallel maps, with joblib or on Ray
 gpt          a small language model, its text, and defects of text; evasion: an attack on the score
+arithmetic   language models of sequences of numbers, for table7
 parts        what the parts of own_more share; own_images, own_poisoning, own_text: those parts
 report       results with a verdict per claim, as JSON, Markdown and PNG
 """

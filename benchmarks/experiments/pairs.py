@@ -30,7 +30,7 @@ from zkcert.metric.perturbation import norm
 
 _VERSION = 1
 
-SQUARE_COSTS, WORKS, SMALL_TEST_HIDES, SMALL_TEST = 0.1, 0.5, 0.02, 0.9
+SQUARE_COSTS, WORKS, SMALL_TEST_HIDES, MEMORISED, SMALL_TEST = 0.1, 0.5, 0.02, 0.1, 0.9
 """What shows that a defect is there, see `EVIDENCE`; the accuracy of both models on the crafted small test set."""
 
 Model = Mapping[str, Any]
@@ -42,14 +42,14 @@ class Setting:
     """One way in which a model can be faulty.
 
     claim          the id it is judged by, see docs/results/claims.toml
-    benign, faulty the recipes of a pair, but for the seeds
+    benign, faulty the recipes of a pair, but for the seeds: of `common`, or of `arithmetic`
     evidence       a name of `EVIDENCE`
     """
 
     claim: str
     title: str
-    benign: Recipe
-    faulty: Recipe
+    benign: Any
+    faulty: Any
     evidence: str = "none"
 
 
@@ -230,12 +230,18 @@ def _hidden(benign: Models, faulty: Models) -> tuple[bool, str]:
     return full[0] - full[1] >= SMALL_TEST_HIDES and all(crafted), about
 
 
+def _memorised(benign: Models, faulty: Models) -> tuple[bool, str]:
+    share = _mean([m["memorised"] for m in faulty])
+    return share >= MEMORISED, f"{share:.0%} of the artefacts memorised"
+
+
 EVIDENCE: dict[str, Callable[[Models, Models], tuple[bool, str]]] = {
     "none": lambda benign, faulty: (True, ""),
     "square": _square,
     "backdoor": _backdoor,
     "rounding": _rounding,
     "small test": _hidden,
+    "memorised": _memorised,
 }
 """Whether a setting's defect is there, from the models of all seeds, and a clause that says so."""
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmarks.experiments import arithmetic
 from benchmarks.experiments.common import CLAIMS_FIRST, Context, Profile, Recipe, load_data, run_grid
 from benchmarks.experiments.failures import note
 from benchmarks.experiments.measures import DRAWN
@@ -124,19 +125,34 @@ def found_of(profile: Pairs, context: Context, label: str) -> list[Found]:
     profile = chosen(profile, context)
     recipes = dict.fromkeys(recipe for s in profile.settings for recipe in (s.benign, s.faulty))
     subjects = [
-        Subject(recipe.but(seed=seed, data_seed=seed), profile.looks) for recipe in recipes for seed in profile.numbers
+        (Subject if isinstance(recipe, Recipe) else arithmetic.Subject)(
+            recipe.but(seed=seed, data_seed=seed), profile.looks
+        )
+        for recipe in recipes
+        for seed in profile.numbers
     ]
-    observed = run_grid(observe, subjects, context, label)
+    observed = run_grid(observe_any, subjects, context, label)
     count = profile.seeds
     models = {recipe: observed[i * count : (i + 1) * count] for i, recipe in enumerate(recipes)}
     return [compare(s, models[s.benign], models[s.faulty]) for s in profile.settings]
+
+
+def observe_any(subject: Subject | arithmetic.Subject, context: Context) -> dict[str, Any]:
+    """What is measured of a model of images or of sequences."""
+    return observe(subject, context) if isinstance(subject, Subject) else arithmetic.observe(subject, context)
+
+
+def origin_of(setting: Setting, context: Context) -> str:
+    """What its models are trained on."""
+    recipe = setting.benign
+    return load_data(recipe.dataset, context).origin if isinstance(recipe, Recipe) else str(recipe.origin)
 
 
 def result_of(
     name: str, title: str, profile: Pairs, context: Context, settings: Sequence[Found], claims: Sequence[Any]
 ) -> Result:
     """The result of an experiment with such pairs."""
-    origins = dict.fromkeys(load_data(f.setting.benign.dataset, context).origin for f in settings)
+    origins = dict.fromkeys(origin_of(f.setting, context) for f in settings)
     draws = {
         f"{f.setting.title}, {kind}": [m["draws"]["directional"] for m in models]
         for f in settings

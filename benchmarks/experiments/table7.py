@@ -1,7 +1,7 @@
-"""Table 7: more pairs of benign and faulty models, as in Table 2: finer rates of label noise, a backdoored ResNet-18.
+"""Table 7: more pairs of benign and faulty models: finer rates of label noise, a backdoored ResNet-18, language models.
 
-Not here yet: hidden-trigger poisons (SAPA) and the language models of TinyMem (claims t7-sapa, t7-lm-backdoor and
-t7-lm-noise). `own_more` has evaders and a language model of its own, on their own data, which test no claim.
+As in Table 2, on the clean training set. Not here yet: hidden-trigger poisons (SAPA, claim t7-sapa). `own_more` has
+evaders and a language model of its own, on their own data, which test no claim.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.experiments.arithmetic import VOCABULARY, Sequences
 from benchmarks.experiments.claims import all_of, judged
 from benchmarks.experiments.common import CLAIMS_FIRST, Context, Recipe
+from benchmarks.experiments.gpt import Shape
 from benchmarks.experiments.pair_verdicts import OURS, Found, draw_ratios, ratio, separates, separation_claim
 from benchmarks.experiments.pairs import Looks, Setting
 from benchmarks.experiments.report import Claim, Result
@@ -22,8 +24,14 @@ RATES = (0.01, 0.02, 0.05, 0.2)
 """Of wrong labels; the paper's are not in the text we have."""
 
 
-def settings_of(stopped: Recipe, resnet: Recipe, rates: Sequence[float], poison: float) -> tuple[Setting, ...]:
-    """Label noise at every rate, and the backdoor."""
+ARTEFACTS = 0.01
+"""The share of a language model's training sequences with an artefact; the paper says "a small fraction"."""
+
+
+def settings_of(
+    stopped: Recipe, resnet: Recipe, text: Sequences, rates: Sequence[float], poison: float, artefacts: float
+) -> tuple[Setting, ...]:
+    """Label noise at every rate, the backdoor, the two artefacts of language models."""
     noise = (
         Setting(
             "t7-noise",
@@ -35,19 +43,31 @@ def settings_of(stopped: Recipe, resnet: Recipe, rates: Sequence[float], poison:
     )
     badnets = resnet.but(corruption="badnets", amount=poison)
     title = f"{resnet.model}, BadNets {poison:.0%}, {resnet.epochs} epochs"
-    return (*noise, Setting("t7-resnet-badnets", title, resnet, badnets, evidence="backdoor"))
+    of_text = (
+        Setting(
+            claim, f"GPT, {artefact} in {artefacts:.0%}", text, text.but(artefact=artefact, amount=artefacts), evidence
+        )
+        for claim, artefact, evidence in (
+            ("t7-lm-backdoor", "backdoor", "backdoor"),
+            ("t7-lm-noise", "noise", "memorised"),
+        )
+    )
+    return (*noise, Setting("t7-resnet-badnets", title, resnet, badnets, evidence="backdoor"), *of_text)
 
 
 _OURS = "rates of noise, and what `table2` has to choose"
 _TINY = Recipe(dataset="shipped", samples=100, test_samples=100, model="mlp", width=8, lr=0.05, batch_size=16)
 _LENET = Recipe(dataset="fashion", samples=6000, test_samples=5000, model="lenet5", lr=0.02, epochs=80)
 _CIFAR = Recipe(dataset="cifar", lr=0.05, weight_decay=5e-4, batch_size=128)
+_TINY_TEXT = Sequences(Shape(24, 8, 2, 1, VOCABULARY), length=3, train=60, test=30, steps=4, batch_size=8)
 PROFILES = {
     "tiny": Pairs(
         name="tiny",
         seeds=2,
         ours=_OURS,
-        settings=settings_of(_TINY.but(until_accuracy=0.3, epochs=20), _TINY.but(epochs=2), (0.1, 0.2), 0.2),
+        settings=settings_of(
+            _TINY.but(until_accuracy=0.3, epochs=20), _TINY.but(epochs=2), _TINY_TEXT, (0.1, 0.2), 0.2, 0.2
+        ),
         looks=Looks(Probe(steps=3, batch_size=4), 3, 20, 10),
         first=CLAIMS_FIRST,
     ),
@@ -58,8 +78,10 @@ PROFILES = {
         settings=settings_of(
             _LENET.but(until_accuracy=0.9),
             _CIFAR.but(model="resnet18", width=8, samples=5000, test_samples=2000, batch_size=32, epochs=20),
+            Sequences(),
             RATES,
             POISON,
+            ARTEFACTS,
         ),
         looks=Looks(Probe()),
         first=CLAIMS_FIRST,
@@ -71,8 +93,10 @@ PROFILES = {
         settings=settings_of(
             _CIFAR.but(model="vgg16_bn", until_accuracy=0.9, epochs=200),
             _CIFAR.but(model="resnet18", epochs=160),
+            Sequences(shape=Shape(160, 128, 4, 4, VOCABULARY), length=20, train=19_000, steps=30_000, batch_size=64),
             RATES,
             POISON,
+            ARTEFACTS,
         ),
         looks=Looks(Probe()),
         first=CLAIMS_FIRST,
@@ -85,7 +109,7 @@ def run(profile: Pairs, context: Context) -> Result:
     settings = found_of(profile, context, "table7")
     noise = [f for f in settings if f.setting.claim == "t7-noise"]
     others = [separation_claim(f) for f in settings if f.setting.claim != "t7-noise"]
-    title = "Table 7: finer rates of label noise, a backdoored ResNet-18"
+    title = "Table 7: finer rates of label noise, a backdoored ResNet-18, language models"
     return result_of("table7", title, profile, context, settings, [*([noise_claim(noise)] if noise else []), *others])
 
 

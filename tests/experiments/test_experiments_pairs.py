@@ -218,7 +218,7 @@ def test_claims_about_all_settings():
 
 def test_table_7_judges_noise_by_the_worst_of_its_rates():
     profile = table7.PROFILES["tiny"]
-    low, high, _ = profile.settings
+    low, high, *_ = profile.settings
     found = [verdicts.compare(low, *pair(low, 1.2, 0.8)), verdicts.compare(high, *pair(high, 0.5, 0.8))]
     assert table7.noise_claim(found).verdict == NOT_REPRODUCED
     assert table7.noise_claim(found[1:]).verdict == REPRODUCED
