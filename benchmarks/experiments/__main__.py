@@ -68,13 +68,14 @@ def experiment(name: str) -> ModuleType:
 
 def perform(name: str, profile: Profile, context: Context, command: str) -> Result:
     """Run an experiment and save what it found."""
-    module, code, claims_file = experiment(name), commit(), claims.stamp()
+    module, code = experiment(name), commit()
     start, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     found: Result = module.run(profile, context)
     seconds, today = time.perf_counter() - start, date.today().isoformat()
     result = replace(found, command=command, machine=machine(), date=today, seconds=seconds, commit=code)
-    if any(claim.id for claim in found.claims):
-        result = replace(result, started=started, claims_file=claims_file)
+    if judged := [claim.id for claim in found.claims if claim.id]:
+        began = claims.oldest(found.values, started)
+        result = replace(result, started=began, claims_file=claims.stamp(judged))
     save(result, context.out, module.draw, module.FIGURE_SIZE)
     return result
 

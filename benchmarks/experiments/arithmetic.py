@@ -175,8 +175,7 @@ def observe(subject: Subject, context: Context) -> dict[str, Any]:
     """
     facts = {"version": _VERSION, "device": context.device, "of": repr(subject)}
     path = context.cache / f"pair-{cache.key(facts)}.json"
-    found: dict[str, Any] = remembered(path, context, lambda: _looked_at(subject, context))
-    return found
+    return remembered(path, context, lambda: _looked_at(subject, context))
 
 
 def _looked_at(subject: Subject, context: Context) -> dict[str, Any]:

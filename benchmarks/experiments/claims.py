@@ -111,35 +111,63 @@ def record(results: Sequence[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def stamp(checkout: Path = CHECKOUT) -> dict[str, str]:
-    """When the file was last committed, for results to record: commit, its author's time (UTC), digest of the content.
+@dataclass(frozen=True)
+class Version:
+    """The file as a commit has it; time: the author's, in UTC, which survives a rebase, as the digest does."""
 
-    Empty if it is not committed as it is, or git does not tell: what is judged by it then is no result. Digest and
-    author's time survive a rebase, which the commit's name does not.
+    commit: str
+    time: str
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """BLAKE3 of the content."""
+        return blake3(self.content).hexdigest()
+
+
+def stamp(names: Sequence[str], checkout: Path = CHECKOUT) -> dict[str, str]:
+    """Since when these claims have been worded as they are, for results to record: commit, time and digest of the file.
+
+    That of the first commit since which they have not changed. Empty if the file is not committed as it is, or git does
+    not tell: what is judged by it then is no result.
     """
+    versions = committed(checkout)
     try:
-        content = (checkout / PLACE).read_bytes()
-        commit, seconds = _git(checkout, "log", "-1", "--format=%H %at", "--", PLACE).split()
-        if _git_bytes(checkout, "show", f"{commit}:{PLACE}") != content:
+        if not versions or versions[0].content != (checkout / PLACE).read_bytes():
             return {}
-    except (OSError, ValueError, subprocess.SubprocessError):
+        now, since = parsed(versions[0].content), versions[0]
+        for version in versions:
+            then = parsed(version.content)
+            if any(then.get(name) != now.get(name) for name in names):
+                break
+            since = version
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
-    time = datetime.fromtimestamp(int(seconds), UTC).isoformat()
-    return {"commit": commit, "time": time, "digest": blake3(content).hexdigest()}
+    return {"commit": since.commit, "time": since.time, "digest": since.digest}
 
 
-def committed(checkout: Path = CHECKOUT) -> dict[str, tuple[str, bytes]]:
-    """Every content the file has had, by digest: its author's time (UTC), and it; {} where git does not tell."""
-    found: dict[str, tuple[str, bytes]] = {}
+def committed(checkout: Path = CHECKOUT) -> list[Version]:
+    """The file as every commit that changed it has it, the last one first; none where git does not tell."""
+    found = []
     try:
         for line in _git(checkout, "log", "--format=%H %at", "--", PLACE).splitlines():
             commit, seconds = line.split()
-            content = _git_bytes(checkout, "show", f"{commit}:{PLACE}")
             time = datetime.fromtimestamp(int(seconds), UTC).isoformat()
-            found[blake3(content).hexdigest()] = (time, content)  # the earliest of several
+            found.append(Version(commit, time, _git_bytes(checkout, "show", f"{commit}:{PLACE}")))
     except (OSError, ValueError, subprocess.SubprocessError):
-        return {}
+        return []
     return found
+
+
+def oldest(value: Any, default: str) -> str:
+    """The earliest time in any "made" in JSON values, however deep, and `default`: all in UTC, as text."""
+    match value:
+        case dict():
+            own = [value["made"]] if isinstance(value.get("made"), str) else []
+            return min([default, *own, *(oldest(item, default) for item in value.values())])
+        case list() | tuple():
+            return min([default, *(oldest(item, default) for item in value)])
+    return default
 
 
 def _git(checkout: Path, *words: str) -> str:

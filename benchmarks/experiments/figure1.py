@@ -145,8 +145,7 @@ def course(profile: Course, recipe: Recipe, context: Context) -> dict[str, Any]:
         follow(recipe, data, context.device, after)
         return {"seed": recipe.seed, "epochs": found}
 
-    values: dict[str, Any] = remembered(measured_at("course", recipe, context, looks), context, compute)
-    return values
+    return remembered(measured_at("course", recipe, context, looks), context, compute)
 
 
 def measured(profile: Course, seed: int, epoch: int, module: nn.Module, train: Any, test: Any) -> dict[str, Any]:

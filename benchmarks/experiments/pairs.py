@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,19 @@ class Subject:
         return f"{r.model}, {r.optimizer}, {r.corruption} {r.amount:g}, seed {r.seed}"
 
 
-def remembered(path: Path, context: Context, compute: Callable[[], Any]) -> Any:
-    """JSON values from a file of the cache, or computed and put there."""
+def remembered(path: Path, context: Context, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """JSON values from a file of the cache, or computed and put there; "made" says when they were (UTC).
+
+    A result is as old as its oldest measurement (`claims.oldest`): a claim that was worded after it does not judge it.
+    """
     if not context.again:
         try:
-            return json.loads(path.read_text())
+            kept: dict[str, Any] = json.loads(path.read_text())
+            return kept
         except (OSError, ValueError):
             pass
-    found = compute()
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    found = {**compute(), "made": made}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, 0o644) as file:
         file.write(json.dumps(found).encode())
@@ -105,10 +111,7 @@ def measured_at(what: str, recipe: Recipe, context: Context, looks: object) -> P
 def observe(subject: Subject, context: Context) -> dict[str, Any]:
     """Train a model, or take it from the cache, and measure it; JSON values. See `looked_at`."""
     path = measured_at("pair", subject.recipe, context, subject.looks)
-    found: dict[str, Any] = remembered(
-        path, context, lambda: looked_at(train_model(subject.recipe, context), subject.looks)
-    )
-    return found
+    return remembered(path, context, lambda: looked_at(train_model(subject.recipe, context), subject.looks))
 
 
 def seeds_of(seed: int, draws: int) -> list[str]:
@@ -296,8 +299,7 @@ def sweep(item: Swept, context: Context) -> dict[str, Any]:
             "reached": trained.reached,
         }
 
-    found: dict[str, Any] = remembered(measured_at("sweep", item.recipe, context, item.sweep), context, compute)
-    return found
+    return remembered(measured_at("sweep", item.recipe, context, item.sweep), context, compute)
 
 
 def statistic(model: Model, name: str, size: int, steps: int) -> np.ndarray:

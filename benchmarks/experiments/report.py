@@ -77,7 +77,8 @@ class Result:
     tables, claims, and notes: paragraphs
     values       what the figure is drawn from, JSON values
     command, machine, date, seconds: of the run; commit: of the code that ran and judged, as `commit` has it
-    started      when, in UTC; claims_file: the file of claims it was judged by, as `claims.stamp` has it
+    started      when the run, or the oldest measurement in it, began, in UTC
+    claims_file  the file of claims it was judged by, as `claims.stamp` has it
     """
 
     name: str

@@ -167,7 +167,13 @@ def run(profile: Study, context: Context) -> Result:
             f"{profile.seeds // 2} seeds, what is said of it is of the other {profile.seeds - profile.seeds // 2}. "
             f"{short} models were short of their training.",
         ],
-        values={"rows": rows, "titles": titles, "chosen": list(chosen), "default": list(profile.default)},
+        values={
+            "made": min(m["made"] for m in found),
+            "rows": rows,
+            "titles": titles,
+            "chosen": list(chosen),
+            "default": list(profile.default),
+        },
     )
 
 

@@ -219,8 +219,7 @@ def _measured(profile: Grid, recipe: Recipe, context: Context) -> dict[str, Any]
     """What is known of one model, from the cache if it is there; its measures only if it reached the common loss."""
     looks = (tuple(profile.probes.items()), profile.draws, tuple(sorted(profile.worst_case.items())))
     path = measured_at("grid", recipe, context, looks)
-    found: dict[str, Any] = remembered(path, context, lambda: _measure(profile, recipe, context))
-    return found
+    return remembered(path, context, lambda: _measure(profile, recipe, context))
 
 
 def _measure(profile: Grid, recipe: Recipe, context: Context) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     result = report.load(tmp_path / f"{name}.json")
     assert result.profile == "tiny" and result.seeds == 2 and "Fashion-MNIST" in result.data
     assert result.command == f"python -m benchmarks.experiments {name} --profile tiny --seeds 2"
-    assert result.started and result.claims_file == claims.stamp()
+    assert result.started and result.claims_file == claims.stamp([c.id for c in result.claims])
     assert result.claims and all(claim.rule and claim.numbers for claim in result.claims)
     assert result.date and result.machine and result.seconds > 0 and result.commit == report.commit()
     assert 1000 < (tmp_path / f"{name}.png").stat().st_size < report.MAX_FIGURE_BYTES

@@ -87,27 +87,33 @@ def git(place: Path, *words: str, when: str = "2026-01-02T03:04:05+00:00") -> No
     subprocess.run(["git", "-C", str(place), *identity, *words], check=True, capture_output=True, env=environment)
 
 
-def test_the_stamp_is_the_last_commit_of_the_file_as_it_is(checkout):
-    assert claims.stamp(checkout) == {}
+def test_the_stamp_is_the_first_commit_since_which_the_claims_are_worded_so(checkout):
+    names = ["t2-noise"]
+    assert claims.stamp(names, checkout) == {}
     git(checkout, "init", "-q")
-    assert claims.stamp(checkout) == {}
+    assert claims.stamp(names, checkout) == {}
     git(checkout, "add", ".")
     git(checkout, "commit", "-qm", "claims")
-    first = claims.stamp(checkout)
+    first = claims.stamp(names, checkout)
     assert first["time"] == "2026-01-02T03:04:05+00:00" and len(first["commit"]) == 40
     (checkout / "code").write_text("x")
     git(checkout, "add", ".")
     git(checkout, "commit", "-qm", "code", when="2026-02-02T03:04:05+00:00")
-    assert claims.stamp(checkout) == first  # other commits do not matter
+    assert claims.stamp(names, checkout) == first  # other commits do not matter
     path = checkout / claims.PLACE
     before = path.read_bytes()
-    path.write_bytes(before + b"# changed\n")
-    assert claims.stamp(checkout) == {}  # not committed as it is
+    path.write_bytes(before.replace(b"at most at log 0.9", b"at most at log 0.99"))
+    assert claims.stamp(names, checkout) == {}  # not committed as it is
     git(checkout, "commit", "-qam", "later", when="2026-03-02T03:04:05+00:00")
-    assert claims.stamp(checkout)["time"].startswith("2026-03") and claims.stamp(checkout)["digest"] != first["digest"]
-    assert (
-        claims.committed(checkout)[first["digest"]] == (first["time"], before) and len(claims.committed(checkout)) == 2
-    )
+    assert claims.stamp(names, checkout)["time"].startswith("2026-03")
+    assert claims.stamp(["t1-kendall"], checkout) == first  # this one is worded as it was
+    assert claims.stamp(["t1-kendall", *names], checkout) == claims.stamp(names, checkout)
+    assert [v.content == before for v in claims.committed(checkout)] == [False, True]
+
+
+def test_a_result_is_as_old_as_its_oldest_measurement():
+    values = {"models": [{"made": "2026-02-02"}, {"a": [{"made": "2026-01-01"}]}], "made": 3}
+    assert claims.oldest(values, "2026-03-03") == "2026-01-01" and claims.oldest([], "2026-03-03") == "2026-03-03"
 
 
 def faults(entry: dict, checkout: Path = report.CHECKOUT) -> list[str]:
@@ -118,13 +124,13 @@ def faults(entry: dict, checkout: Path = report.CHECKOUT) -> list[str]:
     found = []
     if not datetime.fromisoformat(known["time"]) < datetime.fromisoformat(entry["started"]):
         found.append("the claims were committed after the run began")
-    if history := claims.committed(checkout):
+    if history := {v.digest: v for v in claims.committed(checkout)}:
         if known["digest"] not in history:
             return [*found, "these claims were never committed"]
-        time, content = history[known["digest"]]
-        if time != known["time"]:
+        version = history[known["digest"]]  # the first commit of that content
+        if version.time != known["time"]:
             found.append("the time is not that of the commit")
-        then, now = claims.parsed(content), claims.stated(checkout)
+        then, now = claims.parsed(version.content), claims.stated(checkout)
         changed = [name for name in entry["verdicts"] if name not in now or then.get(name) != now[name]]
         found += [f"{name} was worded otherwise" for name in changed]
     return found
@@ -140,7 +146,7 @@ def test_a_result_that_precedes_its_claims_is_found(checkout):
     git(checkout, "add", ".")
     git(checkout, "commit", "-qm", "claims")
     good = {
-        "claims_file": claims.stamp(checkout),
+        "claims_file": claims.stamp(["t2-noise"], checkout),
         "started": "2026-01-02T03:05:00+00:00",
         "verdicts": {"t2-noise": report.REPRODUCED},
     }

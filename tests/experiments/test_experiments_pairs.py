@@ -91,10 +91,10 @@ def test_measurements_are_kept_by_model_and_by_how_it_is_looked_at(context, monk
     subject = pairs.Subject(ROUNDING.faulty.but(seed=2, data_seed=2), TINY.looks)
     found = pairs.observe(subject, context)
     monkeypatch.setattr(pairs, "looked_at", lambda trained, looks: {"again": True})
-    assert pairs.observe(subject, context) == found
-    assert pairs.observe(replace(subject, looks=replace(TINY.looks, draws=4)), context) == {"again": True}
-    assert pairs.observe(replace(subject, recipe=subject.recipe.but(lr=0.06)), context) == {"again": True}
-    assert pairs.observe(subject, replace(context, again=True)) == {"again": True}
+    assert pairs.observe(subject, context) == found and found["made"].startswith("20")
+    others = replace(subject, looks=replace(TINY.looks, draws=4)), replace(subject, recipe=subject.recipe.but(lr=0.06))
+    assert all(pairs.observe(other, context)["again"] for other in others)
+    assert pairs.observe(subject, replace(context, again=True))["again"]
 
 
 def of_hits(right: np.ndarray) -> dict:
@@ -233,6 +233,7 @@ def test_table_2_and_the_study_end_to_end_share_their_models(context):
     assert (context.out / "table2.png").stat().st_size > 1000
     assert [c.id for c in result.claims][:5] == [s.claim for s in TINY.settings] and len(result.claims) == 9
     assert [m["seed"] for m in result.values["settings"][0]["benign"]] == [100, 101]
+    assert result.started == min(m["made"] for s in result.values["settings"] for m in (*s["benign"], *s["faulty"]))
     alone = table2.run(TINY, replace(context, parts=("t2-noise",)))
     assert [c.id for c in alone.claims] == ["t2-noise"] and alone.claims[0] == result.claims[0]
     with pytest.raises(UnusableInput, match=r"the parts are t2-noise, t2-square, .+, not fog"):
