@@ -78,8 +78,8 @@ METRIC: dict[str, Any] = {
     "statistic": Annotated[
         str | None,
         typer.Option(
-            help="The score: std-log-ratio, or of the sharpness alone std-sharpness, std-log-sharpness, mean-sharpness "
-            "or cv-sharpness. [default: std-log-ratio]"
+            help="The score: std-log-ratio, or of the sharpness by itself std-sharpness, std-log-sharpness, "
+            "mean-sharpness or the cv-sharpness. [default: std-log-ratio]"
         ),
     ],
     "batch_norm": Annotated[
