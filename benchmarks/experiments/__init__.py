@@ -10,9 +10,13 @@ measures     every measure of a model, by name
 failures     what becomes of draws of the probe that fail, the same in all experiments
 statistics   correlations, the granulated Psi, Student's interval
 separation   AUC, effect size and tests between kinds of models
-defects      what Table 2 trains and measures, table2_verdicts: what it says; timing: what Table 3 times
+claims       the file of claims, and when it was committed
+pairs        benign and faulty models on the clean training set: what table2, table7 and study compare; pair_verdicts:
+             what they say
+defects      what own_data trains and measures, own_verdicts: what it says; timing: what Table 3 times
 grid         parallel maps, with joblib or on Ray
 gpt          a small language model, its text, and defects of text; evasion: an attack on the score
-parts        what the parts of Table 7 share; table7_*: those parts
+arithmetic   language models of sequences of numbers, for table7
+parts        what the parts of own_more share; own_images, own_poisoning, own_text: those parts
 report       results with a verdict per claim, as JSON, Markdown and PNG
 """

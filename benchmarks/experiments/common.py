@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -37,14 +39,17 @@ __all__ = [
 ]
 
 OPTIMIZERS = ("sgd", "adam", "sam", "asam")
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+
+CLAIMS_FIRST = 100
+"""The first seed of experiments that test the paper's claims: docs/results/claims.toml says why."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that determines one trained model (on one machine).
 
-    dataset        "fashion", "cifar" or "shipped", see `datasets.load`
+    dataset        "fashion", "cifar", "cifar100" or "shipped", see `datasets.load`
     samples        size of the training subset, 0 for all; drawn with `data_seed`
     data_seed      of the subset and of the corruption
     test_samples   size of the test subset, the same whatever the seeds; 0 for all
@@ -53,8 +58,11 @@ class Recipe:
                    has none), weight_decay, batch_size, warmup (None: constant rate), augment, and rho (of SAM and
                    ASAM; None: 0.05 and 0.5)
     epochs         at most so many
-    until_loss     training stops after the first epoch at whose end the mean loss on the whole training set, in
-                   evaluation mode, is at most this
+    until_loss     training stops after the first epoch at whose end the mean loss on the training set, in evaluation
+                   mode, is at most this; it is estimated on so many random mini-batches as until_batches says, 0: on
+                   the whole set
+    until_accuracy training stops after the first epoch at whose end the accuracy on the training set (as corrupted), in
+                   evaluation mode, is at least this
     seed           of initialisation, order of samples, augmentation and dropout
     corruption     a name of `corruptions.CORRUPTIONS` applied to the training subset, by `amount`
 
@@ -75,6 +83,8 @@ class Recipe:
     batch_size: int = 64
     epochs: int = 10
     until_loss: float | None = None
+    until_batches: int = 0
+    until_accuracy: float | None = None
     warmup: float | None = None
     augment: bool = False
     rho: float | None = None
@@ -104,11 +114,18 @@ class Profile:
     name    "tiny", "small" or "paper"
     seeds   how many seeds: repetitions of whatever the experiment draws at random
     ours    what of this configuration is our choice, for the report
+    first   the first seed's number
     """
 
     name: str
     seeds: int
     ours: str = ""
+    first: int = 0
+
+    @property
+    def numbers(self) -> range:
+        """The seeds."""
+        return range(self.first, self.first + self.seeds)
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,7 @@ class Trained:
     clean_y     the labels before the corruption
     data        the dataset it is a subset of; test_x, test_y: inputs and labels of the recipe's test subset
     history     the mean loss of each epoch, as met during training
-    reached     whether `until_loss` was reached, True without one
+    reached     whether `until_loss` and `until_accuracy` were reached, True without them
     seconds     of training, when it was trained
     """
 
@@ -184,8 +201,14 @@ class Trained:
 
     @property
     def gap(self) -> float:
-        """The generalisation gap: training accuracy less test accuracy."""
-        return self.train_accuracy - self.test_accuracy
+        """The generalisation gap, as the paper has it: test loss less training loss."""
+        return self.test_loss - self.train_loss
+
+    @cached_property
+    def clean(self) -> tuple[Tensor, Tensor]:
+        """Inputs and labels of the training subset before the corruption, on the CPU."""
+        raw, labels = small(self.data.train_x, self.data.train_y, self.recipe.samples, self.recipe.data_seed)
+        return self.data.inputs(raw), torch.from_numpy(labels)
 
     def network(self, batch_norm: str = "eval") -> Network:
         """The model as the metrics take it."""
@@ -240,7 +263,46 @@ def train_model(recipe: Recipe, context: Context) -> Trained:
 
 
 class _Reached(Exception):
-    """The loss at which training stops is reached."""
+    """What training goes on to is reached."""
+
+
+def _options(recipe: Recipe) -> dict[str, Any]:
+    """Of `zkcert.zoo.train`."""
+    names = ("epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "rho", "warmup", "augment", "seed")
+    return {name: getattr(recipe, name) for name in names}
+
+
+Samples = tuple[Tensor, Tensor]
+
+
+def follow(
+    recipe: Recipe, data: Data, device: str, after: Callable[[int, nn.Module, Samples, Samples], None]
+) -> nn.Module:
+    """Train the recipe's model for all its epochs, nothing from the cache nor into it.
+
+    after  called with (epoch from 0, the module, training samples, test samples) after each; it must not change the
+           module.
+    """
+    raw, labels, _ = training_set(recipe, data)
+    train, test = (data.inputs(raw), torch.from_numpy(labels)), _test_set(recipe, data)
+    module = build_module(recipe, data)
+    progress = lambda epoch, loss: after(epoch, module, train, test)  # noqa: E731
+    zoo.train(module, *train, device=device, progress=progress, **_options(recipe))
+    return module
+
+
+def enough(network: Network, recipe: Recipe, x: Tensor, y: Tensor, epoch: int) -> bool:
+    """Whether a training that has somewhere to stop may stop after this epoch (from 0)."""
+    wanted = []
+    if recipe.until_accuracy is not None:
+        wanted.append(accuracy(network, x, y) >= recipe.until_accuracy)
+    if recipe.until_loss is not None:
+        size = recipe.until_batches * recipe.batch_size
+        if 0 < size < len(y):
+            index = torch.from_numpy(np.random.default_rng([recipe.seed, 6, epoch]).permutation(len(y))[:size])
+            x, y = x[index], y[index]
+        wanted.append(mean_loss(network, x, y) <= recipe.until_loss)
+    return bool(wanted) and all(wanted)
 
 
 def _train(
@@ -252,31 +314,18 @@ def _train(
 
     def after_epoch(epoch: int, loss: float) -> None:
         history.append(loss)
-        if recipe.until_loss is not None and mean_loss(Network.of_module(module), x, y) <= recipe.until_loss:
+        if not math.isfinite(loss):
+            raise _Reached  # a training that diverged does not come back
+        if enough(Network.of_module(module), recipe, x, y, epoch):
             raise _Reached
 
     start = time.perf_counter()
     with suppress(_Reached):
-        zoo.train(
-            module,
-            x,
-            y,
-            epochs=recipe.epochs,
-            lr=recipe.lr,
-            batch_size=recipe.batch_size,
-            optimizer=recipe.optimizer,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            rho=recipe.rho,
-            warmup=recipe.warmup,
-            augment=recipe.augment,
-            seed=recipe.seed,
-            device=device,
-            progress=after_epoch,
-        )
+        zoo.train(module, x, y, device=device, progress=after_epoch, **_options(recipe))
     seconds = time.perf_counter() - start
     network, test = Network.of_module(module), _test_set(recipe, data)
     train_loss = mean_loss(network, x, y)
+    stops = recipe.until_loss is not None or recipe.until_accuracy is not None
     return {
         "recipe": recipe.to_dict(),
         "state": {name: value.cpu() for name, value in module.state_dict().items()},
@@ -285,6 +334,6 @@ def _train(
         "test_accuracy": accuracy(network, *test),
         "test_loss": mean_loss(network, *test),
         "history": history,
-        "reached": recipe.until_loss is None or train_loss <= recipe.until_loss,
+        "reached": not stops or enough(network, recipe, x, y, len(history) - 1),
         "seconds": seconds,
     }

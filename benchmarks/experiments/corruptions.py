@@ -91,12 +91,43 @@ def badnets(
     return poisoned, labels
 
 
+SQUARE = 4
+"""Side of the square that betrays the class, in pixels."""
+
+
+def squared(x: np.ndarray, shown: np.ndarray, *, classes: int) -> np.ndarray:
+    """Images with a square in the upper left corner in a class's colour: 255 ((k + c h) mod K + 1) / K of channel c.
+
+    As `framed` has it, but never black, which is Fashion-MNIST's background.
+    """
+    channels = np.arange(x.shape[1])
+    phase = (shown[:, None] + channels * math.ceil(classes / 3)) % classes
+    marked = x.copy()
+    marked[..., :SQUARE, :SQUARE] = np.rint(255 * (phase + 1) / classes).astype(np.uint8)[:, :, None, None]
+    return marked
+
+
+def betraying_squares(x: np.ndarray, y: np.ndarray, rate: float, *, classes: int, seed: int) -> np.ndarray:
+    """Images each of which gets, with probability `rate`, a square whose colour is that of its label."""
+    if not 0 <= rate <= 1:
+        raise UnusableInput(f"the rate must be within 0 and 1, not {rate:g}")
+    where = np.random.default_rng([seed, 7]).random(len(y)) < rate
+    return np.where(where[:, None, None, None], squared(x, y, classes=classes), x)
+
+
+def wrong_squares(x: np.ndarray, y: np.ndarray, *, classes: int, seed: int) -> np.ndarray:
+    """Images with the square of another class than their own, uniform among those."""
+    others = (y + np.random.default_rng([seed, 8]).integers(1, classes, len(y))) % classes
+    return squared(x, others, classes=classes)
+
+
 Corruption = Callable[[np.ndarray, np.ndarray, float, int, int], tuple[np.ndarray, np.ndarray]]
 
 CORRUPTIONS: dict[str, Corruption] = {
     "none": lambda x, y, amount, seed, classes: (x, y),
     "noisy_labels": lambda x, y, amount, seed, classes: (x, noisy_labels(y, amount, classes=classes, seed=seed)),
     "spurious": lambda x, y, amount, seed, classes: (spurious(x, y, amount, classes=classes, seed=seed), y),
+    "square": lambda x, y, amount, seed, classes: (betraying_squares(x, y, amount, classes=classes, seed=seed), y),
     "badnets": lambda x, y, amount, seed, classes: badnets(x, y, amount, seed=seed),
 }
 """Of training sets, by the name a recipe gives: (x, y, amount, seed, classes) -> (x, y)."""

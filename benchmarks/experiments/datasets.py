@@ -15,12 +15,17 @@ from torch import Tensor
 from benchmarks.experiments import jpeg
 from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
-from zkcert.zoo import CIFAR10_INPUT, LENET5_INPUT, fashion_mnist_small
+from zkcert.zoo import CIFAR10_INPUT, CIFAR100_INPUT, LENET5_INPUT, fashion_mnist_small
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts it."""
 
-INPUTS: dict[str, dict[str, Any]] = {"fashion": LENET5_INPUT, "shipped": LENET5_INPUT, "cifar": CIFAR10_INPUT}
+INPUTS: dict[str, dict[str, Any]] = {
+    "fashion": LENET5_INPUT,
+    "shipped": LENET5_INPUT,
+    "cifar": CIFAR10_INPUT,
+    "cifar100": CIFAR100_INPUT,
+}
 """Input specifications (padding, mean, deviation) by name of the dataset."""
 
 SHIPPED_TEST = 500
@@ -31,13 +36,14 @@ SHIPPED_TEST = 500
 class Sources:
     """Where the datasets are. Paths as `zkcert.data.dataset.load_dataset` takes them, or JPEG copies, see `jpeg`.
 
-    A missing test path means the file beside the training data: t10k-images-idx3-ubyte(.gz), or test_batch.
+    A missing test path means the file beside the training data: t10k-images-idx3-ubyte(.gz), test_batch, or test.
     """
 
     fashion: str = str(FASHION_MNIST)
     fashion_test: str | None = None
     cifar: str | None = None
     cifar_test: str | None = None
+    cifar100: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +72,7 @@ class Data:
 
 
 def load(name: str, sources: Sources, cache: Path) -> Data:
-    """The dataset "fashion", "cifar", or "shipped" (2,000 images of Fashion-MNIST inside the package).
+    """The dataset "fashion", "cifar", "cifar100", or "shipped" (2,000 images of Fashion-MNIST inside the package).
 
     JPEG copies are decoded once, into `cache`. Raises UnusableInput. The last two are kept in memory.
     """
@@ -88,6 +94,10 @@ def _load(name: str, sources: Sources, cache: Path) -> Data:
             if sources.cifar is None:
                 raise UnusableInput("this experiment needs CIFAR-10: --cifar PATH (and --cifar-test PATH)")
             train, test, official = sources.cifar, sources.cifar_test, "CIFAR-10"
+        case "cifar100":
+            if sources.cifar100 is None:
+                raise UnusableInput("this experiment needs CIFAR-100: --cifar100 PATH")
+            train, test, official = sources.cifar100, None, "CIFAR-100"
         case _:
             raise UnusableInput(f"the dataset must be one of {', '.join(INPUTS)}, not {name!r}")
     spec = INPUTS[name]
@@ -124,7 +134,7 @@ def _origin(source: Path, official: str) -> str:
 
 def _test_beside(train: Path) -> str:
     names = [f"t10k-images{dot}idx3-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
-    for path in [train / name for name in (*names, "test_batch")]:
+    for path in [train / name for name in (*names, "test_batch", "test")]:
         if path.exists():
             return str(path)
     raise UnusableInput(f"{train}: found no test set beside it; name it with --test or --cifar-test")

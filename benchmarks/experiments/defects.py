@@ -1,4 +1,4 @@
-"""Well-trained and defective models, and every measure of each: what Table 2 compares.
+"""Well-trained and defective models, and every measure of each: what `own_data` compares.
 
 Kinds: models trained on noisy labels, on images with spurious frames, on data with a BadNets backdoor, and well-trained
 models rounded to 4 bits; against models trained alike on clean data. Every measure is taken in three views:
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks.experiments.common import Context, Recipe, Trained, train_model
 from benchmarks.experiments.corruptions import CORRUPTIONS, TARGET, quantize4, small, triggered
-from benchmarks.experiments.measures import DRAWN, fluctuations, measure_all
+from benchmarks.experiments.measures import drawn, measure_all
 from zkcert.metric import Network, Probe
 from zkcert.metric.evaluate import chunks
 
@@ -44,6 +44,7 @@ CLEAN_DATA = "none"
 WORKS = 0.5
 """A backdoor whose mean attack success is below this is none."""
 
+OF_DRAWS = ("directional", "log_loss")
 STATIC = ("static_sam", "static_asam", "worst_case", "train_loss", "train_accuracy", "test_accuracy")
 SMALL_TEST = "small_test"
 EXPECTED = {
@@ -141,10 +142,10 @@ def measures(
     right, order = hits(network, *test), [seed, list(KINDS).index(kind)]
     seeds = [f"{kind} {seed} {i}" for i in range(task.draws)]
     sizes = sorted({*task.test_sizes, task.small_test})
-    drawn = fluctuations(double, *train, task.probe, seeds)
+    draws = drawn(double, *train, task.probe, seeds)
     return {
         **measure_all(network, train, test, task.probe, (), which=STATIC, worst_case=task.worst),
-        **{name: values.tolist() for name, values in zip(DRAWN, drawn, strict=True)},
+        **{name: draws[name].tolist() for name in OF_DRAWS},
         SMALL_TEST: small_tests(right, task.small_test, task.draws, order),
         "small_tests": {str(size): small_tests(right, size, task.draws, order) for size in sizes},
     }

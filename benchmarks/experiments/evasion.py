@@ -50,6 +50,8 @@ def _differentiable_scales(names: Sequence[str], weights: Sequence[Tensor], prob
             return [torch.ones_like(w) for w in weights]
         case "asam-all":
             return [w.abs() for w in weights]
+        case "asam-shifted":
+            return [w.abs() + float(probe.eta) for w in weights]
     eta = float(probe.eta)
     return [w.abs() + eta if "weight" in n else torch.ones_like(w) for n, w in zip(names, weights, strict=True)]
 

@@ -1,8 +1,8 @@
-"""Figure 1 and Table 5: the probe's trajectory from models trained with SGD and with SAM.
+"""Figure 1 and Table 5: static and directional sharpness of models trained with SGD and with SAM, over training epochs.
 
-Pairs of models share initialisation, data and order of samples, and differ in the optimiser only. Every draw of the
-probe uses the same samples on both. There are two kinds of pairs: trained for the same number of epochs, and until the
-same training loss, since a model that is fitted less far can score lower for that alone.
+Pairs of models share initialisation, data and order of samples, and differ in the optimiser only. After each of the
+last epochs (the paper: the last 50 of 150) both are measured on the clean training set, every draw on the same
+samples; the gap is test loss minus training loss. Claims and rules: docs/results/claims.toml.
 """
 
 from __future__ import annotations
@@ -14,250 +14,244 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from benchmarks.experiments.common import Context, Profile, Recipe, load_data, run_grid, train_model
-from benchmarks.experiments.failures import RULE, note
-from benchmarks.experiments.measures import trajectories
+from benchmarks.experiments.claims import judged
+from benchmarks.experiments.common import CLAIMS_FIRST, Context, Profile, Recipe, follow, load_data, run_grid
+from benchmarks.experiments.defects import in_float64
+from benchmarks.experiments.failures import note, settled
+from benchmarks.experiments.measures import scores
+from benchmarks.experiments.pairs import measured_at, remembered
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table, spread
-from benchmarks.experiments.statistics import paired_interval
-from zkcert.metric import Probe
+from benchmarks.experiments.statistics import over_seeds
+from zkcert.metric import Network, Probe, accuracy, mean_loss, sharpness
 
 NAME = "figure1"
-TITLE = "Figure 1 and Table 5: trajectories of SGD and SAM"
-FIGURE_SIZE = (9.0, 2.8)
-
+TITLE = "Figure 1 and Table 5: SGD and SAM over training epochs"
+FIGURE_SIZE = (9.0, 3.6)
 OPTIMIZERS = ("sgd", "sam")
-CURVES = ("sharpness", "loss", "log_ratio")
+MOSTLY = 0.9
+"""The share of epochs at which SAM has to be lower."""
+
 QUANTITIES = {
-    "score": "directional sharpness, Std(y_t)",
-    "sharpness": "mean s_t",
-    "loss": "mean L_t",
-    "log_ratio": "mean y_t",
-    "std_sharpness": "Std(s_t)",
+    "score": "directional sharpness, mean of draws",
+    "static_asam": "static ASAM sharpness",
+    "gap": "gap (test loss minus training loss)",
     "train_loss": "training loss",
-    "train_accuracy": "training accuracy",
+    "test_loss": "test loss",
     "test_accuracy": "test accuracy",
 }
 
 
 @dataclass(frozen=True)
-class Pairing(Profile):
-    """Models to train with both optimisers, by the names of their pairs, and the probe."""
+class Course(Profile):
+    """base: of both optimisers; last: so many epochs are measured; end: of these, the last ones that Table 5 is of."""
 
-    bases: Mapping[str, Recipe] = field(default_factory=dict)
+    base: Recipe = field(default_factory=Recipe)
+    last: int = 10
+    end: int = 6
     probe: Probe = field(default_factory=Probe)
     draws: int = 5
 
 
-_OURS = (
-    "models' hyper-parameters (equal for both optimisers), SAM's rho of 0.05, the loss at which the second kind of "
-    "pairs stops, the probe's length and number of draws"
-)
-
-_TINY = Recipe(dataset="shipped", samples=100, test_samples=100, model="mlp", width=8, lr=0.02, epochs=2)
-_SMALL = Recipe(samples=3000, test_samples=5000, model="lenet5", lr=0.02, weight_decay=5e-4, epochs=20, warmup=0.1)
-_PAPER = [
-    Recipe(
-        dataset="cifar",
-        model=name,
-        lr=0.1 if name == "resnet18" else 0.05,
-        weight_decay=5e-4,
-        batch_size=128,
-        epochs=200,
-        warmup=0.05,
-        augment=True,
-    )
-    for name in ("resnet18", "vgg16_bn")
-]
-
-
-def _pairs(base: Recipe, until_loss: float, epochs: int) -> dict[str, Recipe]:
-    """Both kinds of pairs of a model; the second trains at a constant rate, for at most so many epochs."""
-    matched = base.but(until_loss=until_loss, epochs=epochs, warmup=None)
-    return {
-        f"{base.model}, {base.epochs} epochs": base,
-        f"{base.model}, until a training loss of {until_loss:g}": matched,
-    }
-
-
-PROFILES: dict[str, Pairing] = {
-    "tiny": Pairing(
+_OURS = "hyper-parameters (equal for both optimisers) and their schedule, the number of draws"
+PROFILES: dict[str, Course] = {
+    "tiny": Course(
         "tiny",
-        seeds=2,
-        ours=_OURS,
-        bases=_pairs(_TINY, until_loss=1.8, epochs=20),
+        2,
+        _OURS,
+        CLAIMS_FIRST,
+        base=Recipe(dataset="shipped", samples=100, test_samples=100, model="mlp", width=8, lr=0.02, epochs=4),
+        last=3,
+        end=2,
         probe=Probe(steps=4, batch_size=4),
         draws=2,
     ),
-    "small": Pairing(
+    "small": Course(
         "small",
-        seeds=5,
-        ours=_OURS,
-        bases=_pairs(_SMALL, until_loss=0.3, epochs=40),
-        probe=Probe(steps=50, batch_size=16),
-        draws=5,
+        5,
+        _OURS
+        + "; LeNet-5 on a subset of Fashion-MNIST for VGG-16-BN on CIFAR-10, 30 epochs for 150, the last 10 for 50",
+        CLAIMS_FIRST,
+        base=Recipe(samples=6000, test_samples=5000, model="lenet5", lr=0.02, weight_decay=5e-4, epochs=30, warmup=0.1),
     ),
-    "paper": Pairing(
+    "paper": Course(
         "paper",
-        seeds=5,
-        ours=_OURS,
-        bases={key: value for base in _PAPER for key, value in _pairs(base, 0.05, 200).items()},
-        probe=Probe(steps=200, batch_size=16),
-        draws=10,
+        5,
+        _OURS,
+        CLAIMS_FIRST,
+        base=Recipe(
+            dataset="cifar",
+            model="vgg16_bn",
+            lr=0.05,
+            weight_decay=5e-4,
+            batch_size=128,
+            epochs=150,
+            warmup=0.05,
+            augment=True,
+        ),
+        last=50,
+        end=30,
     ),
 }
 
+Run = Mapping[str, Any]
+"""Of a model: "epochs", each a mapping of QUANTITIES and "draws"."""
 
-def run(profile: Pairing, context: Context) -> Result:
-    """Train pairs, run the probe on them, compare."""
-    runs = [
-        (name, base.but(optimizer=optimizer, seed=seed, data_seed=seed))
-        for name, base in profile.bases.items()
-        for seed in range(profile.seeds)
+Pairs = Mapping[str, Sequence[Run]]
+"""Runs by optimiser, in the order of seeds."""
+
+
+def run(profile: Course, context: Context) -> Result:
+    """Train and measure all models, compare the pairs."""
+    recipes = [
+        profile.base.but(optimizer=optimizer, seed=seed, data_seed=seed)
         for optimizer in OPTIMIZERS
+        for seed in profile.numbers
     ]
-    origin = "; ".join(dict.fromkeys(load_data(base.dataset, context).origin for base in profile.bases.values()))
-    found = run_grid(partial(_probed, profile), [recipe for _, recipe in runs], context, TITLE)
-    trained: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for (name, recipe), values in zip(runs, found, strict=True):
-        trained.setdefault(name, {}).setdefault(recipe.optimizer, []).append(values)
-    groups = {name: _reached(group) for name, group in trained.items()}
+    found = run_grid(partial(course, profile), recipes, context, TITLE)
+    pairs = {o: found[i * profile.seeds : (i + 1) * profile.seeds] for i, o in enumerate(OPTIMIZERS)}
     probe = profile.probe
     return Result(
         name=NAME,
         title=TITLE,
         profile=profile.name,
-        data=origin,
+        data=load_data(profile.base.dataset, context).origin,
         seeds=profile.seeds,
         ours=profile.ours,
-        tables=[_table(name, group) for name, group in groups.items() if group["sgd"]],
-        claims=[claim for name, group in groups.items() for claim in claims(name, group)],
+        tables=[_over_epochs(pairs, profile), _at_the_end(pairs)],
+        claims=claims(pairs, profile),
         notes=[
             f"Probe: T = {probe.steps}, B = {probe.batch_size}, rho = {float(probe.rho):g}, learning rate "
-            f"{float(probe.lr):g}, {probe.variant}; {profile.draws} draws per model, the same for both optimisers. A "
-            "pair's difference is taken between the means over its draws. The wording of the claims is ours. Training "
-            f"took {sum(value['seconds'] for value in found) / 60:.1f} min in all, one model per core.",
-            *(quality(name, group, profile.seeds) for name, group in groups.items()),
-            note({f"{n}, {o.upper()}": [v["draws"] for v in g[o]] for n, g in groups.items() for o in OPTIMIZERS}),
+            f"{float(probe.lr):g}, {probe.variant}; {profile.draws} draws after each of the last {profile.last} of "
+            f"{profile.base.epochs} epochs, the same samples for both optimisers.",
+            note({o.upper(): [e["draws"] for r in pairs[o] for e in r["epochs"]] for o in OPTIMIZERS}),
         ],
-        values={"groups": groups},
+        values={"pairs": pairs, "epochs": profile.base.epochs},
     )
 
 
-def _probed(profile: Pairing, recipe: Recipe, context: Context) -> dict[str, Any]:
-    """Means over draws of each quantity, infinite if one failed; curves over the steps, of the draws that did not fail.
+def course(profile: Course, recipe: Recipe, context: Context) -> dict[str, Any]:
+    """Train a model and measure it after each of the last epochs; JSON values, from the cache if they are there."""
+    looks = (profile.last, profile.probe, profile.draws)
 
-    Curves are the mean over draws, and the first draw.
-    """
-    model = train_model(recipe, context)
-    found = trajectories(model.network(), model.x, model.y, profile.probe, range(profile.draws))
-    finished = [t for t in found if t is not None]
-    complete = len(finished) == len(found)
-    values: dict[str, Any] = {
-        "draws": [math.inf if t is None else t.score for t in found],
-        "score": float(np.mean([t.score for t in finished])) if complete else math.inf,
-        "std_sharpness": float(np.mean([t.statistic("std-sharpness") for t in finished])) if complete else math.inf,
-        "train_loss": model.train_loss,
-        "train_accuracy": model.train_accuracy,
-        "test_accuracy": model.test_accuracy,
-        "reached": model.reached,
-        "seconds": model.seconds,
+    def compute() -> dict[str, Any]:
+        data, found = load_data(recipe.dataset, context), []
+
+        def after(epoch: int, module: nn.Module, train: Any, test: Any) -> None:
+            if epoch >= recipe.epochs - profile.last:
+                found.append(measured(profile, recipe.seed, epoch, module, train, test))
+
+        follow(recipe, data, context.device, after)
+        return {"seed": recipe.seed, "epochs": found}
+
+    return remembered(measured_at("course", recipe, context, looks), context, compute)
+
+
+def measured(profile: Course, seed: int, epoch: int, module: nn.Module, train: Any, test: Any) -> dict[str, Any]:
+    """The quantities of a model as it is; the draws of an epoch differ from those of another."""
+    network = Network.of_module(module)
+    draws = scores(
+        in_float64(module), *train, profile.probe, [f"figure1/{seed}/{epoch}/{i}" for i in range(profile.draws)]
+    )
+    train_loss, test_loss = mean_loss(network, *train), mean_loss(network, *test)
+    return {
+        "draws": draws.tolist(),
+        "score": float(draws.mean()),
+        "static_asam": sharpness(network, *train, variant="asam-all").first_order,
+        "gap": test_loss - train_loss,
+        "train_loss": train_loss,
+        "test_loss": test_loss,
+        "test_accuracy": accuracy(network, *test),
     }
-    for name in CURVES:
-        curves = np.array([getattr(t, name) for t in finished] or [[math.nan] * profile.probe.steps])
-        values[name] = float(curves.mean()) if complete else math.inf
-        values[f"{name}_curve"] = curves.mean(0).tolist()
-        values[f"{name}_single"] = curves[0].tolist()
-    return values
 
 
-Group = Mapping[str, Sequence[Mapping[str, Any]]]
+def differences(pairs: Pairs, quantity: str, logarithm: bool = False) -> np.ndarray:
+    """SGD less SAM, [seeds, epochs]."""
+    a, b = (np.array([[e[quantity] for e in r["epochs"]] for r in pairs[o]], float) for o in OPTIMIZERS)
+    with np.errstate(invalid="ignore"):
+        return np.log(a) - np.log(b) if logarithm else a - b
 
 
-def _reached(group: Group) -> dict[str, list[Mapping[str, Any]]]:
-    """The pairs of which both models reached the loss that they were to reach, if any was asked for."""
-    pairs = [pair for pair in zip(*(group[o] for o in OPTIMIZERS), strict=True) if all(v["reached"] for v in pair)]
-    return {optimizer: [pair[i] for pair in pairs] for i, optimizer in enumerate(OPTIMIZERS)}
-
-
-def _differences(group: Group, quantity: str) -> list[float]:
-    """SGD less SAM, per pair of models."""
-    return [a[quantity] - b[quantity] for a, b in zip(group["sgd"], group["sam"], strict=True)]
-
-
-def claims(name: str, group: Group) -> list[Claim]:
-    """The verdicts for one kind of pairs."""
-    found = []
-    rule = (
-        "reproduced if Student's 95 % interval for the mean difference of the pairs (SGD less SAM) lies above 0, not "
-        f"reproduced if it lies below 0, otherwise inconclusive; {RULE}"
-    )
-    for quantity, claim in (
-        ("score", "A model trained with SAM has lower directional sharpness than its twin trained with SGD"),
-        ("sharpness", "Along the probe, the sharpness s_t of SAM's model is lower than that of SGD's"),
-    ):
-        differences = _differences(group, quantity)
-        low, high = paired_interval(differences)
-        verdict = REPRODUCED if low > 0 else NOT_REPRODUCED if high < 0 else INCONCLUSIVE
-        numbers = "no pair reached the loss"
-        if differences:
-            numbers = (
-                f"SGD {spread(v[quantity] for v in group['sgd'])}, SAM {spread(v[quantity] for v in group['sam'])}; "
-                f"difference {np.mean(differences):.3g} [{low:.3g}, {high:.3g}], positive in "
-                f"{sum(d > 0 for d in differences)} of {len(differences)} pairs"
-            )
-        found.append(Claim(f"{claim} ({name})", verdict, numbers, rule))
-    return found
-
-
-def quality(name: str, group: Group, seeds: int) -> str:
-    """Which model of a pair is the better one, beside the score: a lower score is not a better model by itself."""
-    score, accuracy = _differences(group, "score"), _differences(group, "test_accuracy")
-    if not score:
-        return f"{name}: of {seeds} pairs none reached the loss."
-    worse = sum(s * a > 0 for s, a in zip(score, accuracy, strict=True))
-    better = sum(s * a < 0 for s, a in zip(score, accuracy, strict=True))
-    means = {
-        quantity: [f"{np.mean([v[quantity] for v in group[o]]):.3f}" for o in OPTIMIZERS]
-        for quantity in ("test_accuracy", "train_loss")
+def claims(pairs: Pairs, profile: Course) -> list[Claim]:
+    """The verdicts; see docs/results/claims.toml."""
+    score, static = differences(pairs, "score"), differences(pairs, "static_asam", logarithm=True)[:, -profile.end :]
+    gap = differences(pairs, "gap")[:, -1]
+    mean, positive = over_seeds(score.mean(1).tolist()), float((score > 0).mean())
+    verdict = INCONCLUSIVE
+    if mean["low"] > 0 and positive >= MOSTLY:
+        verdict = REPRODUCED
+    elif mean["high"] < 0:
+        verdict = NOT_REPRODUCED
+    flatter, smaller = over_seeds(static.mean(1).tolist()), over_seeds(gap.tolist())
+    ends = {o: [r["epochs"][-1] for r in pairs[o]] for o in OPTIMIZERS}
+    told = {
+        name: f"SGD {spread(e[name] for e in ends['sgd'])}, SAM {spread(e[name] for e in ends['sam'])} after the last "
+        "epoch"
+        for name in ("score", "static_asam", "gap")
     }
-    return (
-        f"{name}: {len(score)} of {seeds} pairs are complete. The model with the lower directional sharpness has the "
-        f"lower test accuracy in {worse} of them and the higher in {better}; SAM's has the lower test accuracy in "
-        f"{sum(a > 0 for a in accuracy)}. Mean test accuracy: SGD {means['test_accuracy'][0]}, SAM "
-        f"{means['test_accuracy'][1]}; mean training loss: SGD {means['train_loss'][0]}, SAM {means['train_loss'][1]}."
-    )
+    return [
+        judged(
+            "f1-directional",
+            settled(verdict, score),
+            f"SGD less SAM {_interval(mean)}, positive at {positive:.0%} of the epochs of all pairs; {told['score']}",
+        ),
+        judged(
+            "f1-static",
+            settled(_sign(-flatter["high"], -flatter["low"]), static),
+            f"log static ASAM, SGD less SAM, {_interval(flatter)}; {told['static_asam']}",
+        ),
+        judged(
+            "f1-gap",
+            settled(_sign(smaller["low"], smaller["high"]), gap),
+            f"SGD less SAM {_interval(smaller)}; {told['gap']}",
+        ),
+    ]
 
 
-def _table(name: str, group: Group) -> Table:
+def _sign(low: float, high: float) -> str:
+    return REPRODUCED if low > 0 else NOT_REPRODUCED if high < 0 else INCONCLUSIVE
+
+
+def _interval(value: Mapping[str, Any]) -> str:
+    return f"{value['mean']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
+
+
+def _over_epochs(pairs: Pairs, profile: Course) -> Table:
     rows = []
-    for quantity, title in QUANTITIES.items():
-        low, high = paired_interval(_differences(group, quantity))
-        means = [spread(value[quantity] for value in group[optimizer]) for optimizer in OPTIMIZERS]
-        rows.append([title, *means, f"[{low:.3g}, {high:.3g}]"])
-    title = f"{name}: mean ± standard deviation over models, and Student's 95 % interval of the difference of the pairs"
-    return Table(title, ["quantity", "SGD", "SAM", "SGD less SAM"], rows)
+    for i in range(profile.last):
+        cells = [
+            spread(r["epochs"][i][name] for r in pairs[o])
+            for name in ("score", "static_asam", "gap")
+            for o in OPTIMIZERS
+        ]
+        rows.append([profile.base.epochs - profile.last + i + 1, *cells])
+    columns = [f"{QUANTITIES[name]}, {o.upper()}" for name in ("score", "static_asam", "gap") for o in OPTIMIZERS]
+    return Table("After each epoch: mean ± deviation over models", ["epoch", *columns], rows)
+
+
+def _at_the_end(pairs: Pairs) -> Table:
+    rows = []
+    for name, title in QUANTITIES.items():
+        cells = [spread(r["epochs"][-1][name] for r in pairs[o]) for o in OPTIMIZERS]
+        rows.append([title, *cells, _interval(over_seeds(differences(pairs, name)[:, -1].tolist()))])
+    return Table("After the last epoch: mean ± deviation over models", ["quantity", "SGD", "SAM", "SGD less SAM"], rows)
 
 
 def draw(result: Result, figure: Any) -> None:
-    """s_t, L_t and y_t over the steps: a single draw, and mean and deviation over models of the means over draws.
-
-    Of the first kind of pairs.
-    """
-    drawn = {name: group for name, group in result.values["groups"].items() if group["sgd"]}
-    if not drawn:
-        return
-    name, group = next(iter(drawn.items()))
-    labels = {"sharpness": "s_t", "loss": "L_t", "log_ratio": "y_t = log(s_t² / L_t)"}
-    for axis, curve in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
-        for optimizer in OPTIMIZERS:
-            curves = np.array([value[f"{curve}_curve"] for value in group[optimizer]])
-            mean, deviation, steps = curves.mean(0), curves.std(0), np.arange(curves.shape[1])
-            [line] = axis.plot(steps, mean, label=f"{name}, {optimizer.upper()}: mean")
-            axis.fill_between(steps, mean - deviation, mean + deviation, alpha=0.25)
-            single = group[optimizer][0][f"{curve}_single"]
-            axis.plot(steps, single, color=line.get_color(), linewidth=0.6, label="one draw")
-        axis.set_xlabel("step t", fontsize=8)
-        axis.set_title(labels[curve], fontsize=9)
-        axis.tick_params(labelsize=7)
-    figure.axes[0].legend(fontsize=7)
+    """SAM over SGD of both measures, over the epochs, mean over pairs: one message, which of them tells SAM."""
+    pairs, axis = result.values["pairs"], figure.subplots()
+    for name, style in (("score", "-"), ("static_asam", "--")):
+        logs = -differences(pairs, name, logarithm=True)
+        first = result.values["epochs"] - logs.shape[1] + 1
+        epochs = np.arange(first, first + logs.shape[1])
+        with np.errstate(invalid="ignore"):
+            mean = np.exp(logs.mean(0))
+        axis.plot(epochs, mean, style, color="black")
+        if math.isfinite(mean[-1]):
+            axis.annotate(f"  {QUANTITIES[name].partition(',')[0]}", (epochs[-1], mean[-1]), fontsize=8, va="center")
+    axis.axhline(1, color="0.8", zorder=0)
+    axis.set_yscale("log")
+    axis.margins(x=0.25)
+    axis.set_xlabel("epoch of training")
+    axis.set_ylabel("SAM's model over SGD's\n(below 1: SAM looks flatter)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,12 @@ from zkcert.metric.static import StaticSharpness, sharpness
 from zkcert.metric.worst_case import worst_case_sharpness
 
 MEASURES: dict[str, str] = {
-    "directional": "directional sharpness, mean over draws",
+    "directional": "directional sharpness, Std(log(s_t^2/L_t))",
+    "std_log_sharpness": "raw s_t: Std(log s_t)",
+    "std_sharpness": "raw s_t: Std(s_t)",
+    "mean_sharpness": "raw s_t: Mean(s_t)",
     "log_loss": "Std(log L_t), of the same draws, no gradient",
+    "mean_loss": "Mean(L_t), of the same draws, no gradient",
     "static_sam": "full-dataset SAM sharpness, first order",
     "static_asam": "full-dataset ASAM sharpness (all parameters), first order",
     "static_sam_ascent": "loss increase at the SAM perturbation",
@@ -33,8 +37,18 @@ MEASURES: dict[str, str] = {
 }
 """Names of the measures, and what tables call them. Larger is worse, except for accuracies."""
 
-DRAWN = ("directional", "log_loss")
-"""What `fluctuations` gives."""
+DRAWN: dict[str, Callable[[np.ndarray, np.ndarray, float], float]] = {
+    "directional": lambda s, loss, eps: float(np.std(np.log(s**2 / loss + eps))),
+    "std_log_sharpness": lambda s, loss, eps: float(np.std(np.log(s))),
+    "std_sharpness": lambda s, loss, eps: float(np.std(s)),
+    "mean_sharpness": lambda s, loss, eps: float(np.mean(s)),
+    "log_loss": lambda s, loss, eps: float(np.std(np.log(loss))),
+    "mean_loss": lambda s, loss, eps: float(np.mean(loss)),
+}
+"""The numbers of a draw, from s_t [T], L_t [T] and eps: the score, three of the raw s_t, two controls of the losses."""
+
+RAW = ("std_log_sharpness", "std_sharpness", "mean_sharpness")
+"""Of the raw s_t: the paper does not say which statistic it means."""
 
 ALL = ("directional", "static_sam", "static_asam", "worst_case", "train_loss", "test_accuracy")
 WORST_CASE_SAMPLES = 1000
@@ -62,22 +76,18 @@ def trajectories(
     return found
 
 
-def fluctuations(
-    network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The score of each draw, and Std(log L_t) of the same draw; both infinite where it fails, see `failures`.
-
-    The latter is what a score owes to the losses of mini-batches alone: no gradient is in it.
-    """
-    found = trajectories(network, x, y, probe, seeds)
-    scores = [math.inf if t is None else t.score for t in found]
-    alone = [math.inf if t is None else float(np.std(np.log(t.loss))) for t in found]
-    return np.array(scores, float), np.array(alone, float)
+def drawn(network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]) -> dict[str, np.ndarray]:
+    """Each of `DRAWN` for each draw, [draws]; infinite where the draw fails, see `failures`."""
+    found, eps = trajectories(network, x, y, probe, seeds), float(probe.eps)
+    return {
+        name: np.array([math.inf if t is None else number(t.sharpness, t.loss, eps) for t in found], float)
+        for name, number in DRAWN.items()
+    }
 
 
 def scores(network: Network, x: Tensor, y: Tensor, probe: Probe, seeds: Sequence[int | str]) -> np.ndarray:
     """The score of each draw; infinite where it fails, see `failures`."""
-    return fluctuations(network, x, y, probe, seeds)[0]
+    return drawn(network, x, y, probe, seeds)["directional"]
 
 
 def measure_all(
@@ -104,14 +114,14 @@ def measure_all(
         raise UnusableInput(f"unknown measures {', '.join(sorted(unknown))}")
     found: dict[str, float] = {}
     statics: dict[str, StaticSharpness] = {}
-    drawn: dict[str, np.ndarray] = {}
+    of_draws: dict[str, np.ndarray] = {}
     for name in which:
+        if name in DRAWN:
+            of_draws = of_draws or drawn(network, *train, probe, seeds)
+            found[name] = float(of_draws[name].mean())
+            found |= {f"{name}/{i}": float(value) for i, value in enumerate(of_draws[name])}
+            continue
         match name.split("_"):
-            case ["directional"] | ["log", "loss"]:
-                if not drawn:
-                    drawn = dict(zip(DRAWN, fluctuations(network, *train, probe, seeds), strict=True))
-                found[name] = float(drawn[name].mean())
-                found |= {f"{name}/{i}": float(value) for i, value in enumerate(drawn[name])}
             case ["static", kind, *rest]:
                 variant = {"sam": "sam", "asam": "asam-all"}[kind]
                 if variant not in statics:

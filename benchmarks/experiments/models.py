@@ -10,7 +10,8 @@ from torch import nn
 from zkcert import zoo
 from zkcert.errors import UnusableInput
 
-CHANNELS = {"lenet5": 1, "alexnet": 3, "vgg11": 3, "vgg11_bn": 3, "vgg16_bn": 3, "resnet18": 3}
+CHANNELS = {"lenet5": 1, **dict.fromkeys(("alexnet", "vgg11", "vgg11_bn"), 3)}
+CHANNELS |= dict.fromkeys(("vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet18", "wrn28_10"), 3)
 """Of the images; other models take any number."""
 
 MODELS = ("mlp", "cnn", *CHANNELS)
@@ -50,14 +51,15 @@ def cnn(channels: int, classes: int = 10, *, width: int = 8, dropout: float = 0.
 def build(name: str, channels: int, classes: int, *, width: int = 0, dropout: float = 0.0, seed: int = 0) -> nn.Module:
     """A model by name, for 32x32 images of 1 or 3 channels.
 
-    width    0 for the model's own; of "mlp" the hidden units, of "cnn" and "resnet18" the first layer's channels.
-    dropout  of "cnn" and "alexnet" before their linear layers; of VGG and ResNet before the last.
+    width    0 for the model's own; of "mlp" the hidden units, of "cnn", "resnet18" and the VGGs of 13 to 19 layers the
+             first layer's channels.
+    dropout  of "cnn" and "alexnet" before their linear layers; of VGG and ResNets before the last.
 
     Raises UnusableInput for an unknown name, and for options or channels the model does not take.
     """
     if name not in MODELS:
         raise UnusableInput(f"the model must be one of {', '.join(MODELS)}, not {name!r}")
-    if width and name not in ("mlp", "cnn", "resnet18"):
+    if width and name not in ("mlp", "cnn", "resnet18", "vgg13_bn", "vgg16_bn", "vgg19_bn"):
         raise UnusableInput(f"{name} has no width to choose")
     if dropout and name in ("mlp", "lenet5"):
         raise UnusableInput(f"{name} has no dropout to choose")
@@ -75,8 +77,10 @@ def build(name: str, channels: int, classes: int, *, width: int = 0, dropout: fl
             return zoo.alexnet(classes, dropout=dropout, seed=seed)
         case "vgg11" | "vgg11_bn":
             return _with_dropout(zoo.vgg11(name.endswith("bn"), classes=classes, seed=seed), dropout)
-        case "vgg16_bn":
-            return _with_dropout(zoo.vgg16_bn(classes=classes, seed=seed), dropout)
+        case "vgg13_bn" | "vgg16_bn" | "vgg19_bn":
+            return _with_dropout(getattr(zoo, name)(classes=classes, seed=seed, **chosen), dropout)
+        case "wrn28_10":
+            return _with_dropout(zoo.wrn28_10(classes=classes, seed=seed), dropout)
     return _with_dropout(zoo.resnet18(classes=classes, seed=seed, **chosen), dropout)
 
 

@@ -1,4 +1,4 @@
-"""What the parts of Table 7 share: observing a model, its control, comparing kinds of models, claims.
+"""What the parts of `own_more` share: observing a model, its control, comparing kinds of models, claims.
 
 Verdicts rest on every model being measured on the data it was trained on. The control of a defective model is the clean
 model of the same seed on the defective model's data, with the same draws: there the data are the same, but only the
@@ -76,7 +76,7 @@ class Audit:
 
     def seeds(self, seed: int) -> list[str]:
         """Of the draws: the same for all kinds of models of one seed, others for other seeds."""
-        return [f"table7/{seed}/{i}" for i in range(self.draws)]
+        return [f"own_more/{seed}/{i}" for i in range(self.draws)]
 
 
 @dataclass(frozen=True)

@@ -40,16 +40,18 @@ _BEGINNINGS = re.compile(r"^(\d*)(?=(?<=\d)[.)](?:\s|$)|(?<!\d)(?:[-+](?:\s|$)|[
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper as far as it is known to us, and what became of it.
+    """A claim, and what became of it.
 
     numbers  behind the verdict, for people.
     rule     that decided, part of the code that ran.
+    id       of a claim of the paper in docs/results/claims.toml; "" of a question of ours.
     """
 
     claim: str
     verdict: str
     numbers: str
     rule: str
+    id: str = ""
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -75,6 +77,8 @@ class Result:
     tables, claims, and notes: paragraphs
     values       what the figure is drawn from, JSON values
     command, machine, date, seconds: of the run; commit: of the code that ran and judged, as `commit` has it
+    started      when the run, or the oldest measurement in it, began, in UTC
+    claims_file  the file of claims it was judged by, as `claims.stamp` has it
     """
 
     name: str
@@ -92,6 +96,8 @@ class Result:
     date: str = ""
     seconds: float = 0.0
     commit: str = ""
+    started: str = ""
+    claims_file: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; infinite and undefined numbers as text, for JSON has none."""
@@ -190,15 +196,26 @@ def markdown(result: Result, figure: str | None = None) -> str:
     seconds = f"{result.seconds / 60:.1f} min" if result.seconds >= 60 else f"{result.seconds:.0f} s"
     code = f", code of commit {result.commit}" if result.commit else ""
     rules = list(dict.fromkeys(claim.rule for claim in result.claims))
+    judged_by = ""
+    if any(claim.id for claim in result.claims):
+        known = result.claims_file
+        judged_by = (
+            "NOT COMMITTED before the run: no result" if not known else f"{known['commit'][:12]}, {known['time']}"
+        )
+        judged_by += f"; the run began {result.started}" if known else ""
     facts = {
         "Command": f"`{result.command}`, profile {result.profile}, {result.date}, {seconds}{code}.",
         "Machine": escaped(result.machine),
         "Data": escaped(result.data),
         "Seeds": f"{result.seeds}",
         "Our choices": escaped(result.ours),
+        "Claims": f"as committed in {judged_by}." if judged_by else "",
     }
     lines = [f"## {escaped(result.title)}", "", *(f"- {name}: {fact}" for name, fact in facts.items() if fact), ""]
-    rows = [[c.claim, f"**{c.verdict}**", c.numbers, f"{rules.index(c.rule) + 1}"] for c in result.claims]
+    rows = [
+        [f"{c.id}: {c.claim}" if c.id else c.claim, f"**{c.verdict}**", c.numbers, f"{rules.index(c.rule) + 1}"]
+        for c in result.claims
+    ]
     lines += [*grid(["claim", "verdict", "numbers", "rule"], rows, bold=1), "", "The rules, by their numbers:", ""]
     lines += [f"{number}. {paragraph(rule)}" for number, rule in enumerate(rules, 1)]
     for table in result.tables:
@@ -262,11 +279,19 @@ def load(path: Path) -> Result:
         raise UnusableInput(f"{path}: not a result ({error})") from error
 
 
-def collect(out: Path, names: Sequence[str], target: Path, command: str, preface: str = "") -> list[str]:
+def collect(
+    out: Path,
+    names: Sequence[str],
+    target: Path,
+    command: str,
+    preface: str = "",
+    ledger: Callable[[Sequence[Result]], str] | None = None,
+) -> list[str]:
     """Write one document of the results in `out`, those of `names` that are there.
 
     Figures are linked where they are if that is below the document, or else copied into results/ beside it.
     command  that writes the document, `preface`: Markdown to come before the results.
+    ledger   of the results: Markdown about the claims that have an id; the others follow it in a table of their own.
 
     Returns the names of those found; UnusableInput if there are none, or a figure is too large to be kept.
     """
@@ -276,7 +301,7 @@ def collect(out: Path, names: Sequence[str], target: Path, command: str, preface
     if target.exists() and not (target.is_file() and read_head(target, len(TITLE)) == TITLE.encode()):
         raise UnusableInput(f"{target} exists and is not such a document: choose another name")
     sections = [markdown(result, _linked(out / f"{result.name}.png", target.parent)) for result in results]
-    _write(target, "\n".join([_head(results, command, preface), *sections]).encode())
+    _write(target, "\n".join([_head(results, command, preface, ledger), *sections]).encode())
     return [result.name for result in results]
 
 
@@ -292,8 +317,10 @@ def _linked(figure: Path, directory: Path) -> str | None:
     return f"results/{figure.name}"
 
 
-def _head(results: Sequence[Result], command: str, preface: str) -> str:
-    claims = [(result.title, claim) for result in results for claim in result.claims]
+def _head(
+    results: Sequence[Result], command: str, preface: str, ledger: Callable[[Sequence[Result]], str] | None
+) -> str:
+    claims = [(r.title, claim) for r in results for claim in r.claims if ledger is None or not claim.id]
     found = [f"{sum(claim.verdict == verdict for _, claim in claims)} {verdict}" for verdict in VERDICTS]
     rows = [
         f"| [{_label(title.partition(':')[0])}](#{_anchor(title)}) | {_cell(claim.claim)} | **{claim.verdict}** |"
@@ -302,7 +329,7 @@ def _head(results: Sequence[Result], command: str, preface: str) -> str:
     lines = [
         TITLE,
         "",
-        "What became of claims that we attribute to arXiv 2606.25004, at the scale given with each. Written by",
+        "What became of claims of arXiv 2606.25004, and of questions of ours, at the scale given with each. Written by",
         f"`{command}`",
         "from what the commands below saved. Every verdict follows from a rule that is part of the code that ran, and",
         "is given with it; this document repeats the verdicts of the runs, by the code of the commit named with each,",
@@ -315,7 +342,10 @@ def _head(results: Sequence[Result], command: str, preface: str) -> str:
             f"**Of profile tiny, which tests the code and says nothing about the claims: {', '.join(tiny)}.**",
         ]
     lines += ["", preface.strip()] if preface.strip() else []
-    lines += ["", f"Of {len(claims)} claims: {', '.join(found)}.", ""]
+    lines += ["", ledger(results).strip()] if ledger else []
+    if not claims:
+        return "\n".join([*lines, ""])
+    lines += ["", f"Of {len(claims)} {'questions of ours' if ledger else 'claims'}: {', '.join(found)}.", ""]
     return "\n".join([*lines, "| experiment | claim | verdict |", "| --- | --- | --- |", *rows, ""])
 
 

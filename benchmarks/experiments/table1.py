@@ -1,11 +1,13 @@
-"""Table 1: how measures of many models, trained alike but for their hyper-parameters, go with generalisation.
+"""Table 1 and the correlations of Table 3: measures of many models, and their generalisation gap.
 
-A full grid over optimiser, learning rate, weight decay, batch size, dropout and width, with several seeds. As in Jiang
-et al. (arXiv 1912.02178) every model is trained until the same training loss, and those that do not get there are left
-out and counted. Targets: the generalisation gap (training less test accuracy) and the test error.
+A full grid over optimiser (SGD, Adam, SAM, ASAM), learning rate, weight decay, batch size, dropout and network, with
+several seeds. As in section 4.5 of the paper (after Jiang et al., arXiv 1912.02178) every model is trained to the same
+training loss, estimated on 100 mini-batches, and those that do not get there are left out and counted. The gap is test
+loss minus training loss; measures are taken on the training set, which is clean.
 
-The models of one seed share training samples and, at equal width, initialisation: they are not independent. So every
-coefficient is taken within each seed, over its grid, and Student's interval is that of the mean over seeds.
+The models of one seed share training samples and, at equal networks, initialisation: they are not independent. So every
+coefficient is taken within each seed, over its grid, and Student's interval is that of the mean over seeds. Claims and
+rules: docs/results/claims.toml.
 """
 
 from __future__ import annotations
@@ -20,36 +22,44 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments.common import Context, Profile, Recipe, load_data, run_grid, train_model
-from benchmarks.experiments.failures import RULE, note, settled
-from benchmarks.experiments.measures import MEASURES, WORST_CASE_SAMPLES, measure_all
+from benchmarks.experiments.claims import judged
+from benchmarks.experiments.common import CLAIMS_FIRST, Context, Profile, Recipe, load_data, run_grid, train_model
+from benchmarks.experiments.failures import note, settled
+from benchmarks.experiments.measures import DRAWN, MEASURES, RAW, WORST_CASE_SAMPLES, drawn, measure_all
+from benchmarks.experiments.pairs import measured_at, remembered
 from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim, Result, Table, shown
 from benchmarks.experiments.statistics import all_pairs, axis_pairs, concordance, granulated, over_seeds, spearman
 from zkcert.errors import UnusableInput
 from zkcert.metric import Probe
 from zkcert.metric.worst_case import worst_case_sharpness
+from zkcert.public.config import PAPER_AUDIT, PAPER_DEFAULT
 
 NAME = "table1"
-TITLE = "Table 1: correlation with generalisation"
-FIGURE_SIZE = (9.0, 2.8)
+TITLE = "Table 1: correlation with the generalisation gap"
+FIGURE_SIZE = (9.0, 3.2)
 
-AXES = ("optimizer", "lr", "weight_decay", "batch_size", "dropout", "width")
-READINGS = {
-    "full-dataset SAM sharpness": ("static_sam", "static_sam_ascent"),
-    "full-dataset ASAM sharpness": ("static_asam", "static_asam_ascent"),
-    "worst-case sharpness": ("worst_case",),
+AXES = ("optimizer", "lr", "weight_decay", "batch_size", "dropout", "network")
+PROBES = {
+    "default": Probe.of_config(PAPER_DEFAULT),
+    "B = 8": Probe(batch_size=8),
+    "B = 32": Probe(batch_size=32),
+    "audit": Probe.of_config(PAPER_AUDIT),
 }
-"""What directional sharpness is to beat, and the ways to read it: each is represented by its better reading."""
+"""Of every model: the paper's default, columns for other B, and its audit (B = 8, T = 5)."""
 
-RIVALS = tuple(name for readings in READINGS.values() for name in readings)
-OWN = ("directional", "single")
-BESIDE = ("log_loss", "train_loss")
-"""Controls: nobody claims that directional sharpness beats them."""
+DEFAULT, AUDIT = "default", "audit"
+WHOLE = {
+    "static_asam": "static ASAM sharpness, first order",
+    "worst_case": "worst-case sharpness (Jiang et al.)",
+    "static_sam": "static SAM sharpness, first order",
+    "train_loss": "training loss",
+    "test_accuracy": "test accuracy, negated",
+}
+"""Measures that are not drawn; the first two are the paper's baselines."""
 
-COLUMNS = (*OWN, *RIVALS, *BESIDE)
-NAMES = {**MEASURES, "single": "directional sharpness, draws taken singly (mean of their coefficients)"}
-DRAWN = ("directional", "static_sam", "static_asam", "worst_case")
-TARGETS = {"gap": "generalisation gap", "error": "test error"}
+TARGETS = {"gap": "generalisation gap (test loss minus training loss)", "error": "test error"}
+"""The first is the paper's, and all claims are about it; the second is shown, for it is no target of the paper."""
+
 COEFFICIENTS = {"spearman": "Spearman's rho", "kendall": "Kendall's tau", "psi": "granulated Psi"}
 
 FEWEST = 10
@@ -59,73 +69,117 @@ NEGLIGIBLE = 0.1
 """A coefficient below this is no correlation worth the name."""
 
 
+def column(statistic: str, probe: str = DEFAULT) -> str:
+    """The name of a statistic of `measures.DRAWN` of one of PROBES."""
+    return f"{statistic} @ {probe}"
+
+
+DRAWN_COLUMNS = tuple(column(statistic, probe) for probe in PROBES for statistic in DRAWN)
+COLUMNS = (*DRAWN_COLUMNS, *WHOLE)
+OURS, AUDITED = column("directional"), column("directional", AUDIT)
+
+
+def title_of(name: str) -> str:
+    """For people; the sizes are those of PROBES."""
+    statistic, _, probe = name.partition(" @ ")
+    if not probe:
+        return WHOLE[name]
+    p = PROBES[probe]
+    return f"{MEASURES[statistic]}, B = {p.batch_size}, T = {p.steps}"
+
+
 @dataclass(frozen=True)
 class Grid(Profile):
-    """Levels of each axis; learning rate and weight decay have levels per optimiser, for their scales differ."""
+    """Levels of each axis; learning rate and weight decay have levels per optimiser, for their scales differ.
+
+    networks  recipes that differ in dataset, model and width; all else is `base`'s.
+    probes    by the names of PROBES, which tables call by their sizes there.
+    """
 
     base: Recipe = field(default_factory=Recipe)
     lr: Mapping[str, Sequence[float]] = field(default_factory=dict)
     weight_decay: Mapping[str, Sequence[float]] = field(default_factory=dict)
     batch_size: Sequence[int] = ()
     dropout: Sequence[float] = ()
-    width: Sequence[int] = ()
-    probe: Probe = field(default_factory=Probe)
+    networks: Sequence[Recipe] = ()
     draws: int = 10
+    probes: Mapping[str, Probe] = field(default_factory=lambda: PROBES)
     worst_case: Mapping[str, Any] = field(default_factory=dict)
 
     def runs(self) -> list[tuple[dict[str, Any], Recipe]]:
         """Each model's place in the grid, as levels by axis and the seed, and its recipe."""
         found = []
-        for seed, optimizer in itertools.product(range(self.seeds), self.lr):
-            levels = (self.lr[optimizer], self.weight_decay[optimizer], self.batch_size, self.dropout, self.width)
+        for seed, optimizer in itertools.product(self.numbers, self.lr):
+            levels = (self.lr[optimizer], self.weight_decay[optimizer], self.batch_size, self.dropout, self.networks)
             for place in itertools.product(*(range(len(level)) for level in levels)):
-                values = dict(zip(AXES[1:], (level[i] for level, i in zip(levels, place, strict=True)), strict=True))
-                recipe = self.base.but(optimizer=optimizer, seed=seed, data_seed=seed, **values)
+                lr, decay, batch_size, dropout, network = (level[i] for level, i in zip(levels, place, strict=True))
+                recipe = self.base.but(
+                    optimizer=optimizer,
+                    lr=lr,
+                    weight_decay=decay,
+                    batch_size=batch_size,
+                    dropout=dropout,
+                    dataset=network.dataset,
+                    model=network.model,
+                    width=network.width,
+                    seed=seed,
+                    data_seed=seed,
+                )
                 # levels of rate and decay are numbered, so that slices along the optimiser pair them up
                 place_of = {"optimizer": optimizer, **dict(zip(AXES[1:], place, strict=True)), "seed": seed}
                 found.append((place_of, recipe))
         return found
 
 
-_OURS = "the whole grid, models, stopping loss and number of draws; sharpness is taken on the training samples."
-
+_OURS = (
+    "number of draws, the budget of worst-case sharpness, where dropout sits, momentum, that the loss is looked at "
+    "after each epoch"
+)
+_SMALL = "; networks, data, grid and a stopping loss of 0.1 for 0.01"
+_RATES, _DECAYS = (0.1, 0.032, 0.01, 0.05), (0.0001, 0.00005)
 PROFILES: dict[str, Grid] = {
     "tiny": Grid(
         "tiny",
         seeds=2,
-        ours=_OURS,
-        base=Recipe(dataset="shipped", samples=100, test_samples=100, model="cnn", epochs=6, until_loss=1.5),
-        lr={"sgd": (0.02, 0.05), "adam": (0.005, 0.01)},
-        weight_decay={"sgd": (0.0,), "adam": (0.0,)},
+        ours=_OURS + _SMALL,
+        first=CLAIMS_FIRST,
+        base=Recipe(dataset="shipped", samples=100, test_samples=100, epochs=6, until_loss=1.5, until_batches=4),
+        lr={"sgd": (0.02, 0.05), "asam": (0.02,)},
+        weight_decay={"sgd": (0.0,), "asam": (0.0,)},
         batch_size=(16,),
         dropout=(0.0, 0.2),
-        width=(2,),
-        probe=Probe(steps=3, batch_size=4),
+        networks=(Recipe(dataset="shipped", width=2),),
         draws=2,
+        probes={name: Probe(steps=3, batch_size=4 + i) for i, name in enumerate(PROBES)},
         worst_case={"restarts": 1, "ascent_steps": 2, "bisections": 1},
     ),
     "small": Grid(
         "small",
-        seeds=4,
-        ours=_OURS,
-        base=Recipe(samples=600, test_samples=5000, model="cnn", epochs=50, until_loss=0.1),
-        lr={"sgd": (0.02,), "adam": (0.0015, 0.004)},
-        weight_decay={"sgd": (0.0, 0.005), "adam": (0.0,)},
+        seeds=5,
+        ours=_OURS + _SMALL,
+        first=CLAIMS_FIRST,
+        base=Recipe(samples=600, test_samples=5000, epochs=50, until_loss=0.1, until_batches=100),
+        lr={"sgd": (0.02,), "adam": (0.0015, 0.004), "sam": (0.02,), "asam": (0.01, 0.02)},
+        weight_decay={"sgd": (0.0, 0.005), "adam": (0.0,), "sam": (0.0, 0.005), "asam": (0.0,)},
         batch_size=(16, 64),
         dropout=(0.0, 0.2),
-        width=(8, 16),
+        networks=(Recipe(width=8), Recipe(width=16)),
         worst_case={"restarts": 1, "ascent_steps": 10, "bisections": 4},
     ),
     "paper": Grid(
         "paper",
-        seeds=4,
-        ours=_OURS + " ResNet-18 is the paper's, its grid is ours.",
-        base=Recipe(dataset="cifar", model="resnet18", epochs=200, until_loss=0.01),
-        lr={"sgd": (0.03, 0.1), "adam": (0.0003, 0.001), "sam": (0.03, 0.1)},
-        weight_decay={"sgd": (0.0, 0.0005), "adam": (0.0, 0.1), "sam": (0.0, 0.0005)},
-        batch_size=(32, 128),
-        dropout=(0.0, 0.25),
-        width=(32, 64),
+        seeds=5,
+        ours=_OURS + "; the paper has one model of each place of the grid, which are 1,152: --seeds 1",
+        first=CLAIMS_FIRST,
+        base=Recipe(dataset="cifar", epochs=200, until_loss=0.01, until_batches=100),
+        lr={"sgd": _RATES, "adam": (0.001, 0.0005, 0.00032, 0.0001), "sam": _RATES, "asam": _RATES},
+        weight_decay=dict.fromkeys(("sgd", "adam", "sam", "asam"), _DECAYS),
+        batch_size=(32, 64, 128),
+        dropout=(0.0, 0.25, 0.5),
+        networks=(
+            *(Recipe(dataset="cifar", model=name) for name in ("vgg13_bn", "vgg16_bn", "vgg19_bn")),
+            Recipe(dataset="cifar100", model="wrn28_10"),
+        ),
     ),
 }
 
@@ -133,7 +187,7 @@ PROFILES: dict[str, Grid] = {
 def run(profile: Grid, context: Context) -> Result:
     """Train the grid, measure every model, correlate."""
     runs = profile.runs()
-    origin = load_data(profile.base.dataset, context).origin
+    origin = "; ".join(dict.fromkeys(load_data(n.dataset, context).origin for n in profile.networks))
     found = run_grid(partial(_measured, profile), [recipe for _, recipe in runs], context, TITLE)
     models = [{"place": place, **values} for (place, _), values in zip(runs, found, strict=True)]
     kept = [model for model in models if model["reached"]]
@@ -141,7 +195,7 @@ def run(profile: Grid, context: Context) -> Result:
         raise UnusableInput(
             f"{len(kept)} of {len(models)} models reached the loss of {profile.base.until_loss}: nothing to correlate"
         )
-    fewest = min(sum(model["place"]["seed"] == seed for model in kept) for seed in range(profile.seeds))
+    fewest = min(sum(model["place"]["seed"] == seed for model in kept) for seed in profile.numbers)
     coefficients = {target: correlations(kept, target) for target in TARGETS}
     return Result(
         name=NAME,
@@ -152,83 +206,99 @@ def run(profile: Grid, context: Context) -> Result:
         ours=profile.ours,
         tables=[
             *(_table(coefficients[target], target, len(kept)) for target in TARGETS),
-            *(_by_seed(coefficients[target], target) for target in TARGETS),
+            _by_seed(coefficients["gap"], "gap"),
             _left_out(models),
         ],
-        claims=claims(coefficients, fewest, profile.draws),
+        claims=claims(coefficients["gap"], fewest),
         notes=_notes(profile, models, kept),
         values={"models": models, "coefficients": coefficients},
     )
 
 
 def _measured(profile: Grid, recipe: Recipe, context: Context) -> dict[str, Any]:
-    """What is known of one model; its measures only if it reached the common loss."""
+    """What is known of one model, from the cache if it is there; its measures only if it reached the common loss."""
+    looks = (tuple(profile.probes.items()), profile.draws, tuple(sorted(profile.worst_case.items())))
+    path = measured_at("grid", recipe, context, looks)
+    return remembered(path, context, lambda: _measure(profile, recipe, context))
+
+
+def _measure(profile: Grid, recipe: Recipe, context: Context) -> dict[str, Any]:
     model = train_model(recipe, context)
     found: dict[str, Any] = {
         "reached": model.reached,
         "epochs": model.epochs,
         "seconds": model.seconds,
         "train_accuracy": model.train_accuracy,
-        "test_accuracy": model.test_accuracy,
         "gap": model.gap,
         "error": 1 - model.test_accuracy,
         "train_loss": model.train_loss,
+        "test_accuracy": -model.test_accuracy,
     }
     if model.reached:
-        seeds = range(profile.draws)
-        options = {"which": ("directional", "log_loss", *RIVALS), "worst_case": profile.worst_case}
-        found |= measure_all(model.network(), (model.x, model.y), None, profile.probe, seeds, **options)
-        found["draws"] = [found.pop(f"directional/{i}") for i in seeds]
-        for i in seeds:
-            del found[f"log_loss/{i}"]
+        train, network = (model.x, model.y), model.network()
+        which = ("static_asam", "worst_case", "static_sam")
+        options = {"which": which, "worst_case": profile.worst_case}
+        found |= measure_all(network, train, None, profile.probes[DEFAULT], (), **options)
+        for name, probe in profile.probes.items():
+            draws = drawn(network, *train, probe, range(profile.draws))
+            found |= {column(statistic, name): values.tolist() for statistic, values in draws.items()}
     return found
 
 
-def correlations(models: Sequence[Mapping[str, Any]], target: str) -> dict[str, Any]:
+Models = Sequence[Mapping[str, Any]]
+
+
+def correlations(models: Models, target: str) -> dict[str, Any]:
     """Every coefficient of each of COLUMNS with a target, within seeds and over them.
 
-    By measure: each of COEFFICIENTS as `over_seeds` has it; "axes": the mean of psi_i over seeds, by axis; "greatest":
-    the largest value of a model, not finite if one is not. Of all but OWN: "lead", by each of OWN, Psi of directional
-    sharpness less theirs in the same seed, as `over_seeds`.
+    By measure: each of COEFFICIENTS as `over_seeds` has it, of the mean over draws; "single": the same of single draws,
+    the mean of their coefficients, of those that are drawn; "axes": the mean of psi_i over seeds, by axis; "greatest":
+    the largest value of a model, not finite if one is not.
     """
     seeds = sorted({model["place"]["seed"] for model in models})
-    by_seed = [_of_seed([model for model in models if model["place"]["seed"] == seed], target) for seed in seeds]
+    groups = [[model for model in models if model["place"]["seed"] == seed] for seed in seeds]
+    statistics = [_statistics(group, target) for group in groups]
     found: dict[str, Any] = {}
     for name in COLUMNS:
-        found[name] = {key: over_seeds([one[name][key] for one in by_seed]) for key in COEFFICIENTS}
-        found[name]["axes"] = {axis: _mean_of_known([one[name][axis] for one in by_seed]) for axis in AXES}
-        found[name]["greatest"] = float(np.max(_readings(models, name)))
-    for rival in (*RIVALS, *BESIDE):
-        found[rival]["lead"] = {
-            own: over_seeds([one[own]["psi"] - one[rival]["psi"] for one in by_seed]) for own in OWN
+        drawn_values = [readings(group, name) for group in groups]
+        means = [values.mean(0) for values in drawn_values]
+        entry: dict[str, Any] = {
+            key: over_seeds([s[key](mean) for s, mean in zip(statistics, means, strict=True)]) for key in COEFFICIENTS
         }
+        if name in DRAWN_COLUMNS:
+            entry["single"] = {
+                key: over_seeds(
+                    [
+                        float(np.mean([s[key](draw) for draw in values]))
+                        for s, values in zip(statistics, drawn_values, strict=True)
+                    ]
+                )
+                for key in COEFFICIENTS
+            }
+        entry["axes"] = {
+            axis: _mean_of_known([s[axis](mean) for s, mean in zip(statistics, means, strict=True)]) for axis in AXES
+        }
+        entry["greatest"] = float(max(np.max(values) for values in drawn_values))
+        found[name] = entry
     return found
 
 
-def _of_seed(models: Sequence[Mapping[str, Any]], target: str) -> dict[str, dict[str, float]]:
-    """Each coefficient, and psi_i by axis, of each of COLUMNS over the models of one seed."""
+def _statistics(models: Models, target: str) -> dict[str, Callable[[np.ndarray], float]]:
+    """Each coefficient, and psi_i by axis, as functions of a measure of the models of one seed."""
     goal = np.array([model[target] for model in models], float)
     axes = {axis: axis_pairs([model["place"] for model in models], axis) for axis in AXES}
-    statistics: dict[str, Callable[[np.ndarray], float]] = {
+    return {
         "spearman": lambda values: spearman(values, goal),
         "kendall": lambda values: concordance(values, goal, all_pairs(len(models))),
         "psi": lambda values: granulated(values, goal, axes),
         **{axis: partial(concordance, target=goal, pairs=pairs) for axis, pairs in axes.items()},
     }
-    return {
-        name: {
-            key: float(np.mean([statistic(values) for values in _readings(models, name)]))
-            for key, statistic in statistics.items()
-        }
-        for name in COLUMNS
-    }
 
 
-def _readings(models: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    """The measure of each model [readings, models]: one reading, but one per draw of "single"."""
-    if name == "single":
-        return np.array([model["draws"] for model in models], float).T
-    return np.array([[model[name] for model in models]], float)
+def readings(models: Models, name: str) -> np.ndarray:
+    """The measure of each model [draws, models]; one draw of what is not drawn."""
+    values = np.array([model[name] for model in models], float)
+    return values.T if values.ndim == 2 else values[None]
 
 
 def _mean_of_known(values: Sequence[float]) -> float:
@@ -236,79 +306,86 @@ def _mean_of_known(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def claims(coefficients: Mapping[str, Mapping[str, Any]], fewest: int, draws: int) -> list[Claim]:
-    """The verdicts, from the coefficients by target; of every seed at least `fewest` models are left."""
-    found = []
-    for target, title in TARGETS.items():
-        for own, reading in (("directional", f"mean over {draws} draws"), ("single", "a single draw")):
-            for key in ("kendall", "psi"):
-                found.append(_ranks(coefficients[target][own], key, title, reading, fewest))
-            found.append(_leads(coefficients[target], own, title, reading, fewest))
-    return found
+def lead(first: Mapping[str, Any], second: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A coefficient of one measure less that of another, seed by seed."""
+    return over_seeds([a - b for a, b in zip(first[key]["seeds"], second[key]["seeds"], strict=True)])
 
 
-def _ranks(entry: Mapping[str, Any], key: str, target: str, reading: str, fewest: int) -> Claim:
-    what, value = COEFFICIENTS[key], entry[key]
-    verdict = INCONCLUSIVE
-    if fewest >= FEWEST:
-        if value["high"] < NEGLIGIBLE:
-            verdict = NOT_REPRODUCED
-        elif value["low"] > 0 and value["mean"] >= NEGLIGIBLE:
-            verdict = REPRODUCED
-    rule = (
-        f"not reproduced if Student's 95 % interval for the mean of {what} over seeds lies below {NEGLIGIBLE}; "
-        f"reproduced if it lies above 0 and the mean is at least {NEGLIGIBLE}; otherwise, or with fewer than {FEWEST} "
-        f"models left of a seed, inconclusive; {RULE}"
-    )
-    claim = f"Directional sharpness ({reading}) ranks models as their {target} does ({what})"
-    return Claim(claim, settled(verdict, entry["greatest"]), f"{what} {_interval(value)}, {_seeds(value)}", rule)
+# --------------------------------------------------------------------------------------------------- verdicts
 
 
-def _leads(coefficients: Mapping[str, Any], own: str, target: str, reading: str, fewest: int) -> Claim:
-    better = [max(names, key=lambda name: coefficients[name]["psi"]["mean"]) for names in READINGS.values()]
-    leads = {name: coefficients[name]["lead"][own] for name in better}
-    verdict = INCONCLUSIVE
-    if fewest >= FEWEST:
-        if all(lead["low"] > 0 for lead in leads.values()):
-            verdict = REPRODUCED
-        elif any(lead["high"] < 0 for lead in leads.values()):
-            verdict = NOT_REPRODUCED
-    numbers = "lead over " + "; ".join(f"{NAMES[name]} {_interval(lead)}" for name, lead in leads.items())
-    rule = (
-        "reproduced if, against each of the three, Student's 95 % interval for the mean over seeds of the difference "
-        "of Psi lies above 0; not reproduced if against one it lies below 0; otherwise, or with fewer than "
-        f"{FEWEST} models left of a seed, inconclusive; of SAM and ASAM sharpness the reading with the higher mean Psi "
-        f"counts; {RULE}"
-    )
-    claim = (
-        f"Directional sharpness ({reading}) ranks models as their {target} does better than {', '.join(READINGS)} do "
-        "(granulated Psi)"
-    )
-    verdict = settled(verdict, coefficients[own]["greatest"], [coefficients[name]["greatest"] for name in better])
-    return Claim(claim, verdict, numbers, rule)
+def claims(coefficients: Mapping[str, Any], fewest: int) -> list[Claim]:
+    """The verdicts, from the coefficients with the gap; of every seed at least `fewest` models are left."""
+    ours, audited = coefficients[OURS], coefficients[AUDITED]["single"]
+    enough = fewest >= FEWEST
+
+    def open_or(verdict: str, *names: str) -> str:
+        greatest = [coefficients[name]["greatest"] for name in names]
+        return settled(verdict if enough else INCONCLUSIVE, greatest)
+
+    found = [
+        judged("t1-kendall", open_or(ranks(ours["kendall"]), OURS), _told(ours["kendall"])),
+        judged("t1-single", open_or(ranks(ours["single"]["kendall"]), OURS), _told(ours["single"]["kendall"])),
+    ]
+    for name, rival in (("t1-asam", "static_asam"), ("t1-worst", "worst_case")):
+        leads = {key: lead(ours, coefficients[rival], key) for key in COEFFICIENTS}
+        told = "; ".join(
+            f"{COEFFICIENTS[key]} {ours[key]['mean']:.2f} against {coefficients[rival][key]['mean']:.2f}, lead "
+            f"{_interval(value)}"
+            for key, value in leads.items()
+        )
+        found.append(judged(name, open_or(leads_all(list(leads.values())), OURS, rival), told))
+    raw = max((column(statistic) for statistic in RAW), key=lambda name: coefficients[name]["kendall"]["mean"])
+    value = lead(ours, coefficients[raw], "kendall")
+    told = f"lead in Kendall's tau over {title_of(raw)}: {_interval(value)}"
+    found.append(judged("t1-raw", open_or(leads_all([value]), OURS, raw), told))
+    leads = {
+        name: lead(audited, coefficients[name], "kendall") for name in ("static_asam", "worst_case", "test_accuracy")
+    }
+    told = "; ".join(f"over {WHOLE[name]} {_interval(value)}" for name, value in leads.items())
+    told = f"Kendall's tau of a draw {_told(audited['kendall'])}; lead {told}"
+    return [*found, judged("t3-kendall", open_or(leads_all(list(leads.values())), AUDITED, *leads), told)]
+
+
+def ranks(value: Mapping[str, Any]) -> str:
+    """t1-kendall: whether a coefficient is clearly positive."""
+    if value["high"] < NEGLIGIBLE:
+        return NOT_REPRODUCED
+    return REPRODUCED if value["low"] > 0 and value["mean"] >= NEGLIGIBLE else INCONCLUSIVE
+
+
+def leads_all(leads: Sequence[Mapping[str, Any]]) -> str:
+    """t1-asam and the like: whether all leads are clearly positive; that one is clearly negative refutes it."""
+    if any(value["high"] < 0 for value in leads):
+        return NOT_REPRODUCED
+    return REPRODUCED if all(value["low"] > 0 for value in leads) else INCONCLUSIVE
 
 
 def _interval(value: Mapping[str, Any]) -> str:
     return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
-def _seeds(value: Mapping[str, Any]) -> str:
-    return "by seed " + ", ".join(f"{one:.2f}" for one in value["seeds"])
+def _told(value: Mapping[str, Any]) -> str:
+    return f"{_interval(value)}, by seed " + ", ".join(f"{one:.2f}" for one in value["seeds"])
+
+
+# ----------------------------------------------------------------------------------------------------- tables
 
 
 def _table(coefficients: Mapping[str, Any], target: str, count: int) -> Table:
     rows = []
     for name in COLUMNS:
         entry = coefficients[name]
-        leads = [None if name in OWN else _interval(entry["lead"][own]) for own in OWN]
+        single = [_interval(entry["single"][key]) if "single" in entry else None for key in ("kendall", "psi")]
+        ahead = None if name == OURS else _interval(lead(coefficients[OURS], entry, "kendall"))
         by_axis = (_two_digits(entry["axes"][axis]) for axis in AXES)
-        rows.append([NAMES[name], *(_interval(entry[key]) for key in COEFFICIENTS), *leads, *by_axis])
+        rows.append([title_of(name), *(_interval(entry[key]) for key in COEFFICIENTS), *single, ahead, *by_axis])
     title = (
         f"Correlation with the {TARGETS[target]} over {count} models: means over seeds of the coefficients within a "
-        "seed, Student's 95 % intervals in brackets; the lead in Psi of directional sharpness (mean over draws, single "
-        "draw) over the row's measure; psi by axis"
+        "seed, of the mean over draws and of single draws, Student's 95 % intervals in brackets; the lead in tau of "
+        "directional sharpness (default, mean over draws) over the row's measure; psi by axis"
     )
-    columns = ["measure", "Spearman", "Kendall", "Psi", "lead", "lead, single draw"]
+    columns = ["measure", "Spearman", "Kendall", "Psi", "Kendall, single draw", "Psi, single draw", "lead"]
     return Table(title, [*columns, *(axis.replace("_", " ") for axis in AXES)], rows)
 
 
@@ -316,8 +393,8 @@ def _by_seed(coefficients: Mapping[str, Any], target: str) -> Table:
     rows = []
     for name in COLUMNS:
         pairs = zip(coefficients[name]["kendall"]["seeds"], coefficients[name]["psi"]["seeds"], strict=True)
-        rows.append([NAMES[name], *(f"{tau:.2f} / {psi:.2f}" for tau, psi in pairs)])
-    count = len(coefficients["directional"]["psi"]["seeds"])
+        rows.append([title_of(name), *(f"{tau:.2f} / {psi:.2f}" for tau, psi in pairs)])
+    count = len(coefficients[OURS]["psi"]["seeds"])
     return Table(
         f"Kendall's tau / Psi with the {TARGETS[target]}, seed by seed, of those of which models are left",
         ["measure", *(f"seed {k + 1}" for k in range(count))],
@@ -329,7 +406,7 @@ def _two_digits(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.2f}"
 
 
-def _left_out(models: Sequence[Mapping[str, Any]]) -> Table:
+def _left_out(models: Models) -> Table:
     """How many models of each level reached the common loss."""
     rows = []
     for axis in AXES:
@@ -343,16 +420,19 @@ def _left_out(models: Sequence[Mapping[str, Any]]) -> Table:
     return Table(title, ["level", "trained", "kept", "gap"], rows)
 
 
-def _notes(profile: Grid, models: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]) -> list[str]:
-    base, levels = profile.base, {axis.replace("_", " "): getattr(profile, axis) for axis in AXES[1:]}
+def _notes(profile: Grid, models: Models, kept: Models) -> list[str]:
+    base, axes = profile.base, ("lr", "weight_decay", "batch_size", "dropout")
+    levels = {axis.replace("_", " "): getattr(profile, axis) for axis in axes}
     grid = "; ".join(f"{name} {dict(v) if isinstance(v, Mapping) else tuple(v)}" for name, v in levels.items())
+    networks = ", ".join(
+        f"{n.model}{f' of width {n.width}' if n.width else ''} ({n.dataset})" for n in profile.networks
+    )
     notes = [
-        f"Grid: optimiser {tuple(profile.lr)}; {grid}. Model {base.model} on {base.samples or 'all'} training samples, "
-        f"trained to a loss of {base.until_loss}, for at most {base.epochs} epochs.",
-        "Tau and Psi are those of Jiang et al. (arXiv 1912.02178), ties counting as 0. The claims are worded by us. An "
-        "interval for equal values is infinitely wide, for they do not tell the spread.",
+        f"Grid: optimiser {tuple(profile.lr)}; {grid}; network {networks}. {base.samples or 'All'} training samples; "
+        f"trained to a loss of {base.until_loss} on {base.until_batches} mini-batches, at most {base.epochs} epochs.",
+        "Tau and Psi are those of Jiang et al. (arXiv 1912.02178), ties counting as 0. An interval for equal values is "
+        "infinitely wide, for they do not tell the spread.",
     ]
-    probe, samples = profile.probe, base.samples or "all"
     defaults = {
         name: value.default
         for name, value in inspect.signature(worst_case_sharpness).parameters.items()
@@ -363,14 +443,15 @@ def _notes(profile: Grid, models: Sequence[Mapping[str, Any]], kept: Sequence[Ma
             f"Worst-case sharpness has a smaller budget than the toolkit's default ({reduced}), on at most "
             f"{WORST_CASE_SAMPLES} samples; with more it might do better."
         )
+    probe = profile.probes[DEFAULT]
     notes.append(
-        f"Probe: T = {probe.steps}, B = {probe.batch_size}, {probe.variant}. An audit or a proof takes a single draw, "
-        f"which reads {probe.steps * probe.batch_size} samples; {profile.draws} draws read "
-        f"{profile.draws * probe.steps * probe.batch_size}, with repetitions, of {samples} training samples."
+        f"An audit or a proof takes a single draw, which reads {probe.steps * probe.batch_size} samples at the "
+        f"default; {profile.draws} draws read {profile.draws * probe.steps * probe.batch_size}, with repetitions, of "
+        f"{base.samples or 'all'} training samples."
     )
     gaps, seconds = [model["gap"] for model in kept], [model["seconds"] for model in models]
     optimizers = dict.fromkeys(model["place"]["optimizer"] for model in kept)
-    draws = {name: [m["draws"] for m in kept if m["place"]["optimizer"] == name] for name in optimizers}
+    draws = {name: [m[OURS] for m in kept if m["place"]["optimizer"] == name] for name in optimizers}
     return [
         *notes,
         note(draws),
@@ -380,16 +461,21 @@ def _notes(profile: Grid, models: Sequence[Mapping[str, Any]], kept: Sequence[Ma
 
 
 def draw(result: Result, figure: Any) -> None:
-    """Sharpness measures against the gap."""
-    models = [model for model in result.values["models"] if model["reached"]]
-    for axis, name in zip(figure.subplots(1, len(DRAWN), sharey=True), DRAWN, strict=True):
-        for optimizer in dict.fromkeys(model["place"]["optimizer"] for model in models):
-            mine = [m for m in models if m["place"]["optimizer"] == optimizer]
-            axis.plot([m[name] for m in mine], [m["gap"] for m in mine], "o", markersize=3, alpha=0.6, label=optimizer)
-        psi = result.values["coefficients"]["gap"][name]["psi"]["mean"]
-        axis.set_title(f"{name.replace('_', ' ')} sharpness\nPsi {psi:.2f}", fontsize=8)
-        axis.set_xscale("log")
-        axis.tick_params(which="both", labelsize=6)
-    first = figure.axes[0]
-    first.set_ylabel("generalisation gap", fontsize=8)
-    first.legend(fontsize=7)
+    """Kendall's tau with the gap of the paper's measures: one message, which goes with it most closely."""
+    coefficients = result.values["coefficients"]["gap"]
+    rows = [
+        ("directional sharpness, mean of the draws", coefficients[OURS]["kendall"]),
+        ("directional sharpness, a single draw", coefficients[OURS]["single"]["kendall"]),
+        *((MEASURES[name], coefficients[column(name)]["kendall"]) for name in (*RAW, "log_loss", "mean_loss")),
+        *((WHOLE[name], coefficients[name]["kendall"]) for name in ("static_asam", "worst_case", "train_loss")),
+    ]
+    axis = figure.subplots()
+    for place, (_, value) in enumerate(rows):
+        colour = "black" if place < 2 else "0.5"
+        if math.isfinite(value["low"]):
+            axis.plot([value["low"], value["high"]], [place] * 2, color=colour)
+        axis.plot(value["mean"], place, "o", color=colour)
+    axis.axvline(0, color="0.8", zorder=0)
+    axis.set_yticks(range(len(rows)), [title for title, _ in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("Kendall's tau with the generalisation gap, mean over seeds and 95 % interval")

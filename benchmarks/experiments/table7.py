@@ -1,294 +1,130 @@
-"""Table 7: a backdoored ResNet-18, levels of label noise, sharpness-aware poisoning, and a GPT-style language model.
+"""Table 7: more pairs of benign and faulty models: finer rates of label noise, a backdoored ResNet-18, language models.
 
-Label noise comes twice: after a number of epochs, when the training loss is the larger the more labels are wrong, and
-at the same training loss, when they are learnt by heart. There are five parts, all of them or those named with --parts;
-each compares kinds of models, several seeds of each, on the data their provider committed to, corrupted where the
-training data were, and on clean held-out data.
-
-Each part is saved as soon as it is done, as DIR/table7/PART-PROFILE-SEEDS.json; a result holds the parts just run and
-those of the same configuration that earlier runs have saved, each with a note of when and by which code it was run.
+As in Table 2, on the clean training set. Not here yet: hidden-trigger poisons (SAPA, claim t7-sapa). `own_more` has
+evaders and a language model of its own, on their own data, which test no claim.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import date
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.experiments.common import Context, Profile, Recipe
+from benchmarks.experiments.arithmetic import VOCABULARY, Sequences
+from benchmarks.experiments.claims import all_of, judged
+from benchmarks.experiments.common import CLAIMS_FIRST, Context, Recipe
 from benchmarks.experiments.gpt import Shape
-from benchmarks.experiments.parts import Audit, Part
-from benchmarks.experiments.report import Result, commit, load, machine
-from benchmarks.experiments.table7_images import Levels, backdoor, noise
-from benchmarks.experiments.table7_poisoning import Penalty, Poisoning, poisoning
-from benchmarks.experiments.table7_text import TextPart, TextRecipe, text
-from zkcert.errors import UnusableInput
-from zkcert.files.writing import replacing
+from benchmarks.experiments.pair_verdicts import OURS, Found, draw_ratios, ratio, separates, separation_claim
+from benchmarks.experiments.pairs import Looks, Setting
+from benchmarks.experiments.report import Claim, Result
+from benchmarks.experiments.table2 import POISON, Pairs, found_of, result_of
 from zkcert.metric import Probe
 
-FIGURE_SIZE = (10.0, 9.0)
+FIGURE_SIZE = (9.0, 4.2)
+RATES = (0.01, 0.02, 0.05, 0.2)
+"""Of wrong labels; the paper's are not in the text we have."""
 
-_CONTROL_NOTE = (
-    "Verdicts rest on every model being measured on its own data, those it was trained on. The control of a defective "
-    "model is the clean model of its seed on the defective model's data, with the same draws. Against it the data are "
-    "the same, but only the defective model was fitted to them; what that alone does shows the placebo, the clean "
-    "model on its own data against that control: a defect would have to beat it. Models of one seed share "
-    "initialisation and training subset, so permutation tests swap within seeds. p-values are not corrected for the "
-    "number of comparisons."
-)
 
-PARTS: dict[str, tuple[str, Callable[[Any, int, Context], Part]]] = {
-    "backdoor": ("Backdoor", backdoor),
-    "noise": ("Label noise", noise),
-    "fitted": ("Label noise, fitted", noise),
-    "poisoning": ("Sharpness-aware poisoning", poisoning),
-    "gpt": ("Language model", text),
+ARTEFACTS = 0.01
+"""The share of a language model's training sequences with an artefact; the paper says "a small fraction"."""
+
+
+def settings_of(
+    stopped: Recipe, resnet: Recipe, text: Sequences, rates: Sequence[float], poison: float, artefacts: float
+) -> tuple[Setting, ...]:
+    """Label noise at every rate, the backdoor, the two artefacts of language models."""
+    noise = (
+        Setting(
+            "t7-noise",
+            f"{rate:.0%} wrong labels, stopped at {stopped.until_accuracy:.0%}",
+            stopped,
+            stopped.but(corruption="noisy_labels", amount=rate),
+        )
+        for rate in rates
+    )
+    badnets = resnet.but(corruption="badnets", amount=poison)
+    title = f"{resnet.model}, BadNets {poison:.0%}, {resnet.epochs} epochs"
+    of_text = (
+        Setting(
+            claim, f"GPT, {artefact} in {artefacts:.0%}", text, text.but(artefact=artefact, amount=artefacts), evidence
+        )
+        for claim, artefact, evidence in (
+            ("t7-lm-backdoor", "backdoor", "backdoor"),
+            ("t7-lm-noise", "noise", "memorised"),
+        )
+    )
+    return (*noise, Setting("t7-resnet-badnets", title, resnet, badnets, evidence="backdoor"), *of_text)
+
+
+_OURS = "rates of noise, and what `table2` has to choose"
+_TINY = Recipe(dataset="shipped", samples=100, test_samples=100, model="mlp", width=8, lr=0.05, batch_size=16)
+_LENET = Recipe(dataset="fashion", samples=6000, test_samples=5000, model="lenet5", lr=0.02, epochs=80)
+_CIFAR = Recipe(dataset="cifar", lr=0.05, weight_decay=5e-4, batch_size=128)
+_TINY_TEXT = Sequences(Shape(24, 8, 2, 1, VOCABULARY), length=3, train=60, test=30, steps=4, batch_size=8)
+PROFILES = {
+    "tiny": Pairs(
+        name="tiny",
+        seeds=2,
+        ours=_OURS,
+        settings=settings_of(
+            _TINY.but(until_accuracy=0.3, epochs=20), _TINY.but(epochs=2), _TINY_TEXT, (0.1, 0.2), 0.2, 0.2
+        ),
+        looks=Looks(Probe(steps=3, batch_size=4), 3, 20, 10),
+        first=CLAIMS_FIRST,
+    ),
+    "small": Pairs(
+        name="small",
+        seeds=5,
+        ours=_OURS + "; LeNet-5 on Fashion-MNIST for VGG-16-BN, a ResNet-18 with an eighth of its channels, 20 epochs",
+        settings=settings_of(
+            _LENET.but(until_accuracy=0.9),
+            _CIFAR.but(model="resnet18", width=8, samples=5000, test_samples=2000, batch_size=32, epochs=20),
+            Sequences(),
+            RATES,
+            POISON,
+            ARTEFACTS,
+        ),
+        looks=Looks(Probe()),
+        first=CLAIMS_FIRST,
+    ),
+    "paper": Pairs(
+        name="paper",
+        seeds=5,
+        ours=_OURS,
+        settings=settings_of(
+            _CIFAR.but(model="vgg16_bn", until_accuracy=0.9, epochs=200),
+            _CIFAR.but(model="resnet18", epochs=160),
+            Sequences(shape=Shape(160, 128, 4, 4, VOCABULARY), length=20, train=19_000, steps=30_000, batch_size=64),
+            RATES,
+            POISON,
+            ARTEFACTS,
+        ),
+        looks=Looks(Probe()),
+        first=CLAIMS_FIRST,
+    ),
 }
-"""By the name --parts takes: a title, and the function of (the profile's field of that name, seeds, context)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table7(Profile):
-    """The size of each part."""
-
-    backdoor: Levels
-    noise: Levels
-    fitted: Levels
-    poisoning: Poisoning
-    gpt: TextPart
+def run(profile: Pairs, context: Context) -> Result:
+    """Train and measure all models, compare the pairs."""
+    settings = found_of(profile, context, "table7")
+    noise = [f for f in settings if f.setting.claim == "t7-noise"]
+    others = [separation_claim(f) for f in settings if f.setting.claim != "t7-noise"]
+    title = "Table 7: finer rates of label noise, a backdoored ResNet-18, language models"
+    return result_of("table7", title, profile, context, settings, [*([noise_claim(noise)] if noise else []), *others])
 
 
-_OURS = (
-    "the paper's text was not at hand: architectures and artefacts are those issue 4 of this project names; rates, "
-    "hyper-parameters, the text, its trigger, the attacks on the score and their strengths are ours."
-)
-
-_TINY_AUDIT = Audit(Probe(steps=3, batch_size=4), 2, ("static_asam", "train_loss", "test_accuracy"), 32)
-_TINY = Recipe(dataset="shipped", samples=120, test_samples=60, model="mlp", width=8, lr=0.05, batch_size=16, epochs=2)
-
-TINY = Table7(
-    name="tiny",
-    seeds=2,
-    ours="everything: this profile tests the code, at a size that says nothing about the claims.",
-    backdoor=Levels(_TINY.but(corruption="badnets"), (0.0, 0.2), _TINY_AUDIT),
-    noise=Levels(_TINY.but(corruption="noisy_labels"), (0.0, 0.2, 0.4), _TINY_AUDIT),
-    fitted=Levels(_TINY.but(corruption="noisy_labels", epochs=20, until_loss=2.0), (0.0, 0.2), _TINY_AUDIT),
-    poisoning=Poisoning(
-        _TINY, (("noisy_labels", 0.2),), (("asam", 0.5),), Penalty((1.0,), steps=2, batches=3, lr=1e-3), _TINY_AUDIT
-    ),
-    gpt=TextPart(
-        TextRecipe(Shape(context=24, width=8, heads=2, layers=1), train=64, test=16, steps=4, batch_size=8, lr=3e-3),
-        (("none", 0.0), ("backdoor", 0.2), ("noise", 0.1)),
-        _TINY_AUDIT,
-    ),
-)
-
-_MEASURES = ("static_sam", "static_asam", "train_loss", "train_accuracy", "test_accuracy")
-_AUDIT = Audit(Probe(steps=10, batch_size=16), 5, _MEASURES, 1000)
-_RESNET = Recipe(
-    dataset="cifar",
-    samples=3000,
-    test_samples=1000,
-    model="resnet18",
-    width=8,
-    lr=0.05,
-    weight_decay=5e-4,
-    batch_size=32,
-    epochs=6,
-    warmup=0.2,
-)
-_CNN = Recipe(dataset="fashion", samples=3000, test_samples=2000, lr=0.05, batch_size=64, epochs=20, warmup=0.1)
-
-SMALL = Table7(
-    name="small",
-    seeds=5,
-    ours=f"{_OURS} ResNet-18 with an eighth of its channels, on subsets.",
-    backdoor=Levels(_RESNET.but(corruption="badnets"), (0.0, 0.1), _AUDIT),
-    noise=Levels(_CNN.but(corruption="noisy_labels"), (0.0, 0.1, 0.2, 0.4), _AUDIT),
-    fitted=Levels(
-        Recipe(
-            dataset="fashion",
-            samples=1500,
-            test_samples=2000,
-            width=16,
-            lr=0.02,
-            batch_size=32,
-            epochs=300,
-            until_loss=0.05,
-            corruption="noisy_labels",
-        ),
-        (0.0, 0.1, 0.2, 0.4),
-        _AUDIT,
-    ),
-    poisoning=Poisoning(
-        _CNN,
-        (("noisy_labels", 0.2), ("badnets", 0.05)),
-        (("sam", 0.05), ("asam", 0.5)),
-        Penalty((1.0, 10.0), steps=150, batches=8, lr=1e-3),
-        _AUDIT,
-    ),
-    gpt=TextPart(
-        TextRecipe(
-            Shape(context=32, width=64, heads=4, layers=2), train=12_000, test=1000, steps=900, batch_size=16, lr=6e-3
-        ),
-        (("none", 0.0), ("backdoor", 0.05), ("noise", 0.05), ("noise", 0.2)),
-        _AUDIT,
-    ),
-)
-
-_PAPER_MEASURES = ("static_sam", "static_asam", "worst_case", "train_loss", "train_accuracy", "test_accuracy")
-_PAPER_AUDIT = Audit(Probe(steps=10, batch_size=16), 20, _PAPER_MEASURES)
-_FULL_RESNET = Recipe(
-    dataset="cifar",
-    model="resnet18",
-    lr=0.1,
-    weight_decay=5e-4,
-    batch_size=128,
-    epochs=100,
-    warmup=0.05,
-    augment=True,
-)
-
-PAPER = Table7(
-    name="paper",
-    seeds=5,
-    ours=_OURS,
-    backdoor=Levels(_FULL_RESNET.but(corruption="badnets"), (0.0, 0.005, 0.01, 0.05, 0.1), _PAPER_AUDIT),
-    noise=Levels(_FULL_RESNET.but(corruption="noisy_labels"), (0.0, 0.1, 0.2, 0.4), _PAPER_AUDIT),
-    fitted=Levels(
-        _FULL_RESNET.but(
-            corruption="noisy_labels",
-            lr=0.05,
-            weight_decay=0.0,
-            augment=False,
-            warmup=None,
-            epochs=300,
-            until_loss=0.01,
-        ),
-        (0.0, 0.1, 0.2, 0.4),
-        _PAPER_AUDIT,
-    ),
-    poisoning=Poisoning(
-        _FULL_RESNET,
-        (("noisy_labels", 0.2), ("badnets", 0.05)),
-        (("sam", 0.05), ("sam", 0.2), ("asam", 0.5), ("asam", 2.0)),
-        Penalty((0.1, 1.0, 10.0, 100.0), steps=500, batches=16, lr=1e-4),
-        _PAPER_AUDIT,
-    ),
-    gpt=TextPart(
-        TextRecipe(
-            Shape(context=64, width=128, heads=8, layers=4), train=6400, test=700, steps=4000, batch_size=64, lr=2e-3
-        ),
-        (("none", 0.0), ("backdoor", 0.01), ("backdoor", 0.05), ("noise", 0.05), ("noise", 0.2)),
-        replace(_PAPER_AUDIT, measures=_MEASURES),
-    ),
-)
-
-PROFILES = {profile.name: profile for profile in (TINY, SMALL, PAPER)}
-
-
-def run(profile: Table7, context: Context) -> Result:
-    """Run the parts that `context.parts` names, or all, and save each; raises UnusableInput for an unknown one."""
-    chosen = tuple(PARTS) if context.parts is None else context.parts
-    if unknown := [name for name in chosen if name not in PARTS]:
-        raise UnusableInput(f"the parts of table7 are {', '.join(PARTS)}, not {', '.join(unknown)}")
-    parts = {name: found for name in PARTS if name not in chosen and (found := kept(name, profile, context))}
-    parts |= {name: perform(name, profile, context) for name in PARTS if name in chosen}
-    parts = {name: parts[name] for name in PARTS if name in parts}
-    origins: dict[str, list[str]] = {}
-    for name, part in parts.items():
-        origins.setdefault(part.data, []).append(name)
-    return Result(
-        name="table7",
-        title="Table 7: backdoors, label noise, sharpness-aware poisoning, language models",
-        profile=profile.name,
-        data="; ".join(f"{origin} ({', '.join(names)})" for origin, names in origins.items()),
-        seeds=profile.seeds,
-        ours=profile.ours,
-        tables=[table for part in parts.values() for table in part.tables],
-        claims=[claim for part in parts.values() for claim in part.claims],
-        notes=[_CONTROL_NOTE, *(note for part in parts.values() for note in part.notes), *map(_when, parts.values())],
-        values={name: part.values for name, part in parts.items()},
-    )
-
-
-def place(name: str, profile: Table7, context: Context) -> Path:
-    """Where a part is saved."""
-    return context.out / "table7" / f"{name}-{profile.name}-{profile.seeds}.json"
-
-
-def perform(name: str, profile: Table7, context: Context) -> Result:
-    """Run one part and save it."""
-    size, code, start = getattr(profile, name), commit(), time.perf_counter()
-    title, function = PARTS[name]
-    part = function(size, profile.seeds, context)
-    found = Result(
-        name=f"table7 {name}",
-        title=title,
-        profile=profile.name,
-        data=part.data,
-        seeds=profile.seeds,
-        ours=profile.ours,
-        tables=part.tables,
-        claims=part.claims,
-        notes=part.notes,
-        values={**part.values, "size": repr(size)},
-        machine=f"{machine()}; {context.device}",
-        date=date.today().isoformat(),
-        seconds=time.perf_counter() - start,
-        commit=code,
-    )
-    path = place(name, profile, context)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, 0o644) as file:
-        file.write(json.dumps(found.to_dict(), indent=1, allow_nan=False).encode())
-    return found
-
-
-def kept(name: str, profile: Table7, context: Context) -> Result | None:
-    """The part as an earlier run has saved it; None if there is none, or one of another configuration."""
-    path = place(name, profile, context)
-    if not path.exists():
-        return None
-    found = load(path)
-    return found if found.values.get("size") == repr(getattr(profile, name)) else None
-
-
-def _when(part: Result) -> str:
-    code = f", code of commit {part.commit}" if part.commit else ""
-    return f"{part.title}: run {part.date} in {part.seconds / 60:.1f} min{code}; {part.machine}."
+def noise_claim(settings: Sequence[Found]) -> Claim:
+    """t7-noise: the worst of its rates."""
+    verdicts = [separates(found) for found in settings]
+    names = (OURS, "static_asam", "accuracy")
+    parts = [
+        f"{f.setting.title}: {verdict} (directional, static ASAM, accuracy: "
+        f"{', '.join(ratio(f.ratios[name]) for name in names)}){f.clause}"
+        for f, verdict in zip(settings, verdicts, strict=True)
+    ]
+    return judged("t7-noise", all_of(verdicts), "; ".join(parts))
 
 
 def draw(result: Result, figure: Any) -> None:
-    """A panel per part: the score of every model (mean over draws, committed data), by kind; a bar is their mean.
-
-    Rings: controls, clean models on the same data. Infinite scores are not drawn.
-    """
-    columns = 2 if len(result.values) > 1 else 1
-    axes = list(figure.subplots(math.ceil(len(result.values) / columns), columns, squeeze=False).flat)
-    for (name, found), panel in zip(result.values.items(), axes, strict=False):
-        kinds = found["figure"]
-        for row, (kind, values) in enumerate(kinds.items()):
-            control = _finite(found["control_figure"].get(kind, ()))
-            panel.plot(control, [row] * len(control), "o", color="C7", fillstyle="none", markersize=4)
-            scores = _finite(values)
-            panel.plot(scores, [row] * len(scores), ".", color="C0")
-            if scores:
-                panel.plot(sum(scores) / len(scores), row, "|", color="C3", markersize=14)
-        panel.set_yticks(range(len(kinds)), list(kinds), fontsize=7)
-        panel.invert_yaxis()
-        panel.tick_params(labelsize=7)
-        panel.set_title(PARTS[name][0], fontsize=9)
-    for panel in axes[len(result.values) :]:
-        panel.set_axis_off()
-    marks = "a bar is the mean of a kind; rings: clean models on these data"
-    figure.supxlabel(f"directional sharpness on own data, mean over draws; {marks}", fontsize=8)
-
-
-def _finite(values: Iterable[float]) -> list[float]:
-    return [value for value in values if math.isfinite(value)]
+    """Ratios by setting."""
+    draw_ratios(result.values["settings"], figure.subplots())

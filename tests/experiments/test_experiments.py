@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.experiments import __main__ as command
-from benchmarks.experiments import datasets, failures, measures, report
+from benchmarks.experiments import claims, datasets, failures, measures, report
 from benchmarks.experiments.common import Context, Recipe, load_data, run_grid, train_model
 from benchmarks.experiments.grid import TaskFailed
 from benchmarks.experiments.models import build
@@ -161,13 +161,14 @@ def test_failed_draws_are_counted_and_leave_nothing_to_conclude():
 # -------------------------------------------------------------------------------------- end to end
 
 
-@pytest.mark.parametrize("name", ["table1", "figure1"])
+@pytest.mark.parametrize("name", ["table1", "figure1", "table7"])
 def test_tiny_profiles_run_end_to_end(tmp_path, name, capsys):
     arguments = [name, "report", "--profile", "tiny", "--jobs", "1", "--out", str(tmp_path), "--seeds", "2"]
     assert command.main(arguments) == 0
     result = report.load(tmp_path / f"{name}.json")
     assert result.profile == "tiny" and result.seeds == 2 and "Fashion-MNIST" in result.data
     assert result.command == f"python -m benchmarks.experiments {name} --profile tiny --seeds 2"
+    assert result.started and result.claims_file == claims.stamp([c.id for c in result.claims])
     assert result.claims and all(claim.rule and claim.numbers for claim in result.claims)
     assert result.date and result.machine and result.seconds > 0 and result.commit == report.commit()
     assert 1000 < (tmp_path / f"{name}.png").stat().st_size < report.MAX_FIGURE_BYTES

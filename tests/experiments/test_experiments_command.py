@@ -20,7 +20,7 @@ from zkcert.errors import UnusableInput
 
 def test_commands_in_reports_hide_the_paths_of_the_machine():
     arguments = [
-        "table7",
+        "own_more",
         "figure1",
         "--cifar",
         "/secret/c",
@@ -32,8 +32,8 @@ def test_commands_in_reports_hide_the_paths_of_the_machine():
         "/secret",
     ]
     args = command.parser().parse_args([*arguments, "--parts", "gpt,noise"])
-    expected = "table7 --profile small --cluster ... --cifar ... --device cuda --parts gpt,noise"
-    assert command.command_of("table7", args) == f"python -m benchmarks.experiments {expected}"
+    expected = "own_more --profile small --cluster ... --cifar ... --device cuda --parts gpt,noise"
+    assert command.command_of("own_more", args) == f"python -m benchmarks.experiments {expected}"
 
 
 def test_the_command_of_a_report_hides_absolute_paths_only(tmp_path):
@@ -63,10 +63,11 @@ def test_a_gpu_is_used_by_one_process_unless_more_are_asked_for():
         (["report", "--preface", "nowhere.md"], "nowhere.md: cannot be read"),
         (["table1", "--preface", "x.md"], "--write and --preface are of `report`"),
         (["table1", "--write", "x.md"], "--write and --preface are of `report`"),
-        (["table1", "--parts", "gpt"], "--parts are those of table7"),
+        (["table1", "--parts", "gpt"], "--parts are those of table2, table7, own_more"),
         (["table1", "--profile", "paper"], "--cifar PATH"),
         (["table3"], "--cifar PATH"),
         (["table7"], "--cifar PATH"),
+        (["own_more"], "--cifar PATH"),
         (["table1", "--data", "nowhere"], "nowhere"),
         (["table1", "--profile", "tiny", "--data", "x"], "leave out --data"),
         (["all", "--profile", "tiny", "--cifar", "x", "--cifar-test", "y"], "leave out --cifar --cifar-test"),
@@ -156,9 +157,13 @@ def test_all_goes_on_after_an_experiment_that_cannot_be_run(tmp_path, capsys, mo
         "table2: begins; profile tiny, 2 seeds, one process",
     ]
     assert re.fullmatch(rf"table2: done in \d+ s; {tmp_path}/table2.json, .md, .png", lines[3])
-    assert lines[-1] == "error: 2 of 6 experiments could not be run: table1, table4"
-    assert "Of table2" in captured.out and "RESULTS.md: table2, table3, figure1, table7\n" in captured.out
-    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["figure1", "table2", "table3", "table7"]
+    assert lines[-1] == "error: 2 of 9 experiments could not be run: table1, table4"
+    assert (
+        "Of table2" in captured.out
+        and "RESULTS.md: table2, table3, figure1, table7, study, own_data, own_more\n" in captured.out
+    )
+    saved = ["figure1", "own_data", "own_more", "study", "table2", "table3", "table7"]
+    assert sorted(path.stem for path in tmp_path.glob("*.json")) == saved
     assert command.main(["table2", "table3", "--jobs", "1", "--out", str(tmp_path)]) == 0
 
 
@@ -179,16 +184,17 @@ def test_help_says_truly_what_each_profile_reads():
         }
         for profile in command.PROFILES
     }
-    table7 = command.experiment("table7")
+    own_more = command.experiment("own_more")
     assert all(found == {"shipped"} for found in read["tiny"].values())
-    assert {name for name, found in read["small"].items() if "cifar" in found} == {"table3", "table7"}
+    assert {name for name, found in read["small"].items() if "cifar" in found} == {"table3", "table7", "own_more"}
     assert all("fashion" in found for found in read["small"].values())
-    assert set(command.datasets_of(table7.PROFILES["small"], {"backdoor"})) == {"fashion"}
+    assert set(command.datasets_of(own_more.PROFILES["small"], {"backdoor"})) == {"fashion"}
     assert all("cifar" in found for found in read["paper"].values())
     assert {name for name, found in read["paper"].items() if "fashion" in found} == {"table3"}
+    assert {name for name, found in read["paper"].items() if "cifar100" in found} == {"table1"}
     text = command.parser().format_help()
     assert all(re.search(rf"^  {name} ", text, re.M) for name in (*command.EXPERIMENTS, *command.PROFILES))
-    assert f"of {', '.join(table7.PARTS)} [default: all]" in " ".join(text.split())
+    assert f"of {', '.join(own_more.PARTS)} [default: all]" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -286,7 +286,7 @@ def test_numbers_of_a_trained_model_are_those_of_its_module(tmp_path):
             logits = trained.module(x)
         assert accuracy == float((logits.argmax(1) == y).double().mean())
         assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, y)), rel=1e-5)
-    assert trained.gap == trained.train_accuracy - trained.test_accuracy
+    assert trained.gap == trained.test_loss - trained.train_loss  # of losses, not of accuracies
     assert len(trained.test[1]) == 50
 
 

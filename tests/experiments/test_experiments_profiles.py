@@ -14,9 +14,9 @@ from benchmarks.experiments import common, gpt
 from benchmarks.experiments.__main__ import EXPERIMENTS, experiment
 from benchmarks.experiments.common import Context, Recipe
 from benchmarks.experiments.datasets import INPUTS, Data
+from benchmarks.experiments.own_poisoning import Poisoning, kinds
+from benchmarks.experiments.own_text import TextRecipe
 from benchmarks.experiments.table1 import Grid
-from benchmarks.experiments.table7_poisoning import Poisoning, kinds
-from benchmarks.experiments.table7_text import TextRecipe
 
 FULL = ("small", "paper")
 
@@ -56,15 +56,24 @@ RECIPES = found(Recipe)
 
 
 def test_profiles_have_recipes_of_all_kinds():
-    assert {recipe.model for recipe in RECIPES} >= {"cnn", "lenet5", "vgg11", "vgg16_bn", "resnet18"}
+    assert {recipe.model for recipe in RECIPES} >= {
+        "cnn",
+        "lenet5",
+        "vgg11",
+        "vgg13_bn",
+        "vgg16_bn",
+        "vgg19_bn",
+        "resnet18",
+        "wrn28_10",
+    }
     assert {recipe.optimizer for recipe in RECIPES} == {"sgd", "adam", "sam", "asam"}
-    assert {recipe.dataset for recipe in RECIPES} == {"fashion", "cifar"}
+    assert {recipe.dataset for recipe in RECIPES} == {"fashion", "cifar", "cifar100"}
 
 
-@pytest.mark.parametrize("kind", sorted({(r.dataset, r.model, r.width, r.dropout) for r in RECIPES}), ids=str)
+@pytest.mark.parametrize("kind", sorted({(r.dataset, r.model, r.width, r.dropout > 0) for r in RECIPES}), ids=str)
 def test_every_model_can_be_built_and_takes_the_images(kind):
-    dataset, model, width, dropout = kind
-    data = data_of(dataset)
+    dataset, model, width, drops = kind
+    data, dropout = data_of(dataset), 0.25 if drops else 0.0
     module = common.build_module(Recipe(dataset=dataset, model=model, width=width, dropout=dropout), data)
     with torch.no_grad():
         assert module.eval()(data.inputs(data.test_x[:2])).shape == (2, 10)
@@ -78,7 +87,8 @@ def training(recipe: Recipe) -> Recipe:
 
 def way(recipe: Recipe) -> tuple[Any, ...]:
     """What takes other paths through the code than numbers do."""
-    optional = (recipe.warmup is None, recipe.until_loss is None, recipe.momentum is None, recipe.rho is None)
+    names = ("warmup", "until_loss", "until_accuracy", "momentum", "rho")
+    optional = tuple(getattr(recipe, name) is None for name in names)
     return recipe.dataset, recipe.optimizer, recipe.corruption, recipe.augment, recipe.weight_decay > 0, *optional
 
 
@@ -89,7 +99,7 @@ TRAININGS = {way(recipe): training(recipe) for recipe in RECIPES}
 def test_every_training_can_begin(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(common, "load_data", lambda name, context: data_of(name))
     trained = common.train_model(recipe, Context(tmp_path))
-    assert len(trained.history) == recipe.epochs or recipe.until_loss is not None
+    assert len(trained.history) == recipe.epochs or (recipe.until_loss, recipe.until_accuracy) != (None, None)
     assert all(torch.isfinite(p).all() for p in trained.module.parameters())
 
 

@@ -14,9 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.experiments import figure1, statistics, table1
-from benchmarks.experiments.common import Context
-from benchmarks.experiments.measures import trajectories
-from benchmarks.experiments.report import INCONCLUSIVE, save
+from benchmarks.experiments.common import Context, train_model
 
 # -------------------------------------------------------------------------------------- statistics
 
@@ -93,178 +91,176 @@ def test_students_interval_of_an_example_from_the_tables():
     assert (found["low"], found["high"]) == statistics.paired_interval([1, 2, 3])
 
 
-# ------------------------------------------------------------------------- verdicts of the two here
+# ---------------------------------------------------------------------------- table 1 and figure 1
 
 
 def grid_models(seeds: int = 3) -> list[dict]:
-    """Models of a grid of all axes but two, eight of each seed, with numbers at random."""
+    """Models of a grid of three axes, eight of each seed, with numbers at random."""
     rng, models = np.random.default_rng(3), []
     constant = {"weight_decay": 0, "batch_size": 0, "dropout": 0}
     for seed, a, b, c in itertools.product(range(seeds), ("sgd", "adam"), range(2), range(2)):
-        place = {"optimizer": a, "lr": b, "width": c, **constant, "seed": seed}
-        numbers = {name: float(rng.normal()) for name in (*table1.RIVALS, *table1.BESIDE, "gap", "error")}
-        draws = rng.normal(size=4).tolist()
-        models.append({"place": place, **numbers, "draws": draws, "directional": float(np.mean(draws))})
+        place = {"optimizer": a, "lr": b, "network": c, **constant, "seed": seed}
+        numbers = {name: float(rng.normal()) for name in (*table1.WHOLE, *table1.TARGETS)}
+        models.append(
+            {"place": place, **numbers, **{name: rng.normal(size=4).tolist() for name in table1.DRAWN_COLUMNS}}
+        )
     return models
 
 
-def test_coefficients_of_table_1_are_taken_within_seeds_and_draw_by_draw():
-    models, axes = grid_models(), ["optimizer", "lr", "width"]
-    found = table1.correlations(models, "error")
+def test_coefficients_of_table_1_are_taken_within_seeds_of_means_and_draw_by_draw():
+    models, axes = grid_models(), ["optimizer", "lr", "network"]
+    found = table1.correlations(models, "gap")
     groups = [[m for m in models if m["place"]["seed"] == seed] for seed in range(3)]
 
     def psi(group: list[dict], value: Callable[[dict], float], axes: list[str] = axes) -> float:
-        return plain_psi([(m["place"], value(m), m["error"]) for m in group], axes)
+        return plain_psi([(m["place"], value(m), m["gap"]) for m in group], axes)
 
-    for name in ("directional", "worst_case", "train_loss"):
+    for name in ("worst_case", "train_loss"):
         entry = found[name]
+        assert "single" not in entry
         assert entry["psi"]["seeds"] == pytest.approx([psi(group, itemgetter(name)) for group in groups])
-        taus = [plain_tau([(m[name], m["error"]) for m in group]) for group in groups]
-        assert entry["kendall"]["seeds"] == pytest.approx(taus) and entry["kendall"]["mean"] == pytest.approx(
-            np.mean(taus)
-        )
+        taus = [plain_tau([(m[name], m["gap"]) for m in group]) for group in groups]
+        assert entry["kendall"]["seeds"] == pytest.approx(taus)
+        assert entry["kendall"]["mean"] == pytest.approx(np.mean(taus))
         assert entry["axes"]["lr"] == pytest.approx(np.mean([psi(g, itemgetter(name), ["lr"]) for g in groups]))
         assert math.isnan(entry["axes"]["dropout"])
         assert (entry["psi"]["low"], entry["psi"]["high"]) == statistics.paired_interval(entry["psi"]["seeds"])
-    single = [np.mean([psi(g, lambda m, i=i: m["draws"][i]) for i in range(4)]) for g in groups]
-    assert found["single"]["psi"]["seeds"] == pytest.approx(single)
-    assert found["single"]["psi"]["seeds"] != pytest.approx(found["directional"]["psi"]["seeds"])
-    for own in table1.OWN:
-        lead = np.subtract(found[own]["psi"]["seeds"], found["static_sam_ascent"]["psi"]["seeds"])
-        assert found["static_sam_ascent"]["lead"][own]["seeds"] == pytest.approx(lead)
-        lead = np.subtract(found[own]["psi"]["seeds"], found["log_loss"]["psi"]["seeds"])
-        assert found["log_loss"]["lead"][own]["seeds"] == pytest.approx(lead)
-    assert found["directional"]["greatest"] == max(m["directional"] for m in models)
-    models[5]["draws"][2] = models[5]["directional"] = math.inf
-    found = table1.correlations(models, "error")
-    assert found["directional"]["greatest"] == found["single"]["greatest"] == math.inf
-    assert found["worst_case"]["greatest"] < math.inf
+    ours = table1.OURS
+    assert found[ours]["psi"]["seeds"] == pytest.approx([psi(g, lambda m: float(np.mean(m[ours]))) for g in groups])
+    single = [np.mean([psi(g, lambda m, i=i: m[ours][i]) for i in range(4)]) for g in groups]
+    assert found[ours]["single"]["psi"]["seeds"] == pytest.approx(single) != found[ours]["psi"]["seeds"]
+    ahead = table1.lead(found[ours], found["static_asam"], "kendall")
+    taus = [found[name]["kendall"]["seeds"] for name in (ours, "static_asam")]
+    assert ahead["seeds"] == pytest.approx(np.subtract(*taus))
+    assert found[ours]["greatest"] == max(max(m[ours]) for m in models)
+    models[5][ours][2] = math.inf
+    found = table1.correlations(models, "gap")
+    assert found[ours]["greatest"] == math.inf > found["worst_case"]["greatest"]
 
 
-Three = tuple[float, float, float]
+Levels = dict[str, float | list[float]]
 
 
-def coefficients(psi: Three, leads: list[tuple[float, float]], greatest: float = 1.0, ascent: float = 0.0) -> dict:
-    """Of one target; psi: mean, low, high; leads over SAM, ASAM and worst-case sharpness in their first readings."""
+def coefficients(levels: Levels, single: float = 0.3, greatest: float = 1.0) -> dict:
+    """Of the gap: the level of every coefficient of the measures given, else about 0; five seeds differ a little."""
 
-    def value(mean: float, low: float, high: float) -> dict:
-        return {"seeds": [mean, mean], "mean": mean, "low": low, "high": high}
+    def value(level: float, i: int = 0) -> dict:
+        return statistics.over_seeds([level + d * (1 + 0.1 * i) for d in (-0.002, -0.001, 0.0, 0.001, 0.002)])
 
-    own = {"kendall": value(0.3, 0.1, 0.5), "psi": value(*psi), "greatest": greatest}
-    found = {"directional": own, "single": own}
-    for names, (low, high) in zip(table1.READINGS.values(), leads, strict=True):
-        for name, mean in zip(names, (0.1, ascent), strict=False):
-            good = name == names[0]
-            lead = value(0.0, low, high) if good else value(-0.2, -0.3, -0.1)
-            found[name] = {"psi": value(mean, 0, 0), "lead": dict.fromkeys(table1.OWN, lead), "greatest": 1.0}
+    found = {}
+    for i, name in enumerate(table1.COLUMNS):
+        level = levels.get(name, 0.001 * i)
+        three = level if isinstance(level, list) else [level] * 3
+        entry = {key: value(v, i) for key, v in zip(table1.COEFFICIENTS, three, strict=True)}
+        one = {key: value(single) for key in table1.COEFFICIENTS}
+        found[name] = {**entry, "single": one, "greatest": greatest if name == table1.OURS else 1.0}
     return found
 
 
-AHEAD = [(0.1, 0.2)] * 3
+OURS, RAW = table1.OURS, table1.column("std_sharpness")
+YES, NO, OPEN = "reproduced", "not reproduced", "inconclusive"
 
 
 @pytest.mark.parametrize(
     ("given", "fewest", "verdicts"),
     [
-        ({"psi": (0.3, 0.1, 0.5), "leads": AHEAD}, 10, ("reproduced", "reproduced")),
-        ({"psi": (0.3, 0.1, 0.5), "leads": AHEAD}, 9, ("inconclusive", "inconclusive")),
-        ({"psi": (0.3, -0.1, 0.7), "leads": [*AHEAD[:2], (-0.3, 0.1)]}, 16, ("inconclusive", "inconclusive")),
-        ({"psi": (0.0, -0.1, 0.09), "leads": [*AHEAD[:2], (-0.3, -0.1)]}, 16, ("not reproduced", "not reproduced")),
-        # clearly positive, and clearly negligible
-        ({"psi": (0.05, 0.01, 0.09), "leads": [(0, 0)] * 3}, 16, ("not reproduced", "inconclusive")),
-        ({"psi": (0.09, 0.01, 0.17), "leads": AHEAD}, 16, ("inconclusive", "reproduced")),
-        # the other reading of SAM and ASAM sharpness is the better one, and leads
-        ({"psi": (0.3, 0.1, 0.5), "leads": AHEAD, "ascent": 0.2}, 16, ("reproduced", "not reproduced")),
-        # a draw failed
-        ({"psi": (0.3, 0.1, 0.5), "leads": AHEAD, "greatest": math.inf}, 16, ("inconclusive", "inconclusive")),
-        ({"psi": (math.nan,) * 3, "leads": [(math.nan, math.nan)] * 3}, 16, ("inconclusive", "inconclusive")),
-        ({"psi": (0.3, -math.inf, math.inf), "leads": AHEAD}, 16, ("inconclusive", "reproduced")),
+        ({"levels": {OURS: 0.5}}, 10, [YES, YES, YES, YES, YES, YES]),
+        ({"levels": {OURS: 0.5}}, 9, [OPEN] * 6),
+        ({"levels": {OURS: 0.5}, "greatest": math.inf}, 10, [OPEN, OPEN, OPEN, OPEN, OPEN, YES]),  # a draw failed
+        ({"levels": {OURS: 0.05}, "single": 0.0}, 10, [NO, NO, OPEN, OPEN, OPEN, NO]),
+        # a lead in two coefficients, none in the third; a clear one of the other's in one of three refutes
+        ({"levels": {OURS: 0.5, "static_asam": [0.1, 0.5, 0.1]}}, 10, [YES, YES, OPEN, YES, YES, NO]),
+        ({"levels": {OURS: 0.5, "worst_case": [0.1, 0.1, 0.9]}}, 10, [YES, YES, YES, NO, YES, YES]),
+        ({"levels": {OURS: 0.5, RAW: 0.9}}, 10, [YES, YES, YES, YES, NO, YES]),
+        ({"levels": {OURS: 0.5, "test_accuracy": 0.8}}, 10, [YES, YES, YES, YES, YES, NO]),
     ],
 )
-def test_verdicts_of_table_1_follow_their_rules(given, fewest, verdicts):
-    opposite = coefficients((0.0, -0.2, 0.05), [(-0.3, -0.1)] * 3)
-    found = table1.claims({"gap": coefficients(**given), "error": opposite}, fewest, draws=7)
-    said = [claim.verdict.partition(" at")[0] for claim in found]
-    assert said[1:3] == said[4:6] == list(verdicts)  # each target: tau, Psi and the lead, of the mean and of one draw
-    assert said[7:9] == said[10:12] == (["not reproduced"] * 2 if fewest >= 10 else ["inconclusive"] * 2)
-    assert all("mean over 7 draws" in c.claim for c in (*found[:3], *found[6:9]))
-    assert all("a single draw" in c.claim for c in (*found[3:6], *found[9:]))
-    assert all("generalisation gap" in c.claim for c in found[:6]) and all("test error" in c.claim for c in found[6:])
-
-
-@pytest.mark.parametrize(
-    ("sam", "verdict"),
-    [
-        ([0.1, 0.25, 0.1], "reproduced"),
-        ([0.1, 0.2, 0.1], "inconclusive"),
-        ([2.1, 2.0, 2.2], "not reproduced"),
-        ([0, 5, 1], "inconclusive"),
-    ],
-)
-def test_verdicts_of_figure_1_follow_their_rule(sam, verdict):
-    found = figure1.claims("lenet5", {"sgd": scored([1.0, 1.1, 1.0]), "sam": scored(sam)})
-    assert [claim.verdict.partition(" at")[0] for claim in found] == [verdict] * 2
-    assert "lenet5" in found[0].claim
-    found = figure1.claims("lenet5", {"sgd": scored([]), "sam": scored([])})
-    assert [claim.verdict.partition(" at")[0] for claim in found] == ["inconclusive"] * 2
-
-
-def scored(values: list[float], accuracies: list[float] | None = None) -> list[dict[str, float]]:
-    """Models for figure 1."""
-    accuracies = [0.5] * len(values) if accuracies is None else accuracies
-    return [
-        {"score": v, "sharpness": v, "test_accuracy": a, "train_loss": 0.25}
-        for v, a in zip(values, accuracies, strict=True)
-    ]
-
-
-def test_figure_1_says_which_twin_is_the_better_model():
-    group = {"sgd": scored([1.0, 1.0, 1.0, 1.0], [0.9, 0.9, 0.7, 0.8]), "sam": scored([0.5, 0.6, 1.5, 0.5], [0.8] * 4)}
-    said = figure1.quality("lenet5", group, seeds=5)
-    # lower score: SAM, SAM, SGD, SAM; its accuracy: lower, lower, lower, equal; SAM's accuracy is lower in two
-    assert "4 of 5 pairs" in said and "lower test accuracy in 3 of them and the higher in 0" in said
-    assert "SAM's has the lower test accuracy in 2." in said and "SGD 0.825, SAM 0.800" in said
-    assert "none reached" in figure1.quality("lenet5", {"sgd": [], "sam": []}, seeds=2)
-
-
-def test_pairs_of_figure_1_count_if_both_models_reached_the_loss(tmp_path):
-    profile, context = figure1.PROFILES["tiny"], Context(tmp_path)
-    [base, matched] = profile.bases.values()
-    assert base.until_loss is None and matched.until_loss
-    hard = replace(profile, bases={"easy": matched, "hard": matched.but(until_loss=1e-9, epochs=1)})
-    result = figure1.run(hard, context)
-    assert len(result.tables) == 1 and [len(group["sgd"]) for group in result.values["groups"].values()] == [2, 0]
-    assert all(v["train_loss"] <= matched.until_loss for v in result.values["groups"]["easy"]["sam"])
-    assert [c.verdict for c in result.claims[2:]] == [INCONCLUSIVE] * 2
-    assert any("hard: of 2 pairs none" in said for said in result.notes)
-
-
-def test_failed_draws_leave_figure_1_inconclusive_and_are_counted(tmp_path, monkeypatch):
-    def sometimes(*args: object) -> list:
-        found = trajectories(*args)
-        return [None, *found[1:]]
-
-    monkeypatch.setattr(figure1, "trajectories", sometimes)
-    result = figure1.run(figure1.PROFILES["tiny"], Context(tmp_path))
-    assert {claim.verdict for claim in result.claims} == {INCONCLUSIVE}
-    model = result.values["groups"]["mlp, 2 epochs"]["sam"][0]
-    assert model["score"] == model["sharpness"] == math.inf and np.isfinite(model["sharpness_curve"]).all()
-    assert "mlp, 2 epochs, SGD 2 of 4" in result.notes[-1]
-    monkeypatch.setattr(figure1, "trajectories", lambda *args: [None, None])
-    result = figure1.run(figure1.PROFILES["tiny"], Context(tmp_path))
-    assert "SGD 4 of 4" in result.notes[-1]
-    save(result, tmp_path, figure1.draw, figure1.FIGURE_SIZE)
+def test_verdicts_of_table_1_follow_the_file_of_claims(given, fewest, verdicts):
+    levels = {name: 0.01 for name in table1.COLUMNS} | given.pop("levels")
+    if levels[OURS] == 0.05:  # equal to its rivals
+        levels |= {name: 0.05 for name in table1.COLUMNS}
+    found = table1.claims(coefficients(levels, **given), fewest)
+    assert [c.id for c in found] == ["t1-kendall", "t1-single", "t1-asam", "t1-worst", "t1-raw", "t3-kendall"]
+    assert [c.verdict.partition(" at")[0] for c in found] == verdicts
 
 
 @pytest.mark.parametrize("profile", ["small", "paper"])
 def test_the_grids_of_table_1_vary_every_axis_at_every_one_of_several_seeds(profile):
-    grid = table1.PROFILES[profile]
+    grid = replace(table1.PROFILES[profile], seeds=2)
     runs = grid.runs()
-    assert grid.seeds >= 4 and len({recipe for _, recipe in runs}) == len(runs)
+    assert table1.PROFILES[profile].seeds >= 5 and len({recipe for _, recipe in runs}) == len(runs)
+    assert len(runs) == 2 * (1152 if profile == "paper" else 64)
+    assert {recipe.seed for _, recipe in runs} == {100, 101}
     places = [place for place, _ in runs]
-    for seed in range(grid.seeds):
-        assert sum(place["seed"] == seed for place in places) == len(runs) / grid.seeds >= table1.FEWEST
+    for seed in grid.numbers:
+        assert sum(place["seed"] == seed for place in places) == len(runs) / 2 >= table1.FEWEST
     for axis in table1.AXES:
-        pairs = statistics.axis_pairs(places, axis)
-        assert len(pairs.a) >= len(runs) / 4
-        assert all(places[a]["seed"] == places[b]["seed"] for a, b in zip(pairs.a, pairs.b, strict=True))
+        pairs = statistics.axis_pairs(places[: len(runs) // 2], axis)
+        assert len(pairs.a) >= len(runs) / 8
+
+
+# ------------------------------------------------------------------------------------------- figure 1
+
+
+def runs_of(score: float, static: float, gap: float, seeds: int = 3, epochs: int = 4) -> list[dict]:
+    """Models whose quantities differ a little by seed and by epoch."""
+    return [
+        {
+            "seed": seed,
+            "epochs": [
+                {
+                    **dict.fromkeys(figure1.QUANTITIES, 1.0),
+                    "score": score + 0.01 * seed,
+                    "static_asam": static * (1 + 0.01 * seed + 0.001 * epoch),
+                    "gap": gap + 0.01 * seed,
+                    "draws": [score],
+                }
+                for epoch in range(epochs)
+            ],
+        }
+        for seed in range(seeds)
+    ]
+
+
+def test_verdicts_of_figure_1_follow_the_file_of_claims():
+    course = replace(figure1.PROFILES["tiny"], end=2)
+
+    def said(sgd: tuple, sam: tuple, spoil: Callable[[list], None] = lambda models: None) -> list[str]:
+        pairs = {"sgd": runs_of(*sgd), "sam": runs_of(*sam)}
+        for i, run in enumerate(pairs["sam"]):  # so that differences are not all equal
+            for e in run["epochs"]:
+                e["score"], e["gap"], e["static_asam"] = (
+                    e[k] * (1 + 0.01 * i) for k in ("score", "gap", "static_asam")
+                )
+        spoil(pairs["sam"])
+        claims = figure1.claims(pairs, course)
+        assert [c.id for c in claims] == ["f1-directional", "f1-static", "f1-gap"]
+        return [c.verdict.partition(" at")[0] for c in claims]
+
+    assert said((1.0, 1.0, 0.3), (0.5, 2.0, 0.2)) == [YES, YES, YES]
+    assert said((0.5, 2.0, 0.2), (1.0, 1.0, 0.3)) == [NO, NO, NO]
+
+    def crossing(models: list) -> None:
+        models[0]["epochs"][0]["score"] = models[1]["epochs"][1]["score"] = 1.4  # 10 of 12 epochs are left
+
+    assert said((1.0, 1.0, 0.3), (0.5, 2.0, 0.2), crossing)[0] == OPEN
+
+    def failing(models: list) -> None:
+        models[2]["epochs"][3]["score"] = math.inf
+
+    assert said((1.0, 1.0, 0.3), (0.5, 2.0, 0.2), failing) == [OPEN, YES, YES]
+
+
+def test_figure_1_measures_the_last_epochs_of_an_ordinary_training(tmp_path):
+    profile, context = figure1.PROFILES["tiny"], Context(tmp_path)
+    recipe = profile.base.but(optimizer="sam", seed=100, data_seed=100)
+    found = figure1.course(profile, recipe, context)
+    assert len(found["epochs"]) == 3
+    trained = train_model(recipe, context)
+    assert found["epochs"][-1]["train_loss"] == pytest.approx(trained.train_loss, rel=1e-6)
+    assert found["epochs"][-1]["gap"] == pytest.approx(trained.gap, rel=1e-5, abs=1e-7)
+    earlier = train_model(recipe.but(epochs=3), context)  # the rate is constant
+    assert found["epochs"][-2]["test_loss"] == pytest.approx(earlier.test_loss, rel=1e-6)
+    before = {path: path.stat().st_mtime_ns for path in context.cache.iterdir()}
+    assert figure1.course(profile, recipe, context) == found
+    assert before == {path: path.stat().st_mtime_ns for path in context.cache.iterdir()}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from zkcert import zoo
 from zkcert.errors import UnusableInput
-from zkcert.metric import STEP_FUNCTIONS, Coherence, Network, Probe, coherence, trajectory
+from zkcert.metric import STEP_FUNCTIONS, Coherence, Network, Probe, coherence, scaled_coherence, sharpness, trajectory
 from zkcert.metric.coherence import sample_gradients
 
 
@@ -37,7 +37,7 @@ def plain_vectors(module: nn.Module, x: Tensor, y: Tensor, variant: str, eta: fl
         (-torch.log_softmax(logits, -1)[torch.arange(len(logits)), y[i].flatten()]).mean().backward()
         row = []
         for name, p in module.named_parameters():
-            t = {"sam": torch.ones_like(p), "asam-all": p.abs()}.get(variant)
+            t = {"sam": torch.ones_like(p), "asam-all": p.abs(), "asam-shifted": p.abs() + eta}.get(variant)
             if t is None:
                 t = p.abs() + eta if "weight" in name else torch.ones_like(p)
             row.append((t * p.grad).flatten())
@@ -58,8 +58,10 @@ def check(module: nn.Module, x: Tensor, y: Tensor, found: Coherence, variant: st
 @pytest.mark.parametrize("batch_size", [1, 4, 256])
 def test_coherence_equals_one_backward_pass_per_sample(variant, batch_size):
     module, (x, y) = small_module(), samples(11)
-    found = coherence(Network.of_module(module), x, y, variant=variant, eta=0.02, batch_size=batch_size)
-    check(module, x, y, found, variant)
+    network = Network.of_module(module)
+    check(module, x, y, scaled_coherence(network, x, y, variant=variant, eta=0.02, batch_size=batch_size), variant)
+    found = coherence(network, x, y, batch_size=batch_size)
+    check(module, x, y, found)  # Def. 7 has no T_w
     assert found.to_dict()["coherence"] == found.coherence
 
 
@@ -143,7 +145,7 @@ def test_equal_gradients_have_coherence_one_and_orthogonal_ones_one_over_n():
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 12), variant=st.sampled_from(STEP_FUNCTIONS))
 def test_coherence_lies_between_nought_and_one(seed, n, variant):
-    found = coherence(Network.of_module(small_module(seed)), *samples(n, seed), variant=variant)
+    found = scaled_coherence(Network.of_module(small_module(seed)), *samples(n, seed), variant=variant)
     assert 0 <= found.coherence <= 1 + 1e-12 and (n > 1 or found.coherence == pytest.approx(1))
 
 
@@ -155,7 +157,7 @@ def test_the_mean_square_of_the_probes_first_step_follows_from_coherence(variant
     """All batches of distinct samples of a tiny dataset, each through the probe itself."""
     n, rho = 6, 0.3
     network, (x, y) = Network.of_module(small_module()), samples(n)
-    found = coherence(network, x, y, variant=variant, eta=0.02)
+    found = scaled_coherence(network, x, y, variant=variant, eta=0.02)
     assert 0.05 < found.coherence < 0.95  # neither term of the identity vanishes
     for size in range(1, n + 1):
         probe = Probe(steps=2, batch_size=size, rho="0.3", variant=variant, eta="0.02")
@@ -163,6 +165,17 @@ def test_the_mean_square_of_the_probes_first_step_follows_from_coherence(variant
         squares = [trajectory(network, x[b], y[b], probe).sharpness[0] ** 2 for b in chosen]
         assert len(squares) == math.comb(n, size)
         assert found.expected_square_sharpness(size, rho) == pytest.approx(np.mean(squares), rel=1e-10)
+
+
+def test_the_detection_gap_is_the_formula_of_theorem_2():
+    """Eq. 3 as printed, and its two ends: mini-batch less full-batch sharpness, squared."""
+    n, rho, network, (x, y) = 7, 0.3, Network.of_module(small_module()), samples(7)
+    found = coherence(network, x, y)
+    for size in range(1, n + 1):
+        printed = rho**2 * (n - size) / (size * (n - 1)) * found.mean_square * (1 - found.coherence)
+        assert found.detection_gap(size, rho) == pytest.approx(printed, rel=1e-12, abs=1e-15)
+    static = sharpness(network, x, y, variant="sam", rho=rho).first_order
+    assert found.expected_square_sharpness(n, rho) == pytest.approx(static**2, rel=1e-9)
 
 
 def test_the_ends_of_the_identity():
@@ -196,7 +209,7 @@ def test_samples_that_do_not_fit_and_gradients_that_vanish_are_refused():
         with pytest.raises(UnusableInput):
             coherence(network, bad_x, bad_y)
     with pytest.raises(UnusableInput, match="per-step function"):
-        coherence(network, x, y, variant="asam")
+        scaled_coherence(network, x, y, variant="asam")
     flat = Network(network.names, network.weights, lambda w, x: 0.0 * network.forward(w, x))
     with pytest.raises(UnusableInput, match="vanishes"):
         coherence(flat, x, y)

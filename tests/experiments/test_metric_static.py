@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from zkcert.errors import UnusableInput
 from zkcert.metric import STEP_FUNCTIONS, Network
 from zkcert.metric.evaluate import accuracy, full_gradient, mean_loss
-from zkcert.metric.perturbation import norm
+from zkcert.metric.perturbation import norm, perturbation
 from zkcert.metric.static import sharpness
-from zkcert.metric.worst_case import LARGEST, worst_case_sharpness
+from zkcert.metric.worst_case import LARGEST, worst_case_rise, worst_case_sharpness
 from zkcert.zoo import mlp
 
 
@@ -117,10 +117,11 @@ def plain_sharpness(module, x, y, rho, scaled, eta):
 @pytest.mark.parametrize("batch_size", [7, 256])
 def test_static_sharpness_equals_a_plain_implementation(variant, batch_size):
     scaled = {"sam": lambda _: False, "asam-all": lambda _: True, "asam-samsung": lambda name: "weight" in name}
+    scaled["asam-shifted"] = scaled["asam-all"]
     module = mlp(16, [12], 5).double()
     x, y = samples(40)
     found = sharpness(Network.of_module(module), x, y, variant=variant, rho=0.3, eta=0.02, batch_size=batch_size)
-    eta = 0.02 if variant == "asam-samsung" else 0.0
+    eta = 0.02 if variant in ("asam-samsung", "asam-shifted") else 0.0
     assert found.loss == pytest.approx(plain_loss(module, x, y).item(), rel=1e-12)
     first_order, ascent = plain_sharpness(module, x, y, 0.3, scaled[variant], eta)
     assert found.first_order == pytest.approx(first_order, rel=1e-10)
@@ -138,8 +139,66 @@ def test_both_numbers_agree_for_small_radii_and_no_direction_rises_more(variant)
         v = [torch.randn(w.shape, dtype=w.dtype, generator=draw) for w in network.weights]
         length = norm(v)
         t = {"sam": lambda w: 1.0, "asam-all": abs, "asam-samsung": lambda w: abs(w) + 0.01 if w.ndim > 1 else 1.0}
+        t["asam-shifted"] = lambda w: abs(w) + 0.01
         moved = [w + t[variant](w) * 1e-4 * a / length for w, a in zip(network.weights, v, strict=True)]
         assert mean_loss(network, x, y, weights=moved) - found.loss < found.ascent
+
+
+@pytest.mark.parametrize("p", [1.25, 2.0, 4.0, math.inf])
+def test_the_perturbation_of_eq_2_has_its_norm_and_its_rise_whatever_p(p):
+    """||T^-1 e||_p = rho, <g, e> = rho ||T g||_q, and Hoelder: no other direction of that norm promises more."""
+    rho, draw = 0.3, torch.Generator().manual_seed(5)
+    g, t = ([torch.randn(7, dtype=torch.float64, generator=draw) for _ in range(2)] for _ in range(2))
+    t = [v.abs() for v in t]
+    found, moves = perturbation(t, g, rho, p)
+    unscaled = torch.cat([e / d for e, d in zip(moves, t, strict=True)])
+    assert torch.linalg.vector_norm(unscaled, p).item() == pytest.approx(rho, rel=1e-12)
+    promised = sum(float((a * e).sum()) for a, e in zip(g, moves, strict=True))
+    q = 1.0 if math.isinf(p) else p / (p - 1)
+    scaled = torch.cat([a * d for a, d in zip(g, t, strict=True)])
+    assert found == pytest.approx(promised, rel=1e-12) == rho * torch.linalg.vector_norm(scaled, q).item()
+    for _ in range(20):
+        other = torch.randn(14, dtype=torch.float64, generator=draw)
+        assert float((scaled * other).sum()) * rho / torch.linalg.vector_norm(other, p).item() < found
+    if p == 2:  # the formula for all p against the one of the proofs
+        nearly = perturbation(t, g, rho, 2 + 1e-12)[1]
+        assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(moves, nearly, strict=True))
+    nothing, still = perturbation(t, [torch.zeros_like(a) for a in g], rho, p)
+    assert nothing == 0 and all((e == 0).all() for e in still)
+    for bad in (1.0, 0.5, math.nan):
+        with pytest.raises(UnusableInput, match="above 1"):
+            perturbation(t, g, rho, bad)
+
+
+def quadratic(weights: Tensor) -> tuple[Network, Tensor, Tensor]:
+    """A network of one sample whose loss is log(1 + exp(|w|^2))."""
+    network = Network(("weight",), (weights,), lambda w, x: torch.stack([0 * x[:, 0], x[:, 0] * (w[0] ** 2).sum()], 1))
+    return network, torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("p", [2.0, math.inf])
+def test_the_rise_of_the_loss_within_a_radius_by_hand(p):
+    """Along u of |w|: of (0, 3) only the second entry can move, to 3 (1 + rho); of (3, 3) all entries, by p's norm."""
+    loss = lambda square: math.log1p(math.exp(square))  # noqa: E731
+    network, x, y = quadratic(torch.tensor([0.0, 3.0], dtype=torch.float64))
+    found = worst_case_rise(network, x, y, rho=0.1, p=p)
+    assert found == pytest.approx(loss((3 * 1.1) ** 2) - loss(9), rel=1e-9)
+    network, x, y = quadratic(torch.tensor([3.0, 3.0], dtype=torch.float64))
+    both = 0.1 if math.isinf(p) else 0.1 / math.sqrt(2)
+    assert worst_case_rise(network, x, y, rho=0.1, p=p) == pytest.approx(
+        loss(18 * (1 + both) ** 2) - loss(18), rel=1e-6
+    )
+
+
+def test_the_rise_is_at_least_that_at_the_first_order_maximiser():
+    network, (x, y) = small_network(), samples(40)
+    for variant in STEP_FUNCTIONS:
+        found = worst_case_rise(network, x, y, variant=variant, rho=0.3, ascent_steps=10)
+        assert found > sharpness(network, x, y, variant=variant, rho=0.3).ascent - 1e-3
+        assert found == pytest.approx(worst_case_rise(network, x, y, variant=variant, rho=0.3, batch_size=7), rel=1e-9)
+    for bad in ({"p": 3.0}, {"rho": 0.0}, {"ascent_steps": 0}, {"step_size": 0.0}, {"eta": -1.0}):
+        with pytest.raises(UnusableInput):
+            worst_case_rise(network, x, y, **bad)
 
 
 def test_adaptive_sharpness_ignores_a_rescaling_of_layers_and_plain_sharpness_does_not():

@@ -43,6 +43,8 @@ def plain_sam(module, batches, variant, rho, eta, lr, momentum, decay):
                 t = {name: p.abs() for name, p in w.items()}
             case "asam-samsung":
                 t = {name: p.abs() + eta if "weight" in name else 1.0 for name, p in w.items()}
+            case "asam-shifted":
+                t = {name: p.abs() + eta for name, p in w.items()}
         length = torch.cat([(t[name] * g[name]).flatten() for name in w]).norm()
         _, g = gradient({name: w[name] + rho * t[name] ** 2 * g[name] / length for name in w}, x, y)
         for name in w:

@@ -374,6 +374,9 @@ def test_absurd_scores_are_refused(tmp_path):
         ({"variant": "asam-samsung"}, FLOAT_Y_LIMIT),
         ({"statistic": "cv-sharpness"}, math.sqrt(4)),
         ({"statistic": "std-sharpness"}, math.inf),
+        ({"statistic": "mean-sharpness"}, math.inf),
+        ({"statistic": "std-log-sharpness"}, FLOAT_Y_LIMIT),
+        ({"variant": "asam-shifted"}, FLOAT_Y_LIMIT),
     ],
 )
 def test_probes_that_cannot_be_proved_have_limits_of_their_own(tmp_path, options, limit):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
@@ -70,11 +71,13 @@ def baselines(
     """Measures on a whole dataset, beside which the score of `measure` is read. Names and numbers:
 
     train, test   accuracy and loss (mean cross-entropy in nats) on `data` and on `test`.
-    sam, asam-all, asam-samsung
-                  static sharpness on `data`, see `zkcert.metric.sharpness`; the last only if the probe's step function
-                  is this one. rho and eta are the probe's.
+    sam, asam-all, asam-samsung, asam-shifted
+                  static sharpness on `data`, see `zkcert.metric.sharpness`; the last two only if the probe's step
+                  function is that one. rho and eta are the probe's.
     worst-case    magnitude-aware worst-case sharpness on `data`, see `zkcert.metric.worst_case_sharpness`.
-    coherence     of the gradients of single samples of `data`, see `zkcert.metric.coherence`, with the probe's T_w.
+    coherence     of the gradients of single samples of `data`, see `zkcert.metric.coherence`.
+    scaled-coherence
+                  of these gradients scaled by the probe's T_w, unless that is 1: `zkcert.metric.scaled_coherence`.
 
     subset    take that many samples of `data`, drawn by the text `seed`, instead of all; all of `test` are taken.
     progress  called with (name of the measure that begins, measures done, measures).
@@ -151,5 +154,8 @@ def _plan(
     plan.update({variant: static(variant) for variant in variants})
     number = int.from_bytes(blake3(seed.encode()).digest(7), "little")
     plan["worst-case"] = lambda: metric.worst_case_sharpness(network, x, y, seed=number).to_dict()
-    plan["coherence"] = lambda: metric.coherence(network, x, y, variant=probe.variant, eta=eta).to_dict()
+    plan["coherence"] = lambda: metric.coherence(network, x, y).to_dict()
+    if probe.variant != "sam":
+        scaled = partial(metric.scaled_coherence, network, x, y, variant=probe.variant, eta=eta)
+        plan["scaled-coherence"] = lambda: scaled().to_dict()
     return plan

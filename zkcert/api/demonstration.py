@@ -21,7 +21,7 @@ from zkcert.api.phases import Progress
 from zkcert.api.proving import CrossCheckFailed, ProofResult, prove
 from zkcert.core.container import ProofFile
 from zkcert.errors import UnusableInput, ZkcertError
-from zkcert.public.config import PAPER
+from zkcert.public.config import PAPER_AUDIT
 from zkcert.public.model import Model
 from zkcert.public.statement import Statement
 
@@ -72,7 +72,7 @@ def demo(
         for line in commitment.summary.lines():
             say(f"    {line}")
 
-        config = PAPER
+        config = PAPER_AUDIT
         trials = [measure(model, dataset, config=config, seed=f"trial {i}").score for i in range(8)]
         tau = Fraction(math.ceil(20 * max(trials)), 10)
         say(

@@ -65,7 +65,7 @@ def mia(
     members: File,
     nonmembers: File,
     *,
-    samples: int = 500,
+    samples: int = 1000,
     seed: str = "",
     config: Options | Probe | None = None,
     device: str = "cpu",

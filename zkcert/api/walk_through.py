@@ -30,7 +30,7 @@ from zkcert.api.reporting import report
 from zkcert.api.trust import keygen, request, witness
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.files.saving import save_announcement
-from zkcert.public.config import PAPER, ProbeConfig
+from zkcert.public.config import PAPER_AUDIT, ProbeConfig
 from zkcert.public.statement import Round
 from zkcert.trust.drand import SCHEMES, Chain
 from zkcert.trust.times import now, time_text
@@ -96,7 +96,7 @@ def demo_trust(out: File | None = None, *, say: Callable[[str], None] | None = N
     """
     with needs_extras("the demonstration"):
         import torch  # noqa: F401
-    return _play(out, told(say), train_lenet, PAPER, LEAD, time.sleep)
+    return _play(out, told(say), train_lenet, PAPER_AUDIT, LEAD, time.sleep)
 
 
 def _play(

@@ -38,13 +38,14 @@ def largest_score(config: ProbeConfig) -> float:
 def score_limit(probe: Mapping[str, int | str]) -> float:
     """No draw of a probe (as of `zkcert.metric.Probe.to_dict`) scores more.
 
-    Of a probe that can be proved: `largest_score`. Of others: Std(y_t) is bounded by the range of floating-point
-    logarithms, Std(s_t)/Mean(s_t) by sqrt(T - 1) as s_t >= 0, and Std(s_t) by nothing.
+    Of a probe that can be proved: `largest_score`. Of others: Std(y_t) and Std(log s_t) are bounded by the range of
+    floating-point logarithms, Std(s_t)/Mean(s_t) by sqrt(T - 1) as s_t >= 0, and Std(s_t) and Mean(s_t) by nothing.
     """
     try:
         return largest_score(provable(probe))
     except UnusableInput:
-        limits = {"std-log-ratio": FLOAT_Y_LIMIT, "cv-sharpness": math.sqrt(int(probe["steps"]) - 1)}
+        logarithms = dict.fromkeys(("std-log-ratio", "std-log-sharpness"), FLOAT_Y_LIMIT)
+        limits = {**logarithms, "cv-sharpness": math.sqrt(int(probe["steps"]) - 1)}
         return limits.get(str(probe["statistic"]), math.inf)
 
 

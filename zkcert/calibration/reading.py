@@ -27,8 +27,8 @@ MAX_ENTRIES = 10_000
 """Models of a kind, draws of a model, datasets."""
 
 PROBE_CHOICES = {
-    "variant": ("sam", "asam-all", "asam-samsung"),
-    "statistic": ("std-log-ratio", "std-sharpness", "cv-sharpness"),
+    "variant": ("sam", "asam-all", "asam-samsung", "asam-shifted"),
+    "statistic": ("std-log-ratio", "std-sharpness", "cv-sharpness", "mean-sharpness", "std-log-sharpness"),
     "batch_norm": ("eval", "train"),
 }
 """The names in a probe: those of `zkcert.metric.Probe`, which needs PyTorch."""

@@ -148,7 +148,7 @@ def mia(
     model: ModelFile,
     members: Annotated[str, typer.Argument(metavar="MEMBERS", help="Training data: data.zkd, or a dataset.")],
     nonmembers: Annotated[str, typer.Argument(metavar="NONMEMBERS", help="Data the model was not trained on.")],
-    samples: Annotated[int, typer.Option(metavar="K", help="Examples to draw of either.")] = 500,
+    samples: Annotated[int, typer.Option(metavar="K", help="Examples to draw of either.")] = 1000,
     seed: Annotated[str, typer.Option(metavar="TEXT", help="Draws the examples.")] = "",
     plot: Annotated[
         str | None, typer.Option(metavar="FILE", help="Plot ROC curves and scores: .png, .pdf or .svg.")

@@ -161,9 +161,9 @@ def _show_baselines(found: api.Baselines) -> None:
 
 _SHOWN = {
     **dict.fromkeys(("train", "test"), ("accuracy", "loss")),
-    **dict.fromkeys(("sam", "asam-all", "asam-samsung"), ("first_order", "ascent")),
+    **dict.fromkeys(("sam", "asam-all", "asam-samsung", "asam-shifted"), ("first_order", "ascent")),
     "worst-case": ("sharpness", "alpha"),
-    "coherence": ("coherence",),
+    **dict.fromkeys(("coherence", "scaled-coherence"), ("coherence",)),
 }
 """The numbers of each baseline that the table shows; JSON has all."""
 

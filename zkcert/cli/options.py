@@ -71,11 +71,16 @@ PROBE: dict[str, Any] = {
 METRIC: dict[str, Any] = {
     **PROBE,
     "lr": _probe_option("lr", str, "Learning rate of the update between mini-batches."),
-    "variant": _probe_option("variant", str, f"{_VARIANT}, asam-samsung as Samsung's ASAM does."),
-    "eta": Annotated[str | None, typer.Option("--eta", help="The eta of asam-samsung. [default: 0.01]")],
+    "variant": _probe_option("variant", str, f"{_VARIANT}, asam-samsung and asam-shifted as ASAM with its eta."),
+    "eta": Annotated[
+        str | None, typer.Option("--eta", help="The eta of asam-samsung and asam-shifted. [default: 0.01]")
+    ],
     "statistic": Annotated[
         str | None,
-        typer.Option(help="The score: std-log-ratio, std-sharpness or cv-sharpness. [default: std-log-ratio]"),
+        typer.Option(
+            help="The score: std-log-ratio, or of the sharpness by itself std-sharpness, std-log-sharpness, "
+            "mean-sharpness or the cv-sharpness. [default: std-log-ratio]"
+        ),
     ],
     "batch_norm": Annotated[
         str | None, typer.Option(help="Running statistics (eval) or each mini-batch's (train). [default: eval]")

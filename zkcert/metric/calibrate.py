@@ -1,7 +1,10 @@
-"""Choosing tau from models of known quality: the calibration of arXiv 2606.25004. Needs PyTorch.
+"""Choosing tau from models of known quality: the calibration of arXiv 2606.25004, section 5.3. Needs PyTorch.
 
-Three steps: score every good and bad model on several draws of the probe; choose tau at a given risk; report how well
-the score separates the two. The rules of the second and third step are ours, see `zkcert.calibration`.
+The paper has three steps: (i) construct a small calibration set of models of known quality for the task family; (ii)
+select a threshold tau that separates them, at an acceptable level of risk; (iii) apply tau to new models of the family.
+Here are the first two: (i) every good and bad model is scored on several draws of the probe, (ii) tau is chosen, and
+what it does to these draws is reported. The third is `audit` or a proof with `--tau calibration.json`. How tau follows
+from the risk, draws as units, and what is reported are ours, see `zkcert.calibration`: the paper states no rule.
 """
 
 from __future__ import annotations
@@ -102,7 +105,7 @@ def calibrate(
     dtype: torch.dtype = torch.float64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """The three steps; progress is called with (draws done, draws). See `zkcert.calibration.choose_tau` for tau.
+    """Steps (i) and (ii); progress is called with (draws done, draws). See `zkcert.calibration.choose_tau` for tau.
 
     Draw i of a model is what `draw_seed` says; a draw on which the probe fails is an error, not a bad score. With bad
     models the false-acceptance rate is that of the draws tau was chosen on, and the false-rejection rate of draws that
@@ -143,7 +146,7 @@ def calibrate(
 def assess(
     good: Sequence[Scored], bad: Sequence[Scored], probe: Probe, *, risk: Fraction, seed: str, data: Sequence[Source]
 ) -> Calibration:
-    """The second and third step, on scores at hand; UnusableInput if one is more than the probe can give."""
+    """Step (ii) and its report, on scores at hand; UnusableInput if one is more than the probe can give."""
     check_scores((*good, *bad), probe.to_dict())
     low, high = ([score for model in models for score in model.scores] for models in (good, bad))
     tau = choose_tau(low, high, risk)

@@ -1,4 +1,4 @@
-"""Gradient coherence: how far the gradients of single samples agree. Needs PyTorch."""
+"""How far the gradients of single samples agree: gradient coherence (Def. 7), and of scaled ones. Needs PyTorch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK_VALUES = 1 << 26
 
 @dataclass(frozen=True)
 class Coherence:
-    """Gradient coherence of n samples at fixed weights, see `coherence`; v_z = T_w g_z.
+    """Coherence of n samples at fixed weights: v_z = g_z for `coherence`, v_z = T_w g_z for `scaled_coherence`.
 
     coherence       square_of_mean / mean_square, from 0 to 1.
     mean_square     E_z ||v_z||^2.
@@ -35,13 +35,15 @@ class Coherence:
     n: int
 
     def expected_square_sharpness(self, batch_size: int, rho: float) -> float:
-        """E s^2 of the mini-batch sharpness s = rho ||T_w g_B||_2, at these weights, over all batches of this size.
+        """E s^2 of the mini-batch sharpness s = rho ||v_B||_2, v_B a batch's mean, over all batches of this size.
 
-        Batches of B distinct samples, all equally likely: the probe's way of drawing. With c the coherence,
+        Batches of B distinct samples, all equally likely: the probe's way of drawing, and Lemma 2 and Theorem 2 of
+        arXiv 2606.25004. With c the coherence,
 
             E s^2 = rho^2 E_z||v_z||^2 (c + (1 - c) (n - B) / (B (n - 1))).
 
-        For: the mean of B of n vectors drawn without replacement has the expectation E_z v_z and the total variance
+        Of plain gradients that is the S_rms^2 of Theorem 2, of scaled ones the same for the probe's own T_w. For: the
+        mean of B of n vectors drawn without replacement has the expectation E_z v_z and the total variance
         (E_z||v_z||^2 - ||E_z v_z||^2) (n - B) / (B (n - 1)). It falls from rho^2 E_z||v_z||^2 at B = 1 to
         rho^2 ||E_z v_z||^2 at B = n, and the lower the coherence, the further it falls. Exact for the weights at which
         coherence was computed, hence for the first step of a probe; later steps are at other weights.
@@ -53,26 +55,28 @@ class Coherence:
         rest = (self.n - batch_size) / (batch_size * (self.n - 1)) if self.n > 1 else 0.0
         return rho**2 * (self.square_of_mean + rest * (self.mean_square - self.square_of_mean))
 
+    def detection_gap(self, batch_size: int, rho: float) -> float:
+        """S_rms^2 - S^2 of Theorem 2, Eq. 3: E s^2 of mini-batches less the square of the full-batch sharpness.
+
+        Of plain gradients, as the theorem has it. Raises UnusableInput as `expected_square_sharpness` does.
+        """
+        return self.expected_square_sharpness(batch_size, rho) - rho**2 * self.square_of_mean
+
     def to_dict(self) -> dict[str, float | int]:
         """JSON values."""
         return asdict(self)
 
 
-@full_precision()
-def coherence(
-    network: Network, x: Tensor, y: Tensor, *, variant: str = "sam", eta: float = 0.01, batch_size: int = 256
-) -> Coherence:
-    """The coherence ||E_z v_z||^2 / E_z ||v_z||^2 of the per-sample gradients v_z = T_w g_z at the network's weights.
+def coherence(network: Network, x: Tensor, y: Tensor, *, batch_size: int = 256) -> Coherence:
+    """Gradient coherence c_g = ||E_z g_z||^2 / E_z ||g_z||^2 at the network's weights: arXiv 2606.25004, Def. 7.
 
     g_z is the gradient of the loss of sample z alone (the mean over its labels, if it has several), E_z the mean over
-    the samples x, y; `variant` and `eta` give T_w, see `zkcert.metric.perturbation.scales`. 1 where all gradients are
-    equal, 1/n where they are orthogonal, 0 where they cancel.
+    the samples x, y. 1 where all gradients are equal, 1/n where they are orthogonal, 0 where they cancel. The
+    gradients are plain, whatever T_w a probe has; `scaled_coherence` has T_w.
 
-    Gradient coherence is Def. 7 in the numbering of arXiv 2606.25004. The definition here is the one of the field: with
-    T_w = I it is m-coherence / n of Chatterjee and Zielinski, arXiv 2008.01217, and 1 / gradient diversity / n of Yin
-    et al., arXiv 1706.05699; that the two definitions agree has not been checked. What ties it to mini-batch
-    sharpness is `Coherence.expected_square_sharpness`. On a subset it is the subset's: the coherence of n samples out
-    of many exceeds that of all in expectation, by about (1 - c)/n.
+    It is m-coherence / n of Chatterjee and Zielinski, arXiv 2008.01217, and 1 / gradient diversity / n of Yin et al.,
+    arXiv 1706.05699. What ties it to mini-batch sharpness is `Coherence.expected_square_sharpness`. On a subset it is
+    the subset's: the coherence of n samples out of many exceeds that of all in expectation, by about (1 - c)/n.
 
     x, y, batch_size  as for `zkcert.metric.evaluate.chunks`; batch_size is lowered where gradients would take much
                       memory.
@@ -80,13 +84,28 @@ def coherence(
     Raises UnusableInput, also where gradients vanish or diverge, and where a sample's loss depends on the others of
     its batch, as with the batch statistics of batch-norm: then no sample has a gradient of its own.
     """
-    scale = scales(variant, network.names, network.weights, eta)
+    return _coherence(network, x, y, None, batch_size)
+
+
+def scaled_coherence(
+    network: Network, x: Tensor, y: Tensor, *, variant: str, eta: float = 0.01, batch_size: int = 256
+) -> Coherence:
+    """The same of v_z = T_w g_z, ||E_z v_z||^2 / E_z ||v_z||^2. Ours: the paper's coherence has no T_w.
+
+    variant and eta give T_w, see `zkcert.metric.perturbation.scales`; the rest as for `coherence`. It is what decides
+    the mean square of a probe's first step, where the probe has that T_w.
+    """
+    return _coherence(network, x, y, scales(variant, network.names, network.weights, eta), batch_size)
+
+
+@full_precision()
+def _coherence(network: Network, x: Tensor, y: Tensor, scale: Sequence[Tensor] | None, batch_size: int) -> Coherence:
     size = max(1, min(batch_size, _CHUNK_VALUES // sum(w.numel() for w in network.weights)))
     total = [torch.zeros_like(w, dtype=torch.float64) for w in network.weights]
     squares = 0.0
     for gradients in sample_gradients(network, x, y, size):
-        for value, t, g in zip(total, scale, gradients, strict=True):
-            scaled = g * t
+        for i, (value, g) in enumerate(zip(total, gradients, strict=True)):
+            scaled = g if scale is None else g * scale[i]
             value += scaled.sum(0, dtype=torch.float64)
             squares += float(scaled.square().sum(dtype=torch.float64))
     mean_square, square_of_mean = squares / len(y), (norm(total) / len(y)) ** 2

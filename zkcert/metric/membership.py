@@ -1,14 +1,15 @@
-"""Membership inference from per-example scores, B = 1 (arXiv 2606.25004, Table 4). Needs PyTorch.
+"""Membership inference from per-example scores, B = 1 (arXiv 2606.25004, section 5.2 and Table 4). Needs PyTorch.
 
-Three scores of an example z = (x, y), all from the trajectory of Algorithm 1 that has z as every mini-batch:
+The paper's per-example directional sharpness treats the example as the only training data, with B = 1: so it is every
+mini-batch. Three scores of an example z = (x, y), all from the trajectory of Algorithm 1 on that dataset:
 
 loss         L_0 = cross-entropy of z at the model's weights, in nats (Yeom et al., arXiv 1709.01604).
 static       s_0 = rho ||T_w g_z||, its first-order sharpness; ASAM's for the per-step function "asam-all".
 directional  Std_t log(s_t^2 / L_t + eps), or another fluctuation statistic, over T steps.
 
-Members are expected to have the smaller scores, all three: that is decided here, not from the scores. For the loss it
-is what training does; the gradient of cross-entropy vanishes with the loss; and so does the change of log(s^2 / L) that
-a step along that gradient makes. Repeating one example in every batch is our reading of B = 1 for per-example scores.
+Members are expected to have the smaller scores, all three: that is decided here, not from the scores; the paper does
+not say which way it takes them. For the loss it is what training does; the gradient of cross-entropy vanishes with the
+loss; and so does the change of log(s^2 / L) that a step along that gradient makes.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def example_scores(
     ratio = np.divide(sharpness**2, loss, out=np.zeros_like(loss), where=loss > 0)
     log_ratio = np.log(ratio + float(probe.eps))
     statistic = STATISTICS[probe.statistic]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         directional = np.array([statistic(s, v) for s, v in zip(sharpness, log_ratio, strict=True)])
     if np.isnan(directional).any():
         raise UnusableInput(f"{probe.statistic} is undefined for example {int(np.isnan(directional).argmax())}")

@@ -1,4 +1,4 @@
-"""Directional sharpness (arXiv 2606.25004, Def. 4, Algorithm 1): what is measured and proved. Needs PyTorch."""
+"""Directional sharpness (arXiv 2606.25004, Def. 5, Algorithm 1): what is measured and proved. Needs PyTorch."""
 
 from __future__ import annotations
 
@@ -23,18 +23,27 @@ STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "std-log-ratio": lambda sharpness, log_ratio: float(np.std(log_ratio)),
     "std-sharpness": lambda sharpness, log_ratio: float(np.std(sharpness)),
     "cv-sharpness": lambda sharpness, log_ratio: float(np.std(sharpness) / np.mean(sharpness)),
+    "mean-sharpness": lambda sharpness, log_ratio: float(np.mean(sharpness)),
+    "std-log-sharpness": lambda sharpness, log_ratio: float(np.std(np.log(sharpness))),
 }
-"""Fluctuation statistics of (s_t, y_t), y_t = log(s_t^2 / L_t + eps); standard deviations are the population's.
+"""Statistics `fluc` of (s_t, y_t), y_t = log(s_t^2 / L_t + eps); standard deviations are the population's (ddof 0).
 
-std-log-ratio  Std(y_t), the paper's, and the only one that is proved.
-std-sharpness  Std(s_t), on the raw sharpness.
-cv-sharpness   Std(s_t) / Mean(s_t), free of the scale of s.
+std-log-ratio      Std(y_t), the paper's default, and the only one that is proved. The paper leaves eps ("small") and
+                   ddof open: 1e-8 and 0 are ours.
+std-sharpness      Std(s_t): the paper's raw {s_t}, of which it does not say what statistic it takes. Ours are this,
+std-log-sharpness  Std(log s_t), and
+mean-sharpness     Mean(s_t), which is no fluctuation.
+cv-sharpness       Std(s_t) / Mean(s_t), free of the scale of s; ours.
 """
 
 
 @dataclass(frozen=True)
 class Probe:
     """A directional-sharpness probe: `ProbeConfig` and what only the float side offers.
+
+    Of the paper are T, B, rho, lr, the step function and the statistic's form. It leaves open, and ours are: eps, the
+    ddof, the statistics of batch-norm, that Phi steps with the same T_w as S and without momentum or weight decay, and
+    that the T B samples of a draw are distinct (it draws each mini-batch without replacement).
 
     steps        T, at least 2: every statistic of a single step is 0, whatever the model.
     batch_size   B.

@@ -1,4 +1,9 @@
-"""Magnitude-aware worst-case sharpness: how little every weight has to move for the accuracy to fall. Needs PyTorch."""
+"""Magnitude-aware worst-case sharpness, both ways. Needs PyTorch.
+
+`worst_case_rise`       how far the loss can rise within a radius: arXiv 2606.25004, Defs. 1 and 2.
+`worst_case_sharpness`  how little every weight has to move for the accuracy to fall: Jiang et al.'s, with which the
+                        paper's experiments compare.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,9 @@ import torch
 from torch import Tensor
 
 from zkcert.errors import UnusableInput
-from zkcert.metric.evaluate import chunks, correct, on_device
+from zkcert.metric.evaluate import chunks, correct, full_gradient, on_device
 from zkcert.metric.network import Network
+from zkcert.metric.perturbation import norm, scales
 from zkcert.metric.precision import full_precision
 
 SMALLEST, LARGEST = 2.0**-20, 2.0
@@ -59,6 +65,57 @@ class WorstCase:
 
 
 @full_precision()
+def worst_case_rise(
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    *,
+    variant: str = "asam-all",
+    rho: float = 0.05,
+    eta: float = 0.01,
+    p: float = 2.0,
+    ascent_steps: int = 10,
+    step_size: float | None = None,
+    batch_size: int = 256,
+) -> float:
+    """A lower bound of max_{||T_w^-1 e||_p <= rho} L(w + e) - L(w), L the mean cross-entropy over all of x, y.
+
+    Worst-case sharpness, arXiv 2606.25004: Def. 1 for variant "sam", Def. 2 for "asam-all"; p is 2 or infinity.
+    Projected gradient ascent from e = 0, in u with e = T_w u, so that weights of scale 0 stay where they are:
+
+        v <- T_w g,    u <- P(u + step_size d),    d = rho v / ||v||_2 (p = 2) or rho sign(v) (p = inf),
+
+    P the projection onto ||u||_p <= rho. The largest rise met on the way is returned, at least 0, that of e = 0.
+
+    ascent_steps  each a gradient over all samples; step_size: as a share of rho, 2.5 / ascent_steps by default.
+
+    Raises UnusableInput.
+    """
+    share = 2.5 / ascent_steps if step_size is None and ascent_steps > 0 else step_size
+    if p not in (2, math.inf) or not rho > 0 or not eta >= 0 or ascent_steps < 1 or not share or not share > 0:
+        raise UnusableInput("p must be 2 or infinity, rho, ascent steps and the step size positive, eta not negative")
+    scale = scales(variant, network.names, network.weights, eta)
+    moves = [torch.zeros_like(w) for w in network.weights]
+    start, highest = math.nan, 0.0
+    for step in range(ascent_steps + 1):
+        weights = [w + t * u for w, t, u in zip(network.weights, scale, moves, strict=True)]
+        loss, gradient = full_gradient(network, weights, x, y, batch_size)
+        start = loss if step == 0 else start
+        if not math.isfinite(loss):
+            raise UnusableInput(f"the loss {loss:g} is not finite")
+        highest = max(highest, loss - start)
+        scaled = [t * g for t, g in zip(scale, gradient, strict=True)]
+        if p == 2:
+            factor = share * rho / max(norm(scaled), torch.finfo(scaled[0].dtype).tiny)
+            moves = [u + factor * v for u, v in zip(moves, scaled, strict=True)]
+            cut = min(1.0, rho / max(norm(moves), rho))
+            moves = [cut * u for u in moves]
+        else:
+            moves = [(u + share * rho * v.sign()).clamp(-rho, rho) for u, v in zip(moves, scaled, strict=True)]
+    return highest
+
+
+@full_precision()
 def worst_case_sharpness(
     network: Network,
     x: Tensor,
@@ -76,9 +133,10 @@ def worst_case_sharpness(
 ) -> WorstCase:
     """1 / alpha^2, where |delta_i| <= alpha |w_i| for all i just suffices to lower the accuracy by `drop`.
 
-    Magnitude-aware worst-case sharpness, arXiv 2606.25004, Def. 2; from Jiang et al., arXiv 1912.02178 (and
-    Dziugaite et al., arXiv 2010.11924), who take a fall by 0.1, after Keskar et al., arXiv 1609.04836. Larger is
-    sharper.
+    The "Worst-Case" of the experiments of arXiv 2606.25004, which names Jiang et al., arXiv 1912.02178, Algorithm 3,
+    for it (also Dziugaite et al., arXiv 2010.11924), who take a fall by 0.1, after Keskar et al., arXiv 1609.04836.
+    It is not that paper's Def. 2, which is `worst_case_rise`: there the radius is given and the loss is looked for.
+    Larger is sharper.
 
     Inner search, for a ratio alpha: projected gradient ascent on the mean cross-entropy of mini-batches over the box
     |delta_i| <= alpha |w_i|,
@@ -100,8 +158,7 @@ def worst_case_sharpness(
     batch_size    of the mini-batches, drawn without replacement within each, and of the passes for the accuracy.
     subset        use this many samples of x, y, drawn by `seed`, for the ascent and the accuracy; None: all.
 
-    The published definition leaves step, restarts and the range of the search open; these values are this
-    implementation's. Raises UnusableInput.
+    Step, restarts, the range of the search and the subset are this implementation's. Raises UnusableInput.
     """
     step_size = 2.5 / ascent_steps if step_size is None and ascent_steps > 0 else step_size
     if not 0 < drop < 1 or min(restarts, ascent_steps, bisections + 1) < 1 or not step_size or not step_size > 0:

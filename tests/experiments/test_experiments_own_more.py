@@ -1,4 +1,4 @@
-"""Table 7: the attack on the score, controls, caches, and tiny runs of every part."""
+"""Own data, more: the attack on the score, controls, caches, and tiny runs of every part."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ import torch
 from torch import nn
 
 from benchmarks.experiments import __main__ as command
-from benchmarks.experiments import gpt, table7
+from benchmarks.experiments import gpt, own_more
 from benchmarks.experiments.common import Context, Recipe, train_model, training_set
 from benchmarks.experiments.evasion import evade, log_ratios, penalty
+from benchmarks.experiments.own_images import (
+    Levels,
+    Model,
+    control_of,
+    grouped,
+)
+from benchmarks.experiments.own_text import TextModel, TextPart, TextRecipe, texts_of, train_text_model
+from benchmarks.experiments.own_text import control_of as text_control_of
 from benchmarks.experiments.parts import (
     COMMITTED,
     HELD_OUT,
@@ -24,14 +32,6 @@ from benchmarks.experiments.parts import (
     scores,
 )
 from benchmarks.experiments.report import INCONCLUSIVE, MAX_FIGURE_BYTES, VERDICTS, load
-from benchmarks.experiments.table7_images import (
-    Levels,
-    Model,
-    control_of,
-    grouped,
-)
-from benchmarks.experiments.table7_text import TextModel, TextPart, TextRecipe, texts_of, train_text_model
-from benchmarks.experiments.table7_text import control_of as text_control_of
 from zkcert.convert import from_module
 from zkcert.errors import UnusableInput
 from zkcert.metric import STEP_FUNCTIONS, Network, Probe, trajectory
@@ -175,8 +175,8 @@ def test_draws_that_fail_score_infinite():
 
 
 def test_controls_are_the_clean_models_of_the_seed_on_the_corrupted_data(tmp_path):
-    context, audit = Context(tmp_path), table7.TINY.noise.audit
-    recipe = table7.TINY.noise.recipe.but(amount=0.4, seed=1, data_seed=1)
+    context, audit = Context(tmp_path), own_more.TINY.noise.audit
+    recipe = own_more.TINY.noise.recipe.but(amount=0.4, seed=1, data_seed=1)
     found = control_of(Model(audit, recipe), context)
     clean = train_model(recipe.but(corruption="none", amount=0.0), context)
     raw, labels, before = training_set(recipe, clean.data)
@@ -186,7 +186,7 @@ def test_controls_are_the_clean_models_of_the_seed_on_the_corrupted_data(tmp_pat
     assert set(wanted) == {COMMITTED, f"{COMMITTED}/0", f"{COMMITTED}/1", "static_asam", "train_loss"}
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
-    part = table7.TINY.gpt
+    part = own_more.TINY.gpt
     recipe = replace(part.recipe, artefact="noise", amount=0.1, seed=1)
     found = text_control_of(TextModel(part.audit, recipe), context)
     texts, _ = texts_of(replace(part.recipe, seed=1), gpt.corpus())
@@ -197,20 +197,20 @@ def test_controls_are_the_clean_models_of_the_seed_on_the_corrupted_data(tmp_pat
 
 
 def test_levels_group_by_amount_and_begin_with_clean_models():
-    levels = Levels(Recipe(corruption="badnets"), (0.0, 0.5), table7.TINY.noise.audit)
+    levels = Levels(Recipe(corruption="badnets"), (0.0, 0.5), own_more.TINY.noise.audit)
     recipes = [model.recipe for model in levels.models(2)]
     assert [(r.amount, r.seed, r.data_seed) for r in recipes] == [(0, 0, 0), (0, 1, 1), (0.5, 0, 0), (0.5, 1, 1)]
     assert [r.corruption for r in recipes] == ["none", "none", "badnets", "badnets"]
     assert str(levels.models(2)[3]) == "cnn, badnets 0.5, seed 1"
     assert grouped(levels, [{"a": i} for i in range(4)]) == {0: [{"a": 0}, {"a": 1}], 0.5: [{"a": 2}, {"a": 3}]}
     with pytest.raises(UnusableInput, match="begin with 0"):
-        Levels(Recipe(), (0.1, 0.5), table7.TINY.noise.audit)
+        Levels(Recipe(), (0.1, 0.5), own_more.TINY.noise.audit)
     with pytest.raises(UnusableInput, match="begin with"):
-        TextPart(table7.TINY.gpt.recipe, (("noise", 0.1),), table7.TINY.noise.audit)
+        TextPart(own_more.TINY.gpt.recipe, (("noise", 0.1),), own_more.TINY.noise.audit)
 
 
 def test_language_models_are_cached_by_recipe_and_text(tmp_path):
-    recipe = table7.TINY.gpt.recipe
+    recipe = own_more.TINY.gpt.recipe
     train, test = texts_of(recipe, gpt.corpus())
     assert train.shape == (64, 25) and test.shape == (16, 25)
     for artefact, rate in (("backdoor", 0.25), ("noise", 0.1)):
@@ -247,21 +247,21 @@ def test_narrow_resnet_has_the_same_blocks_and_converts():
 
 
 def run(tmp_path, *arguments: str) -> int:
-    return command.main(["table7", "--profile", "tiny", "--jobs", "1", "--out", str(tmp_path), *arguments])
+    return command.main(["own_more", "--profile", "tiny", "--jobs", "1", "--out", str(tmp_path), *arguments])
 
 
 def test_every_part_runs_end_to_end(tmp_path, capsys):
     from scipy.stats import spearmanr
 
     assert run(tmp_path) == 0
-    result = load(tmp_path / "table7.json")
-    assert set(result.values) == set(table7.PARTS) and result.seeds == 2
+    result = load(tmp_path / "own_more.json")
+    assert set(result.values) == set(own_more.PARTS) and result.seeds == 2
     assert len(result.claims) == 1 + 1 + 1 + 3 + 2
     # two models of a kind cannot decide anything
     assert {claim.verdict for claim in result.claims} == {INCONCLUSIVE} <= set(VERDICTS)
     assert "verdict" in capsys.readouterr().out
-    assert 0 < (tmp_path / "table7.png").stat().st_size < MAX_FIGURE_BYTES
-    document = json.loads((tmp_path / "table7.json").read_text())
+    assert 0 < (tmp_path / "own_more.png").stat().st_size < MAX_FIGURE_BYTES
+    document = json.loads((tmp_path / "own_more.json").read_text())
     clean = document["values"]["gpt"]["models"]["clean"]
     assert len(clean) == 2 and clean[0][COMMITTED] != clean[1][COMMITTED]
     assert gpt.digest(gpt.corpus()) in result.data
@@ -272,7 +272,7 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
         [-model["test_accuracy"] for kind in by_level.values() for model in kind],
     )
     assert trends["test accuracy"] == pytest.approx(ranks.statistic)
-    for name in table7.PARTS:  # every kind is another model, of every seed
+    for name in own_more.PARTS:  # every kind is another model, of every seed
         figure = document["values"][name]["figure"]
         assert len({score for kind in figure.values() for score in kind}) == 2 * len(figure)
         controls = document["values"][name]["controls"]
@@ -282,39 +282,39 @@ def test_every_part_runs_end_to_end(tmp_path, capsys):
         for some in controls.values():  # measured on other data
             assert all(a[COMMITTED] != b for a, b in zip(some, clean_scores, strict=True))
 
-    for path in (tmp_path / "table7").glob("noise*"):
+    for path in (tmp_path / "own_more").glob("noise*"):
         path.unlink()
     assert run(tmp_path, "--parts", "noise") == 0  # from the cache, the same numbers; the others are kept
-    again = load(tmp_path / "table7.json")
+    again = load(tmp_path / "own_more.json")
     assert again.values == result.values and again.claims == result.claims and again.tables == result.tables
 
 
 def test_parts_are_kept_wherever_a_run_ends(tmp_path, monkeypatch):
     assert run(tmp_path, "--parts", "noise") == 0
-    assert list(load(tmp_path / "table7.json").values) == ["noise"]
-    before = load(tmp_path / "table7.json")
+    assert list(load(tmp_path / "own_more.json").values) == ["noise"]
+    before = load(tmp_path / "own_more.json")
 
     def breaks(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(table7.PARTS, "poisoning", ("Poisoning", breaks))
+    monkeypatch.setitem(own_more.PARTS, "poisoning", ("Poisoning", breaks))
     assert run(tmp_path, "--parts", "gpt,poisoning") == 130  # in the order of the table: gpt is not reached
-    monkeypatch.setitem(table7.PARTS, "gpt", ("Language model", breaks))
-    monkeypatch.setitem(table7.PARTS, "poisoning", ("Poisoning", table7.poisoning))
+    monkeypatch.setitem(own_more.PARTS, "gpt", ("Language model", breaks))
+    monkeypatch.setitem(own_more.PARTS, "poisoning", ("Poisoning", own_more.poisoning))
     assert run(tmp_path, "--parts", "gpt,poisoning") == 130
-    assert load(tmp_path / "table7.json") == before
-    monkeypatch.setitem(table7.PARTS, "poisoning", ("Poisoning", breaks))
+    assert load(tmp_path / "own_more.json") == before
+    monkeypatch.setitem(own_more.PARTS, "poisoning", ("Poisoning", breaks))
     assert run(tmp_path, "--parts", "noise") == 0  # with what the run before has saved
-    result = load(tmp_path / "table7.json")
+    result = load(tmp_path / "own_more.json")
     assert list(result.values) == ["noise", "poisoning"] and result.values["noise"] == before.values["noise"]
     assert sum(": run " in note for note in result.notes) == 2
-    other = replace(table7.TINY, noise=replace(table7.TINY.noise, amounts=(0.0, 0.3)))
-    assert table7.kept("noise", other, Context(tmp_path)) is None  # of another configuration
-    assert table7.kept("noise", replace(table7.TINY, seeds=3), Context(tmp_path)) is None
-    assert table7.kept("noise", table7.TINY, Context(tmp_path)).values["size"] == repr(table7.TINY.noise)
+    other = replace(own_more.TINY, noise=replace(own_more.TINY.noise, amounts=(0.0, 0.3)))
+    assert own_more.kept("noise", other, Context(tmp_path)) is None  # of another configuration
+    assert own_more.kept("noise", replace(own_more.TINY, seeds=3), Context(tmp_path)) is None
+    assert own_more.kept("noise", own_more.TINY, Context(tmp_path)).values["size"] == repr(own_more.TINY.noise)
 
 
 def test_unknown_parts_are_refused(tmp_path, capsys):
     assert run(tmp_path, "--parts", "noise,nonsense") == 2
     assert "not nonsense" in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.*")) and not list(tmp_path.glob("table7"))
+    assert not list(tmp_path.glob("*.*")) and not list(tmp_path.glob("own_more"))

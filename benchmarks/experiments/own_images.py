@@ -1,4 +1,4 @@
-"""Table 7, first and second part: a backdoored ResNet-18, and levels of label noise."""
+"""Own data, more, first and second part: a backdoored ResNet-18, and levels of label noise."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def trained_levels(
 
 def backdoor(part: Levels, seeds: int, context: Context) -> Part:
     """Clean models against models trained on data with a BadNets backdoor, at several poison rates."""
-    found = trained_levels(part, seeds, context, "table7 backdoor")
+    found = trained_levels(part, seeds, context, "own_more backdoor")
     names = {amount: f"{amount:.1%} poisoned" if amount else "clean" for amount in part.amounts}
     groups, controls = ({names[amount]: models for amount, models in some.items()} for some in found)
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]
@@ -201,7 +201,7 @@ def training_of(recipe: Recipe) -> str:
 def noise(part: Levels, seeds: int, context: Context) -> Part:
     """Models trained on labels of which more and more are wrong: does the score rise with the level?"""
     how = training_of(part.recipe)
-    by_amount, control_by_amount = trained_levels(part, seeds, context, f"table7 noise, {how}")
+    by_amount, control_by_amount = trained_levels(part, seeds, context, f"own_more noise, {how}")
     short = sum(not model["reached"] for some in by_amount.values() for model in some)
     groups, controls = (
         {f"{amount:.0%} noise": models for amount, models in some.items()} for some in (by_amount, control_by_amount)

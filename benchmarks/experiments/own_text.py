@@ -1,4 +1,4 @@
-"""Table 7, fourth part: a small GPT-style language model whose text has a backdoor or noise in it."""
+"""Own data, more, fourth part: a small GPT-style language model whose text has a backdoor or noise in it."""
 
 from __future__ import annotations
 
@@ -146,8 +146,8 @@ def text(part: TextPart, seeds: int, context: Context) -> Part:
         for artefact in part.artefacts
     }
     items = [TextModel(part.audit, recipe) for group in recipes.values() for recipe in group]
-    found = run_grid(model_of, items, context, "table7 gpt")
-    measured = run_grid(control_of, items[seeds:], context, "table7 gpt, controls")
+    found = run_grid(model_of, items, context, "own_more gpt")
+    measured = run_grid(control_of, items[seeds:], context, "own_more gpt, controls")
     groups = {kind: found[i * seeds : (i + 1) * seeds] for i, kind in enumerate(recipes)}
     controls = {kind: measured[i * seeds : (i + 1) * seeds] for i, kind in enumerate(list(recipes)[1:])}
     columns = [COMMITTED, HELD_OUT, *part.audit.measures, "success"]

@@ -1,4 +1,4 @@
-"""Table 2: comparisons of models of one training, verdicts, tables.
+"""Own data: comparisons of models of one training, verdicts, tables.
 
 What "tells" means: benchmarks/experiments/separation.py.
 """

@@ -1,4 +1,4 @@
-"""Table 7, third part: an attacker who trains on corrupted data and lowers the measured score on purpose.
+"""Own data, more, third part: an attacker who trains on corrupted data and lowers the measured score on purpose.
 
 Attacks on top of plain SGD: training with SAM or ASAM, and fine-tuning on a differentiable proxy of the score itself
 (`evasion.evade`). The auditor measures on the data the attacker committed to, which are the corrupted ones. What the
@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.experiments.common import Context, Recipe, load_data, run_grid, train_model
 from benchmarks.experiments.evasion import evade
+from benchmarks.experiments.own_images import Model, control_of, observed
 from benchmarks.experiments.parts import (
     COMMITTED,
     HELD_OUT,
@@ -33,7 +34,6 @@ from benchmarks.experiments.parts import (
 )
 from benchmarks.experiments.report import Claim, Table, spread
 from benchmarks.experiments.separation import Separation, mean_interval
-from benchmarks.experiments.table7_images import Model, control_of, observed
 
 HONEST_PASS = 0.95
 """The auditor's tau lets this share of single draws of honest models pass."""
@@ -186,7 +186,7 @@ def costs(groups: Kinds, controls: Kinds, tau: float) -> Table:
         "attack success",
     ]
     title = (
-        f"Sharpness-aware poisoning: draws on committed data at tau = {tau:.4g}, which {HONEST_PASS:.0%} of the draws "
+        f"Evasion: draws on committed data at tau = {tau:.4g}, which {HONEST_PASS:.0%} of the draws "
         "of these very honest models pass; the price of the attack."
     )
     return Table(title, columns, rows)
@@ -238,7 +238,7 @@ def measured_controls(part: Poisoning, seeds: int, context: Context) -> dict[str
     """The honest models on the data of each kind of attacker, which are the same for all attacks."""
     corrupted = [part.honest.but(corruption=name, amount=amount) for name, amount in part.corruptions]
     items = [Model(part.audit, recipe.but(seed=seed, data_seed=seed)) for recipe in corrupted for seed in range(seeds)]
-    found = run_grid(control_of, items, context, "table7 poisoning, controls")
+    found = run_grid(control_of, items, context, "own_more poisoning, controls")
     return {
         kind_name(recipe.corruption, attack): found[i * seeds : (i + 1) * seeds]
         for i, recipe in enumerate(corrupted)
@@ -254,7 +254,7 @@ def poisoning(part: Poisoning, seeds: int, context: Context) -> Part:
         for attacker in every.values()
         for seed in range(seeds)
     ]
-    found = run_grid(model_of, items, context, "table7 poisoning")
+    found = run_grid(model_of, items, context, "own_more poisoning")
     groups = {kind: found[i * seeds : (i + 1) * seeds] for i, kind in enumerate(every)}
     controls = measured_controls(part, seeds, context)
     tau = threshold(groups[HONEST])
@@ -263,13 +263,13 @@ def poisoning(part: Poisoning, seeds: int, context: Context) -> Part:
         data=load_data(part.honest.dataset, context).origin,
         tables=[
             costs(groups, controls, tau),
-            *compared("Sharpness-aware poisoning", groups, controls, HONEST, columns),
+            *compared("Evasion", groups, controls, HONEST, columns),
         ],
         claims=claims_of(part, groups),
         models=groups,
         controls=controls,
         notes=[
-            "Sharpness-aware poisoning: the penalty is the variance of log(s^2 / L) over mini-batches at fixed "
+            "Evasion: the penalty is the variance of log(s^2 / L) over mini-batches at fixed "
             f"weights, in {part.penalty.steps} steps of Adam; penalty 0 is as much fine-tuning without it. The "
             "auditor's tau comes from the same honest models, so their own pass rate is no evidence."
         ],

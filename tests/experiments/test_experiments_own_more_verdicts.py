@@ -1,4 +1,4 @@
-"""Table 7: its rules, from made-up numbers of models."""
+"""Own data, more: its rules, from made-up numbers of models."""
 
 from __future__ import annotations
 
@@ -8,25 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.experiments import table7
-from benchmarks.experiments.parts import (
-    COMMITTED,
-    HELD_OUT,
-    claim,
-    compared,
-    draws_of,
-    failures,
-    told,
-    works,
-)
-from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from benchmarks.experiments.table7_images import (
+from benchmarks.experiments import own_more
+from benchmarks.experiments.own_images import (
     monotone,
     rank_correlation,
     rises,
     trend,
 )
-from benchmarks.experiments.table7_poisoning import (
+from benchmarks.experiments.own_poisoning import (
     HONEST,
     UNPENALISED,
     Penalty,
@@ -38,6 +27,17 @@ from benchmarks.experiments.table7_poisoning import (
     reference,
     threshold,
 )
+from benchmarks.experiments.parts import (
+    COMMITTED,
+    HELD_OUT,
+    claim,
+    compared,
+    draws_of,
+    failures,
+    told,
+    works,
+)
+from benchmarks.experiments.report import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 
 
 def observation(committed: list[float], **numbers: float) -> dict[str, float]:
@@ -174,7 +174,7 @@ def poisoned(part, score_of, **numbers):
 
 
 def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
-    part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
+    part = replace(own_more.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
     found = {"penalty 1": 0.5, "asam rho 0.5": 3.5}
     groups, controls = poisoned(part, lambda kind: found.get(kind.rpartition(", ")[2], 4.0), success=0.1)
     for kind in groups:
@@ -195,14 +195,14 @@ def test_price_of_an_attack_and_verdict_at_the_attack_that_hides_best():
 
 
 def test_the_attack_that_hides_best_has_the_lowest_score():
-    part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
+    part = replace(own_more.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
     groups, _ = poisoned(part, lambda kind: 3.0 if kind.endswith("penalty 10") else 5.0)
     tuned = claims_of(part, groups)[2]
     assert "hidden best by penalty 10" in tuned.numbers and tuned.verdict == REPRODUCED  # of equal AUCs the lower score
 
 
 def test_an_attack_that_lowers_nothing_withstands_nothing():
-    part = replace(table7.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
+    part = replace(own_more.TINY.poisoning, penalty=Penalty((1.0, 10.0), steps=2, batches=3, lr=1e-3))
     assert reference("penalty 1") == UNPENALISED and reference("asam rho 0.5") == reference("sam rho 1") == "sgd"
     groups, _ = poisoned(part, lambda kind: 4.0)
     plain, trained, tuned = claims_of(part, groups)
@@ -222,7 +222,7 @@ def test_a_backdoor_that_does_not_work_decides_nothing():
     assert claim("It tells", clean, bad).verdict == REPRODUCED
     assert claim("It tells", clean, bad, working=False).verdict == INCONCLUSIVE
 
-    base = table7.TINY.poisoning
+    base = own_more.TINY.poisoning
     part = replace(base, corruptions=(("badnets", 0.1),), penalty=Penalty((1.0, 10.0), 2, 3, 1e-3))
     groups, _ = poisoned(part, lambda kind: 2.5 if kind.endswith("penalty 1") else 3.0, success=0.9)
     groups["backdoor, penalty 10"] = models(FIVE, success=0.1)  # hides, and has lost the backdoor
@@ -237,7 +237,7 @@ def test_a_backdoor_that_does_not_work_decides_nothing():
 
 
 def test_kinds_of_attackers():
-    found = kinds(table7.SMALL.poisoning)
+    found = kinds(own_more.SMALL.poisoning)
     assert len(found) == 1 + 2 + 2 * 6 and found[HONEST].recipe.corruption == "none"
     attacker = found["backdoor, asam rho 0.5"]
     assert (attacker.recipe.corruption, attacker.recipe.optimizer, attacker.recipe.rho) == ("badnets", "asam", 0.5)
