@@ -73,30 +73,6 @@ def place(tiny, tmp_path) -> Path:
     return tmp_path
 
 
-def test_a_lost_worker_ends_the_command_and_loses_nothing(run, tiny, tmp_path):
-    """Killed as the last long phase begins; the same proof goes on alone."""
-    before, killed = left_over(), []
-
-    def kill(phase: str, done: object) -> None:
-        if phase == "range checks" and done is None and not killed:
-            killed.append(workers.greetings[1].process)
-            os.kill(killed[0], signal.SIGKILL)
-
-    options = {"announcement": tiny.announcement, "beacon": tiny.beacon, "checkpoint": tmp_path / "state"}
-    with crew("local:2") as actors, pytest.raises(WorkerFailed) as lost:
-        workers = Cluster(actors, least_tree=1 << 8)
-        api.prove(tiny.model, tiny.data, tmp_path / "proof.bin", **options, cluster=workers, progress=kill)
-    assert "\n" not in str(lost.value)
-    assert f"worker 2 of 2, process {killed[0]} on " in str(lost.value)
-    assert str(lost.value).endswith(f"the same command goes on from {tmp_path / 'state'}")
-    assert left_over() == before and not (tmp_path / "proof.bin").exists()
-    seen = []
-    api.prove(tiny.model, tiny.data, tmp_path / "proof.bin", **options, progress=lambda name, done: seen.append(name))
-    assert "reference" not in seen
-    pins = ("--beacon", tiny.beacon, "--announcement", tiny.announcement)
-    assert run("verify", tmp_path / "proof.bin", tiny.model, "--tau", tiny.tau, *pins).code == 0
-
-
 def test_unusable_clusters_are_one_line(run, tiny):
     arguments = ("prove", tiny.model, tiny.data, "--tau", 9)
     for address, why in (("local:0", "--cluster takes local:W"), ("", "--cluster takes"), ("here", "--cluster takes")):
@@ -113,6 +89,28 @@ def test_jobs_in_workers_memory_have_no_checkpoints(place, tmp_path):
     for option in ("checkpoint", "scratch"):
         with pytest.raises(UnusableInput, match="leave out checkpoint and scratch"):
             api.prove_many(place / "jobs.csv", cluster="local:2", **{option: tmp_path})
+
+
+def test_a_lost_worker_ends_the_command_and_loses_nothing(run, tiny, tmp_path, team):
+    """Killed as the last long phase begins; the same proof goes on alone. The last test of these workers."""
+    options = {"announcement": tiny.announcement, "beacon": tiny.beacon, "checkpoint": tmp_path / "state"}
+    victim = team.greetings[1].process
+
+    def kill(phase: str, done: object) -> None:
+        if phase == "range checks" and done is None:
+            os.kill(victim, signal.SIGKILL)
+
+    with pytest.raises(WorkerFailed) as lost:
+        api.prove(tiny.model, tiny.data, tmp_path / "proof.bin", **options, cluster=team, progress=kill)
+    assert "\n" not in str(lost.value)
+    assert str(lost.value).startswith(f"worker 2 of 2, process {victim} on ")
+    assert str(lost.value).endswith(f"the same command goes on from {tmp_path / 'state'}")
+    assert not (tmp_path / "proof.bin").exists()
+    seen = []
+    api.prove(tiny.model, tiny.data, tmp_path / "proof.bin", **options, progress=lambda name, done: seen.append(name))
+    assert "reference" not in seen
+    pins = ("--beacon", tiny.beacon, "--announcement", tiny.announcement)
+    assert run("verify", tmp_path / "proof.bin", tiny.model, "--tau", tiny.tau, *pins).code == 0
 
 
 @pytest.mark.slow

@@ -249,6 +249,7 @@ def ordered(
 ) -> Order:
     """The order for a proof, arguments as those of `prove`: the phase "load"."""
     begun = time.perf_counter()
+    check_cluster(cluster)
     try:
         inputs = (model, data, *(about.get(name) for name in ("announcement", "tau", "beacon", "chain")))
         path = check_output(out, PROOF, inputs=inputs, force=force)
@@ -271,7 +272,6 @@ def ordered(
         if scratch is not None and not os.fspath(scratch):
             raise UnusableInput("an empty name is given for the scratch file's directory: an unset variable?")
         check_device(device)
-        check_cluster(cluster)
         cost = predict(statement, loaded)
         if not force:
             cost.require_memory(scratch is not None)
