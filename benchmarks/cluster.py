@@ -7,7 +7,7 @@ phase and worker; times on more machines are *predicted* from them and have not 
               + passed bytes / bandwidth + waits (latency + machines * call)
 
 f is the workers' share of the CPU time that the phase takes with them. A phase is divided no further than its pieces
-allow: blocks of rows, or a power of two of workers for a tree. Every machine is as fast as this one; latency is that of
+allow, blocks of rows or shares of a tree, and a tree's messages go to no more machines than share it. Every machine is as fast as this one; latency is that of
 a request and its reply, `call` what the driver spends on each.
 """
 
@@ -41,7 +41,7 @@ SMALL = "small"  # the network of benchmarks.scaling
 PINGS = 200
 
 
-def run(name: str, config: ProbeConfig, workers: int, least_tree: int) -> dict[str, Any]:
+def run(name: str, config: ProbeConfig, workers: int, least_share: int) -> dict[str, Any]:
     """The figures of one model, by its name."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -55,10 +55,10 @@ def run(name: str, config: ProbeConfig, workers: int, least_tree: int) -> dict[s
             build(subject, place / MODEL, None)
             shape, classes = subject.input["shape"], subject.classes
         api.commit(random_samples(place / "noise.npz", shape, classes), place / DATA, classes=classes)
-        return {"model": name, **measured(place, config, workers, least_tree)}
+        return {"model": name, **measured(place, config, workers, least_share)}
 
 
-def measured(place: Path, config: ProbeConfig, workers: int, least_tree: int) -> dict[str, Any]:
+def measured(place: Path, config: ProbeConfig, workers: int, least_share: int) -> dict[str, Any]:
     """The figures of model.pt and data.zkd in a folder: proofs alone and with workers, and what was sent."""
     from prover.cluster.driver import Cluster
     from prover.cluster.rays import crew
@@ -77,7 +77,7 @@ def measured(place: Path, config: ProbeConfig, workers: int, least_tree: int) ->
     warm_up()
     alone, _ = prove(None)
     with crew(f"local:{workers}") as actors:
-        team = Cluster(actors, least_tree=least_tree)
+        team = Cluster(actors, least_share=least_share)
         shared, spent = prove(team)
         traffic = team.traffic()
         call = call_seconds(team)
@@ -89,6 +89,7 @@ def measured(place: Path, config: ProbeConfig, workers: int, least_tree: int) ->
         "workers": workers,
         "sizes": asdict(sizes),
         "blocks": -(-sizes.rows // ROWS),
+        "least_share": least_share,
         "seconds_alone": {phase.name: phase.seconds for phase in alone.phases},
         "seconds_shared": {phase.name: phase.seconds for phase in shared.phases},
         "driver_cpu_seconds": spent,
@@ -126,7 +127,8 @@ def predicted(found: dict[str, Any], machines: int, bandwidth: float, latency: f
             continue
         theirs, own = sum(traffic["seconds"]), found["driver_cpu_seconds"][phase]
         share = theirs / (theirs + own)
-        pieces = pieces_of(phase, found["blocks"], machines)
+        pieces = pieces_of(phase, found, machines)
+        busy = pieces if phase == "range checks" else machines
         sent = sum(traffic["sent"]) + sum(traffic["received"])
         passed = sum(traffic["passed"])
         if phase == "open":  # sums of combinations, from pair to pair of machines
@@ -138,16 +140,18 @@ def predicted(found: dict[str, Any], machines: int, bandwidth: float, latency: f
             + alone * share / pieces
             + sent * (1 / bandwidth + 1 / found["sealing_bytes_per_second"])
             + passed / bandwidth
-            + traffic["waits"] * (latency + machines * found["call_seconds"])
+            + traffic["waits"] * (latency + busy * found["call_seconds"])
         )
     return seconds
 
 
-def pieces_of(phase: str, blocks: int, machines: int) -> float:
+def pieces_of(phase: str, found: dict[str, Any], machines: int) -> float:
     """By how much so many machines divide the work of a phase."""
+    from prover.cluster.driver import tree_bits
+
     if phase == "range checks":
-        return float(1 << machines.bit_length() - 1)
-    return blocks / -(-blocks // machines)
+        return float(1 << tree_bits(found["sizes"]["tree"], machines, found["least_share"]))
+    return found["blocks"] / -(-found["blocks"] // machines)
 
 
 # -------------------------------------------------------------------------------------------------- reporting
@@ -199,7 +203,7 @@ def main() -> None:
     parser.add_argument("--machines", type=int, nargs="*", default=[4, 16, 64], help="to predict [default: 4 16 64]")
     parser.add_argument("--bandwidth", type=float, default=10.0, help="of each machine, Gbit/s [default: 10]")
     parser.add_argument("--latency", type=float, default=1.0, help="of a request and its reply, ms [default: 1]")
-    parser.add_argument("--least-tree", type=int, default=1 << 20, help="digits from which a tree is shared")
+    parser.add_argument("--least-share", type=int, default=1 << 22, help="digits of a tree that a worker has at least")
     args = parser.parse_args()
     try:
         import cryptography  # noqa: F401
@@ -211,7 +215,7 @@ def main() -> None:
     for name in args.models:
         path = args.out / f"{name}.json"
         if not path.exists():
-            found = run(name, config, args.workers, args.least_tree)
+            found = run(name, config, args.workers, args.least_share)
             replace_file(path, (json.dumps(found, indent=1) + "\n").encode())
         found = json.loads(path.read_text())
         texts += [sent_table(found), time_table(found, args.machines, args.bandwidth / 8e-9, args.latency / 1e3)]

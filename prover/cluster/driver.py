@@ -28,7 +28,7 @@ from .sealing import KEY_BYTES, Broken, Message, Pair, Sealed
 from .station import Greeting, Refused, Use, reply_of
 from .trees import SharedTree
 
-LEAST_TREE = 1 << 20  # digits: a smaller tree takes less time than its rounds' messages
+LEAST_SHARE = 1 << 22  # digits of a tree: fewer take less time than the messages of its rounds
 SEGMENTS = 16  # of the columns: so many hashes' states travel from worker to worker one after the other
 
 
@@ -57,6 +57,11 @@ class Crew(Protocol):
         """`Station.uses` of all workers."""
 
 
+def tree_bits(count: int, workers: int, least_share: int = LEAST_SHARE) -> int:
+    """log2 of the workers that share a tree of so many digits: each has at least `least_share` of them, and two."""
+    return max(0, min(workers.bit_length(), (count // least_share).bit_length(), ceil_log2(count)) - 1)
+
+
 @dataclass(frozen=True)
 class Promise:
     """A reply that some worker owes."""
@@ -80,12 +85,12 @@ class Traffic:
 class Cluster:
     """A crew that has been greeted. One proof at a time."""
 
-    def __init__(self, crew: Crew, *, least_tree: int = LEAST_TREE, segments: int = SEGMENTS) -> None:
-        """least_tree: digits from which a tree is shared; segments: see SEGMENTS. Neither changes a proof.
+    def __init__(self, crew: Crew, *, least_share: int = LEAST_SHARE, segments: int = SEGMENTS) -> None:
+        """least_share: see `tree_bits`; segments: see SEGMENTS. Neither changes a proof.
 
         Raises UnusableInput if a worker has other code than this process.
         """
-        self.crew, self.least_tree, self.segments = crew, least_tree, segments
+        self.crew, self.least_share, self.segments = crew, least_share, segments
         pair, key = Pair(), secrets.token_bytes(KEY_BYTES)
         self.greetings = crew.greet(pair.public)
         for greeting in self.greetings:
@@ -168,9 +173,8 @@ class Cluster:
         return partial(SharedPart, self)
 
     def digit_tree(self, layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count: int) -> DigitTreeOracle:
-        """As `prover.trees.digit_tree`: shared by the largest power of two of workers, if there are digits enough."""
-        bits = min(self.size.bit_length(), ceil_log2(count)) - 1
-        if count < self.least_tree or bits < 1:
+        """As `prover.trees.digit_tree`, shared by as many workers as `tree_bits` says."""
+        if not (bits := tree_bits(count, self.size, self.least_share)):
             return digit_tree(layout, x, alpha, start, count)
         return SharedTree(self, bits, layout, x, alpha, start, count)
 

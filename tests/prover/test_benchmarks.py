@@ -107,7 +107,8 @@ def shared_figures() -> dict:
         "steps": 5,
         "batch_size": 8,
         "workers": 2,
-        "sizes": {"digits": 10**6, "rows": 100, "row_bits": 20},
+        "sizes": {"digits": 10**6, "rows": 100, "row_bits": 20, "tree": 1 << 20},
+        "least_share": 1 << 17,
         "blocks": 7,
         "seconds_alone": {"load": 2.0, "commit": 40.0, "range checks": 40.0, "open": 40.0},
         "seconds_shared": {"load": 2.0, "commit": 50.0, "range checks": 50.0, "open": 50.0},
@@ -126,7 +127,7 @@ def test_times_on_a_cluster_follow_from_shares_pieces_bytes_and_waits():
     found = cluster.predicted(shared_figures(), machines=6, bandwidth=1e9, latency=1e-3)
     assert found["load"] == 2.0
     assert found["commit"] == pytest.approx(10 + 30 * 2 / 7 + 2 * (1 + 0.5) + 0.8 / 6)  # seven blocks: two at most
-    assert found["range checks"] == pytest.approx(10 + 30 / 4 + 1000 * 1.6e-3)  # a power of two of workers
+    assert found["range checks"] == pytest.approx(10 + 30 / 4 + 1000 * 1.4e-3)  # four workers: a power of two
     assert cluster.predicted(shared_figures(), 8, 1e9, 1e-3)["open"] == pytest.approx(10 + 30 / 7 + 3)
     text = cluster.time_table(shared_figures(), [4, 16], 1.25e9, 1e-3)
     assert "Predicted for 10 Gbit/s and 1 ms" in text and "| load | 2.00 | 2.00 | 2.00 | 2.00 |" in text

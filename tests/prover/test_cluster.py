@@ -67,7 +67,7 @@ class Here:
 
 
 def cluster(size: int) -> Cluster:
-    return Cluster(Here(size), least_tree=2, segments=4)
+    return Cluster(Here(size), least_share=1, segments=4)
 
 
 def matrix_code(row_bits: int, log_n: int, *rows: int) -> MatrixCode:

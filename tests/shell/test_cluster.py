@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 def team() -> Iterator[Cluster]:
     """Two workers, among which small trees are shared, too."""
     with crew("local:2") as workers:
-        yield Cluster(workers, least_tree=1 << 8)
+        yield Cluster(workers, least_share=1 << 8)
 
 
 def left_over() -> set[Path]:
