@@ -7,8 +7,8 @@ phase and worker; times on more machines are *predicted* from them and have not 
               + passed bytes / bandwidth + waits (latency + machines * call)
 
 f is the workers' share of the CPU time that the phase takes with them. A phase is divided no further than its pieces
-allow, blocks of rows or shares of a tree, and a tree's messages go to no more machines than share it. Every machine is as fast as this one; latency is that of
-a request and its reply, `call` what the driver spends on each.
+allow, blocks of rows or shares of a tree, and a tree's messages go to no more machines than share it. Every machine is
+as fast as this one; latency is that of a request and its reply, `call` what the driver spends on each.
 """
 
 from __future__ import annotations

@@ -302,10 +302,10 @@ class PairLayer(Rounds):
         super().__init__(point, claim)
         self.pairs = pairs
 
-    def round(self) -> tuple[F, F]:
+    def sums(self) -> tuple[F, F]:
         if self.number:
-            return self.message(*kernels.pair_round(self.pairs, self.half, self.r, self.weights()))
-        return self.message(*kernels.pair_start(self.pairs, self.half, self.weights()))
+            return kernels.pair_round(self.pairs, self.half, self.r, self.weights())
+        return kernels.pair_start(self.pairs, self.half, self.weights())
 
     def finals(self) -> list[F]:
         """b0, b1."""

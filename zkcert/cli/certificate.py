@@ -250,9 +250,7 @@ def prove(
     ] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Share the work: local:W workers here, or ray://HOST:PORT, Ray's."
-        ),
+        typer.Option(metavar="ADDRESS", help="Share the work: local:W workers here, or ray://HOST:PORT, Ray's."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a proof of that name; go on even if memory seems too small.")
