@@ -100,7 +100,7 @@ def prove_in(
     """Warm the kernels up, then prove in this process. announced: by announce.json."""
     from prover.resources import sizes_of
 
-    _warm_up()
+    warm_up()
     with _anonymous_memory() as peaks:
         result = api.prove(
             place / MODEL,
@@ -156,7 +156,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """A proof of a tiny network."""
     from zkcert.convert import from_sequential
     from zkcert.zoo import mlp

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -19,9 +20,13 @@ from . import kernels
 from .channel import Pads, ProverChannel, Resumed
 from .checkpoint import NoCheckpoint, saving
 from .combinations import fill_combinations
-from .commit import MatrixCommitment, UnluckyMasks
+from .commit import MatrixCommitment, Part, UnluckyMasks
 from .oracle import ProverOracle, count_multiplicities
 from .pads import PadCommitment
+from .trees import digit_tree
+
+if TYPE_CHECKING:
+    from .cluster.driver import Cluster
 
 
 def prove_circuit(
@@ -32,34 +37,43 @@ def prove_circuit(
     phase: Phase = no_phase,
     strict: bool = False,
     checkpoint: NoCheckpoint | None = None,
+    cluster: Cluster | None = None,
 ) -> bytes:
     """The argument as bytes: roots, messages, opening, pad proof, each a length-prefixed section.
 
     `transcript` must have absorbed the whole statement. Fresh randomness is drawn for every call. With `strict`, a
     witness that breaks a constraint raises ProofRejected naming it instead of giving a proof that will be rejected.
     An interrupted attempt goes on where its checkpoint stands, with the randomness and the messages recorded there.
+    The workers of a `cluster` take part; the bytes are the same.
     """
     checkpoint = checkpoint or NoCheckpoint()
     while True:
         try:
-            return attempt(layout, witness, copy(transcript), phase, strict, checkpoint)
+            return attempt(layout, witness, copy(transcript), phase, strict, checkpoint, cluster)
         except UnluckyMasks:  # about once in 2^120: all randomness is drawn afresh
             checkpoint.forget()
 
 
 def attempt(
-    layout: Layout, witness: Witness, transcript: Transcript, phase: Phase, strict: bool, checkpoint: NoCheckpoint
+    layout: Layout,
+    witness: Witness,
+    transcript: Transcript,
+    phase: Phase,
+    strict: bool,
+    checkpoint: NoCheckpoint,
+    cluster: Cluster | None,
 ) -> bytes:
     """One run with randomness of its own; raises UnluckyMasks if the masking rows' weights are dependent."""
     code, start = layout.code, layout.late_start
     state = checkpoint.attempt(transcript)
     x = witness.x
+    make_part, make_tree = (Part, digit_tree) if cluster is None else (cluster.part, cluster.digit_tree)
     # Bound to the statement: even a secret that is restored by mistake gives other pads under other challenges.
     secret = blake3(transcript.state, key=state.secret).digest()
     with phase("commit"):
         checkpoint.digits(x)
         pads = Pads.draw(secret, *message_counts(layout, code.variables))
-        matrix = MatrixCommitment(code)
+        matrix = MatrixCommitment(code, make_part)
         first = matrix.commit(x[:start], secret, checkpoint.leaves(code))
         pad_commitment = PadCommitment(pads, secret)
     transcript.absorb("roots", first.root + pad_commitment.root)
@@ -83,7 +97,7 @@ def attempt(
         with phase(name), saving(checkpoint, state, name, channel.messages):
             yield
 
-    oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, matrix.masks, code, strict))
+    oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, matrix.masks, code, strict, make_tree))
     z = run(channel, oracle, layout, code.variables, phase=saved)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
     kernels.release()

@@ -66,6 +66,12 @@ class ColumnTree:
             encoder.absorb(self.block(start), hasher)
         return hasher.digests()
 
+    def _values(self, queries: list[int]) -> list[U64]:
+        """The values (t, 2, ROWS) of each block of rows at the given positions."""
+        encoder = kernels.RowEncoder(self.code.row_bits, self.code.log_n)
+        plan = encoder.plan(queries)
+        return [encoder.evaluate(self.block(start), plan) for start in range(0, self.rows, kernels.ROWS)]
+
     @property
     def root(self) -> bytes:
         return self.tree.root
@@ -77,10 +83,7 @@ class ColumnTree:
 
     def open(self, queries: list[int]) -> bytes:
         """The columns at the given positions and their Merkle proof."""
-        encoder = kernels.RowEncoder(self.code.row_bits, self.code.log_n)
-        plan = encoder.plan(queries)
-        parts = [encoder.evaluate(self.block(start), plan) for start in range(0, self.rows, kernels.ROWS)]
-        columns = np.concatenate(parts, axis=2)[:, :, : self.rows]
+        columns = np.concatenate(self._values(queries), axis=2)[:, :, : self.rows]
         return ff.f_to_bytes(columns.transpose(1, 0, 2)) + self.tree.multiproof(queries)
 
 
@@ -91,7 +94,7 @@ class Part:
         self, x: NDArray[np.int32], code: MatrixCode, index: int, secret: bytes, leaves: U8Array | None = None
     ) -> None:
         """x: int32 (entries,), at most ``2 * code.width * code.data_rows[index]``; leaves as in `ColumnTree`."""
-        self.code, self.rows, self.start = code, code.parts[index], code.starts[index]
+        self.code, self.index, self.rows, self.start = code, index, code.parts[index], code.starts[index]
         self.x = x.view()
         self.x.flags.writeable = False
         masks = MASK_ROWS if index == len(code.parts) - 1 else 0
@@ -102,11 +105,14 @@ class Part:
         self.tails = np.ascontiguousarray(random[:, head:]).reshape(2, self.rows, code.tail)
         del random
         self.mask_row = self.rows - masks
-        self.columns = ColumnTree(self._block, self.rows, code, part_tree(index), leaves)
+        self.columns = self._tree(leaves)
 
     @property
     def root(self) -> bytes:
         return self.columns.root
+
+    def _tree(self, leaves: U8Array | None) -> ColumnTree:
+        return ColumnTree(self._block, self.rows, self.code, part_tree(self.index), leaves)
 
     def _block(self, start: int) -> kernels.RowBlock:
         code, entries = self.code, 2 * self.code.width
@@ -140,8 +146,9 @@ class Part:
 class MatrixCommitment:
     """Commits to X, part by part, and opens its multilinear extension. X is kept by reference and only read."""
 
-    def __init__(self, code: MatrixCode) -> None:
-        self.code = code
+    def __init__(self, code: MatrixCode, part: type[Part] | Callable[..., Part] = Part) -> None:
+        """part: makes a `Part`, or what does its work elsewhere."""
+        self.code, self.part = code, part
         self.parts: list[Part] = []
 
     def commit(self, x: NDArray[np.int32], secret: bytes, leaves: U8Array | None = None) -> Part:
@@ -149,7 +156,7 @@ class MatrixCommitment:
 
         A part that is committed after a challenge needs a secret that depends on it: no tail may serve two challenges.
         """
-        self.parts.append(Part(x, self.code, len(self.parts), secret, leaves))
+        self.parts.append(self.part(x, self.code, len(self.parts), secret, leaves))
         return self.parts[-1]
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuits.argument.channel import Channel
-from circuits.argument.claims import Claim, ProductJob
+from circuits.argument.claims import Claim, DigitTreeOracle, ProductJob
 from circuits.argument.tuples import Box
 from circuits.language.layout import Layout
 from prover.execution.witness import Witness
@@ -21,7 +21,7 @@ from .batch import Batch
 from .channel import ProverChannel
 from .products import Products
 from .tables import functional_value
-from .trees import DigitTree, TableTree, TupleTree, count_rows, digit_tree, tuple_tree
+from .trees import TableTree, TupleTree, count_rows, digit_tree, tuple_tree
 
 U64 = NDArray[np.uint64]
 
@@ -37,10 +37,11 @@ class ProverOracle:
         masks: U64,
         code: MatrixCode,
         strict: bool = False,
+        tree: Callable[[Layout, NDArray[np.int32], F, int, int], DigitTreeOracle] = digit_tree,
     ) -> None:
-        """x: int32 (data_end,) digits and multiplicities; masks: F rows (2, 4, width)."""
+        """x: int32 (data_end,) digits and multiplicities; masks: F rows (2, 4, width); tree: makes trees of digits."""
         self.layout, self.witness, self.x, self.masks, self.code = layout, witness, x, masks, code
-        self.strict = strict
+        self.strict, self.tree = strict, tree
 
     def check(self, claims: Sequence[Claim], ch: Channel) -> None:
         """In strict mode, compare every claim with the witness; the first false one is named."""
@@ -54,8 +55,8 @@ class ProverOracle:
     def products(self, job: ProductJob) -> Products:
         return Products(job, self.witness)
 
-    def digit_tree(self, alpha: F, start: int, count: int) -> DigitTree:
-        return digit_tree(self.layout, self.x, alpha, start, count)
+    def digit_tree(self, alpha: F, start: int, count: int) -> DigitTreeOracle:
+        return self.tree(self.layout, self.x, alpha, start, count)
 
     def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> TupleTree:
         return tuple_tree(self.layout, self.witness, alpha, gamma, tree)

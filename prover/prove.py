@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from circuits.statement import certificate, start_transcript
 from prover.execution.run import Trace, execute, fill_threshold
 from prover.execution.witness import Witness
 from zkcert.core.container import ProofFile
-from zkcert.data.committed import CommittedDataset
+from zkcert.data.committed import Samples
 from zkcert.errors import UnusableInput
 from zkcert.public.model import Model
 from zkcert.public.statement import Statement
@@ -23,6 +24,9 @@ from zkcert.public.statement import Statement
 from . import kernels
 from .argument import prove_circuit
 from .checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from .cluster.driver import Cluster
 
 Check = Callable[[Trace, np.ndarray, np.ndarray], float]
 """Compares a trace with a reference on (images, labels): raises, or returns the difference."""
@@ -41,7 +45,7 @@ class Proved:
 def prove_statement(
     statement: Statement,
     model: Model,
-    dataset: CommittedDataset,
+    dataset: Samples,
     *,
     reveal_score: bool = False,
     check: Check | None = None,
@@ -50,12 +54,13 @@ def prove_statement(
     x: NDArray[np.int32] | None = None,
     smallest_cut: int = SMALLEST_CUT,
     residue_cost: int = RESIDUE_COST,
+    cluster: Cluster | None = None,
 ) -> Proved:
     """Execute the probe, check it against `check` (the float reference), and prove it.
 
     With a `checkpoint` that an earlier call left behind, finished phases are not repeated. x: zeros, int32 (entries of
     X,), where X is kept, such as a `Scratch` has; None: in memory. smallest_cut, residue_cost: as `verify_proof` will
-    use them.
+    use them. cluster: whose workers take part.
 
     Raises ThresholdExceeded if the score is above tau, RangeOverflow or GradientTooSmall if the probe leaves the
     fixed-point range, UnusableInput if dataset and statement differ. These errors depend on private data.
@@ -96,6 +101,6 @@ def prove_statement(
     order = sorted(range(len(indices)), key=indices.__getitem__)
     multiproof = dataset.multiproof([indices[i] for i in order])
     transcript = start_transcript(statement, hashes, multiproof, layout)
-    argument = prove_circuit(layout, witness, transcript, phase=phase, checkpoint=checkpoint)
+    argument = prove_circuit(layout, witness, transcript, phase=phase, checkpoint=checkpoint, cluster=cluster)
     data = ProofFile(statement.header(), hashes, multiproof, argument).to_bytes()
     return Proved(data, statement, trace, difference)

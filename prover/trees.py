@@ -81,8 +81,20 @@ class Rounds:
 
     def bind(self, r: F) -> None:
         slope, tinf = self.sent
-        self.claim, self.r = self.t0 + r * (slope + (r - 1) * tinf), r
+        self.claim = self.t0 + r * (slope + (r - 1) * tinf)
+        self.advance(r)
+
+    def advance(self, r: F) -> None:
+        """Bind the variable, but for the claim."""
+        self.r = r
         self.number += 1
+
+    def sums(self) -> tuple[F, F]:
+        """t(0) and tinf."""
+        raise NotImplementedError
+
+    def round(self) -> tuple[F, F]:
+        return self.message(*self.sums())
 
 
 class Layer(Rounds):
@@ -92,9 +104,9 @@ class Layer(Rounds):
         super().__init__(point, claim)
         self.level, self.lam, self.gap = level, lam, 1 << len(point)
 
-    def round(self) -> tuple[F, F]:
+    def sums(self) -> tuple[F, F]:
         args = self.half, self.number, self.lam, self.r, self.weights()
-        return self.message(*kernels.fraction_round(self.level, self.gap, *args))
+        return kernels.fraction_round(self.level, self.gap, *args)
 
     def _end(self, start: int) -> tuple[F, F]:
         """The two tables of a child, bound to the last challenge; the numerators of child 1 become p + lam q."""
@@ -147,11 +159,11 @@ class Tree:
 class Leaves:
     """Leaves n / (base - x) for integers x int32 (2^depth,): n = 1 for the first `count`, then base = 1 and n = 0.
 
-    `starts` sorted int64 (segments,) begins with 0; bases (2, segments).
+    `starts` sorted int64 (segments,) begins with 0; bases (2, segments). size: 2^depth, the least for `count` if None.
     """
 
-    def __init__(self, x: NDArray[np.int32], count: int, starts: I64, bases: U64) -> None:
-        size = 1 << ceil_log2(count)
+    def __init__(self, x: NDArray[np.int32], count: int, starts: I64, bases: U64, size: int | None = None) -> None:
+        size = size or 1 << ceil_log2(count)
         self.count, self.x = count, x[:count]
         if size > count:
             self.x = np.zeros(size, np.int32)
@@ -202,15 +214,15 @@ class LeafLayer(Rounds):
         values = ff.f_mul(values.reshape(2, 2, parts, odd, -1), weights[:, None, :, None, None])
         return cuts, ff.f_sum(values, axis=2), ff.f_mul_scalar(weights, self.lam)
 
-    def round(self) -> tuple[F, F]:
+    def sums(self) -> tuple[F, F]:
         if self.table is not None:
-            return self.message(*kernels.pair_round(self.table, self.half, self.r, self.weights()))
+            return kernels.pair_round(self.table, self.half, self.r, self.weights())
         if self.number == min(INTEGER_ROUNDS, len(self.point) - 1):
             self.table = room(self.spare, 2 * self.half)
-        return self.message(*kernels.leaf_round(self.leaves.x, *self._constants(2), self.weights(), self.table))
+        return kernels.leaf_round(self.leaves.x, *self._constants(2), self.weights(), self.table)
 
-    def bind(self, r: F) -> None:
-        super().bind(r)
+    def advance(self, r: F) -> None:
+        super().advance(r)
         self.bound.append(r)
 
     def finals(self) -> list[F]:
@@ -229,15 +241,15 @@ class NodeLayer(Layer):
         super().__init__(spare, point, lam, claim)
         self.leaves = leaves
 
-    def round(self) -> tuple[F, F]:
+    def sums(self) -> tuple[F, F]:
         if self.number > 1:
-            return super().round()
+            return super().sums()
         level, self.gap = None, 2 * self.half
         if self.number == 1:
             level = self.level = room(self.level, 4 * self.half)
         cuts, consts = self.leaves.nodes(4 << self.number)
         args = cuts, consts, self.lam, self.r, self.weights(), level
-        return self.message(*kernels.node_round(self.leaves.x, *args))
+        return kernels.node_round(self.leaves.x, *args)
 
 
 class DigitTree(Tree):
@@ -246,7 +258,7 @@ class DigitTree(Tree):
     it is used."""
 
     def __init__(self, leaves: Leaves) -> None:
-        self.below, depth = leaves, ceil_log2(leaves.count)
+        self.below, depth = leaves, len(leaves.x).bit_length() - 1
         self.above = depth - 3 if depth > SMALL_DEPTH else -1  # variables of the layer over the second level
         if depth > SMALL_DEPTH:
             super().__init__(kernels.upper_level(leaves.x, *leaves.nodes(4)), depth - 3)
@@ -271,12 +283,16 @@ class DigitTree(Tree):
         return kernels.new_level(0) if self.last is None else self.last.level
 
 
-def digit_tree(layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count: int) -> DigitTree:
-    """The tree over the digits x[start:start + count]."""
+def leaf_bases(layout: Layout, alpha: F, start: int, count: int) -> tuple[I64, U64]:
+    """Where a base begins among the digits [start, start + count) of X, int64 (segments,); the bases (2, segments)."""
     segments = [s for s in layout.segments if s.start < start + count and s.stop > start]
     starts = np.array([max(s.start - start, 0) for s in segments], np.int64)
-    bases = ff.f_array([alpha - F(s.shift, s.cls) for s in segments])
-    return DigitTree(Leaves(x[start : start + count], count, starts, bases))
+    return starts, ff.f_array([alpha - F(s.shift, s.cls) for s in segments])
+
+
+def digit_tree(layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count: int) -> DigitTree:
+    """The tree over the digits x[start:start + count]."""
+    return DigitTree(Leaves(x[start : start + count], count, *leaf_bases(layout, alpha, start, count)))
 
 
 class PairLayer(Rounds):
@@ -286,10 +302,10 @@ class PairLayer(Rounds):
         super().__init__(point, claim)
         self.pairs = pairs
 
-    def round(self) -> tuple[F, F]:
+    def sums(self) -> tuple[F, F]:
         if self.number:
-            return self.message(*kernels.pair_round(self.pairs, self.half, self.r, self.weights()))
-        return self.message(*kernels.pair_start(self.pairs, self.half, self.weights()))
+            return kernels.pair_round(self.pairs, self.half, self.r, self.weights())
+        return kernels.pair_start(self.pairs, self.half, self.weights())
 
     def finals(self) -> list[F]:
         """b0, b1."""

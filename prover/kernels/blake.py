@@ -209,6 +209,11 @@ class ColumnHasher:
         spread(_join, len(left), 1 << 8, left, right, self.key, KEYED | PARENT | (ROOT if root else 0))
         return left
 
+    @property
+    def due(self) -> int:
+        """Groups of the next block of rows."""
+        return min(ROWS // GROUP, self.groups - self.group)
+
     def advance(self, groups: int) -> None:
         """So many groups of rows, of one chunk, have been absorbed into `state`."""
         self.group += groups

@@ -342,6 +342,12 @@ def tiled_bits() -> int:
     return min(14, max(11, (size >> 8).bit_length() - 1))
 
 
+def block_bits(log_width: int) -> int:
+    """log2 of the points that pass 2 takes at once, for rows of 2^log_width coefficients: it splits by 8 only, and
+    blocks of at most 2^12 points fit in the L2 cache."""
+    return 12 if log_width > 16 else min(BLOCK_BITS, log_width // 3 * 3)
+
+
 class RowEncoder:
     """Encodes blocks of ROWS rows of 2^log_width coefficients at 2^log_n points (positions: bit-reversed exponents)."""
 
@@ -351,8 +357,7 @@ class RowEncoder:
         """tile_bits: see `tiled_bits`; query_bits: see QUERY_BITS. Neither changes a value."""
         self.log_width, self.log_n = log_width, log_n
         self.cosets = 1 << log_n - log_width
-        # Pass 2 is split by 8 only; its blocks of at most 2^12 points fit in the L2 cache.
-        self.log_2 = 12 if log_width > 16 else min(BLOCK_BITS, log_width // 3 * 3)
+        self.log_2 = block_bits(log_width)
         self.log_1 = log_width - self.log_2
         self.tile_bits = min(self.log_2, max(2, (tile_bits or tiled_bits()) - self.log_1))
         # A few points need few levels: with more, little is saved in `_evaluate`, and more memory is gone over.
@@ -384,15 +389,29 @@ class RowEncoder:
 
     def absorb(self, block: RowBlock, hasher: ColumnHasher) -> None:
         """Encode a block and hash the columns of its rows, as far as the hasher has not all its rows then."""
-        groups = min(ROWS // GROUP, hasher.groups - hasher.group)
         for coset in range(self.cosets):
-            rows, shape = self._with_tail(block, coset), (coset, self.log_1, self.log_2)
-            units, grain = 1 << self.log_2 - self.tile_bits, 1 + (1 << 13 >> self.log_1 + self.tile_bits)
-            spread(_pass_1, units, grain, *rows, *shape, 1 << self.tile_bits, self.table, ZERO, self.work)
-            place = GROUP * groups, hasher.state, hasher.key, hasher.group
-            grain = 1 + (1 << 12 >> self.log_2)
-            spread(_pass_2, 1 << self.log_1, grain, self.work, *shape, self.table, ZERO, *place, hasher.groups)
-        hasher.advance(groups)
+            self.split(block, coset)
+            self.hash(coset, 0, 1 << self.log_1, hasher)
+        hasher.advance(hasher.due)
+
+    def split(self, block: RowBlock, coset: int) -> None:
+        """Pass 1 of a block on a coset, into `work`."""
+        rows, shape = self._with_tail(block, coset), (coset, self.log_1, self.log_2)
+        units, grain = 1 << self.log_2 - self.tile_bits, 1 + (1 << 13 >> self.log_1 + self.tile_bits)
+        spread(_pass_1, units, grain, *rows, *shape, 1 << self.tile_bits, self.table, ZERO, self.work)
+
+    def hash(self, coset: int, first: int, stop: int, hasher: ColumnHasher) -> None:
+        """Pass 2 of what `split` left in `work`, which is used up, for the blocks first .. stop of 2^log_2 points.
+
+        The rows are hashed into the hasher's state, which does not advance.
+        """
+        place = GROUP * hasher.due, hasher.state, hasher.key, hasher.group, hasher.groups
+        args = self.work, coset, self.log_1, self.log_2, self.table, ZERO, *place
+
+        def blocks(start: int, end: int) -> None:
+            _pass_2(*args, first + start, first + end)
+
+        spread(blocks, stop - first, 1 + (1 << 12 >> self.log_2))
 
     def plan(self, positions: Sequence[int]) -> list[Query]:
         """What `evaluate` needs to know of the positions, coset by coset."""

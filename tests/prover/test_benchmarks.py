@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from benchmarks import cost, scaling
+from benchmarks import cluster, cost, scaling
 from prover.resources import Sizes
 from zkcert.errors import UnusableInput
 
@@ -96,3 +96,41 @@ def test_each_proof_is_predicted_from_the_others_alone():
     assert rows[2][2:5] == ["8", "4", "0.50"]  # 4 s on the line through the first two
     assert rows[2][5:] == ["1", "1", "1.00 |"]
     assert float(rows[0][3]) != 1.0
+
+
+def shared_figures() -> dict:
+    """Of a proof with two workers: two seconds of load, and phases that the workers take three quarters of."""
+
+    def traffic(sent: int, passed: int, waits: int) -> dict:
+        return {"sent": [sent, sent], "received": [0, 0], "passed": [passed] * 2, "seconds": [3.0, 3.0], "waits": waits}
+
+    return {
+        "model": "small",
+        "steps": 5,
+        "batch_size": 8,
+        "workers": 2,
+        "sizes": {"digits": 10**6, "rows": 100, "row_bits": 20, "tree": 1 << 20},
+        "least_share": 1 << 17,
+        "blocks": 7,
+        "seconds_alone": {"load": 2.0, "commit": 40.0, "range checks": 40.0, "open": 40.0},
+        "seconds_shared": {"load": 2.0, "commit": 50.0, "range checks": 50.0, "open": 50.0},
+        "driver_cpu_seconds": {"load": 1.0, "commit": 2.0, "range checks": 2.0, "open": 2.0},
+        "traffic": {
+            "commit": traffic(10**9, 4 * 10**8, 0),
+            "range checks": traffic(0, 0, 1000),
+            "open": traffic(0, 5 * 10**8, 0),
+        },
+        "call_seconds": 1e-4,
+        "sealing_bytes_per_second": 2e9,
+    }
+
+
+def test_times_on_a_cluster_follow_from_shares_pieces_bytes_and_waits():
+    found = cluster.predicted(shared_figures(), machines=6, bandwidth=1e9, latency=1e-3)
+    assert found["load"] == 2.0
+    assert found["commit"] == pytest.approx(10 + 30 * 2 / 7 + 2 * (1 + 0.5) + 0.8 / 6)  # seven blocks: two at most
+    assert found["range checks"] == pytest.approx(10 + 30 / 4 + 1000 * 1.4e-3)  # four workers: a power of two
+    assert cluster.predicted(shared_figures(), 8, 1e9, 1e-3)["open"] == pytest.approx(10 + 30 / 7 + 3)
+    text = cluster.time_table(shared_figures(), [4, 16], 1.25e9, 1e-3)
+    assert "Predicted for 10 Gbit/s and 1 ms" in text and "| load | 2.00 | 2.00 | 2.00 | 2.00 |" in text
+    assert "| commit | 1 | 1000.00 | 0.00 | 400.00 | 3.00 | 0 |" in cluster.sent_table(shared_figures())

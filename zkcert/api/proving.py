@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -20,8 +20,9 @@ from zkcert.api.fit import Fit, answer
 from zkcert.api.notebook import phases_shown
 from zkcert.api.phases import Phases, PhaseTime, Progress
 from zkcert.api.samples import check_labels
+from zkcert.api.workers import check_cluster, gathered
 from zkcert.calibration import read_threshold
-from zkcert.data.committed import CommittedDataset
+from zkcert.data.committed import CommittedDataset, Samples
 from zkcert.data.normalised import input_values
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files.writing import NotWritten, check_output, keep_file, require_space
@@ -32,7 +33,10 @@ from zkcert.public.root import DatasetRoot
 from zkcert.public.statement import Statement
 
 if TYPE_CHECKING:
+    from prover.checkpoint import Checkpoint
+    from prover.cluster.driver import Cluster
     from prover.execution.run import Trace
+    from prover.prove import Proved
     from prover.resources import Estimate
 
 CROSS_CHECK_LIMIT = 1e-5
@@ -108,6 +112,7 @@ def prove(
     warned: Callable[[str], None] | None = None,
     checkpoint: File | None = None,
     scratch: File | None = None,
+    cluster: str | Cluster | None = None,
     force: bool = False,
 ) -> ProofResult:
     """Prove that the model's directional sharpness is at most tau on the samples the beacon draws; write `out`.
@@ -133,31 +138,133 @@ def prove(
                   prove goes on after the last finished phase. As secret as the data; removed at the end.
     scratch       a directory for a file without a name that holds the digits, four bytes each, in the place of memory.
                   As secret as the data; it vanishes with the process, or earlier. The proof is the same.
+    cluster       "local:W" for W workers on this machine, or "ray://HOST:PORT" for one on each machine of a running Ray
+                  cluster: they keep and hash the rows of the matrix and share the large trees. The proof is the same.
 
     Before anything is written the execution is compared with the float64 reference (CrossCheckFailed above
     CROSS_CHECK_LIMIT) and the proof is verified. Returns the ProofResult: `path`, `size` in bytes, `seconds`, and the
     private `score` and `fit`. Raises ThresholdExceeded if the score is above tau, and RangeOverflow or GradientTooSmall
-    if the probe leaves the fixed-point range; all of these depend on private data. UnusableInput for the rest.
+    if the probe leaves the fixed-point range; all of these depend on private data. WorkerFailed if a worker of the
+    cluster is lost. UnusableInput for the rest.
     """
     phases = Phases(phases_shown(progress))
-    start = time.perf_counter()
+    order = ordered(
+        model,
+        data,
+        out,
+        tau=tau,
+        config=config,
+        announcement=announcement,
+        beacon=beacon,
+        chain=chain,
+        reveal_score=reveal_score,
+        device=device,
+        phases=phases,
+        checkpoint=checkpoint,
+        scratch=scratch,
+        cluster=cluster,
+        force=force,
+    )
+    if planned:
+        planned(order.cost)
+    for text in order.fit.warnings if warned else ():
+        warned(text)
+    from prover.checkpoint import Checkpoint
+    from prover.cluster import WorkerFailed
+    from prover.kernels.compiling import compile_clock
+    from prover.scratch import Scratch
+
+    sizes, statement = order.cost.sizes, order.statement
+    file = nullcontext() if scratch is None else Scratch(Path(scratch), sizes.entries)
+    state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
+    with file as room, state as kept, compile_clock() as clock, gathered(cluster, phases) as team:
+        phases.compiling = clock.seconds
+        if kept:
+            kept.require_space(sizes.entries, 1 << sizes.log_n)
+        try:
+            proved = made(
+                statement,
+                order.model,
+                order.dataset,
+                reveal_score=reveal_score,
+                device=device,
+                phases=phases,
+                checkpoint=kept,
+                x=None if room is None else room.x,
+                cluster=team,
+            )
+        except WorkerFailed as error:
+            rest = "no proof is written" if kept is None else f"the same command goes on from {checkpoint}"
+            raise WorkerFailed(f"{error}; {rest}") from error
+        if kept:
+            with suppress(UnusableInput):  # of a full disk: the proof comes first
+                kept.finish(proved.data)
+        try:
+            result = order.written(proved, phases.done, force)
+        except NotWritten as error:
+            if kept and error.kept:
+                kept.remove()
+            raise
+        if kept:
+            kept.remove()
+    return result
+
+
+@dataclass(frozen=True)
+class Order:
+    """A proof to be made, all arguments checked: where it goes, what it is made of, what it takes, and since when."""
+
+    path: Path
+    model: Model
+    dataset: CommittedDataset
+    statement: Statement
+    cost: Estimate
+    fit: Fit
+    begun: float
+
+    def written(self, proved: Proved, phases: Sequence[PhaseTime], force: bool) -> ProofResult:
+        """Write the proof. Raises NotWritten."""
+        keep_file(self.path, lambda: [proved.data], PROOF, force=force)
+        assert proved.difference is not None
+        seconds = time.perf_counter() - self.begun
+        trace, size = proved.trace, len(proved.data)
+        return ProofResult(
+            proved.statement, self.path, trace.score, self.fit, proved.difference, size, seconds, tuple(phases)
+        )
+
+
+def ordered(
+    model: File,
+    data: File,
+    out: File,
+    *,
+    phases: Phases,
+    reveal_score: bool = False,
+    device: str = "cpu",
+    checkpoint: File | None = None,
+    scratch: File | None = None,
+    cluster: str | Cluster | None = None,
+    force: bool = False,
+    **about: Any,
+) -> Order:
+    """The order for a proof, arguments as those of `prove`: the phase "load"."""
+    begun = time.perf_counter()
+    check_cluster(cluster)
     try:
-        path = check_output(out, PROOF, inputs=(model, data, announcement, tau, beacon, chain), force=force)
+        inputs = (model, data, *(about.get(name) for name in ("announcement", "tau", "beacon", "chain")))
+        path = check_output(out, PROOF, inputs=inputs, force=force)
     except UnusableInput as error:
         if checkpoint is not None and _removed(Path(checkpoint), Path(out)):
             raise UnusableInput(f"{error}; the checkpoint {checkpoint} was left over and is removed") from error
         raise
     with phases("load"):
-        loaded, dataset, statement = intended(
-            model, data, tau=tau, config=config, announcement=announcement, beacon=beacon, chain=chain
-        )
+        loaded, dataset, statement = intended(model, data, **about)
         with needs_extras("proving"):
-            from prover.checkpoint import Checkpoint, check_place
-            from prover.kernels.compiling import compile_clock
-            from prover.prove import prove_statement
+            import prover.prove  # noqa: F401
+            import zkcert.metric  # noqa: F401
+            from prover.checkpoint import check_place
             from prover.resources import estimate as predict
-            from prover.scratch import Scratch, check_room
-            from zkcert.metric import directional_sharpness
+            from prover.scratch import check_room
         if checkpoint is not None:
             if not os.fspath(checkpoint):
                 raise UnusableInput("an empty name is given for the checkpoint: an unset variable?")
@@ -172,15 +279,30 @@ def prove(
         if scratch is not None:
             check_room(Path(scratch), cost.scratch_file_bytes)
         fit = _fit(loaded, dataset, statement, device)
-    if planned:
-        planned(cost)
-    for text in fit.warnings if warned else ():
-        warned(text)
+    return Order(path, loaded, dataset, statement, cost, fit, begun)
+
+
+def made(
+    statement: Statement,
+    model: Model,
+    dataset: Samples,
+    *,
+    reveal_score: bool,
+    device: str,
+    phases: Phases,
+    checkpoint: Checkpoint | None = None,
+    x: np.ndarray | None = None,
+    cluster: Cluster | None = None,
+) -> Proved:
+    """A proof that was compared with the float64 reference and has verified itself; other arguments as those of
+    `prove_statement`."""
+    from prover.prove import prove_statement
     from verifier.verify import Expectations, verify_proof
+    from zkcert.metric import directional_sharpness
 
     def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> float:
-        x, y = batches(statement.config, images, labels)
-        reference = directional_sharpness(loaded, x, y, statement.config, device)
+        inputs, targets = batches(statement.config, images, labels)
+        reference = directional_sharpness(model, inputs, targets, statement.config, device)
         fixed = np.array([value / 2**32 for value in trace.ys])
         difference = float(np.abs(fixed - reference.log_ratio).max())
         if not difference <= CROSS_CHECK_LIMIT:
@@ -190,50 +312,32 @@ def prove(
             )
         return difference
 
-    file = nullcontext() if scratch is None else Scratch(Path(scratch), cost.sizes.entries)
-    state = nullcontext() if checkpoint is None else Checkpoint(Path(checkpoint), statement, reveal_score)
-    with file as room, state as kept, compile_clock() as clock:
-        phases.compiling = clock.seconds
-        if kept:
-            kept.require_space(cost.sizes.entries, 1 << cost.sizes.log_n)
+    try:
+        proved = prove_statement(
+            statement,
+            model,
+            dataset,
+            reveal_score=reveal_score,
+            check=check,
+            phase=phases if cluster is None else cluster.watched(phases),
+            checkpoint=checkpoint,
+            x=x,
+            cluster=cluster,
+        )
+    except ThresholdExceeded as error:
+        raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
+    if cluster is not None:
+        cluster.end()
+    with phases("self-check"):
+        own = proved.statement
+        expected = Expectations(own.tau, dataset.root, own.announcement_digest, own.beacon, own.config)
         try:
-            proved = prove_statement(
-                statement,
-                loaded,
-                dataset,
-                reveal_score=reveal_score,
-                check=check,
-                phase=phases,
-                checkpoint=kept,
-                x=None if room is None else room.x,
-            )
-        except ThresholdExceeded as error:
-            raise ThresholdExceeded(f"{error} (tau = {float(statement.tau):g}); no proof is written") from error
-        with phases("self-check"):
-            own = proved.statement
-            expected = Expectations(own.tau, dataset.root, own.announcement_digest, own.beacon, own.config)
-            try:
-                verify_proof(proved.data, loaded, expected)
-            except (ProofRejected, MalformedProof) as error:
-                raise CrossCheckFailed(
-                    f"the new proof fails its own verification ({error}), so it is not written"
-                ) from error
-        if kept:
-            with suppress(UnusableInput):  # of a full disk: the proof comes first
-                kept.finish(proved.data)
-        try:
-            keep_file(path, lambda: [proved.data], PROOF, force=force)
-        except NotWritten as error:
-            if kept and error.kept:
-                kept.remove()
-            raise
-        if kept:
-            kept.remove()
-    seconds = time.perf_counter() - start
-    assert proved.difference is not None
-    return ProofResult(
-        own, path, proved.trace.score, fit, proved.difference, len(proved.data), seconds, tuple(phases.done)
-    )
+            verify_proof(proved.data, model, expected)
+        except (ProofRejected, MalformedProof) as error:
+            raise CrossCheckFailed(
+                f"the new proof fails its own verification ({error}), so it is not written"
+            ) from error
+    return proved
 
 
 class Intended(NamedTuple):

@@ -248,6 +248,10 @@ def prove(
         str | None,
         typer.Option(metavar="DIR", help="Keep the digits in a file there: for models larger than memory. Secret."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Share the work: local:W workers here, or ray://HOST:PORT, Ray's."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a proof of that name; go on even if memory seems too small.")
     ] = False,
@@ -269,7 +273,8 @@ def prove(
     if jobs is not None:
         if reveal_score or given or file != PROOF_NAME or any((model, data, tau, announcement, beacon, chain, fetch)):
             raise UnusableInput("with --jobs, models, data and what is proved of them stand in the table")
-        _prove_jobs(jobs, as_json, device=device, checkpoint=checkpoint, scratch=scratch, force=force)
+        options = {"device": device, "checkpoint": checkpoint, "scratch": scratch, "cluster": cluster, "force": force}
+        _prove_jobs(jobs, as_json, **options)
         return
     if model is None or data is None:
         raise UnusableInput("give MODEL and DATA.ZKD, or a table of them with --jobs")
@@ -291,7 +296,7 @@ def prove(
         def planned(estimate: Estimate) -> None:
             for text in warnings:
                 warn(text)
-            display.planned(estimate, scratch is not None)
+            display.planned(estimate, scratch=scratch is not None, cluster=cluster is not None)
 
         result = api.prove(
             model,
@@ -309,6 +314,7 @@ def prove(
             warned=warn,
             checkpoint=checkpoint,
             scratch=scratch,
+            cluster=cluster,
             force=force,
         )
     if as_json:

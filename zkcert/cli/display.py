@@ -55,18 +55,20 @@ class PhaseDisplay:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def planned(self, estimate: Estimate, scratch: bool = False) -> None:
-        """From here on, say how long it will take. scratch: whether there is a scratch file."""
+    def planned(self, estimate: Estimate, *, scratch: bool = False, cluster: bool = False) -> None:
+        """From here on, say how long it will take, which is corrected by what is done. Whether there is a scratch file,
+        and a cluster, with which it may be less."""
         from prover.kernels import compiled
 
         self._remaining = RemainingTime(estimate.phases)
         first = "" if compiled() else " and, this first time, up to a minute or two of compiling"
+        alone = ", if it were done alone" if cluster else ""
         memory = f"{gigabytes(estimate.peak_bytes)} of memory"
         if scratch:
             file = gigabytes(estimate.scratch_file_bytes)
             memory = f"{gigabytes(estimate.scratch_peak_bytes)} of memory and {file} of disk"
         err.print(
-            f"{estimate.sizes.digits:,} digits: about {duration(estimate.seconds)}{first}, {memory}, "
+            f"{estimate.sizes.digits:,} digits: about {duration(estimate.seconds)}{alone}{first}, {memory}, "
             f"a proof of {estimate.sizes.proof_bytes / 1e6:.2f} MB"
         )
 

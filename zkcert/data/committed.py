@@ -143,12 +143,73 @@ def _write_secret(
     return leaves
 
 
-class CommittedDataset:
-    """The owner's view of a committed dataset, read from a .zkd file by `open`.
+class Samples:
+    """Samples of a committed dataset, by their indices; `sample_bytes` and `rho` say where they are.
 
-    root (DatasetRoot), schema and n describe it. The methods take k indices within [0, n), in any order and
+    root (DatasetRoot), schema and n describe the dataset. The methods take k indices within [0, n), in any order and
     possibly repeated, and raise ValueError for others.
     """
+
+    root: DatasetRoot
+    schema: Schema
+    n: int
+
+    def sample_bytes(self, indices: Iterable[int]) -> U8Array:
+        """The encoded samples, uint8 (k, sample_size)."""
+        raise NotImplementedError
+
+    def rho(self, indices: Iterable[int]) -> U8Array:
+        """The samples' commitment randomness, uint8 (k, RHO)."""
+        raise NotImplementedError
+
+    def multiproof(self, indices: Iterable[int]) -> bytes:
+        """The Merkle multiproof of the set of samples (see zkcert.core.merkle)."""
+        raise NotImplementedError
+
+    def labels(self, indices: Iterable[int]) -> npt.NDArray[np.int64]:
+        """The labels, int64 (k,)."""
+        return coding.labels(self.schema, self.sample_bytes(indices))
+
+    def images(self, indices: Iterable[int]) -> npt.NDArray[Any]:
+        """The samples, (k, C, H, W): uint8, or float64 multiples of 2^-32 for q32."""
+        return coding.images(self.schema, self.sample_bytes(indices))
+
+    def sample_hashes(self, indices: Iterable[int]) -> U64Array:
+        """The SIS hashes, uint64 (k, 160)."""
+        rows = list(indices)
+        return hash_samples(self.sample_bytes(rows), self.rho(rows))
+
+
+class DrawnSamples(Samples):
+    """A few samples of a dataset, in memory: all that a proof on another machine is given of it."""
+
+    def __init__(self, dataset: Samples, indices: Iterable[int]) -> None:
+        rows = sorted({int(i) for i in indices})
+        self.root, self.schema, self.n = dataset.root, dataset.schema, dataset.n
+        self._place = {row: k for k, row in enumerate(rows)}
+        self._bytes, self._rho, self._proof = dataset.sample_bytes(rows), dataset.rho(rows), dataset.multiproof(rows)
+
+    def _rows(self, indices: Iterable[int]) -> list[int]:
+        try:
+            return [self._place[int(i)] for i in indices]
+        except KeyError as error:
+            raise ValueError(f"sample {error} is not among those drawn") from error
+
+    def sample_bytes(self, indices: Iterable[int]) -> U8Array:
+        return self._bytes[self._rows(indices)]
+
+    def rho(self, indices: Iterable[int]) -> U8Array:
+        return self._rho[self._rows(indices)]
+
+    def multiproof(self, indices: Iterable[int]) -> bytes:
+        """That of all of them; no other can be asked for."""
+        if sorted(self._rows(indices)) != list(range(len(self._place))):
+            raise ValueError("there is a multiproof of all samples drawn only")
+        return self._proof
+
+
+class CommittedDataset(Samples):
+    """The owner's view of a committed dataset, read from a .zkd file by `open`."""
 
     def __init__(self, file: OpenFile) -> None:
         """Of a .zkd file; ValueError if it is no sound one, UnusableInput if it cannot be read."""
@@ -197,7 +258,7 @@ class CommittedDataset:
         return rows
 
     def sample_bytes(self, indices: Iterable[int]) -> U8Array:
-        """The encoded samples, uint8 (k, sample_size). UnusableInput if the file has changed by now."""
+        """UnusableInput if the file has changed by now."""
         rows, size = self._rows(indices), coding.sample_size(self.schema)
         found = np.empty((len(rows), size), np.uint8)
         for i, row in zip(rows, found, strict=True):
@@ -206,22 +267,7 @@ class CommittedDataset:
         return found
 
     def rho(self, indices: Iterable[int]) -> U8Array:
-        """The samples' commitment randomness, uint8 (k, RHO)."""
         return _rho(self._seed, self._rows(indices))
 
-    def labels(self, indices: Iterable[int]) -> npt.NDArray[np.int64]:
-        """The labels, int64 (k,)."""
-        return coding.labels(self.schema, self.sample_bytes(indices))
-
-    def images(self, indices: Iterable[int]) -> npt.NDArray[Any]:
-        """The samples, (k, C, H, W): uint8, or float64 multiples of 2^-32 for q32."""
-        return coding.images(self.schema, self.sample_bytes(indices))
-
-    def sample_hashes(self, indices: Iterable[int]) -> U64Array:
-        """The SIS hashes, uint64 (k, 160)."""
-        rows = self._rows(indices)
-        return hash_samples(self.sample_bytes(rows), self.rho(rows))
-
     def multiproof(self, indices: Iterable[int]) -> bytes:
-        """The Merkle multiproof of the set of samples (see zkcert.core.merkle)."""
         return self._tree.multiproof(self._rows(indices))
