@@ -84,11 +84,7 @@ def test_the_table_of_the_transcript_has_every_message_in_its_order(name):
     if "weights/AXIS/PRIME" not in heard:
         at = table.index("weights/AXIS/PRIME")
         del table[at - 1 : at + 1]  # with its nonce
-<<<<<<< .merge_file_Mom9OV
-    if "gamma" not in heard:  # no lookups
-=======
     if "gamma" not in heard:
->>>>>>> .merge_file_TarN8B
         table.remove("gamma")
     assert set(heard) == set(table)
 
