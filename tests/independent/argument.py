@@ -21,6 +21,7 @@ from .field import (
     eq_prefix_index,
     eq_product_prefix,
     eq_vector,
+    powers,
     total,
 )
 from .files import Reader
@@ -428,7 +429,7 @@ class Argument:
             self.link(name, sizes, tensors, hashes)
         tr.grind(self.reader.take(8), "before alpha")
         self.alpha = tr.draw_one("alpha")
-        self.gamma = tr.draw_one("gamma") if circuit.lookups else ZERO
+        self.gammas = powers(tr.draw_one("gamma"), 8) if circuit.lookups else []
         self.range_check()
         self.batch()
         self.reader.end()
@@ -621,10 +622,8 @@ class Argument:
         self.claims.append((Run(r, begin, count), Affine.constant(public) - q))
 
     def row(self, function: int, n: int) -> El:
-        return total(self.gamma_power(k) * v for k, v in enumerate(self.circuit.functions[function].rows[n]))
-
-    def gamma_power(self, k: int) -> El:
-        return ONE if k == 0 else self.gamma_power(k - 1) * self.gamma
+        """A row, encoded."""
+        return total(p * v for p, v in zip(self.gammas, self.circuit.functions[function].rows[n]))
 
     def tuple_tree(self, p: Affine, q: Affine, tree: list[Box]) -> None:
         count = sum(box.size for box in tree)
@@ -642,7 +641,7 @@ class Argument:
                 vectors[axis] = [ZERO] * start + inside + [ZERO] * (n - start - len(inside))
             cls = len(self.layout.tables) + lookup.function
             public = public + h * (self.alpha - I * cls - (1 - t) * self.row(lookup.function, 0))
-            form = [(v, d, h * self.gamma_power(k) * c) for k, f in enumerate(lookup.components) for v, d, c in f]
+            form = [(v, d, h * self.gammas[k] * c) for k, f in enumerate(lookup.components) for v, d, c in f]
             parts.append(FormFunctional(form, vectors))
         self.claims.append((Joined(parts), Affine.constant(public) - q))
 
@@ -660,10 +659,14 @@ class Argument:
             indices = eq_prefix_index(r, stop) - eq_prefix_index(r, start)
             public = public + weight * (self.alpha + start - I * cls) - indices
             start = stop
+        half = len(r) // 2
+        high, low = eq_vector(r[: len(r) - half], 1 << len(r) - half), eq_vector(r[len(r) - half :], 1 << half)
         for number, function in enumerate(self.circuit.functions):
             cls = len(self.layout.tables) + number
             for n in range(len(function.rows)):
-                public = public + eq_index(r, start + n) * (self.alpha - I * cls - self.row(number, n))
+                at = start + n
+                eq = high[at >> half] * low[at & ((1 << half) - 1)]
+                public = public + eq * (self.alpha - I * cls - self.row(number, n))
             start += len(function.rows)
         self.equations.append(Affine.constant(public) - q)
         self.claims.append((Run(r, self.layout.multiplicity_start, self.layout.entries), -p))
