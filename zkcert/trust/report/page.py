@@ -70,7 +70,8 @@ def accepted(verdict: Verdict, steps: Sequence[Step], calibration: Calibration |
     said = (
         "Every point that can be checked was. What no proof can show is said below."
         if whole
-        else f"{' and '.join(open_)}. Each is listed below, and one of them may be enough to make the certificate worthless."
+        else f"{' and '.join(open_)}. Each is listed below, and one of them may be enough to make the certificate "
+        "worthless."
     )
     banner = element(
         "div",
@@ -196,8 +197,8 @@ def _both(known: Sequence[Step], warnings: Sequence[str]) -> list[Child]:
         ),
         element(
             "p",
-            "Checked: shown by what the verifier holds. Claimed: somebody's word. Missing: not even that. Where a text says "
-            "you, it means the verifier, who made this page.",
+            "Checked: shown by what the verifier holds. Claimed: somebody's word. Missing: not even that. Where a text "
+            "says you, it means the verifier, who made this page.",
         ),
         element("h3", "Warnings"),
         element("ul", (element("li", text) for text in warnings)) if warnings else element("p", "None."),
