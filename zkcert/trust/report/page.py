@@ -65,11 +65,13 @@ def accepted(verdict: Verdict, steps: Sequence[Step], calibration: Calibration |
     warned = len(verdict.warnings)
     whole = not left and not warned
     beside = "Nothing left open" if whole else f"Not checked: {left} of {len(known)}" if left else "With warnings"
+    open_ = [f"{counted(left, 'point')} left to somebody's word, or not even that"] if left else []
+    open_ += [counted(warned, "warning")] if warned else []
     said = (
         "Every point that can be checked was. What no proof can show is said below."
         if whole
-        else f"{counted(left, 'point')} left to somebody's word, or not even that; {counted(warned, 'warning')}. "
-        "Each is listed below, and one of them may be enough to make the certificate worthless."
+        else f"{' and '.join(open_)}. Each is listed below, and one of them may be enough to make the certificate "
+        "worthless."
     )
     banner = element(
         "div",
@@ -193,7 +195,11 @@ def _both(known: Sequence[Step], warnings: Sequence[str]) -> list[Child]:
             ),
             class_="two",
         ),
-        element("p", "Checked: shown by what the verifier holds. Claimed: somebody's word. Missing: not even that."),
+        element(
+            "p",
+            "Checked: shown by what the verifier holds. Claimed: somebody's word. Missing: not even that. Where a text "
+            "says you, it means the verifier, who made this page.",
+        ),
         element("h3", "Warnings"),
         element("ul", (element("li", text) for text in warnings)) if warnings else element("p", "None."),
         element("h3", "What no such proof shows"),

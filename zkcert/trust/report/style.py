@@ -30,7 +30,7 @@ a { color: var(--link); }
 a:focus-visible, [tabindex]:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 code, pre, .hex { font-family: ui-monospace, "SFMono-Regular", Menlo, "DejaVu Sans Mono", monospace; font-size: .86em; }
 pre code { font-size: 1em; }
-.hex, td, dd, li, p { overflow-wrap: anywhere; }
+.hex, td, li, p { overflow-wrap: anywhere; }
 pre {
   background: var(--sheet); border: 1px solid var(--line); border-radius: 6px; padding: .75rem .9rem; margin: .5rem 0;
   white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.45;
@@ -62,7 +62,6 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .75rem .4rem 0; b
 th { font-weight: 600; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr.sum > * { font-weight: 700; border-top: 2px solid var(--ink); }
-tr.other > * { background: var(--open-ground); }
 figure { margin: 1rem 0; }
 figcaption { color: var(--soft); max-width: 46rem; }
 svg { display: block; width: 100%; height: auto; min-width: 47rem; max-width: 54rem; }
