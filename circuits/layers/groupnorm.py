@@ -73,7 +73,8 @@ class GroupNorm(Layer):
         net.count_table(channels, f"normalisation of {channels} channels")
         self.b, self.g, self.c = net.batch_axis(), DomainAxis("g", self.groups), DomainAxis("c", own)
         self.positions = tuple(DomainAxis("s", size) for size in positions)
-        self.alone, self.joint = (self.positions, ()) if self.each else ((), self.positions)
+        self.alone: tuple[DomainAxis, ...] = self.positions if self.each else ()
+        self.joint: tuple[DomainAxis, ...] = () if self.each else self.positions
         self.n = entries(node, list(shape))
         self.epsilon = int(Fraction(repr(node["eps"])) * (self.n << 64) + Fraction(1, 2))
         self.stats = Domain((net.pass_axis(), self.b, self.g, *self.alone), unrolled=True)
