@@ -168,9 +168,9 @@ makes the rows and this text:
 Weights are random, with the statistics of some samples in batch-norms; samples are noise unless the row names data;
 B = {CONFIG.batch_size}, T = {CONFIG.steps}. What a proof takes depends on the shapes alone. Predicted are digits,
 memory and time by `zkcert estimate`; measured is a proof in a process of its own, from reading the files to the
-self-check, and `python -m verifier`. Rows are of the day they name, on two cores and 23 GiB that other programs
-used as well, so that times are rough. Torchvision, timm and transformers are taken if they are installed
-(benchmarks/subjects.py says how).
+self-check, and `python -m verifier`. Rows are of the day they name, on two cores and 23 GiB that a dozen other programs
+used as well: times, the predicted ones too, are many times those of a free machine. Torchvision, timm and
+transformers are taken if they are installed (benchmarks/subjects.py says how).
 
 | model | samples | parameters | digits | predicted | proved in | peak | proof | verified in | |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -189,7 +189,9 @@ STATES = {
 def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The text of docs/MODELS.md, in the order of the subjects."""
     known = [name for name in SUBJECTS if name in rows] + [name for name in rows if name not in SUBJECTS]
-    return HEAD + "".join(f"| {' | '.join(cells(rows[name]))} |\n" for name in known)
+    left = [subject.title for name, subject in SUBJECTS.items() if name not in rows]
+    tail = f"\nWithout a row yet, until the command is run for them: {', '.join(left)}.\n" if left else ""
+    return HEAD + "".join(f"| {' | '.join(cells(rows[name]))} |\n" for name in known) + tail
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:

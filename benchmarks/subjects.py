@@ -144,8 +144,8 @@ SUBJECTS = {
     "mlp_binary": Subject(
         "MLP with one logit", partial(_tabular, 1), shape=(1, 1, 30), classes=2, task="rows of 30 numbers, yes or no"
     ),
-    "lenet": Subject("LeNet-5 (`zkcert.zoo`)", zoo.lenet5, shape=DIGIT),
-    "lenet_avg": Subject("LeNet-5 with averages (`zkcert.zoo`)", partial(zoo.lenet5, "avg"), shape=DIGIT),
+    "lenet": Subject("LeNet-5 (`zkcert.zoo`)", zoo.lenet5, shape=(1, 32, 32)),
+    "lenet_avg": Subject("LeNet-5 with averages (`zkcert.zoo`)", partial(zoo.lenet5, "avg"), shape=(1, 32, 32)),
     "lenet_tanh": Subject("LeNet-5 with tanh", _lenet_tanh, shape=DIGIT),
     "audio_m3": Subject("M3, a 1-D audio net", _audio, shape=(1, 1, 2000), task="2,000 samples of a sound"),
     "squeezenet1_1": _of_vision("SqueezeNet 1.1", "squeezenet1_1"),
