@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .station import Greeting, Use
 
 MOST_WORKERS = 64
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 """In which all workers must have said something; the first time, their machines may compile."""
 
 ADDRESS = re.compile(r"local:([0-9]{1,3})|ray://[^\s/]+:[0-9]{1,5}")
@@ -155,7 +155,10 @@ def crew(address: str) -> Iterator[RayCrew]:
 def _local(ray: Any, workers: int, folder: str) -> list[Any]:
     """Actors of a Ray of this process's own."""
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    ray.init(address="local", num_cpus=workers, _temp_dir=folder, **options)
+    try:
+        ray.init(address="local", num_cpus=workers, _temp_dir=folder, **options)
+    except Exception as error:  # of no class of its own, where the machine is too busy
+        raise WorkerFailed(f"Ray cannot be started on this machine ({_reason(error)})") from error
     cores = sorted(os.sched_getaffinity(0))
     remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Actor)
     shares = [cores[i::workers] or [cores[i % len(cores)]] for i in range(workers)]
@@ -169,7 +172,7 @@ def _started(ray: Any, address: str) -> list[Any]:
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR")
         nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    except (ConnectionError, ImportError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except Exception as error:  # of several classes, and of none of its own
         raise UnusableInput(f"{address}: no cluster can be reached there ({_reason(error)})") from error
     if not 1 <= len(nodes) <= MOST_WORKERS:
         raise UnusableInput(

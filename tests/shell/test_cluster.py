@@ -84,6 +84,17 @@ def test_unusable_clusters_are_one_line(run, tiny):
     assert "a cluster needs ray: pip install -c constraints.txt -e '.[cluster]' in the checkout" in found.err
 
 
+def test_a_ray_that_does_not_start_is_one_line(run, tiny):
+    arguments = ("prove", tiny.model, tiny.data, "--announcement", tiny.announcement, "--beacon", tiny.beacon)
+    late = mock.patch("ray.init", side_effect=Exception("The current node timed out during startup.\n"))
+    for address, why in (("local:2", "Ray cannot be started"), ("ray://a:1", "no cluster can be reached")):
+        with late, mock.patch("ray.is_initialized", lambda: False), mock.patch("ray.shutdown"):
+            found = run(*arguments, "--cluster", address)
+        lines = [line for line in found.err.splitlines() if line.startswith("error")]
+        assert found.code == 2 and lines == found.err.splitlines()[-1:], found.err
+        assert why in lines[0] and "timed out during startup" in lines[0]
+
+
 def test_jobs_in_workers_memory_have_no_checkpoints(place, tmp_path):
     (place / "jobs.csv").write_text("model,data,out,tau\nmodel.pt,data.zkd,one.bin,30\n")
     for option in ("checkpoint", "scratch"):
