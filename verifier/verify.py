@@ -21,7 +21,7 @@ from zkcert.public.model import Model
 from zkcert.public.root import TREE_NAME, DatasetRoot, leaf_digests
 from zkcert.public.statement import Statement, circuit_digest, require_fit
 
-from .argument import require_plausible, verify_circuit
+from .argument import read_argument, require_plausible, verify_circuit
 from .doubts import differences, statement_doubts
 from .soundness import SoundnessTable, soundness
 
@@ -89,6 +89,7 @@ def verify_proof(
             raise ProofRejected("statement", str(error), cause=error) from error
         table = check_soundness(layout)
         # the argument: that the circuit has a witness
+        read_argument(proof.argument, layout)  # its lengths, before anything is computed for it
         transcript = start_transcript(statement, proof.hashes, proof.multiproof, layout)
         verify_circuit(layout, transcript, proof.argument)
     announced = expected.announcement is not None

@@ -6,7 +6,7 @@ the function gives. Digits of the components are range-checked as all digits are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -32,12 +32,15 @@ LARGEST = 1 << 60  # magnitudes of entries lie below
 class FunctionTable:
     """The rows (v_0, v_1, ...) of a function of v_0.
 
-    rule: a text that determines the rows; shape: rows, and components of a row; make: the rows, int64 of this shape.
+    rule: a text that determines the rows; shape: rows, and components of a row; make: the rows, int64 of this shape;
+    within: bounds (least, largest) of each component that are known without the rows, which then nobody makes before
+    they are needed.
     """
 
     rule: str
     shape: tuple[int, int]
     make: Callable[[], I64] = field(compare=False, repr=False)
+    within: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.shape[0] < 1 or not 1 <= self.shape[1] <= MAX_COMPONENTS:
@@ -51,17 +54,24 @@ class FunctionTable:
             raise ValueError(f"{self.rule}: rows of another shape, or an entry of 2^60 or more")
         if not (np.diff(rows[:, 0]) > 0).all():
             raise ValueError(f"{self.rule}: the first components do not rise")
+        if any(low < lo or high > hi for (low, high), (lo, hi) in zip(extremes(rows), self.within, strict=False)):
+            raise ValueError(f"{self.rule}: an entry beyond the bounds of its component")
         return rows
 
     @cached_property
-    def bounds(self) -> list[tuple[int, int]]:
-        """The least and the largest entry of each component."""
-        return [(int(column.min()), int(column.max())) for column in self.rows.T]
+    def bounds(self) -> Sequence[tuple[int, int]]:
+        """No entry of a component is less, or larger."""
+        return self.within or extremes(self.rows)
 
     @property
     def digest(self) -> str:
         """BLAKE3 of the entries, row by row, as little-endian int64, in hexadecimal."""
         return blake3(self.rows.astype("<i8").tobytes()).hexdigest()
+
+
+def extremes(rows: I64) -> list[tuple[int, int]]:
+    """The least and the largest entry of each component."""
+    return [(int(column.min()), int(column.max())) for column in rows.T]
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from .spec import Choice, LayerSpec, same_shape
 
 UNIT = 1 << 22  # a segment
 HALF = UNIT >> 1
+MOST = 1 << 43  # no number of a segment is larger
 SLOPE = radix(B22, balanced(12))  # |d| < 2^33
 STEP = radix(U22, Range(2, -1))  # |v| <= 2^22: f' is below 2
 
@@ -37,8 +38,9 @@ STEP = radix(U22, Range(2, -1))  # |v| <= 2^22: f' is below 2
 @cache
 def table(name: str) -> FunctionTable:
     """The segments of a function."""
-    function = FUNCTIONS[name]
-    return FunctionTable(f"segments {name}", (function.last - function.first + 1, 4), lambda: rows_of(name))
+    first, last = FUNCTIONS[name].first, FUNCTIONS[name].last
+    within = (first, last), (-MOST, MOST), (-MOST, MOST), (-MOST, MOST)
+    return FunctionTable(f"segments {name}", (last - first + 1, 4), lambda: rows_of(name), within)
 
 
 class Pointwise(Layer):
