@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -170,7 +171,8 @@ def _started(ray: Any, address: str) -> list[Any]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR")
+        with warnings.catch_warnings(action="ignore"):  # the error says it
+            ray.init(address, log_to_driver=False, logging_level="ERROR")
         nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     except Exception as error:  # of several classes, and of none of its own
         raise UnusableInput(f"{address}: no cluster can be reached there ({_reason(error)})") from error
