@@ -70,7 +70,7 @@ def accepted(verdict: Verdict, steps: Sequence[Step], calibration: Calibration |
     said = (
         "Every point that can be checked was. What no proof can show is said below."
         if whole
-        else f"{' and '.join(open_)}. Each is listed below, and one of them may be enough to make the certificate "
+        else f"{'; '.join(open_)}. Each is listed below, and one of them may be enough to make the certificate "
         "worthless."
     )
     banner = element(
