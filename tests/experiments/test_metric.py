@@ -216,15 +216,15 @@ def davda54_epsilon(module, rho, adaptive):
     return [(p**2 if adaptive else 1.0) * p.grad * (rho / (norm + 1e-12)) for p in parameters]
 
 
-def samsung_epsilon(module, rho, eta):
+def samsung_epsilon(module, rho, eta, scaled="weight"):
     """The perturbation as the authors of ASAM compute it: tensors called weight are scaled, others are not."""
     named, squares = [(n, p, p.grad.clone()) for n, p in module.named_parameters()], 0.0
     for name, p, grad in named:
-        if "weight" in name:
+        if scaled in name:
             grad *= p.abs() + eta
         squares += float((grad**2).sum())
     for name, p, grad in named:
-        if "weight" in name:
+        if scaled in name:
             grad *= p.abs() + eta
         grad *= rho / math.sqrt(squares)
     return [grad for _, _, grad in named]
@@ -236,11 +236,12 @@ def test_epsilon_of_every_step_function_equals_an_independent_implementation(var
     x, y = torch.randn(8, 1, 32, 32, dtype=torch.float64), torch.arange(8) % 10
     torch.nn.functional.cross_entropy(module(x), y).backward()
     with torch.no_grad():
-        wanted = (
-            samsung_epsilon(module, 0.3, 0.01)
-            if variant == "asam-samsung"
-            else davda54_epsilon(module, 0.3, variant == "asam-all")
-        )
+        wanted = {
+            "sam": lambda: davda54_epsilon(module, 0.3, adaptive=False),
+            "asam-all": lambda: davda54_epsilon(module, 0.3, adaptive=True),
+            "asam-samsung": lambda: samsung_epsilon(module, 0.3, 0.01),
+            "asam-shifted": lambda: samsung_epsilon(module, 0.3, 0.01, scaled=""),  # all of them
+        }[variant]()
     network = Network.of_module(module)
     _, gradient = network.gradient(network.weights, x, y)
     t = scales(variant, network.names, network.weights, 0.01)

@@ -44,6 +44,7 @@ COMMANDS = {
     "check": ["MODEL", "DATA"],
     "convert": ["OLD", "-o", "NEW"],
     "root": ["SECRET"],
+    "report": ["PROOF", "MODEL", "--tau", 1],
 }
 FUNCTIONS = {"convert": "convert_model"}
 """Of other names than their commands."""

@@ -421,9 +421,9 @@ def test_random_bytes_are_malformed():
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        (b"2", "format 2; this zkcert reads format 5 .have it proved again"),
-        (b"3", "format 3; this zkcert reads format 5 .have it proved again"),
-        (b"4", "format 4; this zkcert reads format 5 .have it proved again"),
+        (b"2", "format 2; this zkcert reads format 5 .zkcert at commit [0-9a-f]+ reads it, or have it proved again"),
+        (b"3", "format 3; this zkcert reads format 5 .zkcert at commit [0-9a-f]+ reads it, or have it proved again"),
+        (b"4", "format 4; this zkcert reads format 5 .zkcert at commit [0-9a-f]+ reads it, or have it proved again"),
         (b"6", "newer zkcert"),
         (b"x", "not a zkcert"),
     ],

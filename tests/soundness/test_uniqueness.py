@@ -437,7 +437,7 @@ def test_long_sums_need_their_identity():
     """Those of branches and of joined channels, and of their gradients: alone, as `test_every_identity_is_needed` tries
     few of its kind."""
     s = solved("asam-all", "u8")
-    assert len(s.sums()) == 5
+    assert len(s.sums()) == 4
     assert [s.members[i][0].name for i in s.sums() if not (s.freed(i) or s.forged(i))] == []
 
 
