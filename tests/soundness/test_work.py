@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 
 from circuits.compile import Certificate
+from circuits.layers import function
+from tests.activations import curved
 from tests.builders import Fraction, tiny_cnn
 from tests.toys import toy_proof, verify_toy
+from verifier.verify import check_soundness
 from zkcert.core import field as ff
 
 OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("circuits", "verifier", "zkcert"))
@@ -88,3 +91,14 @@ def test_declaring_a_circuit_does_not_cost_more_for_more_steps():
     few, many = build(2), build(12)
     few()
     assert calls(many) <= 1.2 * calls(few)
+
+
+def test_rows_of_function_tables_are_not_made_for_a_circuit_alone():
+    """They take up to half a second for each function: nobody makes them before the lengths of a proof are right."""
+    plan = curved().plan
+    function.table.cache_clear()
+    certificate = Certificate(plan)
+    certificate.close(Fraction(30))
+    layout = certificate.layout
+    assert len(layout.functions) == 7 and check_soundness(layout).bits > 100
+    assert not any("rows" in vars(table) for table in layout.functions)
