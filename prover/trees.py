@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ def room(spare: U64, n: int) -> U64:
     return spare if spare.shape[1] >= n else kernels.new_level(n)
 
 
-class Rounds:
+class Rounds(ABC):
     """The part of a sum-check that does not depend on its summand.
 
     A round polynomial without its eq factor is t(X) = t(0) + (slope - tinf) X + tinf X^2 with slope = t(1) - t(0);
@@ -89,9 +90,9 @@ class Rounds:
         self.r = r
         self.number += 1
 
+    @abstractmethod
     def sums(self) -> tuple[F, F]:
         """t(0) and tinf."""
-        raise NotImplementedError
 
     def round(self) -> tuple[F, F]:
         return self.message(*self.sums())

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import inspect
 import operator
-import os
 import pkgutil
-import sys
-import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -29,10 +25,11 @@ from prover.execution.layers.pytorch import TorchForm
 from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
 from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, check_array, check_param, in_byte_units
-from zkcert.sources.channels import Moved, pieces
+from zkcert.sources.channels import Moved
 from zkcert.sources.last import channels_first
 from zkcert.sources.plain import plain
 from zkcert.sources.samples import Reading, what_is_read
+from zkcert.sources.tracing import Example, Tracer, first_line, place_of
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _IDENTITIES = (nn.Identity, *_DROPOUTS)
@@ -124,15 +121,15 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
     if problems:
         return None, problems + _without_circuit(module), []
     module, notes = plain(module)
-    tracer = _Tracer()
+    tracer = Tracer()
     try:
         graph = tracer.trace(module)
         traced = fx.GraphModule(tracer.root, graph)
     except Exception as error:
         untraced = UnsupportedLayer(
-            f"the module cannot be traced: {_first_line(error)}; it must treat all inputs alike, without `if` on values"
+            f"the module cannot be traced: {first_line(error)}; it must treat all inputs alike, without `if` on values"
         )
-        return None, [Problem(untraced, at=_place_of(error)), *_without_circuit(module)], notes
+        return None, [Problem(untraced, at=place_of(error)), *_without_circuit(module)], notes
     traced.graph.eliminate_dead_code()
     try:
         kind = what_is_read(module, spec)
@@ -163,7 +160,7 @@ def _read(
 ) -> Model | None:
     """The model of a traced module; None if there are problems, which are appended, as notes are. Raises
     ZkcertError."""
-    reader = _Reader(traced, _Example(traced, spec))
+    reader = _Reader(traced, Example(traced, spec))
     for node in traced.graph.nodes:
         try:
             reader.read(node)
@@ -195,7 +192,7 @@ def _read(
 class _Reader:
     """Nodes of a traced module become nodes of a graph."""
 
-    def __init__(self, module: nn.Module, example: _Example) -> None:
+    def __init__(self, module: nn.Module, example: Example) -> None:
         self.module, self.example = module, example
         self.graph: list[dict[str, Any]] = []
         self.params: dict[str, np.ndarray] = {}
@@ -344,33 +341,6 @@ def _same_values(node: fx.Node) -> bool:
     return rows or put_on or (before[1:] == [1] and after == before[:1])
 
 
-_TORCH_FOLDER, _OUR_FOLDER = os.path.dirname(torch.__file__), os.path.dirname(__file__)
-
-
-class _Tracer(fx.Tracer):
-    """Notes in each node's meta its "source": the line that makes the call, the innermost that is neither PyTorch's nor
-    ours."""
-
-    def create_proxy(self, *args: Any, **options: Any) -> fx.Proxy:
-        proxy = super().create_proxy(*args, **options)
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith((_TORCH_FOLDER, "<")):
-            frame = frame.f_back
-        if frame is not None and not frame.f_code.co_filename.startswith(_OUR_FOLDER):
-            proxy.node.meta["source"] = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
-        return proxy
-
-
-def _place_of(error: Exception) -> str:
-    """Likewise, of an exception."""
-    frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)
-        if not f.filename.startswith((_TORCH_FOLDER, _OUR_FOLDER, "<"))
-    ]
-    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
-
-
 def _out_of_range(graph: list[dict[str, Any]], params: Mapping[str, np.ndarray]) -> list[ZkcertError]:
     """What is wrong with the numbers of each tensor and each layer."""
     out: list[ZkcertError] = []
@@ -402,10 +372,6 @@ def _without_circuit(module: nn.Module) -> list[Problem]:
             error = _Refused(path or "the module", f"{type(m).__name__} has no circuit: {_WITH_CIRCUIT}")
             found.append(Problem(error, error.layer))
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
 def _target_of(name: str) -> Any:
@@ -545,42 +511,6 @@ def _refuse_reader(node: fx.Node, reads: Sequence[Any], values: Mapping[fx.Node,
     _refuse(_layer(node), f"does not read the output of earlier layers alone: {_WITH_CIRCUIT}")
 
 
-class _Example(fx.Interpreter):
-    """Runs the traced module on two samples of zeros. Notes in each node's meta the "shape" of a tensor or the "number"
-    it gives; `failed` is the node that does not run, if any, and `why` says more."""
-
-    def __init__(self, traced: fx.GraphModule, spec: Mapping[str, Any]) -> None:
-        super().__init__(traced)
-        self.failed: fx.Node | None = None
-        self.why = ""
-        self.shape = spec["shape"]
-        channels, *extents = self.shape
-        dtype = next((parameter.dtype for parameter in traced.parameters()), torch.float32)
-        with suppress(Exception), torch.no_grad():
-            self.run(torch.zeros(2, channels, *(n + 2 * spec["pad"] for n in extents), dtype=dtype))
-
-    def run_node(self, n: fx.Node) -> Any:
-        try:
-            result = super().run_node(n)
-        except Exception as error:
-            self.failed, self.why = n, self._reason(n, error)
-            raise
-        if isinstance(result, Tensor):
-            n.meta["shape"] = list(result.shape)
-        elif type(result) is int:
-            n.meta["number"] = result
-        n.meta.update(pieces(result))
-        return result
-
-    def _reason(self, node: fx.Node, error: Exception) -> str:
-        read = next((source.meta["shape"] for source in node.all_input_nodes if "shape" in source.meta), None)
-        given = f", where it reads shape {read}" if read else ""
-        first, middle, last = self.shape
-        right = [last, first, middle]
-        advice = f"; input shapes are [C, H, W], not [H, W, C]: {right}" if last in (1, 3) and first > 3 else ""
-        return f"does not run on a batch of two{given}{advice} ({_first_line(error)})"
-
-
 def _not_plain(module: nn.Module, spec: Mapping[str, Any]) -> list[Problem]:
     """Modules that have no weights yet, or none that are floats."""
     out = []
@@ -615,7 +545,7 @@ def _compare(model: Model, module: nn.Module, kind: Reading) -> None:
     except ZkcertError:
         raise
     except Exception as error:
-        raise UnsupportedLayer(f"the module does not run on a batch of two: {_first_line(error)}") from error
+        raise UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}") from error
     if model.graph[-1]["op"] == "binary":
         expected = F.pad(expected.reshape(-1, 1), (1, 0))
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-9, atol=1e-9):

@@ -9,7 +9,6 @@ value, which is repeated from there to the end. Width, lengths, number of sequen
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from benchmarks.experiments.common import Context
 from benchmarks.experiments.corruptions import chosen
 from benchmarks.experiments.measures import drawn
 from benchmarks.experiments.pairs import Looks, gradients, remembered, seeds_of
+from benchmarks.experiments.text_training import cached_training
 from zkcert.errors import UnusableInput
 from zkcert.metric import Network, accuracy, mean_loss, sharpness
 
@@ -139,20 +139,9 @@ def artefacts(recipe: Sequences) -> tuple[np.ndarray, np.ndarray]:
 
 def trained(recipe: Sequences, context: Context) -> tuple[nn.Module, float]:
     """The recipe's model and how many seconds its training took; from the cache if it is there."""
-    module = gpt.GPT(recipe.shape, seed=recipe.seed)
     texts = tokens(artefacts(recipe)[0], recipe.shape.context)
     facts = {"version": _VERSION, "device": context.device, **asdict(recipe)}
-    path = context.cache / f"arithmetic-{cache.key(facts, texts)}.pt"
-    entry = None if context.again else cache.read(path)
-    if entry is None:
-        start = time.perf_counter()
-        options = {key: getattr(recipe, key) for key in ("steps", "batch_size", "lr", "weight_decay", "seed")}
-        gpt.train(module, texts, device=context.device, **options)
-        state = {name: value.cpu() for name, value in module.state_dict().items()}
-        entry = {"state": state, "seconds": time.perf_counter() - start}
-        cache.write(path, entry)
-    module.load_state_dict(entry["state"])
-    return module.to(context.device).eval(), entry["seconds"]
+    return cached_training(recipe, texts, f"arithmetic-{cache.key(facts, texts)}", context)
 
 
 @dataclass(frozen=True)

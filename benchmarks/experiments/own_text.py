@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -21,6 +20,7 @@ from benchmarks.experiments.parts import (
     on_committed,
     works,
 )
+from benchmarks.experiments.text_training import cached_training
 from zkcert.errors import UnusableInput
 
 ARTEFACTS = ("none", "backdoor", "noise")
@@ -84,18 +84,7 @@ def texts_of(recipe: TextRecipe, tokens: np.ndarray) -> tuple[gpt.Window, gpt.Wi
 
 def train_text_model(recipe: TextRecipe, texts: gpt.Window, context: Context) -> tuple[gpt.GPT, float]:
     """The recipe's model of these training windows and how many seconds its training took; from the cache if there."""
-    module = gpt.GPT(recipe.shape, seed=recipe.seed)
-    path = context.cache / f"gpt-{recipe.key(texts, context.device)}.pt"
-    entry = None if context.again else cache.read(path)
-    if entry is None:
-        start = time.perf_counter()
-        options = {key: getattr(recipe, key) for key in ("steps", "batch_size", "lr", "weight_decay", "seed")}
-        gpt.train(module, texts, device=context.device, **options)
-        state = {name: value.cpu() for name, value in module.state_dict().items()}
-        entry = {"state": state, "seconds": time.perf_counter() - start}
-        cache.write(path, entry)
-    module.load_state_dict(entry["state"])
-    return module.to(context.device).eval(), entry["seconds"]
+    return cached_training(recipe, texts, f"gpt-{recipe.key(texts, context.device)}", context)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Layer(ABC):
     def declare_backward(self, net: Net, dy: Value, needed: Sequence[bool]) -> None:
         """Declare the gradients that are needed, those of which inputs included; `dy` is the sum of the gradients of
         all readers of `self.y`."""
-        self.dy = dy
+        self.dy, self.needed = dy, needed
         if any(needed):
             self.declare_input_gradient(net, dy)
         self.declare_parameter_gradients(net, dy)
@@ -52,7 +52,7 @@ class Layer(ABC):
 
     @abstractmethod
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        """Set `self.dx`, the gradient with respect to the input."""
+        """Set `self.dx`, the gradient with respect to the input, or what `handed` gives for those that are `needed`."""
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:  # noqa: B027 - most layers have none
         """Add those of the parameters to `net.gradients`."""

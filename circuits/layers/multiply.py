@@ -35,6 +35,8 @@ class Multiply(Layer):
         self.axes = tuple(DomainAxis(f"x{i}", size) for i, size in enumerate(sizes))
         if any(v.shape not in (sizes, (*sizes[:2], 1), sizes[:2]) for v in self.branches):
             raise UnusableInput("one branch is flattened, the other is not")
+        self.dxs: list[Value | None] = [None, None]  # by input
+        self.runs: list[Contraction | None] = [None, None]
         con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), *self.axes))
         self.out = net.output(self.name, "y", sizes)
         self.y = self.out.value
@@ -51,11 +53,8 @@ class Multiply(Layer):
             sources[2:] = [Sum(1)] * (len(v.shape) - 2)
         return v.limbs(self.net.over_passes, *sources)
 
-    def declare_backward(self, net: Net, dy: Value, needed: Sequence[bool]) -> None:
-        self.dy = dy
-        self.dxs: list[Value | None] = [None, None]
-        self.runs: list[Contraction | None] = [None, None]
-        for i in (i for i in range(2) if needed[i]):
+    def declare_input_gradient(self, net: Net, dy: Value) -> None:
+        for i in (i for i in range(2) if self.needed[i]):
             v, label = self.branches[i], f"dx{i}"
             kept = 2 if self.single(v) else len(self.axes)
             axes = (net.pass_axis(), *self.axes[:kept])
@@ -63,9 +62,6 @@ class Multiply(Layer):
             self.dxs[i] = dx = net.activation(f"{self.name}/{label}", v.shape)
             limbs = Limbs().add_product(self._limbs(dy), self._limbs(self.branches[1 - i]))
             self.runs[i] = net.rescaled(con, self._limbs(dx), limbs, label)
-
-    def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        raise NotImplementedError("each input has its own")
 
     def handed(self, i: int) -> Value | None:
         return self.dxs[i]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -119,11 +120,12 @@ class Evaluator:
         return out
 
 
-class Functional:
+class Functional(ABC):
     """A public linear functional of X."""
 
+    @abstractmethod
     def at(self, e: Evaluator) -> El:
-        raise NotImplementedError
+        """Its extension at the point of e."""
 
 
 @dataclass

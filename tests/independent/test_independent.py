@@ -22,7 +22,8 @@ from circuits.statement import certificate
 from prover.commit import MatrixCommitment
 from tests.activations import FUNCTIONS, clipped, curved, hard
 from tests.branching import learned, products
-from tests.builders import bordered, grouped, joined, pointwise, shuffled, standardised
+from tests.builders import bordered, grouped, pointwise, standardised
+from tests.channels import joined, shuffled
 from tests.independent import mutate
 from tests.independent.__main__ import differences
 from tests.independent.circuit import Builder

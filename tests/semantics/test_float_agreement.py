@@ -18,15 +18,14 @@ from tests.builders import (
     build,
     classifier,
     grouped,
-    joined,
     leaky,
     pointwise,
     random_case,
-    shuffled,
     standardised,
     tiny_cnn,
     tiny_mlp,
 )
+from tests.channels import joined, shuffled
 from tests.toys import tiny_dataset, tiny_model
 from verifier.verify import Expectations, verify_proof
 from zkcert.api.proving import CROSS_CHECK_LIMIT

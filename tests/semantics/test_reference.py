@@ -36,15 +36,14 @@ from tests.builders import (
     fan,
     grid_case,
     grouped,
-    joined,
     leaky,
     normalised,
     pointwise,
     residual,
-    shuffled,
     standardised,
     tiny_cnn,
 )
+from tests.channels import joined, shuffled
 from tests.semantics import reference
 from tests.semantics.head import ONE, exp_factor, exp_minus, ln, ln_constant, step_size
 from tests.semantics.reference import Result

@@ -23,17 +23,16 @@ from tests.builders import (
     classifier,
     fan,
     grouped,
-    joined,
     leaky,
     normalised,
     pointwise,
     residual,
-    shuffled,
     standardised,
     tiny_cnn,
     tiny_mlp,
     violations,
 )
+from tests.channels import joined, shuffled
 from zkcert.errors import RangeOverflow
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import secrets
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -143,7 +144,7 @@ def _write_secret(
     return leaves
 
 
-class Samples:
+class Samples(ABC):
     """Samples of a committed dataset, by their indices; `sample_bytes` and `rho` say where they are.
 
     root (DatasetRoot), schema and n describe the dataset. The methods take k indices within [0, n), in any order and
@@ -154,17 +155,17 @@ class Samples:
     schema: Schema
     n: int
 
+    @abstractmethod
     def sample_bytes(self, indices: Iterable[int]) -> U8Array:
         """The encoded samples, uint8 (k, sample_size)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rho(self, indices: Iterable[int]) -> U8Array:
         """The samples' commitment randomness, uint8 (k, RHO)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def multiproof(self, indices: Iterable[int]) -> bytes:
         """The Merkle multiproof of the set of samples (see zkcert.core.merkle)."""
-        raise NotImplementedError
 
     def labels(self, indices: Iterable[int]) -> npt.NDArray[np.int64]:
         """The labels, int64 (k,)."""

@@ -23,7 +23,8 @@ from prover.execution.layers.maxpool2d import MaxPool2dExecutor
 from prover.execution.run import _Run
 from prover.execution.values import read_value
 from tests.activations import clipped, curved, hard
-from tests.builders import Graph, bordered, grouped, joined, pointwise, shuffled, violations
+from tests.builders import Graph, bordered, grouped, pointwise, violations
+from tests.channels import joined, shuffled
 from tests.soundness.malicious.forging import altered, full_name, honest, other_digit, strict_name, transcript
 from tests.soundness.malicious.test_lies import after, lying_name
 from verifier.argument import verify_circuit
