@@ -2,7 +2,8 @@
 
 Of the provers of neural networks that can be installed as a package this is ezkl: one inference of LeNet-5 on one
 image, its weights being constants of the circuit. zkcert's figures beside it are of `2T - 1` gradients of a batch of B
-images of the same network, with everything bound and hidden: the two prove different things. DIR keeps an environment,
+images of the same network, with everything bound and hidden: the two prove different things. ezkl has its default
+arguments, calibrated for resources. DIR keeps an environment,
 the inputs and `peers.json`; what is there is not done again. Needs the `onnx` extra, and the network for the first run.
 """
 
