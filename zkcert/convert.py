@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
 import pkgutil
@@ -29,6 +30,7 @@ from zkcert.sources.channels import Moved
 from zkcert.sources.last import channels_first
 from zkcert.sources.plain import plain
 from zkcert.sources.samples import Reading, what_is_read
+from zkcert.sources.sequences import Follower, NotConverted, as_samples, config_without_cache, example, logits_of, padded
 from zkcert.sources.tracing import Example, Tracer, first_line, place_of
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -111,7 +113,7 @@ class Problem:
     @property
     def why(self) -> str:
         """The reason, and what to do, without the layer's name."""
-        return self.error.why if isinstance(self.error, _Refused) else str(self.error)
+        return self.error.why if isinstance(self.error, _Refused | NotConverted) else str(self.error)
 
 
 def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list[Problem], list[str]]:
@@ -121,6 +123,54 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
     if problems:
         return None, problems + _without_circuit(module), []
     module, notes = plain(module)
+    if "tokens" in spec:
+        return _followed(module, spec, notes)[:3]
+    found = _examine(module, spec, list(notes))
+    if found[0] is None:
+        *other, attends = _followed(module, spec, list(notes))
+        if attends:
+            return other[0], other[1], other[2]
+    return found
+
+
+def _followed(
+    module: nn.Module, spec: dict[str, Any], notes: list[str]
+) -> tuple[Model | None, list[Problem], list[str], bool]:
+    """Likewise, by running the module on an example; and whether it attends."""
+    own = copy.deepcopy(module).double()
+    x = example(spec)
+    with config_without_cache(own):
+        follower = Follower(own, x, spec["shape"] if "tokens" in spec else padded(spec), tokens="tokens" in spec)
+        try:
+            with follower.following():
+                returned = own(x)
+            seen = follower.finish(logits_of(returned))
+        except ZkcertError as error:
+            return None, [Problem(error)], notes, follower.attends
+        except Exception as error:
+            failed = UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}")
+            return None, [Problem(failed, at=place_of(error))], notes, follower.attends
+        problems = [Problem(p, p.layer, p.at) for p in dict.fromkeys((*follower.problems, *seen.problems))]
+        if not problems:
+            problems = [Problem(error) for error in _out_of_range(follower.graph, follower.params)]
+        if problems:
+            return None, problems, notes, follower.attends
+        try:
+            model = Model(follower.graph, spec, follower.params)
+            _compare_sequences(model, own)
+            from zkcert.provable import require_provable
+
+            require_provable(model)
+        except ZkcertError as error:
+            return None, [Problem(error)], notes, follower.attends
+    return model, [], notes + follower.notes, follower.attends
+
+
+def _examine(
+    module: nn.Module, spec: dict[str, Any], notes: list[str]
+) -> tuple[Model | None, list[Problem], list[str]]:
+    """`examine` by torch.fx, of a plain module."""
+    problems: list[Problem] = []
     tracer = Tracer()
     try:
         graph = tracer.trace(module)
@@ -552,4 +602,18 @@ def _compare(model: Model, module: nn.Module, kind: Reading) -> None:
         raise UnsupportedLayer(
             "the module computes something else than the graph of its layers does: reshape with flatten(1) only, which "
             "mixes neither samples nor axes, and change nothing in place"
+        )
+
+
+def _compare_sequences(model: Model, module: nn.Module) -> None:
+    """UnsupportedLayer unless both compute the same of other samples, more of them than were followed."""
+    x = example(model.input, 3, 1)
+    with torch.no_grad():
+        expected, found = logits_of(module(x)), to_module(model)(as_samples(model.input, x))
+    if found.dim() == 4:
+        found = found[:, :, 0].mT
+    if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-8, atol=1e-8):
+        raise UnsupportedLayer(
+            "the module computes something else than the graph of its layers does: it must treat all inputs alike, and "
+            "change nothing in place"
         )

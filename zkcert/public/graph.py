@@ -14,10 +14,16 @@ from circuits.net import VALUE_LIMIT
 from zkcert.errors import UnsupportedLayer, UnusableInput
 
 
+MAX_TOKENS = 1023
+"""Different tokens of a model, which are its classes."""
+
+
 def check_input(spec: object) -> dict[str, Any]:
     """The specification of the input with all its keys, numbers as floats; raises UnusableInput."""
     if not isinstance(spec, dict):
         raise UnusableInput("the model's input must be a dictionary with the keys shape, pad, mean, std")
+    if "tokens" in spec:
+        return _check_tokens(spec)
     spec = {"pad": 0, **spec}
     keys = {"shape", "pad", "mean", "std"}
     if lacking := sorted(keys - set(spec)):
@@ -38,6 +44,17 @@ def check_input(spec: object) -> dict[str, Any]:
             raise UnusableInput(f"input {key} must lie between {low:g} and {high:g}")
         checked[key] = [float(v) for v in values]
     return checked
+
+
+def _check_tokens(spec: dict[str, Any]) -> dict[str, Any]:
+    """The specification of windows of tokens: shape [1, 1, L], and how many different tokens there are."""
+    if set(spec) != {"shape", "tokens"}:
+        raise UnusableInput("the input of a model of tokens has exactly the keys shape, [1, 1, L], and tokens")
+    shape = integers(spec["shape"], 3, 1, "input shape [1, 1, L]")
+    (tokens,) = integers([spec["tokens"]], 1, 2, "input tokens")
+    if shape[:2] != [1, 1] or tokens > MAX_TOKENS:
+        raise UnusableInput(f"the input of a model of tokens has shape [1, 1, L], and at most {MAX_TOKENS} tokens")
+    return {"shape": shape, "tokens": tokens}
 
 
 def check_node(node: object, position: int) -> dict[str, Any]:
@@ -83,6 +100,12 @@ def check_inputs(graph: list[dict[str, Any]]) -> list[list[str]]:
     if unread := [name for name in known[1:-1] if name not in read]:
         raise UnusableInput(f"the output of layer {unread[0]} is read by no layer")
     return reads
+
+
+def are_tied(graph: list[dict[str, Any]], name: str) -> bool:
+    """Whether a parameter is the table of an embedding and the weight of one convolution, of 1x1, behind it."""
+    users = [node for node in graph for field in LAYERS[node["op"]].spec.arrays(fixed=False) if node[field] == name]
+    return [(node["op"], node["weight"]) for node in users] == [("embedding", name), ("conv2d", name)]
 
 
 def output_shape(node: dict[str, Any], shapes: Sequence[list[int]], params: Mapping[str, np.ndarray]) -> list[int]:

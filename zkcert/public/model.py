@@ -26,7 +26,7 @@ from circuits.net import VALUE_LIMIT
 from zkcert.errors import RangeOverflow, UnusableInput, ZkcertError
 from zkcert.public import model_file
 from zkcert.public.config import canonical_json
-from zkcert.public.graph import check_input, check_inputs, check_node, output_shape
+from zkcert.public.graph import are_tied, check_input, check_inputs, check_node, output_shape
 from zkcert.public.kinds import MODEL
 from zkcert.public.model_file import Content, Stored, is_safetensors
 from zkcert.public.reading import read_file
@@ -48,7 +48,7 @@ class Model:
     graph   nodes in order; each {"op", "name", fields of its `LayerSpec`}; a node reads the previous one, or the
             earlier nodes that "inputs" names ("@input" being the samples).
     input   {"shape": [C, H, W], "pad": p, "mean": [C floats], "std": [C floats]}: raw samples, zero padding
-            on each side, normalisation; see `input_integers`.
+            on each side, normalisation; see `input_integers`. Or {"shape": [1, 1, L], "tokens": V}: windows of L tokens.
     params  name -> float32 or float64 array, C-contiguous, read-only, in graph order (weight, then bias); to
             the constructor the buffers as well.
     buffers what is fixed, as the means and variances of batch-norms, likewise; no parameters (computed).
@@ -73,6 +73,7 @@ class Model:
             [node[k] for node in graph for k in LAYERS[node["op"]].spec.arrays(fixed=which) if node[k] is not None]
             for which in (False, True)
         )
+        trained = [name for i, name in enumerate(trained) if name not in trained[:i] or not are_tied(graph, name)]
         order = trained + fixed
         for name in order:
             if name not in self.params or order.count(name) > 1:
@@ -94,7 +95,10 @@ class Model:
                 raise UnusableInput(f"layer {node['name']}: its input of shape {received[0]} is too large")
             shapes[node["name"]] = output_shape(node, received, self.tensors)
         last = shapes[graph[-1]["name"]]
-        if len(last) != 1 or not 2 <= last[0] <= MAX_EXTENT:
+        if "tokens" in spec:
+            if last != [spec["tokens"], *self.input_shape[1:]]:
+                raise UnusableInput(f"the last layer must output a number per token and position, not {last}")
+        elif len(last) != 1 or not 2 <= last[0] <= MAX_EXTENT:
             raise UnusableInput(f"the last layer must output [classes], two or more, not {last}")
         object.__setattr__(self, "shapes", [shapes[node["name"]] for node in graph])
         self.constants  # noqa: B018 - raises where they are out of range
@@ -103,7 +107,8 @@ class Model:
     def input_shape(self) -> list[int]:
         """[C, H + 2 pad, W + 2 pad], what the first node reads."""
         channels, height, width = self.input["shape"]
-        return [channels, height + 2 * self.input["pad"], width + 2 * self.input["pad"]]
+        pad = self.input.get("pad", 0)
+        return [channels, height + 2 * pad, width + 2 * pad]
 
     @property
     def classes(self) -> int:
@@ -228,7 +233,7 @@ def check_param(name: str, array: object) -> np.ndarray:
 
 def in_byte_units(spec: Mapping[str, Any]) -> bool:
     """Whether mean and std look like those of values from 0 to 255."""
-    return all(1 < mean <= 255 and 1 < std <= 255 for mean, std in zip(spec["mean"], spec["std"], strict=True))
+    return "tokens" not in spec and all(1 < mean <= 255 and 1 < std <= 255 for mean, std in zip(spec["mean"], spec["std"], strict=True))
 
 
 def byte_units(spec: Mapping[str, Any]) -> str:
@@ -248,6 +253,8 @@ def input_affine(spec: Mapping[str, Any], kind: str) -> tuple[list[int], list[in
     Raises RangeOverflow if a byte would normalise to 2048 or more, UnusableInput if mean and std are in units of 0..255
     for bytes.
     """
+    if kind == "tokens":
+        return [], []
     if kind not in ("u8", "q32"):
         raise UnusableInput(f"kind of samples must be u8 or q32, not {kind[:40]!r}")
     half = Fraction(1, 2)
