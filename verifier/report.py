@@ -55,7 +55,6 @@ def statement_dict(statement: Statement) -> dict[str, Any]:
 def statement_lines(statement: Statement, parameters: int | None = None) -> list[str]:
     """The public statement for people, one point a line; `parameters` counts the model's, if it is at hand."""
     data, config = statement.dataset, statement.config
-    shape = "x".join(map(str, data.schema.shape))
     model = statement.weights_digest.hex() + ("" if parameters is None else f" ({parameters:,} parameters)")
     source = "the statement alone: NO BEACON"
     if statement.beacon is not None:
@@ -67,7 +66,7 @@ def statement_lines(statement: Statement, parameters: int | None = None) -> list
         "circuit": statement.circuit_digest.hex(),
         "model": model,
         "dataset": data.root.hex(),
-        "": f"N = {data.n:,} samples, {data.schema.kind} {shape}, {data.schema.classes_text()}",
+        "": f"N = {data.n:,} {data.schema.samples_text()}, {data.schema.classes_text()}",
         "configuration": f"T = {config.steps} batches of B = {config.batch_size}, "
         + ", ".join(f"{name} {decimal_text(getattr(config, name))}" for name in ("rho", "lr", "eps"))
         + f", {config.variant}, ddof {config.ddof}",

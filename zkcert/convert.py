@@ -569,7 +569,7 @@ def _not_plain(module: nn.Module, spec: Mapping[str, Any]) -> list[Problem]:
         own = [*m.parameters(recurse=False), *m.buffers(recurse=False)]
         why = ""
         if any(is_lazy(tensor) for tensor in own):
-            shape = ", ".join(map(str, (1, spec["shape"][0], *(n + 2 * spec["pad"] for n in spec["shape"][1:]))))
+            shape = ", ".join(map(str, (1, *padded(spec))))
             why = f"{kind} has no weights yet: run module(torch.zeros({shape})) once, then load or train them"
         elif any(tensor.is_meta for tensor in own):
             why = "its weights are on the meta device: load them with load_state_dict(..., assign=True)"

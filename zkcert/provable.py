@@ -15,12 +15,13 @@ from zkcert.public.statement import MAX_TAU
 def require_provable(model: Model) -> None:
     """UnusableInput if the model has no circuit even for the smallest probe: two steps of one sample."""
     zeros, channels = np.int64(0), model.input["shape"][0]
+    tokens = "tokens" in model.input
     plan = Plan(
         graph=model.graph,
         input=model.input,
-        affine=([1] * channels, [0] * channels),
+        affine=([], []) if tokens else ([1] * channels, [0] * channels),
         weights={name: np.broadcast_to(zeros, array.shape) for name, array in model.params.items()},
-        kind="u8",
+        kind="tokens" if tokens else "u8",
         classes=model.classes,
         label_bytes=1 if model.classes <= 256 else 2,
         steps=2,

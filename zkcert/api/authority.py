@@ -116,13 +116,13 @@ def recompute(
             "data-root", f"{secret} is the commitment to another root, N or schema than {data_root} says"
         )
     with expecting_samples(data):
-        given = load_dataset(data)
+        given = load_dataset(data, context=wanted.schema.shape[2] if wanted.schema.kind == "tokens" else None)
     schema, n = wanted.schema, wanted.n
     if given.kind != schema.kind or given.x.shape[1:] != schema.shape:
         raise ProofRejected("data", f"the data are {given.kind} {given.x.shape[1:]}, not {schema.kind} {schema.shape}")
     if len(given) != n:
         raise ProofRejected("data", f"the data are {len(given)} samples, the commitment has {n}")
-    if int(given.y.max()) >= schema.classes:
+    if given.largest >= schema.classes:
         raise ProofRejected("data", f"a label of the data is none of the {schema.classes} classes")
     leaves = np.empty((n, 32), np.uint8)
     inside: list[bytes] = []

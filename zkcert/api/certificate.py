@@ -22,7 +22,7 @@ from zkcert.core.container import MAGIC
 from zkcert.data.committed import commit as commit_dataset
 from zkcert.data.committed import schema_of
 from zkcert.data.dataset import Dataset, load_dataset
-from zkcert.data.summary import Summary
+from zkcert.data.summary import Summary, TokenSummary, summary_of
 from zkcert.errors import UnusableInput
 from zkcert.files.drafts import remove_dead
 from zkcert.files.saving import save_announcement, save_root
@@ -48,22 +48,21 @@ class Look:
     source: str
     n: int
     schema: Schema
-    summary: Summary
+    summary: Summary | TokenSummary
     warnings: tuple[str, ...]
 
     @staticmethod
     def of(data: Dataset, classes: int | None = None) -> Look:
         """Raises UnusableInput if the classes do not fit."""
-        schema, summary = schema_of(data, classes), Summary.of(data.x, data.y)
-        known = classes or (len(data.names) or None)
+        schema, summary = schema_of(data, classes), summary_of(data.x, data.y, data.names)
+        known = classes or (len(data.names) or data.vocabulary)
         warnings = (*data.warnings(classes), *summary.warnings(known))
         return Look(data.source, len(data), schema, summary, warnings)
 
     def lines(self) -> list[str]:
         """For people."""
-        shape = "x".join(map(str, self.schema.shape))
         return [
-            f"N       {self.n} samples, {self.schema.kind} {shape}, {self.schema.classes_text()}",
+            f"N       {self.n} {self.schema.samples_text()}, {self.schema.classes_text()}",
             *self.summary.lines(),
         ]
 
@@ -86,16 +85,30 @@ def look(
     label: str | int | None = None,
     values: str | None = None,
     names: Sequence[str] | None = None,
+    context: int | None = None,
+    stride: int | None = None,
+    vocabulary: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Look:
     """What `commit` would commit to, and write nothing. Arguments as for `commit`.
 
-    data, classes, resize, label, values, names, progress  as for `commit` (where progress is called reading).
+    data, classes, resize, label, values, names, context, stride, vocabulary, progress  as for `commit` (where progress
+    is called reading).
 
     Returns the Look: `n`, `schema`, a private `summary`, `warnings`. Raises UnusableInput.
     """
     with expecting_samples(data):
-        found = load_dataset(data, resize=resize, label=label, values=values, names=names, progress=progress)
+        found = load_dataset(
+            data,
+            resize=resize,
+            label=label,
+            values=values,
+            names=names,
+            context=context,
+            stride=stride,
+            vocabulary=vocabulary,
+            progress=progress,
+        )
     return Look.of(found, classes)
 
 
@@ -110,7 +123,7 @@ class Commitment:
     secret: Path
     public: Path
     seconds: float
-    summary: Summary | None = None
+    summary: Summary | TokenSummary | None = None
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,6 +149,9 @@ def commit(
     label: str | int | None = None,
     values: str | None = None,
     names: Sequence[str] | None = None,
+    context: int | None = None,
+    stride: int | None = None,
+    vocabulary: str | None = None,
     keep_order: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -147,8 +163,8 @@ def commit(
 
     data        an .npz with x (uint8 or float32; N, C, H, W) and y (N labels), or images and labels; a folder of PNG or
                 JPEG pictures for each class; CSV, Parquet, Arrow; IDX files; CIFAR for Python; or arrays (x, y) and
-                PyTorch datasets in memory. See `zkcert.data.load_dataset`, which explains resize, label, values and
-                names, too.
+                PyTorch datasets in memory; or tokens. See `zkcert.data.load_dataset`, which explains resize, label,
+                values and names, too.
     out         ends in .zkd. Never replaced if it exists: nothing more could be proved about its root (`root` writes
                 its .root again).
     classes     the number of classes; None: that of their names, or the largest label + 1.
@@ -157,6 +173,9 @@ def commit(
     values      "bytes" or "float32": what the samples are taken as; None: whole numbers from 0 to 255 as bytes.
     names       the classes' names, in the order of the labels; they become public, in the .root; None: as the
                 data have them; empty: none.
+    context     L: the samples are windows of L + 1 tokens, of a .npy file of integers or a text.
+    stride      from one window to the next; None: L.
+    vocabulary  of a text: "characters", "bytes", or a JSON file that lists the characters; they become public names.
     keep_order  do not shuffle the samples: then an index in a proof tells a sample's place in `data`.
     force       replace a .root of that name.
     progress    called with (samples done, samples).
@@ -188,7 +207,17 @@ def commit(
             warned(text)
 
     with expecting_samples(data):
-        dataset = load_dataset(data, resize=resize, label=label, values=values, names=names, progress=reading)
+        dataset = load_dataset(
+            data,
+            resize=resize,
+            label=label,
+            values=values,
+            names=names,
+            context=context,
+            stride=stride,
+            vocabulary=vocabulary,
+            progress=reading,
+        )
     found = commit_dataset(
         dataset, secret, classes=classes, keep_order=keep_order, force=force, progress=progress, seen=read
     )
@@ -333,7 +362,7 @@ def configuration(
 def _bytes_root(model: Model, config: ProbeConfig) -> DatasetRoot:
     """Of some 50,000 samples of bytes."""
     channels, height, width = model.input["shape"]
-    schema = Schema(model.classes, "u8", (channels, height, width))
+    schema = Schema(model.classes, "tokens" if "tokens" in model.input else "u8", (channels, height, width))
     return DatasetRoot(bytes(32), max(50_000, config.steps * config.batch_size), schema)
 
 

@@ -117,6 +117,9 @@ def check(
     label: str | int | None = None,
     values: str | None = None,
     names: Sequence[str] | None = None,
+    context: int | None = None,
+    stride: int | None = None,
+    vocabulary: str | None = None,
     scratch: File | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Check:
@@ -130,7 +133,7 @@ def check(
              may be left to the data.
     weights  a checkpoint for the module.
     config   of the probe; None: the default ProbeConfig.
-    resize, label, values, names  how the data are read, see `load_dataset`.
+    resize, label, values, names, context, stride, vocabulary  how the data are read, see `load_dataset`.
     scratch  a directory for the digits of the dry run, instead of memory; see `prove`.
     progress called with (samples read, samples), where that takes time.
 
@@ -143,12 +146,14 @@ def check(
             import torch  # noqa: F401
     samples: Samples | None = None
     if data is not None:
-        reading = {"resize": resize, "label": label, "values": values, "names": names}
+        reading: dict[str, Any] = {"resize": resize, "label": label, "values": values, "names": names}
+        reading |= {"context": context, "stride": stride, "vocabulary": vocabulary}
         if any(value is not None for value in reading.values()):
-            data = load_dataset(data, resize=resize, label=label, values=values, names=names, progress=progress)
+            data = load_dataset(data, **reading, progress=progress)
         samples = open_samples(data)
     shape = None if samples is None else samples.shape
-    source = read_source(model, input=input, weights=weights, sample_shape=shape)
+    tokens = samples.classes if samples is not None and samples.schema.kind == "tokens" else None
+    source = read_source(model, input=input, weights=weights, sample_shape=shape, tokens=tokens)
     warnings = list(source.warnings)
     if samples is not None and samples.plain is not None:
         warnings += samples.plain.warnings(None if source.model is None else source.model.classes)
@@ -255,7 +260,7 @@ def _dry_run(
     check_labels(model, labels)
     inputs, targets = samples.inputs(model, taken, torch.float64)
     fit = answer(Network.of_model(model), inputs, targets, config.batch_size).fit(model.classes)
-    encoded = samples.encoded(taken).reshape(config.steps, config.batch_size, -1)
+    encoded = samples.encoded(taken, statement.dataset.schema).reshape(config.steps, config.batch_size, -1)
     if scratch is not None:
         check_room(Path(os.fspath(scratch)), estimate.scratch_file_bytes)
     with nullcontext() if scratch is None else Scratch(Path(os.fspath(scratch)), estimate.sizes.entries) as room:
@@ -263,7 +268,8 @@ def _dry_run(
         cert.close(statement.tau)
         rho = np.zeros((config.steps, config.batch_size, RHO), np.uint8)
         _, trace = execute(cert, encoded, rho, None if room is None else room.x)
-    shaped = raw.reshape(config.steps, config.batch_size, *raw.shape[1:])
-    reference = directional_sharpness(model, shaped, labels.reshape(config.steps, config.batch_size), config)
+    shape = (config.steps, config.batch_size)
+    shaped, given = raw.reshape(*shape, *raw.shape[1:]), labels.reshape(*shape, *labels.shape[1:])
+    reference = directional_sharpness(model, shaped, given, config)
     fixed = np.array([value / 2**32 for value in trace.ys])
     return DryRun(trace.score, float(np.abs(fixed - reference.log_ratio).max()), fit, seed)

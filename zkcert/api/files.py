@@ -56,16 +56,16 @@ def expecting_samples(data: object) -> AbstractContextManager[None]:
 
 
 def raw_samples(images: np.ndarray) -> np.ndarray[Any, Any]:
-    """Samples as the metrics take them: uint8 as it is, floats as int64 in Q31.32."""
-    if images.dtype == np.uint8:
+    """Samples as the metrics take them: uint8, and uint16 (tokens), as it is, floats as int64 in Q31.32."""
+    if images.dtype in (np.uint8, np.uint16):
         return images
     return np.floor(images.astype(np.float64) * 2.0**32 + 0.5).astype(np.int64)
 
 
 def batches(config: ProbeConfig, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Samples (T B, C, H, W) as mini-batches of `raw_samples`; labels (T, B)."""
+    """Samples (T B, C, H, W) as mini-batches of `raw_samples`; labels (T, B), or (T, B, L)."""
     shape = (config.steps, config.batch_size)
-    return raw_samples(images).reshape(*shape, *images.shape[1:]), labels.reshape(shape)
+    return raw_samples(images).reshape(*shape, *images.shape[1:]), labels.reshape(*shape, *labels.shape[1:])
 
 
 def is_committed(path: File) -> bool:

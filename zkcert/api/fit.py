@@ -25,9 +25,9 @@ _CAUSES = (
 
 @dataclass(frozen=True)
 class Fit:
-    """How a model does on n labelled samples.
+    """How a model does on n labelled samples, or positions of windows of tokens (`what`).
 
-    correct    samples whose label has the largest logit.
+    correct    those whose label has the largest logit.
     loss       mean cross-entropy in nats.
     classes    of the model.
     guessed, deviation  mean and standard deviation of `correct` if the same answers met the same labels in random
@@ -40,10 +40,13 @@ class Fit:
     classes: int
     guessed: float
     deviation: float
+    what: str = "samples"
 
     @staticmethod
     def of(answers: np.ndarray, labels: np.ndarray, losses: np.ndarray, classes: int) -> Fit:
-        """answers, labels: n integers below `classes`, an answer of -1 being none; losses: n numbers."""
+        """answers, labels: n integers below `classes`, or rows of them, an answer of -1 being none; losses: numbers."""
+        what = "samples" if labels.ndim == 1 else "positions"
+        answers, labels, losses = answers.ravel(), labels.ravel(), losses.ravel()
         n = len(labels)
         given = np.bincount(answers[answers >= 0], minlength=classes).astype(float)
         wanted = np.bincount(labels, minlength=classes).astype(float)
@@ -51,7 +54,7 @@ class Fit:
         spread = pairs - float(given @ wanted**2 + given**2 @ wanted) / n + pairs**2 / n**2
         deviation = math.sqrt(max(spread, 0.0) / (n - 1)) if n > 1 else 0.0
         correct = int((answers == labels).sum())
-        return Fit(correct, n, math.fsum(losses) / n, classes, pairs / n, deviation)
+        return Fit(correct, n, math.fsum(losses) / n, classes, pairs / n, deviation, what)
 
     @property
     def accuracy(self) -> float:
@@ -67,7 +70,7 @@ class Fit:
     def warnings(self) -> tuple[str, ...]:
         """None or one."""
         if self.near_chance:
-            found = f"NEAR CHANCE: {self.correct} of {self.n} samples are classified rightly, by guessing it would be "
+            found = f"NEAR CHANCE: {self.correct} of {self.n} {self.what} are classified rightly, by guessing it would be "
             return (f"{found}{self.guessed:.1f}: the data do not fit the model, {_CAUSES}",)
         if not self.loss <= math.log(max(self.classes, 2)):
             found = (
@@ -78,14 +81,14 @@ class Fit:
 
     def line(self) -> str:
         """For people."""
-        return f"accuracy {self.accuracy:.4f} ({self.correct} of {self.n} samples), mean loss {self.loss:.6g}"
+        return f"accuracy {self.accuracy:.4f} ({self.correct} of {self.n} {self.what}), mean loss {self.loss:.6g}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
             "accuracy": self.accuracy,
             "correct": self.correct,
-            "samples": self.n,
+            self.what: self.n,
             "mean_loss": self.loss,
             "guessed": self.guessed,
         }
@@ -93,7 +96,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network says to samples: answers (n,), int64, -1 where a logit is no number; labels (n,); losses (n,)."""
+    """What a network says to samples: answers (n,), int64, -1 where a logit is no number; labels (n,); losses (n,). Of
+    tokens each (n, L)."""
 
     answers: np.ndarray
     labels: np.ndarray
@@ -111,7 +115,7 @@ class Answers:
 
 
 def answer(network: Network, x: Tensor, y: Tensor, batch_size: int) -> Answers:
-    """x: inputs [n, ...] of the network; y: labels [n], int64; so many samples at a time."""
+    """x: inputs [n, ...] of the network; y: labels [n] or [n, L], int64; so many samples at a time."""
     from zkcert.metric import predictions
 
     answers, losses = predictions(network, x, y, batch_size)

@@ -234,7 +234,7 @@ def _draw(
 
     shape = (probe.steps, probe.batch_size)
     x, y = samples.inputs(model, indices, network.dtype)
-    found = trajectory(network, x.reshape(*shape, *x.shape[1:]), y.reshape(shape), probe)
+    found = trajectory(network, x.reshape(*shape, *x.shape[1:]), y.reshape(*shape, *y.shape[1:]), probe)
     rows = np.reshape(indices, shape).tolist()
     sharpness, loss, log_ratio = (tuple(v.tolist()) for v in (found.sharpness, found.loss, found.log_ratio))
     said = answer(network, x, y, probe.batch_size)

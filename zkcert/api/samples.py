@@ -32,8 +32,8 @@ class Samples:
 
     classes  of a committed dataset the number its schema has, otherwise that of names, or the largest label + 1.
     take     k indices -> raw samples [k, C, H, W] as `zkcert.public.model.input_integers` reads them, uint8 or int64 in
-             Q31.32, and labels [k], int64. Only these samples are converted; a data.zkd is not read into memory.
-    encoded  k indices -> their bytes as a proof has them, uint8 [k, bytes], by `schema`.
+             Q31.32, and labels [k], int64; or tokens, uint16, and labels [k, L]. Only these samples are converted; a data.zkd is not read into memory.
+    encoded  k indices, and a schema with so many classes -> their bytes as a proof has them, uint8 [k, bytes].
     root     of a committed dataset.
     plain    of one that is not committed.
     """
@@ -43,7 +43,7 @@ class Samples:
     classes: int
     take: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
     schema: Schema
-    encoded: Callable[[Sequence[int]], np.ndarray]
+    encoded: Callable[[Sequence[int], Schema], np.ndarray]
     root: DatasetRoot | None = None
     plain: Dataset | None = None
 
@@ -58,18 +58,24 @@ class Samples:
 
     def require(self, model: Model) -> None:
         """UnusableInput unless the model takes samples of this shape."""
+        if ("tokens" in model.input) != (self.schema.kind == "tokens"):
+            reads = "windows of tokens" if "tokens" in model.input else "samples of numbers"
+            more = ": say --context" if self.schema.kind != "tokens" else ""
+            raise UnusableInput(f"the model reads {reads}, the data are {self.schema.samples_text()}{more}")
         if list(self.shape) != model.input["shape"]:
             raise UnusableInput(
                 f"the model takes samples of shape {model.input['shape']}, the dataset has {list(self.shape)}"
             )
 
     def inputs(self, model: Model, indices: Sequence[int], dtype: dtype) -> tuple[Tensor, Tensor]:
-        """What the network of `model` reads, [k, C, H + 2p, W + 2p] on the CPU, and labels [k], int64; both checked."""
+        """What the network of `model` reads, [k, C, H + 2p, W + 2p] on the CPU, and labels [k], int64; both checked. Of
+        tokens [k, 1, 1, L], int64, and [k, L]."""
         import torch
 
         self.require(model)
-        x = torch.empty((len(indices), *model.input_shape), dtype=dtype)
-        y = torch.empty(len(indices), dtype=torch.int64)
+        places = (model.input_shape[2],) if "tokens" in model.input else ()
+        x = torch.empty((len(indices), *model.input_shape), dtype=torch.int64 if places else dtype)
+        y = torch.empty((len(indices), *places), dtype=torch.int64)
         for start in range(0, len(indices), _CHUNK):
             rows = slice(start, start + _CHUNK)
             raw, labels = self.take(indices[rows])
@@ -97,18 +103,20 @@ def open_samples(data: Any) -> Samples:
             return raw_samples(secret.images(indices)), secret.labels(indices)
 
         schema = secret.schema
-        return Samples(secret.n, schema.shape, schema.classes, committed, schema, secret.sample_bytes, secret.root)
+
+        def as_committed(indices: Sequence[int], schema: Schema) -> np.ndarray:
+            return secret.sample_bytes(indices)
+
+        return Samples(secret.n, schema.shape, schema.classes, committed, schema, as_committed, secret.root)
     with expecting_samples(data):
         plain = load_dataset(data)
 
     def take(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         rows = np.asarray(indices, np.int64)
-        return raw_samples(plain.x[rows]), plain.y[rows]
+        return raw_samples(plain.x[rows]), plain.labels(rows)
 
-    schema = schema_of(plain)
-
-    def encoded(indices: Sequence[int]) -> np.ndarray:
+    def encoded(indices: Sequence[int], schema: Schema) -> np.ndarray:
         rows = np.asarray(indices, np.int64)
         return coding.encode(schema, plain.x[rows], plain.y[rows])
 
-    return Samples(len(plain), plain.x.shape[1:], plain.classes, take, schema, encoded, plain=plain)
+    return Samples(len(plain), plain.x.shape[1:], plain.classes, take, schema_of(plain), encoded, plain=plain)

@@ -85,14 +85,16 @@ def read_source(
     input: Mapping[str, Any] | None = None,
     weights: File | None = None,
     sample_shape: tuple[int, ...] | None = None,
+    tokens: int | None = None,
 ) -> Source:
     """The model that a source describes, or all that stands in its way.
 
     source        a model file (.pt, .safetensors), FILE.py:NAME, an exported program (.pt2), an ONNX file; or a
                   Model or nn.Module in memory.
-    input         any of shape, pad, mean and std of `Model`'s input; mean and std may be one number for all channels.
+    input         any of shape, pad, mean and std of `Model`'s input, or shape and tokens; mean and std may be one number
+                  for all channels.
     weights       a checkpoint, for FILE.py:NAME and modules.
-    sample_shape  what the shape is, if nobody says.
+    sample_shape  what the shape is, if nobody says; tokens: likewise, how many there are, if samples are windows of them.
 
     Raises UnusableInput where there is nothing to look at.
     """
@@ -116,7 +118,7 @@ def read_source(
 
         module, more = unwrapped(module)
         notes += more + load_weights(module, weights)
-    spec = _input({**(known or {}), **(input or {})}, sample_shape)
+    spec = _input({**(known or {}), **(input or {})}, sample_shape, tokens)
     model, problems, more = examine(module, spec)
     grouped: dict[str, Obstacle] = {}
     for problem in problems:
@@ -152,8 +154,17 @@ def _module(source: Any) -> tuple[nn.Module, Mapping[str, Any] | None, list[str]
     return read_onnx(name)
 
 
-def _input(given: Mapping[str, Any], sample_shape: tuple[int, ...] | None) -> dict[str, Any]:
+def _input(
+    given: Mapping[str, Any], sample_shape: tuple[int, ...] | None, tokens: int | None = None
+) -> dict[str, Any]:
     """The whole input; UnusableInput, which says what is missing."""
+    if given.get("tokens", tokens) is not None:
+        shape = given.get("shape") or sample_shape
+        if others := sorted(set(given) - {"shape", "tokens", "reads"}):
+            raise UnusableInput(f"a model of tokens has no {others[0]}: its input is shape and tokens")
+        if shape is None:
+            raise UnusableInput("how many tokens the model reads is not known: say it, as --shape 64")
+        return check_input({"shape": list(shape), "tokens": given.get("tokens", tokens)})
     if unknown := set(given) - {*_KEYS, "reads"}:
         raise UnusableInput(f"input has the keys {', '.join(_KEYS)}, not {ascii(sorted(map(str, unknown))[0])[:40]}")
     spec = {key: value for key, value in given.items() if value is not None}

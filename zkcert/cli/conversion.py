@@ -20,7 +20,11 @@ from zkcert.public.config import DEFAULT
 _NUMBERS = "one for each channel, or one for all."
 INPUT: dict[str, Any] = {
     "shape": Annotated[
-        str | None, typer.Option(metavar="CxHxW", help="Of the samples, for a source that is no model file.")
+        str | None,
+        typer.Option(metavar="CxHxW", help="Of the samples, for a source that is no model file; of tokens, how many."),
+    ],
+    "tokens": Annotated[
+        int | None, typer.Option(metavar="V", help="The module reads tokens, of so many: no pad, mean and std.")
     ],
     "pad": Annotated[int | None, typer.Option(help="Zeros that are put around each image. [default: 0]")],
     "mean": Annotated[
@@ -43,6 +47,8 @@ def _input(module: Mapping[str, Any]) -> dict[str, Any]:
     """The input as `read_source` takes it. Raises UnusableInput."""
     given = {key: value for key, value in module.items() if key != "weights"}
     if (shape := given.get("shape")) is not None:
+        if re.fullmatch("[0-9]{1,6}", shape):
+            shape = f"1x1x{shape}"
         if not re.fullmatch(r"[0-9]{1,6}(x[0-9]{1,6}){2}", shape):
             raise UnusableInput(f"--shape takes channels, height and width such as 3x32x32, not {shape[:40]!r}")
         given["shape"] = [int(n) for n in shape.split("x")]

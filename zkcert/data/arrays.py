@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zkcert.public.root import MAX_CLASSES, MAX_VALUES, check_names
+
+if TYPE_CHECKING:
+    from zkcert.data.tokens import Windows
 
 FLOAT_LIMIT = 2048.0
 VALUES = ("bytes", "float32")
@@ -25,12 +28,14 @@ class Options:
     values  "bytes" or "float32": what the samples are taken as; None: whole numbers from 0 to 255 as bytes.
     names   the classes' names, in the order of the labels; None: texts are sorted; empty: texts
             are sorted, and not recorded.
+    windows how tokens are read; None: the samples are no tokens.
     """
 
     resize: tuple[int, int] | None = None
     label: str | None = None
     values: str | None = None
     names: tuple[str, ...] | None = None
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True)

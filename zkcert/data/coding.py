@@ -16,11 +16,13 @@ _Q32_OFFSET = 1 << 43
 
 def sample_size(schema: Schema) -> int:
     """Bytes of one encoded sample, label included."""
-    return prod(schema.shape) * VALUE_BYTES[schema.kind] + schema.label_bytes
+    return prod(schema.shape) * schema.value_bytes + schema.label_bytes
 
 
 def encode(schema: Schema, x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> U8Array:
-    """The bytes (n, sample_size) of samples x (n, C, H, W), uint8 or float32, with labels y (n,)."""
+    """The bytes (n, sample_size) of samples x (n, C, H, W), uint8, float32, or of tokens uint16, with labels y (n,)."""
+    if schema.kind == "tokens":
+        x = _low_bytes(x.astype(np.int64), schema.value_bytes)
     if schema.kind == "q32":
         # Exact in float64: v 2^32 has 24 bits, so adding 1/2 needs at most 53 unless |v 2^32| < 2^-28,
         # and then rounding cannot change the floor.
@@ -30,15 +32,19 @@ def encode(schema: Schema, x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> U8A
 
 
 def images(schema: Schema, samples: U8Array) -> npt.NDArray[Any]:
-    """The values (n, C, H, W) of encoded samples (n, sample_size): uint8, or float64 for q32."""
+    """The values (n, C, H, W) of encoded samples (n, sample_size): uint8, float64 for q32, uint16 for tokens."""
     pixels, shape = samples[:, : -schema.label_bytes], (len(samples), *schema.shape)
     if schema.kind == "u8":
         return pixels.reshape(shape)
+    if schema.kind == "tokens":
+        return _from_bytes(pixels.reshape(*shape, -1)).astype(np.uint16)
     return ((_from_bytes(pixels.reshape(*shape, -1)) - _Q32_OFFSET) / 2.0**32).astype(np.float64)
 
 
 def labels(schema: Schema, samples: U8Array) -> npt.NDArray[np.int64]:
-    """The labels (n,) of encoded samples (n, sample_size)."""
+    """The labels (n,) of encoded samples (n, sample_size); of tokens (n, L), those behind each position."""
+    if schema.kind == "tokens":
+        return _from_bytes(samples.reshape(len(samples), -1, schema.label_bytes)[:, 1:])
     return _from_bytes(samples[:, -schema.label_bytes :])
 
 

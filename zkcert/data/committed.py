@@ -1,7 +1,8 @@
 """Datasets: reading them, committing to them, and the two files of a commitment.
 
 A sample is encoded as bytes: its values in C order, then its label in 1 byte (2 above 256 classes). A value
-in a "u8" dataset is one byte. A value v in a "q32" dataset (float32) is q + 2^43 in 6 bytes, where
+in a "u8" dataset is one byte. A "tokens" dataset has windows of L + 1 tokens, 1 byte each (2 above 256): L values and
+the label. A value v in a "q32" dataset (float32) is q + 2^43 in 6 bytes, where
 q = floor(v 2^32 + 1/2). All integers are little-endian.
 
 ``data.root`` (public) is a line of JSON: the Merkle root over the samples' SIS hashes, their number and the schema.
@@ -104,7 +105,7 @@ def commit(
 
 def schema_of(data: Dataset, classes: int | None = None) -> Schema:
     """The schema of a dataset with so many classes, by default those that it shows. UnusableInput."""
-    least = int(data.y.max()) + 1
+    least = data.largest + 1
     wanted = data.classes if classes is None else classes
     if not least <= wanted <= MAX_CLASSES:
         raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {wanted} classes")

@@ -12,12 +12,14 @@ import numpy.typing as npt
 from zkcert.data.arrays import VALUES, Options, Raw, labelled, samples
 from zkcert.data.formats import Progress, read_files
 from zkcert.data.memory import is_in_memory, read_memory
+from zkcert.data.tokens import Windows, read_tokens
 from zkcert.errors import UnusableInput
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples x (N, C, H, W), uint8 or float32, and labels y (N,), int64, as read from `source`.
+    """Samples x (N, C, H, W), uint8 or float32, and labels y (N,), int64, as read from `source`; or windows of tokens,
+    x (N, 1, 1, L), uint16, with the token behind each.
 
     names  what the labels 0, 1, ... stand for, if that is known; else empty.
     notes  what whoever looks at the data should know of their reading.
@@ -28,24 +30,41 @@ class Dataset:
     source: str
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    vocabulary: int | None = None
+    """How many different tokens there are, if that is known."""
 
     @property
     def kind(self) -> str:
-        """The kind in the schema: u8 or q32."""
-        return "u8" if self.x.dtype == np.uint8 else "q32"
+        """The kind in the schema: u8, q32 or tokens."""
+        return {1: "u8", 2: "tokens"}.get(self.x.itemsize, "q32")
+
+    @property
+    def largest(self) -> int:
+        """The largest label, or token."""
+        top = int(self.y.max())
+        return max(top, int(self.x.max())) if self.kind == "tokens" else top
+
+    def labels(self, rows: Any) -> npt.NDArray[np.int64]:
+        """The labels of some samples (k,); of tokens (k, L), those behind each position."""
+        last = self.y[rows]
+        if self.kind != "tokens":
+            return last
+        return np.concatenate([self.x[rows][:, 0, 0, 1:].astype(np.int64), last[:, None]], axis=1)
 
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def classes(self) -> int:
-        """One for each name, else the largest label plus one."""
-        return len(self.names) or int(self.y.max()) + 1
+        """One for each name, or token of a known vocabulary, else the largest label plus one."""
+        return len(self.names) or self.vocabulary or self.largest + 1
 
     def warnings(self, classes: int | None = None) -> list[str]:
         """What was noted while reading, and what looks like a mistake: channels in the last axis and,
         unless somebody says how many classes there are, a label of at least twice the number of different labels."""
         out, shape = [f"{self.source}: {note}" for note in self.notes], self.x.shape[1:]
+        if self.kind == "tokens":
+            return out
         if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4) and min(shape[:2]) > 4:
             out.append(
                 f"{self.source}: {shape[0]}x{shape[1]}x{shape[2]} looks like height x width x channels; expected are "
@@ -69,6 +88,9 @@ def load_dataset(
     label: str | int | None = None,
     values: str | None = None,
     names: Sequence[str] | None = None,
+    context: int | None = None,
+    stride: int | None = None,
+    vocabulary: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Read a dataset, recognised by content.
@@ -89,6 +111,9 @@ def load_dataset(
     * CIFAR-10 or CIFAR-100 (fine labels) for Python: the directory ``cifar-10-batches-py`` or ``cifar-100-python``, of
       which the training part is read, or one batch file;
 
+    or, with a context, tokens: a ``.npy`` file (or an array in memory) of integers, one stream (N,) or rows (N, L + 1);
+    or a text (``.txt``), with a vocabulary;
+
     or what is in memory: a pair (x, y) of arrays or tensors, a PyTorch dataset (anything with `len` and items that are
     pairs of a sample and a label), or a `Dataset`.
 
@@ -97,6 +122,9 @@ def load_dataset(
     values    "bytes" or "float32": what the samples are taken as; None: whole numbers from 0 to 255 as bytes.
     names     the classes' names, in the order of the labels; None: as the source says, or texts in sorted order;
               empty: likewise, but they are not recorded.
+    context   L: the samples are windows of L + 1 tokens, of which a model reads L and is asked for the one behind each.
+    stride    from one window to the next; None: L.
+    vocabulary  of a text: "characters" (those that occur), "bytes" (256), or a JSON file that lists the characters.
     progress  called with (pictures or items read, all), where that takes time.
 
     Returns the Dataset: `x`, `y`, `names`, `notes`. Raises UnusableInput.
@@ -106,12 +134,17 @@ def load_dataset(
         None if label is None else str(label),
         values,
         None if names is None else tuple(names),
+        None if context is None else Windows(context, stride, vocabulary),
     )
+    if context is None and (stride is not None or vocabulary is not None):
+        raise UnusableInput("a stride or a vocabulary is of windows of tokens: say their length, as --context 64")
     _check(options)
     if isinstance(source, Dataset):
         if options != Options():
             raise UnusableInput(f"{source.source}: is read already; give the options to the call that reads it")
         return source
+    if options.windows is not None:
+        return _tokens(source, options, options.windows)
     if is_in_memory(source):
         name = type(source).__name__
         try:
@@ -129,6 +162,14 @@ def load_dataset(
 def _dataset(raw: Raw, name: str, options: Options) -> Dataset:
     y, names = labelled(raw.y, raw.names, options.names)
     return Dataset(samples(raw.x, len(y), options.values), y, name, names, raw.notes)
+
+
+def _tokens(source: Any, options: Options, windows: Windows) -> Dataset:
+    if (options.resize, options.label, options.values) != (None, None, None):
+        raise UnusableInput("tokens are read without resize, label and values: leave these options out")
+    read, name = read_tokens(source, windows, options.names)
+    x, y = read.windows[:, None, None, :-1], read.windows[:, -1].astype(np.int64)
+    return Dataset(x, y, name, read.names, read.notes, read.count)
 
 
 def _check(options: Options) -> None:

@@ -68,7 +68,7 @@ def _read(path: Path, options: Options, progress: Progress | None) -> Raw:
     if head.startswith(b"\x80"):
         return _read_cifar(path)
     if head.startswith(NPY_MAGIC):
-        raise UnusableInput(f"{path}: holds one array only; name the labels' file, too, as images.npy,labels.npy")
+        raise UnusableInput(f"{path}: holds one array only; name the labels' file, too, as images.npy,labels.npy, or of tokens say --context")
     if head.startswith((b"\x1f\x8b", b"\0\0")):
         return _read_pair(path, _labels_beside(path))
     if head.startswith(ARROW_HEADS):
@@ -76,8 +76,12 @@ def _read(path: Path, options: Options, progress: Progress | None) -> Raw:
     if head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
         raise UnusableInput(f"{path}: is one picture; give a folder that holds a folder of pictures for each class")
     if path.suffix.lower() in CSV_SUFFIXES and is_text(head):
-        with opened(path, MAX_FILE_BYTES) as (file, _):
-            return read_csv(file, options)
+        try:
+            with opened(path, MAX_FILE_BYTES) as (file, _):
+                return read_csv(file, options)
+        except ValueError as error:
+            text = "; a text of tokens takes --context 64 --vocabulary characters" if path.suffix == ".txt" else ""
+            raise ValueError(f"{error}{text}") from error
     raise UnusableInput(
         f"{path}: not an .npz, IDX, CIFAR, CSV (.csv), Parquet or Arrow file; np.savez('data.npz', x=x, y=y) writes "
         "one that is read, where x is N x channels x height x width and y holds N class numbers"

@@ -42,5 +42,11 @@ def _check_range(values: np.ndarray) -> np.ndarray:
 
 
 def input_values(spec: Mapping[str, Any], samples: np.ndarray) -> np.ndarray:
-    """`input_integers` in real units: float64 [..., C, H + 2p, W + 2p], exact."""
+    """`input_integers` in real units: float64 [..., C, H + 2p, W + 2p], exact; of tokens, uint16, int64 as they are."""
+    if "tokens" in spec:
+        if samples.dtype != np.uint16 or list(samples.shape[-3:]) != spec["shape"]:
+            raise UnusableInput(f"the model reads windows of {spec['shape'][2]} tokens, not {samples.dtype} samples")
+        if int(samples.max(initial=0)) >= spec["tokens"]:
+            raise UnusableInput(f"tokens must be below {spec['tokens']}; there is a token {samples.max()}")
+        return samples.astype(np.int64)
     return input_integers(spec, samples) / 2.0**32

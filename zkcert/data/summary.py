@@ -132,3 +132,73 @@ class Summary:
             "repeated": self.repeated,
             "contradicting": self.contradicting,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSummary:
+    """Of n windows of tokens.
+
+    counts       by token: how often it is asked for, up to the largest one. names of the tokens, if they have some.
+    blank        windows of one token alone. repeated: windows that are equal to an earlier one.
+    """
+
+    n: int
+    counts: tuple[int, ...]
+    names: tuple[str, ...]
+    blank: int
+    repeated: int
+
+    @staticmethod
+    def of(x: npt.NDArray[np.uint16], y: npt.NDArray[np.int64], names: tuple[str, ...] = ()) -> TokenSummary:
+        """Windows x (n, 1, 1, L) and the tokens behind them, y (n,)."""
+        seen: set[bytes] = set()
+        counts, blank = np.zeros(1 << 16, np.int64), 0
+        for start in range(0, len(x), _CHUNK):
+            part = np.ascontiguousarray(x[start : start + _CHUNK, 0, 0])
+            last = y[start : start + _CHUNK]
+            counts += np.bincount(part[:, 1:].ravel(), minlength=1 << 16) + np.bincount(last, minlength=1 << 16)
+            blank += int(((part == part[:, :1]).all(1) & (last == part[:, 0])).sum())
+            for row, token in zip(part, last.tolist(), strict=True):
+                seen.add(blake3(row.tobytes() + token.to_bytes(2, "little")).digest())
+        known = counts[: max(int(np.flatnonzero(counts)[-1]) + 1, len(names))]
+        return TokenSummary(len(x), tuple(known.tolist()), names, blank, len(x) - len(seen))
+
+    def _name(self, token: int) -> str:
+        return f"'{self.names[token]}'" if self.names else str(token)
+
+    def warnings(self, classes: int | None = None) -> list[str]:
+        """What looks like a mistake, and what to do; classes: how many tokens there are, if somebody said so."""
+        out, total = [], sum(self.counts)
+        if self.repeated > _NOTABLE * self.n:
+            out.append(f"{self.repeated} of {self.n} windows repeat an earlier one exactly: they count several times")
+        if self.blank > _NOTABLE * self.n:
+            out.append(f"{self.blank} of {self.n} windows hold one token only: padding? Leave them out")
+        most = int(np.argmax(self.counts))
+        if len(self.counts) > 1 and self.counts[most] > total / 2 and not self.blank > _NOTABLE * self.n:
+            out.append(f"more than half of what is asked for is the token {self._name(most)}: is that padding?")
+        unused = self.counts.count(0) + max((classes or 0) - len(self.counts), 0)
+        if unused and not self.names and unused > (classes or len(self.counts)) / 2 and classes != 256:
+            out.append(f"{unused} of {classes or len(self.counts)} tokens never occur behind another; is that right?")
+        return out
+
+    def lines(self) -> list[str]:
+        """For people."""
+        order = np.argsort([-count for count in self.counts], kind="stable")[:8].tolist()
+        shown = "  ".join(f"{self._name(t)}: {self.counts[t]}" for t in order if self.counts[t])
+        unused = self.counts.count(0)
+        blank = f"; windows: {self.blank} of one token, {self.repeated} repeated" if self.blank or self.repeated else ""
+        return [
+            f"tokens  {sum(self.counts)} asked for, {len(self.counts) - unused} different, {unused} unused{blank}",
+            f"often   {shown}",
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, of which nothing is public."""
+        return {"counts": list(self.counts), "blank": self.blank, "repeated": self.repeated}
+
+
+def summary_of(
+    x: npt.NDArray[Any], y: npt.NDArray[np.int64], names: tuple[str, ...] = ()
+) -> Summary | TokenSummary:
+    """Of samples or windows of tokens, which are uint16."""
+    return TokenSummary.of(x, y, names) if x.dtype == np.uint16 else Summary.of(x, y)

@@ -23,10 +23,9 @@ from zkcert.calibration import Calibration, Rate, Scored, Source, choose_tau
 from zkcert.calibration.plausible import check_scores
 from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_probe, check_text
 from zkcert.core.permutation import sample_indices
-from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
-from zkcert.metric.probe import Probe, trajectory
+from zkcert.metric.probe import as_inputs, Probe, trajectory
 from zkcert.metric.roc import auc
 from zkcert.public.model import Model
 
@@ -84,8 +83,8 @@ def scores(
             x, y = samples.take(indices)
             if y.min() < 0 or y.max() >= model.classes:
                 raise UnusableInput(f"labels must be integers from 0 to {model.classes - 1}")
-            inputs = torch.tensor(input_values(model.input, x), dtype=dtype)
-            labels = torch.tensor(y.astype(np.int64)).reshape(shape)
+            inputs = as_inputs(model, x, dtype)
+            labels = torch.tensor(y.astype(np.int64)).reshape(*shape, *y.shape[1:])
             found.append(trajectory(network, inputs.reshape(*shape, *inputs.shape[1:]), labels, probe).score)
         except UnusableInput as error:
             raise UnusableInput(f"{candidate.name}, draw {draw}: {error}") from error

@@ -58,14 +58,15 @@ def _largest(logits: Tensor) -> Tensor:
 
 @full_precision()
 def predictions(network: Network, x: Tensor, y: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:
-    """For each sample, on the CPU: the class with the largest logit as `correct` counts it, [n], int64, and the
-    cross-entropy in nats, [n], float64. Arguments as for `chunks`; y [n]."""
+    """For each label, on the CPU: the class with the largest logit as `correct` counts it, int64, and the cross-entropy
+    in nats, float64; both of the shape of y. Arguments as for `chunks`."""
     classes, losses = [], []
     with torch.no_grad():
         for a, b in chunks(network, x, y, batch_size):
             logits = network.forward(network.weights, a)
             classes.append(_largest(logits).cpu())
-            losses.append(F.cross_entropy(logits.double(), b, reduction="none").cpu())
+            found = F.cross_entropy(logits.double().flatten(0, -2), b.flatten(), reduction="none")
+            losses.append(found.reshape(b.shape).cpu())
     return torch.cat(classes), torch.cat(losses)
 
 

@@ -70,7 +70,8 @@ class Network:
 
         def forward(values: Sequence[Tensor], x: Tensor) -> Tensor:
             tensors = {**dict(zip(model.params, values, strict=True)), **statistics}
-            return run_graph(model.graph, tensors, x, batch_statistics=batch_norm == "train")
+            logits = run_graph(model.graph, tensors, x, batch_statistics=batch_norm == "train")
+            return logits[:, :, 0].mT if "tokens" in model.input else logits
 
         return Network(tuple(model.params), weights, forward)
 

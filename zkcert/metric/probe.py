@@ -137,6 +137,12 @@ class Trajectory:
         return {**arrays, "score": self.score}
 
 
+def as_inputs(model: Model, samples: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """Raw samples as the network of a model reads them, in `dtype`; tokens as int64. UnusableInput."""
+    values = input_values(model.input, samples)
+    return torch.tensor(values, dtype=torch.int64 if values.dtype == np.int64 else dtype)
+
+
 @full_precision()
 def trajectory(network: Network, x: Tensor, y: Tensor, probe: Probe) -> Trajectory:
     """Run Algorithm 1 of arXiv 2606.25004 from the network's weights, in its dtype and on its device.
@@ -184,8 +190,8 @@ def directional_sharpness(
 ) -> Trajectory:
     """Directional sharpness of a model file along T steps: `trajectory` on raw samples, in float64 by default.
 
-    batches_x  raw samples [T, B, C, H, W], uint8 (bytes) or int64 (Q31.32); see `input_integers`.
-    batches_y  labels [T, B], integers below the number of classes.
+    batches_x  raw samples [T, B, C, H, W], uint8 (bytes), int64 (Q31.32), or uint16 (tokens); see `input_values`.
+    batches_y  labels [T, B], or [T, B, L] behind tokens, integers below the number of classes.
     device     "cpu" or "cuda".
 
     w_0 is the model's weights rounded to Q31.32, inputs are the circuit's; ReLU'(0) = 0. With a ProbeConfig this is
@@ -193,13 +199,14 @@ def directional_sharpness(
     """
     probe = Probe.of_config(config) if isinstance(config, ProbeConfig) else config
     shape = (probe.steps, probe.batch_size)
-    if batches_x.shape[:2] != shape or batches_x.ndim != 5 or batches_y.shape != shape:
+    places = (*shape, model.input_shape[2]) if "tokens" in model.input else shape
+    if batches_x.shape[:2] != shape or batches_x.ndim != 5 or batches_y.shape != places:
         raise UnusableInput(
-            f"the probe needs samples [{shape[0]}, {shape[1]}, C, H, W] and labels {list(shape)}, "
+            f"the probe needs samples [{shape[0]}, {shape[1]}, C, H, W] and labels {list(places)}, "
             f"not {list(batches_x.shape)} and {list(batches_y.shape)}"
         )
     if batches_y.dtype.kind not in "iu" or batches_y.min() < 0 or batches_y.max() >= model.classes:
         raise UnusableInput(f"labels must be integers from 0 to {model.classes - 1}")
     network = Network.of_model(model, device=device, dtype=dtype, batch_norm=probe.batch_norm)
-    inputs = torch.tensor(input_values(model.input, batches_x), dtype=dtype)
+    inputs = as_inputs(model, batches_x, dtype)
     return trajectory(network, inputs, torch.tensor(batches_y.astype(np.int64)), probe)

@@ -23,6 +23,8 @@ MAX_SAMPLES = 1 << 40
 MAX_VALUES = 1 << 24  # of one sample
 MAX_CLASSES = 1 << 16
 VALUE_BYTES = {"u8": 1, "q32": 6}
+"""Of a kind; a value of the kind "tokens" has as many as a label."""
+
 _ROOT_FORMAT = "zkcert-root-1"
 ROOT_LIMIT = 1 << 16  # bytes of a data.root or a schema
 NAMES_LIMIT = 49_152  # bytes of all names of classes, as canonical JSON: they stand in a proof's header
@@ -34,8 +36,9 @@ NAME = re.compile(
 
 @dataclass(frozen=True)
 class Schema:
-    """What every sample of a dataset looks like. kind is "u8" or "q32", shape (C, H, W), names what the labels
-    0, 1, ... stand for: empty, or one for each class."""
+    """What every sample of a dataset looks like. kind is "u8", "q32" or "tokens", shape (C, H, W), names what the labels
+    0, 1, ... stand for: empty, or one for each class. Of tokens the shape is (1, 1, L), and a sample is a window of
+    L + 1, of which the last is the label."""
 
     classes: int
     kind: str
@@ -47,10 +50,22 @@ class Schema:
         """1 up to 256 classes, otherwise 2."""
         return 1 if self.classes <= 256 else 2
 
+    @property
+    def value_bytes(self) -> int:
+        """Of one value of a sample."""
+        return self.label_bytes if self.kind == "tokens" else VALUE_BYTES[self.kind]
+
+    def samples_text(self) -> str:
+        """What samples are, for people."""
+        if self.kind == "tokens":
+            return f"windows of {self.shape[2]} tokens and the one behind"
+        return f"samples, {self.kind} {'x'.join(map(str, self.shape))}"
+
     def classes_text(self) -> str:
         """How many classes, and what the first are called, for people."""
         shown = ", ".join(n if n.isprintable() else ascii(n)[1:-1] for n in self.names[:12])
-        return f"{self.classes} classes" + (f": {shown}{', ...' if self.classes > 12 else ''}" if shown else "")
+        kind = "tokens" if self.kind == "tokens" else "classes"
+        return f"{self.classes} {kind}" + (f": {shown}{', ...' if self.classes > 12 else ''}" if shown else "")
 
     def to_dict(self) -> dict[str, object]:
         """The schema as JSON values."""
@@ -70,10 +85,12 @@ class Schema:
         classes, kind, shape = value["classes"], value["kind"], value["shape"]
         if type(classes) is not int or not 1 <= classes <= MAX_CLASSES:
             raise ValueError(f"the number of classes must be within 1 and {MAX_CLASSES}")
-        if kind not in ("u8", "q32"):
-            raise ValueError("the kind must be u8 or q32")
+        if kind not in ("u8", "q32", "tokens"):
+            raise ValueError("the kind must be u8, q32 or tokens")
         if not isinstance(shape, list) or len(shape) != 3 or not all(type(d) is int and d > 0 for d in shape):
             raise ValueError("the shape must be three positive integers")
+        if kind == "tokens" and shape[:2] != [1, 1]:
+            raise ValueError("the shape of tokens must be [1, 1, L]")
         if math.prod(shape) > MAX_VALUES:
             raise ValueError(f"a sample has at most {MAX_VALUES} values")
         names = check_names(value["names"], classes) if "names" in value else ()

@@ -61,6 +61,9 @@ def parse_beacon(text: str | None) -> bytes | None:
 
 def require_fit(model: Model, dataset: DatasetRoot, config: ProbeConfig) -> None:
     """UnusableInput unless the data have the shape and the classes of the model, and are enough for the draw."""
+    if (dataset.schema.kind == "tokens") != ("tokens" in model.input):
+        reads = "windows of tokens" if "tokens" in model.input else "samples of numbers"
+        raise UnusableInput(f"the model reads {reads}, the dataset has {dataset.schema.samples_text()}")
     if list(dataset.schema.shape) != list(model.input["shape"]):
         raise UnusableInput(
             f"the model takes samples of shape {model.input['shape']}, the dataset has {list(dataset.schema.shape)}"
