@@ -27,10 +27,18 @@ from zkcert.errors import UnsupportedLayer, UnusableInput, ZkcertError
 from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, check_array, check_param, in_byte_units
 from zkcert.sources.channels import Moved
+from zkcert.sources.following.entries import (
+    NotConverted,
+    as_samples,
+    config_without_cache,
+    example,
+    logits_of,
+    padded,
+)
+from zkcert.sources.following.follower import Follower
 from zkcert.sources.last import channels_first
 from zkcert.sources.plain import plain
 from zkcert.sources.samples import Reading, what_is_read
-from zkcert.sources.sequences import Follower, NotConverted, as_samples, config_without_cache, example, logits_of, padded
 from zkcert.sources.tracing import Example, Tracer, first_line, place_of
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -136,7 +144,7 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
 def _followed(
     module: nn.Module, spec: dict[str, Any], notes: list[str]
 ) -> tuple[Model | None, list[Problem], list[str], bool]:
-    """Likewise, by running the module on an example; and whether it attends."""
+    """Likewise, by running the module on an example; and whether it looks like attention."""
     own = copy.deepcopy(module).double()
     x = example(spec)
     with config_without_cache(own):

@@ -15,7 +15,9 @@ from .spec import Arrays, Flag, Integer, LayerSpec, Node, require_image
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     require_image(shape)
     if shape[1] != 1 or shape[0] % (3 * node["heads"]):
-        raise UnusableInput(f"an input of shape {shape} does not make queries, keys and values of {node['heads']} heads")
+        raise UnusableInput(
+            f"an input of shape {shape} does not make queries, keys and values of {node['heads']} heads"
+        )
     return [shape[0] // 3, 1, shape[2]]
 
 

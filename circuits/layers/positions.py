@@ -14,7 +14,9 @@ from .spec import Array, Arrays, LayerSpec, Node
 
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     if list(tensors[node["weight"]].shape) != list(shape):
-        raise UnusableInput(f"weight of shape {list(tensors[node['weight']].shape)} does not fit an input of shape {shape}")
+        raise UnusableInput(
+            f"weight of shape {list(tensors[node['weight']].shape)} does not fit an input of shape {shape}"
+        )
     return shape
 
 

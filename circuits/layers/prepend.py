@@ -15,7 +15,9 @@ from .spec import Array, Arrays, LayerSpec, Node, require_image
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     require_image(shape)
     if shape[1] != 1 or tensors[node["weight"]].shape != (shape[0],):
-        raise UnusableInput(f"weight of shape {list(tensors[node['weight']].shape)} does not fit an input of shape {shape}")
+        raise UnusableInput(
+            f"weight of shape {list(tensors[node['weight']].shape)} does not fit an input of shape {shape}"
+        )
     return [shape[0], 1, shape[2] + 1]
 
 

@@ -70,7 +70,9 @@ class Fit:
     def warnings(self) -> tuple[str, ...]:
         """None or one."""
         if self.near_chance:
-            found = f"NEAR CHANCE: {self.correct} of {self.n} {self.what} are classified rightly, by guessing it would be "
+            found = (
+                f"NEAR CHANCE: {self.correct} of {self.n} {self.what} are classified rightly, by guessing it would be "
+            )
             return (f"{found}{self.guessed:.1f}: the data do not fit the model, {_CAUSES}",)
         if not self.loss <= math.log(max(self.classes, 2)):
             found = (

@@ -32,7 +32,8 @@ class Samples:
 
     classes  of a committed dataset the number its schema has, otherwise that of names, or the largest label + 1.
     take     k indices -> raw samples [k, C, H, W] as `zkcert.public.model.input_integers` reads them, uint8 or int64 in
-             Q31.32, and labels [k], int64; or tokens, uint16, and labels [k, L]. Only these samples are converted; a data.zkd is not read into memory.
+             Q31.32, and labels [k], int64; or tokens, uint16, and labels [k, L]. Only these
+             samples are converted; a data.zkd is not read into memory.
     encoded  k indices, and a schema with so many classes -> their bytes as a proof has them, uint8 [k, bytes].
     root     of a committed dataset.
     plain    of one that is not committed.

@@ -91,10 +91,10 @@ def read_source(
 
     source        a model file (.pt, .safetensors), FILE.py:NAME, an exported program (.pt2), an ONNX file; or a
                   Model or nn.Module in memory.
-    input         any of shape, pad, mean and std of `Model`'s input, or shape and tokens; mean and std may be one number
-                  for all channels.
+    input         any of shape, pad, mean and std of `Model`'s input, or shape and tokens; mean and std may be one
+                  number for all channels.
     weights       a checkpoint, for FILE.py:NAME and modules.
-    sample_shape  what the shape is, if nobody says; tokens: likewise, how many there are, if samples are windows of them.
+    sample_shape  what the shape is, if nobody says; tokens: how many there are, likewise, of windows of them.
 
     Raises UnusableInput where there is nothing to look at.
     """
@@ -154,9 +154,7 @@ def _module(source: Any) -> tuple[nn.Module, Mapping[str, Any] | None, list[str]
     return read_onnx(name)
 
 
-def _input(
-    given: Mapping[str, Any], sample_shape: tuple[int, ...] | None, tokens: int | None = None
-) -> dict[str, Any]:
+def _input(given: Mapping[str, Any], sample_shape: tuple[int, ...] | None, tokens: int | None = None) -> dict[str, Any]:
     """The whole input; UnusableInput, which says what is missing."""
     if given.get("tokens", tokens) is not None:
         shape = given.get("shape") or sample_shape

@@ -106,11 +106,13 @@ READING: dict[str, Any] = {
         ),
     ],
     "context": Annotated[
-        int | None, typer.Option(metavar="L", help="The samples are windows of L tokens, of a .npy file or a text (.txt).")
+        int | None,
+        typer.Option(metavar="L", help="The samples are windows of L tokens, of a .npy file or a text (.txt)."),
     ],
     "stride": Annotated[int | None, typer.Option(metavar="S", help="From one window to the next. [default: L]")],
     "vocabulary": Annotated[
-        str | None, typer.Option(metavar="V", help="Of a text: characters, bytes, or a JSON file that lists characters.")
+        str | None,
+        typer.Option(metavar="V", help="Of a text: characters, bytes, or a JSON file that lists characters."),
     ],
 }
 """How datasets are read that can be read in several ways; see `reading`."""

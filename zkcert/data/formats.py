@@ -68,7 +68,10 @@ def _read(path: Path, options: Options, progress: Progress | None) -> Raw:
     if head.startswith(b"\x80"):
         return _read_cifar(path)
     if head.startswith(NPY_MAGIC):
-        raise UnusableInput(f"{path}: holds one array only; name the labels' file, too, as images.npy,labels.npy, or of tokens say --context")
+        raise UnusableInput(
+            f"{path}: holds one array only; name the labels' file, too, as images.npy,labels.npy; of tokens say "
+            "--context"
+        )
     if head.startswith((b"\x1f\x8b", b"\0\0")):
         return _read_pair(path, _labels_beside(path))
     if head.startswith(ARROW_HEADS):

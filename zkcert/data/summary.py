@@ -197,8 +197,6 @@ class TokenSummary:
         return {"counts": list(self.counts), "blank": self.blank, "repeated": self.repeated}
 
 
-def summary_of(
-    x: npt.NDArray[Any], y: npt.NDArray[np.int64], names: tuple[str, ...] = ()
-) -> Summary | TokenSummary:
+def summary_of(x: npt.NDArray[Any], y: npt.NDArray[np.int64], names: tuple[str, ...] = ()) -> Summary | TokenSummary:
     """Of samples or windows of tokens, which are uint16."""
     return TokenSummary.of(x, y, names) if x.dtype == np.uint16 else Summary.of(x, y)

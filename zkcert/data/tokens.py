@@ -192,5 +192,3 @@ def points_of(path: str) -> npt.NDArray[np.uint32]:
 def name_of(character: str) -> str:
     """What a character is called where names have no blanks: itself, or as \\u0020."""
     return character if NAME.fullmatch(character) and character != "\\" else f"\\u{ord(character):04x}"
-
-

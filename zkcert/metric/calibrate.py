@@ -25,7 +25,7 @@ from zkcert.calibration.reading import MAX_ENTRIES, check_models, check_probe, c
 from zkcert.core.permutation import sample_indices
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import Network
-from zkcert.metric.probe import as_inputs, Probe, trajectory
+from zkcert.metric.probe import Probe, as_inputs, trajectory
 from zkcert.metric.roc import auc
 from zkcert.public.model import Model
 

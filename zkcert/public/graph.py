@@ -13,7 +13,6 @@ from circuits.layers.spec import MAX_JOINED, integers, name_of
 from circuits.net import VALUE_LIMIT
 from zkcert.errors import UnsupportedLayer, UnusableInput
 
-
 MAX_TOKENS = 1023
 """Different tokens of a model, which are its classes."""
 

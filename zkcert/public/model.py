@@ -48,7 +48,7 @@ class Model:
     graph   nodes in order; each {"op", "name", fields of its `LayerSpec`}; a node reads the previous one, or the
             earlier nodes that "inputs" names ("@input" being the samples).
     input   {"shape": [C, H, W], "pad": p, "mean": [C floats], "std": [C floats]}: raw samples, zero padding
-            on each side, normalisation; see `input_integers`. Or {"shape": [1, 1, L], "tokens": V}: windows of L tokens.
+            on each side, normalisation; see `input_integers`. Or {"shape": [1, 1, L], "tokens": V}: L tokens.
     params  name -> float32 or float64 array, C-contiguous, read-only, in graph order (weight, then bias); to
             the constructor the buffers as well.
     buffers what is fixed, as the means and variances of batch-norms, likewise; no parameters (computed).
@@ -233,7 +233,9 @@ def check_param(name: str, array: object) -> np.ndarray:
 
 def in_byte_units(spec: Mapping[str, Any]) -> bool:
     """Whether mean and std look like those of values from 0 to 255."""
-    return "tokens" not in spec and all(1 < mean <= 255 and 1 < std <= 255 for mean, std in zip(spec["mean"], spec["std"], strict=True))
+    return "tokens" not in spec and all(
+        1 < mean <= 255 and 1 < std <= 255 for mean, std in zip(spec["mean"], spec["std"], strict=True)
+    )
 
 
 def byte_units(spec: Mapping[str, Any]) -> str:

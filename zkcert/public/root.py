@@ -36,9 +36,9 @@ NAME = re.compile(
 
 @dataclass(frozen=True)
 class Schema:
-    """What every sample of a dataset looks like. kind is "u8", "q32" or "tokens", shape (C, H, W), names what the labels
-    0, 1, ... stand for: empty, or one for each class. Of tokens the shape is (1, 1, L), and a sample is a window of
-    L + 1, of which the last is the label."""
+    """What every sample of a dataset looks like. kind is "u8", "q32" or "tokens", shape (C, H, W), names what the
+    labels 0, 1, ... stand for: empty, or one for each class. Of tokens the shape is (1, 1, L), and a sample is a window
+    of L + 1, of which the last is the label."""
 
     classes: int
     kind: str

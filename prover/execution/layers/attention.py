@@ -20,7 +20,6 @@ def _run(F: Any, node: Node, tensors: Mapping[str, Any], x: Any) -> Any:
     return out.transpose(-1, -2).reshape(batch, channels // 3, 1, length)
 
 
-
 class AttentionExecutor(Executor):
     layer_type = Attention
     layer: Attention

@@ -12,7 +12,10 @@ from .pytorch import TorchLayer
 class EmbeddingExecutor(Executor):
     layer_type = Embedding
     layer: Embedding
-    torch = TorchLayer(run=lambda F, node, tensors, x: F.embedding(x[:, 0, 0].long(), tensors["weight"]).movedim(-1, 1)[:, :, None], forms=())
+    torch = TorchLayer(
+        run=lambda F, node, tensors, x: F.embedding(x[:, 0, 0].long(), tensors["weight"]).movedim(-1, 1)[:, :, None],
+        forms=(),
+    )
 
     def forward(self, w: Witness, p: int) -> None:
         raise NotImplementedError

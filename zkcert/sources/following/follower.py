@@ -1,0 +1,173 @@
+"""Modules of attention: run once on an example, while every operation of PyTorch's is followed.
+
+What a module does to sequences is mostly to move numbers: to split channels into heads, to put positions before them
+and back. So each tensor is known by where its entries stand in the output of a node of the graph (or in a parameter):
+an index for every entry, made by the same moves. An operation that computes reads from the indices which channels and
+positions it gets. Masks, and whatever else does not follow from the samples, are numbers, and are looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import zkcert
+from circuits.graph import SAMPLES
+from zkcert.errors import UnsupportedLayer, ZkcertError
+from zkcert.sources.following.attention import Attending
+from zkcert.sources.following.entries import BATCH, NotConverted, Refused, Seen, Source, refuse
+
+_MOVES = re.compile(
+    "view|_unsafe_view|_reshape_alias|reshape|permute|transpose|t|expand|slice|select|squeeze|unsqueeze|split|"
+    "split_with_sizes|unbind|clone|alias|detach|lift_fresh|index_select|index|flip|roll|repeat"
+)
+"""What only moves entries."""
+
+_SAME = ("_to_copy", "contiguous", "dropout")
+_CALLS = re.compile(
+    "tanh|sigmoid|relu|gelu|silu|erf|exp|neg|add|sub|rsub|mul|div|pow|hardtanh|hardswish|hardsigmoid|leaky_relu|elu|"
+    "softplus"
+)
+"""What treats all entries alike, with numbers beside."""
+
+
+class Follower(Attending, TorchDispatchMode):
+    """Follows what a module computes of `inputs`, whose samples have this shape.
+
+    problems: what concerns the whole.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Tensor, shape: Sequence[int], *, tokens: bool) -> None:
+        Attending.__init__(self, module)
+        TorchDispatchMode.__init__(self)
+        self.problems: list[NotConverted] = []
+        self.buffers = {id(buffer): (name, buffer) for name, buffer in module.named_buffers()}
+        start = Source("tokens" if tokens else "node", SAMPLES, tuple(shape))
+        entries = torch.arange(BATCH * math.prod(shape))
+        self.note(inputs, Seen(start, entries.reshape(inputs.shape)))
+        for name, parameter in module.named_parameters():
+            of = Source("parameter", name, tuple(parameter.shape))
+            self.note(parameter, Seen(of, torch.arange(parameter.numel()).reshape(parameter.shape)))
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """In the block calls are followed, and the module that makes them is known."""
+        hooks = []
+        for path, child in self.module.named_modules():
+            hooks.append(child.register_forward_pre_hook(lambda m, a, path=path: self._path.append(path)))
+            hooks.append(child.register_forward_hook(self._left, always_call=True))
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), self:
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            for hook in hooks:
+                hook.remove()
+
+    def _left(self, module: nn.Module, args: Any, result: Any) -> None:
+        self._path.pop()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        known = [s for t in tree_leaves([args, kwargs]) if isinstance(t, Tensor) and (s := self.seen(t))]
+        samples = [s for s in known if s.source.kind != "parameter"]
+        if not known:
+            return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        name = func._schema.name.partition("::")[2]
+        name = name if name.endswith("__") else name.rstrip("_")
+        problems = tuple(dict.fromkeys(p for s in known for p in s.problems))
+        try:
+            found = self._follow(name, func, args, kwargs)
+        except (Refused, ZkcertError) as error:
+            if not samples:
+                return result  # numbers that are computed of parameters
+            layer = self.here or name
+            problem = NotConverted(layer, str(error), _place())
+            if name == "_local_scalar_dense":
+                self.problems.append(problem)
+                return result
+            problems = (*problems, problem)
+            found = next((s for s in samples if s.index.shape == getattr(result, "shape", None)), samples[0])
+        if found is not None:
+            many = isinstance(result, list | tuple)
+            for t, s in zip(result if many else [result], found if isinstance(found, list) else [found], strict=False):
+                if isinstance(t, Tensor):
+                    self.note(t, replace(s, problems=tuple(dict.fromkeys((*s.problems, *problems)))))
+        return result
+
+    def _follow(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        if _MOVES.fullmatch(name):
+            return self._moved(name, func, args, kwargs)
+        if name in _SAME:
+            return self.seen(args[0])
+        if hasattr(self, f"on_{name}"):
+            return getattr(self, f"on_{name}")(*args, **kwargs)
+        if _CALLS.fullmatch(name):
+            return self.called(name, func, args, kwargs)
+        if name in ("_softmax", "_safe_softmax", "softmax"):
+            return self.shares(args[0], args[1])
+        if name == "_local_scalar_dense":
+            refuse("it decides by values of the samples: it must treat all inputs alike")
+        if (read := self.seen(args[0])) and read.source.kind == "tokens":
+            refuse(f"{name} of the tokens has no circuit: they are embedded only")
+        instead = "; return the logits, from which the loss is computed" if name == "_log_softmax" else ""
+        refuse(f"the operation {name} has no circuit{instead}")
+
+    def _moved(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        read = self.seen(args[0])
+        if read is None or any(self.seen(t) for t in tree_leaves([args[1:], kwargs])):
+            refuse(f"{name} picks by what follows from the samples, which has no circuit")
+        if name == "clone":
+            return read
+        moved = func(read.index.contiguous(), *args[1:], **kwargs)
+        if isinstance(moved, list | tuple):
+            return [replace(read, index=part) for part in moved]
+        return replace(read, index=moved)
+
+    def finish(self, output: Any) -> Seen:
+        """What the module returned, whose node is the last; those that nothing reads are taken out."""
+        seen = self.seen(output)
+        if seen is None:
+            raise UnsupportedLayer("what the module returns does not follow from the samples")
+        try:
+            seen = self.resolve(seen)
+        except (Refused, ZkcertError) as error:
+            seen = replace(seen, problems=(*seen.problems, NotConverted("the output", str(error))))
+        needed, kept = {seen.source.name}, []
+        for node in reversed(self.graph):
+            if node["name"] in needed:
+                needed |= set(node["inputs"])
+                kept.append(node)
+        self.graph = kept[::-1]
+        fields = {v for n in self.graph for k, v in n.items() if isinstance(v, str) and k not in ("op", "name")}
+        self.params = {name: values for name, values in self.params.items() if name in fields}
+        for name, values in self.params.items():
+            whole = dict(self.module.named_parameters()).get(name)
+            if whole is not None and whole.numel() != values.size:
+                self.notes.append(f"{name}: {values.size} of its {whole.numel()} numbers are used, and kept")
+        return seen
+
+
+def _place() -> str:
+    """The line of source that makes the call at hand, the innermost that is neither PyTorch's nor ours."""
+    ours = os.path.dirname(zkcert.__file__), os.path.dirname(torch.__file__)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((*ours, "<")):
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}" if frame else ""

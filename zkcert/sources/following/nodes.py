@@ -1,0 +1,91 @@
+"""Nodes of the graph, parameters of the model, and in which arrangement a tensor has the entries of an output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from circuits.layers import LAYERS
+from zkcert.public.graph import output_shape
+from zkcert.sources.following.entries import Seen, Source, array, equal, refuse
+
+
+class Nodes:
+    """The graph and the params so far, of a module; notes of what was changed."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.graph: list[dict[str, Any]] = []
+        self.params: dict[str, np.ndarray] = {}
+        self.notes: list[str] = []
+        self._seen: dict[int, tuple[Tensor, Seen]] = {}
+        self._used: dict[str, list[tuple[Tensor, str]]] = {}
+        self._path: list[str] = []
+
+    @property
+    def here(self) -> str:
+        """The module that makes the call at hand."""
+        return self._path[-1] if self._path else ""
+
+    def note(self, t: Tensor, seen: Seen) -> None:
+        self._seen[id(t)] = t, seen  # which keeps the tensor, and so its id
+
+    def seen(self, t: Any) -> Seen | None:
+        """What is known of a tensor."""
+        found = self._seen.get(id(t)) if isinstance(t, Tensor) else None
+        return found[1] if found and found[0] is t else None
+
+    def picked(self, source: Source, channels: list[int]) -> Source:
+        """An output of these channels of a source."""
+        count, first = len(channels), min(channels)
+        if channels == list(range(source.shape[0])):
+            return source
+        for groups in (1, *(g for g in range(2, count) if count % g == 0)):
+            if channels == [first + j % groups * (count // groups) + j // groups for j in range(count)]:
+                options = {"groups": groups} if groups > 1 else {}
+                return self.emit({"op": "channels", "first": first, "count": count, **options}, [source], "channels")
+        refuse("channels in another order have no circuit: keep those of a head together")
+
+    def in_line(self, source: Source) -> Source:
+        return source if source.shape[1] == 1 else self.emit({"op": "line"}, [source], "line")
+
+    def emit(self, node: dict[str, Any], inputs: Sequence[Source], wanted: str, path: str | None = None) -> Source:
+        """A new node of the graph, called as a parameter's owner or, in the module at `path`, as wanted; and where its
+        output is."""
+        spec, known = LAYERS[node["op"]].spec, {n["name"] for n in self.graph}
+        path = self.here if path is None else path
+        stem = wanted.removesuffix("weight").rstrip("._") or wanted
+        if wanted not in self.params:
+            stem = f"{path}.{wanted}".strip(".")
+        elif stem in known and path:
+            stem = path  # which has another's parameter
+        name, i = stem, 1
+        while name in known:
+            i += 1
+            name = f"{stem}_{i}"
+        given = {k: v for k, v in node.items() if k not in spec.options or v != spec.options[k][1]}
+        full = {**given, "name": name, "inputs": [source.name for source in inputs]}
+        if spec.arrays(fixed=False):
+            for key in spec.fields:
+                full.setdefault(key, None)
+        shape = output_shape(full, [list(source.shape) for source in inputs], self.params)
+        self.graph.append(full)
+        return Source("node", name, tuple(shape))
+
+    def weight(self, source: Source, index: Tensor) -> str:
+        """The name of the tensor of these entries of a parameter, which is kept for the model."""
+        used = self._used.setdefault(source.name, [])
+        flat = index.reshape(-1)
+        for earlier, name in used:
+            if equal(earlier.reshape(-1), flat) and earlier.squeeze().shape == index.squeeze().shape:
+                return name
+            if np.intersect1d(earlier.numpy(), flat.numpy()).size:
+                refuse(f"parts of {source.name} are used several times: give each a copy")
+        name = source.name if not used else f"{source.name}.{len(used) + 1}"
+        values = self.module.get_parameter(source.name).detach().reshape(-1)
+        self.params[name] = array(values[index])
+        used.append((index, name))
+        return name
