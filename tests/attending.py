@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 
 class SelfAttention(nn.Module):
-    """Of width channels. `kind`: "manual" as in nanoGPT, with a causal mask kept as a buffer, or "sdpa"; "full" without a
-    mask; "apart" with three projections."""
+    """Of width channels. `kind`: "manual" as in nanoGPT, with a causal mask kept as a buffer, or "sdpa"; "full" without
+    a mask; "apart" with three projections."""
 
     def __init__(self, width: int, heads: int, length: int, kind: str = "manual") -> None:
         super().__init__()

@@ -149,7 +149,6 @@ class Words(nn.Module):
         q, k, v = (t.view(len(x), 6, 2, 4).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
         return (change(q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2)
 
-
     def attend_in_turn(self, x: Tensor) -> Tensor:
         """Queries, keys and values of a head side by side."""
         q, k, v = self.qkv(x).view(len(x), 6, 2, 3, 4).transpose(1, 2).unbind(3)
@@ -166,7 +165,10 @@ REFUSED = {
     "relative positions": (lambda m, x: m.h(m.attend(m.e(x), lambda a: a + m.bias)), "only a causal mask has"),
     "linear biases": (lambda m, x: m.h(m.attend(m.e(x), lambda a: a - torch.arange(6.0))), "only a causal mask has"),
     "a window": (lambda m, x: m.h(m.attend(m.e(x), lambda a: a.masked_fill(outside(6), -math.inf))), "this mask"),
-    "another scale": (lambda m, x: m.h(m.attend(m.e(x), lambda a: a * 2)), r"scores are multiplied by 1: .*1/sqrt\(4\)"),
+    "another scale": (
+        lambda m, x: m.h(m.attend(m.e(x), lambda a: a * 2)),
+        r"scores are multiplied by 1: .*1/sqrt\(4\)",
+    ),
     "a mask of tokens": (lambda m, x: m.h(m.mha(*[m.e(x)] * 3, key_padding_mask=x == 0)[0]), "of the tokens"),
     "RMSNorm": (lambda m, x: m.h(m.rms(m.e(x))), "RMSNorm"),
     "a bare LayerNorm": (lambda m, x: m.h(F.layer_norm(m.e(x), (8,))), "with weight and bias"),
