@@ -1,4 +1,4 @@
-"""Attention of positions to each other, of several heads: channels are queries, keys and values, those of a head together."""
+"""Attention of positions to each other: channels are queries, keys and values, those of a head together."""
 
 from __future__ import annotations
 
