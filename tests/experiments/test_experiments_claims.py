@@ -38,7 +38,7 @@ def test_code_judges_claims_of_the_file_only_and_leaves_none_out_that_it_could()
     text = "".join(path.read_text() for path in sorted(CODE.glob("*.py")))
     named = {name for name in claims.stated() if f'"{name}"' in text}
     left = set(claims.stated()) - named
-    assert left == {"t7-sapa", "t6-cost"}  # said in table7; of benchmarks.cost
+    assert left == {"t6-cost"}  # of benchmarks.cost
     with pytest.raises(KeyError):
         claims.judged("t0-nothing", report.REPRODUCED, "")
 
