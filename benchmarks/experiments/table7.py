@@ -18,7 +18,7 @@ from benchmarks.experiments.gpt import Shape
 from benchmarks.experiments.pair_verdicts import OURS, Found, draw_ratios, ratio, separates, separation_claim
 from benchmarks.experiments.pairs import Looks, Setting
 from benchmarks.experiments.report import Claim, Result
-from benchmarks.experiments.table2 import POISON, Pairs, found_of, result_of
+from benchmarks.experiments.table2 import NOISE, POISON, Pairs, found_of, result_of
 from zkcert.metric import Probe
 
 FIGURE_SIZE = (9.0, 4.2)
@@ -38,8 +38,11 @@ def settings_of(
     poison: float,
     artefacts: float,
     hidden_share: float = POISON,
+    narrow: Recipe | None = None,
+    narrow_epochs: int = 30,
 ) -> tuple[Setting, ...]:
-    """Label noise at every rate, the backdoors, the two artefacts of language models."""
+    """Label noise at every rate, the backdoors, the two artefacts of language models; of a narrow network those of
+    `table2` that the paper's has there."""
     noise = (
         Setting(
             "t7-noise",
@@ -70,13 +73,27 @@ def settings_of(
             ("t7-lm-noise", "noise", "memorised"),
         )
     )
-    return (*noise, Setting("t7-resnet-badnets", title, resnet, badnets, evidence="backdoor"), *hidden, *of_text)
+    of_images = (*noise, Setting("t7-resnet-badnets", title, resnet, badnets, evidence="backdoor"), *hidden)
+    return (*of_images, *of_text, *(of_narrow(narrow, narrow_epochs, poison) if narrow else ()))
+
+
+def of_narrow(stopped: Recipe, epochs: int, poison: float) -> tuple[Setting, Setting]:
+    """Noisy labels and a backdoor of the paper's architecture, made narrow."""
+    long = stopped.but(until_accuracy=None, epochs=epochs)
+    name = f"{stopped.model} of width {stopped.width}"
+    noisy = stopped.but(corruption="noisy_labels", amount=NOISE)
+    backdoor = long.but(corruption="badnets", amount=poison)
+    return (
+        Setting("t2-noise-vgg", f"{name}, {NOISE:.0%} wrong labels", stopped, noisy),
+        Setting("t2-badnets-vgg", f"{name}, BadNets {poison:.0%}", long, backdoor, evidence="backdoor"),
+    )
 
 
 _OURS = "rates of noise, and what `table2` has to choose"
 _TINY = Recipe(dataset="shipped", samples=100, test_samples=100, model="mlp", width=8, lr=0.05, batch_size=16)
 _LENET = Recipe(dataset="fashion", samples=6000, test_samples=5000, model="lenet5", lr=0.02, epochs=80)
 _CIFAR = Recipe(dataset="cifar", lr=0.05, weight_decay=5e-4, batch_size=128)
+_NARROW = _CIFAR.but(model="vgg16_bn", width=8, samples=5000, test_samples=2000, batch_size=32)
 _TINY_TEXT = Sequences(Shape(24, 8, 2, 1, VOCABULARY), length=3, train=60, test=30, steps=4, batch_size=8)
 PROFILES = {
     "tiny": Pairs(
@@ -84,7 +101,15 @@ PROFILES = {
         seeds=2,
         ours=_OURS,
         settings=settings_of(
-            _TINY.but(until_accuracy=0.3, epochs=20), _TINY.but(epochs=2), _TINY_TEXT, (0.1, 0.2), 0.2, 0.2, 0.03
+            _TINY.but(until_accuracy=0.3, epochs=20),
+            _TINY.but(epochs=2),
+            _TINY_TEXT,
+            (0.1, 0.2),
+            0.2,
+            0.2,
+            0.03,
+            _TINY.but(width=6, until_accuracy=0.3, epochs=20),
+            2,
         ),
         looks=Looks(Probe(steps=3, batch_size=4), 3, 20, 10),
         first=CLAIMS_FIRST,
@@ -92,7 +117,9 @@ PROFILES = {
     "small": Pairs(
         name="small",
         seeds=5,
-        ours=_OURS + "; LeNet-5 on Fashion-MNIST for VGG-16-BN, a ResNet-18 with an eighth of its channels, 20 epochs",
+        ours=_OURS
+        + "; LeNet-5 on Fashion-MNIST for VGG-16-BN, a ResNet-18 with an eighth of its channels, 20 epochs, and such "
+        "a VGG-16-BN",
         settings=settings_of(
             _LENET.but(until_accuracy=0.9),
             _CIFAR.but(model="resnet18", width=8, samples=5000, test_samples=2000, batch_size=32, epochs=20),
@@ -100,6 +127,7 @@ PROFILES = {
             RATES,
             POISON,
             ARTEFACTS,
+            narrow=_NARROW.but(until_accuracy=0.9, epochs=80),
         ),
         looks=Looks(Probe()),
         first=CLAIMS_FIRST,
