@@ -35,7 +35,7 @@ from zkcert.sources.following.entries import (
     logits_of,
     padded,
 )
-from zkcert.sources.following.follower import Follower
+from zkcert.sources.following.follower import Follower, attends
 from zkcert.sources.last import channels_first
 from zkcert.sources.plain import plain
 from zkcert.sources.samples import Reading, what_is_read
@@ -132,46 +132,41 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
         return None, problems + _without_circuit(module), []
     module, notes = plain(module)
     if "tokens" in spec:
-        return _followed(module, spec, notes)[:3]
+        return _followed(copy.deepcopy(module).double(), spec, notes)
     found = _examine(module, spec, list(notes))
-    if found[0] is None:
-        *other, attends = _followed(module, spec, list(notes))
-        if attends:
-            return other[0], other[1], other[2]
-    return found
+    own = copy.deepcopy(module).double()
+    return _followed(own, spec, notes) if found[0] is None and attends(own, example(spec)) else found
 
 
 def _followed(
     module: nn.Module, spec: dict[str, Any], notes: list[str]
-) -> tuple[Model | None, list[Problem], list[str], bool]:
-    """Likewise, by running the module on an example; and whether it looks like attention."""
-    own = copy.deepcopy(module).double()
+) -> tuple[Model | None, list[Problem], list[str]]:
+    """`examine` by running a module of float64 on an example."""
     x = example(spec)
-    with config_without_cache(own):
-        follower = Follower(own, x, spec["shape"] if "tokens" in spec else padded(spec), tokens="tokens" in spec)
+    with config_without_cache(module):
+        follower = Follower(module, x, spec["shape"] if "tokens" in spec else padded(spec), tokens="tokens" in spec)
         try:
             with follower.following():
-                returned = own(x)
+                returned = module(x)
             seen = follower.finish(logits_of(returned))
         except ZkcertError as error:
-            return None, [Problem(error)], notes, follower.attends
+            return None, [Problem(error)], notes
         except Exception as error:
             failed = UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}")
-            return None, [Problem(failed, at=place_of(error))], notes, follower.attends
+            return None, [Problem(failed, at=place_of(error))], notes
         problems = [Problem(p, p.layer, p.at) for p in dict.fromkeys((*follower.problems, *seen.problems))]
-        if not problems:
-            problems = [Problem(error) for error in _out_of_range(follower.graph, follower.params)]
+        problems = problems or [Problem(error) for error in _out_of_range(follower.graph, follower.params)]
         if problems:
-            return None, problems, notes, follower.attends
+            return None, problems, notes
         try:
             model = Model(follower.graph, spec, follower.params)
-            _compare_sequences(model, own)
+            _compare_sequences(model, module)
             from zkcert.provable import require_provable
 
             require_provable(model)
         except ZkcertError as error:
-            return None, [Problem(error)], notes, follower.attends
-    return model, [], notes + follower.notes, follower.attends
+            return None, [Problem(error)], notes
+    return model, [], notes + follower.notes
 
 
 def _examine(
@@ -616,8 +611,13 @@ def _compare(model: Model, module: nn.Module, kind: Reading) -> None:
 def _compare_sequences(model: Model, module: nn.Module) -> None:
     """UnsupportedLayer unless both compute the same of other samples, more of them than were followed."""
     x = example(model.input, 3, 1)
+    try:
+        with torch.no_grad():
+            expected = logits_of(module(x))
+    except Exception as error:
+        raise UnsupportedLayer(f"the module does not run on a batch of three: {first_line(error)}") from error
     with torch.no_grad():
-        expected, found = logits_of(module(x)), to_module(model)(as_samples(model.input, x))
+        found = to_module(model)(as_samples(model.input, x))
     if found.dim() == 4:
         found = found[:, :, 0].mT
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-8, atol=1e-8):

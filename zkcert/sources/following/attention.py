@@ -19,9 +19,6 @@ MASKED = -1e4
 class Attending(Layers):
     """By the operations of PyTorch that are called: on_NAME(arguments)."""
 
-    attends = False
-    """Whether a product of two outputs was found, as of queries and keys."""
-
     def called(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """Likewise, of scores too."""
         tensors = [t for t in args if isinstance(t, Tensor)]
@@ -32,7 +29,7 @@ class Attending(Layers):
         numbers = [t for t in tensors if self.seen(t) is None and t.numel() > 1]
         if name == "add" and len(read) == 1 and numbers:
             return self.masked(pairs, numbers[0].expand(pairs.index.shape) < MASKED, numbers[0])
-        if any(s.source is not pairs.source for s in read):
+        if numbers or any(s.source is not pairs.source for s in read):
             refuse("numbers that are added to scores by pairs of positions have no circuit: only a causal mask has")
         return super().called(name, func, args, kwargs)
 
@@ -71,7 +68,6 @@ class Attending(Layers):
 
     def scored(self, queries: Seen, keys: Seen) -> Seen:
         """Scores of queries [batch * heads, positions, channels] and keys, turned."""
-        self.attends = True
         scale = self._factor(queries) * self._factor(keys)
         q, k = self._heads(queries), self._heads(replace(keys, index=keys.index.mT))
         if q.channels.shape != k.channels.shape or q.source.positions != k.source.positions:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -28,7 +28,7 @@ import zkcert
 from circuits.graph import SAMPLES
 from zkcert.errors import UnsupportedLayer, ZkcertError
 from zkcert.sources.following.attention import Attending
-from zkcert.sources.following.entries import BATCH, NotConverted, Refused, Seen, Source, refuse
+from zkcert.sources.following.entries import BATCH, ENTRY, NotConverted, Refused, Seen, Source, equal, refuse
 
 _MOVES = re.compile(
     "view|_unsafe_view|_reshape_alias|reshape|permute|transpose|t|expand|slice|select|squeeze|unsqueeze|split|"
@@ -53,6 +53,7 @@ class Follower(Attending, TorchDispatchMode):
     def __init__(self, module: nn.Module, inputs: Tensor, shape: Sequence[int], *, tokens: bool) -> None:
         Attending.__init__(self, module)
         TorchDispatchMode.__init__(self)
+        self._tokens = tokens
         self.problems: list[NotConverted] = []
         self.buffers = {id(buffer): (name, buffer) for name, buffer in module.named_buffers()}
         start = Source("tokens" if tokens else "node", SAMPLES, tuple(shape))
@@ -69,13 +70,10 @@ class Follower(Attending, TorchDispatchMode):
         for path, child in self.module.named_modules():
             hooks.append(child.register_forward_pre_hook(lambda m, a, path=path: self._path.append(path)))
             hooks.append(child.register_forward_hook(self._left, always_call=True))
-        fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
         try:
-            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), self:
+            with plain_attention(), self:
                 yield
         finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
             for hook in hooks:
                 hook.remove()
 
@@ -92,24 +90,32 @@ class Follower(Attending, TorchDispatchMode):
         name = func._schema.name.partition("::")[2]
         name = name if name.endswith("__") else name.rstrip("_")
         problems = tuple(dict.fromkeys(p for s in known for p in s.problems))
+        outputs = list(result) if isinstance(result, list | tuple) else [result]
         try:
             found = self._follow(name, func, args, kwargs)
-        except (Refused, ZkcertError) as error:
+        except (Refused, ZkcertError, RuntimeError, IndexError, TypeError) as error:
             if not samples:
                 return result  # numbers that are computed of parameters
-            layer = self.here or name
-            problem = NotConverted(layer, str(error), _place())
-            if name == "_local_scalar_dense":
-                self.problems.append(problem)
-                return result
-            problems = (*problems, problem)
-            found = next((s for s in samples if s.index.shape == getattr(result, "shape", None)), samples[0])
-        if found is not None:
-            many = isinstance(result, list | tuple)
-            for t, s in zip(result if many else [result], found if isinstance(found, list) else [found], strict=False):
-                if isinstance(t, Tensor):
-                    self.note(t, replace(s, problems=tuple(dict.fromkeys((*s.problems, *problems)))))
+            decides = name == "_local_scalar_dense"
+            if decides or not any(s.source.kind == "unknown" for s in known):
+                own = str(error) if isinstance(error, Refused | ZkcertError) else f"this use of {name} has no circuit"
+                problem = NotConverted(self.here or name.strip("_"), own, _place())
+                problems = (*problems, problem)
+                if decides:
+                    self.problems.append(problem)
+            found = [self._instead(samples, t) for t in outputs if isinstance(t, Tensor)]
+        for t, s in zip(outputs, found if isinstance(found, list) else [found], strict=False):
+            if isinstance(t, Tensor) and s is not None:
+                self.note(t, replace(s, problems=tuple(dict.fromkeys((*s.problems, *problems)))))
         return result
+
+    @staticmethod
+    def _instead(samples: Sequence[Seen], t: Tensor) -> Seen:
+        """What takes the place of an output without a circuit, so that what follows is looked at as well."""
+        for s in samples:
+            if s.source.kind == "node" and s.index.shape == t.shape:
+                return replace(s, expression=ENTRY)
+        return Seen(Source("unknown", "", tuple(t.shape[1:])), torch.zeros(t.shape, dtype=torch.int64))
 
     def _follow(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         if _MOVES.fullmatch(name):
@@ -122,6 +128,8 @@ class Follower(Attending, TorchDispatchMode):
             return self.called(name, func, args, kwargs)
         if name in ("_softmax", "_safe_softmax", "softmax"):
             return self.shares(args[0], args[1])
+        if name in ("native_dropout", "bernoulli"):
+            refuse("dropout is on: turn it off with eval(), or training=self.training")
         if name == "_local_scalar_dense":
             refuse("it decides by values of the samples: it must treat all inputs alike")
         if (read := self.seen(args[0])) and read.source.kind == "tokens":
@@ -140,15 +148,31 @@ class Follower(Attending, TorchDispatchMode):
             return [replace(read, index=part) for part in moved]
         return replace(read, index=moved)
 
+    def _logits(self, seen: Seen) -> Seen:
+        """Of an image [batch, classes], or, of tokens, [batch, L, V], in their order."""
+        if seen.source.kind != "node":
+            refuse("it returns no output of a layer")
+        source, tokens = seen.source, self._tokens
+        shape = (BATCH, source.shape[0], -1) if tokens else (BATCH, -1)
+        wanted = torch.arange(BATCH * math.prod(source.shape)).reshape(shape)
+        if not seen.problems and not equal(seen.index, wanted.mT if tokens else wanted):
+            what = "a number per token for each position, [batch, L, V]" if tokens else "[batch, classes]"
+            refuse(f"the module returns shape {list(seen.index.shape[1:])}, or another order; expected is {what}")
+        if not tokens and len(source.shape) == 3:
+            source = self.emit({"op": "flatten"}, [source], "flatten")
+        return replace(seen, source=source)
+
     def finish(self, output: Any) -> Seen:
         """What the module returned, whose node is the last; those that nothing reads are taken out."""
         seen = self.seen(output)
         if seen is None:
-            raise UnsupportedLayer("what the module returns does not follow from the samples")
+            what = "" if isinstance(output, Tensor) else f"a {type(output).__name__}, not the logits alone: wrap it"
+            raise UnsupportedLayer(f"the module returns {what or 'what does not follow from the samples'}")
         try:
-            seen = self.resolve(seen)
+            seen = self._logits(self.resolve(seen))
         except (Refused, ZkcertError) as error:
-            seen = replace(seen, problems=(*seen.problems, NotConverted("the output", str(error))))
+            if not seen.problems:
+                seen = replace(seen, problems=(NotConverted("the output", str(error)),))
         needed, kept = {seen.source.name}, []
         for node in reversed(self.graph):
             if node["name"] in needed:
@@ -162,6 +186,35 @@ class Follower(Attending, TorchDispatchMode):
             if whole is not None and whole.numel() != values.size:
                 self.notes.append(f"{name}: {values.size} of its {whole.numel()} numbers are used, and kept")
         return seen
+
+
+class _Attention(TorchDispatchMode):
+    """Whether a softmax, which attention has, is called in the block."""
+
+    found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found = self.found or "softmax" in func._schema.name
+        return func(*args, **(kwargs or {}))
+
+
+def attends(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module, which reads x, seems to have attention."""
+    with suppress(Exception), plain_attention(), _Attention() as seen:
+        module(x)
+    return seen.found
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """In the block PyTorch computes attention by its parts."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _place() -> str:

@@ -23,6 +23,7 @@ class Nodes:
         self.notes: list[str] = []
         self._seen: dict[int, tuple[Tensor, Seen]] = {}
         self._used: dict[str, list[tuple[Tensor, str]]] = {}
+        self._owners: dict[str, dict[str, Any]] = {}  # by parameter: the node that has it first
         self._path: list[str] = []
 
     @property
@@ -68,9 +69,13 @@ class Nodes:
             name = f"{stem}_{i}"
         given = {k: v for k, v in node.items() if k not in spec.options or v != spec.options[k][1]}
         full = {**given, "name": name, "inputs": [source.name for source in inputs]}
-        if spec.arrays(fixed=False):
-            for key in spec.fields:
-                full.setdefault(key, None)
+        for key in spec.arrays(fixed=False):
+            owner = self._owners.setdefault(full[key], full) if full[key] else full
+            if owner is not full and (owner["op"], node["op"], key) != ("embedding", "conv2d", "weight"):
+                refuse(
+                    f"shares {full[key]} with layer {owner['name']}; tied weights have a circuit as the table of an "
+                    "embedding and the last layer only: give each a copy"
+                )
         shape = output_shape(full, [list(source.shape) for source in inputs], self.params)
         self.graph.append(full)
         return Source("node", name, tuple(shape))

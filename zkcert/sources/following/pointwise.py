@@ -201,4 +201,6 @@ def _wants_tensor(function: Any) -> bool:
 def _unknown(e: Expression) -> str:
     if e.called in ("mul", "div") and not all(isinstance(a, Expression) for a in e.arguments):
         return "an output that is multiplied by a number has no circuit: multiply the weights before it"
+    if e.called == "pow":
+        return "a square has no circuit: neither has an RMSNorm, but a LayerNorm has"
     return f"the function that ends in {e.called} has no circuit: use {', '.join(_KNOWN)}"
