@@ -29,6 +29,7 @@ from .limits import require_bounded, require_small
 from .net import RESIDUE_COST, Net, Rectifier, Total
 from .probe import Parameter
 from .sample import Q32_BYTES, Samples
+from .tokens import Tokens
 from .value import Value
 
 I64 = NDArray[np.int64]
@@ -63,6 +64,11 @@ class Plan:
     residue_cost: int = RESIDUE_COST
 
     @property
+    def places(self) -> int:
+        """Terms of the loss that a sample has: a token for each position, or one label."""
+        return int(self.input["shape"][2]) if self.kind == "tokens" else 1
+
+    @property
     def weight_count(self) -> int:
         """Entries of all parameters."""
         return sum(
@@ -71,11 +77,11 @@ class Plan:
 
     def require_small(self) -> None:
         """UnusableInput if no circuit is built for what this says; before anything is."""
-        shape, value_bytes = self.input["shape"], 1 if self.kind == "u8" else Q32_BYTES
+        shape, value_bytes = self.input["shape"], {"u8": 1, "tokens": self.label_bytes}.get(self.kind, Q32_BYTES)
         require_small(
             sum(max(map(len, known.values()), default=0) for known in self.constants.values()),
             shape,
-            self.input["pad"],
+            self.input.get("pad", 0),
             value_bytes,
             prod(shape) * value_bytes + self.label_bytes,
             self.steps,
@@ -101,7 +107,7 @@ class Certificate:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         plan.require_small()
-        self.net = Net(plan.steps, plan.batch, plan.residue_cost, plan.weight_count)
+        self.net = Net(plan.steps, plan.batch, plan.residue_cost, plan.weight_count, plan.places)
         with collector_paused():
             self._declare()
 
@@ -109,16 +115,16 @@ class Certificate:
         plan, net = self.plan, self.net
         if not 2 <= plan.classes <= MAX_CLASSES:
             raise UnusableInput(f"{plan.classes} classes: between 2 and {MAX_CLASSES} are supported")
-        self.samples = Samples(net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)
+        self.samples = self._declare_samples()
         self.connections = Connections(plan.graph)
         self.layers: list[Layer] = []
         self.sums: dict[int, Total] = {}  # by node: its output
         self.gradient_sums: dict[int, Total] = {}  # by node: the gradient at its output
         self.values, shapes = self._declare_layers()
         x, shape = self.values[len(plan.graph) - 1], shapes[len(plan.graph) - 1]
-        if shape != (plan.classes,):
+        if shape != ((plan.classes,) if plan.kind != "tokens" else (plan.classes, 1, plan.places)):
             raise UnusableInput(f"the model has {shape} outputs, the dataset {plan.classes} classes")
-        if prod(x.shape[2:]) != 1:
+        if plan.kind != "tokens" and prod(x.shape[2:]) != 1:
             raise UnusableInput(
                 "the model must end in a linear layer or in one position per image with a channel for each class: what "
                 f"it flattens last has {prod(x.shape[2:])} positions; put a pooling to 1x1 before"
@@ -128,11 +134,18 @@ class Certificate:
             raise UnusableInput("the model has no weights to perturb")
         self._declare_gradients()
         self.size = StepSize(net, plan.rho)
-        self.parameters = [Parameter(net, g, plan.divisor, self.size.q.tensor, plan.variant) for g in net.gradients]
+        divisor = plan.divisor * plan.places
+        self.parameters = [Parameter(net, g, divisor, self.size.q.tensor, plan.variant) for g in net.gradients]
         self.size.declare(self.parameters)
         self.score = Score(net, self.head, self.size, plan.eps)
         for name, t in net.weights.items():
             net.circuit.publics.append(PublicTensor(t, 0, partial(self._digits, name)))
+
+    def _declare_samples(self) -> Samples | Tokens:
+        plan = self.plan
+        if plan.kind == "tokens":
+            return Tokens(self.net, plan.places, plan.classes, plan.label_bytes, plan.hashes)
+        return Samples(self.net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)
 
     def _digits(self, name: str) -> I64:
         """The model's digits of a parameter."""
@@ -170,6 +183,8 @@ class Certificate:
             return self.net.rectifiers.setdefault(relu, made)
 
         for i, node in enumerate(graph):
+            if (-1 in inputs[i] and self.plan.kind == "tokens") != (node["op"] == "embedding"):
+                raise UnusableInput(f"layer {node['name']}: tokens, and nothing else, are read by embeddings")
             if found := self.connections.rectified(i):
                 self.net.outputs[node["name"]] = partial(rectifier, graph[found[0]]["name"], found[1])
             layer_type = LAYERS[node["op"]]

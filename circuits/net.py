@@ -99,6 +99,7 @@ class Net:
     batch: int
     residue_cost: int = RESIDUE_COST
     weight_count: int = 0
+    places: int = 1
     circuit: Circuit = field(default_factory=Circuit)
     weights: dict[str, Tensor] = field(default_factory=dict)
     orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -121,6 +122,11 @@ class Net:
         """Entries of the parameters whose gradients are scaled; once all are declared."""
         return sum(prod(a.size for a in g.axes) for g in self.gradients if g.scaled)
 
+    @property
+    def terms(self) -> int:
+        """Of a batch's loss, which is their mean: `places` of each sample."""
+        return self.batch * self.places
+
     def pass_axis(self) -> DomainAxis:
         return DomainAxis("pass", self.passes)
 
@@ -128,7 +134,10 @@ class Net:
         return DomainAxis("b", self.batch)
 
     def weight(self, name: str, shape: Sequence[int], order: Sequence[int] | None = None) -> Tensor:
-        """A parameter; order: which axis of the file's tensor each of its axes is, if they do not stand in order."""
+        """A parameter; order: which axis of the file's tensor each of its axes is, if they do not stand in order. A
+        second reader gets the same tensor."""
+        if name in self.weights:
+            return self.weights[name]
         t = self.circuit.tensor(f"weight/{name}", self.passes, shape, WEIGHT)
         self.weights[name], self.orders[name] = t, tuple(order or range(len(shape)))
         return t
@@ -281,6 +290,7 @@ class Gradient:
 
     `limbs(source)` builds it over the domain ("step", *axes) with `source(per)` the source of an unrolled axis.
     `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias). `linear`: it holds no products.
+    `readers`: how many layers read the parameter, whose accumulators are added up.
     `operands(source)`: limbs of the two factors of a contraction, of which the first reads `axes[0]` and the second the
     other axes.
     """
@@ -291,6 +301,7 @@ class Gradient:
     limbs: Callable[[Callable[[str], Source]], Limbs]
     scaled: bool
     linear: bool = False
+    readers: int = 1
     operands: Callable[[Callable[[str], Source]], tuple[list[Form], list[Form]]] | None = None
 
     def products(self, accumulator: list[I64]) -> list[I64]:

@@ -20,14 +20,14 @@ from circuits.language.combination import Term, value_terms
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import View
 from circuits.language.sources import ONCE, Map, Same
-from circuits.language.tensors import U22, Digit, Range, Tensor, balanced, radix, unsigned
+from circuits.language.tensors import DIGIT_BITS, U22, Digit, Range, Tensor, radix, unsigned
+from circuits.language.tensors import balanced as balanced_range
 from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
 
 from .net import (
     BALANCED_REMAINDER,
     FRACTION_BITS,
-    REMAINDER,
     VALUE,
     Contraction,
     Gradient,
@@ -38,8 +38,8 @@ from .net import (
 )
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
-BALANCED_STEP = (Digit(U22, 0), Digit(balanced(18), 22))  # [-2^39, 2^39)
-SIGNED_SQUARE = radix(U22, U22, balanced(16))
+BALANCED_STEP = (Digit(U22, 0), Digit(balanced_range(18), 22))  # [-2^39, 2^39)
+SIGNED_SQUARE = radix(U22, U22, balanced_range(16))
 STEP_BITS = 40
 MAX_TERMS = 1 << 17
 
@@ -48,13 +48,22 @@ def update_remainder(net: Net, divisor: int, *, balanced: bool = False) -> tuple
     """Digits of [0, 2^32 D), or of [-2^31 D, 2^31 D): two where 2^10 D fits a table that is worth its entries, else
     three."""
     updates = net.scaled_entries * (net.steps - 1)
-    size, half = divisor << 10, divisor // 2
+    size = divisor << 10
     if size <= U22.size and updates >= 2 * size:
         return Digit(U22, 0), Digit(Range(size, -(size // 2) if balanced else 0), 22)
-    middle, high = REMAINDER[1].range, Range(divisor, -half if balanced else 0)
-    if balanced and divisor % 2:
-        middle = BALANCED_REMAINDER[1].range
-    return Digit(U22, 0), Digit(middle, 22), Digit(high, 32)
+    twos, odd = halved(divisor)
+    middle, high = unsigned(10 + twos), Range(odd, -(odd // 2) if balanced else 0)
+    if balanced and odd % 2:
+        middle = balanced_range(10 + twos)
+    return Digit(U22, 0), Digit(middle, 22), Digit(high, 32 + twos)
+
+
+def halved(divisor: int) -> tuple[int, int]:
+    """(i, D / 2^i) for the least i for which a table of digits takes that; UnusableInput if no i up to 12 does."""
+    for i in range(DIGIT_BITS - 9):
+        if divisor >> i <= U22.size and divisor % (1 << i) == 0:
+            return i, divisor >> i
+    raise UnusableInput(f"batch size / lr, times positions, is {divisor}: more than 2^22 after halving it 12 times")
 
 
 class Parameter:
@@ -184,7 +193,9 @@ class Parameter:
         domain = Domain(con.out, unrolled=True)
         limbs = g.limbs(lambda per: net.over_steps(per, 1))
         bits = 32 if g.scaled else 0
-        digits = update_remainder(net, d) if g.scaled else (Digit(Range(d), 0),)
+        twos, odd = halved(d)
+        small = (*([Digit(unsigned(twos), 0)] if twos else []), Digit(Range(odd), twos))
+        digits = update_remainder(net, d) if g.scaled else small
         rem = domain.wire(net.circuit, f"update/{g.name}.remainder", digits)
         limbs.add_const((d << bits) // 2).add_value(rem, -1)
         limbs.add_value(self._weights(count, 2), d, bits).add_value(self._weights(count, 0), -d, bits)

@@ -10,7 +10,7 @@ import numpy as np
 from circuits.language.constraints import DomainAxis, ModularLink, expr
 from circuits.language.forms import View
 from circuits.language.sources import Map, Same, Sum
-from circuits.language.tensors import BIT, radix, unsigned
+from circuits.language.tensors import BIT, Tensor, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
 from zkcert.core import sis
 from zkcert.core.field import U64Array
@@ -20,6 +20,15 @@ from .value import Value
 
 BYTE = unsigned(8)
 Q32_BYTES = 6
+
+
+def linked_bytes(net: Net, count: int, hashes: U64Array) -> tuple[Tensor, Tensor]:
+    """The bytes of the samples, so many of each, and their randomness, per step, tied to the hashes (T, B, 160)."""
+    made = [net.circuit.tensor(f"sample/{name}", net.steps, (net.batch, size), radix(BYTE))
+            for name, size in (("bytes", count), ("randomness", sis.RHO))]
+    parts = [(made[0], sis.Matrix(b"A", count)), (made[1], sis.Matrix(b"S", sis.RHO))]
+    net.circuit.links.append(ModularLink("sample", parts, hashes))
+    return made[0], made[1]
 
 
 class Samples:
@@ -43,10 +52,7 @@ class Samples:
         per = 1 if kind == "u8" else Q32_BYTES
         self.count = self.pixels * per + label_bytes
         circuit, t, b = net.circuit, net.steps, net.batch
-        self.bytes = circuit.tensor("sample/bytes", t, (b, self.count), radix(BYTE))
-        self.rho = circuit.tensor("sample/randomness", t, (b, sis.RHO), radix(BYTE))
-        parts = [(self.bytes, sis.Matrix(b"A", self.count)), (self.rho, sis.Matrix(b"S", sis.RHO))]
-        circuit.links.append(ModularLink("sample", parts, hashes))
+        self.bytes, self.rho = linked_bytes(net, self.count, hashes)
 
         step, batch = DomainAxis("step", t), net.batch_axis()
         padded = (height + 2 * pad) * (width + 2 * pad)

@@ -19,6 +19,7 @@ from benchmarks.experiments import cache
 from benchmarks.experiments.corruptions import CORRUPTIONS, small
 from benchmarks.experiments.datasets import INPUTS, Data, Sources, load
 from benchmarks.experiments.grid import run_grid
+from benchmarks.experiments.hidden_trigger import Crafting, poisons
 from benchmarks.experiments.models import build
 from zkcert import zoo
 from zkcert.errors import UnusableInput
@@ -40,6 +41,12 @@ __all__ = [
 
 OPTIMIZERS = ("sgd", "adam", "sam", "asam")
 _CACHE_VERSION = 2
+
+POISONS = {"hidden_trigger": Crafting(), "sapa": Crafting(radius=0.05)}
+"""Corruptions that take a surrogate, a model of the same recipe without them, of another seed; the second is SAPA's."""
+
+_SURROGATE = 1000
+"""How far the surrogate's seed is from the recipe's."""
 
 CLAIMS_FIRST = 100
 """The first seed of experiments that test the paper's claims: docs/results/claims.toml says why."""
@@ -64,7 +71,7 @@ class Recipe:
     until_accuracy training stops after the first epoch at whose end the accuracy on the training set (as corrupted), in
                    evaluation mode, is at least this
     seed           of initialisation, order of samples, augmentation and dropout
-    corruption     a name of `corruptions.CORRUPTIONS` applied to the training subset, by `amount`
+    corruption     a name of `corruptions.CORRUPTIONS` or of `POISONS`, applied to the training subset, by `amount`
 
     Raises UnusableInput.
     """
@@ -93,7 +100,7 @@ class Recipe:
     amount: float = 0.0
 
     def __post_init__(self) -> None:
-        choices = {"dataset": INPUTS, "optimizer": OPTIMIZERS, "corruption": CORRUPTIONS}
+        choices = {"dataset": INPUTS, "optimizer": OPTIMIZERS, "corruption": (*CORRUPTIONS, *POISONS)}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UnusableInput(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
@@ -220,11 +227,30 @@ def load_data(name: str, context: Context) -> Data:
     return load(name, context.sources, context.cache)
 
 
-def training_set(recipe: Recipe, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def training_set(recipe: Recipe, data: Data, context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The raw images, labels, and labels before corruption that the recipe trains on."""
     x, y = small(data.train_x, data.train_y, recipe.samples, recipe.data_seed)
+    if recipe.corruption in POISONS:
+        return _with_poisons(recipe, data, context, x, y), y, y
     corrupted = CORRUPTIONS[recipe.corruption](x, y, recipe.amount, recipe.data_seed, data.classes)
     return *corrupted, y
+
+
+def _with_poisons(recipe: Recipe, data: Data, context: Context, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The images with the poisons that the recipe's corruption names, from the cache if they are there."""
+    how = POISONS[recipe.corruption]
+    surrogate = recipe.but(corruption="none", amount=0.0, seed=recipe.seed + _SURROGATE)
+    facts = {"poisons": asdict(how), "share": recipe.amount, "surrogate": surrogate.to_dict()}
+    path = context.cache / f"{cache.key({'version': _CACHE_VERSION, 'device': context.device, **facts}, x, y)}.pt"
+    entry = None if context.again else cache.read(path)
+    if entry is None:
+        module = train_model(surrogate, context).module
+        index, made = poisons(x, y, recipe.amount, module, data.inputs, how, seed=recipe.data_seed)
+        entry = {**facts, "index": torch.from_numpy(index), "images": torch.from_numpy(made)}
+        cache.write(path, entry)
+    changed = x.copy()
+    changed[entry["index"].numpy()] = entry["images"].numpy()
+    return changed
 
 
 def _test_set(recipe: Recipe, data: Data) -> tuple[Tensor, Tensor]:
@@ -247,7 +273,7 @@ def entry_of(recipe: Recipe, context: Context, *samples: np.ndarray) -> Path:
 def train_model(recipe: Recipe, context: Context) -> Trained:
     """The recipe's model, from the cache if it is there. Raises UnusableInput."""
     data = load_data(recipe.dataset, context)
-    raw_x, y, clean_y = training_set(recipe, data)
+    raw_x, y, clean_y = training_set(recipe, data, context)
     module = build_module(recipe, data).to(context.device)
     tested = small(data.test_x, data.test_y, recipe.test_samples, 0)
     path = entry_of(recipe, context, raw_x, y, *tested)
@@ -276,18 +302,18 @@ Samples = tuple[Tensor, Tensor]
 
 
 def follow(
-    recipe: Recipe, data: Data, device: str, after: Callable[[int, nn.Module, Samples, Samples], None]
+    recipe: Recipe, data: Data, context: Context, after: Callable[[int, nn.Module, Samples, Samples], None]
 ) -> nn.Module:
     """Train the recipe's model for all its epochs, nothing from the cache nor into it.
 
     after  called with (epoch from 0, the module, training samples, test samples) after each; it must not change the
            module.
     """
-    raw, labels, _ = training_set(recipe, data)
+    raw, labels, _ = training_set(recipe, data, context)
     train, test = (data.inputs(raw), torch.from_numpy(labels)), _test_set(recipe, data)
     module = build_module(recipe, data)
     progress = lambda epoch, loss: after(epoch, module, train, test)  # noqa: E731
-    zoo.train(module, *train, device=device, progress=progress, **_options(recipe))
+    zoo.train(module, *train, device=context.device, progress=progress, **_options(recipe))
     return module
 
 

@@ -142,7 +142,7 @@ def course(profile: Course, recipe: Recipe, context: Context) -> dict[str, Any]:
             if epoch >= recipe.epochs - profile.last:
                 found.append(measured(profile, recipe.seed, epoch, module, train, test))
 
-        follow(recipe, data, context.device, after)
+        follow(recipe, data, context, after)
         return {"seed": recipe.seed, "epochs": found}
 
     return remembered(measured_at("course", recipe, context, looks), context, compute)

@@ -84,7 +84,7 @@ def clean_of(recipe: Recipe) -> Recipe:
 def control_of(model: Model, context: Context) -> Observation:
     """The clean model of the same seed on this model's committed data; from the cache wherever it is there."""
     trained = train_model(clean_of(model.recipe), replace(context, again=False))
-    raw, labels, _ = training_set(model.recipe, trained.data)
+    raw, labels, _ = training_set(model.recipe, trained.data, context)
     committed = trained.data.inputs(raw), torch.from_numpy(labels)
     return on_committed(trained.module, committed, model.audit, model.recipe.seed)
 

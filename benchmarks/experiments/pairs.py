@@ -103,7 +103,7 @@ def remembered(path: Path, context: Context, compute: Callable[[], dict[str, Any
 def measured_at(what: str, recipe: Recipe, context: Context, looks: object) -> Path:
     """Where measurements of a model are kept: they belong to the model and to how it is looked at."""
     data = load_data(recipe.dataset, context)
-    raw, labels, _ = training_set(recipe, data)
+    raw, labels, _ = training_set(recipe, data, context)
     entry = entry_of(recipe, context, raw, labels, *small(data.test_x, data.test_y, recipe.test_samples, 0))
     return context.cache / f"{what}-{cache.key({'version': _VERSION, 'model': entry.stem, 'looks': repr(looks)})}.json"
 

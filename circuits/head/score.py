@@ -100,13 +100,13 @@ class Score:
 
     def __init__(self, net: Net, head: Softmax, size: StepSize, eps: Fraction) -> None:
         self.net, self.head, self.size = net, head, size
-        circuit, steps, batch = net.circuit, net.steps, net.batch
+        circuit, steps, terms = net.circuit, net.steps, net.terms
         step = DomainAxis("step", steps)
         self.domain = domain = Domain((step,))
         con = circuit.constraint("score/ratios", domain.axes)
         # s^2/L + eps = (N / Lk) / scale with N = c1 n + c2 Lk, Lk = 4^k L
         rho2 = size.rho * size.rho
-        ratio = rho2 / (256 * batch)  # s^2/L = ratio n / Lk
+        ratio = rho2 / (256 * terms)  # s^2/L = ratio n / Lk
         common = ratio.denominator * eps.denominator // gcd(ratio.denominator, eps.denominator)
         c1, c2 = int(ratio * common), int(eps * common)
         divisor = gcd(c1, c2)

@@ -6,6 +6,8 @@ All probabilities have 56 fractional bits. With e_j = exp(-(max z - z_j)), S = s
     M = max over the batch of D;  k is the one with 2^(55-k) <= M < 2^(56-k), and 0 when M >= 2^55 (first passes only),
     dz_j = floor((delta_j 2^k + 2^23) / 2^24)   in Q32,
     loss_b = ln S_b + 2^24 (max z - z_y) - 56 ln 2 (2^56 units),   L = sum over the batch.
+
+Of a language model each position l of a sample has a row of its own: then "batch" is all positions of all samples.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Tensor, ceil_
 from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
 
 from ..net import VALUE, Net
+from ..tokens import behind
 from ..value import Value
 from .constants import HEAD_BITS, ln_scaled
 from .exponential import PROBABILITY, Exponential, onehot_view, pick
@@ -33,14 +36,17 @@ class Softmax:
 
     def __init__(self, net: Net, logits: Value, labels: Tensor) -> None:
         """logits: per pass, (batch, classes), with an image's single position behind them if it was never left; labels:
-        per step, one-hot (batch, classes)."""
+        per step, one-hot (batch, classes). Of tokens: (batch, classes, L) and (batch, classes, L + 1)."""
         self.net, self.logits, self.labels = net, logits, labels
         circuit, batch, passes, steps = net.circuit, net.batch, net.passes, net.steps
         self.classes = classes = logits.shape[1]
         p, b, j = net.pass_axis(), net.batch_axis(), DomainAxis("j", classes)
         step = DomainAxis("step", steps)
+        self.spots = spots = tuple(DomainAxis("l", size - 1) for size in labels.shape[2:])
+        inner = tuple(Same(a.name, a.size) for a in spots)
+        every = (Sum(batch), *(Sum(a.size) for a in spots))
         self.full, self.rows, self.firsts, self.per_step = full, rows, firsts, per_step = (
-            Domain((p, b, j)), Domain((p, b)), Domain((step, b)), Domain((step,))
+            Domain((p, b, *spots, j)), Domain((p, b, *spots)), Domain((step, b, *spots)), Domain((step,))
         )  # fmt: skip
         con = circuit.constraint("softmax", full.axes)
         row = circuit.constraint("softmax/rows", rows.axes)
@@ -48,7 +54,7 @@ class Softmax:
         total_bits = min(DIGIT_BITS, 13 + ceil_log2(classes))  # of the top digit of S
 
         # -- shift by the maximum
-        position = (ONCE,) * (len(logits.shape) - 2)
+        position: tuple[Source, ...] = inner or (ONCE,) * (len(logits.shape) - 2)
         z = logits.whole(net.over_passes, Same("b", batch), Same("j", classes), *position)
         self.top = rows.wire(circuit, "softmax/max", VALUE)
         self.is_top = full.wire(circuit, "softmax/is-max", radix(BIT))
@@ -75,7 +81,8 @@ class Softmax:
         self.slack_carries = assert_zero(circuit, con, full, "p-below", limbs)
 
         # -- deltas
-        o = View(labels, (net.over_passes("step"), Same("b", batch), Same("j", classes))).whole()
+        label = (Same("b", batch), Same("j", classes), *(behind(a.size, a.name) for a in spots))
+        o = View(labels, (net.over_passes("step"), *label)).whole()
         self.wrong = full.wire(circuit, "softmax/wrong", PROBABILITY)
         self.missing = rows.wire(circuit, "softmax/missing", PROBABILITY)
         self.true_delta = full.wire(circuit, "softmax/true-delta", PROBABILITY)
@@ -86,7 +93,7 @@ class Softmax:
         self.missing_carries = assert_zero(circuit, row, rows, "missing", limbs)
 
         # -- loss scale
-        first = (net.over_steps("pass", 0), Same("b", batch))
+        first = (net.over_steps("pass", 0), Same("b", batch), *inner)
         self.largest = per_step.wire(circuit, "scale/largest", PROBABILITY)
         self.below = firsts.wire(circuit, "scale/below", PROBABILITY)
         self.is_largest = firsts.wire(circuit, "scale/is-largest", radix(BIT))
@@ -97,7 +104,7 @@ class Softmax:
         con2.add("below", self.below.whole() + missing.whole() - largest.whole())
         con2.add("attained", product(self.is_largest.whole(), self.below.whole()))
         con1 = circuit.constraint("scale", per_step.axes)
-        con1.add("one-largest", expr(View(self.is_largest.tensor, (ONCE, Same("step", steps), Sum(batch))).whole()) - 1)
+        con1.add("one-largest", expr(View(self.is_largest.tensor, (ONCE, Same("step", steps), *every)).whole()) - 1)
         self.upper = per_step.wire(circuit, "scale/upper", PROBABILITY)
         self.lower = per_step.wire(circuit, "scale/lower", PROBABILITY)
         above = tuple((1 << (HEAD_BITS - k)) if k else 1 << (HEAD_BITS + 1) for k in range(MAX_SCALE + 1))
@@ -127,7 +134,7 @@ class Softmax:
         self.log = Logarithm(circuit, con, firsts, limb_forms(s), shifts, "loss/ln")
         con = circuit.constraint("loss/true-logit", firsts.axes, (j,))
         self.x_true = firsts.wire(circuit, "loss/x-true", radix(U22, U22))
-        own = View(labels, (Same("step", steps), Same("b", batch), Same("j", classes))).whole()
+        own = View(labels, (Same("step", steps), *label)).whole()
         x = View(self.x.tensor, (ONCE, *first, Same("j", classes)))
         for d in range(2):
             con.add(f"x{d}", product(own, x.digit(d)) - self.x_true.digit(d))
@@ -135,12 +142,15 @@ class Softmax:
         self.loss = per_step.wire(circuit, "loss/total", LOSS)
         self.loss_slack = per_step.wire(circuit, "loss/above-minimum", LOSS)
         limbs = Limbs().add_value(self.loss, -1)
-        summed = View(self.x_true.tensor, (ONCE, Same("step", steps), Sum(batch)))
+        summed = View(self.x_true.tensor, (ONCE, Same("step", steps), *every))
         limbs.add_value(summed, 1, HEAD_BITS - 32)
         value = self.log.value
-        value.summed("b", batch, batch * (value.const - HEAD_BITS * ln_scaled(2))).add_to(limbs)
+        total_const = net.terms * (value.const - HEAD_BITS * ln_scaled(2))
+        for axis in (b, *spots):
+            value = value.summed(axis.name, axis.size, total_const)
+        value.add_to(limbs)
         self.loss_carries = assert_zero(circuit, con, per_step, "sum", limbs)
-        limbs = Limbs().add_value(self.loss).add_value(self.loss_slack, -1).add_const(-batch * MIN_LOSS)
+        limbs = Limbs().add_value(self.loss).add_value(self.loss_slack, -1).add_const(-net.terms * MIN_LOSS)
         self.minimum_carries = assert_zero(circuit, con, per_step, "minimum", limbs)
 
     def _over_classes(self, wire: View) -> View:

@@ -27,13 +27,14 @@ from .prelu import PReLU
 from .prepend import Prepend
 from .relu import ReLU
 from .take import Take
+from .unembedding import Unembedding
 
 __all__ = ["LAYERS", "Layer"]
 
 _TYPES: tuple[type[Layer], ...] = (
     *(Conv2d, Linear, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Add, Cat, Channels),
     *(BatchNorm2d, LeakyReLU, Hardtanh, Multiply, PReLU, Binary, Hardsigmoid, Hardswish, Pointwise, GroupNorm),
-    *(Positions, Line, Take, Prepend, Attention, Embedding),
+    *(Positions, Line, Take, Prepend, Attention, Embedding, Unembedding),
 )
 LAYERS = {layer.spec.op: layer for layer in _TYPES}
 """By the "op" of a node, which is also the name of its file here and in prover/execution/layers."""

@@ -25,7 +25,7 @@ def outputs_of(node: Node, shape: list[int], tensors: Arrays, groups: int = 1) -
     """How many channels or features a layer gives whose weight is [outputs, inputs of a group, ...]; UnusableInput if
     the weight and the bias do not fit."""
     weight = tensors[node["weight"]].shape
-    if len(weight) not in (2, len(shape) + 1) or weight[1] * groups != shape[0]:
+    if len(weight) != len(shape) + 1 or weight[1] * groups != shape[0]:
         raise UnusableInput(f"weight of shape {list(weight)} does not fit an input of shape {shape}")
     if weight[0] % groups:
         raise UnusableInput(f"weight of shape {list(weight)} does not make {groups} groups")

@@ -22,7 +22,7 @@ from .spec import Arrays, Integer, Integers, LayerSpec, Node, require_image, win
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     require_image(shape)
     channels = outputs_of(node, shape, tensors, node["groups"])
-    kernel = tensors[node["weight"]].shape[2:] or (1, 1)  # of an embedding's table
+    kernel = tensors[node["weight"]].shape[2:]
     return [channels, *window_shape(shape, kernel, node["stride"], node["padding"], node["dilation"])]
 
 

@@ -1,18 +1,24 @@
-"""A number for each channel and position, which is added: learned positions of a sequence."""
+"""A number for each channel and position, which is added: learned positions of a sequence. y = x + weight."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from circuits.language.constraints import DomainAxis
+from circuits.language.forms import View
+from circuits.language.sources import Same, Source, Sum
+from circuits.language.wide import Limbs
 from zkcert.errors import UnusableInput
 
-from ..net import Net
+from ..net import Gradient, Net
 from ..value import Value
 from .base import Layer
-from .spec import Array, Arrays, LayerSpec, Node
+from .spec import Array, Arrays, LayerSpec, Node, require_image
 
 
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+    require_image(shape)
     if list(tensors[node["weight"]].shape) != list(shape):
         raise UnusableInput(
             f"weight of shape {list(tensors[node['weight']].shape)} does not fit an input of shape {shape}"
@@ -24,7 +30,19 @@ class Positions(Layer):
     spec = LayerSpec(op="positions", fields={"weight": Array()}, output_shape=_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        raise UnusableInput("it has no circuit yet")
+        self.weight_name, self.axes = node["weight"], (DomainAxis("c", x.shape[1]), DomainAxis("s", x.shape[2]))
+        self.weight = net.weight(node["weight"], x.shape[1:])
+        self.y = net.activation(f"{self.name}/y", x.shape)
+        con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), net.batch_axis(), *self.axes))
+        own = [Same(a.name, a.size) for a in self.axes]
+        weight = View(self.weight, (Same("pass", net.passes), *own)).whole()
+        con.add("sum", (x - self.y).whole(net.over_passes, Same("b", net.batch), *own) + weight)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        raise UnusableInput("it has no circuit yet")
+        self.dx = dy
+
+    def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
+        def limbs(source: Callable[[str], Source]) -> Limbs:
+            return Limbs().add(dy.whole(source, Sum(net.batch), *(Same(a.name, a.size) for a in self.axes)))
+
+        net.gradients.append(Gradient(self.weight_name, self.axes, (), limbs, False, linear=True))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from circuits.language.constraints import DomainAxis
+from circuits.language.sources import Map, Same, Sum
 from zkcert.errors import UnusableInput
 
 from ..net import Net
@@ -20,10 +22,22 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 
 
 class Take(Layer):
-    spec = LayerSpec(op="take", fields={"position": Integer(0)}, transparent=True, output_shape=_shape)
+    spec = LayerSpec(op="take", fields={"position": Integer(0)}, output_shape=_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        raise UnusableInput("it has no circuit yet")
+        batch, channels, count = x.shape
+        self.shape, self.position = (channels, 1, 1), node["position"]
+        self.c, self.s = DomainAxis("c", channels), DomainAxis("s", count)
+        self.y = net.activation(f"{self.name}/y", (batch, channels, 1))
+        con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), net.batch_axis(), self.c))
+        own = Same("b", batch), Same("c", channels)
+        there = Sum(count, tuple(int(s == self.position) for s in range(count)))
+        con.add("taken", self.y.whole(net.over_passes, *own, Sum(1)) - x.whole(net.over_passes, *own, there))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        raise UnusableInput("it has no circuit yet")
+        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
+        con = net.circuit.constraint(f"{self.name}/input-gradient", (net.pass_axis(), net.batch_axis(), self.c, self.s))
+        own = Same("b", net.batch), Same("c", self.c.size)
+        there = Map("s", tuple(-int(s != self.position) for s in range(self.s.size)), 1)
+        kept = self.dx.whole(net.over_passes, *own, Same("s", self.s.size))
+        con.add("put", kept - dy.whole(net.over_passes, *own, there))

@@ -175,7 +175,8 @@ def _started(ray: Any, address: str) -> list[Any]:
             ray.init(address, log_to_driver=False, logging_level="ERROR")
         nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     except Exception as error:  # of several classes, and of none of its own
-        raise UnusableInput(f"{address}: no cluster can be reached there ({_reason(error)})") from error
+        token = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
+        raise UnusableInput(f"{address}: no cluster can be reached there ({_reason(error)}){token}") from error
     if not 1 <= len(nodes) <= MOST_WORKERS:
         raise UnusableInput(
             f"{address}: a cluster of 1 to {MOST_WORKERS} machines with cores is needed, not {len(nodes)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from .witness import Witness
 
 U8 = NDArray[np.uint8]
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 
 
 @dataclass
@@ -86,10 +88,16 @@ class _Run:
         if p % 2 == 0:
             trace.losses.append(self.head.batch_loss(w, t))
             trace.scales.append(self.head.scale_of(t))
+        tied: dict[str, list[I64]] = {}
         for i, reaches in reversed([*enumerate(c.connections.reaches)]):
             if i in c.gradient_sums:
                 fill_total(c.gradient_sums[i], w, p)
             for name, acc in (self.layers[i].backward(w, p) if reaches else {}).items():
+                if self.parameters[name].parameter.g.readers > 1:
+                    if name not in tied:
+                        tied[name] = acc
+                        continue
+                    acc = [a + b for a, b in zip_longest(tied[name], acc, fillvalue=np.int64(0))]
                 if p % 2 == 0:
                     self.parameters[name].first_pass(w, t, acc)
                 else:

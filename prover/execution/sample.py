@@ -7,16 +7,22 @@ from numpy.typing import NDArray
 
 from circuits.language.constraints import DomainAxis
 from circuits.sample import Q32_BYTES, Samples
+from circuits.tokens import Tokens
 
 from .witness import Witness
 
 U8 = NDArray[np.uint8]
 
 
-def fill_samples(s: Samples, w: Witness, samples: U8, rho: U8) -> None:
+def fill_samples(s: Samples | Tokens, w: Witness, samples: U8, rho: U8) -> None:
     """samples: uint8 (T, B, bytes), rho: uint8 (T, B, 1280)."""
     w.put(s.bytes, samples.astype(np.int64))
     w.put(s.rho, rho.astype(np.int64))
+    if isinstance(s, Tokens):
+        parts = samples.astype(np.int64).reshape(*samples.shape[:2], -1, s.token_bytes)
+        tokens = sum(parts[..., i] << (8 * i) for i in range(s.token_bytes))
+        w.put(s.onehot, (np.arange(s.tokens)[:, None] == np.asarray(tokens)[:, :, None]).astype(np.int64))
+        return
     per = 1 if s.kind == "u8" else Q32_BYTES
     t, b = samples.shape[:2]
     data = samples[..., : s.pixels * per].astype(np.int64).reshape(t, b, s.pixels, per)

@@ -273,7 +273,7 @@ def test_training_is_cached_and_the_cache_gives_the_same_model(tmp_path):
 def test_numbers_of_a_trained_model_are_those_of_its_module(tmp_path):
     trained = train_model(TINY.but(corruption="noisy_labels", amount=0.5, data_seed=3), Context(tmp_path))
     data = load_data("shipped", Context(tmp_path))
-    raw, labels, clean = training_set(trained.recipe, data)
+    raw, labels, clean = training_set(trained.recipe, data, Context(tmp_path))
     assert np.array_equal(raw, trained.raw_x) and np.array_equal(labels, trained.labels)
     x, y = corruptions.small(data.train_x, data.train_y, 60, seed=3)
     assert np.array_equal(raw, x) and np.array_equal(clean, y) and np.array_equal(clean, trained.clean_y)

@@ -179,7 +179,7 @@ def test_controls_are_the_clean_models_of_the_seed_on_the_corrupted_data(tmp_pat
     recipe = own_more.TINY.noise.recipe.but(amount=0.4, seed=1, data_seed=1)
     found = control_of(Model(audit, recipe), context)
     clean = train_model(recipe.but(corruption="none", amount=0.0), context)
-    raw, labels, before = training_set(recipe, clean.data)
+    raw, labels, before = training_set(recipe, clean.data, context)
     assert (labels != before).sum() == 48 and (clean.labels == before).all()
     wanted = on_committed(clean.module, (clean.data.inputs(raw), torch.from_numpy(labels)), audit, 1)
     assert found == wanted != on_committed(clean.module, (clean.x, clean.y), audit, 1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -160,6 +162,47 @@ def test_workers_end_with_the_command(tiny, tmp_path, sign):
         time.sleep(0.2)
     assert alive == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", ["5a" * 32, None], ids=["token", "open"])
+def test_a_cluster_that_is_there_already(tiny, tmp_path, token):
+    """`ray start --head`, of which the command is a client, as docs/USING.md has it."""
+    port, client_port = free_ports(2)
+    mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
+    apart = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = apart | mode | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        options = [f"--port={port}", f"--ray-client-server-port={client_port}", f"--temp-dir={folder}", "--num-cpus=1"]
+        started = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options]
+        head = subprocess.Popen(
+            [*started, "--include-dashboard=false", "--disable-usage-stats"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert any("block forever" in line for line in head.stdout), "the head did not start"
+            command = ["prove", tiny.model, tiny.data, "--announcement", tiny.announcement, "--beacon", tiny.beacon]
+            command += ["--out", "proof.bin", "--cluster", f"ray://127.0.0.1:{client_port}"]
+            words = [sys.executable, "-m", "zkcert", *map(str, command)]
+            run = lambda env: subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)  # noqa: E731
+            done = run(environment)
+            assert done.returncode == 0, done.stderr
+            if token:
+                refused = run({name: value for name, value in environment.items() if not name.startswith("RAY_")})
+                assert refused.returncode == 2 and "set RAY_AUTH_MODE=token" in refused.stderr.splitlines()[-1]
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+    pins = ["--tau", str(tiny.tau), "--beacon", tiny.beacon, "--announcement", str(tiny.announcement)]
+    words = [sys.executable, "-m", "verifier", "proof.bin", str(tiny.model), *pins]
+    assert subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True).returncode == 0
+
+
+def free_ports(count: int) -> list[int]:
+    """Of TCP on this machine, free at the moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [s.getsockname()[1] for s in sockets]
 
 
 def descendants(session: int) -> list[str]:

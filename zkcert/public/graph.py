@@ -102,9 +102,9 @@ def check_inputs(graph: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def are_tied(graph: list[dict[str, Any]], name: str) -> bool:
-    """Whether a parameter is the table of an embedding and the weight of one convolution, of 1x1, behind it."""
+    """Whether a parameter is the table of an embedding and the weight of one unembedding behind it."""
     users = [node for node in graph for field in LAYERS[node["op"]].spec.arrays(fixed=False) if node[field] == name]
-    return [(node["op"], node["weight"]) for node in users] == [("embedding", name), ("conv2d", name)]
+    return [(node["op"], node["weight"]) for node in users] == [("embedding", name), ("unembedding", name)]
 
 
 def output_shape(node: dict[str, Any], shapes: Sequence[list[int]], params: Mapping[str, np.ndarray]) -> list[int]:

@@ -38,18 +38,27 @@ class SoftmaxExecutor:
         self.head = head
         self.results: list[dict[str, Any]] = []
 
+    def _by_row(self, x: Any) -> Any:
+        """Of tokens, (batch, classes, L) to (batch, L, classes) and back; otherwise (batch, classes)."""
+        return x.swapaxes(1, 2) if self.head.spots else x.reshape(len(x), -1)
+
+    def _labels(self, w: Witness, t: int) -> Ints:
+        """One bit for each class, of step t, by row."""
+        onehot = w.value(self.head.labels, t)
+        return np.asarray(self._by_row(onehot[:, :, 1:] if self.head.spots else onehot).astype(object))
+
     def forward(self, w: Witness, p: int) -> None:
         """Deltas of pass p from its logits."""
-        z = read_value(self.head.logits, w, p).reshape(self.head.net.batch, -1).astype(object)
-        onehot = w.value(self.head.labels, p // 2).astype(object)
-        top = z.max(axis=1)
-        x = top[:, None] - z
+        z = self._by_row(read_value(self.head.logits, w, p)).astype(object)
+        onehot = self._labels(w, p // 2)
+        top = z.max(axis=-1)
+        x = top[..., None] - z
         e = evaluate(x)["y"]
-        total = e.sum(axis=1)
-        prob = (e << HEAD_BITS) // total[:, None]
+        total = e.sum(axis=-1)
+        prob = (e << HEAD_BITS) // total[..., None]
         wrong = prob * (1 - onehot)
-        missing = wrong.sum(axis=1)
-        largest = max(missing)
+        missing = wrong.sum(axis=-1)
+        largest = missing.max()
         k = 0
         if p % 2 == 0:
             k = max(0, HEAD_BITS - int(largest).bit_length())
@@ -58,23 +67,23 @@ class SoftmaxExecutor:
                     f"step {p // 2}: every sample of the batch has its true class at a probability within 2^-32 = "
                     f"2.33e-10 of 1, closer than can be resolved: {REMEDY}"
                 )
-        true_delta = onehot * missing[:, None]
+        true_delta = onehot * missing[..., None]
         scaled = ((wrong - true_delta) << k) + (1 << 23)
-        w.put(self.head.dz.tensor, (scaled >> 24).astype(np.int64), p)
+        w.put(self.head.dz.tensor, self._by_row((scaled >> 24).astype(np.int64)).reshape(self.head.dz.shape), p)
         self.results.append(
-            {"top": top, "x": x, "total": total, "p": prob, "rem": (e << HEAD_BITS) - prob * total[:, None],
+            {"top": top, "x": x, "total": total, "p": prob, "rem": (e << HEAD_BITS) - prob * total[..., None],
              "wrong": wrong, "missing": missing, "true": true_delta, "k": k, "dz_rem": scaled & ((1 << 24) - 1),
-             "is_top": (np.arange(self.head.classes) == z.argmax(axis=1)[:, None]).astype(np.int64)}
+             "is_top": (np.arange(self.head.classes) == z.argmax(axis=-1)[..., None]).astype(np.int64)}
         )  # fmt: skip
 
     def batch_loss(self, w: Witness, t: int) -> int:
         """L of step t (sum over the batch, 56 fractional bits), after pass 2t; raises GradientTooSmall."""
         r = self.results[2 * t]
         ln = evaluate_ln(r["total"], 3)["ln"]
-        x_true = (r["x"] * w.value(self.head.labels, t).astype(object)).sum(axis=1)
+        x_true = (r["x"] * self._labels(w, t)).sum(axis=-1)
         loss = int((ln - HEAD_BITS * ln_scaled(2) + (x_true << (HEAD_BITS - 32))).sum())
-        if loss < self.head.net.batch * MIN_LOSS:
-            mean = loss / self.head.net.batch / ONE
+        if loss < self.head.net.terms * MIN_LOSS:
+            mean = loss / self.head.net.terms / ONE
             raise GradientTooSmall(
                 f"step {t}: the mean loss {mean:.3g} is below the 2^-32 = 2.33e-10 that can be resolved: {REMEDY}"
             )
@@ -104,20 +113,21 @@ class SoftmaxExecutor:
         scales = np.array([r["k"] for r in self.results])
         put(h.scale, (scales[:, None] == np.arange(MAX_SCALE + 1)).astype(np.int64))
         missing = np.stack([r["missing"] for r in firsts])
-        largest = missing.max(axis=1)
+        flat = missing.reshape(len(missing), -1)
+        largest = flat.max(axis=1)
         put(h.largest, largest)
-        put(h.below, largest[:, None] - missing)
-        chosen = np.array([list(row).index(m) for row, m in zip(missing, largest, strict=True)])
-        put(h.is_largest, (np.arange(h.net.batch) == chosen[:, None]).astype(np.int64))
+        put(h.below, largest.reshape(-1, *[1] * (missing.ndim - 1)) - missing)
+        chosen = np.array([list(row).index(m) for row, m in zip(flat, largest, strict=True)])
+        put(h.is_largest, (np.arange(h.net.terms) == chosen[:, None]).astype(np.int64).reshape(missing.shape))
         k = [int(s) for s in scales[::2]]
         bound = np.array([1 << (HEAD_BITS - i) if i else 1 << (HEAD_BITS + 1) for i in k], object)
         put(h.upper, bound - 1 - largest)
         put(h.lower, largest - np.array([1 << (HEAD_BITS - 1 - i) for i in k], object))
         fill_logarithm(h.log, w, np.stack([r["total"] for r in firsts]))
-        onehot = w.value(h.labels).astype(object)
-        put(h.x_true, (np.stack([r["x"] for r in firsts]) * onehot).sum(axis=2))
+        onehot = np.stack([self._labels(w, t) for t in range(h.net.steps)])
+        put(h.x_true, (np.stack([r["x"] for r in firsts]) * onehot).sum(axis=-1))
         put(h.loss, np.array(losses, object))
-        put(h.loss_slack, np.array(losses, object) - h.net.batch * MIN_LOSS)
+        put(h.loss_slack, np.array(losses, object) - h.net.terms * MIN_LOSS)
         for steps, domain in (
             (h.total_carries, h.rows), (h.p_carries, h.full), (h.slack_carries, h.full),
             (h.missing_carries, h.rows), (h.dz_carries, h.full), (h.loss_carries, h.per_step),

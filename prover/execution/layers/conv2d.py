@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuits.layers.conv2d import Conv2d
-from circuits.layers.spec import Node
 
 from ..arithmetic import F64, I64
 from ..workers import by_rows
@@ -41,19 +39,15 @@ def _fields(
     return {"stride": pair(stride), "padding": pair(padding), "dilation": pair(dilation), "groups": groups}
 
 
-def _run(F: Any, node: Node, tensors: Mapping[str, Any], x: Any) -> Any:
-    weight = tensors["weight"]
-    weight = weight[:, :, None, None] if weight.dim() == 2 else weight  # of an embedding's table
-    return F.conv2d(x, weight, tensors["bias"], node["stride"], node["padding"], node["dilation"], node["groups"])
-
-
 class Conv2dExecutor(AffineExecutor):
     """Windows become rows of a matrix."""
 
     layer_type = Conv2d
     layer: Conv2d
     torch = TorchLayer(
-        run=_run,
+        run=lambda F, node, tensors, x: F.conv2d(
+            x, tensors["weight"], tensors["bias"], node["stride"], node["padding"], node["dilation"], node["groups"]
+        ),
         forms=(TorchForm(("torch.nn.Conv2d",), _fields), TorchForm(("torch.nn.Conv1d",), _sequence_fields)),
     )
 

@@ -10,12 +10,14 @@ from .pytorch import TorchLayer
 
 
 class LineExecutor(Executor):
+    """Nothing is filled."""
+
     layer_type = Line
     layer: Line
     torch = TorchLayer(run=lambda F, node, tensors, x: x.flatten(2)[:, :, None], forms=())
 
     def forward(self, w: Witness, p: int) -> None:
-        raise NotImplementedError
+        pass
 
     def backward(self, w: Witness, p: int) -> Accumulators:
-        raise NotImplementedError
+        return {}

@@ -32,6 +32,11 @@ class Layers(Pointwise):
         if linear and len(source.shape) == 3:
             source = self.emit({"op": "flatten"}, [source], "flatten")
         plain = {"op": "linear", "weight": name, "bias": own}
+        if not linear and self.params[name].ndim == 2:
+            if own is not None:
+                refuse("a weight that is an embedding's as well, with a bias, has no circuit")
+            made = self.emit({"op": "unembedding", "weight": name}, [self.in_line(source)], name)
+            return Seen(made, rows.index(made))
         image = {**plain, "op": "conv2d", "stride": [1, 1], "padding": [0, 0]}
         made = self.emit(plain if linear else image, [source if linear else self.in_line(source)], name)
         return Seen(made, rows.index(made))

@@ -1,0 +1,50 @@
+"""The samples of a language model: windows of L + 1 tokens, bytes of the committed dataset, as one-hot rows."""
+
+from __future__ import annotations
+
+from circuits.language.constraints import DomainAxis, expr
+from circuits.language.forms import View
+from circuits.language.sources import Map, Same, Source, Sum
+from circuits.language.tensors import BIT, radix
+from zkcert.core.field import U64Array
+
+from .net import Net
+from .sample import linked_bytes
+from .value import Value
+
+
+class Tokens:
+    """Declares byte, randomness and token tensors (per step) and ties them to the public sample hashes.
+
+    `x`, `onehot`: (batch, tokens, L + 1); an embedding reads the first L positions, the loss the last L.
+    """
+
+    def __init__(self, net: Net, length: int, tokens: int, token_bytes: int, hashes: U64Array) -> None:
+        """length: L; tokens: how many there are; hashes: uint64 (T, B, 160), public."""
+        self.input_shape, self.tokens, self.token_bytes = (1, 1, length), tokens, token_bytes
+        count = length + 1
+        self.bytes, self.rho = linked_bytes(net, count * token_bytes, hashes)
+        self.onehot = net.circuit.tensor("token", net.steps, (net.batch, tokens, count), radix(BIT))
+        self.x = Value.of(self.onehot, "step")
+        con = net.circuit.constraint("token", (DomainAxis("step", net.steps), net.batch_axis(), DomainAxis("s", count)))
+        step, b = Same("step", net.steps), Same("b", net.batch)
+
+        def over_tokens(weights: tuple[int, ...] | None = None) -> View:
+            return View(self.onehot, (step, b, Sum(tokens, weights), Same("s", count)))
+
+        con.add("one", expr(over_tokens().whole()) - 1)
+        index = over_tokens(tuple(range(tokens))).whole()
+        for i in range(token_bytes):
+            place = tuple(token_bytes * s + i for s in range(count))
+            index = index - View(self.bytes, (step, b, Map("s", place, self.bytes.shape[1]))).whole(256**i)
+        con.add("index", index)
+
+
+def read_at(count: int, axis: str) -> Source:
+    """The positions that an embedding reads, of `count` + 1, by a domain axis of `count`."""
+    return Map(axis, tuple(range(count)), count + 1)
+
+
+def behind(count: int, axis: str) -> Source:
+    """The positions one behind."""
+    return Map(axis, tuple(range(1, count + 1)), count + 1)
