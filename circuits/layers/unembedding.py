@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Same, Source
+from circuits.language.sources import Source
 from zkcert.errors import UnusableInput
 
 from ..net import Net
