@@ -24,8 +24,10 @@ Q32_BYTES = 6
 
 def linked_bytes(net: Net, count: int, hashes: U64Array) -> tuple[Tensor, Tensor]:
     """The bytes of the samples, so many of each, and their randomness, per step, tied to the hashes (T, B, 160)."""
-    made = [net.circuit.tensor(f"sample/{name}", net.steps, (net.batch, size), radix(BYTE))
-            for name, size in (("bytes", count), ("randomness", sis.RHO))]
+    made = [
+        net.circuit.tensor(f"sample/{name}", net.steps, (net.batch, size), radix(BYTE))
+        for name, size in (("bytes", count), ("randomness", sis.RHO))
+    ]
     parts = [(made[0], sis.Matrix(b"A", count)), (made[1], sis.Matrix(b"S", sis.RHO))]
     net.circuit.links.append(ModularLink("sample", parts, hashes))
     return made[0], made[1]
