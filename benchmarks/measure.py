@@ -24,6 +24,7 @@ import numpy as np
 
 from zkcert import api
 from zkcert.api.phases import peak_rss, reset_peak_rss
+from zkcert.data.dataset import Dataset
 from zkcert.errors import UnusableInput
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model
@@ -38,7 +39,7 @@ def measure(
     place: Path,
     config: ProbeConfig,
     tau: str,
-    data: str | Path,
+    data: str | Path | Dataset,
     classes: int | None = None,
     scratch: Path | None = None,
     log: Path | None = None,

@@ -31,7 +31,7 @@ from benchmarks.measure import MODEL, measure, random_samples
 from benchmarks.subjects import SUBJECTS, Absent, Subject
 from zkcert import api
 from zkcert.api.sources import Obstacle, read_source
-from zkcert.data.dataset import load_dataset
+from zkcert.data.dataset import Dataset, load_dataset
 from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.files.writing import replace_file
@@ -80,11 +80,15 @@ def run(subject: Subject, options: Options) -> dict[str, Any]:
             return {**row, "state": "absent", "reasons": [str(absent)]}
         row["parameters"] = sum(p.numel() for p in module.parameters())
         shape = list(subject.shape)
-        data = next((path for path in options.datasets if list(load_dataset(path).x.shape[1:]) == shape), None)
-        samples = data or random_samples(place / "noise.npz", shape, subject.classes, SAMPLES)
+        if subject.tokens:
+            data, spec = None, {"shape": shape, "tokens": subject.classes}
+            samples = random_tokens(shape[2], subject.classes, SAMPLES)
+        else:
+            data = next((path for path in options.datasets if list(load_dataset(path).x.shape[1:]) == shape), None)
+            samples = data or random_samples(place / "noise.npz", shape, subject.classes, SAMPLES)
+            spec = {"shape": shape, "pad": 0, "mean": [0.5] * shape[0], "std": [0.25] * shape[0]}
+            take_statistics(module, input_values(spec, load_dataset(samples).x[:SAMPLES]))
         row["data"] = Path(data).name if data else "noise"
-        spec = {"shape": shape, "pad": 0, "mean": [0.5] * shape[0], "std": [0.25] * shape[0]}
-        take_statistics(module, input_values(spec, load_dataset(samples).x[:SAMPLES]))
         start = time.perf_counter()
         source = read_source(module, input=spec)
         row |= {"convert_seconds": round(time.perf_counter() - start, 2), "notes": list(source.notes)}
@@ -99,7 +103,13 @@ def reason(obstacle: Obstacle) -> str:
     return obstacle.why.partition(": make it of ")[0] + (f" ({count} layers)" if count > 1 else "")
 
 
-def proved(model: Model, samples: str | Path, classes: int, place: Path, options: Options) -> dict[str, Any]:
+def random_tokens(context: int, count: int, n: int) -> Dataset:
+    """Windows of random tokens."""
+    tokens = np.random.default_rng(0).integers(0, count, (n, context + 1))
+    return load_dataset(tokens, context=context)
+
+
+def proved(model: Model, samples: str | Path | Dataset, classes: int, place: Path, options: Options) -> dict[str, Any]:
     """What is known of a model that was converted: its estimate, and the figures of its proof."""
     model.save(place / MODEL)
     try:

@@ -24,7 +24,7 @@ from zkcert import zoo
 class Subject:
     """A model: its title, what makes it (with random weights), the package that this takes, and the samples it reads.
 
-    shape: [C, H, W] of them; task: of what else than pictures they are.
+    shape: [C, H, W] of them; task: of what else than pictures they are; tokens: whether they are windows of tokens.
     """
 
     title: str
@@ -33,6 +33,7 @@ class Subject:
     shape: tuple[int, int, int] = (3, 64, 64)
     classes: int = 10
     task: str = ""
+    tokens: bool = False
 
 
 class Absent(Exception):
@@ -169,6 +170,9 @@ SUBJECTS = {
     },
     "convnext_atto": Subject("ConvNeXt atto", partial(_timm, "convnext_atto"), "timm"),
     "vit": Subject("ViT, timm's smallest", partial(_timm, "test_vit", img_size=32), "timm", SMALL),
-    "gpt2": Subject("GPT-2, 4 layers of 128", _gpt2, "transformers", (1, 1, 64), 256, task="64 bytes of text"),
+    "gpt2": Subject("GPT-2, 4 layers of 128", _gpt2, "transformers", (1, 1, 64), 256, "64 bytes of text", True),
+    "gpt": Subject(
+        "GPT (`zkcert.zoo`), 4 layers of 128", partial(zoo.gpt, 256), "", (1, 1, 64), 256, "64 bytes of text", True
+    ),
 }
 """In the order of the table."""

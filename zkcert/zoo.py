@@ -1,4 +1,4 @@
-"""Models for 28x28 and 32x32 images, a slice of Fashion-MNIST, and training. Needs PyTorch."""
+"""Models for 28x28 and 32x32 images and for tokens, a slice of Fashion-MNIST, and training. Needs PyTorch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zkcert.errors import UnusableInput
+from zkcert.gpt import GPT, Shape
 from zkcert.metric.optim import SAM
 
 LENET5_INPUT: dict[str, Any] = {"shape": [1, 28, 28], "pad": 2, "mean": [0.2860], "std": [0.3530]}
@@ -238,6 +239,11 @@ def wrn28_10(*, classes: int = 100, seed: int = 0) -> nn.Sequential:
     return wide_resnet(28, 10, classes=classes, seed=seed)
 
 
+def gpt(tokens: int, *, context: int = 64, width: int = 128, layers: int = 4, heads: int = 4, seed: int = 0) -> GPT:
+    """A decoder-only transformer; 867,072 parameters for 256 tokens."""
+    return GPT(Shape(context, width, heads, layers, tokens), seed=seed)
+
+
 def _initialised(module: nn.Sequential) -> nn.Sequential:
     """He initialisation of all convolutions and linear layers but the last, which no ReLU follows."""
     for layer in module.modules():
@@ -365,9 +371,9 @@ def _augmented(x: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def accuracy(module: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 256) -> float:
-    """The fraction of inputs [N, C, H, W] that the module, in evaluation mode, gives their label [N]"""
+    """The fraction of labels, [N] or [N, positions], that the module, in evaluation mode, gives its inputs [N, ...]."""
     module.eval()
     place = next(module.parameters()).device
     with torch.no_grad():
         batches = zip(x.split(batch_size), y.split(batch_size), strict=True)
-        return sum(int((module(a.to(place)).argmax(1) == b.to(place)).sum()) for a, b in batches) / len(x)
+        return sum(int((module(a.to(place)).argmax(-1) == b.to(place)).sum()) for a, b in batches) / y.numel()

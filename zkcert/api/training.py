@@ -16,13 +16,15 @@ from zkcert.api.notebook import epochs_shown
 from zkcert.api.samples import Samples, open_samples
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import check_output, keep_file, require_space
+from zkcert.public.graph import check_input
 from zkcert.public.kinds import MODEL
 
 if TYPE_CHECKING:
     from torch import nn
 
-ARCHITECTURES = ("mlp", "lenet5", "alexnet", "vgg11", "vgg11-bn", "vgg16-bn", "resnet18")
-"""What can be trained: mlp takes samples of any shape, lenet5 one channel, the others three, of at most 32x32."""
+ARCHITECTURES = ("mlp", "lenet5", "alexnet", "vgg11", "vgg11-bn", "vgg16-bn", "resnet18", "gpt")
+"""What can be trained: mlp takes samples of any shape, gpt windows of tokens, lenet5 one channel, the others three, of
+at most 32x32."""
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "adam": {"lr": 0.001},
@@ -105,7 +107,7 @@ def train(
     """Train a model on a dataset and write the model file `out`.
 
     architecture  mlp (samples of any shape), lenet5 (one channel), alexnet, vgg11, vgg11-bn, vgg16-bn or resnet18
-                  (three channels), at most 32x32.
+                  (three channels), at most 32x32; gpt (windows of tokens).
     data       committed (data.zkd), or a dataset as `commit` reads it.
     test       data for the accuracy after each epoch; training does not depend on them.
     optimizer  adam, sgd, sam or asam.
@@ -159,12 +161,16 @@ def train(
         for text in samples.plain.warnings(classes):
             warned(text)
     count = samples.classes if classes is None else classes
-    spec = _input(architecture, samples)
+    spec = _input(architecture, samples, count)
+    if augment and architecture == "gpt":
+        raise UnusableInput("windows of tokens are not augmented: leave --augment out")
     module = _module(architecture, spec, count, hidden, seed)
     draft = of_module(module, spec)  # what has no circuit is refused now rather than afterwards
     require_space(path, sum(array.nbytes for array in draft.tensors.values()) + _MODEL_FRAME)
     x, y = samples.inputs(draft, range(samples.n), torch.float32)
     tests = None if held_out is None else held_out.inputs(draft, range(held_out.n), torch.float32)
+    if architecture == "gpt":  # which reads [n, L]
+        x, tests = x[:, 0, 0], None if tests is None else (tests[0][:, 0, 0], tests[1])
     accuracies: list[float] = []
 
     def epoch_done(epoch: int, loss: float) -> None:
@@ -214,9 +220,14 @@ def _check(options: Mapping[str, Any]) -> None:
             raise UnusableInput(f"{name} is out of range: {options[name]:g}")
 
 
-def _input(architecture: str, samples: Samples) -> dict[str, Any]:
+def _input(architecture: str, samples: Samples, classes: int) -> dict[str, Any]:
     """The input specification: padding to 32x32, mean and deviation of each channel to four digits."""
     channels, height, width = samples.shape
+    if (architecture == "gpt") != (samples.schema.kind == "tokens"):
+        wanted = "windows of tokens (say --context)" if architecture == "gpt" else "samples of numbers"
+        raise UnusableInput(f"{architecture} takes {wanted}, not {samples.schema.samples_text()}")
+    if architecture == "gpt":
+        return check_input({"shape": [channels, height, width], "tokens": classes})
     pad = 0
     if architecture != "mlp":
         wanted = 1 if architecture == "lenet5" else 3
@@ -256,6 +267,8 @@ def _module(architecture: str, spec: Mapping[str, Any], classes: int, hidden: Se
             if not all(type(width) is int and width >= 1 for width in hidden):
                 raise UnusableInput("the widths of hidden layers must be positive integers")
             return zoo.mlp(math.prod(spec["shape"]), hidden, classes, seed=seed)
+        case "gpt":
+            return zoo.gpt(classes, context=spec["shape"][2], seed=seed)
         case "lenet5":
             return zoo.lenet5(classes=classes, seed=seed)
         case "alexnet":

@@ -128,8 +128,8 @@ class Follower(Attending, TorchDispatchMode):
             return self.called(name, func, args, kwargs)
         if name in ("_softmax", "_safe_softmax", "softmax"):
             return self.shares(args[0], args[1])
-        if name in ("native_dropout", "bernoulli"):
-            refuse("dropout is on: turn it off with eval(), or training=self.training")
+        if name in ("native_dropout", "empty_like", "bernoulli"):
+            refuse(f"{name} has no circuit: if dropout is on, turn it off with eval(), or training=self.training")
         if name == "_local_scalar_dense":
             refuse("it decides by values of the samples: it must treat all inputs alike")
         if (read := self.seen(args[0])) and read.source.kind == "tokens":
