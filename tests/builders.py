@@ -480,7 +480,7 @@ def standardised(seed: int = 0, **options: Any) -> Case:
 
 
 def language(seed: int = 0, *, tied: bool = True, causal: bool = True, **options: Any) -> Case:
-    """Windows of three tokens and one: positions, a block of attention and one of a ReLU, a norm; logits by the table of
+    """Windows of three tokens and one: positions, a block of attention, one of a ReLU, a norm; logits by the table of
     the embedding or by a convolution."""
     rng = np.random.default_rng([seed, 23])
     g = Graph(rng, [1, 1, 3]).embedding(5, 4).positions()

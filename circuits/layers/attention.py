@@ -1,9 +1,9 @@
-"""Attention of positions to each other, of several heads; channels are queries, keys and values, those of a head together.
+"""Attention of positions to each other, of several heads: channels are queries, keys, values, those of a head together.
 
-For every pair (i, j) of which i attends to j, all or those with j <= i, with a = round(2^32 / sqrt(D)), D channels a head:
+For every pair (i, j) of which i attends to j, all or those with j <= i; a = round(2^32 / sqrt(D)), D channels a head:
 
-    r = rescale(a q),   z_ij = rescale(sum_d r_di k_dj),   x_ij = max_j z_ij - z_ij,
-    e_ij = exp(-x_ij) by segments,   S_i = sum_j e_ij,   P_ij = floor(2^32 e_ij / S_i),   y_di = rescale(sum_j P_ij v_dj),
+    r = rescale(a q),   z_ij = rescale(sum_d r_di k_dj),   x_ij = max_j z_ij - z_ij,   e_ij = exp(-x_ij) by segments,
+    S_i = sum_j e_ij,   P_ij = floor(2^32 e_ij / S_i),   y_di = rescale(sum_j P_ij v_dj),
 
 and back:
 
@@ -11,8 +11,8 @@ and back:
     dz_ij = rescale(P_ij (m_ij - u_i)),  dk_dj = rescale(sum_i dz_ij r_di),
     dr_di = rescale(sum_j dz_ij k_dj),   dq = rescale(a dr).
 
-x = 2^22 (g + a) + 2^21 + t with t in [-2^21, 2^21), g >= 0 a segment, and an excess a >= 0 only at the last one, so that
-no x is negative; it is not committed, and neither is z.
+x = 2^22 (g + a) + 2^21 + t with t in [-2^21, 2^21), g >= 0 a segment, and an excess a >= 0 only at the last one, so no
+x is negative; it is not committed, and neither is z.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from math import isqrt
 from typing import Any
 
 from circuits.language.constraints import DomainAxis, expr, product
-from circuits.language.forms import Form, View
+from circuits.language.forms import Form
 from circuits.language.functions import FunctionTable
 from circuits.language.sources import Gather, GatherSum, Map, Same, Source
 from circuits.language.tensors import B22, BIT, U22, Digit, radix

@@ -1,11 +1,11 @@
-"""The logits of a language model whose table of embeddings is the weight: y[o, s] = rescale(sum_c weight[o, c] x[c, s])."""
+"""Logits by a table of embeddings: y[o, s] = rescale(sum_c weight[o, c] x[c, s])."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Same, Source
+from circuits.language.sources import Source
 from zkcert.errors import UnusableInput
 
 from ..net import Net

@@ -14,7 +14,7 @@ from circuits.segments import DECAY
 from circuits.value import Value
 
 from ..arithmetic import exact_matmul, exact_terms, floor_limbs, limb_products
-from ..values import fill_contraction, fill_total, peak, read_value, value_limbs
+from ..values import fill_contraction, fill_total, peak, value_limbs
 from ..witness import Witness
 from .base import Accumulators, Executor
 from .pytorch import TorchLayer
