@@ -180,6 +180,16 @@ FUNCTIONS = {
 """By the name that nodes of model files have for them."""
 
 
+DECAY = Function(exp_of_minus, lambda x: -exp_of_minus(x), 0, 23, 1, 0)
+"""exp(-x) of x >= 0, which attention takes; segments from 0 on."""
+
+
+@cache
+def rows_of_decay() -> NDArray[np.int64]:
+    """`Function.rows` of `DECAY`, without the first."""
+    return DECAY.rows()[1:]
+
+
 @cache
 def rows_of(name: str) -> NDArray[np.int64]:
     """`Function.rows` of a function."""

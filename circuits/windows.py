@@ -209,6 +209,47 @@ def groups_of(groups: int, own: int) -> Table:
     return Table(f"channels {own},{groups}", (own, groups), lambda: np.arange(groups * own).reshape(groups, own).T)
 
 
+def heads_of(heads: int, own: int, first: int) -> Table:
+    """[h, d]: the number of channel d of head h, the first one's being `first`."""
+    rule = f"heads {heads},{own} from {first}"
+    return Table(rule, (heads, own), lambda: first + np.arange(heads * own).reshape(heads, own))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs (i, j) of positions of which i attends to j: all, or, if `causal`, those with j <= i; in this order."""
+
+    count: int
+    causal: bool
+
+    @property
+    def listed(self) -> I64:
+        """(2, pairs): i and j of each."""
+        full = np.ones((self.count, self.count), bool)
+        return np.array(np.nonzero(np.tril(full) if self.causal else full))
+
+    def __len__(self) -> int:
+        return self.count * (self.count + 1) // 2 if self.causal else self.count**2
+
+    def _table(self, order: str) -> Table:
+        def make() -> I64:
+            table = np.full((self.count, self.count), -1)
+            i, j = self.listed
+            table[(i, j) if order == "queries" else (j, i)] = np.arange(len(self))
+            return table
+
+        rule = f"{order} {self.count}" + (" causal" if self.causal else "")
+        return Table(rule, (self.count, self.count), make)
+
+    def by_query(self) -> Table:
+        """[i, j]: the number of the pair, -1 for none."""
+        return self._table("queries")
+
+    def by_key(self) -> Table:
+        """[j, i]: the same, transposed."""
+        return self._table("keys")
+
+
 def joined(axes: Sequence[I64], width: int) -> I64:
     """Tables of two axes, (ky, oy) and (kx, ox), as one of flattened positions, (ky kx, oy ox); -1 if either is."""
     rows, columns = axes

@@ -45,7 +45,8 @@ class Case:
     """A model, the public plan of a probe of it, and the private data.
 
     pixels: uint8, or int64 in Q31.32, [T, B, C, H, W]; labels: int64 [T, B]; samples: both as committed
-    bytes, uint8 [T, B, bytes]; randomness: uint8 [T, B, 1280].
+    bytes, uint8 [T, B, bytes]; randomness: uint8 [T, B, 1280]. Of tokens: int64 [T, B, 1, 1, L] and [T, B, L], those
+    one behind.
     """
 
     model: Model
@@ -117,14 +118,21 @@ def build(
     """A case from parts; pixels and labels are drawn from `seed` where absent. `divisor` is B / lr."""
     rng = np.random.default_rng([seed, 1])
     model = Model([dict(node) for node in graph], dict(spec), {k: np.asarray(v) for k, v in params.items()})
-    if pixels is None:
+    if "tokens" in spec:
+        windows = pixels if pixels is not None else rng.integers(0, model.classes, (steps, batch, spec["shape"][2] + 1))
+        samples = windows.astype("<i8")[..., None].view(np.uint8)[..., :label_bytes].reshape(steps, batch, -1)
+        pixels, labels = windows[:, :, None, None, :-1], windows[..., 1:]
+    elif pixels is None:
         shape = (steps, batch, *spec["shape"])
         limits = (0, 256, shape, np.uint8) if kind == "u8" else (-1 << 33, 1 << 33, shape)
         pixels = rng.integers(*limits)
     if labels is None:
         labels = rng.integers(0, model.classes, (steps, batch))
-    kind = "u8" if pixels.dtype == np.uint8 else "q32"
-    samples = sample_bytes(pixels, labels, label_bytes)
+    if "tokens" in spec:
+        kind = "tokens"
+    else:
+        kind = "u8" if pixels.dtype == np.uint8 else "q32"
+        samples = sample_bytes(pixels, labels, label_bytes)
     randomness = np.random.default_rng([seed, 5]).integers(0, 256, (steps, batch, sis.RHO), np.uint8)
     hashes = hash_samples(samples.reshape(steps * batch, -1), randomness.reshape(steps * batch, -1))
     plan = Plan(
@@ -157,7 +165,12 @@ class Graph:
     def __init__(self, rng: np.random.Generator, shape: Sequence[int], pad: int = 0, scale: float = 1.0) -> None:
         """shape: [C, H, W] of the samples; scale: of the weights, relative to 1/sqrt(fan-in)."""
         self.rng, self.scale = rng, scale
-        self.spec = {"shape": list(shape), "pad": pad, "mean": [0.3] * shape[0], "std": [0.4] * shape[0]}
+        self.spec: dict[str, Any] = {
+            "shape": list(shape),
+            "pad": pad,
+            "mean": [0.3] * shape[0],
+            "std": [0.4] * shape[0],
+        }
         self.shape = [shape[0], *(n + 2 * pad for n in shape[1:])]
         self.nodes: list[dict[str, Any]] = []
         self.params: dict[str, np.ndarray] = {}
@@ -262,6 +275,40 @@ class Graph:
         self._node("groupnorm", weight=f"{name}.weight", bias=f"{name}.bias", groups=groups, eps=1e-5, **options)
         self.params[f"{name}.weight"] = (1 + 0.3 * self.rng.standard_normal(count)).astype(np.float32)
         self.params[f"{name}.bias"] = (0.3 * self.rng.standard_normal(count)).astype(np.float32)
+        return self
+
+    def _own(self, op: str, shape: Sequence[int], scale: float = 0.5, **fields: Any) -> Graph:
+        """A node with one parameter of that shape."""
+        name = f"{op}{len(self.nodes)}.weight"
+        self.params[name] = (scale * self.rng.standard_normal(shape)).astype(np.float32)
+        self._node(op, weight=name, **fields)
+        self._resize()
+        return self
+
+    def embedding(self, tokens: int, channels: int) -> Graph:
+        """Of samples that are windows of tokens."""
+        self.spec = {"shape": self.spec["shape"], "tokens": tokens}
+        return self._own("embedding", (tokens, channels))
+
+    def positions(self) -> Graph:
+        return self._own("positions", self.shape)
+
+    def prepend(self) -> Graph:
+        return self._own("prepend", self.shape[:1])
+
+    def moved(self, op: str, **fields: Any) -> Graph:
+        """A layer without parameters that has another shape: "line", "take"."""
+        self._node(op, **fields)
+        self._resize()
+        return self
+
+    def attention(self, heads: int = 1, causal: bool = False) -> Graph:
+        return self.moved("attention", heads=heads, causal=causal)
+
+    def unembedding(self) -> Graph:
+        """With the table of the embedding, which comes first."""
+        self._node("unembedding", weight=self.nodes[0]["weight"])
+        self._resize()
         return self
 
     @property
@@ -430,6 +477,28 @@ def standardised(seed: int = 0, **options: Any) -> Case:
         .linear(3)
         .case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
     )
+
+
+def language(seed: int = 0, *, tied: bool = True, causal: bool = True, **options: Any) -> Case:
+    """Windows of three tokens and one: positions, a block of attention, one of a ReLU, a norm; logits by the table of
+    the embedding or by a convolution."""
+    rng = np.random.default_rng([seed, 23])
+    g = Graph(rng, [1, 1, 3]).embedding(5, 4).positions()
+    stem = g.last
+    g.group_norm(1, each=True).conv(12, (1, 1)).attention(2, causal).conv(4, (1, 1)).add(stem)
+    stem = g.last
+    g.conv(3, (1, 1)).relu().conv(4, (1, 1)).add(stem).group_norm(1, each=True)
+    g = g.unembedding() if tied else g.conv(5, (1, 1))
+    return g.case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def patches(seed: int = 0, **options: Any) -> Case:
+    """Patches of an image as a sequence, behind a class token, which alone reaches the end."""
+    rng = np.random.default_rng([seed, 24])
+    g = Graph(rng, [1, 4, 4]).conv(3, (2, 2), (2, 2)).moved("line").prepend().positions()
+    stem = g.last
+    g.conv(9, (1, 1)).attention(1).conv(3, (1, 1)).add(stem).moved("take", position=0)
+    return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:

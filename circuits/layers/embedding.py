@@ -1,6 +1,6 @@
-"""What stands for each token: a row of a table, y[c, s] = sum_v x[v, s] weight[v, c] of one-hot tokens x, digit by digit.
+"""What stands for each token: a row of a table, y[c, s] = sum_o x[o, s] weight[o, c] of one-hot tokens, digit by digit.
 
-The gradient of the table is the exact sum of x[v, s] dy[c, s] over samples and positions. Where the table is the weight
+The gradient of the table is the exact sum of x[o, s] dy[c, s] over samples and positions. Where the table is the weight
 of an `unembedding`, too, that is added to the gradient of the latter.
 """
 

@@ -1,4 +1,4 @@
-"""The logits of a language model whose table of embeddings is the weight: y[o, s] = rescale(sum_c weight[o, c] x[c, s])."""
+"""Logits by a table of embeddings: y[o, s] = rescale(sum_c weight[o, c] x[c, s])."""
 
 from __future__ import annotations
 
