@@ -13,11 +13,10 @@ from operator import add
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.language.constraints import BoundError, Circuit, PublicTensor
 from circuits.language.layout import SMALLEST_CUT, Layout
-from zkcert.core.field import U64Array
+from zkcert.core.field import I64, U64
 from zkcert.errors import RangeOverflow, UnusableInput
 
 from .graph import Connections
@@ -30,8 +29,6 @@ from .net import RESIDUE_COST, Net, Rectifier, Total
 from .probe import Parameter
 from .sample import Q32_BYTES, Samples
 from .value import Value
-
-I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Plan:
     divisor: int
     eps: Fraction
     variant: str
-    hashes: U64Array
+    hashes: U64
     constants: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     residue_cost: int = RESIDUE_COST

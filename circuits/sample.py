@@ -13,7 +13,7 @@ from circuits.language.sources import Map, Same, Sum
 from circuits.language.tensors import BIT, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
 from zkcert.core import sis
-from zkcert.core.field import U64Array
+from zkcert.core.field import U64
 
 from .net import VALUE, Net
 from .value import Value
@@ -33,7 +33,7 @@ class Samples:
         kind: str,
         classes: int,
         label_bytes: int,
-        hashes: U64Array,
+        hashes: U64,
     ) -> None:
         """hashes: uint64 (T, B, 160), public. `affine`: slopes and offsets per channel (see zkcert.public.model)."""
         channels, height, width = spec["shape"]

@@ -32,7 +32,7 @@ from prover.oracle import count_multiplicities
 from prover.prove import Proved, prove_statement
 from tests.builders import Graph
 from verifier.argument import verify_circuit
-from zkcert.core.field import F, P, U64Array
+from zkcert.core.field import U64, F, P
 from zkcert.core.transcript import Transcript
 from zkcert.data.committed import CommittedDataset, commit
 from zkcert.public.config import ProbeConfig
@@ -45,7 +45,7 @@ def random_fs(rng: np.random.Generator, count: int) -> list[F]:
     return [F(int(a), int(b)) for a, b in rng.integers(0, P, (count, 2))]
 
 
-def random_f_array(rng: np.random.Generator, *shape: int) -> U64Array:
+def random_f_array(rng: np.random.Generator, *shape: int) -> U64:
     """A uniform F array (2, *shape)."""
     return rng.integers(0, P, (2, *shape), np.uint64)
 
@@ -56,7 +56,7 @@ def table_of(index: NDArray[np.int64]) -> Table:
     return Table(repr(index.tolist()), (rows, columns), lambda: index)
 
 
-def multilinear(values: U64Array | list[F], point: list[F]) -> F:
+def multilinear(values: U64 | list[F], point: list[F]) -> F:
     """The multilinear extension of a table, zero beyond its end, most significant variable first; by halving."""
     table = values if isinstance(values, list) else [F(int(a), int(b)) for a, b in values.T]
     table = table + [F.ZERO] * ((1 << len(point)) - len(table))

@@ -9,7 +9,7 @@ from circuits.language.tensors import ceil_log2
 from zkcert.core.field import F
 
 from .channel import Channel, Node
-from .claims import Claim, DigitTreeOracle, Functional, LayerOracle, Oracle, Span, TreeOracle
+from .claims import Claim, Functional, Oracle, Span, Sumcheck, Tree
 from .tuples import Box, leaf_count, table_denominators, tuple_denominators, tuple_trees
 
 ALPHA_GRIND = 16
@@ -22,9 +22,7 @@ def digit_trees(layout: Layout) -> list[tuple[int, int]]:
     return [(first + done, min(size, count - done)) for first, count in layout.runs for done in range(0, count, size)]
 
 
-def layer_sumcheck(
-    ch: Channel, prover: LayerOracle, name: str, claim: Node, point: Sequence[F]
-) -> tuple[Node, list[F]]:
+def layer_sumcheck(ch: Channel, prover: Sumcheck, name: str, claim: Node, point: Sequence[F]) -> tuple[Node, list[F]]:
     """Sum-check of sum_x eq(point, x) g(x), g of degree 2, most significant variable first: end claim and its point.
 
     With t the round polynomial without its eq factor, a message is t(1) - t(0) and the leading coefficient of t; t(0)
@@ -40,18 +38,14 @@ def layer_sumcheck(
     return claim, bound
 
 
-def fraction_layer(
-    ch: Channel, tree: TreeOracle, name: str, point: list[F], p: Node, q: Node
-) -> tuple[list[F], Node, Node]:
+def fraction_layer(ch: Channel, tree: Tree, name: str, point: list[F], p: Node, q: Node) -> tuple[list[F], Node, Node]:
     """From p~, q~ at a point of one level to the level below, whose first coordinate says which child."""
     lam = ch.challenge(f"lambda/{name}")
     prover = tree.layer(point, lam)
     claim = ch.tape.linear([(F.ONE, p), (lam, q)])
     claim, bound = layer_sumcheck(ch, prover, name, claim, point)
-    ends = prover.finals()
-    pairs = None if ends is None else [(ends[0], ends[1]), (ends[2], ends[3])]
     # p0 q1 + p1 q0 + lam q0 q1 = p0 q1 + u q0 with u = p1 + lam q1
-    (p0, q1, first), (u, q0, second) = ch.send_pairs(f"tree-ends/{name}", pairs, 2)
+    (p0, q1, first), (u, q0, second) = ch.send_pairs(f"tree-ends/{name}", prover.finals(), 2)
     ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), first), (F(-1), second)]), f"range-check/{name}")
     rho = ch.challenge(f"rho/{name}")
     p = ch.tape.linear([(1 - rho, p0), (rho, u), (-rho * lam, q1)])
@@ -60,7 +54,7 @@ def fraction_layer(
 
 
 def unit_leaves(
-    ch: Channel, tree: DigitTreeOracle, name: str, count: int, point: list[F], p: Node, q: Node
+    ch: Channel, tree: Tree, name: str, count: int, point: list[F], p: Node, q: Node
 ) -> tuple[list[F], Node]:
     """From p~, q~ above 2^(n+1) leaves to q~ of the leaves: `count` > 2^n of them are 1/q, the others 0/1.
 
@@ -71,8 +65,7 @@ def unit_leaves(
     pairs = count - (1 << len(point))  # these have two leaves
     claim = ch.tape.linear([(lam, p), (lam * lam, q)], prefix_eq(point, pairs))
     claim, bound = layer_sumcheck(ch, prover, name, claim, point)
-    ends = prover.finals()
-    ((b0, b1, product),) = ch.send_pairs(f"leaves/{name}", None if ends is None else [(ends[0], ends[1])], 1)
+    ((b0, b1, product),) = ch.send_pairs(f"leaves/{name}", prover.finals(), 1)
     ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), product)]), f"range-check/{name}")
     rho = ch.challenge(f"rho/{name}")
     inv = lam.inv()
@@ -135,7 +128,7 @@ def range_check(ch: Channel, oracle: Oracle, layout: Layout) -> list[Claim]:
     return [*claims, table_claim(ch, oracle, layout, alpha, gamma, roots)]
 
 
-def to_leaves(ch: Channel, tree: DigitTreeOracle, roots: FractionSum, name: str, count: int) -> tuple[list[F], Node]:
+def to_leaves(ch: Channel, tree: Tree, roots: FractionSum, name: str, count: int) -> tuple[list[F], Node]:
     """Reduce the root of a tree of `count` leaves 1/q to q~ of the leaves at a point."""
     p, q = roots.add(tree.root())
     point: list[F] = []

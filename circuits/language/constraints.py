@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zkcert.core.field import P
+from zkcert.core.field import I64, U64, P
 from zkcert.errors import UnusableInput
 
 from .drawn import PRIMES, Draws
@@ -21,8 +18,6 @@ from .tensors import Digit, Tensor, ceil_log2
 if TYPE_CHECKING:
     from .combination import Combination
 
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 T = TypeVar("T")
 
 MAX_TERMS = 1 << 16  # of all constraints of a circuit

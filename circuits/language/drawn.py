@@ -11,16 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zkcert.core import field as ff
-from zkcert.core.field import F
+from zkcert.core.field import I64, U64, F
 
 from .sources import Gather, Same, Source, Table, Vectors
 from .tensors import DIGIT_BITS
-
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 
 WEIGHT_BITS = 30
 PRIMES = tuple((1 << WEIGHT_BITS) - less for less in (35, 41, 83, 101, 105))

@@ -16,19 +16,16 @@ from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zkcert.core import field as ff
 from zkcert.core.code import MatrixCode, matrix_code
-from zkcert.core.field import F
+from zkcert.core.field import I64, U64, F
 from zkcert.errors import UnusableInput
 
 from .constraints import Circuit
 from .functions import FunctionTable
 from .tensors import Range, Tensor, ceil_log2
 
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 MULTIPLICITY_BLOCK = 16
 SMALLEST_CUT = 1 << 12  # entries; shorter columns are padded, not cut
 MAX_COLUMNS = 1 << 22

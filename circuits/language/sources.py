@@ -8,13 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zkcert.core import field as ff
-
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
-
+from zkcert.core.field import I64, U64
 
 Vectors = Mapping[str, U64]
 SCATTERED = 1 << 18  # entries of an index table at once

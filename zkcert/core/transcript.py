@@ -15,9 +15,8 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from .field import F, P
+from .field import U64, F, P
 
-U64 = NDArray[np.uint64]
 XOF_WORDS = 1 << 17  # read at once
 
 
