@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from math import prod
+from operator import index
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,7 +30,6 @@ _MASK32 = np.uint64((1 << 32) - 1)
 _MASK29 = np.uint64((1 << 29) - 1)
 _S3, _S29, _S32, _S61 = np.uint64(3), np.uint64(29), np.uint64(32), np.uint64(61)
 _BLOCK = 1 << 14  # elements per block: the temporaries of a product stay in the L2 cache
-_FFT_BLOCK = 1 << 15
 _SMALL = 1 << 11  # F products of fewer lanes are dominated by the cost of calling numpy
 _SCALAR_EQ = 4  # eq tables of so few variables are made of scalars
 
@@ -71,48 +71,33 @@ class F:
         return NotImplemented
 
     def __add__(self, other: F | int) -> F:
-        if type(other) is F:
-            return _make(self.re + other.re, self.im + other.im)
-        if isinstance(other, int):
-            return _make(self.re + other, self.im)
-        return NotImplemented
+        if type(other) is not F:
+            other = _lifted(other)
+        return _make(self.re + other.re, self.im + other.im)
 
     __radd__ = __add__
 
     def __sub__(self, other: F | int) -> F:
-        if type(other) is F:
-            return _make(self.re - other.re, self.im - other.im)
-        if isinstance(other, int):
-            return _make(self.re - other, self.im)
-        return NotImplemented
+        if type(other) is not F:
+            other = _lifted(other)
+        return _make(self.re - other.re, self.im - other.im)
 
     def __rsub__(self, other: int) -> F:
-        if isinstance(other, int):
-            return _make(other - self.re, -self.im)
-        return NotImplemented
+        return _lifted(other) - self
 
     def __neg__(self) -> F:
         return _make(-self.re, -self.im)
 
     def __mul__(self, other: F | int) -> F:
-        if type(other) is F:
-            a, b, c, d = self.re, self.im, other.re, other.im
-            x: F = _new(F)
-            _set_re(x, (a * c - b * d) % P)
-            _set_im(x, (a * d + b * c) % P)
-            return x
-        if isinstance(other, int):
-            return _make(self.re * other, self.im * other)
-        return NotImplemented
+        if type(other) is not F:
+            other = _lifted(other)
+        a, b, c, d = self.re, self.im, other.re, other.im
+        return _make(a * c - b * d, a * d + b * c)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: F | int) -> F:
-        if type(other) is F:
-            return self * other.inv()
-        if isinstance(other, int):
-            return self * F(other).inv()
-        return NotImplemented
+        return self * _lifted(other).inv()
 
     def __pow__(self, exponent: int) -> F:
         base, e = (self.inv(), -exponent) if exponent < 0 else (self, exponent)
@@ -164,6 +149,11 @@ def _make(re: int, im: int) -> F:
     return x
 
 
+def _lifted(x: F | int) -> F:
+    """An element of F; TypeError for what is neither one nor an integer."""
+    return x if isinstance(x, F) else F(index(x))
+
+
 F.ZERO = F(0)
 F.ONE = F(1)
 
@@ -203,20 +193,12 @@ def _mul_lazy(a: U64, b: U64) -> U64:
     return a1
 
 
-def _split(*operands: U64) -> Iterator[tuple[U64, ...]]:
-    """Matching blocks of about _BLOCK elements of equally shaped arrays."""
-    shape, size = operands[0].shape, operands[0].size
-    if size <= _BLOCK:
-        yield operands
-        return
-    row = size // shape[0]
-    if row > _BLOCK:
-        for rows in zip(*operands, strict=True):
-            yield from _split(*rows)
-    else:
-        step = _BLOCK // row
-        for i in range(0, shape[0], step):
-            yield tuple(x[i : i + step] for x in operands)
+def _blocks(inputs: Sequence[U64], outputs: Sequence[U64]) -> Iterator[tuple[U64, ...]]:
+    """Matching runs of about _BLOCK elements of arrays that broadcast to the shape of the outputs."""
+    operands = (*inputs, *outputs)
+    flags: Any = [["readonly"]] * len(inputs) + [["writeonly"]] * len(outputs)
+    with np.nditer(operands, ["external_loop", "buffered", "zerosize_ok"], flags, buffersize=_BLOCK) as runs:
+        yield from runs
 
 
 def fp_add(a: U64, b: U64) -> U64:
@@ -238,11 +220,8 @@ def fp_neg(a: U64) -> U64:
 
 def fp_mul(a: U64, b: U64) -> U64:
     """a * b."""
-    a, b = np.broadcast_arrays(a, b)
-    if a.ndim == 0:
-        return fp_mul(a[None], b[None]).reshape(())
-    out = np.empty(a.shape, np.uint64)
-    for x, y, z in _split(a, b, out):
+    out = np.empty(np.broadcast_shapes(a.shape, b.shape), np.uint64)
+    for x, y, z in _blocks((a, b), (out,)):
         z[...] = _reduce(_mul_lazy(x, y))
     return out
 
@@ -323,21 +302,16 @@ def f_conj(a: U64) -> U64:
 def f_mul(a: U64, b: U64) -> U64:
     """a * b, three F_p products per element."""
     a, b = _align(a, b)
-    if a.ndim == 1:
-        return f_mul(a[:, None], b[:, None])[:, 0]
-    shape = tuple(n if m == 1 else m for n, m in zip(a.shape, b.shape, strict=True))
+    shape = (2, *np.broadcast_shapes(a.shape[1:], b.shape[1:]))
     if prod(shape) <= _SMALL:
         # One call for the three products: here the cost is that of calling numpy.
         x, y = np.empty((2, 3, *shape[1:]), np.uint64)
         x[:2], y[:2] = a, b
-        np.add(a[0], a[1], out=x[2])
-        np.add(b[0], b[1], out=y[2])
+        x[2], y[2] = a[0] + a[1], b[0] + b[1]
         rr, ii, cross = _reduce(_mul_lazy(x, y))
         return _reduce(np.stack((rr + (_P - ii), cross + (_P + _P - rr - ii))))
-    if a.shape != b.shape:
-        a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
     out = np.empty(shape, np.uint64)
-    for ar, ai, br, bi, zr, zi in _split(*a, *b, *out):
+    for ar, ai, br, bi, zr, zi in _blocks((*a, *b), [*out]):
         rr, ii = _reduce(_mul_lazy(ar, br)), _reduce(_mul_lazy(ai, bi))
         np.subtract(rr, ii, out=zr)
         np.minimum(zr, zr + _P, out=zr)
@@ -472,42 +446,20 @@ def _twiddles(log_n: int) -> U64:
     return table
 
 
-def _fft_columns(x: U64, log_n: int) -> None:
-    """Transforms of length 2^log_n along axis 1 of x (2, n, c), in place, by Stockham's algorithm."""
-    n = 1 << log_n
-    step = max(1, _FFT_BLOCK >> log_n)
-    for i in range(0, x.shape[2], step):
-        z = x[:, :, i : i + step]
-        for k in range(log_n):
-            half, width = n >> k + 1, z.shape[2] << k
-            low, high = np.moveaxis(z.reshape(2, 2, half, width), 1, 0)
-            y = np.empty((2, half, 2, width), np.uint64)
-            y[:, :, 0] = f_add(low, high)
-            y[:, :, 1] = f_mul(f_sub(low, high), _twiddles(log_n - k)[:, :, None])
-            z = y.reshape(z.shape)
-        x[:, :, i : i + step] = z
-
-
 def f_fft(coeffs: U64, log_n: int) -> U64:
     """Values at w^0, w^1, ... of polynomials: coefficients (2, ..., m), m <= 2^log_n -> (2, ..., 2^log_n)."""
-    n, m = 1 << log_n, coeffs.shape[-1]
+    n, (*lead, m) = 1 << log_n, coeffs.shape[1:]
     if m > n:
         raise ValueError("more coefficients than evaluation points")
-    lead = coeffs.shape[1:-1]
-    out = np.empty((2, *lead, n), np.uint64)
-    # Four-step: coefficient index j1 n2 + j2, point index k2 n1 + k1, so that inner loops are long.
-    log_1, log_2 = (log_n + 1) // 2, log_n // 2
-    twist = np.broadcast_to(f_array([F.ONE])[:, :, None], (2, 1, 1 << log_1))
-    for k in range(log_2):
-        twist = np.concatenate((twist, f_mul(twist, f_powers(f_array([root_of_unity(log_n - k)]), 1 << log_1))), axis=1)
-    for index in np.ndindex(*lead):
-        x: U64 = np.zeros((2, n), np.uint64)
-        x[:, :m] = coeffs[(slice(None), *index)]
-        x = x.reshape(2, 1 << log_1, 1 << log_2)
-        _fft_columns(x, log_1)
-        x = f_mul(np.swapaxes(x, 1, 2), twist)
-        _fft_columns(x, log_2)
-        out[(slice(None), *index)] = x.reshape(2, n)
+    out = np.zeros((2, *lead, n), np.uint64)
+    out[..., :m] = coeffs
+    for where in np.ndindex(*lead):
+        z = out[:, *where]
+        for k in range(log_n):  # Stockham's algorithm
+            low, high = np.moveaxis(z.reshape(2, 2, n >> k + 1, 1 << k), 1, 0)
+            turned = f_mul(f_sub(low, high), _twiddles(log_n - k)[:, :, None])
+            z = np.stack((f_add(low, high), turned), axis=2)
+        out[:, *where] = z.reshape(2, n)
     return out
 
 
