@@ -15,7 +15,7 @@ from zkcert.core.field import F, f_list, f_mul
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.errors import ProofRejected, UnusableInput
 
-from .kernels import first_nonce
+from . import grinding
 
 U64 = NDArray[np.uint64]
 
@@ -112,7 +112,7 @@ class ProverChannel(Channel):
             if not self.transcript.check_grind(int.from_bytes(nonce, "little"), bits):
                 raise UnusableInput("the recorded messages are damaged")
         else:
-            nonce = self.transcript.grind(bits, first_nonce).to_bytes(8, "little")
+            nonce = grinding.grind(self.transcript, bits).to_bytes(8, "little")
         self.messages += nonce
 
     def value(self, node: Node) -> F:

@@ -26,6 +26,7 @@ from circuits.language.layout import Layout
 from circuits.language.sources import ONCE, Same, Sum, Table
 from circuits.language.tensors import B22, BIT, Digit, Range, balanced, radix, unsigned
 from circuits.language.wide import limb_forms
+from prover import grinding
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness
 from prover.oracle import count_multiplicities
@@ -146,9 +147,9 @@ def toy_transcript() -> Transcript:
 @contextmanager
 def light_grinding() -> Iterator[None]:
     """Four bits at most: what is tested with the toy circuit is not the work."""
-    grind, check = Transcript.grind, Transcript.check_grind
+    grind, check = grinding.grind, Transcript.check_grind
     with (
-        mock.patch.object(Transcript, "grind", lambda self, bits, search=None: grind(self, min(bits, 4), search)),
+        mock.patch.object(grinding, "grind", lambda transcript, bits: grind(transcript, min(bits, 4))),
         mock.patch.object(Transcript, "check_grind", lambda self, nonce, bits: check(self, nonce, min(bits, 4))),
     ):
         yield

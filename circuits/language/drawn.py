@@ -75,6 +75,7 @@ def parts_of(drawn: I64, factor: int, prime: int) -> I64:
     return np.stack([whole >> shift & ((1 << bits) - 1) for shift, bits in PARTS])
 
 
+@dataclass(frozen=True)
 class Weighing(Source):
     """A source that sums entries with one part of `factor` times the drawn weights, reduced by the prime."""
 
@@ -95,9 +96,6 @@ class Weighing(Source):
 class Weighed(Weighing):
     """sum_i w_i tensor[i] (linear terms only)."""
 
-    draw: Draw
-    factor: int
-    part: int
     size: int
 
     def vector(self, vecs: Vectors) -> U64:
@@ -114,9 +112,6 @@ class WeighedGather(Weighing):
     axis: the domain axis that it reads; rows: whether the axis k is summed, so that the domain axis is s.
     """
 
-    draw: Draw
-    factor: int
-    part: int
     axis: str
     table: Table
     size: int
@@ -142,9 +137,6 @@ class WeighedGather(Weighing):
 class WeighedAlike(Weighing):
     """What `inner` reads, times the sum of the weights of `count` indices of an axis along which it is the same."""
 
-    draw: Draw
-    factor: int
-    part: int
     size: int
     inner: Source
     count: int
