@@ -27,7 +27,7 @@ from .layers.spec import LayerSpec
 from .limits import require_bounded, require_small
 from .net import RESIDUE_COST, Net, Rectifier, Total
 from .probe import Parameter
-from .sample import Q32_BYTES, Samples
+from .sample import Samples
 from .value import Value
 
 
@@ -66,19 +66,6 @@ class Plan:
             prod(self.shapes[name] if name in self.shapes else self.weights[name].shape) for name in self.weights
         )
 
-    def require_small(self) -> None:
-        """UnusableInput if no circuit is built for what this says; before anything is."""
-        shape, value_bytes = self.input["shape"], 1 if self.kind == "u8" else Q32_BYTES
-        require_small(
-            sum(max(map(len, known.values()), default=0) for known in self.constants.values()),
-            shape,
-            self.input["pad"],
-            value_bytes,
-            prod(shape) * value_bytes + self.label_bytes,
-            self.steps,
-            self.batch,
-        )
-
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
@@ -97,7 +84,7 @@ class Certificate:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        plan.require_small()
+        require_small(plan)
         self.net = Net(plan.steps, plan.batch, plan.residue_cost, plan.weight_count)
         with collector_paused():
             self._declare()

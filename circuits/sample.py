@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Samples:
         circuit, t, b = net.circuit, net.steps, net.batch
         self.bytes = circuit.tensor("sample/bytes", t, (b, self.count), radix(BYTE))
         self.rho = circuit.tensor("sample/randomness", t, (b, sis.RHO), radix(BYTE))
-        parts = [(self.bytes, sis.Matrix(b"A", self.count)), (self.rho, sis.Matrix(b"S", sis.RHO))]
+        parts = [(self.bytes, partial(sis.columns, b"A")), (self.rho, partial(sis.columns, b"S"))]
         circuit.links.append(ModularLink("sample", parts, hashes))
 
         step, batch = DomainAxis("step", t), net.batch_axis()

@@ -16,6 +16,7 @@ from zkcert.public.model import Model, input_affine
 from zkcert.public.statement import VERSION, Statement
 
 from .compile import Certificate, Plan
+from .limits import require_small
 from .listing import listing_digest
 from .net import RESIDUE_COST
 
@@ -61,7 +62,7 @@ def plan_of(statement: Statement, model: Model, hashes: U64, residue_cost: int =
         constants=model.constants,
         residue_cost=residue_cost,
     )
-    plan.require_small()
+    require_small(plan)
     return replace(plan, affine=input_affine(model.input, schema.kind))
 
 

@@ -220,8 +220,9 @@ def link_claim(ch: Channel, link: ModularLink) -> Claim:
     vu = ff.f_array(ch.challenges(f"link/{link.name}/unroll", unroll))
     vb = ff.f_array(ch.challenges(f"link/{link.name}/batch", batch))
     terms = []
-    for tensor, matrix in link.parts:
-        parts = [matrix[:, j : j + LINK_COLUMNS] for j in range(0, matrix.shape[1], LINK_COLUMNS)]
+    for tensor, columns in link.parts:
+        count = tensor.shape[-1]
+        parts = [columns(j, min(j + LINK_COLUMNS, count)) for j in range(0, count, LINK_COLUMNS)]
         sums = [ff.f_sum(ff.f_scale(gamma.reshape(2, 1, rows), np.ascontiguousarray(part.T))) for part in parts]
         terms.append(Term(tensor, {0: F.ONE}, (vu, vb, np.concatenate(sums, axis=1))))
     per = ff.f_sum(ff.f_scale(gamma.reshape(2, 1, 1, rows), link.target))

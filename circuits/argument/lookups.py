@@ -84,33 +84,28 @@ class FractionSum:
     def _same(self, a: Node, b: Node) -> None:
         self.ch.assert_zero(self.ch.tape.linear([(F.ONE, a), (F(-1), b)]), "range-check/roots")
 
-    def add(self, root: tuple[F, F] | None) -> tuple[Node, Node]:
-        """Send a root p/q and add it: P q + p Q over Q q. Returns p and q."""
+    def add(self, root: tuple[F, F] | None, *, last: bool = False) -> tuple[Node, Node]:
+        """Send a root p/q and add it: P q + p Q over Q q, which is zero with the last one. Returns p and q."""
         if self.sum is None:
             p, q = self.ch.send("roots", root, 2)
             self.sum, self.values = (p, q), root
             return p, q
-        pairs = None
+        pairs, count = None, 2 if last else 3
         if root is not None and self.values is not None:
             (vp, vq), (tp, tq) = root, self.values
-            pairs = [(tp, vq), (vp, tq), (tq, vq)]
+            pairs = [(tp, vq), (vp, tq), (tq, vq)][:count]
             self.values = tp * vq + vp * tq, tq * vq
-        (top, q, first), (p, bottom, second), (again, other, product) = self.ch.send_pairs("roots", pairs, 3)
-        for a, b in ((top, self.sum[0]), (bottom, self.sum[1]), (again, self.sum[1]), (other, q)):
-            self._same(a, b)
-        self.sum = self.ch.tape.linear([(F.ONE, first), (F.ONE, second)]), product
-        return p, q
-
-    def finish(self, root: tuple[F, F] | None) -> tuple[Node, Node]:
-        """Send the last root p/q, for which P q + p Q = 0. Returns p and q."""
-        assert self.sum is not None
-        pairs = None
-        if root is not None and self.values is not None:
-            pairs = [(self.values[0], root[1]), (root[0], self.values[1])]
-        (top, q, first), (p, bottom, second) = self.ch.send_pairs("roots", pairs, 2)
+        (top, q, first), (p, bottom, second), *rest = self.ch.send_pairs("roots", pairs, count)
         self._same(top, self.sum[0])
         self._same(bottom, self.sum[1])
-        self.ch.assert_zero(self.ch.tape.linear([(F.ONE, first), (F.ONE, second)]), "range-check/roots")
+        total = self.ch.tape.linear([(F.ONE, first), (F.ONE, second)])
+        if last:
+            self.ch.assert_zero(total, "range-check/roots")
+            return p, q
+        ((again, other, product),) = rest
+        self._same(again, self.sum[1])
+        self._same(other, q)
+        self.sum = total, product
         return p, q
 
 
@@ -168,7 +163,7 @@ def tuple_claim(
 def table_claim(ch: Channel, oracle: Oracle, layout: Layout, alpha: F, gamma: F, roots: FractionSum) -> Claim:
     """Reduce the root of the tables to a claim on the multiplicities."""
     tree = oracle.table_tree(alpha, gamma)
-    p, q = roots.finish(tree.root())
+    p, q = roots.add(tree.root(), last=True)
     point: list[F] = []
     for _ in range(ceil_log2(layout.table_entries)):
         point, p, q = fraction_layer(ch, tree, "table", point, p, q)

@@ -12,8 +12,6 @@ and the first 160 others are the column.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from blake3 import blake3
 
@@ -38,19 +36,3 @@ def columns(name: bytes, start: int, stop: int) -> U64:
         for j in np.flatnonzero((block == np.uint64(P)).any(axis=1)).tolist():
             block[j] = xof_field(seeds[j], ROWS)  # a word is skipped, which happens to one column in 2^53
     return out.T
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """The first columns of the public matrix called name (b"A" or b"S"), made where they are read: `self[:, a:b]`."""
-
-    name: bytes
-    count: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return ROWS, self.count
-
-    def __getitem__(self, at: tuple[slice, slice]) -> U64:
-        start, stop, _ = at[1].indices(self.count)
-        return columns(self.name, start, stop)[at[0]]
