@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from circuits.language.sources import Map, Same, Sum
 from circuits.language.tensors import BIT, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
 from zkcert.core import sis
-from zkcert.core.field import U64Array
+from zkcert.core.field import U64
 
 from .net import VALUE, Net
 from .value import Value
@@ -33,7 +34,7 @@ class Samples:
         kind: str,
         classes: int,
         label_bytes: int,
-        hashes: U64Array,
+        hashes: U64,
     ) -> None:
         """hashes: uint64 (T, B, 160), public. `affine`: slopes and offsets per channel (see zkcert.public.model)."""
         channels, height, width = spec["shape"]
@@ -45,7 +46,7 @@ class Samples:
         circuit, t, b = net.circuit, net.steps, net.batch
         self.bytes = circuit.tensor("sample/bytes", t, (b, self.count), radix(BYTE))
         self.rho = circuit.tensor("sample/randomness", t, (b, sis.RHO), radix(BYTE))
-        parts = [(self.bytes, sis.Matrix(b"A", self.count)), (self.rho, sis.Matrix(b"S", sis.RHO))]
+        parts = [(self.bytes, partial(sis.columns, b"A")), (self.rho, partial(sis.columns, b"S"))]
         circuit.links.append(ModularLink("sample", parts, hashes))
 
         step, batch = DomainAxis("step", t), net.batch_axis()
