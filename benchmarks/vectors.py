@@ -35,6 +35,7 @@ from zkcert.core.container import ProofFile
 from zkcert.core.field import F, f_list
 from zkcert.core.transcript import Transcript
 from zkcert.data.committed import CommittedDataset, commit
+from zkcert.data.dataset import load_dataset
 from zkcert.files.saving import save_announcement, save_root
 from zkcert.public.config import ProbeConfig
 from zkcert.public.model import Model, input_affine
@@ -57,7 +58,8 @@ ROUND = {
 
 @dataclass(frozen=True)
 class Case:
-    """A network by its nodes (weights are drawn), what the samples look like, and what is asked of the probe."""
+    """A network by its nodes (weights are drawn), what the samples look like, what is asked of the probe. Samples of the
+    kind "tokens" have the shape (1, 1, L), and the tokens are the classes."""
 
     nodes: Sequence[Mapping[str, Any]]
     shape: tuple[int, int, int]
@@ -99,6 +101,11 @@ def norm(name: str, channels: int) -> dict[str, Any]:
 def group(name: str, channels: int, groups: int, **more: Any) -> dict[str, Any]:
     tensors = {key: f"{name}.{key}" for key in ("weight", "bias")}
     return {"op": "groupnorm", "name": name, **tensors, "groups": groups, "eps": 1e-05, **more, "shape": (channels,)}
+
+
+def own(op: str, name: str, *shape: int, weight: str | None = None, **more: Any) -> dict[str, Any]:
+    """A node with one tensor, of that shape; of no shape for one that is there already."""
+    return {"op": op, "name": name, "weight": weight or f"{name}.weight", **more, "shape": shape}
 
 
 def pool(op: str, kernel: tuple[int, int], stride: tuple[int, int]) -> dict[str, Any]:
@@ -240,6 +247,42 @@ CASES = {
         ],
         (1, 2, 2),
     ),
+    # a language model: a table read twice, learned positions, two heads that look back, whose keys and queries come out
+    # of one convolution; more tokens than a byte has, a divisor above 2^22
+    "tokens": Case(
+        [
+            own("embedding", "table", 259, 4),
+            own("positions", "places", 4, 1, 3),
+            group("before", 4, 1, each=True),
+            conv("qkv", (12, 4, 1, 1), bias=True),
+            plain("attention", "attention", heads=2, causal=True),
+            conv("out", (4, 4, 1, 1)),
+            plain("add", "block", inputs=["out", "places"]),
+            own("unembedding", "head", weight="table.weight"),
+        ],
+        (1, 1, 3),
+        classes=259,
+        kind="tokens",
+        config=ProbeConfig(steps=2, batch_size=2, lr=Fraction(1, 1 << 20)),
+    ),
+    # patches of an image as a sequence behind a class token; queries, keys and values of layers of their own
+    "patches": Case(
+        [
+            conv("patch", (3, 1, 2, 2), (2, 2), bias=True),
+            plain("line", "line"),
+            own("prepend", "class", 3),
+            conv("q", (3, 3, 1, 1), inputs=["class"]),
+            conv("k", (3, 3, 1, 1), inputs=["class"], bias=True),
+            conv("v", (3, 3, 1, 1), inputs=["class"]),
+            plain("cat", "qkv", inputs=["q", "k", "v"]),
+            plain("attention", "attention", heads=1, causal=False),
+            plain("add", "block", inputs=["attention", "class"]),
+            plain("take", "first", position=0),
+            FLATTEN,
+            linear("fc", 3, 3),
+        ],
+        (1, 4, 4),
+    ),
     # shortcuts with and without a ReLU behind them, and long sums of values and of gradients
     "norm-add": Case(
         [
@@ -286,6 +329,8 @@ def model_of(name: str) -> Model:
         params.update({node[key]: value.astype(np.float32) for key, value in drawn.items() if node.get(key)})
     channels = case.shape[0]
     spec = {"shape": list(case.shape), "pad": case.pad, "mean": [0.3] * channels, "std": [0.4] * channels}
+    if case.kind == "tokens":
+        spec = {"shape": list(case.shape), "tokens": case.classes}
     return Model(graph, spec, params)
 
 
@@ -303,12 +348,17 @@ def write_case(name: str, place: Path) -> None:
     case, model, rng = CASES[name], model_of(name), np.random.default_rng([*name.encode(), 2])
     x = rng.integers(0, 256, (SAMPLES, *case.shape), np.uint8)
     samples = x if case.kind == "u8" else (x / 128 - 1).astype(np.float32)
+    windows = rng.integers(0, case.classes, (SAMPLES, case.shape[2] + 1)) if case.kind == "tokens" else None
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     with fixed_randomness(), TemporaryDirectory() as folder:
         data = Path(folder)
-        np.savez(data / "data.npz", x=samples, y=rng.integers(0, case.classes, SAMPLES))
-        commit(data / "data.npz", data / "data.zkd", classes=case.classes)
+        if windows is None:
+            np.savez(data / "data.npz", x=samples, y=rng.integers(0, case.classes, SAMPLES))
+            commit(data / "data.npz", data / "data.zkd", classes=case.classes)
+        else:
+            np.save(data / "data.npy", windows)
+            commit(load_dataset(data / "data.npy", context=case.shape[2]), data / "data.zkd", classes=case.classes)
         dataset = CommittedDataset.open(data / "data.zkd")
         model.save(place / f"model{case.suffix}")
         save_root(dataset.root, place / "data.root")
