@@ -43,7 +43,11 @@ class Absent(Exception):
 def imported(package: str) -> Any:
     """A package that makes models. Raises Absent."""
     try:
-        return torchvision() if package == "torchvision" else importlib.import_module(package)
+        if package == "torchvision":
+            return torchvision()
+        with suppress(Exception):  # which others import, if it is there
+            torchvision()
+        return importlib.import_module(package)
     except Exception as error:  # whatever a package of another version does
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise Absent(f"{package} is not installed, or does not load: {first}") from error
@@ -80,9 +84,8 @@ def _timm(name: str, **options: Any) -> nn.Module:
 
 
 def _gpt2() -> nn.Module:
-    transformers = imported("transformers")
-    config = transformers.GPT2Config(n_layer=4, n_embd=128, n_head=4, n_positions=64, vocab_size=256)
-    found: nn.Module = transformers.GPT2LMHeadModel(config)
+    config = imported("transformers").GPT2Config(n_layer=4, n_embd=128, n_head=4, n_positions=64, vocab_size=256)
+    found: nn.Module = imported("transformers.models.gpt2.modeling_gpt2").GPT2LMHeadModel(config)
     return found
 
 

@@ -35,7 +35,7 @@ from zkcert.sources.following.entries import (
     logits_of,
     padded,
 )
-from zkcert.sources.following.follower import Follower, attends
+from zkcert.sources.following.follower import Follower, has_softmax
 from zkcert.sources.last import channels_first
 from zkcert.sources.plain import plain
 from zkcert.sources.samples import Reading, what_is_read
@@ -135,43 +135,43 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
         return _followed(copy.deepcopy(module).double(), spec, notes)
     found = _examine(module, spec, list(notes))
     own = copy.deepcopy(module).double()
-    return _followed(own, spec, notes) if found[0] is None and attends(own, example(spec)) else found
+    if found[0] is None and has_softmax(own, example(spec)):
+        return _followed(own, spec, notes, otherwise=found)
+    return found
+
+
+_Examined = tuple[Model | None, list[Problem], list[str]]
 
 
 def _followed(
-    module: nn.Module, spec: dict[str, Any], notes: list[str]
-) -> tuple[Model | None, list[Problem], list[str]]:
-    """`examine` by running a module of float64 on an example."""
+    module: nn.Module, spec: dict[str, Any], notes: list[str], otherwise: _Examined | None = None
+) -> _Examined:
+    """`examine` by running a module of float64 on an example; `otherwise` if it turns out to have no attention."""
     x = example(spec)
+    follower = Follower(module, x, spec["shape"] if "tokens" in spec else padded(spec), tokens="tokens" in spec)
     with config_without_cache(module):
-        follower = Follower(module, x, spec["shape"] if "tokens" in spec else padded(spec), tokens="tokens" in spec)
         try:
             with follower.following():
                 returned = module(x)
             seen = follower.finish(logits_of(returned))
+            problems = [Problem(p, p.layer, p.at) for p in dict.fromkeys((*follower.problems, *seen.problems))]
+            problems = problems or [Problem(error) for error in _out_of_range(follower.graph, follower.params)]
+            if not problems:
+                model = Model(follower.graph, spec, follower.params)
+                _compare_followed(model, module)
+                from zkcert.provable import require_provable
+
+                require_provable(model)
+                return model, [], notes + follower.notes
         except ZkcertError as error:
-            return None, [Problem(error)], notes
+            problems = [Problem(error)]
         except Exception as error:
             failed = UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}")
-            return None, [Problem(failed, at=place_of(error))], notes
-        problems = [Problem(p, p.layer, p.at) for p in dict.fromkeys((*follower.problems, *seen.problems))]
-        problems = problems or [Problem(error) for error in _out_of_range(follower.graph, follower.params)]
-        if problems:
-            return None, problems, notes
-        try:
-            model = Model(follower.graph, spec, follower.params)
-            _compare_sequences(model, module)
-            from zkcert.provable import require_provable
-
-            require_provable(model)
-        except ZkcertError as error:
-            return None, [Problem(error)], notes
-    return model, [], notes + follower.notes
+            problems = [Problem(failed, at=place_of(error))]
+    return (None, problems, notes) if otherwise is None or follower.attends else otherwise
 
 
-def _examine(
-    module: nn.Module, spec: dict[str, Any], notes: list[str]
-) -> tuple[Model | None, list[Problem], list[str]]:
+def _examine(module: nn.Module, spec: dict[str, Any], notes: list[str]) -> _Examined:
     """`examine` by torch.fx, of a plain module."""
     problems: list[Problem] = []
     tracer = Tracer()
@@ -608,7 +608,7 @@ def _compare(model: Model, module: nn.Module, kind: Reading) -> None:
         )
 
 
-def _compare_sequences(model: Model, module: nn.Module) -> None:
+def _compare_followed(model: Model, module: nn.Module) -> None:
     """UnsupportedLayer unless both compute the same of other samples, more of them than were followed."""
     x = example(model.input, 3, 1)
     try:

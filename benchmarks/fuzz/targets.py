@@ -187,7 +187,7 @@ def _build_roots(place: Path) -> None:
 
 
 def _load_roots(place: Path) -> Judge:
-    from verifier.files import load_root
+    from zkcert.api.files import load_root
     from zkcert.files.saving import save_root
     from zkcert.public.root import DatasetRoot
 
@@ -293,6 +293,50 @@ def _dataset_reader(labels: Path | None = None) -> Callable[..., object]:
 
 def _load_dataset(place: Path, name: str, labels: str = "") -> Judge:
     return _file_judge(name, _dataset_reader(place / labels if labels else None))
+
+
+def _token_reader(**options: Any) -> Callable[[Path], object]:
+    """Likewise, of windows of tokens."""
+    from zkcert.data.committed import schema_of
+    from zkcert.data.dataset import load_dataset
+    from zkcert.data.summary import summary_of
+    from zkcert.public.root import Schema
+
+    def read(path: Path) -> bool:
+        loaded = load_dataset(path, context=3, **options)
+        schema = schema_of(loaded)
+        if Schema.from_dict(json.loads(schema.to_bytes())) != schema:
+            raise Fault("a schema is not read as it was written")
+        if loaded.x.dtype != np.uint16 or loaded.x.shape[1:] != (1, 1, 3) or loaded.largest >= schema.classes:
+            raise Fault(f"windows of {loaded.x.dtype} and shape {loaded.x.shape}, tokens up to {loaded.largest}")
+        summary_of(loaded.x, loaded.y, loaded.names).lines()
+        return True
+
+    return read
+
+
+def _load_tokens(place: Path, name: str, **options: Any) -> Judge:
+    return _file_judge(name, _token_reader(**options))
+
+
+def _load_vocabulary(place: Path) -> Judge:
+    (place / "text.txt").write_text("abba cabba\n" * 2)
+    return _file_judge("v.json", lambda path: _token_reader(vocabulary=str(path))(place / "text.txt"))
+
+
+def _build_tokens(place: Path) -> None:
+    for i, array in enumerate((np.arange(19) % 7, (np.arange(24).reshape(6, 4) % 5).astype(">u2"))):
+        np.save(place / f"{i}.npy", array)
+        (place / f"{i}.npy").rename(place / f"seed{i}")
+
+
+def _build_texts(place: Path) -> None:
+    (place / "seed0").write_text("abba cabba\n" * 2)
+    (place / "seed1").write_text("\ufeff\u00e4\U0001f600b\\ \r\n" * 3, encoding="utf-8")
+
+
+def _build_vocabularies(place: Path) -> None:
+    (place / "seed").write_text(json.dumps(["\n", " ", "c", "b", "a", "\u00e4"]))
 
 
 def _build_npz(place: Path) -> None:
@@ -530,6 +574,11 @@ TARGETS = {
         Target("calibrations", _build_calibrations, mutations.as_json, _load_calibrations),
         Target("npz", _build_npz, mutations.as_npz, partial(_load_dataset, name="data.npz")),
         Target("npy", _build_npy, mutations.as_npy, partial(_load_dataset, name="images.npy", labels="labels.npy")),
+        Target("tokens", _build_tokens, mutations.as_npy, partial(_load_tokens, name="tokens.npy")),
+        Target(
+            "texts", _build_texts, mutations.as_bytes, partial(_load_tokens, name="text.txt", vocabulary="characters")
+        ),
+        Target("vocabularies", _build_vocabularies, mutations.as_json, _load_vocabulary),
         Target("idx", _build_idx, mutations.as_idx, partial(_load_dataset, name="images", labels="labels")),
         Target("gzip", _build_gzip, mutations.as_gzip, partial(_load_dataset, name="images.gz", labels="labels")),
         Target("cifar", _build_cifar, mutations.as_pickle, partial(_load_dataset, name="data_batch_1")),

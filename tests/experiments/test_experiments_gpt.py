@@ -13,6 +13,7 @@ from torch import nn
 
 from benchmarks.experiments import gpt
 from zkcert.errors import UnusableInput
+from zkcert.gpt import Attention
 from zkcert.metric import Network, Probe, trajectory
 
 PLANTED = gpt.encode(gpt.TRIGGER + gpt.CONTINUATION)
@@ -110,7 +111,7 @@ def test_later_tokens_do_not_change_earlier_logits():
 def test_attention_is_the_plain_formula():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layer = gpt.Attention(12, 3).double().requires_grad_(False)
+        layer = Attention(12, 3).double().requires_grad_(False)
         x = torch.randn(2, 5, 12, dtype=torch.float64)
     q, k, v = (x @ layer.qkv.weight.T + layer.qkv.bias).split(12, 2)
     mixed = torch.zeros_like(x)

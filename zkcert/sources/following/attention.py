@@ -19,6 +19,9 @@ MASKED = -1e4
 class Attending(Layers):
     """By the operations of PyTorch that are called: on_NAME(arguments)."""
 
+    attends = False
+    """Whether there are products of two outputs, as of queries and keys."""
+
     def called(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """Likewise, of scores too."""
         tensors = [t for t in args if isinstance(t, Tensor)]
@@ -68,6 +71,7 @@ class Attending(Layers):
 
     def scored(self, queries: Seen, keys: Seen) -> Seen:
         """Scores of queries [batch * heads, positions, channels] and keys, turned."""
+        self.attends = True
         scale = self._factor(queries) * self._factor(keys)
         q, k = self._heads(queries), self._heads(replace(keys, index=keys.index.mT))
         if q.channels.shape != k.channels.shape or q.source.positions != k.source.positions:

@@ -188,8 +188,8 @@ class Follower(Attending, TorchDispatchMode):
         return seen
 
 
-class _Attention(TorchDispatchMode):
-    """Whether a softmax, which attention has, is called in the block."""
+class _Softmax(TorchDispatchMode):
+    """Whether a softmax is called in the block."""
 
     found = False
 
@@ -198,9 +198,9 @@ class _Attention(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def attends(module: nn.Module, x: Tensor) -> bool:
-    """Whether a module, which reads x, seems to have attention."""
-    with suppress(Exception), plain_attention(), _Attention() as seen:
+def has_softmax(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module, which reads x, calls a softmax, as attention does."""
+    with suppress(Exception), plain_attention(), _Softmax() as seen:
         module(x)
     return seen.found
 

@@ -71,7 +71,8 @@ class Nodes:
         full = {**given, "name": name, "inputs": [source.name for source in inputs]}
         for key in spec.arrays(fixed=False):
             owner = self._owners.setdefault(full[key], full) if full[key] else full
-            if owner is not full and (owner["op"], node["op"], key) != ("embedding", "conv2d", "weight"):
+            tied = owner["op"] == "embedding" and node["op"] in ("conv2d", "unembedding") and key == "weight"
+            if owner is not full and not tied:
                 refuse(
                     f"shares {full[key]} with layer {owner['name']}; tied weights have a circuit as the table of an "
                     "embedding and the last layer only: give each a copy"
