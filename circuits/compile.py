@@ -13,11 +13,10 @@ from operator import add
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.language.constraints import BoundError, Circuit, PublicTensor
 from circuits.language.layout import SMALLEST_CUT, Layout
-from zkcert.core.field import U64Array
+from zkcert.core.field import I64, U64
 from zkcert.errors import RangeOverflow, UnusableInput
 
 from .graph import Connections
@@ -28,11 +27,9 @@ from .layers.spec import LayerSpec
 from .limits import require_bounded, require_small
 from .net import RESIDUE_COST, Net, Rectifier, Total
 from .probe import Parameter
-from .sample import Q32_BYTES, Samples
+from .sample import Samples
 from .tokens import Tokens
 from .value import Value
-
-I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Plan:
     divisor: int
     eps: Fraction
     variant: str
-    hashes: U64Array
+    hashes: U64
     constants: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     residue_cost: int = RESIDUE_COST
@@ -73,19 +70,6 @@ class Plan:
         """Entries of all parameters."""
         return sum(
             prod(self.shapes[name] if name in self.shapes else self.weights[name].shape) for name in self.weights
-        )
-
-    def require_small(self) -> None:
-        """UnusableInput if no circuit is built for what this says; before anything is."""
-        shape, value_bytes = self.input["shape"], {"u8": 1, "tokens": self.label_bytes}.get(self.kind, Q32_BYTES)
-        require_small(
-            sum(max(map(len, known.values()), default=0) for known in self.constants.values()),
-            shape,
-            self.input.get("pad", 0),
-            value_bytes,
-            prod(shape) * value_bytes + self.label_bytes,
-            self.steps,
-            self.batch,
         )
 
 
@@ -106,7 +90,7 @@ class Certificate:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        plan.require_small()
+        require_small(plan)
         self.net = Net(plan.steps, plan.batch, plan.residue_cost, plan.weight_count, plan.places)
         with collector_paused():
             self._declare()

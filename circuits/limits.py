@@ -1,8 +1,13 @@
-"""What a verifier is willing to work through: sizes a proof's own length does not bound, checked before it is read."""
+"""What a verifier is willing to work through: sizes a proof's own length does not bound, checked before it is read.
+
+What costs nothing to find out is checked first (`require_small`). What a circuit needs beyond it is counted while
+it is built, which stops at the first count above its limit: index tables (net.py), terms (language), columns
+(layout.py), and the rest here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from circuits.argument.protocol import message_counts
 from circuits.argument.tuples import tuple_trees
@@ -11,6 +16,11 @@ from circuits.language.forms import Form
 from circuits.language.layout import Layout
 from zkcert.core.code import pad_code
 from zkcert.errors import UnusableInput
+
+from .sample import Q32_BYTES
+
+if TYPE_CHECKING:
+    from .compile import Plan
 
 MAX_STEPS = 1 << 10  # also keeps T^2 tau^2 within its limbs
 MAX_SAMPLES = 1 << 16  # of all steps
@@ -23,21 +33,19 @@ MAX_MESSAGES = 1 << 19  # hidden values sent
 MAX_WEIGHTS = 1 << 27  # coefficients of columns in all claims of constraints
 
 
-def require_small(
-    norm_channels: int, shape: Sequence[int], pad: int, value_bytes: int, sample_bytes: int, steps: int, batch: int
-) -> None:
-    """UnusableInput for a model, samples (of [C, H, W]) or a configuration that no circuit is built for.
-
-    What is here costs nothing to find out. What a circuit needs beyond it is counted while it is built, which stops at
-    the first count above its limit: index tables (net.py), terms (language), columns (layout.py), and the rest here.
-    """
-    channels, height, width = shape
-    if steps > MAX_STEPS or steps * batch > MAX_SAMPLES:
+def require_small(plan: Plan) -> None:
+    """UnusableInput for a model, samples or a configuration that no circuit is built for."""
+    (channels, height, width), pad = plan.input["shape"], plan.input.get("pad", 0)
+    value_bytes = {"u8": 1, "tokens": plan.label_bytes}.get(plan.kind, Q32_BYTES)
+    sample_bytes = channels * height * width * value_bytes + plan.label_bytes
+    norm_channels = sum(max(map(len, known.values()), default=0) for known in plan.constants.values())
+    if plan.steps > MAX_STEPS or plan.steps * plan.batch > MAX_SAMPLES:
         raise UnusableInput(f"at most {MAX_STEPS} steps and {MAX_SAMPLES} samples in all can be proved")
     if channels * (height + 2 * pad) * (width + 2 * pad) > MAX_INPUT:
-        raise UnusableInput(f"inputs of shape {list(shape)} with padding {pad} are too large to prove")
+        raise UnusableInput(f"inputs of shape {list(plan.input['shape'])} with padding {pad} are too large to prove")
     if channels > MAX_CHANNELS or channels * value_bytes * sample_bytes > MAX_DENSE:
-        raise UnusableInput(f"samples of shape {list(shape)} have too many channels: use a spatial axis instead")
+        text = f"samples of shape {list(plan.input['shape'])} have too many channels: use a spatial axis instead"
+        raise UnusableInput(text)
     if norm_channels > MAX_NORM_CHANNELS:
         raise UnusableInput(f"{norm_channels} channels of batch-norms, at most {MAX_NORM_CHANNELS} can be proved")
 

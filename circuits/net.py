@@ -13,21 +13,18 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from circuits.language.combination import Order, Term, combine, terms_of, value_terms, whole
 from circuits.language.constraints import Circuit, Constraint, DomainAxis
 from circuits.language.forms import Form, View
 from circuits.language.sources import Map, Same, Source
 from circuits.language.tensors import B22, BIT, DIGIT_BITS, U22, Digit, Tensor, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from zkcert.core.field import I64
 from zkcert.errors import UnusableInput
 
 from .value import Value
 from .windows import AdaptiveWindows, Windows
 
-I64 = NDArray[np.int64]
 Tables = TypeVar("Tables", Windows, AdaptiveWindows)
 
 FRACTION_BITS = 32
@@ -307,6 +304,11 @@ class Gradient:
     def products(self, accumulator: list[I64]) -> list[I64]:
         """The bilinear part of the limbs of an accumulator."""
         return [] if self.linear else accumulator
+
+
+def summed_gradient(name: str, axis: DomainAxis, dy: Value, *inner: Source) -> Gradient:
+    """That of a parameter which is added: the sum of what arrives; inner: the sources of the inner axes of `dy`."""
+    return Gradient(name, (axis,), (), lambda source: Limbs().add(dy.whole(source, *inner)), False, linear=True)
 
 
 def product_limbs(a: View, b: View) -> Limbs:

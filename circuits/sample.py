@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from circuits.language.sources import Map, Same, Sum
 from circuits.language.tensors import BIT, Tensor, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
 from zkcert.core import sis
-from zkcert.core.field import U64Array
+from zkcert.core.field import U64
 
 from .net import VALUE, Net
 from .value import Value
@@ -22,13 +23,13 @@ BYTE = unsigned(8)
 Q32_BYTES = 6
 
 
-def linked_bytes(net: Net, count: int, hashes: U64Array) -> tuple[Tensor, Tensor]:
+def linked_bytes(net: Net, count: int, hashes: U64) -> tuple[Tensor, Tensor]:
     """The bytes of the samples, so many of each, and their randomness, per step, tied to the hashes (T, B, 160)."""
     made = [
         net.circuit.tensor(f"sample/{name}", net.steps, (net.batch, size), radix(BYTE))
         for name, size in (("bytes", count), ("randomness", sis.RHO))
     ]
-    parts = [(made[0], sis.Matrix(b"A", count)), (made[1], sis.Matrix(b"S", sis.RHO))]
+    parts = [(made[0], partial(sis.columns, b"A")), (made[1], partial(sis.columns, b"S"))]
     net.circuit.links.append(ModularLink("sample", parts, hashes))
     return made[0], made[1]
 
@@ -44,7 +45,7 @@ class Samples:
         kind: str,
         classes: int,
         label_bytes: int,
-        hashes: U64Array,
+        hashes: U64,
     ) -> None:
         """hashes: uint64 (T, B, 160), public. `affine`: slopes and offsets per channel (see zkcert.public.model)."""
         channels, height, width = spec["shape"]

@@ -7,20 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.language.layout import Layout
 from zkcert.core import sis
-from zkcert.core.field import U64Array
+from zkcert.core.field import I64, U64
 from zkcert.core.transcript import Transcript
 from zkcert.public.model import Model, input_affine
 from zkcert.public.statement import VERSION, Statement
 
 from .compile import Certificate, Plan
+from .limits import require_small
 from .listing import listing_digest
 from .net import RESIDUE_COST
-
-I64 = NDArray[np.int64]
 
 
 class Quantized(Mapping[str, I64]):
@@ -39,7 +37,7 @@ class Quantized(Mapping[str, I64]):
         return len(self._model.params)
 
 
-def plan_of(statement: Statement, model: Model, hashes: U64Array, residue_cost: int = RESIDUE_COST) -> Plan:
+def plan_of(statement: Statement, model: Model, hashes: U64, residue_cost: int = RESIDUE_COST) -> Plan:
     """hashes: uint64 (T B, 160) of the drawn samples, in order; residue_cost: the constant, but for toy proofs.
 
     UnusableInput for what no circuit is built for.
@@ -64,16 +62,16 @@ def plan_of(statement: Statement, model: Model, hashes: U64Array, residue_cost: 
         constants=model.constants,
         residue_cost=residue_cost,
     )
-    plan.require_small()
+    require_small(plan)
     return replace(plan, affine=input_affine(model.input, schema.kind))
 
 
-def certificate(statement: Statement, model: Model, hashes: U64Array, residue_cost: int = RESIDUE_COST) -> Certificate:
+def certificate(statement: Statement, model: Model, hashes: U64, residue_cost: int = RESIDUE_COST) -> Certificate:
     """Arguments as of `plan_of`."""
     return Certificate(plan_of(statement, model, hashes, residue_cost))
 
 
-def start_transcript(statement: Statement, hashes: U64Array, multiproof: bytes, layout: Layout) -> Transcript:
+def start_transcript(statement: Statement, hashes: U64, multiproof: bytes, layout: Layout) -> Transcript:
     """A transcript that has absorbed everything public, the circuit and the derived parameters included."""
     t = Transcript(VERSION)
     t.absorb("statement", statement.header())

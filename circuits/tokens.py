@@ -6,7 +6,7 @@ from circuits.language.constraints import DomainAxis, expr
 from circuits.language.forms import View
 from circuits.language.sources import Map, Same, Source, Sum
 from circuits.language.tensors import BIT, radix
-from zkcert.core.field import U64Array
+from zkcert.core.field import U64
 
 from .net import Net
 from .sample import linked_bytes
@@ -19,7 +19,7 @@ class Tokens:
     `x`, `onehot`: (batch, tokens, L + 1); an embedding reads the first L positions, the loss the last L.
     """
 
-    def __init__(self, net: Net, length: int, tokens: int, token_bytes: int, hashes: U64Array) -> None:
+    def __init__(self, net: Net, length: int, tokens: int, token_bytes: int, hashes: U64) -> None:
         """length: L; tokens: how many there are; hashes: uint64 (T, B, 160), public."""
         self.input_shape, self.tokens, self.token_bytes = (1, 1, length), tokens, token_bytes
         count = length + 1

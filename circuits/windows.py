@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.language.sources import Table
+from zkcert.core.field import I64
 
-I64 = NDArray[np.int64]
 Pair = tuple[int, int]
 
 

@@ -97,7 +97,7 @@ def attempt(
         with phase(name), saving(checkpoint, state, name, channel.messages):
             yield
 
-    oracle = Resumed(channel, layout, lambda: ProverOracle(layout, witness, x, matrix.masks, code, strict, make_tree))
+    oracle = Resumed(channel, lambda: ProverOracle(layout, witness, x, matrix.masks, code, strict, make_tree))
     z = run(channel, oracle, layout, code.variables, phase=saved)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
     kernels.release()

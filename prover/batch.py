@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.argument.claims import Claim
+from circuits.argument.claims import Claim, Sumcheck
 from circuits.language.layout import Layout
 from zkcert.core import field as ff
 from zkcert.core.code import MatrixCode
@@ -82,7 +82,7 @@ class Waiting(NamedTuple):
     outer: U64
 
 
-class Batch:
+class Batch(Sumcheck):
     """The sum-check of <X, W>; the masking rows join when rows are single entries."""
 
     def __init__(
@@ -119,7 +119,7 @@ class Batch:
             table = kernels.fold_rows(self.x, group.rows, group.heads, group.outer, 1 << group.inner_bits)
             out[...] = table.reshape(2, -1)
 
-    def round(self) -> tuple[F, F]:
+    def round(self, eq_point: Sequence[F] | None = None) -> tuple[F, F]:
         self.entries.complete()
         t0, tinf = kernels.product_round(self.x_table, self.w_table)
         u0, uinf = kernels.product_round(self.entries.x, self.entries.w)
@@ -157,10 +157,6 @@ class Batch:
             masks = self.masks.reshape(2, -1)
             self.entries.add(np.arange(self.code.mask_row, self.code.rows), masks, np.zeros_like(masks))
 
-    def final(self) -> F:
-        """X~ at the point of all challenges."""
-        return ff.f_item(self.entries.x, 0)
-
-    def weight(self, z: list[F]) -> F:
-        """W~ at the same point."""
-        return ff.f_item(self.entries.w, 0)
+    def finals(self) -> list[tuple[F, F]]:
+        """X~ and W~ at the point of all challenges."""
+        return [(ff.f_item(self.entries.x, 0), ff.f_item(self.entries.w, 0))]

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.argument.blind import Blind
 from circuits.argument.channel import Channel, Node, Tape
-from circuits.argument.claims import BatchOracle, Claim, DigitTreeOracle, Oracle, ProductJob, ProductOracle, TreeOracle
+from circuits.argument.claims import Claim, Oracle, ProductJob, Sumcheck, Tree
 from circuits.argument.tuples import Box
-from circuits.language.layout import Layout
 from zkcert.core.field import F, f_list, f_mul
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.errors import ProofRejected, UnusableInput
 
-from .kernels import first_nonce
+from . import grinding
 
 U64 = NDArray[np.uint64]
 
@@ -38,8 +36,8 @@ class Pads:
         return Pads(s, x, y, f_mul(x, y))
 
 
-class ProverChannel:
-    """Implements `circuits.argument.channel.Channel`.
+class ProverChannel(Channel):
+    """The channel that sends: adds pads, and keeps the messages.
 
     With `strict`, values are tracked and the first false equation raises ProofRejected naming it: the transparent
     twin, for tests and as a self-check. The messages are the same either way.
@@ -56,15 +54,6 @@ class ProverChannel:
         self._x, self._y = f_list(pads.x), f_list(pads.y)
         self._pads = {"s": self._singles, "x": self._x, "y": self._y, "z": f_list(pads.z)}
         self._values: list[F] = []
-
-    def challenge(self, label: str) -> F:
-        return self.transcript.challenge(label)
-
-    def challenges(self, label: str, count: int) -> list[F]:
-        return self.transcript.challenges(label, count)
-
-    def integers(self, label: str, count: int, bound: int) -> NDArray[np.int64]:
-        return self.transcript.integers(label, count, bound)
 
     @property
     def replaying(self) -> bool:
@@ -123,7 +112,7 @@ class ProverChannel:
             if not self.transcript.check_grind(int.from_bytes(nonce, "little"), bits):
                 raise UnusableInput("the recorded messages are damaged")
         else:
-            nonce = self.transcript.grind(bits, first_nonce).to_bytes(8, "little")
+            nonce = grinding.grind(self.transcript, bits).to_bytes(8, "little")
         self.messages += nonce
 
     def value(self, node: Node) -> F:
@@ -145,11 +134,11 @@ class ProverChannel:
             raise ProofRejected(name)
 
 
-class Resumed:
-    """A `circuits.argument.claims.Oracle`: blind while the channel replays, then the oracle that `live` makes."""
+class Resumed(Oracle):
+    """Without an answer while the channel replays, then the oracle that `live` makes."""
 
-    def __init__(self, channel: ProverChannel, layout: Layout, live: Callable[[], Oracle]) -> None:
-        self._channel, self._blind, self._make = channel, Blind(layout), live
+    def __init__(self, channel: ProverChannel, live: Callable[[], Oracle]) -> None:
+        self._channel, self._blind, self._make = channel, Oracle(), live
         self._live: Oracle | None = None
 
     @property
@@ -160,19 +149,19 @@ class Resumed:
             self._live = self._make()
         return self._live
 
-    def products(self, job: ProductJob) -> ProductOracle:
+    def products(self, job: ProductJob) -> Sumcheck:
         return self._oracle.products(job)
 
-    def digit_tree(self, alpha: F, start: int, count: int) -> DigitTreeOracle:
+    def digit_tree(self, alpha: F, start: int, count: int) -> Tree:
         return self._oracle.digit_tree(alpha, start, count)
 
-    def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> DigitTreeOracle:
+    def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> Tree:
         return self._oracle.tuple_tree(alpha, gamma, tree)
 
-    def table_tree(self, alpha: F, gamma: F) -> TreeOracle:
+    def table_tree(self, alpha: F, gamma: F) -> Tree:
         return self._oracle.table_tree(alpha, gamma)
 
-    def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> BatchOracle:
+    def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Sumcheck:
         return self._oracle.batch(claims, weights)
 
     def check(self, claims: Sequence[Claim], ch: Channel) -> None:

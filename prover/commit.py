@@ -32,7 +32,7 @@ from zkcert.core.opening import (
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.core.tree import MerkleTree
 
-from . import kernels
+from . import grinding, kernels
 
 U64 = NDArray[np.uint64]
 
@@ -172,7 +172,7 @@ class MatrixCommitment:
         """The opening of X~(z): all levels, as docs/spec/commitment.md lists them."""
         code = self.code
         assert len(self.parts) == len(code.parts)
-        nonce = transcript.grind(PROXIMITY_GRIND, kernels.first_nonce)
+        nonce = grinding.grind(transcript, PROXIMITY_GRIND)
         weights = combination_weights(transcript, code, z)
         if mask_rank(weights[:, :, code.mask_row :]) < COMBINED_ROWS:
             raise UnluckyMasks
@@ -214,7 +214,7 @@ class PlainCommitment:
         code, level = self.code, self.level
         rounds, s, claim = self._fold(transcript, claims)
         factor = claims.weight_at(s, self.v.shape[2].bit_length() - 1)
-        nonce = transcript.grind(PROXIMITY_GRIND, kernels.first_nonce)
+        nonce = grinding.grind(transcript, PROXIMITY_GRIND)
         weights = plain_weights(transcript, level, code, s)
         matrix = self.matrix[:, None]
         rows = kernels.fold_matrix_f(matrix, np.ascontiguousarray(weights[:, :, : code.data_rows]))[:, 0]
@@ -248,7 +248,7 @@ class PlainCommitment:
 
 def draw_queries(transcript: Transcript, level: int, code: MatrixCode | PlainCode) -> tuple[bytes, list[int]]:
     """The nonce and the positions that it gives."""
-    nonce = transcript.grind(QUERY_GRIND, kernels.first_nonce)
+    nonce = grinding.grind(transcript, QUERY_GRIND)
     return nonce.to_bytes(8, "little"), transcript.distinct_indices(f"queries/{level}", code.queries, code.log_n)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.argument.channel import Channel
-from circuits.argument.claims import Claim, DigitTreeOracle, ProductJob
+from circuits.argument.claims import Claim, Oracle, ProductJob, Tree
 from circuits.argument.tuples import Box
 from circuits.language.layout import Layout
 from prover.execution.witness import Witness
@@ -26,8 +26,8 @@ from .trees import TableTree, TupleTree, count_rows, digit_tree, tuple_tree
 U64 = NDArray[np.uint64]
 
 
-class ProverOracle:
-    """Implements `circuits.argument.claims.Oracle` over a witness and the committed vector X."""
+class ProverOracle(Oracle):
+    """The oracle that has a witness and the committed vector X."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ProverOracle:
         masks: U64,
         code: MatrixCode,
         strict: bool = False,
-        tree: Callable[[Layout, NDArray[np.int32], F, int, int], DigitTreeOracle] = digit_tree,
+        tree: Callable[[Layout, NDArray[np.int32], F, int, int], Tree] = digit_tree,
     ) -> None:
         """x: int32 (data_end,) digits and multiplicities; masks: F rows (2, 4, width); tree: makes trees of digits."""
         self.layout, self.witness, self.x, self.masks, self.code = layout, witness, x, masks, code
@@ -55,7 +55,7 @@ class ProverOracle:
     def products(self, job: ProductJob) -> Products:
         return Products(job, self.witness)
 
-    def digit_tree(self, alpha: F, start: int, count: int) -> DigitTreeOracle:
+    def digit_tree(self, alpha: F, start: int, count: int) -> Tree:
         return self.tree(self.layout, self.x, alpha, start, count)
 
     def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> TupleTree:

@@ -18,8 +18,8 @@ from zkcert.core.padcode import (
 from zkcert.core.transcript import Transcript, xof_field
 from zkcert.core.tree import MerkleTree
 
+from . import grinding
 from .channel import Pads
-from .kernels import first_nonce
 
 
 class PadCommitment:
@@ -87,7 +87,7 @@ class PadCommitment:
         tests = b"".join(ff.f_to_bytes(q) for q in (q_proximity, q_linear, q_product))
         assert len(tests) == 16 * 5 * block
         transcript.absorb("pads/tests", tests)
-        nonce = transcript.grind(PAD_GRIND, first_nonce)
+        nonce = grinding.grind(transcript, PAD_GRIND)
         queries = transcript.distinct_indices("pads/queries", code.queries, code.log_n)
         columns = np.moveaxis(self.codewords[:, :, queries], 2, 1)  # (2, t, rows + 3)
         return tests + nonce.to_bytes(8, "little") + ff.f_to_bytes(columns) + self.tree.multiproof(queries)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.argument.claims import ProductJob
+from circuits.argument.claims import ProductJob, Sumcheck
 from prover.execution.witness import Witness
 from zkcert.core import field as ff
 from zkcert.core.field import F
@@ -44,7 +44,7 @@ def padded_groups(size: int, bits: int, bound: int) -> int:
     return groups + groups % 2 if bits > bound else groups
 
 
-class Products:
+class Products(Sumcheck):
     """Tables of one product sum-check, or the digits they come from."""
 
     def __init__(self, job: ProductJob, witness: Witness) -> None:
@@ -124,7 +124,7 @@ class Products:
         ((zero, one),) = self.last_weights(1)
         return zero * self._sums()[0] + one * self._sums(odd=1)[0]
 
-    def round(self, eq_point: Sequence[F] | None) -> tuple[F, F]:
+    def round(self, eq_point: Sequence[F] | None = None) -> tuple[F, F]:
         return self.direct.round() if self.direct else self._sums()
 
     def bind(self, r: F) -> None:

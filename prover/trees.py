@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from circuits.argument import claims
 from circuits.argument.tuples import Box, base, encoded, leaf_count, pieces, tuple_trees
 from circuits.language.functions import Lookup
 from circuits.language.layout import Block, Layout, prefix_eq
@@ -56,7 +57,7 @@ def room(spare: U64, n: int) -> U64:
     return spare if spare.shape[1] >= n else kernels.new_level(n)
 
 
-class Rounds(ABC):
+class Rounds(claims.Sumcheck, ABC):
     """The part of a sum-check that does not depend on its summand.
 
     A round polynomial without its eq factor is t(X) = t(0) + (slope - tinf) X + tinf X^2 with slope = t(1) - t(0);
@@ -94,7 +95,7 @@ class Rounds(ABC):
     def sums(self) -> tuple[F, F]:
         """t(0) and tinf."""
 
-    def round(self) -> tuple[F, F]:
+    def round(self, eq_point: Sequence[F] | None = None) -> tuple[F, F]:
         return self.message(*self.sums())
 
 
@@ -117,17 +118,17 @@ class Layer(Rounds):
         (p, q), (u, v) = entries
         return p + self.r * (u - p), q + self.r * (v - q)
 
-    def finals(self) -> list[F]:
-        """p0, q1, p1 + lam q1, q0."""
+    def finals(self) -> list[tuple[F, F]]:
+        """p0 and q1, p1 + lam q1 and q0."""
         if self.number == 0:  # a single pair: entry 1 is child 1 and not read as child 0's
             self.level = np.repeat(self.level[:, :2], 2, axis=1)
             self.gap = 2
         (p0, q0), (u, q1) = self._end(0), self._end(self.gap)
         self.children = (p0, q0), (u - self.lam * q1, q1)
-        return [p0, q1, u, q0]
+        return [(p0, q1), (u, q0)]
 
 
-class Tree:
+class Tree(claims.Tree):
     """A tree over a level (4, >= 2^depth) of fractions, rows Re p, Im p, Re q, Im q.
 
     `layer` goes down one level at a time and drops it.
@@ -226,13 +227,15 @@ class LeafLayer(Rounds):
         super().advance(r)
         self.bound.append(r)
 
-    def finals(self) -> list[F]:
-        """b0, b1."""
+    def finals(self) -> list[tuple[F, F]]:
+        """b0 and b1."""
         if self.table is None:
             _, consts, _ = self._constants(1)
-            return [ff.f_item(consts, (c, 0, 0)) - self.lam * int(self.leaves.x[c]) for c in range(2)]
+            b0, b1 = (ff.f_item(consts, (c, 0, 0)) - self.lam * int(self.leaves.x[c]) for c in range(2))
+            return [(b0, b1)]
         ends = [[ff.f_item(self.table[2 * c : 2 * c + 2], i) for i in range(2)] for c in range(2)]
-        return [a + self.r * (b - a) for a, b in ends]
+        b0, b1 = (a + self.r * (b - a) for a, b in ends)
+        return [(b0, b1)]
 
 
 class NodeLayer(Layer):
@@ -308,10 +311,11 @@ class PairLayer(Rounds):
             return kernels.pair_round(self.pairs, self.half, self.r, self.weights())
         return kernels.pair_start(self.pairs, self.half, self.weights())
 
-    def finals(self) -> list[F]:
-        """b0, b1."""
+    def finals(self) -> list[tuple[F, F]]:
+        """b0 and b1."""
         ends = [[ff.f_item(self.pairs[2 * c : 2 * c + 2], i) for i in range(2 if self.number else 1)] for c in range(2)]
-        return [a[0] + self.r * (a[-1] - a[0]) for a in ends]
+        b0, b1 = (a[0] + self.r * (a[-1] - a[0]) for a in ends)
+        return [(b0, b1)]
 
 
 class TupleTree(Tree):

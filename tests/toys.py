@@ -26,13 +26,14 @@ from circuits.language.layout import Layout
 from circuits.language.sources import ONCE, Same, Sum, Table
 from circuits.language.tensors import B22, BIT, Digit, Range, balanced, radix, unsigned
 from circuits.language.wide import limb_forms
+from prover import grinding
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness
 from prover.oracle import count_multiplicities
 from prover.prove import Proved, prove_statement
 from tests.builders import Graph
 from verifier.argument import verify_circuit
-from zkcert.core.field import F, P, U64Array
+from zkcert.core.field import U64, F, P
 from zkcert.core.transcript import Transcript
 from zkcert.data.committed import CommittedDataset, commit
 from zkcert.public.config import ProbeConfig
@@ -45,7 +46,7 @@ def random_fs(rng: np.random.Generator, count: int) -> list[F]:
     return [F(int(a), int(b)) for a, b in rng.integers(0, P, (count, 2))]
 
 
-def random_f_array(rng: np.random.Generator, *shape: int) -> U64Array:
+def random_f_array(rng: np.random.Generator, *shape: int) -> U64:
     """A uniform F array (2, *shape)."""
     return rng.integers(0, P, (2, *shape), np.uint64)
 
@@ -56,7 +57,7 @@ def table_of(index: NDArray[np.int64]) -> Table:
     return Table(repr(index.tolist()), (rows, columns), lambda: index)
 
 
-def multilinear(values: U64Array | list[F], point: list[F]) -> F:
+def multilinear(values: U64 | list[F], point: list[F]) -> F:
     """The multilinear extension of a table, zero beyond its end, most significant variable first; by halving."""
     table = values if isinstance(values, list) else [F(int(a), int(b)) for a, b in values.T]
     table = table + [F.ZERO] * ((1 << len(point)) - len(table))
@@ -98,7 +99,7 @@ def toy_circuit() -> Circuit:
     c.publics.append(PublicTensor(w, 0, public_weights()[None]))
     ones = np.full((1, INPUTS), 7, np.uint64)
     target = np.full((STEPS, BATCH, 1), 7 * TARGET, np.uint64)
-    c.links.append(ModularLink("hash", [(r, ones), (x, ones)], target))
+    c.links.append(ModularLink("hash", [(t, lambda i, j: ones[:, i:j]) for t in (r, x)], target))
     return c
 
 
@@ -146,9 +147,9 @@ def toy_transcript() -> Transcript:
 @contextmanager
 def light_grinding() -> Iterator[None]:
     """Four bits at most: what is tested with the toy circuit is not the work."""
-    grind, check = Transcript.grind, Transcript.check_grind
+    grind, check = grinding.grind, Transcript.check_grind
     with (
-        mock.patch.object(Transcript, "grind", lambda self, bits, search=None: grind(self, min(bits, 4), search)),
+        mock.patch.object(grinding, "grind", lambda transcript, bits: grind(transcript, min(bits, 4))),
         mock.patch.object(Transcript, "check_grind", lambda self, nonce, bits: check(self, nonce, min(bits, 4))),
     ):
         yield

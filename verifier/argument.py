@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from circuits.argument.blind import Blind
+from circuits.argument.channel import Channel
+from circuits.argument.claims import Oracle
 from circuits.argument.protocol import draw_weights, message_counts, run
 from circuits.language.layout import Layout
 from circuits.limits import least_lengths
@@ -15,7 +16,6 @@ from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
 from zkcert.errors import ProofRejected
 
-from .channel import VerifierChannel
 from .opening import verify_opening
 from .pads import verify_pads
 
@@ -87,13 +87,13 @@ def verify_circuit(layout: Layout, transcript: Transcript, data: bytes) -> None:
     argument, code, pads = read_argument(data, layout)
     matrix_root, pad_root, late_root = [argument.roots.take(DIGEST_BYTES) for _ in range(3)]
     transcript.absorb("roots", matrix_root + pad_root)
-    channel = VerifierChannel(transcript, argument.messages)
+    channel = Channel(transcript, argument.messages)
     draw_weights(channel, layout.circuit)
     transcript.absorb("late-root", late_root)
 
     # all identities and range checks become hidden equations, and one claim X~(z) = value
     try:
-        z = run(channel, Blind(layout), layout, code.variables)
+        z = run(channel, Oracle(), layout, code.variables)
     except ZeroDivisionError as error:  # a chance below 2^-100, whoever made the proof
         raise ProofRejected("challenge", "a challenge that is divided by is zero") from error
     argument.messages.end()

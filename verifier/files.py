@@ -11,7 +11,6 @@ from pathlib import Path
 from zkcert.core.container import MAX_PROOF_BYTES
 from zkcert.errors import UnusableInput
 from zkcert.public.config import ProbeConfig, read_config
-from zkcert.public.kinds import ANNOUNCEMENT, MODEL, PROOF, ROOT, expecting
 from zkcert.public.model import MAX_FILE_BYTES, Model
 from zkcert.public.reading import read_file
 from zkcert.public.root import DatasetRoot
@@ -30,18 +29,11 @@ def read_proof(path: str | Path) -> bytes:
 
 def read_model(path: str | Path) -> tuple[Model, bytes]:
     """The model of a file, and the bytes it was read from; UnusableInput also for one without weights."""
-    with expecting(path, MODEL):
-        data = read_file(path, MAX_FILE_BYTES)
-        model = Model.parse(data, path)
+    data = read_file(path, MAX_FILE_BYTES)
+    model = Model.parse(data, path)
     if not model.params:
         raise UnusableInput(f"{path}: the model has no weights")
     return model, data
-
-
-def load_root(path: str | Path) -> DatasetRoot:
-    """The dataset root of a file."""
-    with expecting(path, ROOT):
-        return DatasetRoot.load(path)
 
 
 def verify_files(
@@ -62,18 +54,16 @@ def verify_files(
     `read_config` takes; None leaves the point open, and the verdict's warnings say what that means. `doubts`: warnings
     about `tau`, of whoever chose it.
     """
-    root = None if data_root is None else _digest(data_root) or load_root(data_root)
+    root = None if data_root is None else _digest(data_root) or DatasetRoot.load(data_root)
     announced = None
     if announcement is not None:
-        with expecting(announcement, ANNOUNCEMENT):
-            announced = _digest(announcement) or load_announcement(announcement).announcement_digest
+        announced = _digest(announcement) or load_announcement(announcement).announcement_digest
     wanted = config if config is None or isinstance(config, ProbeConfig) else read_config(config)
     expected = Expectations(check_tau(tau), root, announced, parse_beacon(beacon), wanted)
     loaded, data = read_model(model)
     model_sha256, data = sha256(data).hexdigest(), read_proof(proof)
     start = time.perf_counter()
-    with expecting(proof, PROOF):
-        report = verify_proof(data, loaded, expected)
+    report = verify_proof(data, loaded, expected)
     seconds = time.perf_counter() - start
     return Verdict(report, expected, seconds, model_sha256, sha256(data).hexdigest(), tuple(doubts))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zkcert.core import field as ff
 from zkcert.core.code import COMBINED_ROWS, PROXIMITY_GRIND, QUERY_GRIND, MatrixCode, PlainCode
-from zkcert.core.field import F
+from zkcert.core.field import U64, F
 from zkcert.core.merkle import DIGEST_BYTES, multiproof_bytes, verify_multiproof
 from zkcert.core.opening import (
     Claims,
@@ -30,16 +30,12 @@ from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
 from zkcert.errors import ProofRejected
 
-from .channel import check_work
-
-U64 = NDArray[np.uint64]
-
 
 def verify_opening(
     reader: Reader, transcript: Transcript, code: MatrixCode, roots: Sequence[bytes], z: list[F], value: F
 ) -> None:
     """Check an opening of X~(z) = value under the roots of X's parts. Raises ProofRejected naming the failing check."""
-    check_work(reader, transcript, PROXIMITY_GRIND, "opening/proximity-nonce/1")  # 1
+    reader.check_work(transcript, PROXIMITY_GRIND, "opening/proximity-nonce/1")  # 1
     weights = combination_weights(transcript, code, z)
     combined = CombinedRows.read(reader, transcript, code)  # 2
     check_value(combined, z, value)
@@ -69,7 +65,7 @@ def verify_level(
     assert code is not None
     s, claim = fold_claim(reader, transcript, level, code, claims.total(values))  # 4
     factor = claims.weight_at(s, above.row_bits)
-    check_work(reader, transcript, PROXIMITY_GRIND, f"opening/proximity-nonce/{level}")  # 5
+    reader.check_work(transcript, PROXIMITY_GRIND, f"opening/proximity-nonce/{level}")  # 5
     weights = plain_weights(transcript, level, code, s)
     tree = Tree(level_tree(level), root, code.rows)
     inner = vector_claim(code, s, factor, claim)
@@ -119,7 +115,7 @@ def open_columns(
     reader: Reader, transcript: Transcript, level: int, code: MatrixCode | PlainCode, trees: Sequence[Tree]
 ) -> tuple[list[int], U64]:
     """The queried positions and the columns there (2, t, rows), those of each tree checked against its root."""
-    check_work(reader, transcript, QUERY_GRIND, f"opening/query-nonce/{level}")
+    reader.check_work(transcript, QUERY_GRIND, f"opening/query-nonce/{level}")
     queries = transcript.distinct_indices(f"queries/{level}", code.queries, code.log_n)
     size = multiproof_bytes(1 << code.log_n, queries)
     start, parts = reader.at, []

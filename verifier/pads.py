@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.argument.channel import PadForm
 from zkcert.core import field as ff
 from zkcert.core.code import PAD_TESTS, PadCode
+from zkcert.core.field import U64
 from zkcert.core.merkle import DIGEST_BYTES, verify_multiproof
 from zkcert.core.padcode import PAD_GRIND, TREE_NAME, interpolate, message_rows, pad_leaf, query_points
 from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
 from zkcert.errors import ProofRejected
-
-from .channel import check_work
-
-U64 = NDArray[np.uint64]
 
 
 def verify_pads(reader: Reader, transcript: Transcript, code: PadCode, root: bytes, form: PadForm) -> None:
@@ -28,7 +24,7 @@ def verify_pads(reader: Reader, transcript: Transcript, code: PadCode, root: byt
     tests = Tests.read(reader, transcript, code)
     check_sum(tests, code, form)
     check_vanishing(tests, code)
-    check_work(reader, transcript, PAD_GRIND, "pads/nonce")
+    reader.check_work(transcript, PAD_GRIND, "pads/nonce")
     queries = transcript.distinct_indices("pads/queries", code.queries, code.log_n)
     columns = read_columns(reader, code, root, queries)
     rows, blinds = np.ascontiguousarray(columns[:, :, : code.rows]), columns[:, :, code.rows :]

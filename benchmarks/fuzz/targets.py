@@ -187,7 +187,7 @@ def _build_roots(place: Path) -> None:
 
 
 def _load_roots(place: Path) -> Judge:
-    from verifier.files import load_root
+    from zkcert.api.files import load_root
     from zkcert.files.saving import save_root
     from zkcert.public.root import DatasetRoot
 

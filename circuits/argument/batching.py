@@ -7,17 +7,15 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.language.layout import Block, Layout, column_heads, eq_at, prefix_eq2
 from zkcert.core import field as ff
-from zkcert.core.field import F
+from zkcert.core.field import U64, F
 
 from .channel import Channel
 from .claims import Claim, Oracle, Span, Term
 from .identities import next_claim
 
-U64 = NDArray[np.uint64]
 CHUNK = 1 << 20  # entries of term heads, or of vectors of axes, in memory at once
 
 
@@ -146,7 +144,7 @@ def span_at(span: Span, z: list[F]) -> F:
     return value + ff.f_item(heads, -1) * last
 
 
-def batch(ch: Channel, oracle: Oracle, claims: Sequence[Claim], n: int) -> list[F]:
+def batch(ch: Channel, oracle: Oracle, layout: Layout, claims: Sequence[Claim], n: int) -> list[F]:
     """All claims to one: returns the point z; the revealed value of X~(z) is checked against the claims here."""
     xi = ch.challenge("batch")
     weights, power = [], F.ONE
@@ -162,6 +160,8 @@ def batch(ch: Channel, oracle: Oracle, claims: Sequence[Claim], n: int) -> list[
         prover.bind(rho)
         claim = next_claim(ch, claim, t0, tinf, rho, None)
         z.insert(0, rho)
-    value = ch.reveal("opened", prover.final())
-    ch.assert_zero(ch.tape.linear([(F.ONE, claim)], -value * prover.weight(z)), "batch")
+    ends = prover.finals()
+    value = ch.reveal("opened", ends[0][0] if ends else None)
+    weight = ends[0][1] if ends else weight_at(layout, claims, weights, z)
+    ch.assert_zero(ch.tape.linear([(F.ONE, claim)], -value * weight), "batch")
     return z

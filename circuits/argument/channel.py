@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zkcert.core.field import F, P, f_array
+from zkcert.core.field import U64, F, P, f_array
+from zkcert.core.proof import Reader
+from zkcert.core.transcript import Transcript
 
-U64 = NDArray[np.uint64]
 Node = int
 Terms = Sequence[tuple[F, Node]]
 
@@ -118,25 +118,42 @@ class Tape:
         return PadForm(s, x, y, z, F(*const))
 
 
-class Channel(Protocol):
-    """What a reduction sees of the conversation; `None` values mean "read them from the proof"."""
+class Channel:
+    """The conversation, as a verifier has it: messages are read from the proof, and the values that a reduction hands
+    over, None, are not looked at. A prover's subclass sends them."""
 
-    tape: Tape
+    def __init__(self, transcript: Transcript, messages: Reader) -> None:
+        self.transcript, self.messages, self.tape = transcript, messages, Tape()
+        self.opened = F.ZERO
 
-    def challenge(self, label: str) -> F: ...
+    def challenge(self, label: str) -> F:
+        return self.transcript.challenge(label)
 
-    def challenges(self, label: str, count: int) -> list[F]: ...
+    def challenges(self, label: str, count: int) -> list[F]:
+        return self.transcript.challenges(label, count)
 
-    def integers(self, label: str, count: int, bound: int) -> NDArray[np.int64]: ...
+    def integers(self, label: str, count: int, bound: int) -> NDArray[np.int64]:
+        return self.transcript.integers(label, count, bound)
 
-    def send(self, label: str, values: Sequence[F] | None, count: int) -> list[Node]: ...
+    def _read(self, label: str, count: int) -> list[F]:
+        start = self.messages.at
+        out = [self.messages.field() for _ in range(count)]
+        self.transcript.absorb(label, self.messages.since(start))
+        return out
 
-    def send_pairs(
-        self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int
-    ) -> list[tuple[Node, Node, Node]]: ...
+    def send(self, label: str, values: Sequence[F] | None, count: int) -> list[Node]:
+        return [self.tape.receive(m) for m in self._read(label, count)]
 
-    def reveal(self, label: str, value: F | None) -> F: ...
+    def send_pairs(self, label: str, pairs: Sequence[tuple[F, F]] | None, count: int) -> list[tuple[Node, Node, Node]]:
+        m = self._read(label, 2 * count)
+        return [self.tape.receive_pair(m[2 * i], m[2 * i + 1]) for i in range(count)]
 
-    def grind(self, label: str, bits: int) -> None: ...
+    def reveal(self, label: str, value: F | None) -> F:
+        self.opened = self._read(label, 1)[0]
+        return self.opened
 
-    def assert_zero(self, node: Node, name: str) -> None: ...
+    def grind(self, label: str, bits: int) -> None:
+        self.messages.check_work(self.transcript, bits, "proof-of-work", f"{label} needs {bits} bits")
+
+    def assert_zero(self, node: Node, name: str) -> None:
+        self.tape.assert_zero(node, name)

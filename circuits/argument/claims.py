@@ -1,30 +1,24 @@
 """Claims about the committed vector X, and what a reduction asks of the prover to arrive at them.
 
 A claim is a public linear functional of X with one hidden value. Every reduction is written once for prover and
-verifier: it runs on a `Channel` and an *oracle*, which holds the prover's tables, or is `Blind`: then every message is
-None, and the channel reads it from the proof.
+verifier: it runs on a `Channel` and an `Oracle`, which holds the prover's tables or nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
 from circuits.language.tensors import Tensor
-from zkcert.core.field import F
+from zkcert.core.field import U64, F
 
 from .channel import Channel, Node
 
 if TYPE_CHECKING:
     from .tuples import Box
-
-U64 = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -62,62 +56,6 @@ class Claim:
     node: Node
 
 
-class ProductOracle(Protocol):
-    def total(self) -> F | None: ...
-
-    def round(self, eq_point: Sequence[F] | None) -> tuple[F, F] | None: ...
-
-    def bind(self, r: F) -> None: ...
-
-    def finals(self) -> list[tuple[F, F]] | None: ...
-
-
-class LayerOracle(Protocol):
-    def round(self) -> tuple[F, F] | None: ...
-
-    def bind(self, r: F) -> None: ...
-
-    def finals(self) -> list[F] | None: ...
-
-
-class TreeOracle(Protocol):
-    def root(self) -> tuple[F, F] | None: ...
-
-    def layer(self, point: Sequence[F], lam: F) -> LayerOracle: ...
-
-
-class DigitTreeOracle(TreeOracle, Protocol):
-    def leaves(self, point: Sequence[F], lam: F) -> LayerOracle: ...
-
-
-class BatchOracle(Protocol):
-    def round(self) -> tuple[F, F] | None: ...
-
-    def bind(self, r: F) -> None: ...
-
-    def final(self) -> F | None: ...
-
-    def weight(self, z: list[F]) -> F:
-        """`weight_at` the point z of the last round: a verifier evaluates it, a prover has it at hand."""
-
-
-class Oracle(Protocol):
-    """Everything a reduction asks of the prover."""
-
-    def products(self, job: ProductJob) -> ProductOracle: ...
-
-    def digit_tree(self, alpha: F, start: int, count: int) -> DigitTreeOracle: ...
-
-    def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> DigitTreeOracle: ...
-
-    def table_tree(self, alpha: F, gamma: F) -> TreeOracle: ...
-
-    def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> BatchOracle: ...
-
-    def check(self, claims: Sequence[Claim], ch: Channel) -> None:
-        """A chance for a strict prover to compare every claim with its witness."""
-
-
 @dataclass
 class ProductJob:
     """sum over kept axes of e * sum_k A_k * B_k, with private output axes folded by `vecs`.
@@ -137,3 +75,54 @@ class ProductJob:
     @property
     def kept(self) -> tuple[DomainAxis, ...]:
         return self.eq_axes + self.plain_axes
+
+
+class Sumcheck:
+    """The prover's part of a sum-check; `finals`: the factors at its end, as pairs that are multiplied."""
+
+    def total(self) -> F | None: ...
+
+    def round(self, eq_point: Sequence[F] | None = None) -> tuple[F, F] | None: ...
+
+    def bind(self, r: F) -> None: ...
+
+    def finals(self) -> list[tuple[F, F]] | None: ...
+
+
+class Tree:
+    """The prover's part of a fraction tree: its root, and the sum-checks of its layers and, of 1/q, of its leaves."""
+
+    def root(self) -> tuple[F, F] | None: ...
+
+    def layer(self, point: Sequence[F], lam: F) -> Sumcheck:
+        return Sumcheck()
+
+    def leaves(self, point: Sequence[F], lam: F) -> Sumcheck:
+        return Sumcheck()
+
+
+class Oracle:
+    """Everything a reduction asks of the prover.
+
+    This one is of those who have only the proof, verifiers and provers who repeat recorded messages: every answer is
+    None, and the channel reads the message instead.
+    """
+
+    def products(self, job: ProductJob) -> Sumcheck:
+        return Sumcheck()
+
+    def digit_tree(self, alpha: F, start: int, count: int) -> Tree:
+        return Tree()
+
+    def tuple_tree(self, alpha: F, gamma: F, tree: Sequence[Box]) -> Tree:
+        return Tree()
+
+    def table_tree(self, alpha: F, gamma: F) -> Tree:
+        return Tree()
+
+    def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Sumcheck:
+        """Its `finals`: X~ and the weight of the claims at the point of the last round."""
+        return Sumcheck()
+
+    def check(self, claims: Sequence[Claim], ch: Channel) -> None:
+        """A chance for a strict prover to compare every claim with its witness."""

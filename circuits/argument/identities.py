@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.language.constraints import Constraint, DomainAxis, ModularLink, PublicTensor
 from circuits.language.drawn import Weighing
@@ -13,12 +12,11 @@ from circuits.language.forms import Coef, Form, View
 from circuits.language.sources import Source
 from circuits.language.tensors import ceil_log2
 from zkcert.core import field as ff
-from zkcert.core.field import F
+from zkcert.core.field import U64, F
 
 from .channel import Channel, Node
-from .claims import Claim, Functional, Oracle, ProductJob, ProductOracle, Term
+from .claims import Claim, Functional, Oracle, ProductJob, Sumcheck, Term
 
-U64 = NDArray[np.uint64]
 Vectors = Mapping[str, U64]
 LINK_COLUMNS = 1 << 12  # of a link's matrix in memory, extended to F, at once
 
@@ -178,7 +176,7 @@ def next_claim(ch: Channel, claim: Node, t0: Node, tinf: Node, rho: F, eq: F | N
     return ch.tape.linear([(rho * c_claim, claim), ((1 - rho) + rho * c_t0, t0), (rho * (rho - 1), tinf)])
 
 
-def product_sumcheck(ch: Channel, prover: ProductOracle, claim: Node, job: ProductJob) -> tuple[Node, list[F]]:
+def product_sumcheck(ch: Channel, prover: Sumcheck, claim: Node, job: ProductJob) -> tuple[Node, list[F]]:
     """Sum-check over the kept axes, least significant variable first. Returns the end claim and its point."""
     rounds = sum(ax.bits for ax in job.kept)
     eq_rounds = len(job.eq_point)
@@ -222,8 +220,9 @@ def link_claim(ch: Channel, link: ModularLink) -> Claim:
     vu = ff.f_array(ch.challenges(f"link/{link.name}/unroll", unroll))
     vb = ff.f_array(ch.challenges(f"link/{link.name}/batch", batch))
     terms = []
-    for tensor, matrix in link.parts:
-        parts = [matrix[:, j : j + LINK_COLUMNS] for j in range(0, matrix.shape[1], LINK_COLUMNS)]
+    for tensor, columns in link.parts:
+        count = tensor.shape[-1]
+        parts = [columns(j, min(j + LINK_COLUMNS, count)) for j in range(0, count, LINK_COLUMNS)]
         sums = [ff.f_sum(ff.f_scale(gamma.reshape(2, 1, rows), np.ascontiguousarray(part.T))) for part in parts]
         terms.append(Term(tensor, {0: F.ONE}, (vu, vb, np.concatenate(sums, axis=1))))
     per = ff.f_sum(ff.f_scale(gamma.reshape(2, 1, 1, rows), link.target))

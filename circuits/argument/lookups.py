@@ -9,7 +9,7 @@ from circuits.language.tensors import ceil_log2
 from zkcert.core.field import F
 
 from .channel import Channel, Node
-from .claims import Claim, DigitTreeOracle, Functional, LayerOracle, Oracle, Span, TreeOracle
+from .claims import Claim, Functional, Oracle, Span, Sumcheck, Tree
 from .tuples import Box, leaf_count, table_denominators, tuple_denominators, tuple_trees
 
 ALPHA_GRIND = 16
@@ -22,9 +22,7 @@ def digit_trees(layout: Layout) -> list[tuple[int, int]]:
     return [(first + done, min(size, count - done)) for first, count in layout.runs for done in range(0, count, size)]
 
 
-def layer_sumcheck(
-    ch: Channel, prover: LayerOracle, name: str, claim: Node, point: Sequence[F]
-) -> tuple[Node, list[F]]:
+def layer_sumcheck(ch: Channel, prover: Sumcheck, name: str, claim: Node, point: Sequence[F]) -> tuple[Node, list[F]]:
     """Sum-check of sum_x eq(point, x) g(x), g of degree 2, most significant variable first: end claim and its point.
 
     With t the round polynomial without its eq factor, a message is t(1) - t(0) and the leading coefficient of t; t(0)
@@ -40,18 +38,14 @@ def layer_sumcheck(
     return claim, bound
 
 
-def fraction_layer(
-    ch: Channel, tree: TreeOracle, name: str, point: list[F], p: Node, q: Node
-) -> tuple[list[F], Node, Node]:
+def fraction_layer(ch: Channel, tree: Tree, name: str, point: list[F], p: Node, q: Node) -> tuple[list[F], Node, Node]:
     """From p~, q~ at a point of one level to the level below, whose first coordinate says which child."""
     lam = ch.challenge(f"lambda/{name}")
     prover = tree.layer(point, lam)
     claim = ch.tape.linear([(F.ONE, p), (lam, q)])
     claim, bound = layer_sumcheck(ch, prover, name, claim, point)
-    ends = prover.finals()
-    pairs = None if ends is None else [(ends[0], ends[1]), (ends[2], ends[3])]
     # p0 q1 + p1 q0 + lam q0 q1 = p0 q1 + u q0 with u = p1 + lam q1
-    (p0, q1, first), (u, q0, second) = ch.send_pairs(f"tree-ends/{name}", pairs, 2)
+    (p0, q1, first), (u, q0, second) = ch.send_pairs(f"tree-ends/{name}", prover.finals(), 2)
     ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), first), (F(-1), second)]), f"range-check/{name}")
     rho = ch.challenge(f"rho/{name}")
     p = ch.tape.linear([(1 - rho, p0), (rho, u), (-rho * lam, q1)])
@@ -60,7 +54,7 @@ def fraction_layer(
 
 
 def unit_leaves(
-    ch: Channel, tree: DigitTreeOracle, name: str, count: int, point: list[F], p: Node, q: Node
+    ch: Channel, tree: Tree, name: str, count: int, point: list[F], p: Node, q: Node
 ) -> tuple[list[F], Node]:
     """From p~, q~ above 2^(n+1) leaves to q~ of the leaves: `count` > 2^n of them are 1/q, the others 0/1.
 
@@ -71,8 +65,7 @@ def unit_leaves(
     pairs = count - (1 << len(point))  # these have two leaves
     claim = ch.tape.linear([(lam, p), (lam * lam, q)], prefix_eq(point, pairs))
     claim, bound = layer_sumcheck(ch, prover, name, claim, point)
-    ends = prover.finals()
-    ((b0, b1, product),) = ch.send_pairs(f"leaves/{name}", None if ends is None else [(ends[0], ends[1])], 1)
+    ((b0, b1, product),) = ch.send_pairs(f"leaves/{name}", prover.finals(), 1)
     ch.assert_zero(ch.tape.linear([(F.ONE, claim), (F(-1), product)]), f"range-check/{name}")
     rho = ch.challenge(f"rho/{name}")
     inv = lam.inv()
@@ -91,33 +84,28 @@ class FractionSum:
     def _same(self, a: Node, b: Node) -> None:
         self.ch.assert_zero(self.ch.tape.linear([(F.ONE, a), (F(-1), b)]), "range-check/roots")
 
-    def add(self, root: tuple[F, F] | None) -> tuple[Node, Node]:
-        """Send a root p/q and add it: P q + p Q over Q q. Returns p and q."""
+    def add(self, root: tuple[F, F] | None, *, last: bool = False) -> tuple[Node, Node]:
+        """Send a root p/q and add it: P q + p Q over Q q, which is zero with the last one. Returns p and q."""
         if self.sum is None:
             p, q = self.ch.send("roots", root, 2)
             self.sum, self.values = (p, q), root
             return p, q
-        pairs = None
+        pairs, count = None, 2 if last else 3
         if root is not None and self.values is not None:
             (vp, vq), (tp, tq) = root, self.values
-            pairs = [(tp, vq), (vp, tq), (tq, vq)]
+            pairs = [(tp, vq), (vp, tq), (tq, vq)][:count]
             self.values = tp * vq + vp * tq, tq * vq
-        (top, q, first), (p, bottom, second), (again, other, product) = self.ch.send_pairs("roots", pairs, 3)
-        for a, b in ((top, self.sum[0]), (bottom, self.sum[1]), (again, self.sum[1]), (other, q)):
-            self._same(a, b)
-        self.sum = self.ch.tape.linear([(F.ONE, first), (F.ONE, second)]), product
-        return p, q
-
-    def finish(self, root: tuple[F, F] | None) -> tuple[Node, Node]:
-        """Send the last root p/q, for which P q + p Q = 0. Returns p and q."""
-        assert self.sum is not None
-        pairs = None
-        if root is not None and self.values is not None:
-            pairs = [(self.values[0], root[1]), (root[0], self.values[1])]
-        (top, q, first), (p, bottom, second) = self.ch.send_pairs("roots", pairs, 2)
+        (top, q, first), (p, bottom, second), *rest = self.ch.send_pairs("roots", pairs, count)
         self._same(top, self.sum[0])
         self._same(bottom, self.sum[1])
-        self.ch.assert_zero(self.ch.tape.linear([(F.ONE, first), (F.ONE, second)]), "range-check/roots")
+        total = self.ch.tape.linear([(F.ONE, first), (F.ONE, second)])
+        if last:
+            self.ch.assert_zero(total, "range-check/roots")
+            return p, q
+        ((again, other, product),) = rest
+        self._same(again, self.sum[1])
+        self._same(other, q)
+        self.sum = total, product
         return p, q
 
 
@@ -135,7 +123,7 @@ def range_check(ch: Channel, oracle: Oracle, layout: Layout) -> list[Claim]:
     return [*claims, table_claim(ch, oracle, layout, alpha, gamma, roots)]
 
 
-def to_leaves(ch: Channel, tree: DigitTreeOracle, roots: FractionSum, name: str, count: int) -> tuple[list[F], Node]:
+def to_leaves(ch: Channel, tree: Tree, roots: FractionSum, name: str, count: int) -> tuple[list[F], Node]:
     """Reduce the root of a tree of `count` leaves 1/q to q~ of the leaves at a point."""
     p, q = roots.add(tree.root())
     point: list[F] = []
@@ -175,7 +163,7 @@ def tuple_claim(
 def table_claim(ch: Channel, oracle: Oracle, layout: Layout, alpha: F, gamma: F, roots: FractionSum) -> Claim:
     """Reduce the root of the tables to a claim on the multiplicities."""
     tree = oracle.table_tree(alpha, gamma)
-    p, q = roots.finish(tree.root())
+    p, q = roots.add(tree.root(), last=True)
     point: list[F] = []
     for _ in range(ceil_log2(layout.table_entries)):
         point, p, q = fraction_layer(ch, tree, "table", point, p, q)

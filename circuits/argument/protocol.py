@@ -77,4 +77,4 @@ def run(
         claims += range_check(ch, oracle, layout)
     with phase("batch"):
         oracle.check(claims, ch)
-        return batch(ch, oracle, claims, n)
+        return batch(ch, oracle, layout, claims, n)

@@ -11,19 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.language.forms import Form, total
 from circuits.language.functions import FunctionTable, Lookup
 from circuits.language.layout import Block, Layout, column_blocks, eq_at, prefix_eq
 from zkcert.core import field as ff
-from zkcert.core.field import F
+from zkcert.core.field import I64, U64, F
 
 from .claims import Functional, Term
 from .identities import Resolver
 
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 TUPLE_TREE_BITS = 24  # log2 of the most tuples of one fraction tree
 
 

@@ -133,7 +133,7 @@ def reduction(circuit: Circuit, name: str, axis: DomainAxis, terms: Sequence[Seq
 
 @dataclass(frozen=True)
 class Order:
-    """The order in which axes of terms are summed, and the residues modulo each prime that this takes.
+    """The order in which axes of terms are summed; sizes: of all axes that the terms read.
 
     gather: the index table through which the terms read one of the axes. Axes before that one are reduced over the
     entries of the table's own axis, which are read through the table when it is summed.
@@ -141,7 +141,7 @@ class Order:
 
     axes: tuple[DomainAxis, ...]
     gather: Gather | None
-    residues: int
+    sizes: Mapping[str, int]
 
     @classmethod
     def of(cls, terms: Sequence[Term], axes: Sequence[DomainAxis]) -> Order:
@@ -150,26 +150,23 @@ class Order:
         names = {axis.name for axis in axes}
         gather = next((s for s in view.sources if isinstance(s, Gather) and names & set(s.axes)), None)
         sizes = {a: n for source in view.sources for a, n in source.extents().items()}
-        orders = [cls(order, gather, residue_count(sizes, gather, order)) for order in permutations(axes)]
-        return min(orders, key=lambda order: order.residues)
+        return min((cls(order, gather, sizes) for order in permutations(axes)), key=lambda order: order.residues)
 
-    def entries(self, number: int) -> bool:
-        """Whether axis `number` comes before the one that is read through the table."""
-        return self.gather is not None and not any(a.name in self.gather.axes for a in self.axes[: number + 1])
+    def entries(self, number: int) -> Gather | None:
+        """The table, if axis `number` comes before the one that is read through it."""
+        read = self.gather is None or any(a.name in self.gather.axes for a in self.axes[: number + 1])
+        return None if read else self.gather
 
-
-def residue_count(sizes: Mapping[str, int], gather: Gather | None, order: Sequence[DomainAxis]) -> int:
-    """How many residues modulo each prime an order takes; sizes: of the axes that the terms read."""
-    left, total = dict(sizes), 0
-    for number, axis in enumerate(order):
-        left.pop(axis.name)
-        entries = gather is not None and not any(a.name in gather.axes for a in order[: number + 1])
-        if entries:
-            assert gather is not None
-            total += gather.size * prod(n for a, n in left.items() if a not in gather.axes)
-        else:
-            total += prod(left.values())
-    return total
+    @property
+    def residues(self) -> int:
+        """How many of them it takes modulo each prime."""
+        left, total = dict(self.sizes), 0
+        for number, axis in enumerate(self.axes):
+            left.pop(axis.name)
+            gather = self.entries(number)
+            read = gather.axes if gather else ()
+            total += (gather.size if gather else 1) * prod(n for a, n in left.items() if a not in read)
+        return total
 
 
 def reductions(
@@ -180,12 +177,10 @@ def reductions(
     steps: list[Reduction] = []
     own, views = [list(terms) for _ in PRIMES], list[View]()
     for number, axis in enumerate(order.axes):
-        if order.gather is not None and order.entries(number):
-            own = [[(_entries(view, order.gather), d, coef) for view, d, coef in part] for part in own]
+        if gather := order.entries(number):
+            own = [[(_entries(view, gather), d, coef) for view, d, coef in part] for part in own]
         steps.append(reduction(circuit, f"{name}.{axis.name}", axis, own))
-        views = steps[-1].residues
-        if order.gather is not None and order.entries(number):
-            views = [_gathered(view, order.gather) for view in views]
+        views = [_gathered(view, gather) if gather else view for view in steps[-1].residues]
         own = [value_terms(view, 1) for view in views]
     return steps, views
 

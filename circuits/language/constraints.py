@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zkcert.core.field import P
+from zkcert.core.field import I64, U64, P
 from zkcert.errors import UnusableInput
 
 from .drawn import PRIMES, Draws
@@ -21,8 +18,6 @@ from .tensors import Digit, Tensor, ceil_log2
 if TYPE_CHECKING:
     from .combination import Combination
 
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 T = TypeVar("T")
 
 MAX_TERMS = 1 << 16  # of all constraints of a circuit
@@ -71,13 +66,11 @@ class Expr:
             corners = [al * bl, al * bh, ah * bl, ah * bh, 0]
             lo, hi = lo + count * min(corners), hi + count * max(corners)
         for c in self.constants:
-            low = high = 1
+            low = high = c.coef
             for _, w in c.weights:
-                low, high = (
-                    min(low * min(w), low * max(w), high * min(w), high * max(w)),
-                    max(low * min(w), low * max(w), high * min(w), high * max(w)),
-                )
-            lo, hi = lo + min(c.coef * low, c.coef * high), hi + max(c.coef * low, c.coef * high)
+                corners = [x * y for x in (low, high) for y in (min(w), max(w))]
+                low, high = min(corners), max(corners)
+            lo, hi = lo + low, hi + high
         return lo, hi
 
 
@@ -214,22 +207,14 @@ class PublicTensor:
         return self.digits() if callable(self.digits) else self.digits
 
 
-class Matrix(Protocol):
-    """A public matrix over F_p, read by columns."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __getitem__(self, at: tuple[slice, slice], /) -> U64: ...
-
-
 @dataclass
 class ModularLink:
     """Equations over F_p (not integers): for unrolled index u and entry b of axis 1,
-    sum_parts sum_f M[row, f] * tensor[u, b, f] = target[u, b, row]; M is public."""
+    sum_parts sum_f M[row, f] * tensor[u, b, f] = target[u, b, row]; M is public, and made column by column:
+    M(start, stop)."""
 
     name: str
-    parts: Sequence[tuple[Tensor, Matrix]]
+    parts: Sequence[tuple[Tensor, Callable[[int, int], U64]]]
     target: U64
 
 

@@ -11,16 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zkcert.core import field as ff
-from zkcert.core.field import F
+from zkcert.core.field import I64, U64, F
 
 from .sources import Gather, Same, Source, Table, Vectors
 from .tensors import DIGIT_BITS
-
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 
 WEIGHT_BITS = 30
 PRIMES = tuple((1 << WEIGHT_BITS) - less for less in (35, 41, 83, 101, 105))
@@ -79,6 +75,7 @@ def parts_of(drawn: I64, factor: int, prime: int) -> I64:
     return np.stack([whole >> shift & ((1 << bits) - 1) for shift, bits in PARTS])
 
 
+@dataclass(frozen=True)
 class Weighing(Source):
     """A source that sums entries with one part of `factor` times the drawn weights, reduced by the prime."""
 
@@ -99,9 +96,6 @@ class Weighing(Source):
 class Weighed(Weighing):
     """sum_i w_i tensor[i] (linear terms only)."""
 
-    draw: Draw
-    factor: int
-    part: int
     size: int
 
     def vector(self, vecs: Vectors) -> U64:
@@ -118,9 +112,6 @@ class WeighedGather(Weighing):
     axis: the domain axis that it reads; rows: whether the axis k is summed, so that the domain axis is s.
     """
 
-    draw: Draw
-    factor: int
-    part: int
     axis: str
     table: Table
     size: int
@@ -146,9 +137,6 @@ class WeighedGather(Weighing):
 class WeighedAlike(Weighing):
     """What `inner` reads, times the sum of the weights of `count` indices of an axis along which it is the same."""
 
-    draw: Draw
-    factor: int
-    part: int
     size: int
     inner: Source
     count: int

@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
-from numpy.typing import NDArray
 
-from zkcert.core.field import P
+from zkcert.core.field import I64, P
 
 from .forms import Form, View
 
 if TYPE_CHECKING:
     from .constraints import DomainAxis
 
-I64 = NDArray[np.int64]
 MAX_COMPONENTS = 8  # of a row
 MAX_NUMBERS = 1 << 20  # in all rows of all function tables of a circuit
 LARGEST = 1 << 60  # magnitudes of entries lie below

@@ -16,19 +16,16 @@ from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zkcert.core import field as ff
 from zkcert.core.code import MatrixCode, matrix_code
-from zkcert.core.field import F
+from zkcert.core.field import I64, U64, F
 from zkcert.errors import UnusableInput
 
 from .constraints import Circuit
 from .functions import FunctionTable
 from .tensors import Range, Tensor, ceil_log2
 
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 MULTIPLICITY_BLOCK = 16
 SMALLEST_CUT = 1 << 12  # entries; shorter columns are padded, not cut
 MAX_COLUMNS = 1 << 22
@@ -192,41 +189,31 @@ def entries_of(columns: Sequence[Columns]) -> int:
 # ------------------------------------------------------------------------------- multilinear sums over prefixes
 
 
-def prefix_eq(r: list[F], length: int) -> F:
-    """sum_{i < length} eq(r, i), in O(n)."""
-    n = len(r)
+def prefix_sum(zeros: list[F], ones: list[F], length: int) -> F:
+    """sum_{i < length} of the product, over the bits of i, of one's entry of `ones` or of `zeros`, in O(n)."""
+    n, free = len(ones), [F.ONE]  # free[k]: the sum over all values of the last k bits
+    for zero, one in zip(reversed(zeros), reversed(ones), strict=True):
+        free.append(free[-1] * (zero + one))
     if length >= 1 << n:
-        return F.ONE
-    out, head = F.ZERO, F.ONE  # head: eq of the bits of `length` so far; all that is below it is in `out`
+        return free[n]
+    out, head = F.ZERO, F.ONE  # head: of the bits of `length` so far; all that is below it is in `out`
     for j in range(n):
-        one = head * r[j]
-        zero = head - one
         if (length >> (n - 1 - j)) & 1:
-            out, head = out + zero, one
+            out, head = out + head * zeros[j] * free[n - 1 - j], head * ones[j]
         else:
-            head = zero
+            head = head * zeros[j]
     return out
+
+
+def prefix_eq(r: list[F], length: int) -> F:
+    """sum_{i < length} eq(r, i)."""
+    return prefix_sum([1 - a for a in r], r, length)
 
 
 def prefix_eq2(r: list[F], z: list[F], length: int) -> F:
-    """sum_{i < length} eq(r, i) eq(z, i), in O(n)."""
-    n = len(r)
-    if length >= 1 << n:
-        length = 1 << n
-    w0 = [(1 - a) * (1 - b) for a, b in zip(r, z, strict=True)]
-    w1 = [a * b for a, b in zip(r, z, strict=True)]
-    free = [F.ONE] * (n + 1)
-    for j in reversed(range(n)):
-        free[j] = free[j + 1] * (w0[j] + w1[j])
-    if length == 1 << n:
-        return free[0]
-    out, head = F.ZERO, F.ONE
-    for j in range(n):
-        if (length >> (n - 1 - j)) & 1:
-            out, head = out + head * w0[j] * free[j + 1], head * w1[j]
-        else:
-            head = head * w0[j]
-    return out
+    """sum_{i < length} eq(r, i) eq(z, i)."""
+    pairs = list(zip(r, z, strict=True))
+    return prefix_sum([(1 - a) * (1 - b) for a, b in pairs], [a * b for a, b in pairs], length)
 
 
 def prefix_index(r: list[F], length: int) -> F:

@@ -8,13 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zkcert.core import field as ff
-
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
-
+from zkcert.core.field import I64, U64
 
 Vectors = Mapping[str, U64]
 SCATTERED = 1 << 18  # entries of an index table at once
@@ -94,19 +90,24 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Gather(Source):
-    """Tensor index = table[k, s] for two domain axes; -1 reads zero. Rows of the table are injective."""
+class Tabled(Source):
+    """What reads by table[k, s] for two domain axes. Rows of the table are injective."""
 
     k: str
     s: str
     table: Table
     size: int
 
-    def vector(self, vecs: Vectors) -> U64:
-        return self.weigh(vecs[self.k], vecs[self.s])
-
     def extents(self) -> dict[str, int]:
         return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
+
+
+@dataclass(frozen=True)
+class Gather(Tabled):
+    """Tensor index = table[k, s]; -1 reads zero."""
+
+    def vector(self, vecs: Vectors) -> U64:
+        return self.weigh(vecs[self.k], vecs[self.s])
 
     def weigh(self, vk: U64, vs: U64) -> U64:
         """sum_{k,s} vk[k] vs[s] e_{table[k,s]}, shape (2, size)."""
@@ -119,13 +120,8 @@ class Gather(Source):
 
 
 @dataclass(frozen=True)
-class SuffixGather(Source):
+class SuffixGather(Tabled):
     """Reads sum_{j <= k} tensor[table[j, s]]: a running sum along k (linear terms only)."""
-
-    k: str
-    s: str
-    table: Table
-    size: int
 
     def vector(self, vecs: Vectors) -> U64:
         count = len(self.table.index)
@@ -136,23 +132,13 @@ class SuffixGather(Source):
             suffix[:, k] = running
         return Gather(self.k, self.s, self.table, self.size).weigh(suffix, vecs[self.s])
 
-    def extents(self) -> dict[str, int]:
-        return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
-
     def terms(self) -> int:
         return self.table.shape[0]
 
 
 @dataclass(frozen=True)
-class TailGather(Source):
-    """Reads sum_{j > k} tensor[table[j, s]], and zero where table[k, s] is -1 (linear terms only).
-
-    Rows of the table are injective."""
-
-    k: str
-    s: str
-    table: Table
-    size: int
+class TailGather(Tabled):
+    """Reads sum_{j > k} tensor[table[j, s]], and zero where table[k, s] is -1 (linear terms only)."""
 
     def vector(self, vecs: Vectors) -> U64:
         vs = vecs[self.s][:, : self.table.shape[1]]
@@ -162,9 +148,6 @@ class TailGather(Source):
             out[:, row[ok]] = ff.f_add(out[:, row[ok]], ff.f_mul(before[:, ok], vs[:, ok]))
             before[:, ok] = ff.f_add(before[:, ok], vecs[self.k][:, k : k + 1])
         return out
-
-    def extents(self) -> dict[str, int]:
-        return {self.k: self.table.shape[0], self.s: self.table.shape[1]}
 
     def terms(self) -> int:
         return self.table.shape[0]

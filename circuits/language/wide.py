@@ -8,7 +8,9 @@ Neighbouring limbs are merged while the bounds allow it, which saves carries.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from zkcert.core.field import P
 
@@ -69,6 +71,14 @@ class CarryStep:
     carry: View | None
 
 
+def signed_limbs(value: int) -> Iterator[int]:
+    """An integer as limbs of its sign, worth 2^(22 k)."""
+    sign, rest = (-1 if value < 0 else 1), abs(value)
+    while rest:
+        yield sign * (rest & ((1 << DIGIT_BITS) - 1))
+        rest >>= DIGIT_BITS
+
+
 class Limbs:
     """An integer expression as limbs worth 2^(22 k)."""
 
@@ -97,20 +107,14 @@ class Limbs:
 
     def add_multiple(self, view: View, coef: int, power: int = 0) -> Limbs:
         """Add ``coef * value(view) * 2^power`` for a public integer of any size, which is split into limbs."""
-        sign, rest, k = (-1 if coef < 0 else 1), abs(coef), 0
-        while rest:
-            self.add_value(view, sign * (rest & ((1 << DIGIT_BITS) - 1)), power + DIGIT_BITS * k)
-            rest >>= DIGIT_BITS
-            k += 1
+        for k, limb in enumerate(signed_limbs(coef)):
+            self.add_value(view, limb, power + DIGIT_BITS * k)
         return self
 
     def add_const(self, value: int) -> Limbs:
         """Add a public integer, split into limbs of its sign."""
-        sign, value, k = (-1 if value < 0 else 1), abs(value), 0
-        while value:
-            self.add(expr(sign * (value & ((1 << DIGIT_BITS) - 1))), DIGIT_BITS * k)
-            value >>= DIGIT_BITS
-            k += 1
+        for k, limb in enumerate(signed_limbs(value)):
+            self.add(expr(limb), DIGIT_BITS * k)
         return self
 
     def add_masked_const(self, value: int, axis: str, weights: tuple[int, ...]) -> Limbs:
@@ -157,9 +161,7 @@ def fits(bounds: tuple[int, int], width: int | None) -> bool:
 
 def assert_zero(circuit: Circuit, con: Constraint, domain: Domain, label: str, limbs: Limbs) -> list[CarryStep]:
     """Constrain the limbs to sum to zero over the integers; returns the carries to be filled by the executor."""
-    count = 1
-    for ax in con.summed:
-        count *= ax.size
+    count = prod(ax.size for ax in con.summed)
     parts, steps = limbs.parts, []
     k, carry = 0, Expr()
     while True:

@@ -12,7 +12,7 @@ from circuits.language.sources import Same, Source, Sum
 from circuits.language.wide import Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
-from ..net import Gradient, Net
+from ..net import Gradient, Net, summed_gradient
 from ..value import Value
 from .base import Layer
 from .spec import Array, Arrays, Node
@@ -113,12 +113,8 @@ class Affine(Layer):
         def weight_limbs(source: Callable[[str], Source]) -> Limbs:
             return Limbs().add_product(*operands(source))
 
-        def bias_limbs(source: Callable[[str], Source]) -> Limbs:
-            inner = (Same("o", outputs), *(Sum(a.size) for a in self.position_axes))
-            return Limbs().add(dy.whole(source, Sum(net.batch), *inner))
-
         summed, axes = (b, *self.position_axes), (*self.shared, *self.weight_axes)
         net.gradients.append(Gradient(self.weight_name, axes, summed, weight_limbs, True, operands=operands))
         if self.bias_name:
-            every = (DomainAxis("o", outputs),)
-            net.gradients.append(Gradient(self.bias_name, every, (), bias_limbs, False, linear=True))
+            inner = (Sum(net.batch), Same("o", outputs), *(Sum(a.size) for a in self.position_axes))
+            net.gradients.append(summed_gradient(self.bias_name, DomainAxis("o", outputs), dy, *inner))

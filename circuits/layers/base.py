@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
+
+from circuits.language.constraints import Constraint, DomainAxis
+from circuits.language.forms import Form
+from circuits.language.sources import Same
+from circuits.language.tensors import Digit, Tensor
 
 from ..net import Net
 from ..value import Value
@@ -56,3 +62,31 @@ class Layer(ABC):
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:  # noqa: B027 - most layers have none
         """Add those of the parameters to `net.gradients`."""
+
+
+class Elementwise(Layer):
+    """A layer that works entry by entry: `axes` are those of all its constraints, x0, x1, ... being its input's."""
+
+    @cached_property
+    def axes(self) -> tuple[DomainAxis, ...]:
+        return (self.net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(self.x.shape)))
+
+    def tensor(self, name: str, digits: tuple[Digit, ...]) -> Tensor:
+        """A tensor of the input's shape."""
+        return self.net.circuit.tensor(f"{self.name}/{name}", self.net.passes, self.x.shape, digits)
+
+    def constraint(self, name: str) -> Constraint:
+        """A constraint on every entry."""
+        return self.net.circuit.constraint(f"{self.name}/{name}", self.axes)
+
+    def places(self) -> list[Same]:
+        """The sources of the inner axes."""
+        return [Same(a.name, a.size) for a in self.axes[1:]]
+
+    def form(self, v: Value | Tensor) -> Form:
+        """A value as one form."""
+        return (Value.of(v) if isinstance(v, Tensor) else v).whole(self.net.over_passes, *self.places())
+
+    def limbs(self, v: Value) -> list[Form]:
+        """A value as forms worth 2^(22 k)."""
+        return v.limbs(self.net.over_passes, *self.places())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -23,7 +24,7 @@ from circuits.language.tensors import B22, DIGIT_BITS, balanced, radix
 from circuits.language.wide import Limbs
 from zkcert.errors import RangeOverflow, UnusableInput
 
-from ..net import FRACTION_BITS, VALUE_LIMIT, Contraction, Gradient, Net
+from ..net import FRACTION_BITS, VALUE_LIMIT, Contraction, Gradient, Net, summed_gradient
 from ..value import Value
 from .base import Layer
 from .spec import Array, Arrays, LayerSpec, Node, Number
@@ -171,11 +172,8 @@ class BatchNorm2d(Layer):
         self._subtract_mean(limbs, dy, net.over_passes)
         self.run_h = net.rescaled(con, self.h.limbs(net.over_passes, self._channels()), limbs, "h")
 
-        def weight_limbs(source: Callable[[str], Source]) -> Limbs:
-            return self._multiple(self.h.tensor, source)
-
-        def bias_limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add(dy.whole(source, Sum(self.b.size), self._channels(), *self._summed()))
-
-        net.gradients.append(Gradient(self.weight_name, (self.c,), (), weight_limbs, True, linear=True))
-        net.gradients.append(Gradient(self.bias_name, (self.c,), (), bias_limbs, False, linear=True))
+        net.gradients.append(
+            Gradient(self.weight_name, (self.c,), (), partial(self._multiple, self.h.tensor), True, linear=True)
+        )
+        inner = (Sum(self.b.size), self._channels(), *self._summed())
+        net.gradients.append(summed_gradient(self.bias_name, self.c, dy, *inner))

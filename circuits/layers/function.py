@@ -15,17 +15,15 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from circuits.language.constraints import DomainAxis, expr, product
-from circuits.language.forms import Form
+from circuits.language.constraints import expr, product
 from circuits.language.functions import FunctionTable
-from circuits.language.sources import Same
 from circuits.language.tensors import B22, U22, Digit, Range, balanced, radix
 from circuits.language.wide import Limbs
 
 from ..net import REMAINDER, Net
 from ..segments import FUNCTIONS, rows_of
 from ..value import Value
-from .base import Layer
+from .base import Elementwise
 from .spec import Choice, LayerSpec, same_shape
 
 UNIT = 1 << 22  # a segment
@@ -43,40 +41,32 @@ def table(name: str) -> FunctionTable:
     return FunctionTable(f"segments {name}", (last - first + 1, 4), lambda: rows_of(name), within)
 
 
-class Pointwise(Layer):
+class Pointwise(Elementwise):
     spec = LayerSpec(op="function", fields={"function": Choice(tuple(FUNCTIONS))}, output_shape=same_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.function, self.table = FUNCTIONS[node["function"]], table(node["function"])
-        self.axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
-        self.segment, self.offset = self._tensor("segment", radix(B22)), self._tensor("offset", radix(B22))
-        self.over, self.under = self._tensor("over", radix(U22)), self._tensor("under", radix(U22))
-        self.y, self.slope = net.activation(f"{self.name}/y", x.shape), self._tensor("slope", SLOPE)
-        self.bend, self.turn = self._tensor("bend", radix(B22)), self._tensor("turn", radix(B22))
-        self.turn_rest = self._tensor("turn.remainder", radix(U22))
-        self.step, self.step_rest = self._tensor("step", STEP), self._tensor("step.remainder", REMAINDER)
-        g, t, a, b = map(self._form, (self.segment, self.offset, self.over, self.under))
-        y, d, s, w, v = map(self._form, (self.y, self.slope, self.bend, self.turn, self.step))
-        con = net.circuit.constraint(f"{self.name}/forward", self.axes)
-        con.add("split", expr(t + UNIT * g + UNIT * a - UNIT * b - self._form(x)) + HALF)
+        self.segment, self.offset = self._committed("segment", radix(B22)), self._committed("offset", radix(B22))
+        self.over, self.under = self._committed("over", radix(U22)), self._committed("under", radix(U22))
+        self.y, self.slope = net.activation(f"{self.name}/y", x.shape), self._committed("slope", SLOPE)
+        self.bend, self.turn = self._committed("bend", radix(B22)), self._committed("turn", radix(B22))
+        self.turn_rest = self._committed("turn.remainder", radix(U22))
+        self.step, self.step_rest = self._committed("step", STEP), self._committed("step.remainder", REMAINDER)
+        g, t, a, b = map(self.form, (self.segment, self.offset, self.over, self.under))
+        y, d, s, w, v = map(self.form, (self.y, self.slope, self.bend, self.turn, self.step))
+        con = self.constraint("forward")
+        con.add("split", expr(t + UNIT * g + UNIT * a - UNIT * b - self.form(x)) + HALF)
         con.add("over", product(a, g) - a * self.function.last)
         con.add("under", product(b, g) - b * self.function.first)
-        con.add("turn", product(s, t) - w * UNIT - self._form(self.turn_rest) + HALF)
-        con.add("step", product(d - w, t) - v * (1 << 32) - self._form(self.step_rest) + (1 << 31))
+        con.add("turn", product(s, t) - w * UNIT - self.form(self.turn_rest) + HALF)
+        con.add("step", product(d - w, t) - v * (1 << 32) - self.form(self.step_rest) + (1 << 31))
         middle = y - v if self.function.above is not None else y - v - UNIT * a
         net.circuit.lookup(f"{self.name}/segment", self.axes, self.table, (g, middle, d - 2 * w, s))
 
-    def _tensor(self, name: str, digits: tuple[Digit, ...]) -> Value:
-        return Value.of(self.net.circuit.tensor(f"{self.name}/{name}", self.net.passes, self.x.shape, digits))
-
-    def _places(self) -> list[Same]:
-        return [Same(a.name, a.size) for a in self.axes[1:]]
-
-    def _form(self, v: Value) -> Form:
-        return v.whole(self.net.over_passes, *self._places())
+    def _committed(self, name: str, digits: tuple[Digit, ...]) -> Value:
+        return Value.of(self.tensor(name, digits))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
-        con = net.circuit.constraint(f"{self.name}/input-gradient", self.axes)
-        slope, own, out = (v.limbs(net.over_passes, *self._places()) for v in (self.slope, dy, self.dx))
-        self.run_input = net.rescaled(con, out, Limbs().add_product(slope, own), "dx")
+        con, limbs = self.constraint("input-gradient"), Limbs().add_product(self.limbs(self.slope), self.limbs(dy))
+        self.run_input = net.rescaled(con, self.limbs(self.dx), limbs, "dx")

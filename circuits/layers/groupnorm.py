@@ -26,7 +26,7 @@ from circuits.language.tensors import U22, Digit, Range, Tensor, radix
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
 
-from ..net import FRACTION_BITS, REMAINDER, Contraction, Gradient, Net
+from ..net import FRACTION_BITS, REMAINDER, Contraction, Gradient, Net, summed_gradient
 from ..value import Value
 from ..windows import groups_of
 from .base import Layer
@@ -202,10 +202,7 @@ class GroupNorm(Layer):
         def weight_limbs(source: Callable[[str], Source]) -> Limbs:
             return Limbs().add_product(self._flat(dy, source), self._flat(self.h, source))
 
-        def bias_limbs(source: Callable[[str], Source]) -> Limbs:
-            inner = (Same("o", self.o.size), *(Sum(a.size) for a in self.positions))
-            return Limbs().add(dy.whole(source, Sum(self.b.size), *inner))
-
         summed = (self.b, *self.positions)
         net.gradients.append(Gradient(self.weight_name, (self.o,), summed, weight_limbs, True))
-        net.gradients.append(Gradient(self.bias_name, (self.o,), (), bias_limbs, False, linear=True))
+        inner = (Sum(self.b.size), Same("o", self.o.size), *(Sum(a.size) for a in self.positions))
+        net.gradients.append(summed_gradient(self.bias_name, self.o, dy, *inner))

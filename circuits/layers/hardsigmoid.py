@@ -18,15 +18,14 @@ class Hardsigmoid(Clamped):
     spec = LayerSpec(op="hardsigmoid", output_shape=same_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.declare_clamp(net, x, -3 * UNIT, 3 * UNIT, "inner", "clamp")
+        self.declare_clamp(x, -3 * UNIT, 3 * UNIT, "inner", "clamp")
         self.y = net.activation(f"{self.name}/y", x.shape)
         self.remainder = self._sixth("forward", self.y, expr(self.form(self.clamped)) + self.high)
 
     def _sixth(self, label: str, out: Value, total: Expr) -> Tensor:
         """Constrain 6 out + remainder = total + 3 with 0 <= remainder < 6; the remainder."""
-        net = self.net
-        t = net.circuit.tensor(f"{self.name}/{label}.remainder", net.passes, out.shape, radix(Range(6)))
-        self.constraint(label).add("sixth", expr(6 * self.form(out) + self.form(Value.of(t))) - total - 3)
+        t = self.tensor(f"{label}.remainder", radix(Range(6)))
+        self.constraint(label).add("sixth", expr(6 * self.form(out) + self.form(t)) - total - 3)
         return t
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:

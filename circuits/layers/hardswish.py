@@ -27,7 +27,7 @@ class Hardswish(Clamped):
     spec = LayerSpec(op="hardswish", output_shape=same_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
-        self.declare_clamp(net, x, -BOUND, BOUND, "inner", "clamp")
+        self.declare_clamp(x, -BOUND, BOUND, "inner", "clamp")
         self.y = net.activation(f"{self.name}/y", x.shape)
         self.run = self._divided("forward", self.y, x, self.limbs(self.clamped), "y")
 

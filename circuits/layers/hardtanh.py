@@ -32,7 +32,7 @@ class Hardtanh(Clamped):
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         first, last = (int(node[key] * UNIT) for key in ("low", "high"))
-        self.declare_clamp(net, x, first, last, "y", "forward")
+        self.declare_clamp(x, first, last, "y", "forward")
         self.y = self.clamped
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:

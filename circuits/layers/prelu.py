@@ -12,15 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from circuits.language.constraints import DomainAxis, product
-from circuits.language.forms import Form, View
+from circuits.language.forms import View
 from circuits.language.sources import Same, Source, Sum
 from circuits.language.tensors import BIT, U22, radix
 from circuits.language.wide import Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
-from ..net import VALUE, Contraction, Gradient, Net
+from ..net import VALUE, Gradient, Net
 from ..value import Value
-from .base import Layer
+from .base import Elementwise
 from .spec import Array, Arrays, LayerSpec, Node
 
 
@@ -30,54 +30,43 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
     return shape
 
 
-class PReLU(Layer):
+class PReLU(Elementwise):
     spec = LayerSpec(op="prelu", fields={"weight": Array()}, output_shape=_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         (slopes,) = node["weight_shape"]
         if slopes not in (1, x.shape[1]):
             raise UnusableInput("a PReLU of flattened images: put it before the flatten, or give it one slope for all")
-        self.axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
         self.own = DomainAxis("a", 1) if slopes == 1 else self.axes[2]
         self.weight_name, self.weight = node["weight"], net.weight(node["weight"], (slopes,))
         digits = {"positive": VALUE, "sign": radix(BIT), "magnitude": radix(U22, U22)}
-        tensors = [net.circuit.tensor(f"{self.name}/{name}", net.passes, x.shape, d) for name, d in digits.items()]
+        tensors = [self.tensor(name, own) for name, own in digits.items()]
         self.positive, self.bit, self.magnitude = map(Value.of, tensors)
         self.negative = self.positive - self.magnitude - self.bit
-        con = net.circuit.constraint(f"{self.name}/sign", self.axes)
-        q, b, m = map(self._form, (self.positive, self.bit, self.magnitude))
+        con = self.constraint("sign")
+        q, b, m = map(self.form, (self.positive, self.bit, self.magnitude))
         con.add("positive", product(b, m) + b - q)
-        con.add("sign", 2 * q - m - b - self._form(x))
-        con = net.circuit.constraint(f"{self.name}/forward", self.axes)
+        con.add("sign", 2 * q - m - b - self.form(x))
+        con = self.constraint("forward")
         self.out = net.output(self.name, "y", x.shape)
         self.y = self.out.value
-        self.run = net.rescaled(con, self._limbs(self.y - self.positive), self._times_slope(self.negative), "y")
-
-    def _inner(self) -> list[Same]:
-        return [Same(a.name, a.size) for a in self.axes[1:]]
-
-    def _form(self, v: Value) -> Form:
-        return v.whole(self.net.over_passes, *self._inner())
-
-    def _limbs(self, v: Value) -> list[Form]:
-        return v.limbs(self.net.over_passes, *self._inner())
+        self.run = net.rescaled(con, self.limbs(self.y - self.positive), self._times_slope(self.negative), "y")
 
     def _times_slope(self, v: Value) -> Limbs:
         axis: Source = Sum(1) if self.own.name == "a" else Same(self.own.name, self.own.size)
         slope = limb_forms(View(self.weight, (Same("pass", self.net.passes), axis)))
-        return Limbs().add_product(slope, self._limbs(v))
+        return Limbs().add_product(slope, self.limbs(v))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.kept = net.activation(f"{self.name}/kept", self.x.shape)
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
-        con = net.circuit.constraint(f"{self.name}/kept", self.axes)
-        con.add("kept", product(self._form(self.bit), self._form(dy)) - self._form(self.kept))
-        con = net.circuit.constraint(f"{self.name}/input-gradient", self.axes)
-        out, limbs = self._limbs(self.dx - self.kept), self._times_slope(dy - self.kept)
-        self.run_input: Contraction = net.rescaled(con, out, limbs, "dx")
+        kept = product(self.form(self.bit), self.form(dy)) - self.form(self.kept)
+        self.constraint("kept").add("kept", kept)
+        out, limbs = self.limbs(self.dx - self.kept), self._times_slope(dy - self.kept)
+        self.run_input = net.rescaled(self.constraint("input-gradient"), out, limbs, "dx")
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        inner = self._inner()
+        inner = self.places()
 
         def limbs(source: Callable[[str], Source]) -> Limbs:
             return Limbs().add_product(dy.limbs(source, *inner), self.negative.limbs(source, *inner))

@@ -26,86 +26,53 @@ NAME = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 """Of layers and tensors."""
 
 
-def integers(value: object, count: int, low: int, what: str) -> list[int]:
-    """`count` integers from `low` to `MAX_EXTENT`; UnusableInput for anything else."""
-    fits = isinstance(value, list | tuple) and len(value) == count
-    if fits and isinstance(value, list | tuple) and all(type(v) is int and low <= v <= MAX_EXTENT for v in value):
-        return list(value)
-    raise UnusableInput(f"{what} must be {count} integers from {low} to {MAX_EXTENT}")
-
-
-def name_of(value: object, what: str) -> str:
-    """A name; UnusableInput for anything else."""
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise UnusableInput(f"{what} must be a name of letters, digits, '_', '-' and '.'")
-    return value
-
-
 # ------------------------------------------------------------------------------------------------ fields of a node
 
 
 @dataclass(frozen=True)
-class Integers:
-    """So many integers from `low` to `MAX_EXTENT`."""
+class Field:
+    """What a field of a node may hold: which values are `fit`, in words what it `must`, and their normal form."""
 
-    count: int
-    low: int
+    fit: Callable[[Any], bool]
+    must: str
+    normal: Callable[[Any], Any] = lambda value: value
 
-    def check(self, value: object, what: str) -> list[int]:
+    def check(self, value: object, what: str) -> Any:
         """The value in its normal form; UnusableInput that says what it is of."""
-        return integers(value, self.count, self.low, what)
+        if not self.fit(value):
+            raise UnusableInput(f"{what} must {self.must}")
+        return self.normal(value)
 
 
-@dataclass(frozen=True)
-class Integer:
+def Integer(low: int) -> Field:
     """An integer from `low` to `MAX_EXTENT`."""
-
-    low: int
-
-    def check(self, value: object, what: str) -> int:
-        """The value in its normal form; UnusableInput that says what it is of."""
-        if type(value) is int and self.low <= value <= MAX_EXTENT:
-            return value
-        raise UnusableInput(f"{what} must be an integer from {self.low} to {MAX_EXTENT}")
+    return Field(lambda v: type(v) is int and low <= v <= MAX_EXTENT, f"be an integer from {low} to {MAX_EXTENT}")
 
 
-@dataclass(frozen=True)
-class Flag:
+def Integers(count: int, low: int) -> Field:
+    """So many integers from `low` to `MAX_EXTENT`."""
+    each, must = Integer(low).fit, f"be {count} integers from {low} to {MAX_EXTENT}"
+    return Field(lambda v: isinstance(v, list | tuple) and len(v) == count and all(map(each, v)), must, list)
+
+
+def Flag() -> Field:
     """True or false."""
-
-    def check(self, value: object, what: str) -> bool:
-        """The value in its normal form; UnusableInput that says what it is of."""
-        if isinstance(value, bool):
-            return value
-        raise UnusableInput(f"{what} must be true or false")
+    return Field(lambda v: isinstance(v, bool), "be true or false")
 
 
-@dataclass(frozen=True)
-class Number:
+def Number(low: float, high: float, bounds: str) -> Field:
     """A number; `bounds` says its range in words."""
-
-    low: float
-    high: float
-    bounds: str
-
-    def check(self, value: object, what: str) -> float:
-        """The value in its normal form; UnusableInput that says what it is of."""
-        if isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high:
-            return float(value)
-        raise UnusableInput(f"{what} must lie {self.bounds}")
+    return Field(lambda v: type(v) in (int, float) and low <= v <= high, f"lie {bounds}", float)
 
 
-@dataclass(frozen=True)
-class Choice:
+def Choice(words: tuple[str, ...]) -> Field:
     """One of some words."""
+    return Field(lambda v: type(v) is str and v in words, f"be one of {', '.join(words)}")
 
-    words: tuple[str, ...]
 
-    def check(self, value: object, what: str) -> str:
-        """The value in its normal form; UnusableInput that says what it is of."""
-        if isinstance(value, str) and value in self.words:
-            return value
-        raise UnusableInput(f"{what} must be one of {', '.join(self.words)}")
+def Name() -> Field:
+    """A name of a layer or of a tensor."""
+    return Field(lambda v: type(v) is str and bool(NAME.fullmatch(v)), "be a name of letters, digits, '_', '-' and '.'")
 
 
 @dataclass(frozen=True)
@@ -116,11 +83,18 @@ class Array:
     fixed: bool = False
 
     def check(self, value: object, what: str) -> str | None:
-        """The value in its normal form; UnusableInput that says what it is of."""
+        """As `Field.check`."""
         return None if self.optional and value is None else name_of(value, what)
 
 
-Field = Integers | Integer | Flag | Number | Choice | Array
+def integers(value: object, count: int, low: int, what: str) -> list[int]:
+    """`count` integers from `low` to `MAX_EXTENT`; UnusableInput for anything else."""
+    return list(Integers(count, low).check(value, what))
+
+
+def name_of(value: object, what: str) -> str:
+    """A name; UnusableInput for anything else."""
+    return str(Name().check(value, what))
 
 
 # ------------------------------------------------------------------------------------------------ a layer type
@@ -149,7 +123,7 @@ class LayerSpec:
 
     op: str
     output_shape: Callable[[Node, list[int], Arrays], list[int]]
-    fields: Mapping[str, Field] = field(default_factory=dict)
+    fields: Mapping[str, Field | Array] = field(default_factory=dict)
     options: Mapping[str, tuple[Field, Any]] = field(default_factory=dict)
     inputs: int = 1
     joins: bool = False

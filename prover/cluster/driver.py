@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.argument.claims import DigitTreeOracle
+from circuits.argument.claims import Tree
 from circuits.argument.protocol import Phase
 from circuits.language.layout import Layout
 from circuits.language.tensors import ceil_log2
@@ -172,7 +172,7 @@ class Cluster:
         """Makes a `Part` whose rows the workers keep; arguments as those of `Part`."""
         return partial(SharedPart, self)
 
-    def digit_tree(self, layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count: int) -> DigitTreeOracle:
+    def digit_tree(self, layout: Layout, x: NDArray[np.int32], alpha: F, start: int, count: int) -> Tree:
         """As `prover.trees.digit_tree`, shared by as many workers as `tree_bits` says."""
         if not (bits := tree_bits(count, self.size, self.least_share)):
             return digit_tree(layout, x, alpha, start, count)

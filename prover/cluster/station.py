@@ -150,7 +150,7 @@ class Tasks:
         assert self.layer is not None
         if r is not None:
             self.layer.advance(r)
-        return self.layer.finals()
+        return [value for pair in self.layer.finals() for value in pair]
 
     def fell(self) -> None:
         """The tree is needed no longer."""

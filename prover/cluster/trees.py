@@ -68,13 +68,13 @@ class SharedLayer(Rounds):
             self.tables = ff.f_add(zero, ff.f_mul_scalar(ff.f_sub(one, zero), r))
         super().advance(r)
 
-    def finals(self) -> list[F]:
+    def finals(self) -> list[tuple[F, F]]:
         """As those of `Layer` and `LeafLayer`."""
         values = ff.f_list(np.ascontiguousarray(self._own()[:, :, 0]))
         if not self.is_leaves:
             p0, q1, u, q0 = values
             self.children = (p0, q0), (u - self.lam * q1, q1)
-        return values
+        return list(zip(values[::2], values[1::2], strict=True))
 
 
 class SharedTree(Tree):

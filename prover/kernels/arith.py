@@ -19,7 +19,7 @@ import numpy.typing as npt
 from llvmlite.binding import get_host_cpu_features
 from numba import config, njit
 
-from zkcert.core.field import F, U64Array
+from zkcert.core.field import U64, F
 
 IntArray = npt.NDArray[Any]
 
@@ -140,7 +140,7 @@ def flat(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return x if x.flags.carray else x.copy()
 
 
-def lanes(*arrays: U64Array) -> list[U64Array]:
+def lanes(*arrays: U64) -> list[U64]:
     return [flat(lane) for x in arrays for lane in (x[0], x[1])]
 
 
@@ -148,5 +148,5 @@ def scalar(r: F) -> tuple[np.uint64, np.uint64]:
     return np.uint64(r.re), np.uint64(r.im)
 
 
-def put(x: U64Array, index: int, value: F) -> None:
+def put(x: U64, index: int, value: F) -> None:
     x[0, index], x[1, index] = value.re, value.im

@@ -257,7 +257,7 @@ NONCES = 1 << 12  # tried at once
 
 
 def first_nonce(prefix: bytes, bits: int) -> int:
-    """`zkcert.core.transcript.first_nonce`, for a prefix of at most 56 bytes."""
+    """The smallest nonce for which `zkcert.core.transcript.nonce_fits`, for a prefix of at most 56 bytes."""
     length, mask = len(prefix) + 8, np.uint64((1 << bits) - 1)
     messages = np.zeros((NONCES, BLOCK), np.uint8)
     messages[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zkcert.core.field import F, U64Array, f_add, f_array, f_mul, f_mul_scalar, f_powers, fp_add, root_of_unity
+from zkcert.core.field import U64, F, f_add, f_array, f_mul, f_mul_scalar, f_powers, fp_add, root_of_unity
 from zkcert.core.opening import power_of_two, query_points
 
 from .arith import (
@@ -304,7 +304,7 @@ def reverse_bits(bits: int) -> npt.NDArray[np.int64]:
 
 
 @lru_cache(maxsize=2)
-def _table(bits: int) -> U64Array:
+def _table(bits: int) -> U64:
     """Row b < 2^bits: v, ..., v^7 for the constant v of a split by 8 of node b, the same at any depth."""
     root = root_of_unity(bits + 3)
     v = f_array([F.ONE])
@@ -319,9 +319,9 @@ def _table(bits: int) -> U64Array:
     return out.reshape(-1, 14)
 
 
-RowBlock = tuple[IntArray, U64Array, U64Array]
+RowBlock = tuple[IntArray, U64, U64]
 """Up to ROWS rows: of digits int32 (k, 2 * width), then of lanes (2, m, width); and their tails (2, k + m, any)."""
-Query = tuple[int, IntArray, IntArray, U64Array, U64Array]
+Query = tuple[int, IntArray, IntArray, U64, U64]
 
 
 def cache_bytes(level: int) -> int:
@@ -367,11 +367,11 @@ class RowEncoder:
         self.table = _table(log_n - min(3, log_width))
 
     @cached_property
-    def work(self) -> U64Array:
+    def work(self) -> U64:
         """What pass 1 leaves of a coset."""
         return np.empty((1 << self.log_width, 2 * ROWS), np.uint64)
 
-    def _with_tail(self, rows: RowBlock, coset: int) -> tuple[IntArray, U64Array, U64Array]:
+    def _with_tail(self, rows: RowBlock, coset: int) -> tuple[IntArray, U64, U64]:
         """What `_load` takes: the rows, their tails wrapped around on this coset."""
         ints, lanes, tail = rows
         width, w = 1 << self.log_width, root_of_unity(self.log_n)
@@ -426,7 +426,7 @@ class RowEncoder:
             out.append((coset, mine, blocks, low, high))
         return [query for query in out if len(query[1])]
 
-    def evaluate(self, block: RowBlock, plan: list[Query]) -> U64Array:
+    def evaluate(self, block: RowBlock, plan: list[Query]) -> U64:
         """Values (t, 2, ROWS) of the block's rows at the positions of the plan."""
         out = np.empty((sum(len(query[1]) for query in plan), 2, ROWS), np.uint64)
         units = 1 << self.query_log_2 - self.query_tile_bits

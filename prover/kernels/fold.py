@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from zkcert.core.field import U64Array
+from zkcert.core.field import U64
 
 from .arith import ZERO, P, flat, fold, inline, mul, reduce, residue, rotate, spread
 
@@ -71,7 +71,7 @@ def _outer(x, y, width, out):
         zr[n:], zi[n:] = ZERO, ZERO
 
 
-def outer(x: U64Array, y: U64Array, width: int) -> U64Array:
+def outer(x: U64, y: U64, width: int) -> U64:
     """x[i] y[j] at i * width + j, zero where j >= n: x (2, m), y (2, n), n <= width; out (2, m * width)."""
     if y.shape[1] > width:
         raise ValueError("the second vector is longer than its place")
@@ -95,7 +95,7 @@ def _sum_outer(scale, x, y, out):
                 zr[j], zi[j] = reduce(zr[j] + fold(vr)), reduce(zi[j] + fold(vi))
 
 
-def sum_outer(scale: U64Array, x: U64Array, y: U64Array) -> U64Array:
+def sum_outer(scale: U64, x: U64, y: U64) -> U64:
     """sum_m scale[m] x[m, i] y[m, j] at i * k + j: scale (2, m), x (2, m, n), y (2, m, k); out (2, n * k)."""
     out = np.empty((2, x.shape[2] * y.shape[2]), np.uint64)
     _sum_outer(flat(scale), flat(x), flat(y), out)
@@ -153,9 +153,7 @@ def _fold_rows(x, starts, limbs, inner, out):
                         yi[j] = reduce(yi[j] + _join(d[j], e[j], f[j]))
 
 
-def fold_rows(
-    x: NDArray[np.int32], starts: NDArray[np.int64], heads: U64Array, outer: U64Array, inner: int
-) -> U64Array:
+def fold_rows(x: NDArray[np.int32], starts: NDArray[np.int64], heads: U64, outer: U64, inner: int) -> U64:
     """sum_{c, o} heads[row, c] outer[row, o] x[starts[c, o] + j], shape (2, row, inner), on the calling thread.
 
     x int32 (any length); starts (columns, o); heads (2, rows, columns); outer (2, rows, o).
@@ -193,7 +191,7 @@ def _dot_rows(x, starts, limbs, out, start, stop):
         out[0, i], out[1, i] = re, im
 
 
-def dot_rows(x: NDArray[np.int32], starts: NDArray[np.int64], v: U64Array) -> U64Array:
+def dot_rows(x: NDArray[np.int32], starts: NDArray[np.int64], v: U64) -> U64:
     """sum_j v[j] x[starts[i] + j], shape (2, len(starts)): v (2, n), n <= 512."""
     n = v.shape[1]
     if n > COLUMNS:

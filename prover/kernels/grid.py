@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from zkcert.core.field import F, U64Array, f_mul_scalar, f_sum
+from zkcert.core.field import U64, F, f_mul_scalar, f_sum
 
 from .arith import (
     M31,
@@ -82,7 +82,7 @@ def _pair_sums(tables, outer, inner, odd, start, stop):
     return s0, s1, s2, s3, t0, t1, t2, t3
 
 
-def pair_sums(tables: U64Array, outer: U64Array, inner: U64Array, odd: int = 0) -> tuple[F, F]:
+def pair_sums(tables: U64, outer: U64, inner: U64, odd: int = 0) -> tuple[F, F]:
     """Sums over i of outer[i // length] inner[i % length] times sum_k a_k b_k at entry 2i + odd, and times
     sum_k (a_k[2i + 1] - a_k[2i]) (b_k[2i + 1] - b_k[2i]).
 
@@ -169,9 +169,9 @@ def grid_sums(
     x: npt.NDArray[np.int32],
     bits: int,
     members: tuple[IntArray, IntArray, IntArray, IntArray],
-    outer: U64Array,
-    inner: U64Array,
-) -> U64Array:
+    outer: U64,
+    inner: U64,
+) -> U64:
     """Weighted sums (2, members, 3^bits) of integer members at the points {0, 1, infinity}^bits of groups of entries.
 
     x int32 (n, groups length 2^bits), bits 1 or 2, entries below 2^29 in magnitude; members (left, right, coef, ends),
@@ -250,13 +250,13 @@ def _bind_forms(x, bits, limbs, used, offset, out, position):
 class FormBinder:
     """Forms (2, forms, n, 2^bits) in groups of entries of n digits, bits 1 or 2, prepared for `bind`."""
 
-    def __init__(self, coefs: U64Array) -> None:
+    def __init__(self, coefs: U64) -> None:
         self.bits = coefs.shape[3].bit_length() - 1
         self.limbs = np.stack((coefs[0] & M31, coefs[0] >> S31, coefs[1] & M31, coefs[1] >> S31))
         self.offset = f_mul_scalar(f_sum(coefs.reshape(2, coefs.shape[1], -1)), F(1 << 31))
         self.used = coefs.any(axis=(0, 3))
 
-    def bind(self, x: npt.NDArray[np.int32], out: U64Array, position: int) -> None:
+    def bind(self, x: npt.NDArray[np.int32], out: U64, position: int) -> None:
         """out[:, k, position + i] = sum_{n, j} coefs[k, n, j] x[n, (i << bits) + j] for x int32 (n, m << bits)."""
         if not out.flags.carray or position + (x.shape[1] >> self.bits) > out.shape[2]:
             raise ValueError("out must be a writeable contiguous array that holds the range")

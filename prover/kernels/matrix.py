@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
-from zkcert.core.field import F, U64Array, f_mul_scalar, f_sum, fp_add, fp_mul, fp_sub, fp_sum
+from zkcert.core.field import U64, F, f_mul_scalar, f_sum, fp_add, fp_mul, fp_sub, fp_sum
 
 from .arith import (
     M31,
@@ -68,7 +68,7 @@ def _pair(x, y, a0, a1, b0, b1):
     )
 
 
-def _limbs(v: U64Array) -> U64Array:
+def _limbs(v: U64) -> U64:
     """Limbs (4, ...) of 31 bits of the lanes of v (2, ...): re low, re high, im low, im high."""
     return np.stack((v[0] & M31, v[0] >> S31, v[1] & M31, v[1] >> S31))
 
@@ -128,7 +128,7 @@ def _fold_int_dot(x, v, offset, out, start, stop):
         out[1, i, row] = sub(_join(p, q, s, t, h), offset[1, row])
 
 
-def fold_matrix(x: IntArray, v: U64Array) -> U64Array:
+def fold_matrix(x: IntArray, v: U64) -> U64:
     """sum_n v[row, n] x[outer, n, inner], shape (2, outer, rows, inner).
 
     x int32 or int64 (outer, n, inner), |x| < 2^45, n < 2^18; v (2, rows, n).
@@ -182,7 +182,7 @@ def _fold_f_dot(x, v, out, start, stop):
         out[0, i, row], out[1, i, row] = total(a, b), total(c, d)
 
 
-def fold_matrix_f(x: U64Array, v: U64Array) -> U64Array:
+def fold_matrix_f(x: U64, v: U64) -> U64:
     """fold_matrix for an F array x (2, outer, n, inner)."""
     _, outer, n, inner = x.shape
     rows = v.shape[1]
@@ -235,7 +235,7 @@ def _combine_digits(coefs, x, out, start, stop):
                 z[j] = reduce(z[j] + fold(fold(a[j]) + rotate(b[j], S21) + rotate(c[j], S42)))
 
 
-def combine_digits(coefs: U64Array, x: IntArray, width: int) -> U64Array:
+def combine_digits(coefs: U64, x: IntArray, width: int) -> U64:
     """Combinations of rows of packed digits: coefficient c of row r is x[2 (r width + c)] + i x[2 (r width + c) + 1].
 
     x (n,) int32, read-only, zero past its end; coefs (2, 2, R).  Gives (2, 3, width): the combinations with

@@ -16,7 +16,7 @@ from math import prod
 
 import numpy as np
 
-from zkcert.core.field import U64Array
+from zkcert.core.field import U64
 
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)  # named from Python 3.13 on
 SMALLEST = 1 << 20  # bytes; the C library keeps the memory of smaller arrays itself
@@ -40,7 +40,7 @@ class Arena:
         self._free = [(0, size)]  # in order, with something in use between any two
         self._returned: deque[tuple[int, int]] = deque()  # an array may die anywhere, even while `_free` is looked at
 
-    def empty(self, shape: Sequence[int]) -> U64Array:
+    def empty(self, shape: Sequence[int]) -> U64:
         """An uint64 array with any contents. Raises MemoryError where there is no place for it."""
         count = prod(shape)
         size = -(-8 * count // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -93,7 +93,7 @@ def arena() -> Arena | None:
 os.register_at_fork(after_in_child=arena.cache_clear)
 
 
-def empty(*shape: int) -> U64Array:
+def empty(*shape: int) -> U64:
     """An uint64 array with any contents."""
     place = arena() if 8 * prod(shape) >= SMALLEST else None
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zkcert.core.field import F, U64Array
+from zkcert.core.field import U64, F
 
 from .arith import (
     M32,
@@ -32,7 +32,7 @@ def _product_sums(a_r, a_i, b_r, b_i, start, stop):
     return s0, s1, s2, s3, t0, t1, t2, t3
 
 
-def product_round(a: U64Array, b: U64Array) -> tuple[F, F]:
+def product_round(a: U64, b: U64) -> tuple[F, F]:
     """sum_i a[2i] b[2i] and sum_i (a[2i+1] - a[2i]) (b[2i+1] - b[2i]) over i < m/2: a, b (2, m), m even."""
     if a.shape[1] % 2 or a.shape != b.shape:
         raise ValueError("tables must have the same even length")

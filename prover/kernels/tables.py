@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zkcert.core.field import F, U64Array, f_item
+from zkcert.core.field import U64, F, f_item
 
 from .arith import P, fold, kernel, lanes, mul, put, reduce, scalar, spread
 from .memory import empty
@@ -17,7 +17,7 @@ def _bind(x_r, x_i, rr, ri, out_r, out_i, start, stop):
         yr[i], yi[i] = reduce(fold(hr) + xr[2 * i]), reduce(fold(hi) + xi[2 * i])
 
 
-def bind(x: U64Array, r: F, fill: F) -> U64Array:
+def bind(x: U64, r: F, fill: F) -> U64:
     """x (2, m) -> (2, ceil(m/2)): x[2i] + r (x[2i+1] - x[2i]); the element after an odd end is `fill`."""
     m = x.shape[1]
     out = empty(2, (m + 1) // 2)

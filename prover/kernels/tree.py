@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zkcert.core.field import F, U64Array, f_add, f_mul, f_scale
+from zkcert.core.field import U64, F, f_add, f_mul, f_scale
 
 from .arith import (
     M29,
@@ -43,7 +43,7 @@ from .memory import empty
 
 GRAIN = 1 << 12  # fewest pairs worth a thread
 BLOCK = 128  # entries of all tables at once that fit the L1 cache
-Eq = tuple[U64Array, U64Array]
+Eq = tuple[U64, U64]
 
 # --------------------------------------------------------------------------------------------- arithmetic
 
@@ -95,7 +95,7 @@ def _weigh(acc, t, er, ei):
 # ------------------------------------------------------------------------------------------------- levels
 
 
-def new_level(n: int) -> U64Array:
+def new_level(n: int) -> U64:
     """An empty level of n fractions; rows of long ones are shifted against each other to lie in other cache sets."""
     return empty(4, n + (BLOCK if n >= 32 * BLOCK else 0))
 
@@ -117,7 +117,7 @@ def _nodes(x, at, half, consts, out, to, width):
         qi[i] = _minus(ci, b * ai0 + a * bi0, b * ai1 + a * bi1)
 
 
-def node_constants(left: U64Array, right: U64Array, paired: U64Array) -> U64Array:
+def node_constants(left: U64, right: U64, paired: U64) -> U64:
     """Constants (..., 9) of the fractions over two leaves 1/(left - x) and n/(right - y), n = paired in {0, 1}.
 
     left, right (2, ...), paired (...); x and y are integers below 2^28 in magnitude.
@@ -145,7 +145,7 @@ def _upper_level(x, m, cuts, consts, out, start, stop):
             first += width
 
 
-def upper_level(x: IntArray, cuts: IntArray, consts: U64Array) -> U64Array:
+def upper_level(x: IntArray, cuts: IntArray, consts: U64) -> U64:
     """The second or third level (4, m) above leaves made of integers x int32 (2 streams m,), streams = 2 or 4.
 
     consts (streams, pieces, 9): those of the nodes of the first level j m + [cuts[k], cuts[k+1]).
@@ -183,7 +183,7 @@ def _parents(a, half, out, start, stop):
     _join(a, start, half + start, out, start, stop - start)
 
 
-def parents(level: U64Array, n: int) -> U64Array:
+def parents(level: U64, n: int) -> U64:
     """The level of n/2 fractions above a level of n: p0 q1 + p1 q0 over q0 q1."""
     out = new_level(n // 2)
     spread(_parents, n // 2, 1 << 13, level, n // 2, out)
@@ -285,7 +285,7 @@ def _fraction_round(a, gap, half, step, lr, li, rr, ri, outer, inner, start, sto
     return acc
 
 
-def fraction_round(level: U64Array, gap: int, half: int, number: int, lam: F, r: F, eq: Eq) -> tuple[F, F]:
+def fraction_round(level: U64, gap: int, half: int, number: int, lam: F, r: F, eq: Eq) -> tuple[F, F]:
     """Round `number` = 0, 1, ... of the sum-check of sum_i eq(i) (p0 q1 + u q0), u = p1 + lam q1.
 
     The level (4, stride) holds p0, q0 from 0 and p1, q1 from `gap` on. Rounds after the first bind a variable to r, and
@@ -331,9 +331,7 @@ def _node_round(x, half, cuts, consts, lr, li, rr, ri, outer, inner, keep, out, 
     return acc
 
 
-def node_round(
-    x: IntArray, cuts: IntArray, consts: U64Array, lam: F, r: F, eq: Eq, level: U64Array | None
-) -> tuple[F, F]:
+def node_round(x: IntArray, cuts: IntArray, consts: U64, lam: F, r: F, eq: Eq, level: U64 | None) -> tuple[F, F]:
     """The first two rounds of fraction_round over the first level above leaves made of integers x int32.
 
     consts (4, pieces, 9) or, with a `level`, (8, pieces, 9): those of the nodes k half + [cuts[piece],
@@ -389,7 +387,7 @@ def _pair_round(a, half, rr, ri, outer, inner, start, stop):
     return acc
 
 
-def pair_round(table: U64Array, half: int, r: F, eq: Eq) -> tuple[F, F]:
+def pair_round(table: U64, half: int, r: F, eq: Eq) -> tuple[F, F]:
     """Bind a variable of two tables b0, b1 of 4 half entries to r, then the sums of a round for eq(i) b0 b1.
 
     The table (4, stride) has the rows Re b0, Im b0, Re b1, Im b1; see fraction_round.
@@ -410,7 +408,7 @@ def _pair_start(a, half, outer, inner, start, stop):
     return acc
 
 
-def pair_start(table: U64Array, half: int, eq: Eq) -> tuple[F, F]:
+def pair_start(table: U64, half: int, eq: Eq) -> tuple[F, F]:
     """The sums of pair_round over two tables of 2 half entries of which no variable is bound yet."""
     return pair(spread(_pair_start, half, GRAIN, table, half, *eq))
 
@@ -459,9 +457,7 @@ def _leaf_round(x, half, cuts, consts, weights, outer, inner, keep, out, start, 
     return acc
 
 
-def leaf_round(
-    x: IntArray, cuts: IntArray, consts: U64Array, weights: U64Array, eq: Eq, table: U64Array | None
-) -> tuple[F, F]:
+def leaf_round(x: IntArray, cuts: IntArray, consts: U64, weights: U64, eq: Eq, table: U64 | None) -> tuple[F, F]:
     """A round for eq(i) b0 b1 straight from integers x int32 (2^(k+2) half,), |x| < 2^28, k <= 3.
 
     weights (2, 2^k) = w; b_c at i + j half, j in {0, 1}, is consts[c, j, piece] - sum_s w[s] x[((c 2^k + s) 2 + j) half

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zkcert.core.field import F, U64Array
+from zkcert.core.field import U64, F
 
 from .arith import IntArray, dot2, flat, fold, inline, kernel, mul, reduce, residue, scalar, spread, sub
 from .tree import BLOCK, GRAIN
@@ -35,7 +35,7 @@ def _tuple_leaves(x, scales, br, bi, out, row, at):
         first += width
 
 
-def tuple_leaves(x: IntArray, gamma: F, base: F, out: U64Array, row: int, at: int) -> None:
+def tuple_leaves(x: IntArray, gamma: F, base: F, out: U64, row: int, at: int) -> None:
     """Write base - (x[0] + gamma x[1] + gamma^2 x[2] + ...) for int64 x (components, n), |x| < p, into two rows of out,
     from column `at` on; in this thread."""
     scales = np.zeros((2, len(x) + 2), np.uint64)
@@ -74,7 +74,7 @@ def _rows(a, first, width):
     )
 
 
-def tuple_parents(pairs: U64Array, n: int, paired: int, out: U64Array) -> None:
+def tuple_parents(pairs: U64, n: int, paired: int, out: U64) -> None:
     """The fractions over n pairs of leaves, into out (4, stride): 1/q0 + 1/q1, but 1/q0 + 0/q1 from `paired` on."""
     spread(_tuple_parents, n, GRAIN, pairs, paired, out)
 
@@ -96,6 +96,6 @@ def _scale_leaves(pairs, paired, lr, li, start, stop):
         first += width
 
 
-def scale_leaves(pairs: U64Array, n: int, paired: int, lam: F) -> None:
+def scale_leaves(pairs: U64, n: int, paired: int, lam: F) -> None:
     """p + lam q in the place of every leaf p/q of n pairs: p is one for all q0 and the first `paired` q1, else zero."""
     spread(_scale_leaves, n, GRAIN, pairs, paired, *scalar(lam))

@@ -15,7 +15,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits.argument.blind import Blind
+from circuits.argument.channel import Channel
+from circuits.argument.claims import Oracle
 from circuits.argument.protocol import run
 from prover.channel import Pads
 from prover.commit import MatrixCommitment
@@ -42,7 +43,6 @@ from tests.toys import (
     toy_transcript,
     toy_witness,
 )
-from verifier.channel import VerifierChannel
 from verifier.opening import verify_opening
 from zkcert.core import field as ff
 from zkcert.core import padcode
@@ -53,7 +53,7 @@ from zkcert.core.proof import Reader
 from zkcert.core.transcript import Transcript
 
 
-class Listener(VerifierChannel):
+class Listener(Channel):
     """Hears a proof's messages; remembers the challenges and the values it is told stand behind the messages."""
 
     def __init__(self, transcript, messages):
@@ -124,7 +124,7 @@ def hear(proof):
     absorb_roots(t, roots.data)
     with light_grinding():
         ch = Listener(t, messages)
-        z = run(ch, Blind(layout), layout, code.variables)
+        z = run(ch, Oracle(), layout, code.variables)
         after = copy(t)
         verify_opening(Reader(opening.data), after, code, [roots.data[:32], roots.data[64:]], z, ch.opened)
         t.check_grind(opening.u64(), 16)

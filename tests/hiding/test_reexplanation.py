@@ -16,7 +16,8 @@ import pytest
 import prover.channel
 import prover.commit
 import prover.pads
-from circuits.argument.blind import Blind
+from circuits.argument.channel import Channel
+from circuits.argument.claims import Oracle
 from circuits.argument.protocol import draw_weights, message_counts, run
 from prover.argument import prove_circuit
 from prover.combinations import fill_combinations
@@ -24,7 +25,6 @@ from tests.functions import function_layout, function_witness
 from tests.hiding.views import column_spans, columns_at, split_words
 from tests.toys import committed_vector, drawn_layout, drawn_witness, toy_layout, toy_witness
 from verifier.argument import verify_circuit
-from verifier.channel import VerifierChannel
 from zkcert.core import field as ff
 from zkcert.core.field import F
 from zkcert.core.opening import combination_weights
@@ -66,7 +66,7 @@ class Randomness:
         return self.used[name].copy()
 
 
-class Recorder(VerifierChannel):
+class Recorder(Channel):
     """Notes the kind of every message: s, x, y, open, nonce."""
 
     order: list[str]
@@ -140,7 +140,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
     channel = Recorder(transcript, Reader(messages))
     channel.order = []
     draw_weights(channel, layout.circuit)
-    z = run(channel, Blind(layout), layout, code.variables)
+    z = run(channel, Oracle(), layout, code.variables)
     weights = combination_weights(transcript, code, z)
     queries = transcript.distinct_indices("queries/1", code.queries, code.log_n)
 

@@ -7,12 +7,12 @@ from unittest import mock
 
 import numpy as np
 
+from circuits.argument.channel import Channel
 from tests.toys import (
     random_f_array,
     toy_proof,
     verify_toy,
 )
-from verifier.channel import VerifierChannel
 from zkcert.core import field as ff
 from zkcert.core import padcode
 from zkcert.core.merkle import multiproof_bytes
@@ -127,14 +127,14 @@ def message_elements(proof):
 @cache
 def nonce_position():
     out = []
-    grind = VerifierChannel.grind
+    grind = Channel.grind
 
     def note(self, label, bits):
         out.append(self.messages.at)
         grind(self, label, bits)
 
     proof = toy_proof()
-    with mock.patch.object(VerifierChannel, "grind", note):
+    with mock.patch.object(Channel, "grind", note):
         verify_toy(proof)
     (at,) = out
     return at

@@ -126,8 +126,8 @@ def test_messages_are_those_of_the_dense_sum_check(monkeypatch, seed, inner, row
         assert prover.round() == plain.round()
         prover.bind(r)
         plain.bind(r)
-    assert (prover.final(), prover.weight(z)) == (ff.f_item(plain.x, 0), ff.f_item(plain.w, 0))
-    assert prover.weight(z) == weight_at(layout, rest[2], rest[3], z)
+    assert prover.finals() == [(ff.f_item(plain.x, 0), ff.f_item(plain.w, 0))]
+    assert prover.finals()[0][1] == weight_at(layout, rest[2], rest[3], z)
     assert prover.entries.index.tolist() == [0] and not prover.waiting
 
 

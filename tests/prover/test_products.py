@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import prover.products
-from circuits.argument.blind import Blind
-from circuits.argument.claims import ProductJob
+from circuits.argument.claims import Oracle, ProductJob
 from circuits.argument.identities import constraint_claims, group_pairs
 from circuits.language.constraints import Circuit, Constraint, DomainAxis, product
 from circuits.language.forms import Form, View
@@ -44,11 +43,10 @@ def path(request, monkeypatch):
     return request.param
 
 
-class Jobs(Blind):
+class Jobs(Oracle):
     """Collects the jobs of the constraints it sees."""
 
-    def __init__(self, layout):
-        super().__init__(layout)
+    def __init__(self):
         self.jobs = []
 
     def products(self, job):
@@ -87,7 +85,7 @@ class Deaf:
 @cache
 def circuit(builder, cut):
     certificate, witness, _ = builder().run(smallest_cut=cut)
-    oracle, channel = Jobs(witness.layout), Deaf()
+    oracle, channel = Jobs(), Deaf()
     for con in certificate.circuit.constraints:
         constraint_claims(channel, oracle, con)
     return oracle.jobs, witness

@@ -27,8 +27,9 @@ from circuits.windows import Windows
 from tests.builders import Graph, tiny_mlp
 from tests.toys import certified
 from verifier.__main__ import main as verify_main
-from verifier.files import load_root, verify_files
+from verifier.files import verify_files
 from verifier.verify import Expectations, verify_proof, warnings
+from zkcert.api.files import load_root
 from zkcert.core import field as ff
 from zkcert.core.code import SPARE_TAIL, pad_code
 from zkcert.core.container import ProofFile

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-import circuits.argument.blind
+import circuits.argument.batching
 import circuits.compile
 import circuits.language.constraints
 import circuits.language.layout
@@ -266,9 +266,9 @@ def test_column_weights_are_those_of_the_claims():
         found["operands"] = sum(len(operands(con)) for con in layout.circuit.constraints)
         return original(layout, claims, *rest)
 
-    original = circuits.argument.blind.weight_at
+    original = circuits.argument.batching.weight_at
     proved = certified()
-    with mock.patch.object(circuits.argument.blind, "weight_at", weight_at):
+    with mock.patch.object(circuits.argument.batching, "weight_at", weight_at):
         verify_proof(proved.proved.data, proved.model, TAU)
     assert found["counted"] == found["weights"] > 1000
     assert found["operands"] == found["claims"]

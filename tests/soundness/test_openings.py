@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuits.argument.blind import Blind
-from circuits.argument.channel import PadForm, Tape
+from circuits.argument.channel import Channel, PadForm, Tape
+from circuits.argument.claims import Oracle
 from circuits.argument.protocol import message_counts, run
 from circuits.language.constraints import Circuit, DomainAxis, product
 from circuits.language.forms import View
@@ -36,7 +36,6 @@ from tests.toys import (
     verify_toy,
 )
 from verifier.argument import verify_circuit
-from verifier.channel import VerifierChannel
 from verifier.opening import verify_opening
 from verifier.pads import verify_pads
 from zkcert.core import code as codes
@@ -364,10 +363,10 @@ def test_message_counts_are_those_of_the_conversation():
     transcript.absorb("roots", roots[:64])
     transcript.absorb("late-root", roots[64:])
     messages = Reader(reader.section(1 << 28))
-    ch = VerifierChannel(transcript, messages)
+    ch = Channel(transcript, messages)
     n = layout.code.variables
     with light_grinding():
-        assert len(run(ch, Blind(layout), layout, n)) == n
+        assert len(run(ch, Oracle(), layout, n)) == n
     messages.end()
     assert message_counts(layout, n) == (ch.tape.singles, ch.tape.triples)
     assert len(messages.data) == 16 * (ch.tape.singles + 2 * ch.tape.triples + 1) + 8

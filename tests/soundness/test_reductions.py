@@ -301,7 +301,7 @@ def test_the_sum_of_hidden_fractions_is_proved(count):
     def run_sum(fractions):
         ch = strict_channel(2, 3 * (count - 2) + 2)
         roots = FractionSum(ch)
-        nodes = [roots.add(f) for f in fractions[:-1]] + [roots.finish(fractions[-1])]
+        nodes = [roots.add(f) for f in fractions[:-1]] + [roots.add(fractions[-1], last=True)]
         assert (ch.tape.singles, ch.tape.triples) == (2, 3 * (count - 2) + 2)
         return [(ch.value(p), ch.value(q)) for p, q in nodes]
 

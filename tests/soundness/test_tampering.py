@@ -18,6 +18,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from circuits.argument.channel import Channel
 from tests.soundness.fields import (
     ARGUMENT,
     CHAIN,
@@ -35,7 +36,6 @@ from tests.toys import (
     verify_drawn,
     verify_toy,
 )
-from verifier.channel import VerifierChannel
 from verifier.verify import Expectations, verify_proof
 from zkcert.core.container import MAGIC, ProofFile
 from zkcert.core.field import P
@@ -77,7 +77,7 @@ def message_kind(label):
 def recorded_reads(data, container):
     """Collects the fields of `data` while the verifier reads it; `container`: it starts with the magic."""
     fields, homes, labels, alive = [], {}, [], []
-    take, init, read, grind = Reader.take, Reader.__init__, VerifierChannel._read, VerifierChannel.grind
+    take, init, read, grind = Reader.take, Reader.__init__, Channel._read, Channel.grind
     outer = CONTAINER if container else ORDER["proof"]
 
     def new_init(self, content, what="proof"):
@@ -113,8 +113,8 @@ def recorded_reads(data, container):
     with (
         mock.patch.object(Reader, "__init__", new_init),
         mock.patch.object(Reader, "take", new_take),
-        mock.patch.object(VerifierChannel, "_read", labelled(read, lambda l: f"message: {message_kind(l)}")),
-        mock.patch.object(VerifierChannel, "grind", labelled(grind, lambda l: f"nonce: {l}")),
+        mock.patch.object(Channel, "_read", labelled(read, lambda l: f"message: {message_kind(l)}")),
+        mock.patch.object(Channel, "grind", labelled(grind, lambda l: f"nonce: {l}")),
     ):
         yield fields
 

@@ -28,7 +28,7 @@ from zkcert.files.drafts import remove_dead
 from zkcert.files.saving import save_announcement, save_root
 from zkcert.files.writing import check_output
 from zkcert.public.config import DEFAULT, ProbeConfig, read_config
-from zkcert.public.kinds import ANNOUNCEMENT, PROOF, ROOT, SECRET, expecting, kind_of
+from zkcert.public.kinds import ANNOUNCEMENT, MODEL, PROOF, ROOT, SECRET, expecting, expecting_all, kind_of
 from zkcert.public.model import Model
 from zkcert.public.reading import read_head
 from zkcert.public.root import DatasetRoot, Schema
@@ -480,16 +480,17 @@ def verify(
     found = None if read is None else judge(evidence, read, chain)
     vouched = None if read is None else judge_data(evidence, read)
     try:
-        verdict = verify_files(
-            os.fspath(proof),
-            os.fspath(model),
-            tau=threshold,
-            data_root=pins[0],
-            announcement=pins[1],
-            beacon=None if known is None else known.value.hex(),
-            config=wanted,
-            doubts=calibration.doubts if calibration else (),
-        )
+        with expecting_all(proof, (pins[0], ROOT), (pins[1], ANNOUNCEMENT), (model, MODEL)):
+            verdict = verify_files(
+                os.fspath(proof),
+                os.fspath(model),
+                tau=threshold,
+                data_root=pins[0],
+                announcement=pins[1],
+                beacon=None if known is None else known.value.hex(),
+                config=wanted,
+                doubts=calibration.doubts if calibration else (),
+            )
     except UnusableInput:
         if kind_of(proof) == PROOF and not read_head(proof, len(MAGIC)).startswith(MAGIC):
             inspect(proof)  # of an earlier format, as its model and announcement may be: says which zkcert reads them

@@ -13,7 +13,7 @@ from zkcert.data.committed import CommittedDataset
 from zkcert.errors import UnusableInput
 from zkcert.files.extras import needs_extras as needs_extras
 from zkcert.public.config import ProbeConfig
-from zkcert.public.kinds import SAMPLES, SECRET, expecting, kind_of
+from zkcert.public.kinds import MODEL, ROOT, SAMPLES, SECRET, expecting, kind_of
 from zkcert.public.model import Model
 from zkcert.public.reading import read_file
 from zkcert.public.root import DatasetRoot
@@ -34,14 +34,14 @@ def load_model(path: File) -> Model:
     """A model file; the error says so if it is another file of zkcert's."""
     from verifier.files import read_model
 
-    return read_model(Path(path))[0]
+    with expecting(path, MODEL):
+        return read_model(Path(path))[0]
 
 
 def load_root(path: File) -> DatasetRoot:
-    """A data.root."""
-    from verifier.files import load_root
-
-    return load_root(Path(path))
+    """A data.root; the error says so if it is another file of zkcert's."""
+    with expecting(path, ROOT):
+        return DatasetRoot.load(Path(path))
 
 
 def open_dataset(path: File) -> CommittedDataset:

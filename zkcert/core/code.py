@@ -44,19 +44,42 @@ def round_up(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-def tree_cost(log_n: int, queries: int, rows: int, price: int) -> int:
-    """Bytes of the queried columns and, about, of their siblings, and what the rows cost the prover.
+def overhead(log_n: int, queries: int, rows: int, price: int) -> int:
+    """Bytes, about, of the siblings of a tree's queried columns, and what its rows cost the prover.
 
     He encodes them ENCODED_AT_ONCE at a time, and a tree of hashes costs him about as much as one such block; `price`
     elements are worth a byte.
     """
     siblings = DIGEST_BYTES * queries * (log_n - queries.bit_length() + 1)
     encoded = round_up(rows, ENCODED_AT_ONCE) + ENCODED_AT_ONCE << log_n
-    return ELEMENT_BYTES * queries * rows + siblings + encoded // price
+    return siblings + encoded // price
+
+
+class Shape:
+    """Rows of 2^row_bits coefficients and a tail, encoded at 2^log_n points."""
+
+    row_bits: int
+    log_n: int
+
+    @property
+    def tail(self) -> int:
+        return 0
+
+    @property
+    def width(self) -> int:
+        return 1 << self.row_bits
+
+    @property
+    def length(self) -> int:
+        return self.width + self.tail
+
+    @property
+    def rate(self) -> Fraction:
+        return Fraction(self.length, 1 << self.log_n)
 
 
 @dataclass(frozen=True)
-class PlainCode:
+class PlainCode(Shape):
     """Shape of the commitment to the combined rows of the level above: no masks, no tails.
 
     They are one vector, one combined row after the other, cut into rows of 2^row_bits coefficients; zero rows fill up
@@ -70,23 +93,10 @@ class PlainCode:
     below: PlainCode | None = None
 
     combined = PLAIN_ROWS
-    tail = 0
-
-    @property
-    def width(self) -> int:
-        return 1 << self.row_bits
-
-    @property
-    def length(self) -> int:
-        return self.width
 
     @property
     def rows(self) -> int:
         return round_up(self.data_rows, ROW_GROUP)
-
-    @property
-    def rate(self) -> Fraction:
-        return Fraction(self.width, 1 << self.log_n)
 
     @property
     def rounds(self) -> int:
@@ -98,16 +108,11 @@ class PlainCode:
         """This level and those below."""
         return (self,) if self.below is None else (self, *self.below.levels)
 
-    @property
-    def opening_bytes(self) -> int:
-        """This level and those below, without nonces, roots and Merkle siblings."""
-        rest = ELEMENT_BYTES * self.combined * self.width if self.below is None else self.below.opening_bytes
-        return ELEMENT_BYTES * (2 * self.rounds + self.queries * self.rows) + rest
-
     def cost(self, price: int) -> int:
-        """See `tree_cost`."""
-        rest = ELEMENT_BYTES * self.combined * self.width if self.below is None else self.below.cost(price)
-        return 2 * ELEMENT_BYTES * self.rounds + tree_cost(self.log_n, self.queries, self.rows, price) + rest
+        """Bytes of this level and those below, without nonces, roots and siblings, and the `overhead` unless 0."""
+        own = 2 * self.rounds + self.queries * self.rows + (0 if self.below else self.combined * self.width)
+        more = overhead(self.log_n, self.queries, self.rows, price) if price else 0
+        return ELEMENT_BYTES * own + more + (self.below.cost(price) if self.below else 0)
 
 
 @lru_cache
@@ -125,7 +130,7 @@ def plain_code(combined: int, row_bits: int, price: int) -> PlainCode:
 
 
 @dataclass(frozen=True)
-class MatrixCode:
+class MatrixCode(Shape):
     """Shape of the commitment to X: rows of 2^row_bits packed coefficients and `tail` random ones.
 
     The rows lie under several roots, one after the other: part i has data_rows[i] rows that hold data (two entries of
@@ -141,16 +146,8 @@ class MatrixCode:
     combined = COMBINED_ROWS
 
     @property
-    def width(self) -> int:
-        return 1 << self.row_bits
-
-    @property
     def tail(self) -> int:
         return self.queries + SPARE_TAIL
-
-    @property
-    def length(self) -> int:
-        return self.width + self.tail
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -173,10 +170,6 @@ class MatrixCode:
         return self.rows - MASK_ROWS
 
     @property
-    def rate(self) -> Fraction:
-        return Fraction(self.length, 1 << self.log_n)
-
-    @property
     def row_variables(self) -> int:
         return (self.rows - 1).bit_length()
 
@@ -193,13 +186,13 @@ class MatrixCode:
     @property
     def opening_bytes(self) -> int:
         """All levels without nonces, roots and Merkle siblings."""
-        first = COMBINED_ROWS * self.tail + 2 + self.queries * self.rows
-        return ELEMENT_BYTES * first + self.below.opening_bytes
+        return self.cost(0)
 
     def cost(self, price: int) -> int:
-        """See `tree_cost`."""
-        trees = sum(tree_cost(self.log_n, self.queries, rows, price) for rows in self.parts)
-        return ELEMENT_BYTES * COMBINED_ROWS * self.tail + trees + self.below.cost(price)
+        """See `PlainCode.cost`."""
+        own = COMBINED_ROWS * self.tail + 2 + self.queries * self.rows
+        more = sum(overhead(self.log_n, self.queries, rows, price) for rows in self.parts) if price else 0
+        return ELEMENT_BYTES * own + more + self.below.cost(price)
 
 
 @lru_cache

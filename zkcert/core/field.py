@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from math import prod
+from operator import index
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-U64Array = npt.NDArray[np.uint64]
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
 
 P = (1 << 61) - 1
 ELEMENT_BYTES = 16
@@ -28,7 +30,6 @@ _MASK32 = np.uint64((1 << 32) - 1)
 _MASK29 = np.uint64((1 << 29) - 1)
 _S3, _S29, _S32, _S61 = np.uint64(3), np.uint64(29), np.uint64(32), np.uint64(61)
 _BLOCK = 1 << 14  # elements per block: the temporaries of a product stay in the L2 cache
-_FFT_BLOCK = 1 << 15
 _SMALL = 1 << 11  # F products of fewer lanes are dominated by the cost of calling numpy
 _SCALAR_EQ = 4  # eq tables of so few variables are made of scalars
 
@@ -70,48 +71,33 @@ class F:
         return NotImplemented
 
     def __add__(self, other: F | int) -> F:
-        if type(other) is F:
-            return _make(self.re + other.re, self.im + other.im)
-        if isinstance(other, int):
-            return _make(self.re + other, self.im)
-        return NotImplemented
+        if type(other) is not F:
+            other = _lifted(other)
+        return _make(self.re + other.re, self.im + other.im)
 
     __radd__ = __add__
 
     def __sub__(self, other: F | int) -> F:
-        if type(other) is F:
-            return _make(self.re - other.re, self.im - other.im)
-        if isinstance(other, int):
-            return _make(self.re - other, self.im)
-        return NotImplemented
+        if type(other) is not F:
+            other = _lifted(other)
+        return _make(self.re - other.re, self.im - other.im)
 
     def __rsub__(self, other: int) -> F:
-        if isinstance(other, int):
-            return _make(other - self.re, -self.im)
-        return NotImplemented
+        return _lifted(other) - self
 
     def __neg__(self) -> F:
         return _make(-self.re, -self.im)
 
     def __mul__(self, other: F | int) -> F:
-        if type(other) is F:
-            a, b, c, d = self.re, self.im, other.re, other.im
-            x: F = _new(F)
-            _set_re(x, (a * c - b * d) % P)
-            _set_im(x, (a * d + b * c) % P)
-            return x
-        if isinstance(other, int):
-            return _make(self.re * other, self.im * other)
-        return NotImplemented
+        if type(other) is not F:
+            other = _lifted(other)
+        a, b, c, d = self.re, self.im, other.re, other.im
+        return _make(a * c - b * d, a * d + b * c)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: F | int) -> F:
-        if type(other) is F:
-            return self * other.inv()
-        if isinstance(other, int):
-            return self * F(other).inv()
-        return NotImplemented
+        return self * _lifted(other).inv()
 
     def __pow__(self, exponent: int) -> F:
         base, e = (self.inv(), -exponent) if exponent < 0 else (self, exponent)
@@ -163,6 +149,11 @@ def _make(re: int, im: int) -> F:
     return x
 
 
+def _lifted(x: F | int) -> F:
+    """An element of F; TypeError for what is neither one nor an integer."""
+    return x if isinstance(x, F) else F(index(x))
+
+
 F.ZERO = F(0)
 F.ONE = F(1)
 
@@ -170,7 +161,7 @@ F.ONE = F(1)
 # --------------------------------------------------------------------------------------- F_p arrays
 
 
-def _reduce(s: U64Array) -> U64Array:
+def _reduce(s: U64) -> U64:
     """Canonical residues of s (any u64 values), in place."""
     high = s >> _S61
     s &= _P
@@ -180,7 +171,7 @@ def _reduce(s: U64Array) -> U64Array:
     return s
 
 
-def _mul_lazy(a: U64Array, b: U64Array) -> U64Array:
+def _mul_lazy(a: U64, b: U64) -> U64:
     """A u64 value congruent to a*b, for a, b < 2^62."""
     a0, a1 = a & _MASK32, a >> _S32
     b0, b1 = b & _MASK32, b >> _S32
@@ -202,51 +193,40 @@ def _mul_lazy(a: U64Array, b: U64Array) -> U64Array:
     return a1
 
 
-def _split(*operands: U64Array) -> Iterator[tuple[U64Array, ...]]:
-    """Matching blocks of about _BLOCK elements of equally shaped arrays."""
-    shape, size = operands[0].shape, operands[0].size
-    if size <= _BLOCK:
-        yield operands
-        return
-    row = size // shape[0]
-    if row > _BLOCK:
-        for rows in zip(*operands, strict=True):
-            yield from _split(*rows)
-    else:
-        step = _BLOCK // row
-        for i in range(0, shape[0], step):
-            yield tuple(x[i : i + step] for x in operands)
+def _blocks(inputs: Sequence[U64], outputs: Sequence[U64]) -> Iterator[tuple[U64, ...]]:
+    """Matching runs of about _BLOCK elements of arrays that broadcast to the shape of the outputs."""
+    operands = (*inputs, *outputs)
+    flags: Any = [["readonly"]] * len(inputs) + [["writeonly"]] * len(outputs)
+    with np.nditer(operands, ["external_loop", "buffered", "zerosize_ok"], flags, buffersize=_BLOCK) as runs:
+        yield from runs
 
 
-def fp_add(a: U64Array, b: U64Array) -> U64Array:
+def fp_add(a: U64, b: U64) -> U64:
     """a + b."""
     s = np.asarray(a + b)
     return np.minimum(s, s - _P, out=s)
 
 
-def fp_sub(a: U64Array, b: U64Array) -> U64Array:
+def fp_sub(a: U64, b: U64) -> U64:
     """a - b."""
     s = np.asarray(a - b)
     return np.minimum(s, s + _P, out=s)
 
 
-def fp_neg(a: U64Array) -> U64Array:
+def fp_neg(a: U64) -> U64:
     """-a, also of F arrays."""
     return fp_sub(np.zeros((), np.uint64), a)
 
 
-def fp_mul(a: U64Array, b: U64Array) -> U64Array:
+def fp_mul(a: U64, b: U64) -> U64:
     """a * b."""
-    a, b = np.broadcast_arrays(a, b)
-    if a.ndim == 0:
-        return fp_mul(a[None], b[None]).reshape(())
-    out = np.empty(a.shape, np.uint64)
-    for x, y, z in _split(a, b, out):
+    out = np.empty(np.broadcast_shapes(a.shape, b.shape), np.uint64)
+    for x, y, z in _blocks((a, b), (out,)):
         z[...] = _reduce(_mul_lazy(x, y))
     return out
 
 
-def fp_from_int(x: npt.NDArray[np.int64]) -> U64Array:
+def fp_from_int(x: npt.NDArray[np.int64]) -> U64:
     """Canonical residues of a signed int64 array."""
     u = np.array(x, dtype=np.int64, ndmin=1).view(np.uint64)
     # u = x + 2^64 [x < 0] and 2^64 = 8
@@ -258,7 +238,7 @@ def fp_from_int(x: npt.NDArray[np.int64]) -> U64Array:
     return _reduce(u).reshape(np.shape(x))
 
 
-def fp_sum(x: U64Array, axis: int = -1) -> U64Array:
+def fp_sum(x: U64, axis: int = -1) -> U64:
     """Sum along one axis of at most 2^30 terms."""
     low = np.sum(x & _MASK32, axis=axis, keepdims=True)
     high = np.sum(x >> _S32, axis=axis, keepdims=True)
@@ -272,29 +252,29 @@ def fp_sum(x: U64Array, axis: int = -1) -> U64Array:
 # ---------------------------------------------------------------------------------------- F arrays
 
 
-def f_from_fp(x: U64Array) -> U64Array:
+def f_from_fp(x: U64) -> U64:
     """Embed an F_p array of shape (...) as an F array (2, ...)."""
     return np.stack((x, np.zeros_like(x)))
 
 
-def f_array(values: Iterable[F]) -> U64Array:
+def f_array(values: Iterable[F]) -> U64:
     """A list of n scalars as an F array (2, n)."""
     pairs = [(v.re, v.im) for v in values]
     return np.ascontiguousarray(np.array(pairs, dtype=np.uint64).reshape(-1, 2).T)
 
 
-def f_item(x: U64Array, index: int | tuple[int, ...] = ()) -> F:
+def f_item(x: U64, index: int | tuple[int, ...] = ()) -> F:
     """The scalar at a trailing index of an F array."""
     where = index if isinstance(index, tuple) else (index,)
     return F(int(x[(0, *where)]), int(x[(1, *where)]))
 
 
-def f_list(x: U64Array) -> list[F]:
+def f_list(x: U64) -> list[F]:
     """The scalars of an F array (2, n)."""
     return [F(re, im) for re, im in zip(x[0].tolist(), x[1].tolist(), strict=True)]
 
 
-def _align(a: U64Array, b: U64Array) -> tuple[U64Array, U64Array]:
+def _align(a: U64, b: U64) -> tuple[U64, U64]:
     """Insert unit axes behind the lane axis so that the trailing axes broadcast from the right."""
     d = a.ndim - b.ndim
     if d < 0:
@@ -304,39 +284,34 @@ def _align(a: U64Array, b: U64Array) -> tuple[U64Array, U64Array]:
     return a, b
 
 
-def f_add(a: U64Array, b: U64Array) -> U64Array:
+def f_add(a: U64, b: U64) -> U64:
     """a + b."""
     return fp_add(*_align(a, b))
 
 
-def f_sub(a: U64Array, b: U64Array) -> U64Array:
+def f_sub(a: U64, b: U64) -> U64:
     """a - b."""
     return fp_sub(*_align(a, b))
 
 
-def f_conj(a: U64Array) -> U64Array:
+def f_conj(a: U64) -> U64:
     """Complex conjugate."""
     return np.stack((a[0], fp_neg(a[1])))
 
 
-def f_mul(a: U64Array, b: U64Array) -> U64Array:
+def f_mul(a: U64, b: U64) -> U64:
     """a * b, three F_p products per element."""
     a, b = _align(a, b)
-    if a.ndim == 1:
-        return f_mul(a[:, None], b[:, None])[:, 0]
-    shape = tuple(n if m == 1 else m for n, m in zip(a.shape, b.shape, strict=True))
+    shape = (2, *np.broadcast_shapes(a.shape[1:], b.shape[1:]))
     if prod(shape) <= _SMALL:
         # One call for the three products: here the cost is that of calling numpy.
         x, y = np.empty((2, 3, *shape[1:]), np.uint64)
         x[:2], y[:2] = a, b
-        np.add(a[0], a[1], out=x[2])
-        np.add(b[0], b[1], out=y[2])
+        x[2], y[2] = a[0] + a[1], b[0] + b[1]
         rr, ii, cross = _reduce(_mul_lazy(x, y))
         return _reduce(np.stack((rr + (_P - ii), cross + (_P + _P - rr - ii))))
-    if a.shape != b.shape:
-        a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
     out = np.empty(shape, np.uint64)
-    for ar, ai, br, bi, zr, zi in _split(*a, *b, *out):
+    for ar, ai, br, bi, zr, zi in _blocks((*a, *b), [*out]):
         rr, ii = _reduce(_mul_lazy(ar, br)), _reduce(_mul_lazy(ai, bi))
         np.subtract(rr, ii, out=zr)
         np.minimum(zr, zr + _P, out=zr)
@@ -348,29 +323,29 @@ def f_mul(a: U64Array, b: U64Array) -> U64Array:
     return out
 
 
-def f_scale(x: U64Array, s: U64Array) -> U64Array:
+def f_scale(x: U64, s: U64) -> U64:
     """F array x (2, ...) times an F_p array s, broadcast over the trailing axes."""
     return np.stack((fp_mul(x[0], s), fp_mul(x[1], s)))
 
 
-def f_mul_scalar(x: U64Array, r: F) -> U64Array:
+def f_mul_scalar(x: U64, r: F) -> U64:
     """F array x (2, ...) times one scalar."""
     return f_mul(x, np.array([r.re, r.im], np.uint64))
 
 
-def f_sum(x: U64Array, axis: int = -1) -> U64Array:
+def f_sum(x: U64, axis: int = -1) -> U64:
     """Sum along one trailing axis (an array axis other than 0) of at most 2^30 terms."""
     if axis % x.ndim == 0:
         raise ValueError("the lane axis cannot be summed")
     return fp_sum(x, axis)
 
 
-def f_dot(a: U64Array, b: U64Array) -> F:
+def f_dot(a: U64, b: U64) -> F:
     """Inner product of F arrays (2, n) and (2, n)."""
     return f_item(f_sum(f_mul(a, b)))
 
 
-def f_dot_int(x: npt.NDArray[np.integer[Any]], v: U64Array) -> U64Array:
+def f_dot_int(x: npt.NDArray[np.integer[Any]], v: U64) -> U64:
     """Products x v of integers (k, n) of magnitude at most 2^22 and v (2, n): (2, k)."""
     limbs = [(lane >> np.uint64(s)) & np.uint64(0xFFFF) for lane in v for s in (0, 16, 32, 48)]
     columns = np.array(limbs, np.float64).T
@@ -386,7 +361,7 @@ def f_dot_int(x: npt.NDArray[np.integer[Any]], v: U64Array) -> U64Array:
     return out
 
 
-def f_matvec(m: U64Array, v: U64Array) -> U64Array:
+def f_matvec(m: U64, v: U64) -> U64:
     """Product of F arrays m (2, k, n) and v (2, n): (2, k)."""
     out = np.empty((2, m.shape[1]), np.uint64)
     step = max(1, (1 << 18) // max(1, m.shape[2]))
@@ -395,12 +370,12 @@ def f_matvec(m: U64Array, v: U64Array) -> U64Array:
     return out
 
 
-def f_to_bytes(x: U64Array) -> bytes:
+def f_to_bytes(x: U64) -> bytes:
     """16 bytes per element, re then im as little-endian u64, elements in C order of the trailing axes."""
     return np.moveaxis(x, 0, -1).astype("<u8").tobytes()
 
 
-def f_from_bytes(data: bytes) -> U64Array:
+def f_from_bytes(data: bytes) -> U64:
     """Inverse of f_to_bytes, shape (2, n); ValueError on a partial element or a lane >= p."""
     if len(data) % ELEMENT_BYTES:
         raise ValueError(f"an element of F is encoded in {ELEMENT_BYTES} bytes")
@@ -413,7 +388,7 @@ def f_from_bytes(data: bytes) -> U64Array:
 # ----------------------------------------------------------------------------- multilinear eq tables
 
 
-def eq_table(point: Sequence[F]) -> U64Array:
+def eq_table(point: Sequence[F]) -> U64:
     """All eq(point, bits of i), shape (2, 2^n); point[0] belongs to the most significant bit of i."""
     if len(point) > _SCALAR_EQ:
         half = len(point) // 2
@@ -451,7 +426,7 @@ def root_of_unity(log_n: int) -> F:
     return root
 
 
-def f_powers(points: U64Array, count: int) -> U64Array:
+def f_powers(points: U64, count: int) -> U64:
     """x^0, ..., x^(count - 1) of points (2, t): (2, t, count)."""
     out = np.zeros((2, points.shape[1], count), np.uint64)
     out[0, :, 0] = 1
@@ -464,53 +439,31 @@ def f_powers(points: U64Array, count: int) -> U64Array:
 
 
 @lru_cache(maxsize=32)
-def _twiddles(log_n: int) -> U64Array:
+def _twiddles(log_n: int) -> U64:
     """w^0, ..., w^(n/2 - 1) for w = root_of_unity(log_n), n >= 2."""
     table = f_powers(f_array([root_of_unity(log_n)]), 1 << log_n - 1)[:, 0]
     table.flags.writeable = False
     return table
 
 
-def _fft_columns(x: U64Array, log_n: int) -> None:
-    """Transforms of length 2^log_n along axis 1 of x (2, n, c), in place, by Stockham's algorithm."""
-    n = 1 << log_n
-    step = max(1, _FFT_BLOCK >> log_n)
-    for i in range(0, x.shape[2], step):
-        z = x[:, :, i : i + step]
-        for k in range(log_n):
-            half, width = n >> k + 1, z.shape[2] << k
-            low, high = np.moveaxis(z.reshape(2, 2, half, width), 1, 0)
-            y = np.empty((2, half, 2, width), np.uint64)
-            y[:, :, 0] = f_add(low, high)
-            y[:, :, 1] = f_mul(f_sub(low, high), _twiddles(log_n - k)[:, :, None])
-            z = y.reshape(z.shape)
-        x[:, :, i : i + step] = z
-
-
-def f_fft(coeffs: U64Array, log_n: int) -> U64Array:
+def f_fft(coeffs: U64, log_n: int) -> U64:
     """Values at w^0, w^1, ... of polynomials: coefficients (2, ..., m), m <= 2^log_n -> (2, ..., 2^log_n)."""
-    n, m = 1 << log_n, coeffs.shape[-1]
+    n, (*lead, m) = 1 << log_n, coeffs.shape[1:]
     if m > n:
         raise ValueError("more coefficients than evaluation points")
-    lead = coeffs.shape[1:-1]
-    out = np.empty((2, *lead, n), np.uint64)
-    # Four-step: coefficient index j1 n2 + j2, point index k2 n1 + k1, so that inner loops are long.
-    log_1, log_2 = (log_n + 1) // 2, log_n // 2
-    twist = np.broadcast_to(f_array([F.ONE])[:, :, None], (2, 1, 1 << log_1))
-    for k in range(log_2):
-        twist = np.concatenate((twist, f_mul(twist, f_powers(f_array([root_of_unity(log_n - k)]), 1 << log_1))), axis=1)
-    for index in np.ndindex(*lead):
-        x: U64Array = np.zeros((2, n), np.uint64)
-        x[:, :m] = coeffs[(slice(None), *index)]
-        x = x.reshape(2, 1 << log_1, 1 << log_2)
-        _fft_columns(x, log_1)
-        x = f_mul(np.swapaxes(x, 1, 2), twist)
-        _fft_columns(x, log_2)
-        out[(slice(None), *index)] = x.reshape(2, n)
+    out = np.zeros((2, *lead, n), np.uint64)
+    out[..., :m] = coeffs
+    for where in np.ndindex(*lead):
+        z = out[:, *where]
+        for k in range(log_n):  # Stockham's algorithm
+            low, high = np.moveaxis(z.reshape(2, 2, n >> k + 1, 1 << k), 1, 0)
+            turned = f_mul(f_sub(low, high), _twiddles(log_n - k)[:, :, None])
+            z = np.stack((f_add(low, high), turned), axis=2)
+        out[:, *where] = z.reshape(2, n)
     return out
 
 
-def f_ifft(values: U64Array) -> U64Array:
+def f_ifft(values: U64) -> U64:
     """Coefficients (2, ..., n) of the polynomials with the given values (2, ..., n) at w^0, w^1, ..."""
     log_n = values.shape[-1].bit_length() - 1
     if values.shape[-1] != 1 << log_n:

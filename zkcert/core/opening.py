@@ -17,14 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from blake3 import blake3
-from numpy.typing import NDArray
 
 from . import field as ff
 from .code import COMBINED_ROWS, MatrixCode, PlainCode
-from .field import F
+from .field import U64, F
 from .transcript import Transcript
 
-U64 = NDArray[np.uint64]
 COLUMN_KEY = blake3(b"zkcert/matrix-column").digest()
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 from blake3 import blake3
-from numpy.typing import NDArray
 
 from . import field as ff
 from .code import PadCode
-from .field import F
+from .field import U64, F
 
-U64 = NDArray[np.uint64]
 PAD_GRIND = 16
 PAD_LEAF_PREFIX = b"zkcert/pad-column"
 TREE_NAME = b"pads"

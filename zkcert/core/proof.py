@@ -5,14 +5,10 @@ from __future__ import annotations
 import struct
 from math import prod
 
-import numpy as np
-from numpy.typing import NDArray
+from zkcert.errors import MalformedProof, ProofRejected
 
-from zkcert.errors import MalformedProof
-
-from .field import ELEMENT_BYTES, F, f_from_bytes
-
-U64 = NDArray[np.uint64]
+from .field import ELEMENT_BYTES, U64, F, f_from_bytes
+from .transcript import Transcript
 
 
 class Reader:
@@ -53,6 +49,12 @@ class Reader:
             return f_from_bytes(self.take(ELEMENT_BYTES * prod(shape))).reshape(2, *shape)
         except ValueError as error:
             raise self.malformed(error) from error
+
+    def check_work(self, transcript: Transcript, bits: int, check: str, detail: str = "") -> None:
+        """Proof of work: the hash of the transcript's state and the nonce, which is read, ends in so many zero bits."""
+        nonce = self.u64()
+        if not transcript.check_grind(nonce, bits):
+            raise ProofRejected(check, detail, nonce=nonce, bits=bits)
 
     def since(self, start: int) -> bytes:
         """What was read from an offset on."""

@@ -12,12 +12,10 @@ and the first 160 others are the column.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from blake3 import blake3
 
-from zkcert.core.field import P, U64Array
+from zkcert.core.field import U64, P
 from zkcert.core.transcript import xof_field
 
 ROWS = 160
@@ -26,7 +24,7 @@ RHO = 1280
 _BLOCK_SEEDS = 1 << 12  # columns of the matrices are made so many at a time
 
 
-def columns(name: bytes, start: int, stop: int) -> U64Array:
+def columns(name: bytes, start: int, stop: int) -> U64:
     """Columns start to stop of the public matrix called name, shape (160, stop - start), entries below p."""
     prefix = b"zkcert/sis/1" + bytes([len(name)]) + name
     out = np.empty((stop - start, ROWS), np.uint64)
@@ -38,19 +36,3 @@ def columns(name: bytes, start: int, stop: int) -> U64Array:
         for j in np.flatnonzero((block == np.uint64(P)).any(axis=1)).tolist():
             block[j] = xof_field(seeds[j], ROWS)  # a word is skipped, which happens to one column in 2^53
     return out.T
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """The first columns of the public matrix called name (b"A" or b"S"), made where they are read: `self[:, a:b]`."""
-
-    name: bytes
-    count: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return ROWS, self.count
-
-    def __getitem__(self, at: tuple[slice, slice]) -> U64Array:
-        start, stop, _ = at[1].indices(self.count)
-        return columns(self.name, start, stop)[at[0]]

@@ -7,17 +7,12 @@ the first half is the new state and the other seeds the XOF that challenges are 
 
 from __future__ import annotations
 
-import itertools
-import struct
-from collections.abc import Callable
-
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from .field import F, P
+from .field import U64, F, P
 
-U64 = NDArray[np.uint64]
 XOF_WORDS = 1 << 17  # read at once
 
 
@@ -45,11 +40,6 @@ def nonce_fits(prefix: bytes, nonce: int, bits: int) -> bool:
     return int.from_bytes(h, "little") & ((1 << bits) - 1) == 0
 
 
-def first_nonce(prefix: bytes, bits: int) -> int:
-    """The smallest nonce that fits."""
-    return next(nonce for nonce in itertools.count() if nonce_fits(prefix, nonce, bits))
-
-
 class Transcript:
     """Deterministic challenge source. Everything the prover says must be absorbed before the challenge it precedes."""
 
@@ -66,11 +56,7 @@ class Transcript:
 
     def challenge(self, label: str) -> F:
         """One uniform element of F."""
-        seed = self._stream(label)
-        lanes = [word & P for word in struct.unpack("<2Q", blake3(seed).digest(length=16))]
-        if P in lanes:
-            lanes = xof_field(seed, 2).tolist()
-        return F(*lanes)
+        return F(*xof_field(self._stream(label), 2).tolist())
 
     def challenges(self, label: str, count: int) -> list[F]:
         """`count` uniform elements of F."""
@@ -103,23 +89,12 @@ class Transcript:
         return sorted(found)
 
     @property
-    def _puzzle(self) -> bytes:
+    def puzzle(self) -> bytes:
+        """What proof of work is done on: with a nonce behind it, its hash ends in zero bits."""
         return b"zkcert/grind" + self.state
-
-    def _grind_ok(self, nonce: int, bits: int) -> bool:
-        return nonce_fits(self._puzzle, nonce, bits)
-
-    def grind(self, bits: int, search: Callable[[bytes, int], int] | None = None) -> int:
-        """Find and absorb the smallest nonce with `bits` zero bits (about 2^bits hashes).
-
-        search(prefix, bits) finds it, the smallest one for which `nonce_fits`; None: one after the other is tried.
-        """
-        nonce = (search or first_nonce)(self._puzzle, bits)
-        self.absorb("grind", nonce.to_bytes(8, "little"))
-        return nonce
 
     def check_grind(self, nonce: int, bits: int) -> bool:
         """Verify and absorb a nonce."""
-        ok = self._grind_ok(nonce, bits)
+        ok = nonce_fits(self.puzzle, nonce, bits)
         self.absorb("grind", nonce.to_bytes(8, "little"))
         return ok

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from zkcert.core.field import U64Array
+from zkcert.core.field import U64
 from zkcert.core.merkle import DIGEST_BYTES, U8Array
 from zkcert.core.permutation import sample_indices
 from zkcert.core.sis import RHO
@@ -176,7 +176,7 @@ class Samples(ABC):
         """The samples, (k, C, H, W): uint8, or float64 multiples of 2^-32 for q32."""
         return coding.images(self.schema, self.sample_bytes(indices))
 
-    def sample_hashes(self, indices: Iterable[int]) -> U64Array:
+    def sample_hashes(self, indices: Iterable[int]) -> U64:
         """The SIS hashes, uint64 (k, 160)."""
         rows = list(indices)
         return hash_samples(self.sample_bytes(rows), self.rho(rows))

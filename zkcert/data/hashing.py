@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from zkcert.core.field import U64Array, fp_add, fp_mul
+from zkcert.core.field import U64, fp_add, fp_mul
 from zkcert.core.sis import RHO, ROWS, columns
 
 _LIMB_BITS = 31
@@ -16,14 +16,14 @@ _BLOCK_ENTRIES = 1 << 22  # samples are converted to float64 in pieces of this s
 
 
 @lru_cache(maxsize=4)
-def matrix(name: bytes, count: int) -> U64Array:
+def matrix(name: bytes, count: int) -> U64:
     """The first columns of the public matrix called name (b"A" or b"S"), read-only, shape (160, count)."""
     out = columns(name, 0, count)
     out.flags.writeable = False
     return out
 
 
-def _product(x: npt.NDArray[np.uint8], m: U64Array) -> U64Array:
+def _product(x: npt.NDArray[np.uint8], m: U64) -> U64:
     """x m^T mod p, exactly, by float64 matrix products: x (n, k), m (160, k) -> (n, 160)."""
     out = np.zeros((len(x), ROWS), np.uint64)
     for j in range(0, x.shape[1], _BLOCK_COLUMNS):
@@ -38,7 +38,7 @@ def _product(x: npt.NDArray[np.uint8], m: U64Array) -> U64Array:
     return out
 
 
-def hash_samples(x: npt.NDArray[np.uint8], rho: npt.NDArray[np.uint8]) -> U64Array:
+def hash_samples(x: npt.NDArray[np.uint8], rho: npt.NDArray[np.uint8]) -> U64:
     """The hashes A x_i + S rho_i: x (n, nb) and rho (n, RHO), both uint8 -> uint64 (n, 160), below p.
 
     Raises ValueError for other shapes or types.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from zkcert.core.container import MAGIC
-from zkcert.errors import MalformedProof, UnusableInput
+from zkcert.errors import MalformedProof, UnusableInput, ZkcertError
 from zkcert.public.reading import read_file, read_head
 
 Name = str | os.PathLike[str]
@@ -77,16 +77,36 @@ def _json_kind(path: str | os.PathLike[str]) -> str | None:
     return _FORMATS.get(name)
 
 
+def _told(path: Name, found: str, wanted: str) -> str:
+    return f"{os.fspath(path)} is {found}, where {wanted} is expected: see --help for the order"
+
+
 @contextmanager
-def expecting(path: str | os.PathLike[str], wanted: str) -> Iterator[None]:
+def expecting_all(proof: Name, *wanted: tuple[Name | None, str]) -> Iterator[None]:
+    """If the block refuses its input, and one of its files is recognisably of another kind, the error says so; it
+    names the proof if its bytes are refused."""
+    try:
+        with expecting(proof, PROOF, errors=MalformedProof):
+            yield
+    except UnusableInput as error:
+        for path, kind in (*wanted, (proof, PROOF)):
+            if path is not None and (found := kind_of(path)) not in (None, kind):
+                raise UnusableInput(_told(path, str(found), kind)) from error
+        raise
+
+
+@contextmanager
+def expecting(
+    path: Name, wanted: str, errors: type[ZkcertError] | tuple[type[ZkcertError], ...] = (UnusableInput, MalformedProof)
+) -> Iterator[None]:
     """If the block refuses a file that is recognisably of another kind, the error says so; that of a proof names it."""
     try:
         yield
-    except (UnusableInput, MalformedProof) as error:
+    except errors as error:
         found = kind_of(path)
         if found is None or found == wanted:
             if isinstance(error, MalformedProof):
                 raise MalformedProof(f"{os.fspath(path)}: {error}", error.section, error.offset) from error
             raise
         kind = MalformedProof if isinstance(error, MalformedProof) else UnusableInput
-        raise kind(f"{os.fspath(path)} is {found}, where {wanted} is expected: see --help for the order") from error
+        raise kind(_told(path, found, wanted)) from error

@@ -27,7 +27,6 @@ from zkcert.errors import RangeOverflow, UnusableInput, ZkcertError
 from zkcert.public import model_file
 from zkcert.public.config import canonical_json
 from zkcert.public.graph import are_tied, check_input, check_inputs, check_node, output_shape
-from zkcert.public.kinds import MODEL
 from zkcert.public.model_file import Content, Stored, is_safetensors
 from zkcert.public.reading import read_file
 
@@ -192,9 +191,9 @@ class Model:
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the `pieces` for the suffix of `path`. The file appears completely or not at all. It replaces no file
         of another kind, and a model file only with `force`. Raises UnusableInput."""
-        from zkcert.files.writing import write_file
+        from zkcert.files.writing import write_model
 
-        write_file(path, self.pieces(Path(path).suffix), MODEL, force=force)
+        write_model(path, self.pieces(Path(path).suffix), force=force)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from zkcert.core.field import U64Array
+from zkcert.core.field import U64
 from zkcert.core.merkle import DIGEST_BYTES, U8Array, leaf_digest
 from zkcert.errors import UnusableInput
 from zkcert.public.reading import read_file
@@ -157,7 +157,7 @@ class DatasetRoot:
         return DatasetRoot(bytes.fromhex(root), n, Schema.from_dict(content["schema"]))
 
 
-def leaf_digests(indices: Iterable[int], hashes: U64Array) -> U8Array:
+def leaf_digests(indices: Iterable[int], hashes: U64) -> U8Array:
     """The leaves (k, 32), uint8, at k indices of the tree TREE_NAME, for samples with SIS hashes (k, 160)."""
     rows = zip(indices, hashes.astype("<u8"), strict=True)
     digests = b"".join(leaf_digest(TREE_NAME, int(i), row.tobytes()) for i, row in rows)
