@@ -54,12 +54,13 @@ class Connections:
 
     def _gradient_sums(self, most: int) -> frozenset[int]:
         """The gradient at an output has a term for each reader, and for an add, a cat or a flatten those of its own. Of
-        channels that a cat joined it is a tensor at a layer with parameters."""
+        channels that a cat joined it is a tensor at a layer with parameters, or that splits channels."""
         terms, joined, sums = [1] * len(self.specs), [False] * len(self.specs), []
         for i in reversed(range(len(self.specs) - 1)):
             terms[i] = sum(terms[j] if self.specs[j].transparent else 1 for j in self.readers[i])
             joined[i] = any(self.specs[j].moves or (self.specs[j].transparent and joined[j]) for j in self.readers[i])
-            if self.reaches[i] and (terms[i] > most or (joined[i] and self.specs[i].trained)):
+            whole = self.specs[i].trained or self.specs[i].splits
+            if self.reaches[i] and (terms[i] > most or (joined[i] and whole)):
                 sums.append(i)
                 terms[i], joined[i] = 1, False
         return frozenset(sums)

@@ -54,3 +54,17 @@ def shuffled(seed: int = 0, **options: Any) -> Case:
     middle = g.last
     g.branch(pooled).channels(4, 4).add(middle).flatten().linear(4).channels(0, 4, 2).hardtanh(-2.0, 2.0)
     return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
+
+
+def attended(seed: int = 0, **options: Any) -> Case:
+    """Attention that reads joined channels, and that joined channels are made of, in one line of a picture; read by
+    another one, by a position taken, and by channels."""
+    rng = np.random.default_rng([seed, 25])
+    g = Graph(rng, [1, 2, 3], scale=0.7).conv(2, (1, 2))
+    stem = g.last
+    g.conv(1, (1, 1)).cat(stem).moved("line")
+    row = g.last
+    g.attention(1).cat(row, row).channels(0, 6, 3).attention(2, causal=True)
+    mixed = g.last
+    g.channels(1, 1).cat(mixed).moved("take", position=3).flatten()
+    return g.linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})

@@ -62,7 +62,7 @@ def decay() -> FunctionTable:
 
 
 class Attention(Layer):
-    spec = LayerSpec(op="attention", fields={"heads": Integer(1), "causal": Flag()}, output_shape=_shape)
+    spec = LayerSpec(op="attention", fields={"heads": Integer(1), "causal": Flag()}, splits=True, output_shape=_shape)
 
     def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
         self.total = Total(net, f"{self.name}/x", x) if any(part.channels for part in x.parts) else None

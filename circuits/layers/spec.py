@@ -116,6 +116,8 @@ class LayerSpec:
                                          UnusableInput if they do not fit.
     transparent                          it commits nothing: its output is what it gets, perhaps reshaped.
     moves                                ... or others of its channels than it gets, as if it joined some.
+    splits                               its channels are read by two axes, so that the gradient of joined ones is a
+                                         tensor for it, as for a layer with parameters.
     rectifies                            a layer that nothing else reads need not commit its output: see `Rectifier`.
     constants(node, tensors)             public integers by name that follow from the node and its tensors; raises
                                          UnusableInput, RangeOverflow.
@@ -129,6 +131,7 @@ class LayerSpec:
     joins: bool = False
     together: Callable[[Sequence[list[int]]], list[int]] | None = None
     moves: bool = False
+    splits: bool = False
     transparent: bool = False
     rectifies: bool = False
     constants: Callable[[Node, Arrays], dict[str, list[int]]] | None = None

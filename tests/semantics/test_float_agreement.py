@@ -25,7 +25,7 @@ from tests.builders import (
     tiny_cnn,
     tiny_mlp,
 )
-from tests.channels import joined, shuffled
+from tests.channels import attended, joined, shuffled
 from tests.toys import tiny_dataset, tiny_model
 from verifier.verify import Expectations, verify_proof
 from zkcert.api.proving import CROSS_CHECK_LIMIT
@@ -56,7 +56,8 @@ def test_small_networks_agree_with_the_float_metric(kind, variant):
 
 
 @pytest.mark.parametrize(
-    "make", [bordered, grouped, clipped, curved, hard, joined, shuffled, pointwise, standardised, products, learned]
+    "make",
+    [bordered, grouped, clipped, curved, hard, joined, shuffled, attended, pointwise, standardised, products, learned],
 )
 def test_what_convolutional_networks_are_made_of_agrees_with_the_float_metric(make):
     assert_agreement(make(steps=3))
