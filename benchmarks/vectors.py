@@ -58,8 +58,10 @@ ROUND = {
 
 @dataclass(frozen=True)
 class Case:
-    """A network by its nodes (weights are drawn), what the samples look like, what is asked of the probe. Samples of the
-    kind "tokens" have the shape (1, 1, L), and the tokens are the classes."""
+    """A network by its nodes (weights are drawn), what the samples look like, what is asked of the probe.
+
+    Samples of the kind "tokens" have the shape (1, 1, L), and the tokens are the classes.
+    """
 
     nodes: Sequence[Mapping[str, Any]]
     shape: tuple[int, int, int]
