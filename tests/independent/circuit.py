@@ -202,7 +202,11 @@ class Builder:
         self.windows: dict[int, Window | AdaptiveWindow] = {}
         self.placed: dict[int, tuple[int, tuple[int, ...]]] = {}  # by negative number: a tensor with channels
         self.numbers: dict[tuple[int, tuple[int, ...]], int] = {}
-        self.tau_units = math.floor(s.tau * 2**32) - 2048 * (self.J + 2)
+        self.ratios, self.deviation = s.statistic == "std-log-ratio", s.statistic.startswith("std")
+        one = 2048 * (self.J + 2) if self.ratios else 1
+        error = math.isqrt(math.ceil(Fraction(one**2 * self.T, self.T - s.ddof)) - 1) + 1
+        self.tau_units = math.floor(s.tau * 2 ** (32 if self.ratios else 48)) - error
+        self.factor = self.T * (self.T - s.ddof) if self.deviation else self.T  # of tau'^2
         require(self.tau_units >= 0, "statement", "tau is below the error")
         self.samples()
         self.forward()
@@ -1597,7 +1601,22 @@ class Builder:
                 e0 = add(*p.limbs("even").summands[0])
                 c.member(con, "sum", left(e0, neg(c.whole(over(g, T, sources)))))
             E = V = g
-            if s.variant == "asam-all":
+            if s.eta is not None and (s.variant == "asam-shifted" or "weight" in W):
+                H = math.floor(s.eta * 2**32 + Fraction(1, 2))
+                sign = c.tensor(f"sign/{W}", T, sizes, radix(BIT))
+                magnitude = c.tensor(f"magnitude/{W}", T, sizes, radix(U(22), U(18)))
+                b, m = (c.whole(over(t, T, sources)) for t in (sign, magnitude))
+                con = c.constraint(f"sign/{W}", all_steps)
+                c.member(con, "sign", left(product(b, scale(m, 2)), b, neg(m), neg(c.whole(weight(T, 0)))))
+                E, V = c.tensor(f"E/{W}", T, sizes, VALUE), c.tensor(f"V/{W}", T - 1, sizes, VALUE)
+                for name, out, of, n, domain in (("E", E, g, T, all_steps), ("V", V, E, T - 1, most)):
+                    con = c.constraint(f"{name}/{W}", domain)
+                    m0, m1 = c.limbs(over(magnitude, n, sources))
+                    limbs = Limbs(c)
+                    limbs.product([merge(m0, c.whole(over(sign, n, sources))), m1], c.limbs(over(of, n, sources)))
+                    self.wide_multiple(limbs, over(of, n, sources), H)
+                    self.rescaled(con, c.limbs(over(out, n, sources)), limbs, name.lower())
+            elif s.variant == "asam-all":
                 E, V = c.tensor(f"E/{W}", T, sizes, VALUE), c.tensor(f"V/{W}", T - 1, sizes, VALUE)
                 con = c.constraint(f"E/{W}", all_steps)
                 limbs = Limbs(c)
@@ -1715,7 +1734,80 @@ class Builder:
     # ---- 7. score
 
     def score(self) -> None:
-        c, each, T, s = self.c, self.each, self.T, self.s
+        y = self.log_ratios() if self.ratios else self.sharpnesses()
+        c, each, T = self.c, self.each, self.T
+        none, ones = Domain(()), [U(22)]
+        if self.s.statistic == "max":
+            slack = c.wire(each, "score/slack", radix(*ones * 3))
+            con = c.constraint("score/threshold", each.axes)
+            limbs = Limbs(c)
+            limbs.const(self.tau_units)
+            limbs.value(slack, -1)
+            limbs.value(y, -1)
+            c.assert_zero(con, each, "threshold", limbs)
+            return
+        if self.deviation:
+            digits = radix(B(22), B(22), B(8)) if self.ratios else radix(U(22), U(22), U(22), U(18))
+            score_sum = c.wire(none, "score/sum", digits)
+        squares = c.wire(none, "score/squares", radix(*ones * (5 if self.ratios else 8)))
+        self.slack_limbs = 5 if self.ratios else 6
+        slack = c.wire(none, "score/slack", radix(*ones * self.slack_limbs))
+        con = c.constraint("score/squares", [], each.axes)
+        limbs = Limbs(c)
+        limbs.product(c.limbs(y), c.limbs(y))
+        limbs.value(squares, -1)
+        c.assert_zero(con, none, "squares", limbs)
+        con = c.constraint("score/threshold", [])
+        y_all = c.view(c.views[y][0], ALL, ALL)
+        if self.ratios:
+            c.member(con, "sum", left(c.whole(y_all), neg(c.whole(score_sum))))
+        elif self.deviation:
+            limbs = Limbs(c)
+            limbs.value(y_all)
+            limbs.value(score_sum, -1)
+            c.assert_zero(con, none, "sum", limbs)
+        limbs = Limbs(c)
+        limbs.const(self.factor * self.tau_units**2)
+        limbs.value(slack, -1)
+        limbs.value(squares, -T if self.deviation else -1)
+        if self.deviation:
+            limbs.product(c.limbs(score_sum), c.limbs(score_sum))
+        c.assert_zero(con, none, "threshold", limbs)
+        self.slack = c.views[slack][0]
+
+    def sharpnesses(self) -> int:
+        c, each, rho = self.c, self.each, self.s.rho
+        con = c.constraint("score/roots", each.axes)
+        norm = c.wire(each, "score/scaled-norm", radix(*[U(22)] * 8))
+        y = c.wire(each, "score/y", radix(U(22), U(22), U(22), U(8)))
+        y2 = c.wire(each, "score/y2", radix(*[U(22)] * 7))
+        low, high = (c.wire(each, f"score/{name}", radix(*[U(22)] * 9)) for name in ("low", "high"))
+        fours = [4 ** (31 - k) for k in range(32)]
+        limbs = Limbs(c)
+        limbs.product([self.scale_form(limb(fours, k), self.even) for k in range(3)], c.limbs(self.n))
+        limbs.value(norm, -1)
+        c.assert_zero(con, each, "scaled-norm", limbs)
+        limbs = Limbs(c)
+        limbs.product(c.limbs(y), c.limbs(y))
+        limbs.value(y2, -1)
+        c.assert_zero(con, each, "y2", limbs)
+        a, m = rho.numerator**2, (rho.denominator * self.B) ** 2 * 2**30
+        limbs = Limbs(c)
+        self.wide_multiple(limbs, norm, a)
+        limbs.value(low, -1)
+        self.wide_multiple(limbs, y2, -m)
+        c.assert_zero(con, each, "low", limbs)
+        limbs = Limbs(c)
+        limbs.const(m - 1)
+        limbs.value(high, -1)
+        self.wide_multiple(limbs, norm, -a)
+        self.wide_multiple(limbs, y2, m)
+        self.wide_multiple(limbs, y, 2 * m)
+        c.assert_zero(con, each, "high", limbs)
+        return y
+
+    def log_ratios(self) -> int:
+        c, each, s = self.c, self.each, self.s
         r = s.rho**2 / (256 * self.B)
         m = math.lcm(r.denominator, s.eps.denominator)
         k1, k2 = int(r * m), int(s.eps * m)
@@ -1747,25 +1839,7 @@ class Builder:
         self.add_log(limbs, "score/ln-loss", -1)
         limbs.const(2**23 - ln_units(Fraction(m, g)))
         c.assert_zero(con, each, "y", limbs)
-        none = Domain(())
-        score_sum = c.wire(none, "score/sum", radix(B(22), B(22), B(8)))
-        squares = c.wire(none, "score/squares", radix(*[U(22)] * 5))
-        slack = c.wire(none, "score/slack", radix(*[U(22)] * 5))
-        con = c.constraint("score/squares", [], each.axes)
-        limbs = Limbs(c)
-        limbs.product(c.limbs(y), c.limbs(y))
-        limbs.value(squares, -1)
-        c.assert_zero(con, none, "squares", limbs)
-        con = c.constraint("score/threshold", [])
-        y_all = c.whole(c.view(c.views[y][0], ALL, ALL))
-        c.member(con, "sum", left(y_all, neg(c.whole(score_sum))))
-        limbs = Limbs(c)
-        limbs.const((T * self.tau_units) ** 2)
-        limbs.value(slack, -1)
-        limbs.value(squares, -T)
-        limbs.product(c.limbs(score_sum), c.limbs(score_sum))
-        c.assert_zero(con, none, "threshold", limbs)
-        self.slack = c.views[slack][0]
+        return y
 
     # ---- 8. public tensors
 
@@ -1777,7 +1851,8 @@ class Builder:
             high = [(v + 2**21) >> 22 for v in w]
             self.public_digits.append([[v - (h << 22) for v, h in zip(w, high)], high])
         if self.s.variance is not None:
-            v = (self.T * self.tau_units) ** 2 - self.s.variance
-            require(0 <= v < 1 << 110, "statement", "the variance does not fit")
+            require(self.s.statistic != "max", "statement", "a largest value is not revealed")
+            v = self.factor * self.tau_units**2 - self.s.variance
+            require(0 <= v < 1 << 22 * self.slack_limbs, "statement", "the variance does not fit")
             self.c.public.append((self.slack, 0))
-            self.public_digits.append([[v >> (22 * k) & 0x3FFFFF] for k in range(5)])
+            self.public_digits.append([[v >> (22 * k) & 0x3FFFFF] for k in range(self.slack_limbs)])

@@ -73,6 +73,9 @@ class Statement:
     divisor: int
     eps: Fraction
     variant: str
+    ddof: int
+    statistic: str
+    eta: Fraction | None
     tau: Fraction
     schema: dict
     samples: int
@@ -84,7 +87,10 @@ def parse_config(config: object) -> dict:
     require(isinstance(config, dict), "statement", "config")
     c: dict = config
     keys = {"steps", "batch_size", "rho", "lr", "eps", "variant", "ddof"}
-    require(set(c) == keys, "statement", "keys of the configuration")
+    more = {"eta"} if c.get("variant") in ("asam-samsung", "asam-shifted") else set()
+    more |= {"statistic"} & set(c)
+    require(set(c) == keys | more, "statement", "keys of the configuration")
+    require(c.get("statistic", "rms") in ("std", "rms", "max"), "statement", "statistic")
     require(is_int(c["steps"], 2, 1 << 16) and is_int(c["batch_size"], 1, 1 << 16), "statement", "steps, batch_size")
     rho, lr, eps = (rational(c[k], k) for k in ("rho", "lr", "eps"))
     require(0 < rho < 8 and rho.numerator < 1 << 20 and rho.denominator < 1 << 20, "statement", "rho")
@@ -92,7 +98,12 @@ def parse_config(config: object) -> dict:
     d = Fraction(c["batch_size"]) / lr
     require(d.denominator == 1 and 1 <= d <= 1 << 22, "statement", "D")
     require(0 <= eps < 1 and eps.denominator < 1 << 40, "statement", "eps")
-    require(c["variant"] in ("asam-all", "sam") and is_int(c["ddof"], 0, 0), "statement", "variant, ddof")
+    require(c["variant"] in ("asam-all", "sam", "asam-samsung", "asam-shifted"), "statement", "variant")
+    most = 0 if c.get("statistic") in ("rms", "max") else c["steps"] - 1
+    require(is_int(c["ddof"], 0, most), "statement", "ddof")
+    if "eta" in c:
+        eta = rational(c["eta"], "eta")
+        require(0 < eta < 8 and eta.numerator < 1 << 20 and eta.denominator < 1 << 20, "statement", "eta")
     return c
 
 
@@ -138,6 +149,9 @@ def parse_header(raw: bytes) -> Statement:
         int(config["batch_size"] / lr),
         eps,
         config["variant"],
+        config["ddof"],
+        config.get("statistic", "std-log-ratio"),
+        rational(config["eta"], "eta") if "eta" in config else None,
         tau,
         schema,
         data["N"],

@@ -136,6 +136,27 @@ NETWORKS = {  # what no vector has: cut axes, two label bytes, many classes, a s
 @pytest.mark.parametrize("variant", ["sam", "asam-all"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_both_build_the_same_circuit(name, variant, tmp_path):
+    steps, batch, model = network(name)
+    assert_same_circuit(model, ProbeConfig(steps=steps, batch_size=batch, variant=variant), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"ddof": 1},
+        {"statistic": "std", "rho": Fraction(7, 11)},
+        {"statistic": "std", "ddof": 2, "variant": "asam-samsung"},
+        {"statistic": "rms", "variant": "asam-shifted", "eta": Fraction(5, 2)},
+        {"statistic": "max", "variant": "asam-samsung", "eta": Fraction(1, 3)},
+    ],
+    ids=lambda given: "-".join(map(str, given.values())),
+)
+def test_both_build_the_same_circuit_of_statistics_and_variants(given, tmp_path):
+    _, batch, model = network("wide")
+    assert_same_circuit(model, ProbeConfig(steps=3, batch_size=batch, **given), tmp_path)
+
+
+def network(name: str) -> tuple[int, int, Model]:
     nodes, shape, sizes, steps, batch = NETWORKS[name]
     rng, params = np.random.default_rng(0), {}
     for layer, size in sizes.items():
@@ -143,8 +164,7 @@ def test_both_build_the_same_circuit(name, variant, tmp_path):
         params[f"{layer}.bias"] = (rng.standard_normal(size[0]) / 8).astype(np.float32)
     used = {value for node in nodes for value in node.values() if isinstance(value, str)}
     spec = {"shape": list(shape), "pad": 0, "mean": [0.5] * shape[0], "std": [0.25] * shape[0]}
-    model = Model(nodes, spec, {key: array for key, array in params.items() if key in used})
-    assert_same_circuit(model, ProbeConfig(steps=steps, batch_size=batch, variant=variant), tmp_path)
+    return steps, batch, Model(nodes, spec, {key: array for key, array in params.items() if key in used})
 
 
 @pytest.mark.parametrize(

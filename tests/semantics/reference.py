@@ -18,6 +18,7 @@ from tests.semantics import activations, branches  # noqa: F401 - further layers
 from tests.semantics.head import (
     log_ratio,
     loss_scale,
+    sharpness,
     softmax,
     step_size,
 )
@@ -539,6 +540,19 @@ def run_pass(
     return out, k, sum(loss for _, loss in heads)
 
 
+def step_scale(variant: str, eta: Fraction | None, name: str, w: Nested) -> Nested | None:
+    """T_w of a parameter, up to signs, in Q32; None where it is 1."""
+    shift = None if eta is None else floor(eta * (1 << 32) + Fraction(1, 2))
+    match variant:
+        case "asam-all":
+            return w
+        case "asam-samsung" if "weight" in name:
+            return each(lambda a: abs(a) + shift, w)
+        case "asam-shifted":
+            return each(lambda a: abs(a) + shift, w)
+    return None
+
+
 def run_probe(
     graph: Sequence[Node],
     input_spec: Mapping[str, Any],
@@ -553,6 +567,8 @@ def run_probe(
     variant: str,
     kind: str = "u8",
     buffers: Mapping[str, Sequence[float]] | None = None,
+    statistic: str = "std-log-ratio",
+    eta: Fraction | None = None,
 ) -> Result:
     """Algorithm 1 of arXiv 2606.25004, or a Refusal. samples[t][b]: raw [C][H][W]; divisor: batch / lr; buffers: the
     means and variances of batch-norms."""
@@ -570,12 +586,13 @@ def run_probe(
         for name, total in first.sums.items():
             bits = 0 if name in biases else 32
             g[name] = each(lambda a, bits=bits: value(rescale(a, bits), "gradient"), total)
-            e[name] = each(multiply, w[name], g[name]) if variant == "asam-all" else g[name]
+            scale = step_scale(variant, eta, name, w[name])
+            e[name] = g[name] if scale is None else each(multiply, scale, g[name])
             if t + 1 < steps:
-                v[name] = each(multiply, w[name], e[name]) if variant == "asam-all" else g[name]
+                v[name] = g[name] if scale is None else each(multiply, scale, e[name])
         n = sum(a * a for x in e.values() for a in entries(x))
         q = step_size(n, rho)
-        y = log_ratio(n, loss, k, batch, rho, eps)
+        y = log_ratio(n, loss, k, batch, rho, eps) if statistic == "std-log-ratio" else sharpness(n, k, batch, rho)
         out.add(ys=y, scales=k, losses=loss, norms=n, qs=q, gradients=g, es=e, vs=v, passes=first)
         if t + 1 == steps:
             break

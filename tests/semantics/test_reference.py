@@ -68,9 +68,8 @@ def reference_run(case: Case) -> Result:
     weights = {name: w.tolist() for name, w in p.weights.items()}
     shape = p.steps, p.batch
     buffers = {name: array.tolist() for name, array in case.model.buffers.items()}
-    return reference.run_probe(
-        p.graph, p.input, weights, samples, labels, *shape, p.rho, p.divisor, p.eps, p.variant, p.kind, buffers
-    )
+    numbers = p.rho, p.divisor, p.eps, p.variant, p.kind, buffers, p.statistic, p.eta
+    return reference.run_probe(p.graph, p.input, weights, samples, labels, *shape, *numbers)
 
 
 def assert_equal(case: Case, expected: Result | None = None) -> Result:

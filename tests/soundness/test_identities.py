@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from math import gcd, prod
+from math import floor, gcd, prod
 
 import numpy as np
 import pytest
@@ -446,11 +446,16 @@ class Specification(StatedActivations):
             self.state(f"gradient/{name}/g", total[::2] + (1 << 31) - (g << 32) - rem)
         else:
             self.state(f"gradient/{name}/sum", total[::2] - g)
-        if self.plan.variant == "asam-all":
+        scale = w[::2] if self.plan.variant == "asam-all" else None
+        if self.plan.variant == "asam-shifted" or (self.plan.variant == "asam-samsung" and "weight" in name):
+            b, m = self.value(parameter.sign), self.value(parameter.magnitude)
+            self.state(f"sign/{name}/sign", b * (2 * m + 1) - m - w[::2])
+            scale = m + b + floor(self.plan.eta * 2**32 + Fraction(1, 2))
+        if scale is not None:
             rem = self.value(parameter.run_e.remainder)
-            self.state(f"E/{name}/e", w[::2] * g + (1 << 31) - (e << 32) - rem)
+            self.state(f"E/{name}/e", scale * g + (1 << 31) - (e << 32) - rem)
             rem = self.value(parameter.run_v.remainder)
-            self.state(f"V/{name}/v", before * e[:-1] + (1 << 31) - (v << 32) - rem)
+            self.state(f"V/{name}/v", scale[:-1] * e[:-1] + (1 << 31) - (v << 32) - rem)
         digits = self.digits(parameter.e)
         summed = tuple(range(2, 1 + len(shape))) if len(shape) > 1 else (1,)
         for (i, j), view in zip(((0, 0), (0, 1), (1, 1)), parameter.squares, strict=True):
@@ -479,6 +484,33 @@ class Specification(StatedActivations):
         self.state("step-size/high", b * (x1 + x2) - a - 1 - high)
 
     def score(self) -> None:
+        score, plan = self.certificate.score, self.plan
+        self.log_ratios() if plan.statistic == "std-log-ratio" else self.roots()
+        y, steps = self.value(score.y), plan.steps
+        if plan.statistic == "max":
+            self.state("score/threshold/threshold", score.tau - y - self.value(score.slack))
+            return
+        squares, slack = (self.value(v.tensor)[0] for v in (score.sum_yy, score.slack))
+        self.state("score/squares/squares", (y * y).sum() - squares)
+        if plan.statistic == "rms":
+            self.state("score/threshold/threshold", steps * score.tau**2 - squares - slack)
+            return
+        total = self.value(score.sum_y.tensor)[0]
+        self.state("score/threshold/sum", y.sum() - total)
+        bound = steps * (steps - plan.ddof) * score.tau**2
+        self.state("score/threshold/threshold", bound - steps * squares + total**2 - slack)
+
+    def roots(self) -> None:
+        score, plan = self.certificate.score, self.plan
+        n, norm, y, yy = (self.value(v) for v in (self.certificate.size.n, score.norm, score.y, score.yy))
+        power = (self.value(self.certificate.head.scale)[::2] * [4 ** (31 - k) for k in range(32)]).sum(axis=-1)
+        a, c = plan.rho.numerator**2, (plan.rho.denominator * plan.batch) ** 2 << 30
+        self.state("score/roots/scaled-norm", power * n - norm)
+        self.state("score/roots/y2", y * y - yy)
+        self.state("score/roots/low", a * norm - c * yy - self.value(score.low))
+        self.state("score/roots/high", c * (yy + 2 * y + 1) - a * norm - 1 - self.value(score.high))
+
+    def log_ratios(self) -> None:
         score, head, plan = self.certificate.score, self.certificate.head, self.plan
         ratio = plan.rho**2 / (256 * plan.batch)
         common = ratio.denominator * plan.eps.denominator
@@ -492,10 +524,6 @@ class Specification(StatedActivations):
         logs = self.logarithm("score/ratios", score.ln_top, top) - self.logarithm("score/ratios", score.ln_loss, lk)
         y, rem = self.value(score.y), self.value(score.y_rem)
         self.state("score/ratios/y", logs - ln_constant(scale) + (1 << 23) - (y << 24) - rem)
-        total, squares, slack = (self.value(v.tensor)[0] for v in (score.sum_y, score.sum_yy, score.slack))
-        self.state("score/squares/squares", (y * y).sum() - squares)
-        self.state("score/threshold/sum", y.sum() - total)
-        self.state("score/threshold/threshold", (plan.steps * score.tau) ** 2 - plan.steps * squares + total**2 - slack)
 
 
 @pytest.mark.parametrize("name", STATED)

@@ -10,7 +10,7 @@ from math import gcd, lcm, prod
 import numpy as np
 import pytest
 
-from circuits.compile import Certificate
+from circuits.compile import Certificate, Plan
 from circuits.head.score import Q_LIMIT, StepSize
 from circuits.head.softmax import MAX_SCALE
 from circuits.language.constraints import Circuit, Constraint, Expr
@@ -121,6 +121,25 @@ SIXTHS = {
 """Of layers that divide by six, (tensor, least value, number of values, why no more)."""
 
 
+def certified(plan: Plan) -> list[tuple[str, int, int, str]]:
+    """Of statistics of s_t, and of |w|."""
+    out = []
+    if plan.statistic != "std-log-ratio":
+        slack = 66 if plan.statistic == "max" else 132
+        out += [
+            ("score/y", 74, "s_t < rho 2^23, and 48 bits behind the point (Score)"),
+            ("score/scaled-norm", 176, "4^(31-k) n < 2^172 (Score)"),
+            ("score/y2", 154, "below 2^148 (Score)"),
+            ("score/(low|high)", 198, "c y^2 <= a^2 m < c (y + 1)^2 (Score)"),
+            ("score/slack", slack, "the score is at most tau"),
+        ]
+        out += [] if plan.statistic == "max" else [("score/squares", 176, "at most 1,024 squares")]
+        out += [("score/sum", 84, "a sum of at most 1,024 y")] if plan.statistic == "std" else []
+    if plan.eta is not None:
+        out += [("sign/.*", 1, "a bit"), ("magnitude/.*", 40, "w = m + 1 or -m (Gradient)")]
+    return [(pattern, 0, 1 << bits, why) for pattern, bits, why in out]
+
+
 def ranges(case: Case) -> list[tuple[str, int, int, str]]:
     """(pattern of a tensor's name, least value, number of values, why no more); the first pattern that fits counts.
 
@@ -219,6 +238,7 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "score/sum": -(1 << 51) - (1 << 43) - (1 << 21),
     }
     return [
+        *certified(plan),
         ("score/slack", 0, 1 << 110, "the deviation is at most tau"),
         *((f"update/{b}.remainder", 0, d, "divided by D (Gradient)") for b in biases),
         *(
