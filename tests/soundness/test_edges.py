@@ -1,0 +1,337 @@
+"""Every kind of layer by itself, on inputs at the edges of what it takes: every digit is determined, and nothing is
+where the semantics refuses. Of an input only its range is known, which is that of a sum of four values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from circuits.language.layout import Layout
+from circuits.language.tensors import Tensor
+from circuits.layers import LAYERS, Layer
+from circuits.net import Net
+from circuits.segments import FUNCTIONS
+from circuits.value import Value
+from prover.execution.layers import Executor
+from prover.execution.witness import Witness
+from tests.semantics import reference
+from tests.semantics.rounding import entries
+from tests.soundness.determined import Contradiction, Knowledge
+from tests.soundness.unrolled import Unrolled
+from zkcert.errors import RangeOverflow
+
+ONE = 1 << 32
+MOST = (1 << 43) - (1 << 21) - 1  # the largest value
+LEAST = -(1 << 43) - (1 << 21)
+HEAVY = (1 << 39) - (1 << 21) - 1  # the largest weight
+
+
+class Alone:
+    """A layer type with inputs, gradient and weights of one's own: known are these, and nothing else."""
+
+    def __init__(
+        self,
+        op: str,
+        shapes: Sequence[tuple[int, ...]],
+        xs: Sequence[np.ndarray],
+        dy: Sequence[int] = (),
+        weights: Mapping[str, Sequence[int]] | None = None,
+        **fields: Any,
+    ) -> None:
+        """shapes: of inputs of one sample; xs: their entries by sample; dy: repeated as far as the output goes."""
+        batch, spec = len(xs[0]), LAYERS[op].spec
+        self.net = net = Net(1, batch)
+        self.weights = dict(weights or {})
+        self.node = {"op": op, "name": "layer", **{key: key for key in spec.arrays(fixed=False)}, **fields}
+        full = {**spec.full(self.node), **{f"{key}_shape": (len(w),) for key, w in self.weights.items()}}
+        # three quarters of an input are zero: whatever layers read is wider than a tensor
+        self.inputs = [net.activation(f"x{i}", self.inner(batch, shape)) for i, shape in enumerate(shapes)]
+        read = [4 * v for v in self.inputs] if spec.together is None else self.inputs
+        self.layer: Layer = LAYERS[op](net, full, read, tuple(shapes[0]))
+        self.dy = net.activation("dy", self.layer.y.shape)
+        self.layer.declare_backward(net, self.dy, [True] * len(shapes))
+        self.w = Witness(Layout(net.circuit, smallest_cut=1))
+        self.known: list[Tensor] = [v.tensor for v in (*self.inputs, self.dy)]
+        self.scale = read[0].parts[0].coef
+        for v, x in zip(self.inputs, xs, strict=True):
+            assert not (x % self.scale).any()
+            self.w.put(v.tensor, x.reshape(1, *v.shape) // self.scale)
+        self.gradient = np.resize(np.array(dy or [0], np.int64), self.dy.shape)
+        self.w.put(self.dy.tensor, self.gradient[None])
+        for key, values in self.weights.items():
+            self.known.append(net.weights[key])
+            self.w.put(net.weights[key], np.array(values, np.int64)[None])
+        self.xs = xs
+
+    @staticmethod
+    def inner(batch: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (batch, shape[0], shape[1] * shape[2]) if len(shape) == 3 else (batch, *shape)
+
+    def run(self) -> None:
+        """The honest execution; RangeOverflow where there is none."""
+        executor = Executor.of(self.layer)
+        executor.forward(self.w, 0)
+        executor.backward(self.w, 0)
+
+    def knowledge(
+        self, known: Sequence[Tensor] = (), bounds: Mapping[int, tuple[int, int]] | None = None
+    ) -> tuple[Unrolled, list[int], Knowledge]:
+        """With more tensors known than the inputs, or other bounds than the circuit's."""
+        u = Unrolled(self.net.circuit)
+        given = {v for v, (t, _, _) in enumerate(u.names) if t in self.known or t in known}
+        values = u.values(self.w)
+        return u, values, Knowledge(u, values, [v for v in range(len(u.names)) if v not in given], bounds=bounds)
+
+    def determined(self, *roots: Tensor) -> list[str]:
+        """Digits that do not follow; every equation holds, and what follows is what was executed.
+
+        roots: tensors of which every other number, on either side and below zero, is excluded first.
+        """
+        self.run()
+        u, values, k = self.knowledge(roots)
+        assert [e.label for e in u.equations if e.value(values)] == []
+        for v in (v for t in roots for v in u.wholes(t)):
+            lo, hi = u.bounds[v]
+            for others in ((lo, -1), (0, values[v] - 1), (values[v] + 1, hi)):
+                if others[0] <= others[1]:
+                    with pytest.raises(Contradiction):
+                        self.knowledge(bounds={v: others})[2].solve()
+        k.solve(patient=True)
+        assert all(lo <= x <= hi for lo, x, hi in zip(k.lo, values, k.hi, strict=True))
+        return [u.describe(v) for v in k.free()]
+
+    def refused(self) -> None:
+        """No digits at all satisfy the equations, and the executor stops."""
+        with pytest.raises(RangeOverflow):
+            self.run()
+        _, _, k = self.knowledge()
+        with pytest.raises(Contradiction):
+            k.solve(patient=True)
+
+
+def line(op: str, values: Sequence[int], dy: Sequence[int] = (ONE,), **more: Any) -> Alone:
+    """Of features: one sample."""
+    return Alone(op, [(len(values),)], [np.array([values], np.int64)], dy, **more)
+
+
+def quarters(*values: int) -> list[int]:
+    """Multiples of four next to values, on both sides."""
+    return sorted({4 * q for v in values for q in (v // 4 - 1, v // 4, v // 4 + 1)})
+
+
+DELTAS = (ONE, -ONE, 1, -1, 0, MOST, LEAST, 3, 1 << 31, -(1 << 31))
+SMALLER = (ONE, -ONE, 1, -1, 0, 3, 1 << 31, -(1 << 31))  # for slopes above 1, and rounding
+
+
+# ------------------------------------------------------------------------------------------------ functions
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_determined_at_the_borders_of_its_segments_and_tables(name):
+    first, last = FUNCTIONS[name].first, FUNCTIONS[name].last
+    borders = [g << 22 for g in (first, first + 1, last - 1, last, last + 1, 0, -1, 1)]
+    middles = [(g << 22) + (1 << 21) for g in (first + 1, 0, last - 1)]
+    assert line("function", quarters(*borders, *middles), DELTAS[:4], function=name).determined() == []
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+def test_a_function_is_determined_as_far_beyond_its_table_as_it_reads(name):
+    """And refused beyond; a function that is its argument there is refused where a value is."""
+    function = FUNCTIONS[name]
+    top = (function.last + (1 << 22)) << 22  # refused from here on
+    bottom = (function.first + 1 - (1 << 22)) << 22  # refused below
+    read = [bottom, bottom + 4, MOST - 3 if function.above is None else top - 4]
+    assert line("function", read, function=name).determined() == []
+    beyond = [bottom - 4, top, *([4 * (MOST // 4 + 1)] if function.above is None else [])]
+    for z in beyond:
+        line("function", [z], function=name).refused()
+
+
+# ------------------------------------------------------------------------------------------------ bounds
+
+
+HARD = {"hardtanh": {"low": -1.0, "high": 1 / 1024}, "hardsigmoid": {}, "hardswish": {}}
+
+
+def bounds_of(op: str) -> tuple[int, int]:
+    return (-ONE, 1 << 22) if op == "hardtanh" else (-3 * ONE, 3 * ONE)
+
+
+@pytest.mark.parametrize("op", HARD)
+def test_what_clamps_is_determined_at_its_bounds_and_as_far_beyond_as_it_reads(op):
+    low, high = bounds_of(op)
+    far = [low - (1 << 44) + 4, high + (1 << 44) - 4 if op != "hardswish" else MOST - 3]
+    deltas = SMALLER if op == "hardswish" else DELTAS
+    assert line(op, [*quarters(low, high, 0), *far], deltas, **HARD[op]).determined() == []
+    for z in (low - (1 << 44), high + (1 << 44), *([4 * (MOST // 4 + 1)] if op == "hardswish" else [])):
+        line(op, [z], **HARD[op]).refused()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1024.0, 1024.0), (0.0, 6.0), (-1024.0, -1023.9990234375)])
+def test_the_widest_and_the_narrowest_bounds_are_determined(low, high):
+    values = quarters(int(low * ONE), int(high * ONE))
+    assert line("hardtanh", values, DELTAS, low=low, high=high).determined() == []
+
+
+# ------------------------------------------------------------------------------------------------ slopes
+
+
+@pytest.mark.parametrize("slope", [0.0, 2.0**-33, 2.0**-32, 0.5, 1 - 2.0**-32, 1.0])
+def test_a_leaky_relu_is_determined_around_zero_and_as_far_below_as_it_reads(slope):
+    far = -(1 << 44) + 4 if slope < 0.5 else -(1 << 42)
+    assert line("leaky_relu", [*quarters(0), far, MOST - 3], SMALLER, negative_slope=slope).determined() == []
+    line("leaky_relu", [-(1 << 44)], negative_slope=slope).refused()
+    line("leaky_relu", [4 * (MOST // 4 + 1)], negative_slope=slope).refused()
+
+
+SLOPES = (0, 1, -1, 1 << 31, -(1 << 31), ONE, -ONE, (1 << 31) - 1)
+
+
+@pytest.mark.parametrize("slope", [*SLOPES, HEAVY, -HEAVY])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_prelu_is_determined_whatever_its_slope(slope, own):
+    values = [*quarters(0), 1 << 30, -(1 << 30), *([MOST - 3, -(1 << 42)] if abs(slope) <= ONE else [])]
+    deltas = DELTAS if abs(slope) < 1 << 31 else SMALLER
+    slopes = [slope] * (len(values) if own else 1)
+    assert line("prelu", values, deltas, weights={"weight": slopes}).determined() == []
+    line("prelu", [-(1 << 44)], weights={"weight": [slope]}).refused()
+
+
+def test_a_slope_that_makes_a_value_too_large_is_refused():
+    line("prelu", [LEAST], weights={"weight": [2 * ONE]}).refused()
+    line("prelu", [-4], [MOST], weights={"weight": [2 * ONE]}).refused()
+
+
+# ------------------------------------------------------------------------------------------------ products
+
+
+@pytest.mark.parametrize("gate", [0, 1, -1, ONE, -ONE, 1 << 31, MOST, LEAST])
+def test_a_product_is_determined_with_any_factor(gate):
+    values = [0, 1, -1, 1 << 21, -(1 << 21), 1 << 31, -(1 << 31)]
+    x = np.array([values], np.int64)
+    deltas = (1, -1, 0, 1 << 31)
+    assert Alone("multiply", [(7,), (7,)], [x, np.full_like(x, gate)], deltas).determined() == []
+    image, one = x[:, :6].reshape(1, 2, 3), np.full((1, 2), gate)
+    for single in ((2,), (2, 1, 1)):
+        for order in (1, -1):
+            shapes, xs = [(2, 1, 3), single][::order], [image, one][::order]
+            assert Alone("multiply", shapes, xs, deltas).determined() == []
+
+
+def test_a_product_that_is_too_large_is_refused():
+    x = np.array([[MOST]], np.int64)
+    Alone("multiply", [(1,), (1,)], [x, x]).refused()
+
+
+# ------------------------------------------------------------------------------------------------ pools
+
+
+PLANES = {
+    "all equal": lambda rng: np.full((1, 1, 4, 4), 4 * 7),
+    "all equal, below zero": lambda rng: np.full((1, 1, 4, 4), -4 * 7),
+    "zeros": lambda rng: np.zeros((1, 1, 4, 4), np.int64),
+    "many ties": lambda rng: 4 * rng.integers(-1, 1, (1, 1, 4, 4)),
+    "far apart": lambda rng: rng.choice([4 * (LEAST // 8), 4 * (MOST // 8), 0], (1, 1, 4, 4)),
+}
+POOLS = {
+    "overlapping": {"kernel": [2, 2], "stride": [1, 1]},
+    "padded": {"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]},
+    "ceil": {"kernel": [3, 3], "stride": [2, 3], "ceil": True},
+    "padded, ceil": {"kernel": [2, 3], "stride": [3, 2], "padding": [1, 1], "ceil": True},
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_maximum_is_determined_with_ties_and_borders(plane, pool):
+    x = PLANES[plane](np.random.default_rng(5))
+    assert Alone("maxpool2d", [(1, 4, 4)], [x], (5, -3, 1 << 40), **POOLS[pool]).determined() == []
+
+
+@pytest.mark.parametrize("more", [{}, {"inside": True}, {"divisor": 1}, {"divisor": 7}])
+@pytest.mark.parametrize("pool", POOLS)
+def test_an_average_is_determined_with_any_divisors(pool, more):
+    x = PLANES["many ties"](np.random.default_rng(6))
+    assert Alone("avgpool2d", [(1, 4, 4)], [x], (2, -2, 3, -3, 1), **POOLS[pool], **more).determined() == []
+
+
+@pytest.mark.parametrize("size", [[1, 1], [3, 3], [4, 4], [7, 5], [1, 6]])
+def test_an_adaptive_average_is_determined_also_where_there_are_more_windows_than_positions(size):
+    x = PLANES["many ties"](np.random.default_rng(7))
+    assert Alone("adaptiveavgpool2d", [(1, 4, 4)], [x], (2, -2, 3, -3, 1), size=size).determined() == []
+
+
+# ------------------------------------------------------------------------------------------------ normalisation
+
+
+def normalised(x: np.ndarray, dy: Sequence[int], *, groups: int = 1, each: bool = False, eps: float = 1e-5) -> Alone:
+    channels = x.shape[1]
+    weights = {"weight": np.resize([ONE, -ONE, 0, 1], channels).tolist(), "bias": np.resize([0, 1], channels).tolist()}
+    fields = {"groups": groups, "eps": eps, **({"each": True} if each else {})}
+    return Alone("groupnorm", [x.shape[1:]], [x], dy, weights, **fields)
+
+
+SAMPLES = {
+    "zeros": np.zeros((1, 4), np.int64),
+    "all equal": np.full((1, 4), 4 * 12345),
+    "all equal and negative": np.full((1, 3), -4 * 12345),
+    "almost equal": np.array([[0, 0, 0, 4]]),
+    "opposite": np.array([[MOST - 3, -(MOST - 3)]]),
+    "one that is large": np.array([[MOST - 3, 0, 0]]),
+    "all as large as can be": np.full((1, 2), MOST - 3),
+    "small": np.array([[4, -4, 8, -8, 0]]),
+    "ones": np.array([[ONE, -ONE, ONE, -ONE, 0, 4]]),
+}
+
+
+@pytest.mark.parametrize("eps", [2.0**-21, 1e-5, 1.0])
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_group_norm_is_determined_whatever_the_deviation(sample, eps):
+    dy = (1, -1, ONE // 2048, 0) if eps < 1 else (ONE, -ONE, 3, 0)
+    own = normalised(SAMPLES[sample], dy, eps=eps)
+    assert own.determined(own.layer.a.tensor) == []
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_group_norm_of_images_is_determined(groups, each):
+    x = 4 * np.random.default_rng(8).integers(-3, 3, (2, 4, 1, 3)) << 28
+    own = normalised(x, (3, -1, ONE, 0, 7), groups=groups, each=each)
+    assert own.determined(own.layer.a.tensor) == []
+
+
+def test_means_that_are_too_large_are_refused():
+    normalised(np.full((1, 2), 4 * (MOST // 4 + 1)), (0,)).refused()
+
+
+# ------------------------------------------------------------------------------------------------ what is determined
+
+
+REFERENCE = {
+    "function": ({"function": "silu"}, [*quarters(0, 27 << 32, -27 << 32), ONE, -ONE]),
+    "hardtanh": (HARD["hardtanh"], quarters(*bounds_of("hardtanh"))),
+    "hardsigmoid": ({}, quarters(*bounds_of("hardsigmoid"), 0)),
+    "hardswish": ({}, quarters(*bounds_of("hardswish"), 0)),
+    "leaky_relu": ({"negative_slope": 0.3}, quarters(0, ONE, -ONE)),
+}
+
+
+@pytest.mark.parametrize("op", REFERENCE)
+def test_what_is_determined_is_what_the_reference_says(op):
+    fields, values = REFERENCE[op]
+    alone = line(op, values, SMALLER, **fields)
+    assert alone.determined() == []
+    section, delta = reference.LAYERS[op], alone.gradient[0].tolist()
+    found = [sum(p.coef * alone.w.value(p.tensor, 0) for p in v.parts) for v in (alone.layer.y, alone.layer.dx)]
+    assert found[0].ravel().tolist() == list(entries(section.forward(alone.node, {}, values)))
+    assert found[1].ravel().tolist() == list(entries(section.backward(alone.node, {}, values, delta)))
+
+
+def test_every_layer_that_commits_something_of_its_own_is_looked_at():
+    here = {"function", *HARD, "leaky_relu", "prelu", "multiply", "maxpool2d", "avgpool2d", "adaptiveavgpool2d"}
+    here |= {"groupnorm"}
+    older = {"conv2d", "linear", "batchnorm2d", "relu"}  # every_layer of test_uniqueness.py, and test_lies.py
+    assert {op for op, layer in LAYERS.items() if not layer.spec.transparent} == here | older
