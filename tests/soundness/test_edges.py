@@ -8,11 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from circuits.language.constraints import BoundError
 from circuits.layers import LAYERS
+from circuits.net import Net
 from circuits.segments import FUNCTIONS
 from tests.semantics import reference
 from tests.semantics.rounding import entries
 from tests.soundness.alone import DELTAS, HEAVY, LEAST, MOST, ONE, SMALLER, Alone, line, quarters
+from tests.soundness.unrolled import Row, Terms, Unrolled
+from zkcert.core.field import P
 
 # ------------------------------------------------------------------------------------------------ functions
 
@@ -139,6 +143,17 @@ def test_a_maximum_is_determined_with_ties_and_borders(plane, pool):
     assert Alone("maxpool2d", [(1, 4, 4)], [x], (5, -3, 1 << 40), **POOLS[pool]).determined() == []
 
 
+def test_a_maximum_is_determined_as_far_above_the_others_as_it_reads():
+    """By one more above those that stand before it."""
+    top = MOST - 3
+    for window, fits in (([top - (1 << 44), top], True), ([top, top - (1 << 44) + 4], True), ([top, top - (1 << 44)], False)):
+        alone = Alone("maxpool2d", [(1, 1, 2)], [np.array([[[window]]])], (3,), kernel=[1, 2], stride=[1, 1])
+        if fits:
+            assert alone.determined() == []
+        else:
+            alone.refused()
+
+
 @pytest.mark.parametrize("more", [{}, {"inside": True}, {"divisor": 1}, {"divisor": 7}])
 @pytest.mark.parametrize("pool", POOLS)
 def test_an_average_is_determined_with_any_divisors(pool, more):
@@ -216,6 +231,62 @@ def test_what_is_determined_is_what_the_reference_says(op):
     found = [sum(p.coef * alone.w.value(p.tensor, 0) for p in v.parts) for v in (alone.layer.y, alone.layer.dx)]
     assert found[0].ravel().tolist() == list(entries(section.forward(alone.node, {}, values)))
     assert found[1].ravel().tolist() == list(entries(section.backward(alone.node, {}, values, delta)))
+
+
+# ------------------------------------------------------------------------------------------------ wrapping
+
+
+WIDE = {
+    **{f"function {name}": lambda name=name: line("function", [0], function=name) for name in ("elu", "gelu")},
+    **{op: lambda op=op: line(op, [0], **HARD[op]) for op in HARD},
+    "widest hardtanh": lambda: line("hardtanh", [0], low=-1024.0, high=1024.0),
+    "leaky_relu": lambda: line("leaky_relu", [0], negative_slope=0.5),
+    "prelu": lambda: line("prelu", [0], weights={"weight": [1]}),
+    "multiply": lambda: Alone("multiply", [(1, 8, 8), (1,)], [np.zeros((1, 1, 8, 8), int), np.zeros((1, 1), int)]),
+    "maxpool2d": lambda: Alone("maxpool2d", [(1, 4, 4)], [np.zeros((1, 1, 4, 4), int)], **POOLS["padded, ceil"]),
+    "avgpool2d": lambda: Alone("avgpool2d", [(1, 4, 4)], [np.zeros((1, 1, 4, 4), int)], **POOLS["padded, ceil"]),
+    "groupnorm": lambda: normalised(np.zeros((1, 2, 8, 8), int), (), eps=2.0**-21),
+    "groupnorm at each position": lambda: normalised(np.zeros((1, 9, 1, 2), int), (), eps=1.0, each=True),
+}
+
+
+def interval(bounds: Sequence[tuple[int, int]], terms: Terms) -> tuple[int, int]:
+    ends = [sorted((c * bounds[v][0], c * bounds[v][1])) for v, c in terms]
+    return sum(lo for lo, _ in ends), sum(hi for _, hi in ends)
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_no_identity_of_a_layer_and_no_component_can_wrap(name):
+    """By the digits' ranges alone, index by index; what is refused is counted as it is here, or as more."""
+    u = Unrolled(WIDE[name]().net.circuit)
+    for e in (e for e in u.equations if e.constraint is not None and len(e.members) == 1):
+        if isinstance(e, Row):
+            for form, column in zip(e.components, e.rows.T, strict=True):
+                lo, hi = interval(u.bounds, form)
+                assert max(hi - int(column.min()), int(column.max()) - lo) < P
+            continue
+        lo, hi = (e.const + end for end in interval(u.bounds, e.linear))
+        for pair in e.products:
+            (a, b), (c, d) = (interval(u.bounds, form) for form in pair)
+            corners = (a * c, a * d, b * c, b * d)
+            lo, hi = lo + min(corners), hi + max(corners)
+        member = e.constraint.members[e.members[0]][1]
+        assert max(-lo, hi) <= e.constraint.reach(member) < P, e.label
+    assert max((lookup.reach for lookup in u.circuit.lookups), default=0) < P
+
+
+@pytest.mark.parametrize(("side", "fits"), [(128, True), (256, False), (1024, False)])
+def test_a_group_norm_of_so_many_entries_that_a_sum_could_wrap_is_refused(side, fits):
+    net = Net(1, 1)
+    x = net.activation("x", (1, 1, side**2))
+    node = {"op": "groupnorm", "name": "n", "weight": "w", "bias": "b", "groups": 1, "eps": 2.0**-21, "each": False}
+    if fits:
+        layer = LAYERS["groupnorm"](net, node, [x], (1, side, side))
+        layer.declare_backward(net, net.activation("dy", x.shape), [True])
+        assert all(con.reach(e) < P for con in net.circuit.constraints for _, e in con.members)
+    else:
+        with pytest.raises(BoundError):
+            LAYERS["groupnorm"](net, node, [x], (1, side, side))
 
 
 def test_every_layer_that_commits_something_of_its_own_is_looked_at():
