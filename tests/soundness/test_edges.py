@@ -146,7 +146,11 @@ def test_a_maximum_is_determined_with_ties_and_borders(plane, pool):
 def test_a_maximum_is_determined_as_far_above_the_others_as_it_reads():
     """By one more above those that stand before it."""
     top = MOST - 3
-    for window, fits in (([top - (1 << 44), top], True), ([top, top - (1 << 44) + 4], True), ([top, top - (1 << 44)], False)):
+    for window, fits in (
+        ([top - (1 << 44), top], True),
+        ([top, top - (1 << 44) + 4], True),
+        ([top, top - (1 << 44)], False),
+    ):
         alone = Alone("maxpool2d", [(1, 1, 2)], [np.array([[[window]]])], (3,), kernel=[1, 2], stride=[1, 1])
         if fits:
             assert alone.determined() == []

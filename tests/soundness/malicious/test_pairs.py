@@ -16,7 +16,7 @@ from circuits.layers.function import HALF, UNIT
 from circuits.net import Contraction
 from circuits.segments import FUNCTIONS
 from prover.argument import prove_circuit
-from prover.execution.layers import function, groupnorm, hardswish, leaky_relu, multiply, prelu
+from prover.execution.layers import function, groupnorm, leaky_relu, multiply, prelu
 from prover.execution.layers.avgpool2d import AveragingExecutor
 from prover.execution.layers.groupnorm import GroupNormExecutor
 from prover.execution.witness import Part, Witness
@@ -354,7 +354,9 @@ def test_another_choice_needs_a_slack_below_zero(plane, taken):
 
 PROVED = {
     "a function's neighbouring segment": lambda: function_of(ONE // 3 * 4, segments=1, name="gelu"),
-    "a norm's other root": lambda: lying_norm(mock.patch.object(groupnorm, "isqrt", lambda x, f=groupnorm.isqrt: f(x) + 1)),
+    "a norm's other root": lambda: lying_norm(
+        mock.patch.object(groupnorm, "isqrt", lambda x, f=groupnorm.isqrt: f(x) + 1)
+    ),
     "a norm's other mean": lambda: lying_norm(mock.patch.object(GroupNormExecutor, "_put_mean", shifted_mean)),
 }
 
