@@ -337,7 +337,9 @@ class MaxPool2d(Layer):
     def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
         def pixel(channel: Nested, reads: Reads) -> int:
             r, c = first_maximum(channel, reads)
-            if channel[r][c] - min(channel[r][c] for _, _, r, c in reads) >= 1 << 44:
+            places = [(a, b) for _, _, a, b in reads]
+            before = places.index((r, c))
+            if any(channel[r][c] - channel[a][b] - (k < before) >= 1 << 44 for k, (a, b) in enumerate(places)):
                 raise Refusal(f"a window of {node['name']} is out of range")
             return value(channel[r][c], node["name"])
 
