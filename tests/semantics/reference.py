@@ -14,7 +14,7 @@ from itertools import product
 from math import ceil, floor, isqrt
 from typing import Any
 
-from tests.semantics import activations, branches  # noqa: F401 - further layers, known by their op
+from tests.semantics import activations, branches, sequences  # noqa: F401 - further layers, known by their op
 from tests.semantics.head import (
     log_ratio,
     loss_scale,
@@ -420,7 +420,7 @@ class Pass:
     outputs: dict[str, list[Nested]] = field(default_factory=dict)
     deltas: dict[str, list[Nested]] = field(default_factory=dict)
     logits: list[Nested] = field(default_factory=list)
-    dz: list[list[int]] = field(default_factory=list)
+    dz: list[Nested] = field(default_factory=list)
     sums: dict[str, Nested] = field(default_factory=dict)
 
 
@@ -487,8 +487,15 @@ def received(node: Node, xs: Sequence[list[Nested]]) -> list[Nested]:
     return add_up(xs)
 
 
+def heads_of(logits: Nested, label: Nested) -> list[tuple[list[int], int]]:
+    """A sample's logits with its label; of tokens those of each position."""
+    if not isinstance(label, list):
+        return [(logits, label)]
+    return [([row[i] for [row] in logits], token) for i, token in enumerate(label)]
+
+
 def run_pass(
-    graph: Sequence[Node], weights: dict[str, Nested], inputs: list[Nested], labels: Sequence[int], first: bool
+    graph: Sequence[Node], weights: dict[str, Nested], inputs: list[Nested], labels: Sequence[Nested], first: bool
 ) -> tuple[Pass, int, int]:
     """One gradient over a batch, with its loss scale k (0 unless it is a `first` pass) and loss."""
     out = Pass(weights, sums={name: each(lambda _: 0, w) for name, w in weights.items()})
@@ -506,9 +513,12 @@ def run_pass(
             each(lambda x, name=previous: value(x, f"the sum {name}"), outputs[previous])
     out.outputs = {name: x for name, x in outputs.items() if name != "@input"}
     out.logits = outputs[previous]
-    heads = [softmax(z, label) for z, label in zip(out.logits, labels, strict=True)]
-    k = loss_scale(max(-d[label] for (d, _), label in zip(heads, labels, strict=True))) if first else 0
-    out.dz = [[rescale(d << k, 24) for d in deltas] for deltas, _ in heads]
+    rows = [heads_of(z, label) for z, label in zip(out.logits, labels, strict=True)]
+    heads = [[(*softmax(z, label), label) for z, label in own] for own in rows]
+    k = loss_scale(max(-d[label] for own in heads for d, _, label in own)) if first else 0
+    scaled = [[[rescale(d << k, 24) for d in deltas] for deltas, _, _ in own] for own in heads]
+    of_tokens = any(node["op"] == "embedding" for node in graph)
+    out.dz = [[[list(row)] for row in zip(*own, strict=True)] if of_tokens else own[0] for own in scaled]
     needed: set[str] = set()  # nodes with weights at or before them
     for node in graph:
         if node.get("weight") or needed & set(reads[node["name"]]):
@@ -539,7 +549,7 @@ def run_pass(
                     own = [d[start : start + count] for d in own]
                     start += count
                 grads.setdefault(source, []).append(own)
-    return out, k, sum(loss for _, loss in heads)
+    return out, k, sum(loss for own in heads for _, loss, _ in own)
 
 
 def step_scale(variant: str, eta: Fraction | None, name: str, w: Nested) -> Nested | None:
@@ -560,7 +570,7 @@ def run_probe(
     input_spec: Mapping[str, Any],
     weights: Mapping[str, Nested],
     samples: Sequence[Sequence[Nested]],
-    labels: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[Nested]],
     steps: int,
     batch: int,
     rho: Fraction,
@@ -573,10 +583,15 @@ def run_probe(
     eta: Fraction | None = None,
 ) -> Result:
     """Algorithm 1 of arXiv 2606.25004, or a Refusal. samples[t][b]: raw [C][H][W]; divisor: batch / lr; buffers: the
-    means and variances of batch-norms."""
+    means and variances of batch-norms. Of tokens every position counts as a sample."""
     out = Result()
     graph = [LAYERS[node["op"]].known(node, buffers or {}) for node in graph]
+    shared = {node["weight"] for node in graph if node["op"] == "unembedding"}
+    graph = [{**node, "worth": 1 << 32 if node.get("weight") in shared else 1} for node in graph]
     biases = {node.get("bias") for node in graph}  # their sums have 32 fractional bits, all others 64
+    biases |= {node["weight"] for node in graph if LAYERS[node["op"]].exact} - shared
+    if kind == "tokens":
+        batch, divisor = batch * len(labels[0][0]), divisor * len(labels[0][0])
     multiply = lambda a, b: value(rescale(a * b), "w * g")  # noqa: E731
     w = {name: each(lambda a: weight(a, "weight"), x) for name, x in weights.items()}
     for t in range(steps):
