@@ -19,13 +19,16 @@ from tests.branching import learned, products
 from tests.builders import (
     Case,
     Graph,
+    attending,
     bordered,
     build,
     classifier,
     fan,
     grouped,
+    language,
     leaky,
     normalised,
+    patches,
     pointwise,
     residual,
     standardised,
@@ -94,6 +97,10 @@ STATED = (
     "rms of s",
     "max of s",
     "ddof",
+    "language",
+    "language, untied, two bytes",
+    "patches",
+    "joined attention",
 )
 """Those of CASES that together have every layer type, and every option that changes a circuit."""
 CASES = {
@@ -123,6 +130,12 @@ CASES = {
     "rms of s": lambda: of_sharpness("rms", "asam-shifted", Fraction(5, 3), rho=Fraction(1, 1000)),
     "max of s": lambda: of_sharpness("max", "sam"),
     "ddof": lambda: tiny_mlp(steps=3, batch=2, ddof=1),
+    "language": language,
+    "language, untied, two bytes": lambda: language(
+        tied=False, causal=False, label_bytes=2, variant="sam", batch=1, divisor=1 << 23
+    ),
+    "patches": patches,
+    "joined attention": attending,
     "minute": minute,
     "flat": flat,
     "congruences": lambda: tiny_cnn(residue_cost=0),
