@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from circuits.head.statistic import STATISTICS
 from zkcert.calibration.choice import decimal
 from zkcert.errors import UnusableInput
-from zkcert.public.config import SHIFTED, STATISTICS, VARIANTS, ProbeConfig
+from zkcert.public.config import SHIFTED, VARIANTS, ProbeConfig
 from zkcert.public.kinds import CALIBRATION_FORMAT
 
 File = str | os.PathLike[str]
