@@ -46,7 +46,7 @@ class Dataset:
 
     def labels(self, rows: Any) -> npt.NDArray[np.int64]:
         """The labels of some samples (k,); of tokens (k, L), those behind each position."""
-        last = self.y[rows]
+        last: npt.NDArray[np.int64] = self.y[rows]
         if self.kind != "tokens":
             return last
         return np.concatenate([self.x[rows][:, 0, 0, 1:].astype(np.int64), last[:, None]], axis=1)

@@ -123,7 +123,9 @@ def _windows(stream: Tokens, how: Windows) -> tuple[Tokens, tuple[str, ...]]:
         raise ValueError(f"{len(stream)} tokens make no window of {how.context} and the one behind")
     windows = np.lib.stride_tricks.sliding_window_view(stream, length)[:: how.step]
     left = len(stream) - ((len(windows) - 1) * how.step + length)
-    notes = (f"the last {left} of {len(stream)} tokens make no window, and are left out",) if left else ()
+    notes: tuple[str, ...] = (
+        (f"the last {left} of {len(stream)} tokens make no window, and are left out",) if left else ()
+    )
     skipped = how.step - how.context
     if skipped > 0:
         notes += (f"a stride of {how.step} leaves {skipped} tokens out between a window and the next",)
