@@ -24,7 +24,6 @@ from unittest import mock
 import numpy as np
 
 from circuits.argument.protocol import message_counts
-from circuits.head.score import tau_units
 from circuits.limits import column_weights
 from circuits.listing import lines, listing_digest
 from circuits.statement import certificate
@@ -285,6 +284,13 @@ CASES = {
         ],
         (1, 4, 4),
     ),
+    # a deviation of s_t itself, with a ddof and revealed; steps scaled by |w| + eta where a name says "weight"
+    "sharpness": Case(
+        [conv("conv", (2, 1, 1, 1), bias=True), RELU, FLATTEN, linear("fc", 3, 8)],
+        (1, 2, 2),
+        config=ProbeConfig(steps=3, batch_size=2, statistic="std", ddof=1, variant="asam-samsung", eta=Fraction(1, 3)),
+        reveal=True,
+    ),
     # shortcuts with and without a ReLU behind them, and long sums of values and of gradients
     "norm-add": Case(
         [
@@ -441,7 +447,7 @@ def derived(place: Path) -> dict[str, str]:
             "divisor": statement.config.divisor,
             "input": {"A": slope, "C": offset},
             "norms": {name: {"A": known["factors"], "m": known["means"]} for name, known in model.constants.items()},
-            "tau_units": tau_units(statement.tau, model.classes),
+            "tau_units": statement.config.of_steps.tau_units(statement.tau, model.classes),
         },
         "circuit": {
             "listing": listing_digest(layout).hex(),

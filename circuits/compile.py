@@ -20,13 +20,14 @@ from zkcert.core.field import I64, U64
 from zkcert.errors import RangeOverflow, UnusableInput
 
 from .graph import Connections
-from .head.score import Score, StepSize, tau_units
+from .head.score import LogRatios, Score, Sharpness, StepSize
 from .head.softmax import MAX_CLASSES, Softmax
+from .head.statistic import Statistic
 from .layers import LAYERS, Layer
 from .layers.spec import LayerSpec
 from .limits import require_bounded, require_small
 from .net import RESIDUE_COST, Net, Rectifier, Total
-from .probe import Parameter
+from .probe import Parameter, shift_of
 from .sample import Samples
 from .tokens import Tokens
 from .value import Value
@@ -56,6 +57,9 @@ class Plan:
     eps: Fraction
     variant: str
     hashes: U64
+    statistic: str = "std-log-ratio"
+    ddof: int = 0
+    eta: Fraction | None = None
     constants: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     residue_cost: int = RESIDUE_COST
@@ -119,9 +123,12 @@ class Certificate:
         self._declare_gradients()
         self.size = StepSize(net, plan.rho)
         divisor = plan.divisor * plan.places
-        self.parameters = [Parameter(net, g, divisor, self.size.q.tensor, plan.variant) for g in net.gradients]
+        self.parameters = [
+            Parameter(net, g, divisor, self.size.q.tensor, shift_of(plan.variant, plan.eta, g.name))
+            for g in net.gradients
+        ]
         self.size.declare(self.parameters)
-        self.score = Score(net, self.head, self.size, plan.eps)
+        self.score = self._declare_score(Statistic(plan.statistic, plan.steps, plan.ddof))
         for name, t in net.weights.items():
             net.circuit.publics.append(PublicTensor(t, 0, partial(self._digits, name)))
 
@@ -130,6 +137,11 @@ class Certificate:
         if plan.kind == "tokens":
             return Tokens(self.net, plan.places, plan.classes, plan.label_bytes, plan.hashes)
         return Samples(self.net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)
+
+    def _declare_score(self, statistic: Statistic) -> Score:
+        if statistic.of_ratios:
+            return LogRatios(self.net, self.head, self.size, self.plan.eps, statistic)
+        return Sharpness(self.net, self.head, self.size, statistic)
 
     def _digits(self, name: str) -> I64:
         """The model's digits of a parameter."""
@@ -224,7 +236,7 @@ class Certificate:
     def close(self, tau: Fraction, revealed: int | None = None, smallest_cut: int = SMALLEST_CUT) -> Layout:
         """Add the threshold, and the variance if it is to be public, and lay the circuit out; UnusableInput if it is
         larger than a verifier works through. smallest_cut: see `Layout`; another one is another proof system."""
-        units = tau_units(tau, self.plan.classes)
+        units = self.score.statistic.tau_units(tau, self.plan.classes)
         if units < 0:
             raise UnusableInput(f"tau {float(tau)} is below the charged error of the fixed-point score")
         self.score.close(units)
@@ -237,7 +249,7 @@ class Certificate:
         return self.layout
 
     def reveal(self, variance: int) -> None:
-        """Make T^2 Var (units of 2^-64) public; after `close`, whose layout stays as it is."""
+        """Make what the statistic gathers (`Statistic.gathered`) public; after `close`, whose layout stays as it is."""
         self.score.reveal(variance)
 
     @property

@@ -309,8 +309,3 @@ class Gradient:
 def summed_gradient(name: str, axis: DomainAxis, dy: Value, *inner: Source) -> Gradient:
     """That of a parameter which is added: the sum of what arrives; inner: the sources of the inner axes of `dy`."""
     return Gradient(name, (axis,), (), lambda source: Limbs().add(dy.whole(source, *inner)), False, linear=True)
-
-
-def product_limbs(a: View, b: View) -> Limbs:
-    """Limbs of the exact product (or contraction) of two values."""
-    return Limbs().add_product(limb_forms(a), limb_forms(b))

@@ -3,24 +3,28 @@
 Per parameter tensor and step t, with G the exact gradient sum at w_t (loss-scaled by 2^k_t) in Q31.32:
 
     E = rescale(w G),  V = rescale(w E)       (asam-all; for sam both are G itself)
+    E = rescale((|w| + eta) G),  V likewise   (asam-shifted, and asam-samsung for what is called a weight, else as sam)
     n = sum over all parameters of E^2        (an exact integer)
     w_t + d = w_t + floor((q V + 2^39) / 2^40)
     w_{t+1} = w_t - floor((acc + 2^31 D) / (2^32 D))     with acc the second gradient's accumulator, D = B / lr
 
-q is the head's fixed-point rho / sqrt(n). What is committed is w_t + d and w_{t+1} themselves.
+q is the head's fixed-point rho / sqrt(n). What is committed is w_t + d and w_{t+1} themselves. |w| = m + b with a bit b
+and a magnitude m as in a ReLU: w + m = b (2 m + 1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+from math import floor
 
 import numpy as np
 
 from circuits.language.combination import Term, value_terms
-from circuits.language.constraints import DomainAxis
-from circuits.language.forms import View
+from circuits.language.constraints import DomainAxis, product
+from circuits.language.forms import Form, View
 from circuits.language.sources import ONCE, Map, Same
-from circuits.language.tensors import DIGIT_BITS, U22, Digit, Range, Tensor, radix, unsigned
+from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Range, Tensor, radix, unsigned
 from circuits.language.tensors import balanced as balanced_range
 from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
@@ -34,7 +38,6 @@ from .net import (
     Net,
     first_steps,
     pass_of_step,
-    product_limbs,
 )
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
@@ -66,11 +69,18 @@ def halved(divisor: int) -> tuple[int, int]:
     raise UnusableInput(f"batch size / lr, times positions, is {divisor}: more than 2^22 after halving it 12 times")
 
 
-class Parameter:
-    """All per-step tensors of one parameter."""
+def shift_of(variant: str, eta: Fraction | None, name: str) -> int | None:
+    """H where T_w is diag(|w| + H / 2^32) for the parameter of that name, 0 for diag(|w|); None where it is 1."""
+    if variant == "sam" or (variant == "asam-samsung" and "weight" not in name):
+        return None
+    return 0 if eta is None else floor(eta * (1 << FRACTION_BITS) + Fraction(1, 2))
 
-    def __init__(self, net: Net, g: Gradient, divisor: int, q: Tensor, variant: str) -> None:
-        self.net, self.g, self.divisor = net, g, divisor
+
+class Parameter:
+    """All per-step tensors of one parameter; shift: see `shift_of`."""
+
+    def __init__(self, net: Net, g: Gradient, divisor: int, q: Tensor, shift: int | None) -> None:
+        self.net, self.g, self.divisor, self.shift = net, g, divisor, shift
         self.weight = net.weights[g.name]
         self.shape = self.weight.shape
         circuit, steps = net.circuit, net.steps
@@ -81,7 +91,9 @@ class Parameter:
 
         self.grad = per_step("gradient", VALUE)
         self._declare_gradient()
-        if variant == "asam-all":
+        if shift:
+            self._declare_magnitude(per_step("sign", radix(BIT)), per_step("magnitude", radix(U22, unsigned(18))))
+        if shift is not None:
             self.e, self.v = per_step("E", VALUE), per_step("V", VALUE, steps - 1)
             self.run_e = self._rescaled_product("E", self.grad, self.e, steps)
             self.run_v = self._rescaled_product("V", self.e, self.v, steps - 1)
@@ -121,9 +133,23 @@ class Parameter:
         else:
             con.add("sum", limbs.parts[0] - out.whole())
 
+    def _declare_magnitude(self, sign: Tensor, magnitude: Tensor) -> None:
+        self.sign, self.magnitude, steps = sign, magnitude, self.net.steps
+        b, m = self._on(sign, steps).whole(), self._on(magnitude, steps).whole()
+        con = self.net.circuit.constraint(f"sign/{self.g.name}", self._axes(steps))
+        con.add("sign", product(b, 2 * m) + b - m - self._weights(steps, 0).whole())
+
+    def _scale(self, count: int) -> list[Form]:
+        """Limbs of w, or of |w| where that is shifted."""
+        if not self.shift:
+            return limb_forms(self._weights(count, 0))
+        low, high = limb_forms(self._on(self.magnitude, count))
+        return [low + self._on(self.sign, count).whole(), high]
+
     def _rescaled_product(self, label: str, a: Tensor, out: Tensor, count: int) -> Contraction:
         con = self.net.circuit.constraint(f"{label}/{self.g.name}", self._axes(count))
-        limbs = product_limbs(self._weights(count, 0), self._on(a, count))
+        limbs = Limbs().add_product(self._scale(count), limb_forms(self._on(a, count)))
+        limbs.add_multiple(self._on(a, count), self.shift or 0)
         return self.net.rescaled(con, self._on(out, count), limbs, label.lower())
 
     def _contracted(

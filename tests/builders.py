@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from circuits.compile import Certificate, Plan
+from circuits.head.statistic import STATISTICS, Statistic
 from circuits.language.constraints import Circuit, Congruence, Constraint, Expr
 from circuits.language.forms import View
 from circuits.language.functions import Lookup
@@ -33,7 +34,7 @@ from prover.execution.witness import Witness
 from zkcert.core import sis
 from zkcert.core.field import P
 from zkcert.data.hashing import hash_samples
-from zkcert.public.config import ProbeConfig
+from zkcert.public.config import SHIFTED, ProbeConfig
 from zkcert.public.model import Model, input_affine
 
 EPS = Fraction(1, 10**8)
@@ -59,7 +60,9 @@ class Case:
     @property
     def config(self) -> ProbeConfig:
         p = self.plan
-        return ProbeConfig(p.steps, p.batch, p.rho, Fraction(p.batch, p.divisor), p.eps, p.variant)
+        return ProbeConfig(
+            p.steps, p.batch, p.rho, Fraction(p.batch, p.divisor), p.eps, p.variant, p.ddof, p.statistic, p.eta
+        )
 
     def execute(
         self, tau: Fraction = Fraction(30), revealed: int | None = None, smallest_cut: int = SMALLEST_CUT
@@ -111,6 +114,9 @@ def build(
     divisor: int | None = None,
     eps: Fraction = EPS,
     variant: str = "asam-all",
+    eta: Fraction | None = None,
+    statistic: str = "std-log-ratio",
+    ddof: int = 0,
     label_bytes: int = 1,
     seed: int = 0,
     residue_cost: int = RESIDUE_COST,
@@ -149,6 +155,9 @@ def build(
         divisor=divisor or 80 * batch,
         eps=eps,
         variant=variant,
+        eta=eta,
+        statistic=statistic,
+        ddof=ddof,
         hashes=hashes.reshape(steps, batch, sis.ROWS),
         constants=model.constants,
         residue_cost=residue_cost,
@@ -501,6 +510,15 @@ def patches(seed: int = 0, **options: Any) -> Case:
     return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
+def attending(seed: int = 0, **options: Any) -> Case:
+    """Attention of joined channels, which a cat and channels read; a head of more channels than one, as its table."""
+    rng = np.random.default_rng([seed, 25])
+    g = Graph(rng, [1, 1, 2]).embedding(4, 3)
+    stem = g.last
+    g.conv(6, (1, 1)).cat(stem).attention(1).cat(stem).channels(1, 4).conv(4, (1, 1), bias=False)
+    return g.case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 1, **options})
+
+
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:
     """A random network of up to three convolutions and two linear layers on images up to 2 x 7 x 7."""
     shape = [int(rng.integers(1, 3)), int(rng.integers(3, 8)), int(rng.integers(3, 8))]
@@ -543,11 +561,18 @@ def random_case(seed: int, *, scale: float | None = None, **options: Any) -> Cas
 
 
 def grid_case(seed: int) -> Case:
-    """`random_case` with every batch size with every variant and kind of data; eps and steps alternate too."""
+    """`random_case` with every batch size with every variant and kind of data; eps and steps alternate too, and so do
+    statistics, a ddof and an eta."""
+    variant, statistic = VARIANTS[seed // 4 % 2], STATISTICS[seed % 5 % 4]
+    scale: dict[str, Any] = {"variant": variant}
+    if variant == "asam-all" and seed % 3 == 2:
+        scale = {"variant": SHIFTED[seed % 2], "eta": Fraction(seed, 7)}
     return random_case(
         seed,
         batch=BATCHES[seed % 4],
-        variant=VARIANTS[seed // 4 % 2],
+        statistic=statistic,
+        ddof=seed // 4 % 2 if Statistic(statistic).centred else 0,
+        **scale,
         kind=KINDS[seed // 8 % 2],
         eps=(Fraction(0), EPS)[seed % 3 > 0],
         steps=STEPS[seed % 5 == 0],

@@ -1,6 +1,6 @@
 """What makes a score say little, whatever is proved about it: an odd configuration, or few data.
 
-The score is the deviation of y_t = ln(s_t^2/L_t + eps) with s_t = rho ||T g_t||, which is ln(rho^2) plus ln(r_t +
+The usual score is the deviation of y_t = ln(s_t^2/L_t + eps) with s_t = rho ||T g_t||, which is ln(rho^2) plus ln(r_t +
 eps/rho^2) with r_t = ||T g_t||^2/L_t. So rho^2 itself is no more than a constant; but where eps/rho^2 outweighs r_t,
 y_t is nearly ln(eps) at every step and the score nearly 0, whatever the model. It is the ratio that tells, not rho or
 eps. Ordinary models have r_t from about 0.1 to 100, flat ones less.
@@ -31,8 +31,12 @@ SPARE = 20
 
 def differences(config: ProbeConfig, other: ProbeConfig) -> list[str]:
     """Where `config` differs from `other`: "rho is 1/1000, not 1/20"."""
-    pairs = zip(config.canonical().items(), other.canonical().values(), strict=True)
-    return [f"{name} is {value}, not {wanted}" for (name, value), wanted in pairs if value != wanted]
+
+    def text(value: object) -> object:
+        return "none" if value is None else value
+
+    names = config.differing(other)
+    return [f"{name} is {text(getattr(config, name))}, not {text(getattr(other, name))}" for name in names]
 
 
 def statement_doubts(config: ProbeConfig, n: int, chosen: bool) -> list[str]:
@@ -57,7 +61,10 @@ def _meaning(config: ProbeConfig) -> Iterator[str]:
     usual = ProbeConfig()
     ratio = config.eps / config.rho**2
     numbers = f"eps / rho^2 = {float(ratio):.3g} (default {float(usual.eps / usual.rho**2):.3g})"
-    if ratio >= HIDING_RATIO:
+    kind = config.of_steps
+    if not kind.of_ratios:
+        pass  # eps is of log ratios
+    elif ratio >= HIDING_RATIO:
         yield (
             f"THE SCORE MAY MEAN NOTHING: {numbers}. Where ||T g||^2 / L is below that, eps hides it, and a model "
             "scores near 0 however bad it is; refuse it, or insist on --config"
@@ -79,6 +86,7 @@ def _meaning(config: ProbeConfig) -> Iterator[str]:
     if config.batch_size >= LARGE_BATCH:
         yield (f"batches of {config.batch_size} average differences away: the larger they are, the lower scores become")
     if config.steps < FEW_STEPS:
-        yield f"{config.steps} steps: the deviation of so few values is often small by chance"
+        of = "deviation" if kind.centred else kind.name
+        yield f"{config.steps} steps: the {of} of so few values is often small by chance"
     if config.steps * config.batch_size < FEW_SAMPLES:
         yield f"only {config.steps * config.batch_size} samples were probed"

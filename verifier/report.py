@@ -54,7 +54,9 @@ def statement_dict(statement: Statement) -> dict[str, Any]:
 
 def statement_lines(statement: Statement, parameters: int | None = None) -> list[str]:
     """The public statement for people, one point a line; `parameters` counts the model's, if it is at hand."""
-    data, config = statement.dataset, statement.config
+    data, config, kind = statement.dataset, statement.config, statement.config.of_steps
+    variant = config.variant + ("" if config.eta is None else f" with eta {decimal_text(config.eta)}")
+    claim = "directional sharpness" if kind.text == "score" else kind.text
     model = statement.weights_digest.hex() + ("" if parameters is None else f" ({parameters:,} parameters)")
     source = "the statement alone: NO BEACON"
     if statement.beacon is not None:
@@ -69,11 +71,11 @@ def statement_lines(statement: Statement, parameters: int | None = None) -> list
         "": f"N = {data.n:,} {data.schema.samples_text()}, {data.schema.classes_text()}",
         "configuration": f"T = {config.steps} batches of B = {config.batch_size}, "
         + ", ".join(f"{name} {decimal_text(getattr(config, name))}" for name in ("rho", "lr", "eps"))
-        + f", {config.variant}, ddof {config.ddof}",
+        + f", {variant}, {'' if kind.of_ratios else f'{kind.name}, '}ddof {config.ddof}",
         "announcement": statement.announcement_digest.hex(),
         **named,
         "seed": f"{statement.seed.hex()} from {source}",
-        "claim": f"directional sharpness of the fixed-point probe <= tau = {decimal_text(statement.tau)}",
+        "claim": f"{claim} of the fixed-point probe <= tau = {decimal_text(statement.tau)}",
         "score": "private" if score is None else f"{score:.9f} (revealed)",
     }
     return [f"{name:<14}{value}" for name, value in values.items()]
@@ -135,6 +137,7 @@ class Verdict:
     def lines(self) -> list[str]:
         """The verdict for people: the statement, warnings, and ACCEPTED with what that means."""
         report, asked = self.report, decimal_text(self.expected.tau)
+        kind = report.statement.config.of_steps
         return [
             *statement_lines(report.statement, report.parameters),
             f"{'model file':<14}sha256 {self.model_sha256}",
@@ -142,7 +145,7 @@ class Verdict:
             f"{'soundness':<14}a forger has to compute 2^{report.soundness.bits:.1f} hashes; a single attempt succeeds "
             f"with a chance of at most 2^-{report.soundness.attempt_bits:.2f}",
             *(f"WARNING: {text}" for text in self.warnings),
-            f"ACCEPTED: the score is at most {decimal_text(report.statement.tau)} (asked: {asked}); "
+            f"ACCEPTED: the {kind.text} is at most {decimal_text(report.statement.tau)} (asked: {asked}); "
             f"{report.proof_bytes:,} bytes, {self.seconds:.1f} s",
         ]
 

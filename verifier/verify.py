@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isqrt
 
 from circuits.compile import collector_paused
+from circuits.head.statistic import STATISTICS
 from circuits.language.layout import SMALLEST_CUT, Layout
 from circuits.net import RESIDUE_COST
 from circuits.statement import certificate, start_transcript
@@ -57,10 +57,8 @@ class Report:
 
 
 def revealed_score(statement: Statement) -> float | None:
-    """The score a proof reveals: the root of the exact variance; None if the statement keeps it private."""
-    if statement.variance is None:
-        return None
-    return float(Fraction(isqrt(statement.variance << 64), statement.config.steps << 64))
+    """The score a proof reveals: a root of the exact variance; None if the statement keeps it private."""
+    return None if statement.variance is None else statement.config.of_steps.score(statement.variance)
 
 
 def verify_proof(
@@ -114,10 +112,15 @@ def check_statement(statement: Statement, model: Model, expected: Expectations) 
     check_same("model", statement.circuit_digest, circuit_digest(model), "the proof is about another model")
     check_same("model", statement.weights_digest, model.weights_digest, "the proof is about another model")
     if statement.tau > expected.tau:
-        text = f"the proof shows a score of at most {float(statement.tau)}, not {float(expected.tau)}"
+        kind = statement.config.of_steps
+        text = f"the proof shows a {kind.text} of at most {float(statement.tau)}, not {float(expected.tau)}"
         raise ProofRejected("tau", text, proved=statement.tau, asked=expected.tau)
     data = statement.dataset if isinstance(expected.root, DatasetRoot) else statement.dataset.root
     check_same("data-root", data, expected.root, "the proof is about another dataset")
+    if expected.config is None and not statement.config.of_steps.of_ratios:
+        name = statement.config.statistic
+        text = f"the proof is about the {name} of s_t, not about {STATISTICS[0]}; insist with --config statistic={name}"
+        raise ProofRejected("config", text, proved=name, asked=STATISTICS[0])
     config = expected.config or statement.config
     text = f"the proof is about another configuration of the probe: {'; '.join(differences(statement.config, config))}"
     check_same("config", statement.config, config, text)

@@ -1,11 +1,15 @@
-"""From exact norms and losses to the score: step size q, log ratios y_t, and the threshold.
+"""From exact norms and losses to the score: step size q, log ratios or sharpnesses y_t, and the threshold.
 
 Per step, with n = sum E^2 (exact) and rho = a / b:
 
     q = floor(rho 2^40 / (sqrt(n) / 2^32)):   b^2 q^2 n <= a^2 2^144 < b^2 (q + 1)^2 n,   q < 2^60 - 2^43 - 2^21,
     s_t^2 / L_t = rho^2 n 2^56 / (2^64 4^k B^2 L / B),
     y_t = floor((ln N - ln (4^k L) + c + 2^23) / 2^24) in Q32, where N and c make N / (4^k L) e^c = s_t^2/L_t + eps,
-    T^2 tau^2 - (T sum y^2 - (sum y)^2) >= 0 over the integers.
+    weight tau^2 - gathered(y) >= 0 over the integers, as `statistic` has it.
+
+A statistic of s_t itself has y_t = floor(2^48 s_t) instead: with m = 4^(31 - k) n and c = (b B)^2 2^30,
+
+    c y^2 <= a^2 m < c (y + 1)^2.
 """
 
 from __future__ import annotations
@@ -16,19 +20,20 @@ from math import gcd
 
 import numpy as np
 
-from circuits.language.constraints import DomainAxis, PublicTensor
+from circuits.language.constraints import Constraint, DomainAxis, PublicTensor
 from circuits.language.forms import View
 from circuits.language.sources import ONCE, Same, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, U22, Digit, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
 
-from ..net import Net
+from ..net import FRACTION_BITS, Net
 from ..probe import Parameter
 from .constants import HEAD_BITS, ln_scaled
 from .exponential import table_limbs
 from .logarithm import Logarithm
 from .softmax import MAX_SCALE, Softmax
+from .statistic import SHARPNESS_BITS, Statistic
 
 Q_DIGITS = radix(B22, B22, unsigned(16))  # balanced limbs keep the carries of q V small
 Q_LIMIT = (1 << 60) - (1 << 43) - (1 << 21)  # sqrt(n) of 2^12 rho: a gradient of rounding errors
@@ -37,19 +42,10 @@ LOG_RATIO = radix(B22, balanced(18))  # |y| < 2^39 / 2^32 = 128 nats
 NORM_LIMBS = 5
 SCALED_LOSS_LIMBS = 6
 SLACK_LIMBS = 5
-
-
-def charged_error(classes: int) -> int:
-    """Bound on |y_fixed - y_real| in units of 2^-32, given the network's fixed-point logits and gradients.
-
-    Derived in docs/spec/semantics.md; the population deviation moves by no more than this.
-    """
-    return 2048 * (classes + 2)
-
-
-def tau_units(tau: Fraction, classes: int) -> int:
-    """The integer threshold compared with the score, Q32: tau less the charged error. Negative: tau is too small."""
-    return (tau.numerator << 32) // tau.denominator - charged_error(classes)
+SCALED_NORM_LIMBS = 8  # 4^31 n < 2^172
+SHARPNESS = radix(U22, U22, U22, unsigned(8))  # 2^48 s_t < rho 2^71
+SHARPNESS_SQUARE_LIMBS, SHARPNESS_SLACK_LIMBS = 7, 9
+SHARPNESS_SUM_LIMBS = 8, 6  # of squares, and of the slack: T^2 tau^2 < 2^130
 
 
 class StepSize:
@@ -96,39 +92,103 @@ class StepSize:
 
 
 class Score:
-    """Log ratios and the threshold."""
+    """One value `y` for each step, and that their statistic is at most tau. What the values are, subclasses declare."""
 
-    def __init__(self, net: Net, head: Softmax, size: StepSize, eps: Fraction) -> None:
-        self.net, self.head, self.size = net, head, size
-        circuit, steps, terms = net.circuit, net.steps, net.terms
-        step = DomainAxis("step", steps)
-        self.domain = domain = Domain((step,))
+    y: View
+
+    def __init__(self, net: Net, statistic: Statistic) -> None:
+        self.net, self.statistic = net, statistic
+        self.domain = Domain((DomainAxis("step", net.steps),))
+        self.whole = Domain(())
+        self.carries: list[list[CarryStep]] = []
+        self.sum_carries: list[CarryStep] = []
+
+    def _wire(self, label: str, count: int) -> View:
+        return self.domain.wire(self.net.circuit, f"score/{label}", radix(*[U22] * count))
+
+    def _zero(self, con: Constraint, label: str, limbs: Limbs) -> None:
+        self.carries.append(assert_zero(self.net.circuit, con, self.domain, label, limbs))
+
+    def _scaled(self, head: Softmax, factors: tuple[int, ...], view: View) -> Limbs:
+        """The product of a step's value with the factor that belongs to its k."""
+        evens = self.net.over_steps("pass", 0)
+        chosen = [head.scale_form(limb, evens) for limb in table_limbs(factors)]
+        return Limbs().add_product(chosen, limb_forms(view))
+
+    def _declare_statistic(self) -> None:
+        """Once `y` is declared."""
+        circuit, ratios, steps = self.net.circuit, self.statistic.of_ratios, self.domain.axes
+        if self.statistic.name == "max":  # a slack for every step
+            self.slack = self._wire("slack", 3)
+            self.threshold = circuit.constraint("score/threshold", steps)
+            return
+        squares, slack = (SLACK_LIMBS, SLACK_LIMBS) if ratios else SHARPNESS_SUM_LIMBS
+        if self.statistic.centred:
+            total = radix(B22, B22, balanced(8)) if ratios else radix(U22, U22, U22, unsigned(18))
+            self.sum_y = self.whole.wire(circuit, "score/sum", total)
+        self.sum_yy = self.whole.wire(circuit, "score/squares", radix(*[U22] * squares))
+        self.slack = self.whole.wire(circuit, "score/slack", radix(*[U22] * slack))
+        self.yy_con = circuit.constraint("score/squares", (), steps)
+        y = limb_forms(self.y)
+        limbs = Limbs().add_product(y, y).add_value(self.sum_yy, -1)
+        self.yy_carries = assert_zero(circuit, self.yy_con, self.whole, "squares", limbs)
+        self.threshold = circuit.constraint("score/threshold", ())
+        added = View(self.y.tensor, (ONCE, Sum(self.net.steps)))
+        if ratios:
+            self.threshold.add("sum", added.whole() - self.sum_y.whole())
+        elif self.statistic.centred:
+            limbs = Limbs().add_value(added).add_value(self.sum_y, -1)
+            self.sum_carries = assert_zero(circuit, self.threshold, self.whole, "sum", limbs)
+
+    def close(self, tau: int) -> None:
+        """Add the threshold `tau` (see `Statistic.tau_units`)."""
+        limbs, domain = Limbs(), self.whole
+        if self.statistic.name == "max":
+            limbs.add_const(tau).add_value(self.slack, -1).add_value(self.y, -1)
+            domain = self.domain
+        else:
+            limbs.add_const(self.statistic.weight * tau**2).add_value(self.slack, -1)
+            limbs.add_value(self.sum_yy, -self.net.steps if self.statistic.centred else -1)
+        if self.statistic.centred:
+            limbs.add_product(limb_forms(self.sum_y), limb_forms(self.sum_y))
+        self.slack_carries = assert_zero(self.net.circuit, self.threshold, domain, "threshold", limbs)
+        self.tau = tau
+
+    def reveal(self, revealed: int) -> None:
+        """Make what the statistic gathers public; after `close`."""
+        if self.statistic.name == "max":
+            raise UnusableInput("the statistic max cannot be revealed")
+        limbs = len(self.slack.tensor.digits)
+        value = self.statistic.weight * self.tau**2 - revealed
+        if revealed < 0 or not 0 <= value < 1 << (DIGIT_BITS * limbs):
+            # Its digits would be those of another number.
+            raise UnusableInput("the revealed variance does not lie between 0 and what tau allows")
+        digits = np.array([(value >> (DIGIT_BITS * i)) & ((1 << DIGIT_BITS) - 1) for i in range(limbs)])
+        self.net.circuit.publics.append(PublicTensor(self.slack.tensor, 0, digits.astype(np.int64)))
+
+
+class LogRatios(Score):
+    """y_t = ln(s_t^2/L_t + eps)."""
+
+    def __init__(self, net: Net, head: Softmax, size: StepSize, eps: Fraction, statistic: Statistic) -> None:
+        super().__init__(net, statistic)
+        circuit, domain = net.circuit, self.domain
         con = circuit.constraint("score/ratios", domain.axes)
         # s^2/L + eps = (N / Lk) / scale with N = c1 n + c2 Lk, Lk = 4^k L
         rho2 = size.rho * size.rho
-        ratio = rho2 / (256 * terms)  # s^2/L = ratio n / Lk
+        ratio = rho2 / (256 * net.terms)  # s^2/L = ratio n / Lk
         common = ratio.denominator * eps.denominator // gcd(ratio.denominator, eps.denominator)
         c1, c2 = int(ratio * common), int(eps * common)
         divisor = gcd(c1, c2)
         self.c1, self.c2, self.scale = c1 // divisor, c2 // divisor, Fraction(common, divisor)
         bits = max(self.c1 << (22 * NORM_LIMBS), self.c2 << (22 * SCALED_LOSS_LIMBS)).bit_length() + 1
         limb_count = -(-bits // DIGIT_BITS)
-
-        def wire(label: str, count: int) -> View:
-            return domain.wire(circuit, f"score/{label}", radix(*[U22] * count))
-
-        self.lk, self.top = wire("scaled-loss", SCALED_LOSS_LIMBS), wire("numerator", limb_count)
-        evens = net.over_steps("pass", 0)
-        loss = View(head.loss.tensor, (ONCE, Same("step", steps)))
-        fourth = [head.scale_form(limb, evens) for limb in table_limbs(tuple(4**k for k in range(MAX_SCALE + 1)))]
-        self.carries: list[list[CarryStep]] = []
-
-        def zero(label: str, limbs: Limbs) -> None:
-            self.carries.append(assert_zero(circuit, con, domain, label, limbs))
-
-        zero("scaled-loss", Limbs().add_product(fourth, limb_forms(loss)).add_value(self.lk, -1))
+        self.lk, self.top = self._wire("scaled-loss", SCALED_LOSS_LIMBS), self._wire("numerator", limb_count)
+        loss = View(head.loss.tensor, (ONCE, Same("step", net.steps)))
+        limbs = self._scaled(head, tuple(4**k for k in range(MAX_SCALE + 1)), loss)
+        self._zero(con, "scaled-loss", limbs.add_value(self.lk, -1))
         limbs = Limbs().add_value(self.top, -1).add_multiple(size.n, self.c1).add_multiple(self.lk, self.c2)
-        zero("numerator", limbs)
+        self._zero(con, "numerator", limbs)
         self.ln_top = Logarithm(
             circuit, con, domain, limb_forms(self.top), DIGIT_BITS * limb_count - 1, "score/ln-numerator"
         )
@@ -141,37 +201,28 @@ class Score:
         self.ln_top.value.add_to(limbs)
         self.ln_loss.value.add_to(limbs, -1)
         limbs.add_const((1 << (HEAD_BITS - 33)) - ln_scaled(self.scale.numerator, self.scale.denominator))
-        zero("y", limbs)
+        self._zero(con, "y", limbs)
+        self._declare_statistic()
 
-        # -- deviation
-        self.whole = Domain(())
-        self.sum_y = self.whole.wire(circuit, "score/sum", radix(B22, B22, balanced(8)))
-        self.sum_yy = self.whole.wire(circuit, "score/squares", radix(*[U22] * SLACK_LIMBS))
-        self.slack = self.whole.wire(circuit, "score/slack", radix(*[U22] * SLACK_LIMBS))
-        con = circuit.constraint("score/squares", (), (step,))
+
+class Sharpness(Score):
+    """y_t = floor(2^48 s_t): a square root, by two slacks."""
+
+    def __init__(self, net: Net, head: Softmax, size: StepSize, statistic: Statistic) -> None:
+        super().__init__(net, statistic)
+        con = net.circuit.constraint("score/roots", self.domain.axes)
+        self.factors = tuple(4 ** (MAX_SCALE - k) for k in range(MAX_SCALE + 1))
+        self.above = size.rho.numerator**2
+        self.below = (size.rho.denominator * net.terms) ** 2 << 2 * (MAX_SCALE + FRACTION_BITS - SHARPNESS_BITS)
+        self.norm = self._wire("scaled-norm", SCALED_NORM_LIMBS)
+        self.y = self.domain.wire(net.circuit, "score/y", SHARPNESS)
+        self.yy = self._wire("y2", SHARPNESS_SQUARE_LIMBS)
+        self.low, self.high = self._wire("low", SHARPNESS_SLACK_LIMBS), self._wire("high", SHARPNESS_SLACK_LIMBS)
+        self._zero(con, "scaled-norm", self._scaled(head, self.factors, size.n).add_value(self.norm, -1))
         y = limb_forms(self.y)
-        self.yy_carries = assert_zero(
-            circuit, con, self.whole, "squares", Limbs().add_product(y, y).add_value(self.sum_yy, -1)
-        )
-        self.yy_con = con
-        self.deviation = circuit.constraint("score/threshold", ())
-        total = View(self.y.tensor, (ONCE, Sum(steps)))
-        self.deviation.add("sum", total.whole() - self.sum_y.whole())
-
-    def close(self, tau: int) -> None:
-        """Add the threshold `tau` (see `tau_units`)."""
-        steps, circuit = self.net.steps, self.net.circuit
-        s = limb_forms(self.sum_y)
-        limbs = Limbs().add_const((steps * tau) ** 2).add_value(self.slack, -1)
-        limbs.add_value(self.sum_yy, -steps).add_product(s, s)
-        self.slack_carries = assert_zero(circuit, self.deviation, self.whole, "threshold", limbs)
-        self.tau = tau
-
-    def reveal(self, revealed: int) -> None:
-        """Make T^2 Var, in units of 2^-64, public; after `close`."""
-        value = (self.net.steps * self.tau) ** 2 - revealed
-        if revealed < 0 or not 0 <= value < 1 << (DIGIT_BITS * SLACK_LIMBS):
-            # Its digits would be those of another number.
-            raise UnusableInput("the revealed variance does not lie between 0 and T^2 tau^2")
-        digits = np.array([(value >> (DIGIT_BITS * i)) & ((1 << DIGIT_BITS) - 1) for i in range(SLACK_LIMBS)])
-        self.net.circuit.publics.append(PublicTensor(self.slack.tensor, 0, digits.astype(np.int64)))
+        self._zero(con, "y2", Limbs().add_product(y, y).add_value(self.yy, -1))
+        lower = Limbs().add_multiple(self.norm, self.above).add_value(self.low, -1)
+        self._zero(con, "low", lower.add_multiple(self.yy, -self.below))
+        upper = Limbs().add_const(self.below - 1).add_value(self.high, -1).add_multiple(self.norm, -self.above)
+        self._zero(con, "high", upper.add_multiple(self.yy, self.below).add_multiple(self.y, 2 * self.below))
+        self._declare_statistic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from circuits.language.tensors import DIGIT_BITS, Tensor
@@ -37,10 +39,11 @@ class ParameterExecutor:
                 g, rem = floor_limbs(own, 1 << 31, 32, f"gradient of {name}")
                 w.put(self.parameter.grad, g, t, rows)
                 fill_contraction(self.parameter.run_gradient, w, self.parameter.g.products(own), rem, t, rows)
-            weights = w.digits(self.parameter.weight, 2 * t, rows)
+            scale = self._scale(w, t, rows)
             for source, out, contraction, what in jobs:
-                products = limb_products(weights, w.digits(source, t, rows))
-                x, rem = floor_limbs(products, 1 << 31, 32, f"{what} of {name}")
+                digits = w.digits(source, t, rows)
+                products = limb_products(scale, digits)
+                x, rem = floor_limbs(self._shifted(products, digits), 1 << 31, 32, f"{what} of {name}")
                 w.put(out, x, t, rows)
                 fill_contraction(contraction, w, products, rem, t, rows)
             if len(self.parameter.shape) > 1:
@@ -49,6 +52,25 @@ class ParameterExecutor:
         by_rows(self.parameter.shape, run)
         if len(self.parameter.shape) == 1:
             self._fill_squares(w, t, None)
+
+    def _scale(self, w: Witness, t: int, rows: slice) -> list[I64]:
+        """Limbs of w_t, or of its magnitude, which is filled."""
+        if not self.parameter.shift:
+            return w.digits(self.parameter.weight, 2 * t, rows)
+        value = w.value(self.parameter.weight, 2 * t, rows)
+        sign = (value > 0).astype(np.int64)
+        w.put(self.parameter.sign, sign, t, rows)
+        w.put(self.parameter.magnitude, abs(value) - sign, t, rows)
+        low, high = w.digits(self.parameter.magnitude, t, rows)
+        return [low + sign, high]
+
+    def _shifted(self, products: Sequence[I64], digits: Sequence[I64]) -> Sequence[I64]:
+        """Limbs of the products with T_w, from those with w or |w|."""
+        shift, mask = self.parameter.shift or 0, (1 << DIGIT_BITS) - 1
+        if not shift:
+            return products
+        added = limb_products([np.array(shift & mask), np.array(shift >> DIGIT_BITS)], digits)
+        return [a + b for a, b in zip(products, added, strict=True)]
 
     def _fill_squares(self, w: Witness, t: int, rows: slice | None) -> None:
         e = w.digits(self.parameter.e, t, rows)

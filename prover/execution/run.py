@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuits.compile import Certificate
+from circuits.head.statistic import Statistic
 from zkcert.errors import RangeOverflow
 
-from .head.score import ScoreExecutor, StepSizeExecutor, score_of, variance
+from .head.score import ScoreExecutor, StepSizeExecutor
 from .head.softmax import SoftmaxExecutor
 from .layers import Executor
 from .probe import ParameterExecutor
@@ -24,22 +26,48 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
+class Reference(Protocol):
+    """What PyTorch finds: float64 of each step."""
+
+    @property
+    def sharpness(self) -> NDArray[np.float64]: ...
+
+    @property
+    def log_ratio(self) -> NDArray[np.float64]: ...
+
+
 @dataclass
 class Trace:
-    """What an execution found: log ratios y_t (Q32), scales k_t, losses (2^-56, batch sums) and norms n."""
+    """What an execution found: values y_t (log ratios or sharpnesses, as the statistic has them), scales k_t, losses
+    (2^-56, batch sums) and norms n."""
 
     ys: list[int]
     scales: list[int]
     losses: list[int]
     norms: list[int]
+    name: str = "std-log-ratio"
+    ddof: int = 0
+
+    @property
+    def statistic(self) -> Statistic:
+        return Statistic(self.name, len(self.ys), self.ddof)
+
+    def difference(self, reference: Reference) -> float:
+        """The largest difference of a log ratio, or of the logarithm of a sharpness, from that of the same probe."""
+        found = np.array([y / 2.0**self.statistic.bits for y in self.ys])
+        if self.statistic.of_ratios:
+            return float(np.abs(found - reference.log_ratio).max())
+        with np.errstate(divide="ignore"):
+            return float(np.abs(np.log(found) - np.log(reference.sharpness)).max())
 
     @property
     def score(self) -> float:
-        return score_of(self.ys)
+        return self.statistic.score(self.variance)
 
     @property
     def variance(self) -> int:
-        return variance(self.ys)
+        """What the statistic gathers."""
+        return self.statistic.gathered(self.ys)
 
 
 def execute(certificate: Certificate, samples: U8, rho: U8, x: I32 | None = None) -> tuple[Witness, Trace]:
@@ -63,18 +91,19 @@ def execute(certificate: Certificate, samples: U8, rho: U8, x: I32 | None = None
 
 def fill_threshold(certificate: Certificate, w: Witness, trace: Trace) -> None:
     """Fill the slack of the threshold after `execute`; raises ThresholdExceeded."""
-    ScoreExecutor(certificate.score).finish_threshold(w, trace.ys)
+    ScoreExecutor.of(certificate.score).finish_threshold(w, trace.ys)
 
 
 class _Run:
     """The executors of a certificate, and what they have found so far."""
 
     def __init__(self, certificate: Certificate, w: Witness) -> None:
-        self.certificate, self.w, self.trace = certificate, w, Trace([], [], [], [])
+        kind = certificate.score.statistic
+        self.certificate, self.w, self.trace = certificate, w, Trace([], [], [], [], kind.name, kind.ddof)
         self.steps_q: list[int] = []
         self.layers = [Executor.of(layer) for layer in certificate.layers]
         self.head = SoftmaxExecutor(certificate.head)
-        self.size, self.score = StepSizeExecutor(certificate.size), ScoreExecutor(certificate.score)
+        self.size, self.score = StepSizeExecutor(certificate.size), ScoreExecutor.of(certificate.score)
         self.parameters = {param.g.name: ParameterExecutor(param) for param in certificate.parameters}
 
     def execute_pass(self, p: int) -> None:
@@ -106,13 +135,13 @@ class _Run:
             self._step(t)
 
     def _step(self, t: int) -> None:
-        """Norm, step size and log ratio of step t, and the perturbed weights of its second pass."""
+        """Norm, step size and value of step t, and the perturbed weights of its second pass."""
         w, trace = self.w, self.trace
         n = sum(param.norm(w, t) for param in self.parameters.values())
         q = self.size.solve(n, t)
         trace.norms.append(n)
         self.steps_q.append(q)
-        trace.ys.append(self.score.log_ratio(n, trace.losses[-1], trace.scales[-1]))
+        trace.ys.append(self.score.value(n, trace.losses[-1], trace.scales[-1]))
         if t + 1 < self.certificate.net.steps:
             for param in self.parameters.values():
                 param.perturb(w, t, q)

@@ -279,9 +279,15 @@ def test_a_probe_of_one_step_which_any_model_would_pass_is_refused(steps):
 def test_probe_round_trips_and_knows_what_can_be_proved():
     probe = Probe(steps=5, batch_size=8, rho="0.1", variant="sam")
     assert Probe.from_dict(probe.to_dict()) == probe == Probe.of_config(probe.to_config())
-    for field, value in {"variant": "asam-samsung", "statistic": "cv-sharpness", "batch_norm": "train"}.items():
+    for field, value in {"statistic": "cv-sharpness", "batch_norm": "train"}.items():
         with pytest.raises(UnusableInput, match="cannot be proved"):
             Probe(**{field: value}).to_config()
+    for more in ({"variant": "asam-samsung", "eta": "1/3"}, {"statistic": "std", "ddof": 2}, {"statistic": "max"}):
+        probe = Probe(steps=5, batch_size=8, **more)
+        assert Probe.from_dict(probe.to_dict()) == probe == Probe.of_config(probe.to_config())
+    for more in ({"ddof": 10}, {"ddof": True}, {"ddof": -1}, {"statistic": "rms", "ddof": 1}):
+        with pytest.raises(UnusableInput, match="ddof must be an integer from 0 to"):
+            Probe(**more)
     with pytest.raises(UnusableInput, match="exactly the keys"):
         Probe.from_dict({**probe.to_dict(), "more": 1})
 
@@ -292,6 +298,10 @@ def test_statistics_of_a_trajectory():
     found = trajectory(Network.of_module(module), x, y, Probe(steps=4, batch_size=3, statistic="std-sharpness"))
     assert found.score == found.statistic("std-sharpness") == float(np.std(found.sharpness))
     assert found.statistic("std-log-ratio") == float(np.std(found.log_ratio))
+    assert found.statistic("std") == found.score and found.statistic("max") == found.sharpness.max()
+    assert found.statistic("rms") == pytest.approx(np.linalg.norm(found.sharpness) / 2, rel=1e-12)
+    other = trajectory(Network.of_module(module), x, y, Probe(steps=4, batch_size=3, ddof=3))
+    assert other.score == pytest.approx(2 * np.std(found.log_ratio), rel=1e-9)
     assert found.statistic("cv-sharpness") == pytest.approx(np.std(found.sharpness) / np.mean(found.sharpness))
 
 

@@ -338,14 +338,59 @@ def test_a_calibration_pins_the_configuration(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{"variant": "asam-samsung"}, {"statistic": "cv-sharpness"}, {"batch_norm": "train"}, {"lr": "0.3"}, {"rho": "9"}],
+    [
+        {"statistic": "std-sharpness"},
+        {"statistic": "cv-sharpness"},
+        {"batch_norm": "train"},
+        {"lr": "0.3"},
+        {"rho": "9"},
+        {"variant": "asam-shifted", "eta": "8"},
+    ],
 )
 def test_what_cannot_be_proved_is_no_threshold_for_a_proof(tmp_path, options):
     path = tmp_path / "calibration.json"
     save_calibration(example(Probe(**{"steps": 3, "batch_size": 2, **options})), path)
     assert read_tau(path)[1] is not None  # an audit takes it
-    with pytest.raises(UnusableInput, match=r"cannot be proved|batch_size/lr|rho must lie"):
+    with pytest.raises(UnusableInput, match=r"cannot be proved|batch_size/lr|rho must lie|eta must lie"):
         read_threshold(path, None)
+
+
+def test_statistics_and_variants_are_pinned(tmp_path):
+    """tau is one of the calibrated statistic, with its ddof and its eta; the file says so where it is not the usual."""
+    path = tmp_path / "calibration.json"
+    probe = Probe(steps=3, batch_size=2, statistic="std", ddof=1, variant="asam-samsung", eta="1/3")
+    save_calibration(example(probe), path)
+    pinned = ProbeConfig(steps=3, batch_size=2, statistic="std", ddof=1, variant="asam-samsung", eta="1/3")
+    assert read_threshold(path, None)[1] == read_threshold(path, pinned)[1] == pinned
+    assert json.loads(path.read_text())["probe"] == probe.to_dict() and probe.to_dict()["ddof"] == 1
+    assert "ddof" not in Probe().to_dict()
+    words = "another configuration: variant, ddof, statistic, eta must be asam-samsung, 1, std, 1/3"
+    with pytest.raises(UnusableInput, match=words):
+        read_threshold(path, ProbeConfig(steps=3, batch_size=2))
+    for value in (0, 3, "1", True, None):
+        path.unlink()
+        save_calibration(example(probe), path)
+        edit(path, put("probe", "ddof", value=value))
+        with pytest.raises(UnusableInput, match="not a usable calibration"):
+            load_calibration(path)
+    path.unlink()
+    save_calibration(example(Probe(steps=3, batch_size=2, statistic="max")), path)
+    edit(path, put("probe", "ddof", value=1))
+    with pytest.raises(UnusableInput, match="not a usable calibration"):
+        load_calibration(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ({"statistic": "rms"}, 2.0**23 / 20 / 2),
+        ({"statistic": "max"}, 2.0**23 / 20 / 2),
+        ({"statistic": "std"}, 2.0**23 / 20 / 4),
+        ({"statistic": "std", "ddof": 4}, 2.0**23 / 20 / 4 * math.sqrt(5)),
+    ],
+)
+def test_sharpnesses_have_the_limit_of_what_can_be_proved(options, limit):
+    assert score_limit(Probe(steps=5, batch_size=2, **options).to_dict()) == pytest.approx(limit, rel=1e-12)
 
 
 # ------------------------------------------------------------------------------------------- plausibility
@@ -371,12 +416,14 @@ def test_absurd_scores_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "limit"),
     [
-        ({"variant": "asam-samsung"}, FLOAT_Y_LIMIT),
+        ({"batch_norm": "train"}, FLOAT_Y_LIMIT),
+        ({"batch_norm": "train", "ddof": 4}, FLOAT_Y_LIMIT * math.sqrt(5)),
+        ({"batch_norm": "train", "statistic": "rms"}, math.inf),
         ({"statistic": "cv-sharpness"}, math.sqrt(4)),
         ({"statistic": "std-sharpness"}, math.inf),
         ({"statistic": "mean-sharpness"}, math.inf),
         ({"statistic": "std-log-sharpness"}, FLOAT_Y_LIMIT),
-        ({"variant": "asam-shifted"}, FLOAT_Y_LIMIT),
+        ({"variant": "asam-shifted", "eta": "9"}, FLOAT_Y_LIMIT),
     ],
 )
 def test_probes_that_cannot_be_proved_have_limits_of_their_own(tmp_path, options, limit):

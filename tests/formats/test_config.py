@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from verifier.doubts import differences
 from zkcert.errors import UnusableInput
 from zkcert.public.config import MAX_DIVISOR, ProbeConfig, canonical_json
 
@@ -64,8 +65,23 @@ def test_decimals_are_read_as_written(rho):
         {"eps": Fraction(1, 1 << 40)},
         {"variant": "asam"},
         {"variant": ["sam"]},
-        {"ddof": 1},
+        {"ddof": 10},
+        {"ddof": -1},
+        {"ddof": "1"},
         {"ddof": False},
+        {"ddof": 1, "statistic": "rms"},
+        {"ddof": 1, "statistic": "max"},
+        {"steps": 2, "ddof": 2},
+        {"statistic": "mean-sharpness"},
+        {"statistic": None},
+        {"statistic": ["rms"]},
+        {"eta": "1/100"},
+        {"variant": "sam", "eta": 0.01},
+        {"variant": "asam-samsung", "eta": 0},
+        {"variant": "asam-samsung", "eta": 8},
+        {"variant": "asam-shifted", "eta": Fraction(1, 1 << 20)},
+        {"variant": "asam-shifted", "eta": "-1/2"},
+        {"variant": "asam-shifted", "eta": "nan"},
     ],
 )
 def test_unusable_values_are_refused(change):
@@ -103,6 +119,12 @@ def test_every_field_changes_the_digest():
         {"lr": "1e-3"},
         {"eps": 0},
         {"variant": "sam"},
+        {"ddof": 1},
+        {"ddof": 1, "statistic": "std"},
+        *({"statistic": name} for name in ("std", "rms", "max")),
+        {"variant": "asam-samsung"},
+        {"variant": "asam-shifted"},
+        {"variant": "asam-shifted", "eta": "1/3"},
     ]
     assert len({ProbeConfig(**change).digest for change in changes}) == len(changes)
 
@@ -116,7 +138,12 @@ def test_every_field_changes_the_digest():
         {"steps": "10"},
         {"steps": 10.0},
         {"ddof": False},
-        {"ddof": 1},
+        {"ddof": "1"},
+        {"statistic": "std-log-ratio"},
+        {"eta": "1/100"},
+        {"variant": "asam-shifted"},
+        {"variant": "asam-shifted", "eta": "0.01"},
+        {"variant": "asam-shifted", "eta": None},
         {"extra": 1},
         {"eps": None},
     ],
@@ -124,6 +151,29 @@ def test_every_field_changes_the_digest():
 def test_only_the_canonical_form_is_read_back(change):
     with pytest.raises(UnusableInput):
         ProbeConfig.from_canonical({**ProbeConfig().canonical(), **change})
+
+
+def test_configurations_of_old_have_the_bytes_they_had():
+    """What says nothing new is not written, and its digest is that of a configuration without it."""
+    config = ProbeConfig()
+    assert not {"statistic", "eta"} & set(config.canonical())
+    assert canonical_json(config.canonical()) == (
+        '{"batch_size":16,"ddof":0,"eps":"1/100000000","lr":"1/10000","rho":"1/20","steps":10,"variant":"asam-all"}'
+    )
+    for more in ({"statistic": "rms"}, {"variant": "asam-samsung"}, {"ddof": 9}, {"statistic": "std", "ddof": 1}):
+        given = ProbeConfig(**more)
+        assert ProbeConfig.from_canonical(json.loads(canonical_json(given.canonical()))) == given
+    assert ProbeConfig(variant="asam-samsung").canonical()["eta"] == "1/100"
+
+
+def test_differences_are_named_whatever_keys_either_has():
+    usual, other = ProbeConfig(), ProbeConfig(statistic="rms", variant="asam-shifted", eta="1/3", eps=0)
+    assert other.differing(usual) == usual.differing(other) == ["eps", "variant", "statistic", "eta"]
+    said = "; ".join(differences(other, usual))
+    assert said == (
+        "eps is 0, not 1/100000000; variant is asam-shifted, not asam-all; statistic is rms, not std-log-ratio; "
+        "eta is 1/3, not none"
+    )
 
 
 def test_a_missing_key_or_another_type_is_refused():

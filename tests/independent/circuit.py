@@ -12,7 +12,7 @@ from functools import cache
 from .errors import require
 from .field import bits
 from .files import Model, option
-from .functions import FUNCTIONS
+from .functions import FUNCTIONS, decay
 from .functions import ends as function_ends
 from .functions import rows as function_rows
 from .language import (
@@ -27,6 +27,7 @@ from .language import (
     Form,
     Function,
     Limbs,
+    Pairs,
     R,
     Source,
     U,
@@ -36,6 +37,7 @@ from .language import (
     channels_table,
     gather,
     groups_table,
+    heads_table,
     join,
     left,
     limbs_of,
@@ -59,6 +61,8 @@ REM32, REM56 = [at(U(22), 0), at(U(10), 22)], [at(U(22), 0), at(U(22), 22), at(U
 MAGNITUDE = radix(U(22), U(22))
 MOVES = ("cat", "channels", "binary")
 """What hands on other channels than it gets."""
+KEEPS = ("flatten", "line")
+"""What is the identity."""
 Sources = Sequence[Source]
 Axes = list[tuple[str, int]]
 
@@ -202,7 +206,14 @@ class Builder:
         self.windows: dict[int, Window | AdaptiveWindow] = {}
         self.placed: dict[int, tuple[int, tuple[int, ...]]] = {}  # by negative number: a tensor with channels
         self.numbers: dict[tuple[int, tuple[int, ...]], int] = {}
-        self.tau_units = math.floor(s.tau * 2**32) - 2048 * (self.J + 2)
+        L = model.input["shape"][2]
+        self.rows, self.D = (self.B, s.divisor) if model.tokens is None else (self.B * L, s.divisor * L)
+        self.dys: dict[int, Value] = {}
+        self.ratios, self.deviation = s.statistic == "std-log-ratio", s.statistic.startswith("std")
+        one = 2048 * (self.J + 2) if self.ratios else 1
+        error = math.isqrt(math.ceil(Fraction(one**2 * self.T, self.T - s.ddof)) - 1) + 1
+        self.tau_units = math.floor(s.tau * 2 ** (32 if self.ratios else 48)) - error
+        self.factor = self.T * (self.T - s.ddof) if self.deviation else self.T  # of tau'^2
         require(self.tau_units >= 0, "statement", "tau is below the error")
         self.samples()
         self.forward()
@@ -422,6 +433,9 @@ class Builder:
 
     def samples(self) -> None:
         c, s, T, B_ = self.c, self.s, self.T, self.B
+        if self.model.tokens is not None:
+            self.windows_of_tokens(self.model.tokens, self.model.input["shape"][2])
+            return
         C, H, W = self.model.input["shape"]
         p = self.model.input["pad"]
         hp, wp = H + 2 * p, W + 2 * p
@@ -485,6 +499,24 @@ class Builder:
         for i in range(l):
             place[n * w + i] = 256**i
         c.member(con, "index", left(index, neg(c.whole(c.view(data, st, sb, wsum(place))))))
+
+    def windows_of_tokens(self, V: int, L: int) -> None:
+        c, T, B_, w = self.c, self.T, self.B, self.s.schema["label_bytes"]
+        N = self.sample_bytes = (L + 1) * w
+        data = c.tensor("sample/bytes", T, (B_, N), radix(U(8)))
+        random = c.tensor("sample/randomness", T, (B_, 1280), radix(U(8)))
+        c.links.append(("sample", (T, B_, 160), [data, random]))
+        self.label = c.tensor("token", T, (B_, V, L + 1), radix(BIT))
+        self.per_step |= {data, random, self.label}
+        self.input = Value([(1, self.label)], (B_, V, L + 1))
+        con = c.constraint("token", [("step", T), ("b", B_), ("s", L + 1)])
+        st, sb, ss = same("step"), same("b"), same("s")
+        c.member(con, "one", left(c.whole(c.view(self.label, st, sb, ALL, ss)), -1))
+        index = left(c.whole(c.view(self.label, st, sb, wsum(range(V)), ss)))
+        for i in range(w):
+            view = c.view(data, st, sb, map_("s", [w * k + i for k in range(L + 1)]))
+            index = left(index, scale(c.whole(view), -(256**i)))
+        c.member(con, "index", index)
 
     # ---- 2. layers
 
@@ -558,10 +590,10 @@ class Builder:
             if node["op"] in ("add", "cat"):
                 n = sum(map(count, self.model.inputs[i]))
             else:
-                n = count(self.model.inputs[i][0]) if node["op"] in ("flatten", "channels", "binary") else 1
+                n = count(self.model.inputs[i][0]) if node["op"] in (*KEEPS, "channels", "binary") else 1
             only_relu = len(self.readers[i]) == 1 and graph[self.readers[i][0]]["op"] == "relu"
             first = self.model.inputs[i][0]
-            join_ = node["op"] in MOVES or (node["op"] == "flatten" and first >= 0 and joined[first])
+            join_ = node["op"] in MOVES or (node["op"] in KEEPS and first >= 0 and joined[first])
             wants = any(graph[r]["op"] == "add" or "weight" in graph[r] for r in self.readers[i])
             if (n > 4 and not only_relu) or (join_ and wants):
                 self.values[i] = self.long_sum(f"{node['name']}/sum", self.values[i])
@@ -581,7 +613,7 @@ class Builder:
     def f_add(self, i: int, node: dict, x: Value) -> None:
         self.values.append(x)
 
-    f_flatten = f_cat = f_add
+    f_flatten = f_cat = f_line = f_add
 
     def contraction(self, i: int, node: dict, x: Value) -> tuple[Axes, list[Source], Axes]:
         """Axes of the weight, sources INPUT of the input, output axes behind o."""
@@ -589,6 +621,8 @@ class Builder:
         if node["op"] == "linear":
             inner = [("f", x.sizes[1])] if len(x.sizes) == 2 else [("c", x.sizes[1]), ("s", x.sizes[2])]
             return [("o", shape[0]), *inner], [same(a) for a, _ in inner], []
+        if node["op"] == "unembedding":
+            return [("o", shape[0]), ("c", shape[1])], [same("c"), same("s")], [("s", x.sizes[2])]
         win = self.window(i, node, shape[2:])
         axes = [("o", shape[0] // option(node, "groups")), ("k", win.entries), ("c", shape[1])]
         return axes, [self.channels(node, axes[2]), gather("k", "s", win.reads)], [("s", win.outputs)]
@@ -605,7 +639,7 @@ class Builder:
 
     def image(self, i: int) -> Sequence[int]:
         """Height and width of what a node reads."""
-        j, p = self.model.inputs[i][0], self.model.input["pad"]
+        j, p = self.model.inputs[i][0], self.model.pad
         return [n + 2 * p for n in self.model.input["shape"][1:]] if j < 0 else self.model.shapes[j][1:]
 
     def window(self, i: int, node: dict, kernel: Sequence[int]) -> Window:
@@ -641,10 +675,13 @@ class Builder:
         c = self.c
         waxes, inp, positions = self.contraction(i, node, x)
         groups, outputs = self.group_axes(node), self.model.tensors[node["weight"]].shape[0]
-        W = self.new_weight(node["weight"], [n for _, n in groups + waxes])
+        if node["weight"] in self.model.shared:
+            W = self.weight[node["weight"]]
+        else:
+            W = self.new_weight(node["weight"], [n for _, n in groups + waxes])
         weight = self.own(W, *(same(a) for a, _ in groups + waxes))
         bias, so = None, self.channels(node, waxes[0])
-        if node["bias"] is not None:
+        if node.get("bias") is not None:
             bias = self.own(self.new_weight(node["bias"], [outputs]), so)
         axes = [("pass", self.P), ("b", self.B), *groups, waxes[0], *positions]
         z = self.output(i, "z", (self.B, outputs, *(n for _, n in positions)))
@@ -677,7 +714,7 @@ class Builder:
             limbs.value(bias, 1, 32)
         self.rescaled(con, out, limbs, label)
 
-    f_conv2d = f_linear
+    f_conv2d = f_unembedding = f_linear
 
     def f_relu(self, i: int, node: dict, x: Value) -> None:
         c = self.c
@@ -1106,6 +1143,248 @@ class Builder:
         self.tensors_of[i] = {"a": a.parts[0][1], "h": h.parts[0][1], "gamma": gamma}
         self.values.append(y)
 
+    # sequences
+
+    def places(self, t: int, *sources: Source) -> Form:
+        return self.c.whole(self.own(t, *sources))
+
+    def f_positions(self, i: int, node: dict, x: Value) -> None:
+        c, name = self.c, node["name"]
+        W = self.new_weight(node["weight"], x.sizes[1:])
+        y = self.new(f"{name}/y", x.sizes)
+        con = c.constraint(f"{name}/forward", self.image_axes(x.sizes))
+        bcs = [same("b"), same("c"), same("s")]
+        whole = self.value_whole(x.plus(y.times(-1)), "passes", bcs)
+        c.member(con, "sum", left(whole, c.whole(self.own(W, *bcs[1:]))))
+        self.values.append(y)
+
+    def image_axes(self, sizes: Sequence[int]) -> Axes:
+        return [("pass", self.P), *zip("bcs", sizes)]
+
+    def own_sum(self, node: dict, axes: Axes, dy: Value, *sources: Source) -> None:
+        """A parameter whose accumulator is a sum of dy."""
+
+        def limbs_of_sum(kind: str) -> Limbs:
+            limbs = Limbs(self.c)
+            limbs.add(self.value_whole(dy, kind, [ALL, *sources]), 0)
+            return limbs
+
+        self.parameters.append(Parameter(node["weight"], axes, [], False, limbs_of_sum, []))
+
+    def g_positions(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        self.own_sum(node, self.image_axes(x.sizes)[2:], dy, same("c"), same("s"))
+        return dy
+
+    def f_prepend(self, i: int, node: dict, x: Value) -> None:
+        c, name, (B_, C, L) = self.c, node["name"], x.sizes
+        W = self.new_weight(node["weight"], [C])
+        y = self.new(f"{name}/y", (B_, C, L + 1))
+        t, bc = y.parts[0][1], [same("b"), same("c")]
+        con = c.constraint(f"{name}/first", self.image_axes((B_, C)))
+        first = self.places(t, *bc, wsum(unit(L + 1, 0)))
+        c.member(con, "first", left(first, neg(c.whole(self.own(W, same("c"))))))
+        con = c.constraint(f"{name}/later", self.image_axes(x.sizes))
+        later = self.places(t, *bc, map_("s", range(1, L + 1)))
+        c.member(con, "later", left(later, neg(self.value_whole(x, "passes", [*bc, same("s")]))))
+        self.values.append(y)
+
+    def g_prepend(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        dx, (_, C, L) = None, x.sizes
+        if needed:
+            dx = self.new(f"{node['name']}/dx", x.sizes)
+            self.moved(node, "later", dx, dy, list(range(1, L + 1)))
+        self.own_sum(node, [("c", C)], dy, same("c"), wsum(unit(L + 1, 0)))
+        return dx
+
+    def moved(self, node: dict, label: str, dx: Value, dy: Value, places: list[int]) -> None:
+        con, bc = self.c.constraint(f"{node['name']}/input-gradient", self.image_axes(dx.sizes)), [same("b"), same("c")]
+        whole = self.value_whole(dx, "passes", [*bc, same("s")])
+        self.c.member(con, label, left(whole, neg(self.value_whole(dy, "passes", [*bc, map_("s", places)]))))
+
+    def f_take(self, i: int, node: dict, x: Value) -> None:
+        y, bc = self.new(f"{node['name']}/y", (*x.sizes[:2], 1)), [same("b"), same("c")]
+        con = self.c.constraint(f"{node['name']}/forward", self.image_axes(x.sizes[:2]))
+        taken = self.value_whole(x, "passes", [*bc, wsum(unit(x.sizes[2], node["position"]))])
+        self.c.member(con, "taken", left(self.value_whole(y, "passes", [*bc, ALL]), neg(taken)))
+        self.values.append(y)
+
+    def g_take(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        dx = self.new(f"{node['name']}/dx", x.sizes)
+        self.moved(node, "put", dx, dy, [0 if s == node["position"] else -1 for s in range(x.sizes[2])])
+        return dx
+
+    def token(self, i: int, kind: str) -> Form:
+        x = self.xs[i]
+        return self.value_whole(x, kind, [same("b"), same("o"), map_("s", range(x.sizes[2] - 1))])
+
+    def f_embedding(self, i: int, node: dict, x: Value) -> None:
+        c, name, (V, C) = self.c, node["name"], self.model.tensors[node["weight"]].shape
+        require(self.model.tokens == V, "circuit", "tokens of an embedding")
+        sizes = (self.B, C, x.sizes[2] - 1)
+        W, y = self.new_weight(node["weight"], (V, C)), self.new(f"{name}/y", sizes, WEIGHT)
+        con = c.constraint(f"{name}/forward", self.image_axes(sizes), [("o", V)])
+        weight = self.own(W, same("o"), same("c"))
+        out = self.own(y.parts[0][1], same("b"), same("c"), same("s"))
+        for d in (0, 1):
+            chosen = product(self.token(i, "passes"), c.digit(weight, d))
+            c.member(con, f"digit{d}", left(chosen, neg(c.digit(out, d))))
+        self.values.append(y)
+
+    def g_embedding(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        def table_limbs(kind: str) -> Limbs:
+            limbs, sources = Limbs(self.c), [same("b"), same("c"), same("s")]
+            limbs.add(product(self.token(i, kind), self.value_whole(dy, kind, sources)), 0)
+            return limbs
+
+        if node["weight"] not in self.model.shared:
+            (V, C), L = self.model.tensors[node["weight"]].shape, dy.sizes[2]
+            summed = [("b", self.B), ("s", L)]
+            self.parameters.append(Parameter(node["weight"], [("o", V), ("c", C)], summed, False, table_limbs, []))
+        return None
+
+    def by_heads(self, node: dict, v: Value, C: int, which: int, last: Source) -> list[Form]:
+        """q, k or v of a value, which = 0, 1, 2."""
+        table = heads_table(node["heads"], C // node["heads"], which * C)
+        return self.value_limbs(v, "passes", [same("b"), gather("h", "d", table), last])
+
+    def scaled_queries(self, node: dict, label: str, x: Value, out: Value) -> None:
+        C = self.attended[node["name"]][1]
+        a = (math.isqrt(2**66 // (C // node["heads"])) + 1) // 2
+        con = self.c.constraint(f"{node['name']}/{label}", self.image_axes((self.B, C, x.sizes[2])))
+        sources = [same("b"), map_("c", range(C)), same("s")]
+        limbs = Limbs(self.c)
+        for k, form in enumerate(self.value_limbs(x, "passes", sources)):
+            limbs.add(scale(form, a & 0x3FFFFF), 22 * k)
+            limbs.add(scale(form, a >> 22), 22 * (k + 1))
+        self.rescaled(con, self.value_limbs(out, "passes", sources), limbs, "scaled")
+
+    def f_attention(self, i: int, node: dict, x: Value) -> None:
+        c, name, h, L = self.c, node["name"], node["heads"], x.sizes[2]
+        C, pairs = x.sizes[1] // 3, Pairs(L, node["causal"])
+        self.count_windows(2 * L * L + len(pairs.i))
+        if any(t < 0 for _, t in x.parts):
+            x = self.long_sum(f"{name}/x", x)
+        self.attended = {**getattr(self, "attended", {}), name: (x, C, pairs)}
+        D, last = C // h, 23 * 1024
+        n_pairs, n_rows = (self.B, h, len(pairs.i)), (self.B, h, L)
+        over_pairs = [("pass", self.P), *zip("bht", n_pairs)]
+        over_rows = [("pass", self.P), *zip("bhi", n_rows)]
+        bh = [same("b"), same("h")]
+
+        def on_pairs(t: int) -> int:
+            return self.own(t, *bh, same("t"))
+
+        def rows_on_pairs(t: int) -> int:
+            return self.own(t, *bh, map_("t", pairs.i))
+
+        def added_up(t: int) -> Form:
+            return c.whole(self.own(t, *bh, total("i", pairs.keys)))
+
+        def fresh(sizes: Sequence[int], **digits: list) -> list[int]:
+            return [self.tensor(f"{name}/{k.replace('_', '.', 1)}", sizes, v) for k, v in digits.items()]
+
+        queries = self.new(f"{name}/q", (self.B, C, L))
+        self.scaled_queries(node, "scaled", x, queries)
+        (most,) = fresh(n_rows, max=VALUE)
+        cuts = {"segment": radix(B(22)), "offset": radix(B(22)), "over": radix(U(22))}
+        ts = [*fresh(n_pairs, **cuts), self.tensor(f"{name}/is-max", n_pairs, radix(BIT))]
+        g, t, a, o = (c.whole(on_pairs(tensor)) for tensor in ts)
+        con = c.constraint(f"{name}/scores", over_pairs, [("d", D)])
+        limbs = Limbs(c)
+        own_queries = self.by_heads(node, queries, C, 0, map_("t", pairs.i))
+        limbs.product(own_queries, self.by_heads(node, x, C, 1, map_("t", pairs.j)))
+        limbs.const(1 << 53)
+        low, high = (c.digit(rows_on_pairs(most), d) for d in (0, 1))
+        self.rescaled(con, [merge(low, neg(t)), merge(merge(high, neg(g)), neg(a))], limbs, "z")
+        con = c.constraint(f"{name}/max", over_pairs)
+        far = merge(merge(t, scale(g, 1 << 22)), scale(a, 1 << 22))
+        c.member(con, "attained", left(product(o, far), scale(o, 1 << 21)))
+        c.member(con, "over", left(product(a, g), scale(a, -last)))
+        con = c.constraint(f"{name}/one-max", over_rows)
+        c.member(con, "one", left(added_up(ts[3]), -1))
+        cuts = {"exp": VALUE, "slope": radix(B(22), B(12)), "bend": radix(B(22)), "turn": radix(B(22))}
+        cuts = {**cuts, "turn_remainder": radix(U(22)), "step": radix(U(22), (-1, 2)), "step_remainder": REM32}
+        new = fresh(n_pairs, **cuts)
+        e, p, s, w, r, v, q = (c.whole(on_pairs(tensor)) for tensor in new)
+        con = c.constraint(f"{name}/exp", over_pairs)
+        c.member(con, "turn", left(product(s, t), scale(w, -(1 << 22)), neg(r), 1 << 21))
+        c.member(con, "step", left(product(merge(p, w), t), scale(v, -(1 << 32)), neg(q), 1 << 31))
+        table = Function("segments decay", decay())
+        c.lookup(f"{name}/segment", over_pairs, table, [g, merge(e, neg(v)), p, s])
+        (sums,) = fresh(n_rows, sum=MAGNITUDE)
+        con = c.constraint(f"{name}/sum", over_rows)
+        c.member(con, "sum", left(added_up(new[0]), neg(c.whole(self.own(sums, *bh, same("i"))))))
+        part, slack = fresh(n_pairs, p=VALUE, p_slack=MAGNITUDE)
+        con, domain = c.constraint(f"{name}/p", over_pairs), Domain(tuple(over_pairs), True)
+        rest = c.wire(domain, f"{name}/p.remainder", MAGNITUDE)
+        limbs = Limbs(c)
+        limbs.product(c.limbs(on_pairs(part)), c.limbs(rows_on_pairs(sums)))
+        limbs.value(rest)
+        for k, form in enumerate(c.limbs(on_pairs(new[0]))):
+            limbs.add(neg(form), 32 + 22 * k)
+        c.assert_zero(con, domain, "p", limbs)
+        below = left(c.whole(rest), c.whole(on_pairs(slack)), neg(c.whole(rows_on_pairs(sums))), 1)
+        c.member(con, "below", below)
+        y = self.new(f"{name}/y", (self.B, C, L))
+        con = c.constraint(f"{name}/forward", [*over_rows, ("d", D)], [("j", L)])
+        limbs = Limbs(c)
+        keys = c.limbs(self.own(part, *bh, gather("j", "i", pairs.keys)))
+        limbs.product(keys, self.by_heads(node, x, C, 2, same("j")))
+        self.rescaled(con, self.by_heads(node, y, C, 0, same("i")), limbs, "sum")
+        self.tensors_of[i] = {"q": queries.parts[0][1], "p": part}
+        self.values.append(y)
+
+    def g_attention(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
+        if not needed:
+            return None
+        c, name, (x, C, pairs) = self.c, node["name"], self.attended[node["name"]]
+        h, L = node["heads"], x.sizes[2]
+        d_, i_, j_ = ("d", C // h), ("i", L), ("j", L)
+        bh, axes = [same("b"), same("h")], [("pass", self.P), ("b", self.B), ("h", h)]
+        n_pairs, over_pairs = (self.B, h, len(pairs.i)), [*axes, ("t", len(pairs.i))]
+        queries = Value([(1, self.tensors_of[i]["q"])], (self.B, C, L))
+        p = self.tensors_of[i]["p"]
+
+        def on_pairs(t: int) -> list[Form]:
+            return c.limbs(self.own(t, *bh, same("t")))
+
+        def by_keys(t: int) -> list[Form]:
+            return c.limbs(self.own(t, *bh, gather("j", "i", pairs.keys)))
+
+        def by_queries(t: int) -> list[Form]:
+            return c.limbs(self.own(t, *bh, gather("i", "j", pairs.queries)))
+
+        def stated(label: str, out_axes: Axes, summed: Axes, out: list[Form], what: str, *products_: tuple) -> None:
+            con, limbs = c.constraint(f"{name}/{label}", out_axes, summed), Limbs(c)
+            for factors in products_:
+                limbs.product(*factors)
+            self.rescaled(con, out, limbs, what)
+
+        def of(v: Value, which: int, last: Source) -> list[Form]:
+            return self.by_heads(node, v, C, which, last)
+
+        dx = self.new(f"{name}/dx", x.sizes)
+        factors = by_queries(p), of(dy, 0, same("i"))
+        stated("dv", [*axes, j_, d_], [i_], of(dx, 2, same("j")), "sum", factors)
+        dp, dz = (self.tensor(f"{name}/{k}", n_pairs, VALUE) for k in ("dp", "dz"))
+        mean = self.tensor(f"{name}/mean", (self.B, h, L), VALUE)
+        factors = of(dy, 0, map_("t", pairs.i)), of(x, 2, map_("t", pairs.j))
+        stated("dp", over_pairs, [d_], on_pairs(dp), "dp", factors)
+        own = c.limbs(self.own(mean, *bh, same("i")))
+        stated("mean", [*axes, i_], [j_], own, "mean", (by_keys(p), by_keys(dp)))
+        own = c.limbs(self.own(mean, *bh, map_("t", pairs.i)))
+        both = (on_pairs(p), on_pairs(dp)), (on_pairs(p), own, -1)
+        stated("dz", over_pairs, [], on_pairs(dz), "dz", *both)
+        factors = by_queries(dz), of(queries, 0, same("i"))
+        stated("dk", [*axes, j_, d_], [i_], of(dx, 1, same("j")), "sum", factors)
+        dq = self.new(f"{name}/dq", (self.B, C, L))
+        factors = by_keys(dz), of(x, 1, same("j"))
+        stated("dq", [*axes, i_, d_], [j_], of(dq, 0, same("i")), "sum", factors)
+        self.scaled_queries(node, "dq-scaled", dq, dx)
+        return dx
+
     # ---- 3. head
 
     def onehot(self, axes: Sequence[tuple[str, int]], name: str, unroll: int, n: int) -> int:
@@ -1118,23 +1397,28 @@ class Builder:
     def head(self) -> None:
         c, T, P_, J = self.c, self.T, self.P, self.J
         logits = self.values[-1]
-        require(logits.sizes in ((self.B, J), (self.B, J, 1)), "circuit", "sizes of the logits")
-        position = [ALL] * (len(logits.sizes) - 2)
-        passes, steps, b_, j_ = ("pass", P_), ("step", T), ("b", self.B), ("j", J)
-        full, rows, firsts, each = Domain((passes, b_, j_)), Domain((passes, b_)), Domain((steps, b_)), Domain((steps,))
+        tokens, L = self.model.tokens is not None, self.model.input["shape"][2]
+        allowed = [(self.B, J, L)] if tokens else [(self.B, J), (self.B, J, 1)]
+        require(logits.sizes in allowed, "circuit", "sizes of the logits")
+        position = [same("l")] if tokens else [ALL] * (len(logits.sizes) - 2)
+        passes, steps, b_, j_ = ("pass", P_), ("step", T), (("b", self.B), *([("l", L)] * tokens)), ("j", J)
+        full, rows, each = Domain((passes, *b_, j_)), Domain((passes, *b_)), Domain((steps,))
+        firsts = Domain((steps, *b_))
         self.each, self.firsts = each, firsts
         tables = head_tables()
         softmax, in_rows = c.constraint("softmax", full.axes), c.constraint("softmax/rows", rows.axes)
-        sp, st, sb, sj = same("pass"), same("step"), same("b"), same("j")
+        sp, st, sj = same("pass"), same("step"), same("j")
+        sb, sums = [same(a) for a, _ in b_], [ALL for _ in b_]
+        behind = [map_("l", range(1, L + 1))] * tokens  # of labels
         whole, w = c.whole, c.wire
 
         def t_of(view: int) -> int:
             return c.views[view][0]
 
         def over_j(view: int) -> int:  # a wire over full, with j by sum()
-            return c.view(t_of(view), ALL, sp, sb, ALL)
+            return c.view(t_of(view), ALL, sp, *sb, ALL)
 
-        z = self.value_whole(logits, "passes", [sb, sj, *position])
+        z = self.value_whole(logits, "passes", [same("b"), sj, *position])
         largest_z = w(rows, "softmax/max", VALUE)
         is_max = w(full, "softmax/is-max", radix(BIT))
         x = w(full, "softmax/x", MAGNITUDE)
@@ -1196,7 +1480,7 @@ class Builder:
         limbs.value(total_, -1)
         c.assert_zero(softmax, full, "p-below", limbs)
         # deltas
-        o = whole(c.view(self.label, map_("pass", [q // 2 for q in range(P_)]), sb, sj))
+        o = whole(c.view(self.label, map_("pass", [q // 2 for q in range(P_)]), same("b"), sj, *behind))
         wrong = w(full, "softmax/wrong", PROB)
         missing = w(rows, "softmax/missing", PROB)
         true_delta = w(full, "softmax/true-delta", PROB)
@@ -1220,12 +1504,12 @@ class Builder:
 
         self.scale_form = scale_form
         con = c.constraint("scale/samples", firsts.axes)
-        missing2 = whole(c.view(t_of(missing), ALL, even, sb))
+        missing2 = whole(c.view(t_of(missing), ALL, even, *sb))
         largest2 = whole(c.view(t_of(largest), ALL, st))
         c.member(con, "below", left(whole(below), missing2, neg(largest2)))
         c.member(con, "attained", product(whole(is_largest), whole(below)))
         con = c.constraint("scale", each.axes)
-        c.member(con, "one-largest", left(whole(c.view(t_of(is_largest), ALL, st, ALL)), -1))
+        c.member(con, "one-largest", left(whole(c.view(t_of(is_largest), ALL, st, *sums)), -1))
         upper, lower = w(each, "scale/upper", PROB), w(each, "scale/lower", PROB)
         above = [2**57, *(2 ** (56 - k) for k in range(1, 32))]
         least = [2 ** (55 - k) for k in range(32)]
@@ -1243,16 +1527,16 @@ class Builder:
         deltas = [merge(c.digit(wrong, d), neg(c.digit(true_delta, d))) for d in range(3)]
         limbs.product([scale_form([2**k for k in range(32)], sp)], deltas)
         limbs.const(2**23)
-        limbs.value(self.own(self.dz.parts[0][1], sb, sj, *position), -1, 24)
+        limbs.value(self.own(self.dz.parts[0][1], same("b"), sj, *position), -1, 24)
         limbs.value(dz_rem, -1)
         c.assert_zero(softmax, full, "dz", limbs)
         # losses
         LOSS = radix(U(22), U(22), U(22), U(16))
         con = c.constraint("loss/samples", firsts.axes)
-        self.log(con, firsts, c.limbs(c.view(t_of(total_), ALL, even, sb)), 9, "loss/ln")
+        self.log(con, firsts, c.limbs(c.view(t_of(total_), ALL, even, *sb)), 9, "loss/ln")
         con = c.constraint("loss/true-logit", firsts.axes, [j_])
         x_true = w(firsts, "loss/x-true", MAGNITUDE)
-        lab, xv = whole(c.view(self.label, st, sb, sj)), c.view(t_of(x), ALL, even, sb, sj)
+        lab, xv = whole(c.view(self.label, st, same("b"), sj, *behind)), c.view(t_of(x), ALL, even, *sb, sj)
         for d in range(2):
             c.member(con, f"x{d}", left(product(lab, c.digit(xv, d)), neg(c.digit(x_true, d))))
         con = c.constraint("loss", each.axes)
@@ -1260,13 +1544,14 @@ class Builder:
         above_min = w(each, "loss/above-minimum", LOSS)
         limbs = Limbs(c)
         limbs.value(self.loss_total, -1)
-        limbs.value(c.view(t_of(x_true), ALL, st, ALL), 1, 24)
-        self.add_log(limbs, "loss/ln", 1, summed=True, const=self.B * (self.logs["loss/ln"].const - 56 * tables.ln2))
+        limbs.value(c.view(t_of(x_true), ALL, st, *sums), 1, 24)
+        const = self.rows * (self.logs["loss/ln"].const - 56 * tables.ln2)
+        self.add_log(limbs, "loss/ln", 1, summed=True, const=const)
         c.assert_zero(con, each, "sum", limbs)
         limbs = Limbs(c)
         limbs.value(self.loss_total)
         limbs.value(above_min, -1)
-        limbs.const(-self.B * 2**24)
+        limbs.const(-self.rows * 2**24)
         c.assert_zero(con, each, "minimum", limbs)
 
     def log(self, con: Constraint, domain: Domain, v: list[Form], max_shift: int, name: str) -> None:
@@ -1357,7 +1642,7 @@ class Builder:
             out = []
             for v, d, k in form:
                 t, sources = self.c.views[v]
-                out.append((self.c.view(t, *(ALL if s == same("b") else s for s in sources)), d, k))
+                out.append((self.c.view(t, *(ALL if s in (same("b"), same("l")) else s for s in sources)), d, k))
             return tuple(out)
 
         for form, e in lg.parts:
@@ -1384,13 +1669,14 @@ class Builder:
             node, dy = graph[i], dys[i]
             last = i == len(graph) - 1
             joined[i] = not last and any(
-                graph[r]["op"] in MOVES or (graph[r]["op"] in ("add", "flatten") and joined[r]) for r in self.readers[i]
+                graph[r]["op"] in MOVES or (graph[r]["op"] in ("add", *KEEPS) and joined[r]) for r in self.readers[i]
             )
             if not last and (terms[i] > 4 or (joined[i] and "weight" in node)):
                 dy = self.long_sum(f"{node['name']}/dy", dy)
                 terms[i], joined[i] = 1, False
             needed = any(j >= 0 and before[j] for j in inputs[i])
-            hands_on = node["op"] in ("add", "flatten", "cat")
+            self.dys[i] = dy
+            hands_on = node["op"] in ("add", "cat", *KEEPS)
             dx = dy if hands_on else getattr(self, "g_" + node["op"])(i, node, self.xs[i], dy, needed)
             start = 0
             if node["op"] == "cat" and needed:
@@ -1417,6 +1703,8 @@ class Builder:
         if needed:
             if node["op"] == "linear":
                 axes, summed, out = waxes[1:], [waxes[0]], [so]
+            elif node["op"] == "unembedding":
+                axes, summed, out = [waxes[1], *positions], [waxes[0]], [so, same("s")]
             else:
                 win = self.windows[i]
                 axes, summed = [waxes[2], ("i", win.positions)], waxes[:2]
@@ -1442,13 +1730,23 @@ class Builder:
             limbs.add(self.value_whole(dy, kind, [ALL, same("o"), *(ALL for _ in positions)]), 0)
             return limbs
 
+        def table_limbs(kind: str) -> Limbs:
+            """Of a table that an embedding reads too."""
+            limbs, j = weight_limbs(kind), next(j for j, g in enumerate(self.model.graph) if g["op"] == "embedding")
+            for k, form in enumerate(self.value_limbs(self.dys[j], kind, [sb, same("c"), same("s")])):
+                limbs.add(product(self.token(j, kind), form), 32 + 22 * k)
+            return limbs
+
         summed = [("b", self.B), *positions]
+        if node["weight"] in self.model.shared:
+            self.parameters.append(Parameter(node["weight"], waxes, summed, True, table_limbs, []))
+            return dx
         self.parameters.append(Parameter(node["weight"], groups + waxes, summed, True, weight_limbs, [], factors))
-        if node["bias"] is not None:
+        if node.get("bias") is not None:
             self.parameters.append(Parameter(node["bias"], [("o", outputs)], [], False, bias_limbs, []))
         return dx
 
-    g_conv2d = g_linear
+    g_conv2d = g_unembedding = g_linear
 
     def g_relu(self, i: int, node: dict, x: Value, dy: Value, needed: bool) -> Value | None:
         if not needed:
@@ -1597,7 +1895,22 @@ class Builder:
                 e0 = add(*p.limbs("even").summands[0])
                 c.member(con, "sum", left(e0, neg(c.whole(over(g, T, sources)))))
             E = V = g
-            if s.variant == "asam-all":
+            if s.eta is not None and (s.variant == "asam-shifted" or "weight" in W):
+                H = math.floor(s.eta * 2**32 + Fraction(1, 2))
+                sign = c.tensor(f"sign/{W}", T, sizes, radix(BIT))
+                magnitude = c.tensor(f"magnitude/{W}", T, sizes, radix(U(22), U(18)))
+                b, m = (c.whole(over(t, T, sources)) for t in (sign, magnitude))
+                con = c.constraint(f"sign/{W}", all_steps)
+                c.member(con, "sign", left(product(b, scale(m, 2)), b, neg(m), neg(c.whole(weight(T, 0)))))
+                E, V = c.tensor(f"E/{W}", T, sizes, VALUE), c.tensor(f"V/{W}", T - 1, sizes, VALUE)
+                for name, out, of, n, domain in (("E", E, g, T, all_steps), ("V", V, E, T - 1, most)):
+                    con = c.constraint(f"{name}/{W}", domain)
+                    m0, m1 = c.limbs(over(magnitude, n, sources))
+                    limbs = Limbs(c)
+                    limbs.product([merge(m0, c.whole(over(sign, n, sources))), m1], c.limbs(over(of, n, sources)))
+                    self.wide_multiple(limbs, over(of, n, sources), H)
+                    self.rescaled(con, c.limbs(over(out, n, sources)), limbs, name.lower())
+            elif s.variant == "asam-all":
                 E, V = c.tensor(f"E/{W}", T, sizes, VALUE), c.tensor(f"V/{W}", T - 1, sizes, VALUE)
                 con = c.constraint(f"E/{W}", all_steps)
                 limbs = Limbs(c)
@@ -1635,26 +1948,29 @@ class Builder:
                 limbs.value(weight(T - 1, 1), -1, 40)
                 limbs.value(weight(T - 1, 0), 1, 40)
                 c.assert_zero(con, domain, "d", limbs)
-            e, D = 32 if p.contracted else 0, s.divisor
+            e, D = 32 if p.contracted else 0, self.D
+            f = next((f for f in range(13) if D % (1 << f) == 0 and D >> f <= 1 << 22), None)
+            require(f is not None, "circuit", "D")
+            d, middle = D >> f, 10 + f
             few = 2**10 * D <= 2**22 and entries >= 2**11 * D
             if p.factors:
                 if few:
                     cut = [at(U(22), 0), at((-(2**9) * D, 2**10 * D), 22)]
-                elif D % 2 == 0:
-                    cut = [at(U(22), 0), at(U(10), 22), at((-D // 2, D), 32)]
+                elif d % 2 == 0:
+                    cut = [at(U(22), 0), at(U(middle), 22), at((-d // 2, d), 22 + middle)]
                 else:
-                    cut = [at(U(22), 0), at(B(10), 22), at((-(D // 2), D), 32)]
+                    cut = [at(U(22), 0), at(B(middle), 22), at((-(d // 2), d), 22 + middle)]
                 moved = (weight(T - 1, 2), D << 32), (weight(T - 1, 0), -(D << 32))
                 if taken(f"update/{W}", most, p.summed, p.factors("odd"), cut, *moved):
                     continue
             con = c.constraint(f"update/{W}", most, p.summed)
             limbs = p.limbs("odd")
             if not p.contracted:
-                digits = [at(R(D), 0)]
+                digits = [at(U(f), 0)] * (f > 0) + [at(R(d), f)]
             elif few:
                 digits = [at(U(22), 0), at(R(2**10 * D), 22)]
             else:
-                digits = [at(U(22), 0), at(U(10), 22), at(R(D), 32)]
+                digits = [at(U(22), 0), at(U(middle), 22), at(R(d), 22 + middle)]
             rem = c.wire(domain, f"update/{W}.remainder", digits)
             limbs.const((D << e) // 2)
             limbs.value(rem, -1)
@@ -1715,8 +2031,81 @@ class Builder:
     # ---- 7. score
 
     def score(self) -> None:
-        c, each, T, s = self.c, self.each, self.T, self.s
-        r = s.rho**2 / (256 * self.B)
+        y = self.log_ratios() if self.ratios else self.sharpnesses()
+        c, each, T = self.c, self.each, self.T
+        none, ones = Domain(()), [U(22)]
+        if self.s.statistic == "max":
+            slack = c.wire(each, "score/slack", radix(*ones * 3))
+            con = c.constraint("score/threshold", each.axes)
+            limbs = Limbs(c)
+            limbs.const(self.tau_units)
+            limbs.value(slack, -1)
+            limbs.value(y, -1)
+            c.assert_zero(con, each, "threshold", limbs)
+            return
+        if self.deviation:
+            digits = radix(B(22), B(22), B(8)) if self.ratios else radix(U(22), U(22), U(22), U(18))
+            score_sum = c.wire(none, "score/sum", digits)
+        squares = c.wire(none, "score/squares", radix(*ones * (5 if self.ratios else 8)))
+        self.slack_limbs = 5 if self.ratios else 6
+        slack = c.wire(none, "score/slack", radix(*ones * self.slack_limbs))
+        con = c.constraint("score/squares", [], each.axes)
+        limbs = Limbs(c)
+        limbs.product(c.limbs(y), c.limbs(y))
+        limbs.value(squares, -1)
+        c.assert_zero(con, none, "squares", limbs)
+        con = c.constraint("score/threshold", [])
+        y_all = c.view(c.views[y][0], ALL, ALL)
+        if self.ratios:
+            c.member(con, "sum", left(c.whole(y_all), neg(c.whole(score_sum))))
+        elif self.deviation:
+            limbs = Limbs(c)
+            limbs.value(y_all)
+            limbs.value(score_sum, -1)
+            c.assert_zero(con, none, "sum", limbs)
+        limbs = Limbs(c)
+        limbs.const(self.factor * self.tau_units**2)
+        limbs.value(slack, -1)
+        limbs.value(squares, -T if self.deviation else -1)
+        if self.deviation:
+            limbs.product(c.limbs(score_sum), c.limbs(score_sum))
+        c.assert_zero(con, none, "threshold", limbs)
+        self.slack = c.views[slack][0]
+
+    def sharpnesses(self) -> int:
+        c, each, rho = self.c, self.each, self.s.rho
+        con = c.constraint("score/roots", each.axes)
+        norm = c.wire(each, "score/scaled-norm", radix(*[U(22)] * 8))
+        y = c.wire(each, "score/y", radix(U(22), U(22), U(22), U(8)))
+        y2 = c.wire(each, "score/y2", radix(*[U(22)] * 7))
+        low, high = (c.wire(each, f"score/{name}", radix(*[U(22)] * 9)) for name in ("low", "high"))
+        fours = [4 ** (31 - k) for k in range(32)]
+        limbs = Limbs(c)
+        limbs.product([self.scale_form(limb(fours, k), self.even) for k in range(3)], c.limbs(self.n))
+        limbs.value(norm, -1)
+        c.assert_zero(con, each, "scaled-norm", limbs)
+        limbs = Limbs(c)
+        limbs.product(c.limbs(y), c.limbs(y))
+        limbs.value(y2, -1)
+        c.assert_zero(con, each, "y2", limbs)
+        a, m = rho.numerator**2, (rho.denominator * self.rows) ** 2 * 2**30
+        limbs = Limbs(c)
+        self.wide_multiple(limbs, norm, a)
+        limbs.value(low, -1)
+        self.wide_multiple(limbs, y2, -m)
+        c.assert_zero(con, each, "low", limbs)
+        limbs = Limbs(c)
+        limbs.const(m - 1)
+        limbs.value(high, -1)
+        self.wide_multiple(limbs, norm, -a)
+        self.wide_multiple(limbs, y2, m)
+        self.wide_multiple(limbs, y, 2 * m)
+        c.assert_zero(con, each, "high", limbs)
+        return y
+
+    def log_ratios(self) -> int:
+        c, each, s = self.c, self.each, self.s
+        r = s.rho**2 / (256 * self.rows)
         m = math.lcm(r.denominator, s.eps.denominator)
         k1, k2 = int(r * m), int(s.eps * m)
         g = math.gcd(k1, k2)
@@ -1747,25 +2136,7 @@ class Builder:
         self.add_log(limbs, "score/ln-loss", -1)
         limbs.const(2**23 - ln_units(Fraction(m, g)))
         c.assert_zero(con, each, "y", limbs)
-        none = Domain(())
-        score_sum = c.wire(none, "score/sum", radix(B(22), B(22), B(8)))
-        squares = c.wire(none, "score/squares", radix(*[U(22)] * 5))
-        slack = c.wire(none, "score/slack", radix(*[U(22)] * 5))
-        con = c.constraint("score/squares", [], each.axes)
-        limbs = Limbs(c)
-        limbs.product(c.limbs(y), c.limbs(y))
-        limbs.value(squares, -1)
-        c.assert_zero(con, none, "squares", limbs)
-        con = c.constraint("score/threshold", [])
-        y_all = c.whole(c.view(c.views[y][0], ALL, ALL))
-        c.member(con, "sum", left(y_all, neg(c.whole(score_sum))))
-        limbs = Limbs(c)
-        limbs.const((T * self.tau_units) ** 2)
-        limbs.value(slack, -1)
-        limbs.value(squares, -T)
-        limbs.product(c.limbs(score_sum), c.limbs(score_sum))
-        c.assert_zero(con, none, "threshold", limbs)
-        self.slack = c.views[slack][0]
+        return y
 
     # ---- 8. public tensors
 
@@ -1777,7 +2148,8 @@ class Builder:
             high = [(v + 2**21) >> 22 for v in w]
             self.public_digits.append([[v - (h << 22) for v, h in zip(w, high)], high])
         if self.s.variance is not None:
-            v = (self.T * self.tau_units) ** 2 - self.s.variance
-            require(0 <= v < 1 << 110, "statement", "the variance does not fit")
+            require(self.s.statistic != "max", "statement", "a largest value is not revealed")
+            v = self.factor * self.tau_units**2 - self.s.variance
+            require(0 <= v < 1 << 22 * self.slack_limbs, "statement", "the variance does not fit")
             self.c.public.append((self.slack, 0))
-            self.public_digits.append([[v >> (22 * k) & 0x3FFFFF] for k in range(5)])
+            self.public_digits.append([[v >> (22 * k) & 0x3FFFFF] for k in range(self.slack_limbs)])

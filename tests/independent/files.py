@@ -121,6 +121,13 @@ FIELDS = {
     "hardsigmoid": (),
     "hardswish": (),
     "function": ("function",),
+    "line": (),
+    "positions": ("weight",),
+    "prepend": ("weight",),
+    "embedding": ("weight",),
+    "unembedding": ("weight",),
+    "take": ("position",),
+    "attention": ("heads", "causal"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "conv2d": {"dilation": [1, 1], "groups": 1},
@@ -163,7 +170,12 @@ class Model:
     def __init__(self, graph: list[dict], input_: dict, tensors: dict[str, Tensor]) -> None:
         self.graph, self.input, self.tensors = graph, input_, tensors
         check_graph(self)
-        self.parameters = [g[k] for g in graph for k in ("weight", "bias") if g.get(k) is not None]
+        named = [g[k] for g in graph for k in ("weight", "bias") if g.get(k) is not None]
+        self.parameters = list(dict.fromkeys(named))
+        self.tokens: int | None = input_.get("tokens")
+        self.pad: int = input_.get("pad", 0)
+        tables = [g["weight"] for g in graph if g["op"] == "embedding"]
+        self.shared = {g["weight"] for g in graph if g["op"] == "unembedding"} & set(tables)
         norms = [g[k] for g in graph if g["op"] == "batchnorm2d" for k in ("mean", "var")]
         self.names = self.parameters + norms
         require(list(tensors) == self.names, "model", "tensors are not those of the graph, in its order")
@@ -189,6 +201,8 @@ def check_graph(model: Model) -> None:
     require(isinstance(graph, list) and 1 <= len(graph) <= 1024, "model", "graph")
     nodes: set[str] = set()
     tensors: set[str] = set()
+    tables = [node.get("weight") for node in graph if isinstance(node, dict) and node.get("op") == "embedding"]
+    shared = 0
     for node in graph:
         require(isinstance(node, dict) and isinstance(node.get("op"), str) and node["op"] in FIELDS, "model", "op")
         keys = {"op", "name", *FIELDS[node["op"]]}
@@ -206,12 +220,16 @@ def check_graph(model: Model) -> None:
             ):
                 name = node[key]
                 require(isinstance(name, str) and NAME.match(name), "model", "name of a tensor")
+                if node["op"] == "unembedding" and tables == [name] and name.lower() in tensors and not shared:
+                    shared = 1
+                    continue
                 require(name.lower() not in tensors, "model", "a tensor is used twice")
                 tensors.add(name.lower())
         for key, low in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1), ("size", 1)):
             require(key not in node or _pair(node[key], low, 1 << 16), "model", key)
-        for key, low in (("groups", 1), ("divisor", 0), ("first", 0), ("count", 1)):
+        for key, low in (("groups", 1), ("divisor", 0), ("first", 0), ("count", 1), ("heads", 1), ("position", 0)):
             require(key not in node or is_int(node[key], low, 1 << 16), "model", key)
+        require("causal" not in node or isinstance(node["causal"], bool), "model", "causal")
         require(node["op"] != "function" or node["function"] in FUNCTIONS, "model", "function")
         if node["op"] == "hardtanh":
             bounds = node["low"], node["high"]
@@ -220,9 +238,13 @@ def check_graph(model: Model) -> None:
         least = 2.0**-21 if node["op"] == "groupnorm" else 2.0**-40
         require("eps" not in node or _number(node["eps"], least, 1.0), "model", "eps")
         require("negative_slope" not in node or _number(node["negative_slope"], 0.0, 1.0), "model", "negative_slope")
-    require(isinstance(inp, dict) and set(inp) == {"shape", "pad", "mean", "std"}, "model", "input")
+    require(isinstance(inp, dict), "model", "input")
+    require(set(inp) in ({"shape", "pad", "mean", "std"}, {"shape", "tokens"}), "model", "input")
     shape = inp["shape"]
     require(isinstance(shape, list) and len(shape) == 3 and all(is_int(v, 1, 1 << 16) for v in shape), "model", "shape")
+    if "tokens" in inp:
+        require(shape[:2] == [1, 1] and is_int(inp["tokens"], 2, 1023), "model", "tokens")
+        return
     require(is_int(inp["pad"], 0, 1 << 16), "model", "pad")
     for key, least, most in (("mean", -2048.0, 2048.0), ("std", 2.0**-16, 2.0**16)):
         values = inp[key]
@@ -258,10 +280,42 @@ def window(node: dict, shape: tuple[int, ...], kernel: list[int]) -> tuple[int, 
     return out[0], out[1]
 
 
+ROWS = ("line", "positions", "prepend", "take", "attention", "embedding", "unembedding")
+
+
+def row_shape(model: Model, node: dict, x: tuple[int, ...]) -> tuple[int, ...]:
+    """What a layer of sequences gives."""
+    op, length = node["op"], x[-1]
+    shape: list[int] = []
+    if "weight" in node:
+        require(node["weight"] in model.tensors, "model", "weight")
+        shape = model.tensors[node["weight"]].shape
+    if op == "line":
+        require(len(x) == 3, "model", "a line reads no image")
+        return x[0], 1, x[1] * x[2]
+    if op == "positions":
+        require(len(x) == 3 and shape == list(x), "model", "shape of positions")
+        return x
+    if op == "prepend":
+        require(shape == [x[0]], "model", "shape of what is prepended")
+        return x[0], 1, length + 1
+    if op == "take":
+        require(node["position"] < length, "model", "position")
+        return x[0], 1, 1
+    if op == "attention":
+        require(x[0] % (3 * node["heads"]) == 0 and length <= 1024, "model", "heads")
+        return x[0] // 3, 1, length
+    if op == "embedding":
+        require(len(shape) == 2 and x[0] == 1, "model", "shape of an embedding")
+        return shape[1], 1, length
+    require(len(shape) == 2 and shape[1] == x[0], "model", "shape of an unembedding")
+    return shape[0], 1, length
+
+
 def check_shapes(model: Model) -> None:
     """Inputs and shapes of all nodes; shapes and numbers of all tensors."""
     c, h, w = model.input["shape"]
-    pad = model.input["pad"]
+    pad = model.pad
     samples = (c, h + 2 * pad, w + 2 * pad)
     names: dict[str, int] = {"@input": -1}
     read: set[int] = set()
@@ -289,8 +343,14 @@ def check_shapes(model: Model) -> None:
         require(math.prod(x) <= 1 << 28, "model", "an input is too large")
         if op in ("conv2d", "maxpool2d", "avgpool2d", "adaptiveavgpool2d"):
             require(len(x) == 3, "model", f"{op} reads no image")
+        reads_tokens = model.tokens is not None and -1 in inputs
+        require(reads_tokens == (op == "embedding"), "model", "embeddings, and nothing else, read tokens")
+        if op in ("take", "prepend", "attention", "embedding", "unembedding"):
+            require(len(x) == 3 and x[1] == 1, "model", f"{op} reads no row")
         out: tuple[int, ...]
-        if op in ("conv2d", "linear"):
+        if op in ROWS:
+            out = row_shape(model, node, x)
+        elif op in ("conv2d", "linear"):
             shape = model.tensors[node["weight"]].shape if node["weight"] in model.tensors else []
             groups = option(node, "groups") if op == "conv2d" else 1
             rank = 4 if op == "conv2d" else 2
@@ -339,7 +399,11 @@ def check_shapes(model: Model) -> None:
             out = x
         model.shapes.append(out)
     require(read >= set(range(len(model.graph) - 1)), "model", "an output is not read")
-    require(len(model.shapes[-1]) == 1 and 2 <= model.shapes[-1][0] <= 1 << 16, "model", "number of classes")
+    last = model.shapes[-1]
+    if model.tokens is None:
+        require(len(last) == 1 and 2 <= last[0] <= 1 << 16, "model", "number of classes")
+    else:
+        require(last == (model.tokens, 1, w), "model", "shape of the logits of tokens")
     for tensor in model.tensors.values():
         require(all(math.isfinite(v) for v in tensor.numbers()), "model", "a number is not finite")
     for name in model.parameters:
@@ -422,7 +486,7 @@ def _pickle(model: Model) -> bytes:
     for node in model.graph:
         keys = ("op", "name", "inputs", *FIELDS[node["op"]], *OPTIONS.get(node["op"], {}))
         graph.append({k: node[k] for k in keys if k in node})
-    inp = {k: model.input[k] for k in ("shape", "pad", "mean", "std")}
+    inp = {k: model.input[k] for k in ("shape", "pad", "mean", "std", "tokens") if k in model.input}
     state: dict[str, _Raw] = {}
     for i, t in enumerate(model.tensors.values()):
         strides = [math.prod(t.shape[j + 1 :]) for j in range(len(t.shape))]

@@ -69,6 +69,18 @@ FUNCTIONS: dict[str, tuple[Real, Real, int, int, int, int | None]] = {
 """f, f', low, high, below, above (None: its argument)."""
 
 
+@cache
+def decay() -> tuple[tuple[int, ...], ...]:
+    """The table of DECAY."""
+    getcontext().prec = PRECISION
+    out, falls = [], [-(-D(g) / 1024).exp() for g in range(23 * 1024 + 1)]
+    for g in range(23 * 1024):
+        middle = (-D(2 * g + 1) / 2048).exp()
+        mean = (falls[g] - 2 * middle + falls[g + 1]) / 4
+        out.append((g, _round(2**32 * middle), _round(2**32 * mean), _round(2**31 * (falls[g + 1] - falls[g]))))
+    return (*out, (23 * 1024, 0, 0, 0))
+
+
 def ends(name: str) -> tuple[int, int]:
     """first and last."""
     low, high = FUNCTIONS[name][2:4]

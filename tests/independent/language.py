@@ -153,6 +153,25 @@ def channels_table(groups: int, own: int) -> Table:
     return Table(f"channels {own},{groups}", [[g * own + c for g in range(groups)] for c in range(own)])
 
 
+def heads_table(heads: int, own: int, first: int) -> Table:
+    """The channels by head and number within it."""
+    rule = f"heads {heads},{own} from {first}"
+    return Table(rule, [[first + h * own + d for d in range(own)] for h in range(heads)])
+
+
+class Pairs:
+    """The pairs of positions: the vectors of i and of j, and their tables."""
+
+    def __init__(self, length: int, causal: bool) -> None:
+        every = [(i, j) for i in range(length) for j in range(length) if j <= i or not causal]
+        self.i, self.j = [i for i, _ in every], [j for _, j in every]
+        number = {pair: n for n, pair in enumerate(every)}
+        rows = [[number.get((i, j), -1) for j in range(length)] for i in range(length)]
+        tail = f" {length}" + (" causal" if causal else "")
+        self.queries = Table("queries" + tail, rows)
+        self.keys = Table("keys" + tail, [list(column) for column in zip(*rows)])
+
+
 def same(axis: str) -> Source:
     return "same", axis
 

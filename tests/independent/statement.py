@@ -35,11 +35,12 @@ def check_schema(schema: object) -> dict:
     s: dict = schema
     keys = {"classes", "kind", "label_bytes", "shape"}
     require(set(s) in (keys, keys | {"names"}), "statement", "keys of the schema")
-    require(is_int(s["classes"], 1, 1 << 16) and s["kind"] in ("u8", "q32"), "statement", "schema")
+    require(is_int(s["classes"], 1, 1 << 16) and s["kind"] in ("u8", "q32", "tokens"), "statement", "schema")
     label_bytes = 1 if s["classes"] <= 256 else 2
     require(is_int(s["label_bytes"], label_bytes, label_bytes), "statement", "label_bytes")
     require(isinstance(s["shape"], list) and len(s["shape"]) == 3, "statement", "shape")
     require(all(is_int(n, 1, 1 << 24) for n in s["shape"]) and math.prod(s["shape"]) <= 1 << 24, "statement", "shape")
+    require(s["kind"] != "tokens" or s["shape"][:2] == [1, 1], "statement", "shape of tokens")
     if "names" in s:
         check_names(s["names"], s["classes"])
     return s
@@ -73,6 +74,9 @@ class Statement:
     divisor: int
     eps: Fraction
     variant: str
+    ddof: int
+    statistic: str
+    eta: Fraction | None
     tau: Fraction
     schema: dict
     samples: int
@@ -84,7 +88,10 @@ def parse_config(config: object) -> dict:
     require(isinstance(config, dict), "statement", "config")
     c: dict = config
     keys = {"steps", "batch_size", "rho", "lr", "eps", "variant", "ddof"}
-    require(set(c) == keys, "statement", "keys of the configuration")
+    more = {"eta"} if c.get("variant") in ("asam-samsung", "asam-shifted") else set()
+    more |= {"statistic"} & set(c)
+    require(set(c) == keys | more, "statement", "keys of the configuration")
+    require(c.get("statistic", "rms") in ("std", "rms", "max"), "statement", "statistic")
     require(is_int(c["steps"], 2, 1 << 16) and is_int(c["batch_size"], 1, 1 << 16), "statement", "steps, batch_size")
     rho, lr, eps = (rational(c[k], k) for k in ("rho", "lr", "eps"))
     require(0 < rho < 8 and rho.numerator < 1 << 20 and rho.denominator < 1 << 20, "statement", "rho")
@@ -92,7 +99,12 @@ def parse_config(config: object) -> dict:
     d = Fraction(c["batch_size"]) / lr
     require(d.denominator == 1 and 1 <= d <= 1 << 22, "statement", "D")
     require(0 <= eps < 1 and eps.denominator < 1 << 40, "statement", "eps")
-    require(c["variant"] in ("asam-all", "sam") and is_int(c["ddof"], 0, 0), "statement", "variant, ddof")
+    require(c["variant"] in ("asam-all", "sam", "asam-samsung", "asam-shifted"), "statement", "variant")
+    most = 0 if c.get("statistic") in ("rms", "max") else c["steps"] - 1
+    require(is_int(c["ddof"], 0, most), "statement", "ddof")
+    if "eta" in c:
+        eta = rational(c["eta"], "eta")
+        require(0 < eta < 8 and eta.numerator < 1 << 20 and eta.denominator < 1 << 20, "statement", "eta")
     return c
 
 
@@ -138,6 +150,9 @@ def parse_header(raw: bytes) -> Statement:
         int(config["batch_size"] / lr),
         eps,
         config["variant"],
+        config["ddof"],
+        config.get("statistic", "std-log-ratio"),
+        rational(config["eta"], "eta") if "eta" in config else None,
         tau,
         schema,
         data["N"],
@@ -207,15 +222,20 @@ def check_fit(s: Statement, model: Model) -> None:
     """What must fit, and the limits before a circuit is built."""
     require(circuit_digest(model).hex() == s.announcement["circuit"], "statement", "another circuit than the model's")
     require(weights_digest(model).hex() == s.announcement["weights"], "statement", "other weights than the model's")
-    shape, pad = model.input["shape"], model.input["pad"]
+    shape, pad = model.input["shape"], model.pad
     require(shape == s.schema["shape"], "statement", "shape of the samples")
-    require(model.shapes[-1] == (s.schema["classes"],), "statement", "number of classes")
+    require(model.shapes[-1][0] == s.schema["classes"], "statement", "number of classes")
+    of_tokens = s.schema["kind"] == "tokens"
+    require(of_tokens == (model.tokens is not None), "statement", "kind of the data")
     require(s.steps * s.batch <= s.samples, "statement", "too few samples")
     c, h, w = shape
     width = 1 if s.schema["kind"] == "u8" else 6
     require(s.steps <= 1024 and s.steps * s.batch <= 65536, "limits", "steps and samples")
     require(c * (h + 2 * pad) * (w + 2 * pad) <= 1 << 18, "limits", "padded size")
     n = c * h * w * width + s.schema["label_bytes"]
+    if of_tokens:
+        width = s.schema["label_bytes"]
+        n = (w + 1) * width
     require(c <= 1024 and c * width * n <= 1 << 24, "limits", "channels")
     norms = sum(model.shapes[i][0] for i, g in enumerate(model.graph) if g["op"] == "batchnorm2d")
     require(norms <= 1 << 17, "limits", "batch-norm channels")

@@ -22,7 +22,7 @@ from circuits.statement import certificate
 from prover.commit import MatrixCommitment
 from tests.activations import FUNCTIONS, clipped, curved, hard
 from tests.branching import learned, products
-from tests.builders import bordered, grouped, pointwise, standardised
+from tests.builders import bordered, grouped, language, patches, pointwise, standardised
 from tests.channels import joined, shuffled
 from tests.independent import mutate
 from tests.independent.__main__ import differences
@@ -136,6 +136,27 @@ NETWORKS = {  # what no vector has: cut axes, two label bytes, many classes, a s
 @pytest.mark.parametrize("variant", ["sam", "asam-all"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_both_build_the_same_circuit(name, variant, tmp_path):
+    steps, batch, model = network(name)
+    assert_same_circuit(model, ProbeConfig(steps=steps, batch_size=batch, variant=variant), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"ddof": 1},
+        {"statistic": "std", "rho": Fraction(7, 11)},
+        {"statistic": "std", "ddof": 2, "variant": "asam-samsung"},
+        {"statistic": "rms", "variant": "asam-shifted", "eta": Fraction(5, 2)},
+        {"statistic": "max", "variant": "asam-samsung", "eta": Fraction(1, 3)},
+    ],
+    ids=lambda given: "-".join(map(str, given.values())),
+)
+def test_both_build_the_same_circuit_of_statistics_and_variants(given, tmp_path):
+    _, batch, model = network("wide")
+    assert_same_circuit(model, ProbeConfig(steps=3, batch_size=batch, **given), tmp_path)
+
+
+def network(name: str) -> tuple[int, int, Model]:
     nodes, shape, sizes, steps, batch = NETWORKS[name]
     rng, params = np.random.default_rng(0), {}
     for layer, size in sizes.items():
@@ -143,8 +164,7 @@ def test_both_build_the_same_circuit(name, variant, tmp_path):
         params[f"{layer}.bias"] = (rng.standard_normal(size[0]) / 8).astype(np.float32)
     used = {value for node in nodes for value in node.values() if isinstance(value, str)}
     spec = {"shape": list(shape), "pad": 0, "mean": [0.5] * shape[0], "std": [0.25] * shape[0]}
-    model = Model(nodes, spec, {key: array for key, array in params.items() if key in used})
-    assert_same_circuit(model, ProbeConfig(steps=steps, batch_size=batch, variant=variant), tmp_path)
+    return steps, batch, Model(nodes, spec, {key: array for key, array in params.items() if key in used})
 
 
 @pytest.mark.parametrize(
@@ -159,6 +179,14 @@ def test_both_build_the_same_circuit_of_functions(tmp_path):
     assert_same_circuit(curved(functions=small).model, ProbeConfig(steps=2, batch_size=2), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [language(), language(tied=False, causal=False), language(label_bytes=2), language(divisor=1 << 22), patches()],
+)
+def test_both_build_the_same_circuit_of_sequences(case, tmp_path):
+    assert_same_circuit(case.model, case.config, tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_both_make_the_same_tables_of_functions(name):
@@ -167,7 +195,8 @@ def test_both_make_the_same_tables_of_functions(name):
 
 def assert_same_circuit(model: Model, config: ProbeConfig, tmp_path: Path) -> None:
     model.save(tmp_path / "model.pt")
-    root = DatasetRoot(bytes(32), 1000, Schema(model.classes, "u8", tuple(model.input["shape"])))
+    kind = "tokens" if "tokens" in model.input else "u8"
+    root = DatasetRoot(bytes(32), 1000, Schema(model.classes, kind, tuple(model.input["shape"])))
     statement = Statement.of(model, root, config, Fraction(3)).with_beacon(b"b")
     hashes = np.zeros((config.steps * config.batch_size, 160), np.uint64)
     ours = "".join(f"{line}\n" for line in lines(certificate(statement, model, hashes).close(statement.tau)))

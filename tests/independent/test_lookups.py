@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from copy import copy
 
 import pytest
 
@@ -11,8 +12,21 @@ from circuits.argument import tuples as reductions
 from circuits.argument.protocol import message_counts
 from circuits.language.layout import SMALLEST_CUT, Layout
 from circuits.listing import lines
+from prover import argument as prover_argument
 from prover.argument import prove_circuit
-from tests.functions import DOUBLES, LINES, ROWS, SOME, SQUARES, STEPS, WIDTH, function_circuit, function_witness
+from prover.execution.witness import Witness
+from tests.functions import (
+    DOUBLES,
+    LINES,
+    ROWS,
+    SOME,
+    SQUARES,
+    STEPS,
+    WIDTH,
+    function_circuit,
+    function_layout,
+    function_witness,
+)
 from tests.independent import argument, language
 from tests.independent.argument import Argument, column_weights, counts
 from tests.independent.commitment import check_opening, check_pads, pad_shape
@@ -37,9 +51,11 @@ from tests.independent.language import (
 )
 from tests.independent.soundness import terms
 from tests.independent.transcript import Transcript
+from verifier.argument import verify_circuit
 from verifier.soundness import soundness
 from zkcert.core import transcript
 from zkcert.core.proof import Reader
+from zkcert.errors import ProofRejected
 from zkcert.public.statement import VERSION
 
 
@@ -114,3 +130,70 @@ def test_both_build_and_verify_the_same_lookups(cut, bits, monkeypatch):
     changed[random.Random(0).randrange(len(messages) // 16) * 16] ^= 1
     with pytest.raises(Reject):
         verify(bytes(changed))
+
+
+def refused(witness: Witness) -> str:
+    """What the second verifier says of a proof from a witness, or ""; the first one refuses it too, or neither does."""
+    layout, mine = witness.layout, built()
+    own = lay_out(mine)
+    started = transcript.Transcript(VERSION)
+    started.absorb("statement", b"a toy")
+    proof = prove_circuit(layout, witness, copy(started))
+    try:
+        verify_circuit(layout, started, proof)
+        accepted = True
+    except ProofRejected:
+        accepted = False
+    reader = Reader(proof)
+    roots, messages, opening, pad_proof = (reader.section(1 << 28) for _ in range(4))
+    tr = Transcript()
+    tr.absorb("statement", b"a toy")
+    tr.absorb("roots", roots[:64])
+    found = Argument(tr, mine, own, messages, own.shape.variables, [], b"", roots[64:])
+    check_opening(tr, opening, [roots[:32], roots[64:]], own.shape, found.z, found.opened)
+    pads = pad_shape(found.singles, found.triples)
+    try:
+        check_pads(tr, pad_proof, roots[32:64], pads, found.equations)
+    except Reject as reject:
+        assert not accepted
+        return reject.check
+    assert accepted
+    return ""
+
+
+@pytest.fixture
+def default_cut() -> Layout:
+    return function_layout(SMALLEST_CUT)
+
+
+def test_both_accept_an_honest_prover(default_cut):
+    assert refused(function_witness(layout=default_cut)) == ""
+
+
+@pytest.mark.parametrize("lie", ["a row of another table", "two rows mixed", "a multiplicity", "a class"])
+def test_both_refuse_a_prover_who_lies_about_tuples(lie, default_cut, monkeypatch):
+    """A tuple that is none of its table's, also where it is counted in the other; a row counted once more."""
+    w, count = function_witness(layout=default_cut), prover_argument.count_multiplicities
+    named = {t.name: t for t in w.circuit.tensors}
+    if lie in ("a row of another table", "a class"):
+        for name, value in (("sign", 3), ("square", 9), ("double", 9)):  # the double of 3 is 9, as its square is
+            values = w.value(named[name])
+            values[0, 1] = value
+            w.put(named[name], values)
+    elif lie == "two rows mixed":
+        values = w.value(named["intercept"])
+        at = w.value(named["segment"])[0, 1, 2]
+        change = int(LINES.rows[(at + 1) % len(LINES.rows), 2]) - values[0, 1, 2]
+        for name in ("intercept", "y"):
+            values = w.value(named[name])
+            values[0, 1, 2] += change
+            w.put(named[name], values)
+
+    def counted(layout, x):
+        count(layout, x)
+        start = layout.multiplicity_start + sum(layout.tables) + LINES.shape[0]
+        if lie in ("a multiplicity", "a class"):
+            x[start + SQUARES.rows[:, 0].tolist().index(3)] += 1
+
+    monkeypatch.setattr(prover_argument, "count_multiplicities", counted)
+    assert refused(w) != ""

@@ -100,3 +100,9 @@ def log_ratio(n: int, loss: int, k: int, batch: int, rho: Fraction, eps: Fractio
     divisor = gcd(a, b)
     numerator = (a * n + b * scaled) // divisor
     return rescale(ln(numerator) - ln(scaled) - ln_constant(Fraction(common, divisor)), 24)
+
+
+def sharpness(n: int, k: int, batch: int, rho: Fraction) -> int:
+    """floor(2^48 s_t)."""
+    square = Fraction(n) * (rho / (batch << (32 + k))) ** 2
+    return isqrt(floor(square * (1 << 96)))

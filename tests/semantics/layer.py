@@ -16,10 +16,11 @@ class Layer:
     through: its output is what it reads, or its sum. rectifies: what only it reads is no value of its own. joins: it
     gets the channels of what it reads one behind the other, and not the sum. apart: it gets a list of what it reads,
     and gives as many gradients, whose range is not checked yet. moves: it hands on other channels than one node gives.
+    exact: the sums of its weight have 32 fractional bits, like a bias's.
     """
 
     op: str
-    through = rectifies = joins = apart = moves = False
+    through = rectifies = joins = apart = moves = exact = False
 
     def __init_subclass__(cls) -> None:
         if "op" in cls.__dict__:

@@ -14,10 +14,11 @@ from itertools import product
 from math import ceil, floor, isqrt
 from typing import Any
 
-from tests.semantics import activations, branches  # noqa: F401 - further layers, known by their op
+from tests.semantics import activations, branches, sequences  # noqa: F401 - further layers, known by their op
 from tests.semantics.head import (
     log_ratio,
     loss_scale,
+    sharpness,
     softmax,
     step_size,
 )
@@ -336,7 +337,9 @@ class MaxPool2d(Layer):
     def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
         def pixel(channel: Nested, reads: Reads) -> int:
             r, c = first_maximum(channel, reads)
-            if channel[r][c] - min(channel[r][c] for _, _, r, c in reads) >= 1 << 44:
+            places = [(a, b) for _, _, a, b in reads]
+            before = places.index((r, c))
+            if any(channel[r][c] - channel[a][b] - (k < before) >= 1 << 44 for k, (a, b) in enumerate(places)):
                 raise Refusal(f"a window of {node['name']} is out of range")
             return value(channel[r][c], node["name"])
 
@@ -417,7 +420,7 @@ class Pass:
     outputs: dict[str, list[Nested]] = field(default_factory=dict)
     deltas: dict[str, list[Nested]] = field(default_factory=dict)
     logits: list[Nested] = field(default_factory=list)
-    dz: list[list[int]] = field(default_factory=list)
+    dz: list[Nested] = field(default_factory=list)
     sums: dict[str, Nested] = field(default_factory=dict)
 
 
@@ -484,8 +487,15 @@ def received(node: Node, xs: Sequence[list[Nested]]) -> list[Nested]:
     return add_up(xs)
 
 
+def heads_of(logits: Nested, label: Nested) -> list[tuple[list[int], int]]:
+    """A sample's logits with its label; of tokens those of each position."""
+    if not isinstance(label, list):
+        return [(logits, label)]
+    return [([row[i] for [row] in logits], token) for i, token in enumerate(label)]
+
+
 def run_pass(
-    graph: Sequence[Node], weights: dict[str, Nested], inputs: list[Nested], labels: Sequence[int], first: bool
+    graph: Sequence[Node], weights: dict[str, Nested], inputs: list[Nested], labels: Sequence[Nested], first: bool
 ) -> tuple[Pass, int, int]:
     """One gradient over a batch, with its loss scale k (0 unless it is a `first` pass) and loss."""
     out = Pass(weights, sums={name: each(lambda _: 0, w) for name, w in weights.items()})
@@ -503,9 +513,12 @@ def run_pass(
             each(lambda x, name=previous: value(x, f"the sum {name}"), outputs[previous])
     out.outputs = {name: x for name, x in outputs.items() if name != "@input"}
     out.logits = outputs[previous]
-    heads = [softmax(z, label) for z, label in zip(out.logits, labels, strict=True)]
-    k = loss_scale(max(-d[label] for (d, _), label in zip(heads, labels, strict=True))) if first else 0
-    out.dz = [[rescale(d << k, 24) for d in deltas] for deltas, _ in heads]
+    rows = [heads_of(z, label) for z, label in zip(out.logits, labels, strict=True)]
+    heads = [[(*softmax(z, label), label) for z, label in own] for own in rows]
+    k = loss_scale(max(-d[label] for own in heads for d, _, label in own)) if first else 0
+    scaled = [[[rescale(d << k, 24) for d in deltas] for deltas, _, _ in own] for own in heads]
+    of_tokens = any(node["op"] == "embedding" for node in graph)
+    out.dz = [[[list(row)] for row in zip(*own, strict=True)] if of_tokens else own[0] for own in scaled]
     needed: set[str] = set()  # nodes with weights at or before them
     for node in graph:
         if node.get("weight") or needed & set(reads[node["name"]]):
@@ -536,7 +549,20 @@ def run_pass(
                     own = [d[start : start + count] for d in own]
                     start += count
                 grads.setdefault(source, []).append(own)
-    return out, k, sum(loss for _, loss in heads)
+    return out, k, sum(loss for own in heads for _, loss, _ in own)
+
+
+def step_scale(variant: str, eta: Fraction | None, name: str, w: Nested) -> Nested | None:
+    """T_w of a parameter, up to signs, in Q32; None where it is 1."""
+    shift = None if eta is None else floor(eta * (1 << 32) + Fraction(1, 2))
+    match variant:
+        case "asam-all":
+            return w
+        case "asam-samsung" if "weight" in name:
+            return each(lambda a: abs(a) + shift, w)
+        case "asam-shifted":
+            return each(lambda a: abs(a) + shift, w)
+    return None
 
 
 def run_probe(
@@ -544,7 +570,7 @@ def run_probe(
     input_spec: Mapping[str, Any],
     weights: Mapping[str, Nested],
     samples: Sequence[Sequence[Nested]],
-    labels: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[Nested]],
     steps: int,
     batch: int,
     rho: Fraction,
@@ -553,12 +579,19 @@ def run_probe(
     variant: str,
     kind: str = "u8",
     buffers: Mapping[str, Sequence[float]] | None = None,
+    statistic: str = "std-log-ratio",
+    eta: Fraction | None = None,
 ) -> Result:
     """Algorithm 1 of arXiv 2606.25004, or a Refusal. samples[t][b]: raw [C][H][W]; divisor: batch / lr; buffers: the
-    means and variances of batch-norms."""
+    means and variances of batch-norms. Of tokens every position counts as a sample."""
     out = Result()
     graph = [LAYERS[node["op"]].known(node, buffers or {}) for node in graph]
+    shared = {node["weight"] for node in graph if node["op"] == "unembedding"}
+    graph = [{**node, "worth": 1 << 32 if node.get("weight") in shared else 1} for node in graph]
     biases = {node.get("bias") for node in graph}  # their sums have 32 fractional bits, all others 64
+    biases |= {node["weight"] for node in graph if LAYERS[node["op"]].exact} - shared
+    if kind == "tokens":
+        batch, divisor = batch * len(labels[0][0]), divisor * len(labels[0][0])
     multiply = lambda a, b: value(rescale(a * b), "w * g")  # noqa: E731
     w = {name: each(lambda a: weight(a, "weight"), x) for name, x in weights.items()}
     for t in range(steps):
@@ -570,12 +603,13 @@ def run_probe(
         for name, total in first.sums.items():
             bits = 0 if name in biases else 32
             g[name] = each(lambda a, bits=bits: value(rescale(a, bits), "gradient"), total)
-            e[name] = each(multiply, w[name], g[name]) if variant == "asam-all" else g[name]
+            scale = step_scale(variant, eta, name, w[name])
+            e[name] = g[name] if scale is None else each(multiply, scale, g[name])
             if t + 1 < steps:
-                v[name] = each(multiply, w[name], e[name]) if variant == "asam-all" else g[name]
+                v[name] = g[name] if scale is None else each(multiply, scale, e[name])
         n = sum(a * a for x in e.values() for a in entries(x))
         q = step_size(n, rho)
-        y = log_ratio(n, loss, k, batch, rho, eps)
+        y = log_ratio(n, loss, k, batch, rho, eps) if statistic == "std-log-ratio" else sharpness(n, k, batch, rho)
         out.add(ys=y, scales=k, losses=loss, norms=n, qs=q, gradients=g, es=e, vs=v, passes=first)
         if t + 1 == steps:
             break

@@ -36,8 +36,10 @@ from tests.builders import (
     fan,
     grid_case,
     grouped,
+    language,
     leaky,
     normalised,
+    patches,
     pointwise,
     residual,
     standardised,
@@ -68,9 +70,8 @@ def reference_run(case: Case) -> Result:
     weights = {name: w.tolist() for name, w in p.weights.items()}
     shape = p.steps, p.batch
     buffers = {name: array.tolist() for name, array in case.model.buffers.items()}
-    return reference.run_probe(
-        p.graph, p.input, weights, samples, labels, *shape, p.rho, p.divisor, p.eps, p.variant, p.kind, buffers
-    )
+    numbers = p.rho, p.divisor, p.eps, p.variant, p.kind, buffers, p.statistic, p.eta
+    return reference.run_probe(p.graph, p.input, weights, samples, labels, *shape, *numbers)
 
 
 def assert_equal(case: Case, expected: Result | None = None) -> Result:
@@ -272,6 +273,20 @@ def test_layers_before_the_first_weight_and_after_the_last_are_exact():
 @pytest.mark.parametrize("make", [bordered, grouped, clipped, curved, hard, joined, shuffled, pointwise, standardised])
 def test_what_convolutional_networks_are_made_of_equals_the_reference(make, seed, options):
     assert_equal(make(seed, **options))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        language(),
+        language(1, tied=False, causal=False, variant="sam", steps=3),
+        language(2, label_bytes=2, causal=False, divisor=37),
+        patches(),
+        patches(1, kind="q32", variant="sam", steps=3),
+    ],
+)
+def test_sequences_equal_the_reference(case):
+    assert_equal(case)
 
 
 def test_a_border_is_larger_than_no_value():

@@ -76,8 +76,8 @@ def test_measure_refuses_the_wrong_source_of_randomness(tiny):
             api.measure(tiny.model, tiny.data, config=tiny.config, beacon=beacon, seed=seed, draws=draws)
     with pytest.raises(UnusableInput, match="use --seed"):
         api.measure(tiny.model, tiny.dataset, config=tiny.config, beacon="00")
-    with pytest.raises(UnusableInput, match="cannot be proved, only asam-all, sam: no beacon draws for it"):
-        api.measure(tiny.model, tiny.data, config={"variant": "asam-samsung", "steps": 2, "batch_size": 2})
+    with pytest.raises(UnusableInput, match=r"cannot be proved \(only std-log-ratio, std, rms, max\): no beacon draws"):
+        api.measure(tiny.model, tiny.data, config={"statistic": "cv-sharpness", "steps": 2, "batch_size": 2})
 
 
 def test_inspection_accounts_for_the_file(tiny):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,16 @@ from tests.branching import learned, products
 from tests.builders import (
     Case,
     Graph,
+    attending,
     bordered,
     build,
     classifier,
     fan,
     grouped,
+    language,
     leaky,
     normalised,
+    patches,
     pointwise,
     residual,
     standardised,
@@ -63,6 +67,11 @@ def flat() -> Case:
     return build(case.model.graph, small, case.model.input, pixels=case.pixels, labels=case.labels, rho=Fraction(1, 2))
 
 
+def of_sharpness(statistic: str, variant: str, eta: Fraction | None = None, **options: Any) -> Case:
+    """A statistic of s_t itself."""
+    return tiny_mlp(steps=3, batch=2, statistic=statistic, variant=variant, eta=eta, **options)
+
+
 STATED = (
     "cnn",
     "cnn, q32, sam",
@@ -84,6 +93,14 @@ STATED = (
     "learned",
     "statistics",
     "long sums",
+    "std of s",
+    "rms of s",
+    "max of s",
+    "ddof",
+    "language",
+    "language, untied, two bytes",
+    "patches",
+    "joined attention",
 )
 """Those of CASES that together have every layer type, and every option that changes a circuit."""
 CASES = {
@@ -109,6 +126,16 @@ CASES = {
     "learned": learned,
     "statistics": standardised,
     "long sums": lambda: fan(4, 5),
+    "std of s": lambda: of_sharpness("std", "asam-samsung", Fraction(1, 100), ddof=2),
+    "rms of s": lambda: of_sharpness("rms", "asam-shifted", Fraction(5, 3), rho=Fraction(1, 1000)),
+    "max of s": lambda: of_sharpness("max", "sam"),
+    "ddof": lambda: tiny_mlp(steps=3, batch=2, ddof=1),
+    "language": language,
+    "language, untied, two bytes": lambda: language(
+        tied=False, causal=False, label_bytes=2, variant="sam", batch=1, divisor=1 << 23
+    ),
+    "patches": patches,
+    "joined attention": attending,
     "minute": minute,
     "flat": flat,
     "congruences": lambda: tiny_cnn(residue_cost=0),

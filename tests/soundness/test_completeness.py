@@ -13,8 +13,8 @@ from circuits.language.forms import View
 from circuits.language.layout import Layout
 from circuits.language.sources import ONCE, Same, Scaled, Sum
 from circuits.language.tensors import Digit
-from circuits.language.wide import Domain
-from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output, product_limbs
+from circuits.language.wide import Domain, Limbs, limb_forms
+from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output
 from circuits.value import Value
 from prover.execution.head.softmax import GradientTooSmall
 from prover.execution.values import put_output, read_value
@@ -108,7 +108,8 @@ def contraction(terms: int, other: tuple[Digit, ...]) -> Constraint:
     net, o, f = Net(2, 1), DomainAxis("o", 2), DomainAxis("f", terms)
     x, w = net.circuit.tensor("x", 1, (terms,), VALUE), net.circuit.tensor("w", 2, (terms,), other)
     con = net.circuit.constraint("product", (o,), (f,))
-    limbs = product_limbs(View(x, (ONCE, Same("f", terms))), View(w, (Same("o", 2), Same("f", terms))))
+    factors = View(x, (ONCE, Same("f", terms))), View(w, (Same("o", 2), Same("f", terms)))
+    limbs = Limbs().add_product(*map(limb_forms, factors))
     net.rescaled(con, View(net.circuit.tensor("y", 2, (), VALUE), (Same("o", 2),)), limbs, "y")
     return con
 

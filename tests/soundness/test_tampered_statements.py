@@ -43,7 +43,7 @@ HEADER = {
     ("beacon",): ("00ff", "dataset"),
     ("circuit",): ("00" * 32, "model"),
     ("config", "batch_size"): (2, "malformed"),
-    ("config", "ddof"): (1, "malformed"),
+    ("config", "ddof"): (1, "dataset"),
     ("config", "eps"): ("1/1000", "dataset"),
     ("config", "lr"): ("1/81", "dataset"),
     ("config", "rho"): ("1/21", "dataset"),

@@ -36,6 +36,7 @@ from tests.builders import (
     wide,
 )
 from tests.soundness.determined import Contradiction, Knowledge
+from tests.soundness.honest import CASES
 from tests.soundness.unrolled import Equation, Unrolled
 from zkcert.core.field import P
 
@@ -349,6 +350,62 @@ def test_ties_are_the_only_freedom():
     s = Solved(classifier(weights, pixels, [0, 1]))
     assert s.agrees()
     assert s.free() == TIES
+
+
+CERTIFIED = ("std of s", "rms of s", "max of s", "ddof")
+
+
+@cache
+def certified(name: str) -> Solved:
+    """A statistic, or a variant, beside the usual ones."""
+    return Solved(CASES[name](), patient=True)
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_every_digit_of_statistics_and_variants_is_determined(name):
+    s = certified(name)
+    assert violations(s.circuit, s.witness) == [] and s.agrees()
+    assert [s.u.describe(v) for v in s.k.free()] == []
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_every_identity_of_statistics_and_variants_is_needed(name):
+    """Those that other circuits do not have."""
+    s = certified(name)
+    own = [i for i, (con, _) in enumerate(s.members) if con.name.startswith(("score/", "sign/"))]
+    idle = [s.members[i] for i in own if not (s.freed(i) or s.forged(i))]
+    assert own and {(con.name, con.members[m][0]) for con, m in idle} <= SPARE | set(HIGH)
+
+
+HIGH = {
+    ("score/roots", "y2[6:]"): "yy",
+    ("score/squares", "squares[6:]"): "sum_yy",
+    ("score/threshold", "threshold[6:]"): "slack",
+    ("score/threshold", "threshold[7:]"): "",
+}
+"""Members that say something only where some s_t is above about 2^18, with the wire they hold; the last only with more
+than three steps, too: three have T sum y^2 - (sum y)^2 below 2^150."""
+
+
+@pytest.mark.parametrize("name", ["std of s", "rms of s"])
+def test_large_sharpnesses_need_their_highest_limbs(name):
+    """Without the highest limb each of these wires may be anything that agrees with its value below."""
+    certificate, w, _ = CASES[name]().run()
+    score, circuit = certificate.score, certificate.circuit
+    y = wide(w, score.y)
+    y[0, :2] = (1 << 74) - 1, (1 << 72) + 3
+    squares, bound = int((y * y).sum()), score.statistic.weight * score.tau**2
+    values = {"yy": y * y, "sum_yy": np.array([squares], object), "slack": np.array([bound - squares], object)}
+    w.put(score.y.tensor, y)
+    members = [(con.name, label) for con in circuit.constraints for label, _ in con.members]
+    for con, label in (key for key, wire in HIGH.items() if wire and key in members):
+        for wire, value in values.items():
+            w.put(getattr(score, wire).tensor, value % (1 << 132) if wire in ("slack", HIGH[con, label]) else value)
+        w.fill_carries(score.carries[1], score.domain.axes)
+        w.fill_carries(score.yy_carries, (), score.yy_con.summed)
+        w.fill_carries(score.slack_carries, ())
+        group = f"{con}/{label.partition('[')[0]}["
+        assert [v for v in violations(circuit, w) if v.startswith(group)] == [f"{con}/{label}"]
 
 
 # ------------------------------------------------------------------------------------------------ the equations

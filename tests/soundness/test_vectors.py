@@ -31,7 +31,7 @@ def test_there_is_a_vector_of_every_layer_type_and_kind_of_probe():
     ops = {node["op"] for name in STORED for node in Model.load(model_path(name)).graph}
     assert ops == set(LAYERS)
     announced = [load_announcement(PLACE / name / "announce.json") for name in STORED]
-    assert {s.config.variant for s in announced} == {"sam", "asam-all"}
+    assert {s.config.variant for s in announced} == {"sam", "asam-all", "asam-samsung"}
     assert {s.dataset.schema.kind for s in announced} == {"u8", "q32", "tokens"}
     assert any("\ncongruence " in (PLACE / name / "circuit.txt").read_text() for name in STORED)
     assert len({s.config.steps for s in announced}) > 1 and any(s.config.eps == 0 for s in announced)

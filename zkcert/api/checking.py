@@ -173,12 +173,12 @@ def check(
             warnings += dry.fit.warnings
     except ZkcertError as error:
         obstacles.append(Obstacle(str(error), error=error))
-    from zkcert.api.proving import CROSS_CHECK_LIMIT
+    from zkcert.api.proving import CROSS_CHECK_LIMIT, compared
 
     if dry is not None and not dry.difference <= CROSS_CHECK_LIMIT:
         obstacles.append(
             Obstacle(
-                f"a log ratio differs from the float64 reference by {dry.difference:.3g}, more than "
+                f"a {compared(config)} differs from the float64 reference by {dry.difference:.3g}, more than "
                 f"{CROSS_CHECK_LIMIT:g}: the model amplifies rounding, and prove would write no proof"
             )
         )
@@ -271,5 +271,4 @@ def _dry_run(
     shape = (config.steps, config.batch_size)
     shaped, given = raw.reshape(*shape, *raw.shape[1:]), labels.reshape(*shape, *labels.shape[1:])
     reference = directional_sharpness(model, shaped, given, config)
-    fixed = np.array([value / 2**32 for value in trace.ys])
-    return DryRun(trace.score, float(np.abs(fixed - reference.log_ratio).max()), fit, seed)
+    return DryRun(trace.score, trace.difference(reference), fit, seed)

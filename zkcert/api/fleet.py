@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 REQUIRED = ("model", "data", "out")
 OPTIONS = ("tau", "announcement", "beacon", "chain")
-PROBE = ("steps", "batch_size", "rho", "lr", "eps", "variant")
+PROBE = ("steps", "batch_size", "rho", "lr", "eps", "variant", "eta", "statistic", "ddof")
 COLUMNS = (*REQUIRED, *OPTIONS, "reveal_score", *PROBE)
 MAX_BYTES, MAX_JOBS = 4 << 20, 10_000
 PROVED, KEPT, ABOVE, FAILED = "proved", "kept", "above tau", "failed"
@@ -112,7 +112,7 @@ def _job(path: Path, line: int, row: dict[str | None, Any]) -> Job:
         if name in cells and (path.parent / cells[name]).is_file():
             cells[name] = os.fspath(path.parent / cells[name])
     given: dict[str, Any] = {name: cells.pop(name) for name in PROBE if name in cells}
-    for name in ("steps", "batch_size"):
+    for name in ("steps", "batch_size", "ddof"):
         if name in given:
             if not (given[name].isascii() and given[name].isdigit() and len(given[name]) < 10):
                 raise UnusableInput(f"{where}: {name} must be an integer")

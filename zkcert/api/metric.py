@@ -321,9 +321,9 @@ def _calibrated(pinned: Mapping[str, int | str], config: ProbeConfig | Probe | O
     if config is None:
         return probe
     given = config if isinstance(config, Mapping) else as_probe(config).to_dict()
-    wanted = Probe(**{**pinned, **given}).to_dict()
-    if differing := [name for name, value in probe.to_dict().items() if wanted[name] != value]:
-        values = ", ".join(f"{name} {pinned[name]}" for name in differing)
+    wanted = Probe(**{**probe.to_dict(), **given})
+    if differing := [name for name in Probe.__dataclass_fields__ if getattr(wanted, name) != getattr(probe, name)]:
+        values = ", ".join(f"{name} {getattr(probe, name)}" for name in differing)
         raise UnusableInput(f"the calibration was made with {values}; other options need another calibration")
     return probe
 

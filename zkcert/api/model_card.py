@@ -25,10 +25,12 @@ def card(verdict: OrderedVerdict) -> str:
     statement: Statement = report.statement
     config, data = statement.config, statement.dataset
     rows = {
-        "claim": f"the score is at most {decimal_text(statement.tau)}"
+        "claim": f"the {config.of_steps.text} is at most {decimal_text(statement.tau)}"
         + ("" if report.score is None else f"; it is {report.score:.6f} (revealed)"),
         "probe": f"{config.steps} batches of {config.batch_size} samples, {config.variant}, rho {float(config.rho):g}, "
-        f"lr {float(config.lr):g}, eps {float(config.eps):g}",
+        f"lr {float(config.lr):g}, eps {float(config.eps):g}"
+        + ("" if config.eta is None else f", eta {float(config.eta):g}")
+        + ("" if config.of_steps.of_ratios else f", statistic {config.statistic}"),
         "model file": f"SHA-256 `{verdict.model_sha256}`",
         "proof file": f"SHA-256 `{verdict.proof_sha256}`",
         "dataset": f"root `{data.root.hex()}`, {data.n:,} samples",

@@ -40,7 +40,13 @@ if TYPE_CHECKING:
     from prover.resources import Estimate
 
 CROSS_CHECK_LIMIT = 1e-5
-"""Largest difference of a log ratio from the float64 reference at which a proof is written."""
+"""Largest difference of a log ratio (or of log s_t, see `compared`) from the float64 reference at which a proof is
+written."""
+
+
+def compared(config: ProbeConfig) -> str:
+    """What of each step is compared with the float64 reference: what the statistic is of, as a logarithm."""
+    return "log ratio" if config.of_steps.of_ratios else "log s_t"
 
 
 class CrossCheckFailed(ZkcertError):
@@ -259,6 +265,8 @@ def ordered(
         raise
     with phases("load"):
         loaded, dataset, statement = intended(model, data, **about)
+        if reveal_score and statement.config.statistic == "max":
+            raise UnusableInput("the statistic max cannot be revealed: announce a tau just above it instead")
         with needs_extras("proving"):
             import prover.prove  # noqa: F401
             import zkcert.metric  # noqa: F401
@@ -303,11 +311,10 @@ def made(
     def check(trace: Trace, images: np.ndarray, labels: np.ndarray) -> float:
         inputs, targets = batches(statement.config, images, labels)
         reference = directional_sharpness(model, inputs, targets, statement.config, device)
-        fixed = np.array([value / 2**32 for value in trace.ys])
-        difference = float(np.abs(fixed - reference.log_ratio).max())
+        difference = trace.difference(reference)
         if not difference <= CROSS_CHECK_LIMIT:
             raise CrossCheckFailed(
-                f"a log ratio differs from the float64 reference by {difference:.3g}, more than "
+                f"a {compared(statement.config)} differs from the float64 reference by {difference:.3g}, more than "
                 f"{CROSS_CHECK_LIMIT:g}: the model amplifies rounding, so no proof is written"
             )
         return difference

@@ -229,7 +229,7 @@ def _quoted(value: object) -> str:
     """For bash: with escapes where a name holds what cannot be seen."""
     if isinstance(value, ProbeConfig):
         usual = DEFAULT.canonical()
-        pairs = [(name, entry) for name, entry in value.canonical().items() if entry != usual[name]]
+        pairs = [(name, entry) for name, entry in value.canonical().items() if entry != usual.get(name)]
         value = ",".join(f"{name}={entry}" for name, entry in pairs or [("steps", value.steps)])
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else str(value)
     if text.isprintable():

@@ -1,11 +1,12 @@
 """How large a score can be: what a file nobody vouches for must not exceed.
 
-The population deviation of values in an interval is at most half its length (Popoviciu, 1935), so the range of the log
+The population deviation of values in an interval is at most half its length (Popoviciu, 1935), that with a ddof at most
+sqrt(T / (T - ddof)) times that, and a root mean square or a maximum at most the largest value. So the range of the log
 ratios y_t = ln(s_t^2/L_t + eps) bounds the score. docs/spec/semantics.md bounds them for whatever can be proved:
 
     n < 2^110 and L_t >= 2^-32, so s_t^2/L_t = rho^2 n / (2^64 4^k B^2 L_t) < rho^2 2^78 / B^2;
     q < 2^60, so n > rho^2 2^24, k <= 31 and L_t < 2^13, so s_t^2/L_t > rho^4 2^-115 / B^2;
-    |y_t| < 128.
+    |y_t| < 128, and 0 <= s_t < rho 2^23 / B.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ _SLACK = 1 + 1e-9
 def largest_score(config: ProbeConfig) -> float:
     """The bound of the module's formulas on the scores of proofs with this configuration."""
     rho, batch, eps = map(float, (config.rho, config.batch_size, config.eps))
+    spread = math.sqrt(config.steps / (config.steps - config.ddof))
+    if not config.of_steps.of_ratios:
+        return rho * 2.0**23 / batch * (spread / 2 if config.of_steps.centred else 1)
     high = math.log(rho**2 * 2.0**78 / batch**2 + eps)
     low = math.log(rho**4 * 2.0**-115 / batch**2 + eps)
-    return (min(high, Y_LIMIT) - max(low, -Y_LIMIT)) / 2
+    return (min(high, Y_LIMIT) - max(low, -Y_LIMIT)) / 2 * spread
 
 
 def score_limit(probe: Mapping[str, int | str]) -> float:
@@ -45,7 +49,9 @@ def score_limit(probe: Mapping[str, int | str]) -> float:
         return largest_score(provable(probe))
     except UnusableInput:
         logarithms = dict.fromkeys(("std-log-ratio", "std-log-sharpness"), FLOAT_Y_LIMIT)
-        limits = {**logarithms, "cv-sharpness": math.sqrt(int(probe["steps"]) - 1)}
+        steps, ddof = int(probe["steps"]), int(probe.get("ddof", 0))
+        logarithms = {name: limit * math.sqrt(steps / (steps - ddof)) for name, limit in logarithms.items()}
+        limits = {**logarithms, "cv-sharpness": math.sqrt(steps - 1)}
         return limits.get(str(probe["statistic"]), math.inf)
 
 

@@ -28,7 +28,10 @@ MAX_ENTRIES = 10_000
 
 PROBE_CHOICES = {
     "variant": ("sam", "asam-all", "asam-samsung", "asam-shifted"),
-    "statistic": ("std-log-ratio", "std-sharpness", "cv-sharpness", "mean-sharpness", "std-log-sharpness"),
+    "statistic": (
+        *("std-log-ratio", "std", "rms", "max"),
+        *("std-sharpness", "cv-sharpness", "mean-sharpness", "std-log-sharpness"),
+    ),
     "batch_norm": ("eval", "train"),
 }
 """The names in a probe: those of `zkcert.metric.Probe`, which needs PyTorch."""
@@ -95,7 +98,8 @@ def _listed(value: object, low: int, what: str) -> list[Any]:
 
 def check_probe(value: object) -> dict[str, int | str]:
     """A probe as of `zkcert.metric.Probe.to_dict`, checked without PyTorch; ValueError or UnusableInput."""
-    probe = _keys(value, PROBE_FIELDS, "a probe")
+    with_ddof = isinstance(value, dict) and "ddof" in value  # which is left out where it is 0
+    probe = _keys(value, f"{PROBE_FIELDS} ddof" if with_ddof else PROBE_FIELDS, "a probe")
     for name, low in _COUNTS.items():
         _integer(probe[name], low, 1 << 16, name)
     for name in _NUMBERS:
@@ -105,6 +109,8 @@ def check_probe(value: object) -> dict[str, int | str]:
     for name, allowed in PROBE_CHOICES.items():
         if probe[name] not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}")
+    if with_ddof:
+        _integer(probe["ddof"], 1, probe["steps"] - 1 if probe["statistic"].startswith("std") else 0, "ddof")
     return probe
 
 
@@ -225,9 +231,9 @@ def read_threshold(tau: object, config: ProbeConfig | None) -> tuple[Fraction, P
         return threshold, config, None
     pinned = calibration.config()
     if config is not None and config != pinned:
-        names = [name for name, value in pinned.canonical().items() if config.canonical()[name] != value]
+        names = pinned.differing(config)
         raise UnusableInput(
             f"{calibration.path} was made for another configuration: {', '.join(names)} must be "
-            f"{', '.join(str(pinned.canonical()[name]) for name in names)}"
+            f"{', '.join(str(getattr(pinned, name) or 'none') for name in names)}"
         )
     return threshold, pinned, calibration

@@ -12,7 +12,7 @@ from typing import Any
 
 from zkcert.calibration.choice import decimal
 from zkcert.errors import UnusableInput
-from zkcert.public.config import VARIANTS, ProbeConfig
+from zkcert.public.config import SHIFTED, STATISTICS, VARIANTS, ProbeConfig
 from zkcert.public.kinds import CALIBRATION_FORMAT
 
 File = str | os.PathLike[str]
@@ -22,7 +22,7 @@ WEAK_AUC = 0.7
 and Sturdivant, Applied Logistic Regression, 2013, section 5.2.4)."""
 
 PROBE_FIELDS = "steps batch_size rho lr eps variant eta statistic batch_norm"
-"""Of a probe, in the order of the file."""
+"""Of a probe, in the order of the file; behind them `ddof`, where it is not 0."""
 
 _NAMED = 5
 """Models that one warning names."""
@@ -94,11 +94,13 @@ class Rate:
 
 def provable(probe: Mapping[str, int | str]) -> ProbeConfig:
     """The configuration of a proof of a probe as of `zkcert.metric.Probe.to_dict`; UnusableInput if there is none."""
-    for name, allowed in (("variant", VARIANTS), ("statistic", ("std-log-ratio",)), ("batch_norm", ("eval",))):
+    for name, allowed in (("variant", VARIANTS), ("statistic", STATISTICS), ("batch_norm", ("eval",))):
         if probe[name] not in allowed:
             raise UnusableInput(f"{name} {probe[name]}, which cannot be proved (only {', '.join(allowed)})")
-    shared: dict[str, Any] = {name: probe[name] for name in ("steps", "batch_size", "rho", "lr", "eps", "variant")}
-    return ProbeConfig(**shared)
+    names = ["steps", "batch_size", "rho", "lr", "eps", "variant", "statistic"]
+    names += ["eta"] if probe["variant"] in SHIFTED else []
+    shared: dict[str, Any] = {name: probe[name] for name in names}
+    return ProbeConfig(**shared, ddof=int(probe.get("ddof", 0)))
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ class Calibration:
             "version": self.version,
             "tau": self.tau_text,
             "risk": str(self.risk),
-            "probe": {name: self.probe[name] for name in PROBE_FIELDS.split()},
+            "probe": {name: self.probe[name] for name in f"{PROBE_FIELDS} ddof".split() if name in self.probe},
             "seed": self.seed,
             "data": [source.to_dict() for source in self.data],
             "good": [model.to_dict() for model in self.good],

@@ -356,13 +356,14 @@ def _prove_jobs(table: str, as_json: bool, **options: Any) -> None:
 
 
 def _summary(result: api.ProofResult) -> None:
+    value = "log r_t" if result.statement.config.of_steps.of_ratios else "log s_t"
     privacy = "private" if result.statement.variance is None else "REVEALED in the proof"
     print_lines(
         [
             *statement_lines(result.statement)[:-1],
             f"{'score':<14}{result.score:.9f} ({privacy}), tau {float(result.tau):g}",
             f"{'fit':<14}{result.fit.line()} (private)",
-            f"{'cross-check':<14}log r_t within {result.cross_check:.2e} of PyTorch float64 "
+            f"{'cross-check':<14}{value} within {result.cross_check:.2e} of PyTorch float64 "
             f"(limit {api.CROSS_CHECK_LIMIT:g})",
             f"{'proof':<14}{result.path}, {result.size:,} bytes, verified",
             f"{'cost':<14}{duration(result.seconds)}, {gigabytes(result.peak_rss_bytes)} of memory",

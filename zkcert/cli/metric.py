@@ -23,6 +23,7 @@ from zkcert.cli.options import (
     with_options,
 )
 from zkcert.errors import UnusableInput
+from zkcert.public.config import DEFAULT
 
 
 @app.command()
@@ -199,6 +200,7 @@ def audit(
             warn(text)
     else:
         measured, probe = found.measurement, found.measurement.probe
+        of = "" if probe.statistic == DEFAULT.statistic else f", {probe.statistic}"
         verdict = "PASS: the score is at most tau" if found.passed else "FAIL: the score is above tau"
         print_lines(
             [
@@ -206,7 +208,7 @@ def audit(
                 f"fit     {measured.fit.line()}",
                 f"tau     {float(found.tau):g}",
                 f"seed    {found.seed}",
-                f"probe   {probe.steps} batches of {probe.batch_size}, from {measured.n} samples; {probe.variant}",
+                f"probe   {probe.steps} batches of {probe.batch_size}, from {measured.n} samples; {probe.variant}{of}",
                 f"time    {measured.probing:.2f} s, and {measured.reading:.2f} s reading files",
                 *(f"WARNING: {text}" for text in found.warnings),
                 verdict,

@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
@@ -46,13 +47,13 @@ Samples = Annotated[str, typer.Argument(metavar="DATA", help="The samples: a dat
 
 
 def _probe_option(name: str, kind: Any, text: str) -> Any:
-    default = getattr(DEFAULT, name)
+    default = getattr(DEFAULT, name) if name != "eta" else Fraction(1, 100)
     shown = default if isinstance(default, str | int) else f"{float(default):g}"
     flag = f"--{name.replace('_', '-')}"
     return Annotated[kind | None, typer.Option(flag, help=f"{text} [default: {shown}]")]
 
 
-_VARIANT = "How each weight's step is scaled: asam-all by the size of the weight, sam not at all"
+_VARIANT = "How each weight's step is scaled: asam-all by its size, sam not at all, asam-shifted by its size plus eta"
 
 
 PROBE: dict[str, Any] = {
@@ -63,7 +64,10 @@ PROBE: dict[str, Any] = {
         ("rho", str, "How far the weights are moved to see how the loss reacts."),
         ("lr", str, "Learning rate of the update between mini-batches; B/lr must be an integer."),
         ("eps", str, "Added to sharpness^2/loss before the logarithm; what is smaller hardly counts."),
-        ("variant", str, f"{_VARIANT}."),
+        ("variant", str, f"{_VARIANT}, asam-samsung so for weights only."),
+        ("eta", str, "The eta of asam-samsung and asam-shifted."),
+        ("statistic", str, "The score: std-log-ratio, or of the sharpness by itself std, rms or max."),
+        ("ddof", int, "What the deviation takes off the number of mini-batches."),
     )
 }
 """The configuration of a proof."""
@@ -71,17 +75,12 @@ PROBE: dict[str, Any] = {
 METRIC: dict[str, Any] = {
     **PROBE,
     "lr": _probe_option("lr", str, "Learning rate of the update between mini-batches."),
-    "variant": _probe_option("variant", str, f"{_VARIANT}, asam-samsung and asam-shifted as ASAM with its eta."),
-    "eta": Annotated[
-        str | None, typer.Option("--eta", help="The eta of asam-samsung and asam-shifted. [default: 0.01]")
-    ],
-    "statistic": Annotated[
-        str | None,
-        typer.Option(
-            help="The score: std-log-ratio, or of the sharpness by itself std-sharpness, std-log-sharpness, "
-            "mean-sharpness or the cv-sharpness. [default: std-log-ratio]"
-        ),
-    ],
+    "statistic": _probe_option(
+        "statistic",
+        str,
+        "The score: std-log-ratio; of the sharpness by itself std, rms or max; or, without a proof, std-sharpness, "
+        "std-log-sharpness, mean-sharpness or the cv-sharpness.",
+    ),
     "batch_norm": Annotated[
         str | None, typer.Option(help="Running statistics (eval) or each mini-batch's (train). [default: eval]")
     ],

@@ -98,7 +98,7 @@ def example_scores(
     log_ratio = np.log(ratio + float(probe.eps))
     statistic = STATISTICS[probe.statistic]
     with np.errstate(invalid="ignore", divide="ignore"):
-        directional = np.array([statistic(s, v) for s, v in zip(sharpness, log_ratio, strict=True)])
+        directional = np.array([statistic(s, v, probe.ddof) for s, v in zip(sharpness, log_ratio, strict=True)])
     if np.isnan(directional).any():
         raise UnusableInput(f"{probe.statistic} is undefined for example {int(np.isnan(directional).argmax())}")
     return ExampleScores(loss[:, 0], sharpness[:, 0], directional, (loss == 0).any(axis=1))

@@ -11,28 +11,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zkcert.calibration.record import provable
 from zkcert.data.normalised import input_values
 from zkcert.errors import UnusableInput
 from zkcert.metric.network import BATCH_NORM_MODES, Network
 from zkcert.metric.perturbation import STEP_FUNCTIONS, perturbation, scales
 from zkcert.metric.precision import full_precision
-from zkcert.public.config import DEFAULT, VARIANTS, ProbeConfig, parse_fraction
+from zkcert.public.config import DEFAULT, ProbeConfig, parse_fraction
 from zkcert.public.model import Model
 
-STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "std-log-ratio": lambda sharpness, log_ratio: float(np.std(log_ratio)),
-    "std-sharpness": lambda sharpness, log_ratio: float(np.std(sharpness)),
-    "cv-sharpness": lambda sharpness, log_ratio: float(np.std(sharpness) / np.mean(sharpness)),
-    "mean-sharpness": lambda sharpness, log_ratio: float(np.mean(sharpness)),
-    "std-log-sharpness": lambda sharpness, log_ratio: float(np.std(np.log(sharpness))),
+STATISTICS: dict[str, Callable[..., float]] = {
+    "std-log-ratio": lambda sharpness, log_ratio, ddof=0: float(np.std(log_ratio, ddof=ddof)),
+    "std": lambda sharpness, log_ratio, ddof=0: float(np.std(sharpness, ddof=ddof)),
+    "rms": lambda sharpness, log_ratio, ddof=0: float(np.sqrt(np.mean(sharpness**2))),
+    "max": lambda sharpness, log_ratio, ddof=0: float(np.max(sharpness)),
+    "std-sharpness": lambda sharpness, log_ratio, ddof=0: float(np.std(sharpness, ddof=ddof)),
+    "cv-sharpness": lambda sharpness, log_ratio, ddof=0: float(np.std(sharpness) / np.mean(sharpness)),
+    "mean-sharpness": lambda sharpness, log_ratio, ddof=0: float(np.mean(sharpness)),
+    "std-log-sharpness": lambda sharpness, log_ratio, ddof=0: float(np.std(np.log(sharpness), ddof=ddof)),
 }
-"""Statistics `fluc` of (s_t, y_t), y_t = log(s_t^2 / L_t + eps); standard deviations are the population's (ddof 0).
+"""Statistics `fluc` of (s_t, y_t), y_t = log(s_t^2 / L_t + eps); a ddof is of the deviations, 0 being the population's.
 
-std-log-ratio      Std(y_t), the paper's default, and the only one that is proved. The paper leaves eps ("small") and
-                   ddof open: 1e-8 and 0 are ours.
-std-sharpness      Std(s_t): the paper's raw {s_t}, of which it does not say what statistic it takes. Ours are this,
+std-log-ratio      Std(y_t), the paper's default. The paper leaves eps ("small") and ddof open: 1e-8 and 0 are ours.
+std                Std(s_t): the paper's raw {s_t}, of which it does not say what statistic it takes.
+rms                sqrt(Mean(s_t^2)), what the paper's Theorem 2 bounds the gap by.
+max                the largest s_t; ours. These four can be proved, the others cannot.
+std-sharpness      std, by the name it has in older calibrations.
 std-log-sharpness  Std(log s_t), and
-mean-sharpness     Mean(s_t), which is no fluctuation.
+mean-sharpness     Mean(s_t), which is no fluctuation, are others of the raw s_t.
 cv-sharpness       Std(s_t) / Mean(s_t), free of the scale of s; ours.
 """
 
@@ -50,9 +56,10 @@ class Probe:
     rho, lr      radius of the perturbation and learning rate of the update, positive.
     eps          added to s_t^2 / L_t before the logarithm.
     variant      the per-step function, see `zkcert.metric.perturbation.scales`.
-    eta          of "asam-samsung".
+    eta          of "asam-samsung" and "asam-shifted".
     statistic    of `STATISTICS`.
     batch_norm   "eval": running statistics, as in the circuit; "train": those of each mini-batch.
+    ddof         of a statistic that begins with "std", below T.
 
     Numbers may be given as text, int, float or Fraction, and are exact. Raises UnusableInput.
     """
@@ -66,6 +73,7 @@ class Probe:
     eta: Fraction = Fraction(1, 100)
     statistic: str = "std-log-ratio"
     batch_norm: str = "eval"
+    ddof: int = 0
 
     def __post_init__(self) -> None:
         for name, low in (("steps", 2), ("batch_size", 1)):
@@ -80,36 +88,37 @@ class Probe:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UnusableInput(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        most = self.steps - 1 if self.statistic.startswith("std") else 0
+        if type(self.ddof) is not int or not 0 <= self.ddof <= most:
+            why = "below the steps" if most else f"0: {self.statistic} is no deviation that has one"
+            raise UnusableInput(f"ddof must be an integer from 0 to {most}, {why}, not {self.ddof!r:.40}")
 
     def to_dict(self) -> dict[str, int | str]:
-        """JSON values; rationals as "numerator/denominator"."""
-        return {k: str(v) if isinstance(v, Fraction) else v for k, v in asdict(self).items()}
+        """JSON values; rationals as "numerator/denominator"; without the ddof if it is 0."""
+        values = {k: str(v) if isinstance(v, Fraction) else v for k, v in asdict(self).items()}
+        if not self.ddof:
+            del values["ddof"]
+        return values
 
     @classmethod
     def from_dict(cls, value: object) -> Probe:
         """Inverse of `to_dict`; UnusableInput for anything else."""
-        if not isinstance(value, dict) or set(value) != {field.name for field in fields(cls)}:
+        if not isinstance(value, dict) or set(value) | {"ddof"} != {field.name for field in fields(cls)}:
             raise UnusableInput(f"a probe has exactly the keys {', '.join(field.name for field in fields(cls))}")
         return cls(**value)
 
     @classmethod
     def of_config(cls, config: ProbeConfig) -> Probe:
         """The probe that a proof with this configuration computes."""
-        shared = {name: getattr(config, name) for name in ("steps", "batch_size", "rho", "lr", "eps")}
-        return cls(**shared, variant=config.variant)
+        eta = {} if config.eta is None else {"eta": config.eta}
+        return cls(**{name: getattr(config, name) for name in _SHARED}, **eta)
 
     def to_config(self) -> ProbeConfig:
         """The configuration of a proof of this probe; UnusableInput if it cannot be proved."""
-        provable: dict[str, tuple[str, ...]] = {
-            "variant": VARIANTS,
-            "statistic": ("std-log-ratio",),
-            "batch_norm": ("eval",),
-        }
-        for name, allowed in provable.items():
-            if getattr(self, name) not in allowed:
-                raise UnusableInput(f"{name} {getattr(self, name)} cannot be proved, only {', '.join(allowed)}")
-        shared = {name: getattr(self, name) for name in ("steps", "batch_size", "rho", "lr", "eps")}
-        return ProbeConfig(**shared, variant=self.variant)
+        return provable(self.to_dict())
+
+
+_SHARED = ("steps", "batch_size", "rho", "lr", "eps", "variant", "statistic", "ddof")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +186,7 @@ def trajectory(network: Network, x: Tensor, y: Tensor, probe: Probe) -> Trajecto
         _, gradient = network.gradient([w + e for w, e in zip(weights, moves, strict=True)], *batch)
         weights = [w - lr * g for w, g in zip(weights, gradient, strict=True)]
     log_ratio = np.log(sharpness**2 / losses + float(probe.eps))
-    return Trajectory(sharpness, losses, log_ratio, STATISTICS[probe.statistic](sharpness, log_ratio))
+    return Trajectory(sharpness, losses, log_ratio, STATISTICS[probe.statistic](sharpness, log_ratio, probe.ddof))
 
 
 def directional_sharpness(

@@ -13,15 +13,18 @@ from typing import Any
 
 from blake3 import blake3
 
+from circuits.head.statistic import STATISTICS, Statistic
 from zkcert.errors import UnusableInput
 from zkcert.public.reading import read_file
 
-VARIANTS = ("asam-all", "sam")
+VARIANTS = ("asam-all", "sam", "asam-samsung", "asam-shifted")
+SHIFTED = VARIANTS[2:]
+"""Those with an eta."""
 MAX_DIVISOR = 1 << 22
 """Largest B/lr: the update divides by the integer 2^32 B/lr, whose remainder needs a table of B/lr rows."""
 
 _MAX_COUNT = 1 << 16
-_RHO_LIMIT = 1 << 20
+_RHO_LIMIT = 1 << 20  # of rho and eta
 _EPS_LIMIT = 1 << 40
 # Decimals and ratios only, with a short exponent: "1e999999999" must not be expanded.
 _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?|-?[0-9]{1,40}/[0-9]{1,40}")
@@ -56,8 +59,11 @@ class ProbeConfig:
     rho         radius of the perturbation, in (0, 8), numerator and denominator below 2^20.
     lr          learning rate of the update; B/lr must be an integer from 1 to 2^22.
     eps         added to s_t^2 / L_t before the logarithm, in [0, 1), denominator below 2^40.
-    variant     "asam-all": T_w = diag(|w|) over all parameters; "sam": T_w = I.
-    ddof        of the standard deviation; 0, the population's.
+    variant     "asam-all": T_w = diag(|w|) over all parameters; "sam": T_w = I; "asam-shifted": diag(|w| + eta);
+                "asam-samsung": that for parameters with "weight" in their name, and 1 for others.
+    ddof        of the standard deviation, below T; 0, the population's, where the statistic is none.
+    statistic   "std-log-ratio", of log(s_t^2 / L_t + eps); of the sharpnesses s_t themselves "std", "rms" or "max".
+    eta         of the last two variants, in (0, 8), numerator and denominator below 2^20; None is 1/100 there.
 
     Numbers may be given as text, int, float, Decimal or Fraction; see `parse_fraction`. Raises UnusableInput.
     """
@@ -69,6 +75,8 @@ class ProbeConfig:
     eps: Fraction = Fraction(1, 10**8)
     variant: str = "asam-all"
     ddof: int = 0
+    statistic: str = STATISTICS[0]
+    eta: Fraction | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("steps", 2), ("batch_size", 1)):
@@ -91,10 +99,24 @@ class ProbeConfig:
                 f"batch_size/lr must be an integer from 1 to {MAX_DIVISOR}: "
                 f"change lr to {Fraction(self.batch_size, nearest)}, or change batch_size"
             )
-        if self.variant not in VARIANTS:
-            raise UnusableInput(f"variant must be one of {', '.join(VARIANTS)}")
-        if type(self.ddof) is not int or self.ddof != 0:
-            raise UnusableInput("ddof must be 0: the score is the population standard deviation")
+        for name, known in (("variant", VARIANTS), ("statistic", STATISTICS)):
+            if getattr(self, name) not in known:
+                raise UnusableInput(f"{name} must be one of {', '.join(known)}")
+        if type(self.ddof) is not int or not 0 <= self.ddof < self.steps:
+            raise UnusableInput(f"ddof must be an integer from 0 to {self.steps - 1}, below the steps")
+        if self.ddof and not Statistic(self.statistic).centred:
+            raise UnusableInput(f"ddof is of a deviation; with the statistic {self.statistic} it must be 0")
+        self._check_eta()
+
+    def _check_eta(self) -> None:
+        if self.variant not in SHIFTED:
+            if self.eta is not None:
+                raise UnusableInput(f"eta is of the variants {' and '.join(SHIFTED)}, not of {self.variant}")
+            return
+        eta = Fraction(1, 100) if self.eta is None else parse_fraction(self.eta, "eta")
+        if not 0 < eta < 8 or max(eta.numerator, eta.denominator) >= _RHO_LIMIT:
+            raise UnusableInput(f"eta must lie in (0, 8), numerator and denominator below 2^20, not {eta}")
+        object.__setattr__(self, "eta", eta)
 
     @property
     def divisor(self) -> int:
@@ -102,8 +124,21 @@ class ProbeConfig:
         return int(self.batch_size / self.lr)
 
     def canonical(self) -> dict[str, int | str]:
-        """The configuration as JSON values; rationals as "numerator/denominator" in lowest terms."""
-        return {k: str(v) if isinstance(v, Fraction) else v for k, v in asdict(self).items()}
+        """The configuration as JSON values; rationals as "numerator/denominator" in lowest terms; without the statistic
+        if it is the default, and the eta if there is none."""
+        values = {k: str(v) if isinstance(v, Fraction) else v for k, v in asdict(self).items() if v is not None}
+        if self.statistic == STATISTICS[0]:
+            del values["statistic"]
+        return values
+
+    def differing(self, other: ProbeConfig) -> list[str]:
+        """The names of the fields in which both differ."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
+
+    @property
+    def of_steps(self) -> Statistic:
+        """The statistic, of T values."""
+        return Statistic(self.statistic, self.steps, self.ddof)
 
     @property
     def digest(self) -> bytes:
@@ -113,11 +148,12 @@ class ProbeConfig:
     @classmethod
     def from_canonical(cls, value: object) -> ProbeConfig:
         """Inverse of `canonical`; anything that is not exactly its output raises UnusableInput."""
-        names = [field.name for field in fields(cls)]
-        if not isinstance(value, dict) or set(value) != set(names):
-            raise UnusableInput(f"a configuration has exactly the keys {', '.join(names)}")
+        *names, last, least = [field.name for field in fields(cls)]
+        if not isinstance(value, dict) or not set(names) <= set(value) <= {*names, last, least}:
+            raise UnusableInput(f"a configuration has the keys {', '.join(names)}, and may have {last} and {least}")
         config = cls(**value)
-        if any(type(v) is not type(value[k]) or v != value[k] for k, v in config.canonical().items()):
+        written = config.canonical()
+        if written != value or any(type(v) is not type(value[k]) for k, v in written.items()):
             raise UnusableInput("the configuration is not in canonical form")
         return config
 

@@ -105,8 +105,9 @@ class Statement:
     """ "The probe `config`, on the samples the seed draws from `dataset`, of this model, scores at most `tau`."
 
     circuit_digest and weights_digest are 32 bytes each; `beacon` is None where no public randomness was used;
-    `variance` is T^2 times the exact variance of the log ratios in units of 2^-64 if the score is public; `drand` is
-    the round that the announcement names as the beacon's source, whether or not `beacon` is that round's randomness.
+    `variance` is what the statistic gathers of the steps' values (for the usual one T^2 times the exact variance of the
+    log ratios, in units of 2^-64) if the score is public; `drand` is the round that the announcement names as the
+    beacon's source, whether or not `beacon` is that round's randomness.
     """
 
     circuit_digest: bytes

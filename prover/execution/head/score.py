@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+from abc import ABC, abstractmethod
 from math import isqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuits.head.constants import HEAD_BITS, ln_scaled
-from circuits.head.score import NORM_LIMBS, Q_LIMIT, SCALED_LOSS_LIMBS, Score, StepSize
+from circuits.head.score import NORM_LIMBS, Q_LIMIT, SCALED_LOSS_LIMBS, LogRatios, Score, Sharpness, StepSize
 from circuits.language.forms import View
 from circuits.language.tensors import DIGIT_BITS
 from zkcert.errors import RangeOverflow, ThresholdExceeded
@@ -60,60 +60,93 @@ class StepSizeExecutor:
             w.fill_carries(steps, self.size.domain.axes)
 
 
-class ScoreExecutor:
-    """Log ratios, their deviation, and the slack of the threshold."""
+class ScoreExecutor(ABC):
+    """One value for each step, their statistic, and the slack of the threshold."""
 
-    def __init__(self, score: Score) -> None:
-        self.score = score
+    score: Score
 
-    def log_ratio(self, n: int, loss: int, k: int) -> int:
-        """y of one step, Q32."""
-        lk = loss << (2 * k)
-        top = self.score.c1 * n + self.score.c2 * lk
+    @staticmethod
+    def of(score: Score) -> ScoreExecutor:
+        """For the kind of score."""
+        return LogRatioExecutor(score) if isinstance(score, LogRatios) else SharpnessExecutor(score)
 
-        def value(v: int, limbs: int) -> int:
-            return int(evaluate_ln(np.array([v], object), limbs)["ln"][0])
+    @abstractmethod
+    def value(self, n: int, loss: int, k: int) -> int:
+        """y of one step."""
 
-        d = value(top, len(self.score.top.tensor.digits)) - value(lk, SCALED_LOSS_LIMBS)
-        d -= ln_scaled(self.score.scale.numerator, self.score.scale.denominator)
-        return (d + (1 << (HEAD_BITS - 33))) >> (HEAD_BITS - 32)
+    @abstractmethod
+    def fill_values(self, w: Witness, n: Ints, losses: list[int], scales: list[int], ys: Ints) -> None:
+        """Fill what the values are computed from, but for the carries."""
 
     def finish(self, w: Witness, n: list[int], losses: list[int], scales: list[int], ys: list[int]) -> None:
         """Fill everything but the threshold (see `finish_threshold`)."""
+        score = self.score
+        w.put(score.y.tensor, np.array(ys, object))
+        self.fill_values(w, np.array(n, object), losses, scales, np.array(ys, object))
+        for steps in score.carries:
+            w.fill_carries(steps, score.domain.axes)
+        if score.statistic.name == "max":
+            return
+        if score.statistic.centred:
+            w.put(score.sum_y.tensor, np.array([sum(ys)], object))
+            w.fill_carries(score.sum_carries, ())
+        w.put(score.sum_yy.tensor, np.array([sum(y * y for y in ys)], object))
+        w.fill_carries(score.yy_carries, (), score.yy_con.summed)
+
+    def finish_threshold(self, w: Witness, ys: list[int]) -> None:
+        """Fill the slack; raises ThresholdExceeded."""
+        score, kind = self.score, self.score.statistic
+        gathered = kind.gathered(ys)
+        slack = kind.weight * score.tau**2 - gathered
+        if score.tau < 0 or slack < 0:
+            raise ThresholdExceeded(f"the {kind.text}, {kind.score(gathered):.6f}, is above tau: nothing to prove")
+        slacks = [score.tau - y for y in ys] if kind.name == "max" else [slack]
+        w.put(score.slack.tensor, np.array(slacks, object))
+        w.fill_carries(score.slack_carries, score.threshold.out)
+
+
+class LogRatioExecutor(ScoreExecutor):
+    """Fills log ratios."""
+
+    def __init__(self, score: LogRatios) -> None:
+        self.score: LogRatios = score
+
+    def value(self, n: int, loss: int, k: int) -> int:
+        lk = loss << (2 * k)
+        top = self.score.c1 * n + self.score.c2 * lk
+
+        def ln(v: int, limbs: int) -> int:
+            return int(evaluate_ln(np.array([v], object), limbs)["ln"][0])
+
+        d = ln(top, len(self.score.top.tensor.digits)) - ln(lk, SCALED_LOSS_LIMBS)
+        d -= ln_scaled(self.score.scale.numerator, self.score.scale.denominator)
+        return (d + (1 << (HEAD_BITS - 33))) >> (HEAD_BITS - 32)
+
+    def fill_values(self, w: Witness, n: Ints, losses: list[int], scales: list[int], ys: Ints) -> None:
         lk = np.array([l << (2 * k) for l, k in zip(losses, scales, strict=True)], object)
-        top = self.score.c1 * np.array(n, object) + self.score.c2 * lk
-
-        def put(view: View, value: Ints) -> None:
-            w.put(view.tensor, value)
-
-        put(self.score.lk, lk)
-        put(self.score.top, top)
+        top = self.score.c1 * n + self.score.c2 * lk
+        w.put(self.score.lk.tensor, lk)
+        w.put(self.score.top.tensor, top)
         fill_logarithm(self.score.ln_top, w, top)
         fill_logarithm(self.score.ln_loss, w, lk)
         d = evaluate_ln(top, len(self.score.top.tensor.digits))["ln"] - evaluate_ln(lk, SCALED_LOSS_LIMBS)["ln"]
         d = d - ln_scaled(self.score.scale.numerator, self.score.scale.denominator) + (1 << (HEAD_BITS - 33))
-        put(self.score.y, np.array(ys, object))
-        put(self.score.y_rem, d & ((1 << (HEAD_BITS - 32)) - 1))
-        for steps in self.score.carries:
-            w.fill_carries(steps, self.score.domain.axes)
-        put(self.score.sum_y, np.array([sum(ys)], object))
-        put(self.score.sum_yy, np.array([sum(y * y for y in ys)], object))
-        w.fill_carries(self.score.yy_carries, (), self.score.yy_con.summed)
-
-    def finish_threshold(self, w: Witness, ys: list[int]) -> None:
-        """Fill the slack; raises ThresholdExceeded."""
-        slack = (self.score.net.steps * self.score.tau) ** 2 - variance(ys)
-        if self.score.tau < 0 or slack < 0:
-            raise ThresholdExceeded(f"the score {score_of(ys):.6f} is above tau: nothing to prove")
-        w.put(self.score.slack.tensor, np.array([slack], object))
-        w.fill_carries(self.score.slack_carries, ())
+        w.put(self.score.y_rem.tensor, d & ((1 << (HEAD_BITS - 32)) - 1))
 
 
-def variance(ys: list[int]) -> int:
-    """T sum y^2 - (sum y)^2 = T^2 Var, in units of 2^-64."""
-    return len(ys) * sum(y * y for y in ys) - sum(ys) ** 2
+class SharpnessExecutor(ScoreExecutor):
+    """Fills sharpnesses."""
 
+    def __init__(self, score: Sharpness) -> None:
+        self.score: Sharpness = score
 
-def score_of(ys: list[int]) -> float:
-    """The population standard deviation of the log ratios, in real units."""
-    return float(Fraction(isqrt(variance(ys) << 64), len(ys) << 64))
+    def value(self, n: int, loss: int, k: int) -> int:
+        return isqrt(self.score.above * n * self.score.factors[k] // self.score.below)
+
+    def fill_values(self, w: Witness, n: Ints, losses: list[int], scales: list[int], ys: Ints) -> None:
+        score = self.score
+        norms = n * np.array([score.factors[k] for k in scales], object)
+        w.put(score.norm.tensor, norms)
+        w.put(score.yy.tensor, ys * ys)
+        w.put(score.low.tensor, score.above * norms - score.below * ys * ys)
+        w.put(score.high.tensor, score.below * (ys + 1) * (ys + 1) - score.above * norms - 1)

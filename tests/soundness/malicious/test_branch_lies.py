@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prover.argument import prove_circuit
-from prover.execution import values
+from prover.execution import run, values
 from prover.execution.layers import multiply, prelu
 from prover.execution.layers.multiply import MultiplyExecutor
 from prover.execution.layers.prelu import PReLUExecutor
@@ -179,3 +179,14 @@ def test_a_logit_that_changes_places_with_zero_is_named(made):
 
     lie = mock.patch.object(values, "placed", placed)
     assert lying_name(made["learned"].case, lie) == "constraint/softmax"
+
+
+def test_labels_that_change_places_are_named(made):
+    """Every loss and gradient follows from the wrong ones."""
+    fill = run.fill_samples
+
+    def swapped(samples, w, *data):
+        fill(samples, w, *data)
+        w.put(samples.onehot, 1 - w.value(samples.onehot))
+
+    assert lying_name(made["learned"].case, mock.patch.object(run, "fill_samples", swapped)) == "constraint/label"

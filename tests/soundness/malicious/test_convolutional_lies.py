@@ -11,6 +11,7 @@ import pytest
 from circuits.layers.function import table
 from circuits.layers.hardtanh import Hardtanh
 from circuits.windows import Windows
+from prover import argument
 from prover.argument import prove_circuit
 from prover.execution import values
 from prover.execution.layers.avgpool2d import AveragingExecutor
@@ -320,6 +321,33 @@ def test_rows_of_another_table_are_rejected(column):
     assert violations(certificate.circuit, witness) == ["lookup function2/segment"]
     if column == 2:
         assert full_name(certificate.layout, witness) == "range-check/roots"
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_rows_of_another_functions_table_are_rejected(counted):
+    """Of the same segments, and a table of the circuit: the rows may be counted there."""
+    g = Graph(np.random.default_rng(5), [1, 1, 2]).flatten().linear(2).function("gelu").linear(2)
+    case = g.function("gelu_tanh").linear(2).case(batch=1, rho=Fraction(1, 1000))
+    forward, count, first = PointwiseExecutor.forward, argument.count_multiplicities, table("gelu")
+
+    def swapped(self, w, p):
+        with mock.patch.object(self.layer, "table", first):
+            forward(self, w, p)
+
+    with mock.patch.object(PointwiseExecutor, "forward", swapped):
+        certificate, w, _ = case.run(Fraction(30))
+    layout = certificate.layout
+    assert violations(certificate.circuit, w) == ["lookup function4/segment"]
+    used = w.array(certificate.layers[4].segment.tensor).ravel() - first.rows[0, 0]
+
+    def count_there(layout, x):
+        count(layout, x)
+        rows = x[layout.multiplicity_start + sum(layout.tables) :][: first.shape[0]]
+        np.add.at(rows, used, 1)
+
+    with mock.patch.object(argument, "count_multiplicities", count_there if counted else count):
+        assert layout.functions[0] is first
+        assert full_name(layout, w) == "range-check/roots"
 
 
 def test_a_value_beyond_a_table_that_saturates_early_is_named():

@@ -15,7 +15,7 @@ from circuits.layers.relu import ReLU
 from prover.argument import prove_circuit
 from prover.execution import run, values
 from prover.execution.head import exponential, logarithm, score, softmax
-from prover.execution.head.score import ScoreExecutor, StepSizeExecutor
+from prover.execution.head.score import LogRatioExecutor, StepSizeExecutor
 from prover.execution.head.softmax import SoftmaxExecutor
 from prover.execution.layers.batchnorm2d import BatchNorm2dExecutor
 from prover.execution.layers.leaky_relu import LeakyReLUExecutor
@@ -476,7 +476,7 @@ def test_another_loss_scale_is_named(shift):
 
 
 def test_a_log_ratio_off_by_one_unit_is_named(cnn):
-    lie = after(ScoreExecutor, "log_ratio", lambda self, y, *_: y + 1)
+    lie = after(LogRatioExecutor, "value", lambda self, y, *_: y + 1)
     assert lying_name(cnn.case, lie) == "constraint/score/ratios"
 
 

@@ -21,6 +21,7 @@ from prover.execution.witness import Witness
 from prover.oracle import ProverOracle
 from tests.builders import violations
 from tests.functions import (
+    DOUBLES,
     LINES,
     SOME,
     SQUARES,
@@ -146,6 +147,39 @@ def test_multiplicities_of_rows_that_do_not_count_are_caught(table, strict):
     assert verdict(counted(change), witness=changed(), strict=strict) == (
         "range-check/roots" if strict else "hidden-equations"
     )
+
+
+MOVED = {
+    "a tuple that is a row of both": ((SQUARES, (2, 4)), (DOUBLES, (2, 4))),
+    "zeros": ((DOUBLES, (0, 0)), (SQUARES, (0, 0))),
+    "a number that is a digit as well": ((SOME, (0,)), (None, 0)),
+    "a digit that is a row as well": ((None, 12), (SOME, (12,))),
+}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("move", MOVED)
+def test_multiplicities_do_not_move_from_table_to_table(move, strict):
+    """Of equal numbers, so that nothing but the class tells the two; None: the table of the largest digits."""
+    original = argument.count_multiplicities
+
+    def slot(layout, table, entry):
+        if table is None:
+            return layout.multiplicity_start + entry
+        before = layout.functions[: layout.functions.index(table)]
+        return layout.multiplicity_start + sum(layout.tables) + sum(t.shape[0] for t in before) + row_of(table, entry)
+
+    def count(layout, x):
+        original(layout, x)
+        for place, by in zip(MOVED[move], (-1, 1), strict=True):
+            x[slot(layout, *place)] += by
+
+    patch = mock.patch.object(argument, "count_multiplicities", count)
+    assert verdict(patch, witness=changed(), strict=strict) == ("range-check/roots" if strict else "hidden-equations")
+
+
+def row_of(table: FunctionTable, entry: tuple[int, ...]) -> int:
+    return table.rows.tolist().index(list(entry))
 
 
 @pytest.mark.parametrize("classes", ["own", "one"])

@@ -271,9 +271,15 @@ def _spread(scores: Sequence[float]) -> tuple[float, float, float]:
 # ----------------------------------------------------------------------------------------------- an engineer
 
 
+def _statistic(config: ProbeConfig) -> dict[str, int | str]:
+    """The configuration, its statistic included."""
+    return {**config.canonical(), "statistic": config.statistic}
+
+
 def _configuration(verdict: Verdict) -> list[Child]:
     report, expected = verdict.report, verdict.expected
-    config, usual = report.statement.config.canonical(), ProbeConfig().canonical()
+    config, usual = report.statement.config.canonical(), {"eta": "none", **_statistic(ProbeConfig())}
+    config |= _statistic(report.statement.config)
     rows = [
         (
             element("code", name),

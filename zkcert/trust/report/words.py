@@ -43,6 +43,8 @@ FIELDS = {
     "eps": "added to sharpness²/loss before the logarithm",
     "variant": "how each weight's step is scaled",
     "ddof": "taken off the number of mini-batches in the deviation",
+    "statistic": "what the score is: of log(sharpness²/loss + eps), or of the sharpness by itself",
+    "eta": "added to each weight's size, which scales its step",
 }
 """What the entries of a configuration are."""
 
@@ -53,8 +55,16 @@ _OPTION = re.compile(r" \(--[a-z-]+(?: [a-z.]+)?\)")
 def claim(verdict: Verdict) -> str:
     """What was proved, in a sentence."""
     proved, asked = decimal_text(verdict.report.statement.tau), decimal_text(verdict.expected.tau)
-    text = f"The score of this model file is at most {proved}"
+    text = f"The {verdict.report.statement.config.of_steps.text} of this model file is at most {proved}"
     return f"{text}, as was asked for." if proved == asked else f"{text}; asked for was at most {asked}."
+
+
+_SAYS = {
+    "std-log-ratio": "says how much that differs from one mini-batch of samples to the next",
+    "std": "is here the standard deviation of the sharpness s_t itself over the mini-batches",
+    "rms": "is here the root mean square of the sharpness s_t itself over the mini-batches",
+    "max": "is here the largest sharpness s_t of the mini-batches",
+}
 
 
 def meaning(verdict: Verdict) -> Iterator[str]:
@@ -63,8 +73,8 @@ def meaning(verdict: Verdict) -> Iterator[str]:
     config = statement.config
     yield (
         "The score is the model's directional sharpness (arXiv 2606.25004). Sharpness says how strongly the loss "
-        "reacts when the weights are moved a little; the score says how much that differs from one mini-batch of "
-        "samples to the next. Scores can be compared only if they were computed with the same configuration."
+        f"reacts when the weights are moved a little; the score {_SAYS[config.statistic]}. Scores can be compared only "
+        "if they were computed with the same configuration."
     )
     yield (
         f"The provider has proved that {config.steps} mini-batches of {counted(config.batch_size, 'sample')}, drawn "
