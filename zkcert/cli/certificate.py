@@ -55,7 +55,7 @@ def commit(
         typer.Argument(
             metavar="DATA",
             help="The samples: .npz with x and y; a folder of PNG or JPEG for each class; CSV, Parquet or Arrow; IDX "
-            "images (or images,labels); CIFAR for Python.",
+            "images (or images,labels); CIFAR for Python; with --context tokens, as a .npy of integers or a .txt.",
         ),
     ],
     file: Annotated[str, typer.Option("--out", "-o", help="The secret file to write, *.zkd.")] = "data.zkd",
