@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits.argument import batching, blind, identities
+from circuits.argument import batching, identities
 from circuits.argument.batching import weight_at
 from circuits.compile import Certificate
 from circuits.language.constraints import Circuit, DomainAxis, expr, product
@@ -278,7 +278,7 @@ def test_the_weights_of_many_terms_do_not_depend_on_how_they_are_chunked(monkeyp
         seen.append(len(claims))
         return whole
 
-    monkeypatch.setattr(blind, "weight_at", both)
+    monkeypatch.setattr(batching, "weight_at", both)
     proved = certified()
     verify_proof(proved.proved.data, proved.model, Expectations(proved.statement.tau))
     assert seen and seen[0] > 10
