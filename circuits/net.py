@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import prod
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from circuits.language.combination import Order, Term, combine, terms_of, value_terms, whole
 from circuits.language.constraints import Circuit, Constraint, DomainAxis
@@ -56,13 +56,6 @@ def pass_of_step(count: int, offset: int, passes: int) -> Source:
 def first_steps(count: int, steps: int) -> Source:
     """The first `count` of an axis of steps."""
     return Same("step", count) if count == steps else Map("step", tuple(range(count)), steps)
-
-
-class Output(Protocol):
-    """Where a layer writes its output."""
-
-    @property
-    def value(self) -> Value: ...
 
 
 @dataclass(frozen=True)
@@ -279,6 +272,10 @@ class Rectifier:
     @property
     def value(self) -> Value:
         return self.z if self.rest is None else self.z - self.rest
+
+
+Output = Committed | Rectifier
+"""Where a layer writes its output."""
 
 
 @dataclass

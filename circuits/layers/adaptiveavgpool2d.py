@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..net import Net
 from ..value import Value
 from ..windows import AdaptiveWindows
@@ -19,7 +17,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class AdaptiveAvgPool2d(Averaging):
     spec = LayerSpec(op="adaptiveavgpool2d", fields={"size": Integers(2, 1)}, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         rows, columns = node["size"]
         windows = net.counted(AdaptiveWindows(shape[1], shape[2], (rows, columns)), f"pooling to {rows}x{columns}")
         self.declare_averages(net, windows, windows.divisors(), x, shape[0])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..net import Net
 from ..value import Value
 from .base import Layer
-from .spec import LayerSpec, same_shape
+from .spec import LayerSpec, Node, same_shape
 
 
 class Add(Layer):
     spec = LayerSpec(op="add", inputs=2, transparent=True, output_shape=same_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.y = x
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form, View
@@ -66,7 +65,7 @@ class Affine(Layer):
         """The sources of the inner axes of the input or the output, by its own axes."""
         return self.channels(axes[0]), *(Same(a.name, a.size) for a in axes[1:])
 
-    def declare_product(self, net: Net, node: dict[str, Any], x: Value) -> None:
+    def declare_product(self, net: Net, node: Node, x: Value) -> None:
         """The forward pass, once the axes are set."""
         self.weight_name, self.bias_name = node["weight"], node["bias"]
         sizes = [a.size for a in (*self.shared, *self.weight_axes)]

@@ -17,7 +17,7 @@ from ..net import Net
 from ..value import Value
 from ..windows import AdaptiveWindows, Windows
 from .pool import BORDER, WINDOW, Pool, pool_shape
-from .spec import Field, Flag, Integer, LayerSpec
+from .spec import Field, Flag, Integer, LayerSpec, Node
 
 OPTIONS: dict[str, tuple[Field, Any]] = {**BORDER, "inside": (Flag(), False), "divisor": (Integer(0), 0)}
 """inside: a window is divided by its entries in the image, else by those in its border too; divisor: by this instead,
@@ -73,7 +73,7 @@ class Averaging(Pool):
 class AvgPool2d(Averaging):
     spec = LayerSpec(op="avgpool2d", fields=WINDOW, options=OPTIONS, output_shape=pool_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         windows = net.windows(shape, node["kernel"], node)
         divisors = windows.divisors(padding=not node["inside"])
         if node["divisor"]:

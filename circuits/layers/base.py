@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from circuits.language.constraints import Constraint, DomainAxis
 from circuits.language.forms import Form
@@ -14,7 +14,7 @@ from circuits.language.tensors import Digit, Tensor
 
 from ..net import Net
 from ..value import Value
-from .spec import LayerSpec
+from .spec import LayerSpec, Node
 
 
 class Layer(ABC):
@@ -29,7 +29,7 @@ class Layer(ABC):
     dy: Value
     dx: Value | None = None
 
-    def __init__(self, net: Net, node: dict[str, Any], branches: Sequence[Value], shape: tuple[int, ...]) -> None:
+    def __init__(self, net: Net, node: Node, branches: Sequence[Value], shape: tuple[int, ...]) -> None:
         """Declare the forward pass from `x`, whose samples have the given shape.
 
         `x` is the sum of what the node reads, and may be any combination of committed tensors; of a node that gets its
@@ -41,7 +41,7 @@ class Layer(ABC):
         self.declare_forward(net, node, x, shape)
 
     @abstractmethod
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         """Set the output `self.y` and, where it is not the input's, its `self.shape`."""
 
     def declare_backward(self, net: Net, dy: Value, needed: Sequence[bool]) -> None:

@@ -97,7 +97,7 @@ class BatchNorm2d(Layer):
         constants=_constants,
     )
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         """The node carries the public integers "factors" (A) and "means" (m)."""
         self.weight_name, self.bias_name = node["weight"], node["bias"]
         factors, means = tuple(node["factors"]), tuple(node["means"])

@@ -5,8 +5,6 @@ The zero is none of the model's, so nothing is committed or perturbed for it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from zkcert.errors import UnusableInput
 
 from ..net import Net
@@ -24,7 +22,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Binary(Layer):
     spec = LayerSpec(op="binary", transparent=True, moves=True, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         if x.shape[1] != 1:
             raise UnusableInput("one logit of flattened images: pool to one position before")
         net.count_table(2 * len(x.parts), "logit")

@@ -3,18 +3,16 @@ gradient."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..net import Net
 from ..value import Value
 from .base import Layer
-from .spec import LayerSpec, same_shape
+from .spec import LayerSpec, Node, same_shape
 
 
 class Cat(Layer):
     spec = LayerSpec(op="cat", inputs=2, joins=True, moves=True, transparent=True, output_shape=same_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.y = x
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from zkcert.errors import UnusableInput
 
 from ..net import Net
@@ -29,7 +27,7 @@ class Channels(Layer):
         output_shape=_shape,
     )
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         if x.shape[1] != shape[0]:
             raise UnusableInput("it reads flattened images: pick channels before the flatten")
         groups, count = node["groups"], node["count"]

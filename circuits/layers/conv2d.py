@@ -7,8 +7,6 @@ of their own, g, of which and of the channels in a group another table makes the
 
 from __future__ import annotations
 
-from typing import Any
-
 from circuits.language.constraints import DomainAxis
 from circuits.language.sources import Gather, Source
 
@@ -34,7 +32,7 @@ class Conv2d(Affine):
         output_shape=_shape,
     )
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         outputs, channels, *kernel = node["weight_shape"]
         windows = net.windows(shape, kernel, node)
         self.table, self.inverse = windows.reads(), windows.readers()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 from ..net import Net
 from ..value import Value
 from .base import Layer
-from .spec import LayerSpec
+from .spec import LayerSpec, Node
 
 
 class Flatten(Layer):
     spec = LayerSpec(op="flatten", transparent=True, output_shape=lambda node, shape, tensors: [prod(shape)])
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.y, self.shape = x, (prod(shape),)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:

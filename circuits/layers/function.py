@@ -13,7 +13,6 @@ The lookup is of (g, c, m, s), c and m being what y and d are less the rest: nei
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from circuits.language.constraints import expr, product
 from circuits.language.functions import FunctionTable
@@ -24,7 +23,7 @@ from ..net import REMAINDER, Net
 from ..segments import FUNCTIONS, rows_of
 from ..value import Value
 from .base import Elementwise
-from .spec import Choice, LayerSpec, same_shape
+from .spec import Choice, LayerSpec, Node, same_shape
 
 UNIT = 1 << 22  # a segment
 HALF = UNIT >> 1
@@ -44,7 +43,7 @@ def table(name: str) -> FunctionTable:
 class Pointwise(Elementwise):
     spec = LayerSpec(op="function", fields={"function": Choice(tuple(FUNCTIONS))}, output_shape=same_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.function, self.table = FUNCTIONS[node["function"]], table(node["function"])
         self.segment, self.offset = self._committed("segment", radix(B22)), self._committed("offset", radix(B22))
         self.over, self.under = self._committed("over", radix(U22)), self._committed("under", radix(U22))

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from math import prod
-from typing import Any
 
 from circuits.language.constraints import Constraint, DomainAxis, expr
 from circuits.language.forms import Form, View
@@ -63,7 +62,7 @@ class GroupNorm(Layer):
         output_shape=_shape,
     )
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.weight_name, self.bias_name, (channels, *positions) = node["weight"], node["bias"], x.shape[1:]
         self.groups, self.each = node["groups"], node["each"]
         if channels != shape[0]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from circuits.language.constraints import Expr, expr, product
 from circuits.language.tensors import Range, Tensor, radix
 
@@ -11,13 +9,13 @@ from ..net import Net
 from ..value import Value
 from .clamp import Clamped
 from .hardtanh import UNIT
-from .spec import LayerSpec, same_shape
+from .spec import LayerSpec, Node, same_shape
 
 
 class Hardsigmoid(Clamped):
     spec = LayerSpec(op="hardsigmoid", output_shape=same_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.declare_clamp(x, -3 * UNIT, 3 * UNIT, "inner", "clamp")
         self.y = net.activation(f"{self.name}/y", x.shape)
         self.remainder = self._sixth("forward", self.y, expr(self.form(self.clamped)) + self.high)

@@ -7,7 +7,6 @@ With H = 3 2^32 both are divisions by 2 H: of z (c + H), and of dy (2 c + H (1 -
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from circuits.language.forms import Form
 from circuits.language.tensors import DIGIT_BITS, U22, Range, radix
@@ -17,7 +16,7 @@ from ..net import Contraction, Net
 from ..value import Value
 from .clamp import Clamped
 from .hardtanh import UNIT
-from .spec import LayerSpec, same_shape
+from .spec import LayerSpec, Node, same_shape
 
 BOUND = 3 * UNIT  # H / 2^22
 REMAINDER = radix(U22, Range(2 * BOUND))  # [0, 2 H)
@@ -26,7 +25,7 @@ REMAINDER = radix(U22, Range(2 * BOUND))  # [0, 2 H)
 class Hardswish(Clamped):
     spec = LayerSpec(op="hardswish", output_shape=same_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.declare_clamp(x, -BOUND, BOUND, "inner", "clamp")
         self.y = net.activation(f"{self.name}/y", x.shape)
         self.run = self._divided("forward", self.y, x, self.limbs(self.clamped), "y")

@@ -5,8 +5,6 @@ The output is the sum of two tensors of `Clamped`, which nothing needs to commit
 
 from __future__ import annotations
 
-from typing import Any
-
 from circuits.language.constraints import expr, product
 from circuits.language.tensors import DIGIT_BITS
 from zkcert.errors import UnusableInput
@@ -30,7 +28,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Hardtanh(Clamped):
     spec = LayerSpec(op="hardtanh", fields={"low": BOUND, "high": BOUND}, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         first, last = (int(node[key] * UNIT) for key in ("low", "high"))
         self.declare_clamp(x, first, last, "y", "forward")
         self.y = self.clamped

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import floor
-from typing import Any
 
 from circuits.language.constraints import product
 from circuits.language.tensors import BIT, DIGIT_BITS, U22, radix
@@ -18,7 +17,7 @@ from circuits.language.wide import Limbs
 from ..net import FRACTION_BITS, Contraction, Net
 from ..value import Value
 from .base import Elementwise
-from .spec import LayerSpec, Number, same_shape
+from .spec import LayerSpec, Node, Number, same_shape
 
 ONE = 1 << FRACTION_BITS
 
@@ -28,7 +27,7 @@ class LeakyReLU(Elementwise):
         op="leaky_relu", fields={"negative_slope": Number(0.0, 1.0, "between 0 and 1")}, output_shape=same_shape
     )
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.slope = floor(Fraction(repr(node["negative_slope"])) * ONE + Fraction(1, 2))
         self.bit, self.magnitude = self.tensor("sign", radix(BIT)), self.tensor("magnitude", radix(U22, U22))
         b, m = self.form(self.bit), self.form(self.magnitude)

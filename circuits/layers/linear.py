@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from circuits.language.constraints import DomainAxis
 from circuits.language.sources import Same, Source
 from zkcert.errors import UnusableInput
@@ -23,7 +21,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Linear(Affine):
     spec = LayerSpec(op="linear", fields=PARAMETERS, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         names = ("c", "s") if len(x.shape) == 3 else ("f",)
         self.input_axes = tuple(DomainAxis(n, size) for n, size in zip(names, x.shape[1:], strict=True))
         outputs = DomainAxis("o", node["weight_shape"][0])

@@ -17,13 +17,13 @@ from circuits.language.tensors import BIT, U22, radix
 from ..net import Net
 from ..value import Value
 from .pool import BORDER, WINDOW, Pool, pool_shape
-from .spec import LayerSpec
+from .spec import LayerSpec, Node
 
 
 class MaxPool2d(Pool):
     spec = LayerSpec(op="maxpool2d", fields=WINDOW, options=BORDER, output_shape=pool_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.windows = windows = net.windows(shape, node["kernel"], node)
         self.declare_windows(net, windows, shape[0])
         outputs, count = self.s.size, windows.inside

@@ -6,7 +6,6 @@ branch of the exact products added up over the positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
@@ -17,7 +16,7 @@ from zkcert.errors import UnusableInput
 from ..net import Contraction, Net
 from ..value import Value
 from .base import Layer
-from .spec import LayerSpec, same_shape
+from .spec import LayerSpec, Node, same_shape
 
 
 def _together(shapes: Sequence[list[int]]) -> list[int]:
@@ -30,7 +29,7 @@ def _together(shapes: Sequence[list[int]]) -> list[int]:
 class Multiply(Layer):
     spec = LayerSpec(op="multiply", inputs=2, together=_together, output_shape=same_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         sizes = max((v.shape for v in self.branches), key=lambda sizes: (len(sizes), sizes[2:]))
         self.axes = tuple(DomainAxis(f"x{i}", size) for i, size in enumerate(sizes))
         if any(v.shape not in (sizes, (*sizes[:2], 1), sizes[:2]) for v in self.branches):

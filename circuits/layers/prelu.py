@@ -9,7 +9,6 @@ committed, and the gradient of a is the sum of dy min(z, 0).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from circuits.language.constraints import DomainAxis, product
 from circuits.language.forms import View
@@ -33,7 +32,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class PReLU(Elementwise):
     spec = LayerSpec(op="prelu", fields={"weight": Array()}, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         (slopes,) = node["weight_shape"]
         if slopes not in (1, x.shape[1]):
             raise UnusableInput("a PReLU of flattened images: put it before the flatten, or give it one slope for all")

@@ -6,20 +6,18 @@ included. Then a = b (m + 1) and z = 2 a - m - b. Where nothing else reads z, th
 
 from __future__ import annotations
 
-from typing import Any
-
 from circuits.language.constraints import product
 
 from ..net import Net, Rectifier
 from ..value import Value
 from .base import Elementwise
-from .spec import LayerSpec, same_shape
+from .spec import LayerSpec, Node, same_shape
 
 
 class ReLU(Elementwise):
     spec = LayerSpec(op="relu", rectifies=True, output_shape=same_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.rectifier = net.rectifiers.get(self.name) or Rectifier(net, self.name, x.shape)
         self.y, self.bit, self.magnitude = self.rectifier.a, self.rectifier.bit, self.rectifier.magnitude
         con = self.constraint("forward")
