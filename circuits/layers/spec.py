@@ -62,17 +62,22 @@ def Flag() -> Field:
 
 def Number(low: float, high: float, bounds: str) -> Field:
     """A number; `bounds` says its range in words."""
-    return Field(lambda v: type(v) in (int, float) and low <= v <= high, f"lie {bounds}", float)
+
+    def fit(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+    return Field(fit, f"lie {bounds}", float)
 
 
 def Choice(words: tuple[str, ...]) -> Field:
     """One of some words."""
-    return Field(lambda v: type(v) is str and v in words, f"be one of {', '.join(words)}")
+    return Field(lambda v: isinstance(v, str) and v in words, f"be one of {', '.join(words)}")
 
 
 def Name() -> Field:
     """A name of a layer or of a tensor."""
-    return Field(lambda v: type(v) is str and bool(NAME.fullmatch(v)), "be a name of letters, digits, '_', '-' and '.'")
+    must = "be a name of letters, digits, '_', '-' and '.'"
+    return Field(lambda v: isinstance(v, str) and bool(NAME.fullmatch(v)), must)
 
 
 @dataclass(frozen=True)
