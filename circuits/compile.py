@@ -152,27 +152,17 @@ class Certificate:
         graph, inputs = self.plan.graph, self.connections.inputs
         values, shapes = {-1: self.samples.x}, {-1: tuple(self.samples.input_shape)}
 
-        def add_up(nodes: Sequence[int]) -> Value:
-            try:
-                return reduce(add, (values[j] for j in nodes))
-            except ValueError as error:
-                raise UnusableInput(f"layer {graph[i]['name']}: one branch is flattened, the other is not") from error
-
         def received(spec: LayerSpec, nodes: Sequence[int]) -> list[Value]:
             read = [values[j] for j in nodes]
             if spec.together is not None:
                 return read
             if not spec.joins:
-                return [add_up(nodes)]
+                return [reduce(add, read)]
             self._count_joined(sum(len(v.parts) for v in read) * sum(v.shape[1] for v in read))
-            try:
-                return [Value.joined(read)]
-            except ValueError as error:
-                why = "flattened images of different sizes, or ones that are not flattened, cannot be joined"
-                raise UnusableInput(f"layer {graph[i]['name']}: {why}") from error
+            return [Value.joined(read)]
 
         def rectifier(relu: str, rest: Sequence[int], shape: Sequence[int]) -> Rectifier:
-            known = add_up(rest) if rest else None
+            known = reduce(add, (values[j] for j in rest)) if rest else None
             if known is not None and known.shape != tuple(shape):
                 raise UnusableInput(f"layer {relu}: one branch is flattened, the other is not")
             made = Rectifier(self.net, relu, shape, known)
@@ -184,9 +174,9 @@ class Certificate:
             if found := self.connections.rectified(i):
                 self.net.outputs[node["name"]] = partial(rectifier, graph[found[0]]["name"], found[1])
             layer_type = LAYERS[node["op"]]
-            x = received(layer_type.spec, inputs[i])
-            shape = layer_type.spec.received([list(shapes[j]) for j in inputs[i]])
             try:
+                x = received(layer_type.spec, inputs[i])
+                shape = layer_type.spec.received([list(shapes[j]) for j in inputs[i]])
                 layer = layer_type(self.net, self._described(node), x, tuple(shape))
             except BoundError:
                 raise

@@ -9,6 +9,7 @@ from circuits.language.forms import Form, View
 from circuits.language.sources import Map, Same, Source
 from circuits.language.tensors import Tensor
 from circuits.language.wide import limb_forms
+from zkcert.errors import UnusableInput
 
 
 def joined(forms: Sequence[Form]) -> Form:
@@ -75,9 +76,9 @@ class Value:
         return self.parts[0].tensor
 
     def __add__(self, other: Value) -> Value:
-        """ValueError unless the shapes are equal."""
+        """UnusableInput unless the shapes are equal."""
         if self.shape != other.shape:
-            raise ValueError(f"values of shapes {self.shape} and {other.shape} have no sum")
+            raise UnusableInput("one branch is flattened, the other is not")
         coefs: dict[Multiple, int] = {}
         for part in self.parts + other.parts:
             key = replace(part, coef=1)
@@ -105,12 +106,13 @@ class Value:
 
     @staticmethod
     def joined(values: Sequence[Value]) -> Value:
-        """The channels of one behind those of another; ValueError if the other axes differ."""
+        """The channels of one behind those of another; UnusableInput if the other axes differ."""
         batch, _, *rest = values[0].shape
         total, start, parts = sum(v.shape[1] for v in values), 0, []
         for v in values:
             if (v.shape[0], *v.shape[2:]) != (batch, *rest):
-                raise ValueError(f"values of shapes {values[0].shape} and {v.shape} cannot be joined")
+                why = "flattened images of different sizes, or ones that are not flattened, cannot be joined"
+                raise UnusableInput(why)
             count = v.shape[1]
             channels = [*[-1] * start, *range(count), *[-1] * (total - start - count)]
             parts += [part.moved(channels) for part in v.parts]

@@ -83,11 +83,11 @@ def a_tensor(*digits: Digit, unroll: int = 1) -> Tensor:
         (lambda t: Scaled("a", (1, -1, 1), 3), "scaling 3 entries needs as many"),
         (lambda t: limb_forms(View(replace(t, digits=(Digit(U22, 5),)), (ONCE, Same("a", 3)))), "not in radix"),
         (lambda t: (Value.of(t) + Value.of(t)).tensor, "a combination of tensors is not one tensor"),
-        (lambda t: Value.of(t) + Value.of(replace(t, shape=(4,))), r"values of shapes \(3,\) and \(4,\) have no sum"),
+        (lambda t: Value.of(t) + Value.of(replace(t, shape=(4,))), "one branch is flattened"),
     ],
 )
 def test_what_reads_a_tensor_wrongly_is_refused(make: Callable[[Tensor], object], why: str) -> None:
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises((ValueError, UnusableInput), match=why):
         make(a_tensor())
 
 
