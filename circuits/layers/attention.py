@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from functools import cache
 from math import isqrt
-from typing import Any
 
 from circuits.language.constraints import DomainAxis, expr, product
 from circuits.language.forms import Form
@@ -64,7 +63,7 @@ def decay() -> FunctionTable:
 class Attention(Layer):
     spec = LayerSpec(op="attention", fields={"heads": Integer(1), "causal": Flag()}, splits=True, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.totals: list[Total] = []
         self.read = x = self._whole("x", x)
         batch, channels, self.count = x.shape

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from circuits.language.constraints import DomainAxis, product
 from circuits.language.forms import Form, View
@@ -34,7 +33,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Embedding(Layer):
     spec = LayerSpec(op="embedding", fields={"weight": Array()}, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         rows, channels = node["weight_shape"]
         batch, tokens, count = x.shape
         if rows != tokens:

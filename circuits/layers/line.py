@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..net import Net
 from ..value import Value
 from .base import Layer
@@ -18,7 +16,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Line(Layer):
     spec = LayerSpec(op="line", transparent=True, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.y, self.shape = x, (shape[0], 1, shape[1] * shape[2])
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:

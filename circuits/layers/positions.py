@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import View
@@ -29,7 +28,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Positions(Layer):
     spec = LayerSpec(op="positions", fields={"weight": Array()}, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.weight_name, self.axes = node["weight"], (DomainAxis("c", x.shape[1]), DomainAxis("s", x.shape[2]))
         self.weight = net.weight(node["weight"], x.shape[1:])
         self.y = net.activation(f"{self.name}/y", x.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from circuits.language.constraints import DomainAxis
 from circuits.language.forms import View
@@ -29,7 +28,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Prepend(Layer):
     spec = LayerSpec(op="prepend", fields={"weight": Array()}, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         batch, channels, count = x.shape
         self.shape, self.weight_name = (channels, 1, count + 1), node["weight"]
         self.c, self.s = DomainAxis("c", channels), DomainAxis("s", count)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from circuits.language.constraints import DomainAxis
 from circuits.language.sources import Map, Same, Sum
 from zkcert.errors import UnusableInput
@@ -24,7 +22,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Take(Layer):
     spec = LayerSpec(op="take", fields={"position": Integer(0)}, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         batch, channels, count = x.shape
         self.shape, self.position = (channels, 1, 1), node["position"]
         self.c, self.s = DomainAxis("c", channels), DomainAxis("s", count)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from circuits.language.constraints import DomainAxis
 from circuits.language.sources import Source
 from zkcert.errors import UnusableInput
@@ -25,7 +23,7 @@ def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Unembedding(Affine):
     spec = LayerSpec(op="unembedding", fields={"weight": Array()}, output_shape=_shape)
 
-    def declare_forward(self, net: Net, node: dict[str, Any], x: Value, shape: tuple[int, ...]) -> None:
+    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         outputs, channels = node["weight_shape"]
         self.shape = (outputs, 1, x.shape[2])
         c, self.s = DomainAxis("c", channels), DomainAxis("s", x.shape[2])
