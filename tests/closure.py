@@ -26,7 +26,7 @@ from typing import Any
 
 from tests.modules import ROOT, file_of, imports, module_of
 
-BUDGET = 8170
+BUDGET = 8168
 """Code lines for today's layers; each later type of layer may add LAYER_BUDGET."""
 LAYER_BUDGET = 150
 
