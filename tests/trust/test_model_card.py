@@ -17,7 +17,14 @@ def test_a_card_is_written_with_what_was_checked_and_warned_of(run, tiny):
     text = Path("card.md").read_text()
     verdict = api.verify(tiny.proof, tiny.model, tau=3, beacon=tiny.beacon)
     assert text == card(verdict) and text.startswith(TITLE)
-    for word in (verdict.model_sha256, verdict.proof_sha256, "the score is at most 2.5", "| data | **missing**"):
+    for word in (
+        verdict.model_sha256,
+        verdict.proof_sha256,
+        "the score is at most 2.5",
+        "| data | **missing**",
+        "ddof 0",
+        "none is named",
+    ):
         assert word in text
     assert all(warning.replace("`", "'").replace("|", "/") in text for warning in verdict.warnings)
     refused(run(*pins, "--model-card", "card.md"), 2, "card.md exists")

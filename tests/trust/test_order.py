@@ -34,6 +34,7 @@ def test_a_quorum_and_the_providers_key_check_the_whole_order(run, named, told):
     assert (
         f"{time_text(named.due)}, round {named.number} of our-own" in order[3] and "which is older by 1 h" in order[3]
     )
+    assert "which is not built in: that nobody can choose its rounds is for you to know" in order[4]
     found = run("verify", *named.pins(), *told.of("ada", "bob", "cat"), *told.provider, "--announcements", 1, "--json")
     assert states(found.json) == ALL
     times = [step["time"] for step in found.json["order"]]
@@ -94,6 +95,7 @@ def test_what_only_the_verifier_can_say_is_asked_for(run, named, told):
         (*told.of("ada", "bob"), *told.provider, "--announcements", 0): "--announcements is a number from 1",
         ("--timestamp", place / "announce.tsr"): "--timestamp needs --timestamp-roots",
         (*told.of("ada", "bob"), "--margin", -1): "--margin is a number",
+        ("--margin", 5): "--margin needs --witness or --timestamp",
         (*told.of("ada", "bob"), "--witness", place / "ada.pub"): "is given twice",
         (*told.of("ada", "bob")[2:], "--quorum", 1): "lets two announcements through",
         (*told.of("ada", "bob"), "--provider", place / "ada.json"): "a witness's receipt, where public keys",

@@ -21,6 +21,7 @@ from zkcert.errors import MalformedProof, ProofRejected, UnusableInput
 from zkcert.trust.order import Step
 from zkcert.trust.report.page import Circumstances, Given, accepted, rejected
 from zkcert.trust.report.plot import MOST_ROWS, ticks
+from zkcert.trust.report.words import NO_YARDSTICK
 
 NOTHING_LEFT = "Nothing left open"
 
@@ -107,7 +108,8 @@ def test_nothing_left_open_is_said_only_where_it_is_so(revealed):
     )
     done = tuple(replace(step, state="checked") for step in usual.steps)
     assert not usual.warnings
-    assert NOTHING_LEFT in Shape(accepted(usual, done, None, AROUND)).text
+    whole = Shape(accepted(usual, done, None, AROUND)).text
+    assert NOTHING_LEFT in whole and NO_YARDSTICK in whole
     for at in range(len(done)):
         for state in ("claimed", "missing"):
             steps = (*done[:at], replace(done[at], state=state), *done[at + 1 :])
@@ -152,7 +154,7 @@ def test_a_rejected_proof_is_reported_with_the_exit_code_of_verify(run, tiny):
     assert "Nothing is shown about the model." in text
     Path("cut.bin").write_bytes(tiny.proof.read_bytes()[:5000])
     assert run("report", "cut.bin", tiny.model, "--tau", 3, "--force").code == 1
-    assert "Failed: format" in read().text
+    assert "Failed: format" in read().text and "a format that this program does not read" in read().text
     assert run("report", "cut.bin", tiny.model, "--tau", 3, "--fetch", "drand", "--force").code == 1
     assert run("report", *pins, "--force", "--json").json["check"] == "tau"
     with pytest.raises(ProofRejected):

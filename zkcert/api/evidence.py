@@ -62,6 +62,8 @@ class Evidence:
             "--authority-quorum": (self.authority_quorum is not None, self.authorities, "--authority"),
             "--timestamp": (self.stamps, self.roots is not None, "--timestamp-roots, the certificates that you trust"),
         }
+        if self.margin != MARGIN:
+            alone["--margin"] = (True, self.of_order, "--witness or --timestamp, which it is about")
         for name, (given, needed, what) in alone.items():
             if given and not needed:
                 raise UnusableInput(f"{name} needs {what}")

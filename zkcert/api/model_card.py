@@ -28,13 +28,16 @@ def card(verdict: OrderedVerdict) -> str:
         "claim": f"the {config.of_steps.text} is at most {decimal_text(statement.tau)}"
         + ("" if report.score is None else f"; it is {report.score:.6f} (revealed)"),
         "probe": f"{config.steps} batches of {config.batch_size} samples, {config.variant}, rho {float(config.rho):g}, "
-        f"lr {float(config.lr):g}, eps {float(config.eps):g}"
+        f"lr {float(config.lr):g}, eps {float(config.eps):g}, ddof {config.ddof}"
         + ("" if config.eta is None else f", eta {float(config.eta):g}")
         + ("" if config.of_steps.of_ratios else f", statistic {config.statistic}"),
         "model file": f"SHA-256 `{verdict.model_sha256}`",
         "proof file": f"SHA-256 `{verdict.proof_sha256}`",
         "dataset": f"root `{data.root.hex()}`, {data.n:,} samples",
         "announcement": f"`{statement.announcement_digest.hex()}`",
+        "public round": "none is named"
+        if statement.drand is None
+        else f"{statement.drand.number} of drand's chain `{statement.drand.chain.hex()}`",
         "soundness": f"a forger has to compute 2^{report.soundness.bits:.1f} hashes",
     }
     rows |= {step.name: f"**{step.state}**: {_code(step.text)}" for step in verdict.steps}

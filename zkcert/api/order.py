@@ -56,6 +56,8 @@ def steps_of(
         yield Step("beacon", CLAIMED, "the prover's word (--beacon)")
     elif beacon.chain is not None and beacon.number is not None:
         key = f"the signature of {beacon.chain.describe(beacon.number)}, under the key of the chain"
+        if beacon.chain.hash not in {chain.hash for chain in BUILT_IN.values()}:
+            key += ", which is not built in: that nobody can choose its rounds is for you to know"
         yield Step("beacon", CHECKED, key, beacon.chain.time(beacon.number))
     elif statement.drand is not None:
         text = "it is the one you gave; that it is the randomness of the round is your word (--beacon round.json)"

@@ -23,7 +23,7 @@ class Jury:
     def __post_init__(self) -> None:
         n = len(self.witnesses)
         if not 1 <= self.quorum <= n:
-            raise UnusableInput(f"a quorum of {self.quorum} among {n} witnesses: give one from {n // 2 + 1} to {n}")
+            raise UnusableInput(f"a quorum of {self.quorum} of {n}: give one from {n // 2 + 1} to {n}")
         if 2 * self.quorum <= n:
             raise UnusableInput(
                 f"a quorum of {self.quorum} among {n} witnesses lets two announcements through, each with witnesses of "

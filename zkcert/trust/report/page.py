@@ -15,7 +15,7 @@ from zkcert.trust.order import CHECKED, CLAIMED, MISSING, Step
 from zkcert.trust.report.html import Child, document, element, others
 from zkcert.trust.report.plot import kinds, plot, standing
 from zkcert.trust.report.style import STYLE
-from zkcert.trust.report.words import FIELDS, NAMES, NEVER, claim, counted, meaning, plainly, points
+from zkcert.trust.report.words import FIELDS, NAMES, NEVER, NO_YARDSTICK, claim, counted, meaning, plainly, points
 from zkcert.trust.times import time_text
 
 TITLE = "Certificate of directional sharpness: report of a verification"
@@ -75,7 +75,7 @@ def accepted(verdict: Verdict, steps: Sequence[Step], calibration: Calibration |
     )
     banner = element(
         "div",
-        _half("good", "Accepted", claim(verdict)),
+        _half("good", "Accepted", claim(verdict) if calibration else f"{claim(verdict)} {NO_YARDSTICK}"),
         _half("good" if whole else "open", beside, said),
         class_="verdict",
     )
@@ -86,14 +86,19 @@ def rejected(check: str, reason: str, around: Circumstances) -> str:
     """The page of a proof that was refused: by which check, and why."""
     banner = element(
         "div",
-        _half("bad", "Rejected", "This file is no proof of what was asked for. Nothing is shown about the model."),
+        _half(
+            "bad",
+            "Rejected",
+            "This file was not accepted as a proof of what was asked for. Nothing is shown about the model.",
+        ),
         _half("bad", f"Failed: {check}", others(reason)),
         class_="verdict",
     )
     text = (
-        "A rejected proof shows nothing, neither for the model nor against it: the file may be damaged, it may be "
-        "about another model, dataset, threshold or beacon than was asked for, or somebody may have tried to deceive. "
-        "The check that failed is named above. Checks after it were not made, so no more is said here."
+        "A rejected proof shows nothing, neither for the model nor against it: the file may be damaged, or of a format "
+        "that this program does not read, it may be about another model, dataset, threshold or beacon than was asked "
+        "for, or somebody may have tried to deceive. The check that failed is named above. Checks after it were not "
+        "made, so no more is said here."
     )
     sections: Sections = {
         "meaning": ("What this means", [element("p", text)]),

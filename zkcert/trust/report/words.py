@@ -21,6 +21,8 @@ NEVER = (
 )
 """What an accepted proof does not show, whatever was checked."""
 
+NO_YARDSTICK = "Whether that is low or high is not known here: no calibration was given."
+
 NAMES = {
     "model": "The model",
     "dataset": "Which dataset",
