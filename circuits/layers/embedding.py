@@ -73,6 +73,8 @@ class Embedding(Layer):
             net.gradients.append(own)
             return
         other = net.gradients[tied]
+        if other.summed != summed:
+            raise UnusableInput(f"layer {self.name}: what has its table as well reads another number of positions")
 
         def both(source: Callable[[str], Source]) -> Limbs:
             total, bit = other.limbs(source), self._tokens(source)
