@@ -501,6 +501,15 @@ def patches(seed: int = 0, **options: Any) -> Case:
     return g.flatten().linear(3).case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 
 
+def attending(seed: int = 0, **options: Any) -> Case:
+    """Attention of joined channels, which a cat and channels read; a head of more channels than one, as its table."""
+    rng = np.random.default_rng([seed, 25])
+    g = Graph(rng, [1, 1, 2]).embedding(4, 3)
+    stem = g.last
+    g.conv(6, (1, 1)).cat(stem).attention(1).cat(stem).channels(1, 4).conv(4, (1, 1), bias=False)
+    return g.case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 1, **options})
+
+
 def random_graph(rng: np.random.Generator, scale: float = 1.0) -> Graph:
     """A random network of up to three convolutions and two linear layers on images up to 2 x 7 x 7."""
     shape = [int(rng.integers(1, 3)), int(rng.integers(3, 8)), int(rng.integers(3, 8))]

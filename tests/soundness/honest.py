@@ -18,13 +18,16 @@ from tests.branching import learned, products
 from tests.builders import (
     Case,
     Graph,
+    attending,
     bordered,
     build,
     classifier,
     fan,
     grouped,
+    language,
     leaky,
     normalised,
+    patches,
     pointwise,
     residual,
     standardised,
@@ -84,6 +87,10 @@ STATED = (
     "learned",
     "statistics",
     "long sums",
+    "language",
+    "language, untied, two bytes",
+    "patches",
+    "joined attention",
 )
 """Those of CASES that together have every layer type, and every option that changes a circuit."""
 CASES = {
@@ -109,6 +116,12 @@ CASES = {
     "learned": learned,
     "statistics": standardised,
     "long sums": lambda: fan(4, 5),
+    "language": language,
+    "language, untied, two bytes": lambda: language(
+        tied=False, causal=False, label_bytes=2, variant="sam", batch=1, divisor=1 << 23
+    ),
+    "patches": patches,
+    "joined attention": attending,
     "minute": minute,
     "flat": flat,
     "congruences": lambda: tiny_cnn(residue_cost=0),

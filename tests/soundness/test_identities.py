@@ -28,7 +28,7 @@ from tests.soundness.honest import (
     honest,
     members,
 )
-from tests.soundness.stated import StatedActivations
+from tests.soundness.stated_sequences import StatedSequences
 from zkcert.core.field import P, f_from_fp
 
 
@@ -58,7 +58,7 @@ def statements(circuit: Circuit, w: Witness) -> dict[str, list[np.ndarray]]:
     return out
 
 
-class Specification(StatedActivations):
+class Specification(StatedSequences):
     """The left sides of all identities, stated again from docs/spec on whole values (Python integers)."""
 
     def __init__(self, case: Case, certificate: Certificate, w: Witness) -> None:
@@ -66,7 +66,7 @@ class Specification(StatedActivations):
         self.steps, self.passes = case.plan.steps, 2 * case.plan.steps - 1
         self.out: dict[str, list[np.ndarray]] = {}
         self.sums: dict[str, np.ndarray] = {}  # of gradients, by parameter
-        self.inputs()
+        self.tokens() if case.plan.kind == "tokens" else self.inputs()
         for node, layer in zip(case.plan.graph, certificate.layers, strict=True):
             getattr(self, node["op"])(node, layer)
         for kind, totals in (("sum", certificate.sums), ("dy", certificate.gradient_sums)):
@@ -326,9 +326,10 @@ class Specification(StatedActivations):
 
     def softmax(self) -> None:
         head, plan = self.certificate.head, self.plan
-        z = self.on_passes(head.logits).reshape(self.passes, plan.batch, plan.classes)
+        z = self.rows_of(self.on_passes(head.logits))
         top, is_top, x = (self.value(t) for t in (head.top, head.is_top, head.x))
-        o = self.value(head.labels)[[p // 2 for p in range(self.passes)]]
+        labels = self.value(head.labels)
+        o = self.rows_of(labels[..., 1:] if plan.kind == "tokens" else labels)[[p // 2 for p in range(self.passes)]]
         self.state("softmax/shift", x + z - top[..., None])
         self.state("softmax/attained", is_top * x)
         self.state("softmax/rows/one-max", is_top.sum(axis=-1) - 1)
@@ -345,20 +346,25 @@ class Specification(StatedActivations):
             self.state(f"softmax/true{d}", o * missing[d][..., None] - true[d])
         wrong, missing, true = (self.value(v) for v in (head.wrong, head.missing, head.true_delta))
         self.state("softmax/rows/missing", wrong.sum(axis=-1) - missing)
+
+        def added(x: np.ndarray) -> np.ndarray:
+            """Over all terms of a batch."""
+            return x.reshape(self.steps, -1).sum(axis=1)
+
         # the loss scale
         bits, largest, below = (self.value(v) for v in (head.scale, head.largest, head.below))
         is_largest, upper, lower = (self.value(v) for v in (head.is_largest, head.upper, head.lower))
-        self.state("scale/samples/below", below + missing[::2] - largest[:, None])
+        self.state("scale/samples/below", below + missing[::2] - largest.reshape(-1, *[1] * (below.ndim - 1)))
         self.state("scale/samples/attained", is_largest * below)
-        self.state("scale/one-largest", is_largest.sum(axis=-1) - 1)
+        self.state("scale/one-largest", added(is_largest) - 1)
         ends = [1 << (56 - k) if k else 1 << 57 for k in range(32)]
         starts = [1 << (55 - k) for k in range(32)]
         self.state("scale/upper", upper + largest - (bits[::2] * ends).sum(axis=-1) + 1)
         self.state("scale/lower", lower + (bits[::2] * starts).sum(axis=-1) - largest)
         self.state("scale/one/one", bits.sum(axis=-1) - 1)
         self.state("scale/second-passes/unscaled", bits[1::2, 0] - 1)
-        dz, rem = self.value(head.dz.tensor).reshape(z.shape), self.value(head.dz_rem)
-        power = (bits * [1 << k for k in range(32)]).sum(axis=-1)[:, None, None]
+        dz, rem = self.rows_of(self.value(head.dz.tensor)), self.value(head.dz_rem)
+        power = (bits * [1 << k for k in range(32)]).sum(axis=-1).reshape(-1, *[1] * (z.ndim - 1))
         self.state("softmax/dz", power * (wrong - true) + (1 << 23) - (dz << 24) - rem)
         # the loss
         x_true = self.digits(head.x_true.tensor)[:, 0]
@@ -368,8 +374,12 @@ class Specification(StatedActivations):
         logs = self.logarithm("loss/samples", head.log, s[::2])
         loss, above = self.value(head.loss), self.value(head.loss_slack)
         logs = logs + (self.value(head.x_true) << 24) - 56 * ln_constant(Fraction(2))
-        self.state("loss/sum", logs.sum(axis=-1) - loss)
-        self.state("loss/minimum", loss - above - plan.batch * (1 << 24))
+        self.state("loss/sum", added(logs) - loss)
+        self.state("loss/minimum", loss - above - plan.batch * plan.places * (1 << 24))
+
+    def rows_of(self, x: np.ndarray) -> np.ndarray:
+        """By sample and class; of tokens by sample, position and class."""
+        return x.swapaxes(2, 3) if self.plan.kind == "tokens" else x.reshape(*x.shape[:2], self.plan.classes)
 
     def exponential(self, name: str, exp: Exponential, x: np.ndarray) -> np.ndarray:
         u, bits, far, rest = (self.value(v) for v in (exp.low, exp.chunks, exp.far, exp.rest))
@@ -437,7 +447,7 @@ class Specification(StatedActivations):
     # -- the probe
 
     def parameter(self, parameter) -> None:
-        name, shape, d = parameter.g.name, parameter.shape, self.plan.divisor
+        name, shape, d = parameter.g.name, parameter.shape, self.plan.divisor * self.plan.places
         total = self.sums[name].reshape(self.passes, *shape)
         w, g, e, v = (self.value(t) for t in (parameter.weight, parameter.grad, parameter.e, parameter.v))
         before, v = w[:-1:2], v[: self.steps - 1]
@@ -480,7 +490,7 @@ class Specification(StatedActivations):
 
     def score(self) -> None:
         score, head, plan = self.certificate.score, self.certificate.head, self.plan
-        ratio = plan.rho**2 / (256 * plan.batch)
+        ratio = plan.rho**2 / (256 * plan.batch * plan.places)
         common = ratio.denominator * plan.eps.denominator
         c1, c2 = int(ratio * common), int(plan.eps * common)
         divisor = gcd(c1, c2)
@@ -528,6 +538,9 @@ def test_every_identity_says_what_the_specification_says(name):
         "shuffled",
         "statistics",
         "long sums",
+        "language",
+        "patches",
+        "joined attention",
     ],
 )
 def test_views_are_weighed_as_they_are_read(name):
