@@ -128,30 +128,36 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
     follow from what they carry, whatever their range (`carry_digits`).
     """
     plan = case.plan
-    d, biases = plan.divisor, [re.escape(n["bias"]) for n in plan.graph if n.get("bias")]
+    d, terms = plan.divisor * plan.places, plan.batch * plan.places
+    tables = {n["weight"] for n in plan.graph if n["op"] == "unembedding"}
+    biases = [re.escape(n["bias"]) for n in plan.graph if n.get("bias")]
+    unscaled = ("positions", "prepend", "embedding")
+    biases += [re.escape(n["weight"]) for n in plan.graph if n["op"] in unscaled and n["weight"] not in tables]
     averages = [layer for layer in Certificate(plan).layers if isinstance(layer, Averaging)]
     divisors = {layer.name: max(layer.divisors) for layer in averages}
     bounds = {n["name"]: (n["low"], n["high"]) for n in plan.graph if n["op"] == "hardtanh"}
     counts = {layer.name: layer.n for layer in Certificate(plan).layers if isinstance(layer, GroupNorm)}
     total = 44 + min(22, 13 + (plan.classes - 1).bit_length())
-    ratio = plan.rho**2 / (256 * plan.batch)
+    ratio = plan.rho**2 / (256 * terms)
     common = lcm(ratio.denominator, plan.eps.denominator)
     c1, c2 = int(ratio * common), int(plan.eps * common)
     widest = max(c1 << 110, c2 << 132) // gcd(c1, c2)
     numerator = -(-(widest.bit_length() + 1) // 22) * 22
     unsigned = {
-        ".*/(sign|choice|is-max|is-largest|chunks|far|limb-shift|bit-shift|c[0-3]|k)|label": (1, "a bit, or a choice"),
+        ".*/(sign|choice|is-max|is-largest|chunks|far|limb-shift|bit-shift|c[0-3]|k)|label|token": (1, "a bit, or a choice"),
         "sample/.*": (8, "a byte: SIS binds short vectors only (commitment.md)"),
         # differences: that they are not negative is what they are for; above, they are below their minuend
         ".*/magnitude": (44, "z = m + 1 or -m, one m for each z; |z| <= 2^44 (Layers)"),
         "hard.*/(above|below)": (1, "a bit"),
         "hard.*/excess": (44, "beyond a bound, or above the lower one: one for each z (Layers)"),
-        "function.*/(over|under)": (22, "beyond the last or the first segment (functions.md)"),
-        "function.*/turn.remainder": (22, "divided by 2^22 (functions.md)"),
-        "function.*/step.remainder": (32, "divided by 2^32 (functions.md)"),
+        "(function|attention).*/(over|under)": (22, "beyond the last or the first segment (functions.md)"),
+        "(function|attention).*/turn.remainder": (22, "divided by 2^22 (functions.md)"),
+        "(function|attention).*/step.remainder": (32, "divided by 2^32 (functions.md)"),
         "groupnorm.*/(squares|v)": (110, "2^20 squares of values (Layers)"),
         "groupnorm.*/a2": (88, "A < 2^43"),
         "groupnorm.*/(low|high)": (154, "A^2 M <= 2^128 n < (A + 1)^2 M (Layers)"),
+        "attention.*/sum": (44, "at most 2^11 exponentials up to 2^32 + 1 (Layers)"),
+        "attention.*/p.(remainder|slack)": (44, "P S + R = 2^32 e with R < S, S secret: S - 1 - R is not negative"),
         ".*/slack": (44, "no entry of a window is larger than the maximum"),
         "softmax/x|loss/x-true": (44, "no logit is larger than the maximum; exp takes 44 bits"),
         "scale/(largest|below)": (58, "no sample has a larger D"),
@@ -160,7 +166,7 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "step-size/(low|high)": (198, "b^2 q^2 n <= a^2 2^144 < b^2 (q+1)^2 n (Gradient)"),
         "softmax/p.slack": (total, "p S + R = 2^56 e with R < S, S secret: S - 1 - R is not negative"),
         # remainders of a division by a power of two: exactly below the divisor, or the quotient is not the floor
-        "(z|y|u|h|dx[01]?|g|e|v|slope).remainder": (32, "divided by 2^32 (Layers, Gradient)"),
+        "(z|y|u|h|dx[01]?|g|e|v|slope|scaled|sum|dp|mean|dz).remainder": (32, "divided by 2^32 (Layers, Gradient)"),
         "perturbation/.*.remainder": (40, "divided by 2^40 (Gradient)"),
         "input/channel[0-9]+.remainder": (16, "divided by 2^16 (Input)"),
         "(softmax/dz|score/y).remainder": (24, "divided by 2^24 (Head, Score)"),
@@ -197,23 +203,24 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "score/ln-numerator/(moved|normal)": (numerator, "as the numerator"),
     }
     balanced = {
-        "function.*/(segment|offset|bend|turn)": (22, "t in [-2^21, 2^21); entries of the table; |w| <= 2^20"),
-        "function.*/step": (23, "|v| <= 2^22: |f'| is below 2"),
-        "function.*/slope": (34, "|d| < 2^33"),
-        "weight/.*": (40, "|w| < 2^39 (Input)"),
+        "(function|attention).*/(segment|offset|bend|turn)": (22, "t in [-2^21, 2^21); entries of the table; |w| <= 2^20"),
+        "(function|attention).*/step": (23, "|v| <= 2^22: |f'| is below 2"),
+        "(function|attention).*/slope": (34, "|d| < 2^33"),
+        "weight/.*|embedding.*/y": (40, "|w| < 2^39 (Input)"),
         "step-size/q": (60, "q below 2^60 - 2^43 - 2^21 (Gradient)"),
         "score/y": (40, "|y| < 2^39 (Score)"),
         "score/sum": (52, "a sum of at most 1,024 y"),
         "batchnorm.*/u": (39, "|u| < 2^38 (Layers)"),
         "squares/.*[.]01": (60, "at most 2^17 products of digits up to 2^21"),
-        "input|softmax/max|gradient/.*|[EV]/.*|.*/(z|y|h|dx[01]?|dz|sum|dy|share|positive|kept|mean|a|e|m1|m2|slope)": (
+        "input|gradient/.*|[EV]/.*|attention.*/(x|q|p|exp|dp|dq)|.*/(max|sum|dy|share|positive|kept|mean|m1|m2|slope)|"
+        ".*/(z|y|h|dx[01]?|dz|a|e)": (
             44,
             "|x| < 2^43 (Layers)",
         ),
     }
     lowest = {  # of the others, two balanced digits, it is that of the digits
-        "function.*/(segment|offset|bend|turn)": -1 << 21,
-        "function.*/step": -1 << 22,
+        "(function|attention).*/(segment|offset|bend|turn)": -1 << 21,
+        "(function|attention).*/step": -1 << 22,
         "squares/.*[.]01": -1 << 59,
         "step-size/q": -(1 << 43) - (1 << 21),
         "score/sum": -(1 << 51) - (1 << 43) - (1 << 21),
@@ -288,7 +295,7 @@ def test_values_range_over_exactly_what_they_should(name):
     if name == "cnn":
         others = {"input/channel[0-9]+.remainder", "batchnorm.*/u", "hard.*/(above|below)", "hard.*/excess"}
         others |= {f"groupnorm.*/{own}" for own in ("(squares|v)", "a2", "(low|high)")}
-        others |= {pattern for pattern, *_ in patterns if pattern.startswith("function")}
+        others |= {pattern for pattern, *_ in patterns if pattern.startswith(("(function", "attention"))}
         assert {p for p, *_ in patterns} - seen == others
 
 
