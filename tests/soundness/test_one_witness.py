@@ -144,7 +144,10 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
     widest = max(c1 << 110, c2 << 132) // gcd(c1, c2)
     numerator = -(-(widest.bit_length() + 1) // 22) * 22
     unsigned = {
-        ".*/(sign|choice|is-max|is-largest|chunks|far|limb-shift|bit-shift|c[0-3]|k)|label|token": (1, "a bit, or a choice"),
+        ".*/(sign|choice|is-max|is-largest|chunks|far|limb-shift|bit-shift|c[0-3]|k)|label|token": (
+            1,
+            "a bit, a choice",
+        ),
         "sample/.*": (8, "a byte: SIS binds short vectors only (commitment.md)"),
         # differences: that they are not negative is what they are for; above, they are below their minuend
         ".*/magnitude": (44, "z = m + 1 or -m, one m for each z; |z| <= 2^44 (Layers)"),
@@ -203,7 +206,10 @@ def ranges(case: Case) -> list[tuple[str, int, int, str]]:
         "score/ln-numerator/(moved|normal)": (numerator, "as the numerator"),
     }
     balanced = {
-        "(function|attention).*/(segment|offset|bend|turn)": (22, "t in [-2^21, 2^21); entries of the table; |w| <= 2^20"),
+        "(function|attention).*/(segment|offset|bend|turn)": (
+            22,
+            "t in [-2^21, 2^21); entries of a table; |w| <= 2^20",
+        ),
         "(function|attention).*/step": (23, "|v| <= 2^22: |f'| is below 2"),
         "(function|attention).*/slope": (34, "|d| < 2^33"),
         "weight/.*|embedding.*/y": (40, "|w| < 2^39 (Input)"),

@@ -241,6 +241,7 @@ def test_what_stands_behind_is_not_attended_to():
 
 def test_another_factor_of_queries_is_named():
     """Scores of heads of two channels, not divided by the root of two."""
+
     def one(self, x):
         low, high = (np.asarray(limb, np.int64) << 10 for limb in x)
         return [np.zeros_like(low), low, high]
