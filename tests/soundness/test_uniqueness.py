@@ -455,8 +455,9 @@ def test_every_identity_of_congruences_is_needed():
     assert spare(congruences(), every=24) <= SPARE
 
 
+@pytest.mark.slow
 def test_every_identity_of_sequences_is_needed():
-    assert spare(sequences(), every=8) <= SPARE
+    assert spare(sequences(), every=24) <= SPARE
 
 
 def test_long_sums_need_their_identity():
