@@ -14,6 +14,7 @@ from zkcert.core.field import I64, U64
 
 Vectors = Mapping[str, U64]
 SCATTERED = 1 << 18  # entries of an index table at once
+FEW = 32  # ... and the rows of a table with fewer columns
 
 
 class Source(ABC):
@@ -111,8 +112,11 @@ class Gather(Tabled):
 
     def weigh(self, vk: U64, vs: U64) -> U64:
         """sum_{k,s} vk[k] vs[s] e_{table[k,s]}, shape (2, size)."""
-        out = np.zeros((2, self.size), np.uint64)
-        for k, row in enumerate(self.table.index):
+        index, out = self.table.index, np.zeros((2, self.size), np.uint64)
+        if index.shape[1] < FEW:
+            each = ff.f_mul(vk[:, : len(index), None], vs[:, None, : index.shape[1]])
+            return scatter(each.reshape(2, -1), index.ravel(), self.size)
+        for k, row in enumerate(index):
             ok = row >= 0
             term = ff.f_mul(vs[:, : len(row)][:, ok], vk[:, k : k + 1])
             out[:, row[ok]] = ff.f_add(out[:, row[ok]], term)

@@ -12,21 +12,24 @@ import circuits.argument.batching
 import circuits.compile
 import circuits.language.constraints
 import circuits.language.layout
+import circuits.language.sources
 import circuits.limits
 import circuits.net
 import verifier.argument
 import verifier.verify
 from circuits.compile import Certificate
+from circuits.language.sources import Gather
 from circuits.language.tensors import U22
 from circuits.limits import column_weights, least_lengths, operands
 from circuits.statement import plan_of
-from circuits.windows import Windows
+from circuits.windows import Pairs, Windows, heads_of
 from tests.builders import Graph, fan, normalised, tiny_cnn
 from tests.toys import certified, tiny_model
 from verifier.verify import Expectations, verify_proof
 from zkcert.core import sis
 from zkcert.core.code import matrix_code
 from zkcert.core.container import ProofFile
+from zkcert.core.field import P
 from zkcert.core.proof import Reader, section
 from zkcert.core.sis import ROWS
 from zkcert.core.tree import MerkleTree
@@ -288,3 +291,37 @@ def test_sections_of_another_length_are_refused_before_anything_is_computed(part
     with mock.patch.object(verifier.argument, "run", computed), pytest.raises((MalformedProof, ProofRejected)):
         verify_proof(data, proved.model, TAU)
     assert computed.called == (change == "lengthened" and part > 1)
+
+
+@pytest.mark.parametrize("other", ["longer", "shorter"])
+def test_a_table_that_is_read_over_other_positions_as_well_is_refused(other):
+    """Of an embedding of three tokens, and an unembedding of four positions or two."""
+    g = Graph(np.random.default_rng(1), [1, 1, 3]).embedding(5, 4)
+    g = g.prepend() if other == "longer" else g.conv(4, (1, 2))
+    g.unembedding().conv(5, (1, 2), pad=(0, int(other == "shorter")))
+    with pytest.raises(UnusableInput, match="reads another number of positions"):
+        Certificate(g.case().plan)
+
+
+def test_positions_that_attend_to_each_other_are_counted_before_they_are_listed():
+    g = Graph(np.random.default_rng(1), [1, 1, 3]).embedding(5, 4).conv(6, (1, 1)).attention(1, True)
+    plan = g.conv(5, (1, 1)).case().plan
+    with mock.patch.object(circuits.net, "MAX_TABLES", 3 + 2 * 9 + 6 + 3):
+        Certificate(plan)
+    with (
+        mock.patch.object(circuits.net, "MAX_TABLES", 3 + 2 * 9 + 5),
+        mock.patch.object(Pairs, "listed", property(mock.Mock(side_effect=AssertionError))),
+        pytest.raises(UnusableInput, match="attention of 3 positions"),
+    ):
+        Certificate(plan)
+
+
+def test_many_heads_cost_no_more_than_their_channels():
+    """A table with a row for each head is weighed at once, and as it would be row by row."""
+    rng = np.random.default_rng(2)
+    one, other = (rng.integers(0, P, (2, n), np.uint64) for n in (40, 3))
+    gather = Gather("h", "d", heads_of(40, 3, 7), 200)
+    with mock.patch.object(circuits.language.sources, "FEW", 0):
+        by_row = gather.vector({"h": one, "d": other})
+    with mock.patch.object(circuits.language.sources.ff, "f_add", side_effect=AssertionError):
+        assert np.array_equal(gather.vector({"h": one, "d": other}), by_row)

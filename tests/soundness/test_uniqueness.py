@@ -73,6 +73,16 @@ def every_layer(seed: int = 0, **options) -> Case:
     return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
 
 
+def every_sequence(seed: int = 0, **options) -> Case:
+    """The same of layers of sequences, on windows of two tokens: of all other kinds that tokens can have."""
+    g = Branching(np.random.default_rng([seed, 26]), [1, 1, 2]).embedding(3, 2)
+    g.positions().prepend().conv(6, (1, 1), bias=False).attention(1, causal=True).conv(2, (1, 2), bias=False)
+    g.moved("line")
+    stem = g.last
+    g.moved("take", position=1).multiply(stem).unembedding()
+    return g.case(seed=seed, **{"batch": 1, "divisor": 3, "rho": Fraction(1, 1000), **options})
+
+
 class Solved:
     """A case whose digits were determined, with what each conclusion rests on."""
 
@@ -277,7 +287,7 @@ BOTH = [(variant, kind) for variant in VARIANTS for kind in KINDS]
 
 def test_every_registered_layer_is_covered():
     graph = every_layer().plan.graph
-    assert {node["op"] for node in graph} == set(LAYERS)
+    assert {node["op"] for case in (every_layer(), every_sequence()) for node in case.plan.graph} == set(LAYERS)
     connections = Connections(graph)
     assert connections.sums and connections.gradient_sums
 
@@ -285,6 +295,18 @@ def test_every_registered_layer_is_covered():
 @pytest.mark.parametrize(("variant", "kind"), BOTH)
 def test_every_digit_is_determined(variant, kind):
     s = solved(variant, kind)
+    assert violations(s.circuit, s.witness) == []
+    assert s.agrees()
+    assert [s.u.describe(v) for v in s.k.free()] == []
+
+
+@cache
+def sequences() -> Solved:
+    return Solved(every_sequence())
+
+
+def test_every_digit_of_sequences_is_determined():
+    s = sequences()
     assert violations(s.circuit, s.witness) == []
     assert s.agrees()
     assert [s.u.describe(v) for v in s.k.free()] == []
@@ -488,6 +510,11 @@ def test_every_single_identity_is_needed(variant, kind):
 def test_every_identity_of_congruences_is_needed():
     """Congruences, reductions and closings too."""
     assert spare(congruences(), every=24) <= SPARE
+
+
+@pytest.mark.slow
+def test_every_identity_of_sequences_is_needed():
+    assert spare(sequences(), every=24) <= SPARE
 
 
 def test_long_sums_need_their_identity():
