@@ -161,5 +161,3 @@ class Attention(Layer):
                 out[1].append([[r(sum(dz[i][j] * q[c][i] for i in every if j in seen(i))) for j in every]])
                 out[2].append([[r(sum(p[i][j] * d[c][i] for i in every if j in seen(i))) for j in every]])
         return out[0] + out[1] + out[2]
-
-
