@@ -1277,7 +1277,7 @@ class Builder:
             return self.own(t, *bh, same("t"))
 
         def rows_on_pairs(t: int) -> int:
-            return self.own(t, *bh, map_("t", pairs.i))
+            return self.own(t, *bh, map_("t", pairs.i) if L > 1 else same("t"))
 
         def added_up(t: int) -> Form:
             return c.whole(self.own(t, *bh, total("i", pairs.keys)))
@@ -1374,7 +1374,7 @@ class Builder:
         stated("dp", over_pairs, [d_], on_pairs(dp), "dp", factors)
         own = c.limbs(self.own(mean, *bh, same("i")))
         stated("mean", [*axes, i_], [j_], own, "mean", (by_keys(p), by_keys(dp)))
-        own = c.limbs(self.own(mean, *bh, map_("t", pairs.i)))
+        own = c.limbs(self.own(mean, *bh, map_("t", pairs.i) if L > 1 else same("t")))
         both = (on_pairs(p), on_pairs(dp)), (on_pairs(p), own, -1)
         stated("dz", over_pairs, [], on_pairs(dz), "dz", *both)
         factors = by_queries(dz), of(queries, 0, same("i"))
@@ -1671,7 +1671,8 @@ class Builder:
             joined[i] = not last and any(
                 graph[r]["op"] in MOVES or (graph[r]["op"] in ("add", *KEEPS) and joined[r]) for r in self.readers[i]
             )
-            if not last and (terms[i] > 4 or (joined[i] and "weight" in node)):
+            whole = "weight" in node or node["op"] == "attention"
+            if not last and (terms[i] > 4 or (joined[i] and whole)):
                 dy = self.long_sum(f"{node['name']}/dy", dy)
                 terms[i], joined[i] = 1, False
             needed = any(j >= 0 and before[j] for j in inputs[i])

@@ -22,7 +22,7 @@ from circuits.statement import certificate
 from prover.commit import MatrixCommitment
 from tests.activations import FUNCTIONS, clipped, curved, hard
 from tests.branching import learned, products
-from tests.builders import bordered, grouped, language, patches, pointwise, standardised
+from tests.builders import bordered, grouped, pointwise, standardised
 from tests.channels import joined, shuffled
 from tests.independent import mutate
 from tests.independent.__main__ import differences
@@ -179,14 +179,6 @@ def test_both_build_the_same_circuit_of_functions(tmp_path):
     assert_same_circuit(curved(functions=small).model, ProbeConfig(steps=2, batch_size=2), tmp_path)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [language(), language(tied=False, causal=False), language(label_bytes=2), language(divisor=1 << 22), patches()],
-)
-def test_both_build_the_same_circuit_of_sequences(case, tmp_path):
-    assert_same_circuit(case.model, case.config, tmp_path)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_both_make_the_same_tables_of_functions(name):
@@ -195,8 +187,7 @@ def test_both_make_the_same_tables_of_functions(name):
 
 def assert_same_circuit(model: Model, config: ProbeConfig, tmp_path: Path) -> None:
     model.save(tmp_path / "model.pt")
-    kind = "tokens" if "tokens" in model.input else "u8"
-    root = DatasetRoot(bytes(32), 1000, Schema(model.classes, kind, tuple(model.input["shape"])))
+    root = DatasetRoot(bytes(32), 1000, Schema(model.classes, "u8", tuple(model.input["shape"])))
     statement = Statement.of(model, root, config, Fraction(3)).with_beacon(b"b")
     hashes = np.zeros((config.steps * config.batch_size, 160), np.uint64)
     ours = "".join(f"{line}\n" for line in lines(certificate(statement, model, hashes).close(statement.tau)))

@@ -45,12 +45,13 @@ from tests.builders import (
     standardised,
     tiny_cnn,
 )
-from tests.channels import joined, shuffled
+from tests.channels import attended, joined, shuffled
 from tests.semantics import reference
 from tests.semantics.head import ONE, exp_factor, exp_minus, ln, ln_constant, step_size
 from tests.semantics.reference import Result
 from tests.semantics.rounding import Refusal, entries
 from tests.semantics.samples import decode, normalise
+from tests.sequences import random_sequence
 from zkcert.data.normalised import input_integers
 from zkcert.errors import RangeOverflow
 
@@ -283,10 +284,17 @@ def test_what_convolutional_networks_are_made_of_equals_the_reference(make, seed
         language(2, label_bytes=2, causal=False, divisor=37),
         patches(),
         patches(1, kind="q32", variant="sam", steps=3),
+        attended(),
+        attended(1, kind="q32", variant="sam"),
     ],
 )
 def test_sequences_equal_the_reference(case):
     assert_equal(case)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_sequences_equal_the_reference(seed):
+    assert_equal(random_sequence(seed))
 
 
 def test_a_border_is_larger_than_no_value():
