@@ -3,7 +3,6 @@ real numbers."""
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
 from fractions import Fraction
 from math import isqrt
 
@@ -65,16 +64,13 @@ def rho_n(case: Case, n: int, k: int) -> Fraction:
     return (case.plan.rho / (case.plan.batch << (32 + k))) ** 2 * n
 
 
-def real_score(statistic: Statistic, values: list[Fraction]) -> Decimal:
-    """Of real values, in real units, to 60 digits."""
-    with localcontext() as context:
-        context.prec = 60
-        if statistic.name == "max":
-            return Decimal(max(values).numerator) / max(values).denominator
-        squares = sum(v * v for v in values)
-        gathered = statistic.steps * squares - sum(values) ** 2 if statistic.centred else squares
-        gathered /= statistic.weight
-        return (Decimal(gathered.numerator) / gathered.denominator).sqrt()
+def squared(statistic: Statistic, values: list[Fraction]) -> Fraction:
+    """The square of the score of real values, exactly."""
+    if statistic.name == "max":
+        return max(0, *values) ** 2
+    squares = sum(v * v for v in values)
+    gathered = statistic.steps * squares - sum(values) ** 2 if statistic.centred else squares
+    return Fraction(gathered) / statistic.weight
 
 
 @given(st.data())
@@ -94,7 +90,7 @@ def test_what_meets_the_threshold_is_at_most_tau_in_real_numbers(data):
     threshold = kind.tau_units(tau, 3)
     assert threshold == score
     if kind.gathered(ys) <= kind.weight * threshold**2:
-        assert real_score(kind, [u / (1 << kind.bits) for u in units]) <= Decimal(tau.numerator) / tau.denominator
+        assert squared(kind, [u / (1 << kind.bits) for u in units]) <= tau**2
 
 
 def test_the_charged_error_is_that_of_one_value_times_the_root_that_ddof_asks_for():
