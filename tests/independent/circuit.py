@@ -1734,6 +1734,7 @@ class Builder:
         def table_limbs(kind: str) -> Limbs:
             """Of a table that an embedding reads too."""
             limbs, j = weight_limbs(kind), next(j for j, g in enumerate(self.model.graph) if g["op"] == "embedding")
+            require(self.dys[j].sizes[2] == x.sizes[2], "circuit", "positions of a shared table")
             for k, form in enumerate(self.value_limbs(self.dys[j], kind, [sb, same("c"), same("s")])):
                 limbs.add(product(self.token(j, kind), form), 32 + 22 * k)
             return limbs
