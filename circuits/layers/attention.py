@@ -64,8 +64,8 @@ class Attention(Layer):
     spec = LayerSpec(op="attention", fields={"heads": Integer(1), "causal": Flag()}, splits=True, output_shape=_shape)
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
-        self.totals: list[Total] = []
-        self.read = x = self._whole("x", x)
+        self.total = Total(net, f"{self.name}/x", x) if any(part.channels for part in x.parts) else None
+        self.read = x = self.total.value if self.total else x
         batch, channels, self.count = x.shape
         self.heads, self.channels = node["heads"], channels // 3
         own = self.channels // self.heads
@@ -89,13 +89,6 @@ class Attention(Layer):
         self.run_y = self._contracted("forward", (self.query, self.d), self.key, limbs, out)
 
     # -- how tensors are read
-
-    def _whole(self, label: str, v: Value) -> Value:
-        """The value, or a tensor of it if some of its channels were joined, which heads cannot read."""
-        if not any(part.channels for part in v.parts):
-            return v
-        self.totals.append(Total(self.net, f"{self.name}/{label}", v))
-        return self.totals[-1].value
 
     def _axes(self, *axes: DomainAxis) -> tuple[DomainAxis, ...]:
         return (self.net.pass_axis(), self.net.batch_axis(), *axes)
@@ -215,7 +208,6 @@ class Attention(Layer):
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         batch, x = net.batch, self.read
-        self.dy = dy = self._whole("dy", dy)
         self.dx = net.activation(f"{self.name}/dx", x.shape)
         i, j = Same("i", self.count), Same("j", self.count)
         limbs = Limbs().add_product(self._by_query(self.p), self._at(dy, 0, i))

@@ -86,15 +86,10 @@ class AttentionExecutor(Executor):
 
     # -- passes
 
-    def _fill_total(self, v: Value, w: Witness, p: int) -> None:
-        """Fill a value that stands for joined channels."""
-        for total in self.layer.totals:
-            if total.value is v:
-                fill_total(total, w, p)
-
     def forward(self, w: Witness, p: int) -> None:
         layer = self.layer
-        self._fill_total(layer.read, w, p)
+        if layer.total is not None:
+            fill_total(layer.total, w, p)
         limbs = self._times_factor([limb[:, : layer.channels] for limb in value_limbs(layer.read, w, p)])
         values, rest = floor_limbs(limbs, ROUND, 32, f"{layer.name} queries")
         w.put(layer.scaled.tensor, values, p)
@@ -165,7 +160,6 @@ class AttentionExecutor(Executor):
         if layer.dx is None:
             return {}
         i, j = self.i, self.j
-        self._fill_total(layer.dy, w, p)
         dx = np.empty(layer.dx.shape, np.int64)
         prob, dy = self._square(layer.p, w, p), self._limbs(layer.dy, w, p)
         v = self._limbs(layer.read, w, p, 2)
