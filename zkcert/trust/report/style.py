@@ -75,6 +75,7 @@ svg text.score { fill: var(--mark); font-weight: 700; }
 svg text.label { unicode-bidi: isolate; }
 footer { margin-top: 3rem; border-top: 2px solid var(--line); color: var(--soft); }
 @media (max-width: 46rem) { .verdict, .two { grid-template-columns: 1fr; } }
+@media screen and (max-width: 46rem) { .wide table { min-width: 42rem; } }
 @media print {
   :root {
     --ground: #fff; --sheet: #fff; --ink: #000; --soft: #333; --line: #999; --link: #000; --good: #0b4a24;
