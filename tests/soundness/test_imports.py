@@ -23,7 +23,7 @@ DECLARED = GROUND | {"circuits", "circuits.language"}
 STATEMENT = DECLARED | {"zkcert.public"}
 CIRCUITS = STATEMENT | {"circuits.argument", "circuits.statement"}
 OWNER = STATEMENT | {"zkcert.calibration", "zkcert.files", "zkcert.data"}
-TOOLS = {f"zkcert.{name}" for name in ("convert", "foreign", "metric", "progress", "provable", "sources", "zoo")}
+TOOLS = {f"zkcert.{name}" for name in ("convert", "foreign", "gpt", "metric", "progress", "provable", "sources", "zoo")}
 SHELL = CIRCUITS | OWNER | TOOLS | {"zkcert", "zkcert.trust", "zkcert.trust.report"}
 ROOMS = {
     "zkcert": set(),
@@ -48,7 +48,8 @@ ROOMS = {
     "zkcert.sources": STATEMENT | {"zkcert.files"},
     "zkcert.convert": STATEMENT | {"zkcert.provable", "zkcert.sources", "prover"},
     "zkcert.metric": OWNER | {"zkcert", "zkcert.convert"},
-    "zkcert.zoo": STATEMENT | {"zkcert.metric"},
+    "zkcert.gpt": {"zkcert.errors"},
+    "zkcert.zoo": STATEMENT | {"zkcert.gpt", "zkcert.metric"},
     "zkcert.api": SHELL | {"verifier", "prover", "prover.kernels"},
     "zkcert.cli": SHELL | {"verifier", "prover", "prover.kernels", "zkcert.api"},
     "zkcert.__main__": {"zkcert.cli", "zkcert.files"},
@@ -128,7 +129,7 @@ def test_package_imports_only_what_its_place_allows(package, allowed):
 def test_torch_is_imported_at_top_level_only_by_the_modules_that_say_so():
     users = {name for name, path in modules("zkcert").items() if "torch" in foreign(imports(path, lazy=False))}
     others = {name for name in users if not name.startswith(("zkcert.metric.", "zkcert.sources."))}
-    assert others == {"zkcert.convert", "zkcert.zoo"}
+    assert others == {"zkcert.convert", "zkcert.gpt", "zkcert.zoo"}
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from zkcert.sources.channels import pieces
 
-_TORCH_FOLDER, _OUR_FOLDER = os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__))
+TORCH_FOLDER, OUR_FOLDER = os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__))
 
 
 class Tracer(fx.Tracer):
@@ -25,9 +25,9 @@ class Tracer(fx.Tracer):
     def create_proxy(self, *args: Any, **options: Any) -> fx.Proxy:
         proxy = super().create_proxy(*args, **options)
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith((_TORCH_FOLDER, "<")):
+        while frame is not None and frame.f_code.co_filename.startswith((TORCH_FOLDER, "<")):
             frame = frame.f_back
-        if frame is not None and not frame.f_code.co_filename.startswith(_OUR_FOLDER):
+        if frame is not None and not frame.f_code.co_filename.startswith(OUR_FOLDER):
             proxy.node.meta["source"] = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
         return proxy
 
@@ -37,7 +37,7 @@ def place_of(error: Exception) -> str:
     frames = [
         f
         for f in traceback.extract_tb(error.__traceback__)
-        if not f.filename.startswith((_TORCH_FOLDER, _OUR_FOLDER, "<"))
+        if not f.filename.startswith((TORCH_FOLDER, OUR_FOLDER, "<"))
     ]
     return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
 

@@ -24,11 +24,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import zkcert
 from circuits.graph import SAMPLES
 from zkcert.errors import UnsupportedLayer, ZkcertError
 from zkcert.sources.following.attention import Attending
 from zkcert.sources.following.entries import BATCH, ENTRY, NotConverted, Refused, Seen, Source, equal, refuse
+from zkcert.sources.tracing import OUR_FOLDER, TORCH_FOLDER
 
 _MOVES = re.compile(
     "view|_unsafe_view|_reshape_alias|reshape|permute|transpose|t|expand|slice|select|squeeze|unsqueeze|split|"
@@ -219,7 +219,7 @@ def plain_attention() -> Iterator[None]:
 
 def _place() -> str:
     """The line of source that makes the call at hand, the innermost that is neither PyTorch's nor ours."""
-    ours = os.path.dirname(zkcert.__file__), os.path.dirname(torch.__file__)
+    ours = OUR_FOLDER, TORCH_FOLDER
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith((*ours, "<")):
         frame = frame.f_back
