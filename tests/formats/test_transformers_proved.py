@@ -49,7 +49,7 @@ def verified(files: dict[str, Path]) -> None:
     "module",
     [
         pytest.param(lambda: ViT(norm_first=False), id="class token, norms behind"),
-        pytest.param(lambda: ViT(token=False, activation="gelu"), id="mean, norms first"),
+        pytest.param(lambda: ViT(token=False, activation="gelu"), id="mean, norms first", marks=pytest.mark.slow),
     ],
 )
 def test_a_vision_transformer(tmp_path, module):
@@ -60,7 +60,7 @@ def test_a_vision_transformer(tmp_path, module):
     verified(proved(tmp_path, tmp_path / "d.npz"))
 
 
-@pytest.mark.parametrize(("kind", "tied"), [("manual", True), ("apart", False)])
+@pytest.mark.parametrize(("kind", "tied"), [("manual", True), pytest.param("apart", False, marks=pytest.mark.slow)])
 def test_a_gpt(tmp_path, kind, tied):
     np.save(tmp_path / "t.npy", np.random.default_rng(0).integers(0, 7, 200))
     module: nn.Module = spread(GPT(kind=kind, tied=tied))
@@ -68,6 +68,7 @@ def test_a_gpt(tmp_path, kind, tied):
     verified(proved(tmp_path, tmp_path / "t.npy", context=6, classes=7))
 
 
+@pytest.mark.slow
 def test_more_than_256_tokens_have_two_bytes(tmp_path):
     tokens = np.random.default_rng(0).integers(0, 300, 120)
     np.save(tmp_path / "t.npy", tokens)

@@ -15,6 +15,7 @@ import pytest
 
 import prover.channel
 import prover.commit
+import prover.grinding
 import prover.pads
 from circuits.argument.channel import Channel
 from circuits.argument.claims import Oracle
@@ -113,7 +114,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
 ) -> None:
     # Fixed coins stand for an honest verifier: nothing absorbed moves a challenge.
     monkeypatch.setattr(Transcript, "absorb", lambda self, label, data: None)
-    monkeypatch.setattr(Transcript, "grind", lambda self, bits, search: 0)
+    monkeypatch.setattr(prover.grinding, "grind", lambda transcript, bits: 0)
     monkeypatch.setattr(Transcript, "check_grind", lambda self, nonce, bits: True)
     randomness = Randomness()
     for module in (prover.channel, prover.commit, prover.pads):

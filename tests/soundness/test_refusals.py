@@ -436,7 +436,7 @@ def test_announcements_that_are_none_are_refused(tmp_path: os.PathLike[str]) -> 
     [
         ({"more": 1}, "a schema has the keys"),
         ({"classes": 0}, "the number of classes must be within 1 and 65536"),
-        ({"kind": "f32"}, "the kind must be u8 or q32"),
+        ({"kind": "f32"}, "the kind must be u8, q32 or tokens"),
         ({"shape": [1, 2]}, "the shape must be three positive integers"),
         ({"shape": [1, 1 << 13, 1 << 12]}, "a sample has at most 16777216 values"),
         ({"label_bytes": 2}, r"10 classes need 1 label byte\(s\)"),

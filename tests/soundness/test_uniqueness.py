@@ -390,6 +390,7 @@ def test_every_digit_of_statistics_and_variants_is_determined(name):
     assert [s.u.describe(v) for v in s.k.free()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CERTIFIED)
 def test_every_identity_of_statistics_and_variants_is_needed(name):
     """Those that other circuits do not have."""
