@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,10 +20,10 @@ CONFIG = ProbeConfig(steps=2, batch_size=2)
 BEACON = "5a" * 32
 
 
-def proved(place: Path, data: str | Path, **options: object) -> dict[str, Path]:
+def proved(place: Path, data: str | Path, **options: Any) -> dict[str, Path]:
     """model.pt of a folder, committed to, checked, announced, proved; the files."""
     files = {name: place / name for name in ("model.pt", "data.zkd", "data.root", "announce.json", "proof.bin")}
-    api.commit(data, files["data.zkd"], **options)  # type: ignore[arg-type]
+    api.commit(data, files["data.zkd"], **options)
     found = api.check(files["model.pt"], files["data.zkd"], config=CONFIG)
     assert found.passed and found.dry_run is not None and found.dry_run.difference < 1e-6
     api.announce(files["model.pt"], files["data.root"], files["announce.json"], tau="100", config=CONFIG)
