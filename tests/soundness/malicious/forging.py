@@ -132,6 +132,15 @@ def other_digit(value, rng):
     return value + 1 if value < rng.hi else value - 1
 
 
+def name_of_altered_digit(own, tensor, digit):
+    """What a strict prover says if the first entry of a digit of a tensor is another one."""
+    t = own.tensor(tensor)
+    with altered(own.witness, t) as (digits,):
+        at = digits.at(digit, 0)
+        digits[at] = other_digit(int(digits[at]), t.digits[digit].range)
+        return strict_name(own.layout, own.witness, t)
+
+
 def toy_verdict(*patches, strict=False, witness=None):
     """The check a toy proof made under patches falls to: the prover's own if strict, else the verifier's."""
     for p in patches:

@@ -14,7 +14,7 @@ from prover.execution.layers.multiply import MultiplyExecutor
 from prover.execution.layers.prelu import PReLUExecutor
 from prover.execution.values import read_value
 from tests.branching import learned, products
-from tests.soundness.malicious.forging import altered, honest, other_digit, strict_name, transcript
+from tests.soundness.malicious.forging import altered, honest, name_of_altered_digit, strict_name, transcript
 from tests.soundness.malicious.test_lies import lying_name
 from verifier.argument import verify_circuit
 
@@ -55,11 +55,7 @@ DIGITS = {
 def test_one_altered_digit_is_named(made, where):
     name, tensor, digit = where
     own = made[name]
-    t = own.tensor(tensor)
-    with altered(own.witness, t) as (digits,):
-        at = digits.at(digit, 0)
-        digits[at] = other_digit(int(digits[at]), t.digits[digit].range)
-        assert strict_name(own.layout, own.witness, t) == f"constraint/{DIGITS[where]}"
+    assert name_of_altered_digit(own, tensor, digit) == f"constraint/{DIGITS[where]}"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -26,7 +26,7 @@ from prover.execution.values import read_value
 from tests.activations import clipped, curved, hard
 from tests.builders import Graph, bordered, grouped, pointwise, violations
 from tests.channels import joined, shuffled
-from tests.soundness.malicious.forging import altered, full_name, honest, other_digit, strict_name, transcript
+from tests.soundness.malicious.forging import altered, full_name, honest, name_of_altered_digit, strict_name, transcript
 from tests.soundness.malicious.test_lies import after, lying_name
 from verifier.argument import verify_circuit
 
@@ -92,11 +92,7 @@ DIGITS = {
 def test_one_altered_digit_is_named(made, where):
     name, tensor, digit = where
     own = made(name)
-    t = own.tensor(tensor)
-    with altered(own.witness, t) as (digits,):
-        at = digits.at(digit, 0)
-        digits[at] = other_digit(int(digits[at]), t.digits[digit].range)
-        assert strict_name(own.layout, own.witness, t) == f"constraint/{DIGITS[where]}"
+    assert name_of_altered_digit(own, tensor, digit) == f"constraint/{DIGITS[where]}"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -19,7 +19,7 @@ from prover.execution.layers.unembedding import UnembeddingExecutor
 from prover.execution.run import execute, fill_threshold
 from prover.execution.witness import Witness
 from tests.builders import language, patches, violations
-from tests.soundness.malicious.forging import TAU, altered, honest, other_digit, strict_name
+from tests.soundness.malicious.forging import TAU, altered, honest, name_of_altered_digit, strict_name
 from tests.soundness.malicious.test_lies import after, lying_name, wrapping_put
 
 CASES = {make.__name__: make for make in (language, patches)}
@@ -88,11 +88,7 @@ DIGITS = {
 def test_one_altered_digit_is_named(made, where):
     name, tensor, digit = where
     own = made[name]
-    t = own.tensor(tensor)
-    with altered(own.witness, t) as (digits,):
-        at = digits.at(digit, 0)
-        digits[at] = other_digit(int(digits[at]), t.digits[digit].range)
-        assert strict_name(own.layout, own.witness, t) == f"constraint/{DIGITS[where]}"
+    assert name_of_altered_digit(own, tensor, digit) == f"constraint/{DIGITS[where]}"
 
 
 @pytest.mark.parametrize(("part", "name"), [(0, "dq-scaled"), (1, "dk"), (2, "dv")])

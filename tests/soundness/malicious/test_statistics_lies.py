@@ -11,7 +11,7 @@ from circuits.layers.groupnorm import GroupNorm
 from prover.argument import prove_circuit
 from prover.execution.layers.groupnorm import GroupNormExecutor
 from tests.builders import Graph, standardised
-from tests.soundness.malicious.forging import altered, honest, other_digit, strict_name, transcript
+from tests.soundness.malicious.forging import altered, honest, name_of_altered_digit, strict_name, transcript
 from tests.soundness.malicious.test_lies import lying_name
 from verifier.argument import verify_circuit
 
@@ -54,11 +54,7 @@ def test_the_honest_one_is_proved(own):
 @pytest.mark.parametrize("where", DIGITS, ids=lambda v: "-".join(map(str, v)))
 def test_one_altered_digit_is_named(own, where):
     tensor, digit = where
-    t = own.tensor(tensor)
-    with altered(own.witness, t) as (digits,):
-        at = digits.at(digit, 0)
-        digits[at] = other_digit(int(digits[at]), t.digits[digit].range)
-        assert strict_name(own.layout, own.witness, t) == f"constraint/{DIGITS[where]}"
+    assert name_of_altered_digit(own, tensor, digit) == f"constraint/{DIGITS[where]}"
 
 
 def layer_of(own, name: str) -> GroupNorm:
