@@ -20,6 +20,7 @@ from tests.soundness.malicious.forging import (
     full_name,
     honest,
     lying_threshold,
+    name_of_altered_digit,
     other_digit,
     strict_name,
     transcript,
@@ -67,12 +68,7 @@ DIGITS = {
 @pytest.mark.parametrize("where", DIGITS, ids=lambda v: "-".join(map(str, v)))
 def test_one_altered_digit_is_named(where):
     name, tensor, digit = where
-    s = made(name)
-    t = s.tensor(tensor)
-    with altered(s.witness, t) as (digits,):
-        at = digits.at(digit, 0)
-        digits[at] = other_digit(int(digits[at]), t.digits[digit].range)
-        assert strict_name(s.layout, s.witness, t) == f"constraint/{DIGITS[where]}"
+    assert name_of_altered_digit(made(name), tensor, digit) == f"constraint/{DIGITS[where]}"
 
 
 def test_only_what_is_called_a_weight_is_scaled():
