@@ -63,7 +63,7 @@ class StatedSequences(StatedActivations):
 
     def attention(self, node, layer) -> None:
         name, heads = layer.name, node["heads"]
-        for total in layer.totals:
+        for total in [layer.total] if layer.total else []:
             self.state(f"{total.value.tensor.name}/sum", self.on_passes(total.x) - self.value(total.value.tensor))
         read = self.on_passes(layer.read)
         count, channels = read.shape[3], read.shape[2] // 3
