@@ -28,6 +28,7 @@ from zkcert.public.graph import check_input
 from zkcert.public.model import Model, byte_units, check_array, check_param, in_byte_units
 from zkcert.sources.channels import Moved
 from zkcert.sources.following.entries import (
+    ONE_LOGIT,
     NotConverted,
     as_samples,
     config_without_cache,
@@ -35,7 +36,7 @@ from zkcert.sources.following.entries import (
     logits_of,
     padded,
 )
-from zkcert.sources.following.follower import Follower, has_softmax
+from zkcert.sources.following.follower import Follower
 from zkcert.sources.last import channels_first
 from zkcert.sources.plain import plain
 from zkcert.sources.samples import Reading, what_is_read
@@ -133,11 +134,10 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
     module, notes = plain(module)
     if "tokens" in spec:
         return _followed(copy.deepcopy(module).double(), spec, notes)
-    found = _examine(module, spec, list(notes))
-    own = copy.deepcopy(module).double()
-    if found[0] is None and has_softmax(own, example(spec)):
-        return _followed(own, spec, notes, otherwise=found)
-    return found
+    traced = _examine(module, spec, list(notes))
+    if traced and traced[0]:
+        return traced
+    return _followed(copy.deepcopy(module).double(), spec, notes, otherwise=traced)
 
 
 _Examined = tuple[Model | None, list[Problem], list[str]]
@@ -146,7 +146,7 @@ _Examined = tuple[Model | None, list[Problem], list[str]]
 def _followed(
     module: nn.Module, spec: dict[str, Any], notes: list[str], otherwise: _Examined | None = None
 ) -> _Examined:
-    """`examine` by running a module of float64 on an example; `otherwise` if it turns out to have no attention."""
+    """`examine` by running a module of float64 on an example; `otherwise` for one without a circuit or attention."""
     x = example(spec)
     follower = Follower(module, x, spec["shape"] if "tokens" in spec else padded(spec), tokens="tokens" in spec)
     with config_without_cache(module):
@@ -171,18 +171,15 @@ def _followed(
     return (None, problems, notes) if otherwise is None or follower.attends else otherwise
 
 
-def _examine(module: nn.Module, spec: dict[str, Any], notes: list[str]) -> _Examined:
-    """`examine` by torch.fx, of a plain module."""
+def _examine(module: nn.Module, spec: dict[str, Any], notes: list[str]) -> _Examined | None:
+    """`examine` by torch.fx, of a plain module; None if it cannot be traced."""
     problems: list[Problem] = []
     tracer = Tracer()
     try:
         graph = tracer.trace(module)
         traced = fx.GraphModule(tracer.root, graph)
-    except Exception as error:
-        untraced = UnsupportedLayer(
-            f"the module cannot be traced: {first_line(error)}; it must treat all inputs alike, without `if` on values"
-        )
-        return None, [Problem(untraced, at=place_of(error)), *_without_circuit(module)], notes
+    except Exception:
+        return None
     traced.graph.eliminate_dead_code()
     try:
         kind = what_is_read(module, spec)
@@ -227,10 +224,7 @@ def _read(
         return None
     if reader.one_logit():
         reader.graph.append({"op": "binary", "name": reader.unused("binary")})
-        notes.append(
-            "the module gives one logit z: the model has two classes with the logits 0 and z, whose cross-entropy is "
-            "the binary cross-entropy of z (BCEWithLogitsLoss), label 1 being the class of z"
-        )
+        notes.append(ONE_LOGIT)
     problems += [Problem(error) for error in _out_of_range(reader.graph, reader.params)]
     if problems:
         return None
@@ -599,8 +593,7 @@ def _compare(model: Model, module: nn.Module, kind: Reading) -> None:
         raise
     except Exception as error:
         raise UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}") from error
-    if model.graph[-1]["op"] == "binary":
-        expected = F.pad(expected.reshape(-1, 1), (1, 0))
+    expected = _of_classes(model, expected)
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-9, atol=1e-9):
         raise UnsupportedLayer(
             "the module computes something else than the graph of its layers does: reshape with flatten(1) only, which "
@@ -608,12 +601,17 @@ def _compare(model: Model, module: nn.Module, kind: Reading) -> None:
         )
 
 
+def _of_classes(model: Model, logits: Tensor) -> Tensor:
+    """Those of two classes, where a module gives one."""
+    return F.pad(logits.reshape(-1, 1), (1, 0)) if model.graph[-1]["op"] == "binary" else logits
+
+
 def _compare_followed(model: Model, module: nn.Module) -> None:
     """UnsupportedLayer unless both compute the same of other samples, more of them than were followed."""
     x = example(model.input, 3, 1)
     try:
         with torch.no_grad():
-            expected = logits_of(module(x))
+            expected = _of_classes(model, logits_of(module(x)))
     except Exception as error:
         raise UnsupportedLayer(f"the module does not run on a batch of three: {first_line(error)}") from error
     with torch.no_grad():

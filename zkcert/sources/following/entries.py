@@ -59,6 +59,12 @@ class Scores:
     causal: bool = False
 
 
+ONE_LOGIT = (
+    "the module gives one logit z: the model has two classes with the logits 0 and z, whose cross-entropy is the "
+    "binary cross-entropy of z (BCEWithLogitsLoss), label 1 being the class of z"
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Heads:
     """Channels (heads, channels of a head) of an output, at all its positions."""

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from circuits.graph import SAMPLES
 from zkcert.errors import UnsupportedLayer, ZkcertError
 from zkcert.sources.following.attention import Attending
-from zkcert.sources.following.entries import BATCH, ENTRY, NotConverted, Refused, Seen, Source, equal, refuse
+from zkcert.sources.following.entries import BATCH, ENTRY, ONE_LOGIT, NotConverted, Refused, Seen, Source, equal, refuse
 from zkcert.sources.tracing import OUR_FOLDER, TORCH_FOLDER
 
 _MOVES = re.compile(
@@ -153,6 +153,10 @@ class Follower(Attending, TorchDispatchMode):
         if seen.source.kind != "node":
             refuse("it returns no output of a layer")
         source, tokens = seen.source, self._tokens
+        if not tokens and math.prod(source.shape) == 1:
+            made = self.emit({"op": "binary"}, [source], "binary")
+            self.notes.append(ONE_LOGIT)
+            return Seen(made, torch.arange(2 * BATCH).reshape(BATCH, 2), problems=seen.problems)
         shape = (BATCH, source.shape[0], -1) if tokens else (BATCH, -1)
         wanted = torch.arange(BATCH * math.prod(source.shape)).reshape(shape)
         if not seen.problems and not equal(seen.index, wanted.mT if tokens else wanted):
@@ -186,23 +190,6 @@ class Follower(Attending, TorchDispatchMode):
             if whole is not None and whole.numel() != values.size:
                 self.notes.append(f"{name}: {values.size} of its {whole.numel()} numbers are used, and kept")
         return seen
-
-
-class _Softmax(TorchDispatchMode):
-    """Whether a softmax is called in the block."""
-
-    found = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.found = self.found or "softmax" in func._schema.name
-        return func(*args, **(kwargs or {}))
-
-
-def has_softmax(module: nn.Module, x: Tensor) -> bool:
-    """Whether a module, which reads x, calls a softmax, as attention does."""
-    with suppress(Exception), plain_attention(), _Softmax() as seen:
-        module(x)
-    return seen.found
 
 
 @contextmanager

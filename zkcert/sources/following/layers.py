@@ -113,6 +113,38 @@ class Layers(Pointwise):
         fields = {"kernel": pair(kernel), "stride": pair(stride or kernel), "padding": pair(padding), "ceil": ceil}
         return [whole(self.emit({"op": "maxpool2d", **fields}, [self.image(self.seen(x), "a pooling")], "maxpool2d"))]
 
+    def on_avg_pool2d(
+        self,
+        x: Tensor,
+        kernel: Any,
+        stride: Any = (),
+        padding: Any = 0,
+        ceil: bool = False,
+        border: bool = True,
+        divisor: int | None = None,
+    ) -> Seen:
+        fields = {"kernel": pair(kernel), "stride": pair(stride or kernel), "padding": pair(padding), "ceil": ceil}
+        more = {"inside": not border, "divisor": divisor or 0}
+        return whole(
+            self.emit({"op": "avgpool2d", **fields, **more}, [self.image(self.seen(x), "a pooling")], "avgpool2d")
+        )
+
+    def on__adaptive_avg_pool2d(self, x: Tensor, size: Any) -> Seen:
+        source = self.image(self.seen(x), "a pooling")
+        fields = {"op": "adaptiveavgpool2d", "size": pair(size)}
+        return whole(self.emit(fields, [source], "adaptiveavgpool2d"))
+
+    def on_native_group_norm(
+        self, x: Tensor, weight: Any, bias: Any, count: int, channels: int, positions: int, groups: int, eps: float
+    ) -> list[Seen]:
+        own = [self.seen(t) for t in (weight, bias)]
+        if any(s is None or s.source.kind != "parameter" for s in own):
+            refuse("a group norm has a circuit with weight and bias")
+        source = self.image(self.seen(x), "a group norm")
+        names = {key: self.weight(s.source, s.index) for key, s in zip(("weight", "bias"), own, strict=True) if s}
+        made = self.emit({"op": "groupnorm", **names, "groups": groups, "eps": eps}, [source], names["weight"])
+        return [whole(made)]
+
     def on_native_batch_norm(
         self, x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float
     ) -> list[Seen]:
@@ -151,6 +183,14 @@ class Layers(Pointwise):
             for d in dims:
                 index = index.unsqueeze(d)
         return Seen(made, index)
+
+    def on_as_strided(self, x: Tensor, size: Sequence[int], stride: Sequence[int], offset: int | None = None) -> Seen:
+        """Which adaptive pooling ends in where channels stand last in memory: of an axis of one, any stride will do."""
+        kept = all(n == 1 or own == new for n, own, new in zip(size, x.stride(), stride, strict=False))
+        read = self.seen(x)
+        if read is None or list(size) != list(x.shape) or not kept or offset not in (None, x.storage_offset()):
+            refuse("as_strided has no circuit: use reshape, permute or a slice")
+        return read
 
     def on_cat(self, tensors: Sequence[Tensor], dim: int = 0) -> Seen:
         read = [self.seen(t) for t in tensors if t.numel()]

@@ -86,19 +86,20 @@ class Pointwise(Nodes):
     def with_parameter(self, name: str, read: Seen, own: Seen) -> Seen:
         """A bias, learned positions, or a factor for each channel."""
         read = self.resolve(read)
-        rows = self.rows(read)
-        values = own.index.reshape(len(rows.b), -1)
+        axis = self.axis_of_channels(read)
+        rows = self.rows(replace(read, index=read.index.movedim(axis, -1)))
+        values = own.index.movedim(axis, -1).reshape(len(rows.b), -1)
         source, count = rows.source, rows.source.positions
         alike = bool((values == values[:1]).all())
         node = next((n for n in self.graph if n["name"] == source.name), None)
         if name == "add" and alike and node and node["op"] in ("conv2d", "linear") and node["bias"] is None:
             node["bias"] = self.weight(own.source, values[0])
             return read
-        if name == "mul" and alike and count > 1:
+        if name == "mul" and alike and len(source.shape) == 3:
             weight = self.weight(own.source, values[0][:, None, None, None])
             fields = {"op": "conv2d", "weight": weight, "bias": None, "stride": [1, 1], "padding": [0, 0]}
             made = self.emit({**fields, "groups": len(values[0])}, [source], weight)
-            return Seen(made, rows.index(made))
+            return Seen(made, rows.index(made).movedim(-1, axis))
         by_position = torch.empty(count, values.shape[1], dtype=torch.int64)
         by_position[rows.p] = values
         if name != "add" or count == 1 or not equal(by_position[rows.p], values):
@@ -108,7 +109,20 @@ class Pointwise(Nodes):
         source = self.in_line(source)
         weight = self.weight(own.source, by_position.T[:, None, :])
         made = self.emit({"op": "positions", "weight": weight}, [source], weight)
-        return Seen(made, rows.index(made))
+        return Seen(made, rows.index(made).movedim(-1, axis))
+
+    @staticmethod
+    def axis_of_channels(seen: Seen) -> int:
+        """The axis along which entries of an output are the channels of a position: the last of several."""
+        if seen.source.kind != "node":
+            return -1
+        b, c, p = places(seen.source, seen.index)
+        for axis in range(seen.index.dim() - 1, 0, -1):
+            first = [of.narrow(axis, 0, 1) for of in (b, p)]
+            channels = c.movedim(axis, -1).reshape(-1, c.shape[axis])
+            if (b == first[0]).all() and (p == first[1]).all() and (channels == channels[:1]).all():
+                return axis
+        return -1
 
     def resolve(self, seen: Seen) -> Seen:
         """The same as entries of an output, whose node is added where its expression is a function with a circuit."""
@@ -150,7 +164,7 @@ class Pointwise(Nodes):
         """The rows of an output whose channels stand last; nodes are added that pick channels or a position."""
         if seen.source.kind != "node":
             refuse(f"a layer reads {seen.source.kind}, not the output of an earlier layer")
-        seen = self.resolve(seen)
+        seen = self.flattened(self.resolve(seen))
         source, (*lead, count) = seen.source, seen.index.shape
         index = seen.index.reshape(-1, count)
         b, c, p = places(source, index)
@@ -167,6 +181,13 @@ class Pointwise(Nodes):
             source = self.emit({"op": "take", "position": int(own[0])}, [self.in_line(source)], "take")
             p = torch.zeros_like(p)
         return Rows(source, b, p, tuple(lead))
+
+    def flattened(self, seen: Seen) -> Seen:
+        """The same, of a node of its own if it is a whole image as one row."""
+        image = seen.source.positions > 1 and seen.index.shape == (BATCH, math.prod(seen.source.shape))
+        if not image or not equal(seen.index.reshape(-1), torch.arange(seen.index.numel())):
+            return seen
+        return replace(seen, source=self.emit({"op": "flatten"}, [seen.source], "flatten"))
 
     def image(self, seen: Seen | None, what: str) -> Source:
         """The output that a tensor is, as [batch, C, H, W]."""
