@@ -99,7 +99,8 @@ class Follower(Attending, TorchDispatchMode):
             decides = name == "_local_scalar_dense"
             if decides or not any(s.source.kind == "unknown" for s in known):
                 own = str(error) if isinstance(error, Refused | ZkcertError) else f"this use of {name} has no circuit"
-                problem = NotConverted(self.here or name.strip("_"), own, _place())
+                where = self.here or ("the module" if decides else name.strip("_"))
+                problem = NotConverted(where, own, _place())
                 problems = (*problems, problem)
                 if decides:
                     self.problems.append(problem)
@@ -131,7 +132,7 @@ class Follower(Attending, TorchDispatchMode):
         if name in ("native_dropout", "empty_like", "bernoulli"):
             refuse(f"{name} has no circuit: if dropout is on, turn it off with eval(), or training=self.training")
         if name == "_local_scalar_dense":
-            refuse("it decides by values of the samples: it must treat all inputs alike")
+            refuse("it decides by values of the samples: it must treat all inputs alike, without `if` on values")
         if (read := self.seen(args[0])) and read.source.kind == "tokens":
             refuse(f"{name} of the tokens has no circuit: they are embedded only")
         instead = "; return the logits, from which the loss is computed" if name == "_log_softmax" else ""
@@ -175,7 +176,7 @@ class Follower(Attending, TorchDispatchMode):
         try:
             seen = self._logits(self.resolve(seen))
         except (Refused, ZkcertError) as error:
-            if not seen.problems:
+            if not seen.problems and not self.problems:
                 seen = replace(seen, problems=(NotConverted("the output", str(error)),))
         needed, kept = {seen.source.name}, []
         for node in reversed(self.graph):

@@ -38,7 +38,7 @@ class Layers(Pointwise):
             made = self.emit({"op": "unembedding", "weight": name}, [self.in_line(source)], name)
             return Seen(made, rows.index(made))
         image = {**plain, "op": "conv2d", "stride": [1, 1], "padding": [0, 0]}
-        made = self.emit(plain if linear else image, [source if linear else self.in_line(source)], name)
+        made = self.emit(plain if linear else image, [source], name)
         return Seen(made, rows.index(made))
 
     def on_mm(self, x: Tensor, weight: Tensor) -> Seen:

@@ -75,11 +75,17 @@ class Pointwise(Nodes):
         first, second = self.resolve(one), self.resolve(other)
         same = first.source.shape == second.source.shape and equal(first.index, second.index)
         if not (same and first.index.unique().numel() == BATCH * math.prod(first.source.shape)):
-            rows, others = self.rows(first), self.rows(second)
-            if rows.source.shape != others.source.shape or not (equal(rows.b, others.b) and equal(rows.p, others.p)):
+            axis = self.axis_of_channels(first)
+            rows, others = (self.rows(replace(s, index=s.index.movedim(axis, -1))) for s in (first, second))
+            if rows.source.positions != others.source.positions or rows.source.shape[0] != others.source.shape[0]:
+                refuse("outputs that are added or multiplied are of different shapes")
+            if not (equal(rows.b, others.b) and equal(rows.p, others.p)):
                 refuse("outputs that are added or multiplied stand in different arrangements")
-            made = self.emit({"op": op}, [rows.source, others.source], op)
-            return Seen(made, rows.index(made))
+            sources = [rows.source, others.source]
+            if rows.source.shape != others.source.shape:
+                sources = [self.in_line(source) for source in sources]
+            made = self.emit({"op": op}, sources, op)
+            return Seen(made, rows.index(made).movedim(-1, axis))
         made = self.emit({"op": op}, [first.source, second.source], op)
         return Seen(made, first.index)
 
