@@ -2,17 +2,21 @@
 
 Tables keep the natural sizes of the axes: an axis is bound innermost first, with zeros behind an odd end, which is what
 padding it to a power of two means. The first one or two variables of a large job are bound straight from the digits.
+Tables that would be too large then are not made: each round makes and forgets them anew, a chunk of rows at a time,
+until as many variables of the innermost axis are bound that they fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuits.argument.claims import ProductJob, Sumcheck
+from circuits.language.constraints import DomainAxis
 from prover.execution.witness import Witness
 from zkcert.core import field as ff
 from zkcert.core.field import F
@@ -30,6 +34,7 @@ T = TypeVar("T")
 DIRECT_SIZE = 1 << 13  # smaller tables are made of field elements at once
 BLOCK_ENTRIES = 1 << 18  # of the digits of a job together
 INNER_WEIGHTS = 128
+TABLE_BYTES = 1 << 30  # of larger tables only chunks are held
 
 
 def at_point(values: Sequence[F], r: F) -> F:
@@ -42,6 +47,24 @@ def padded_groups(size: int, bits: int, bound: int) -> int:
     """The length of an axis of 2^bits padded entries after `bound` variables: even if more are left."""
     groups = -(-size >> bound)
     return groups + groups % 2 if bits > bound else groups
+
+
+def padded(table: U64, length: int, to: int) -> U64:
+    """Rows of `length` entries of tables (2, n, entries) as rows of `to`, with zeros behind."""
+    if length == to:
+        return table
+    count = table.shape[1]
+    out = kernels.empty(2, count, table.shape[2] // length, to)
+    out[..., :length] = table.reshape(2, count, -1, length)
+    out[..., length:] = 0
+    return out.reshape(2, count, -1)
+
+
+def bound_table(table: U64, r: F, ax: DomainAxis, left: int) -> U64:
+    """Tables (2, n, entries) with a variable of their innermost axis bound, of which `left` are left."""
+    flat = kernels.bind(table.reshape(2, -1), r, F.ZERO).reshape(2, table.shape[1], -1)
+    before = padded_groups(ax.size, ax.bits, ax.bits - left - 1) // 2
+    return padded(flat, before, padded_groups(ax.size, ax.bits, ax.bits - left))
 
 
 class Products(Sumcheck):
@@ -137,11 +160,7 @@ class Products(Sumcheck):
             if self.bits:
                 self._start_axis()
         else:
-            flat = kernels.bind(self.table.reshape(2, -1), r, F.ZERO)
-            self.table = flat.reshape(2, self.table.shape[1], -1)
-            ax = self.axes[-1]
-            before = padded_groups(ax.size, ax.bits, ax.bits - self.bits - 1) // 2
-            self._pad(before, padded_groups(ax.size, ax.bits, ax.bits - self.bits))
+            self.table = bound_table(self.table, r, self.axes[-1], self.bits)
             if self.bits and not self.plain:
                 self.inner = ff.f_add(self.inner[:, :, ::2], self.inner[:, :, 1::2])  # eq sums to one over a variable
         if self.bits == 0:
@@ -149,17 +168,8 @@ class Products(Sumcheck):
             if self.axes:
                 ax = self.axes[-1]
                 self.bits = ax.bits
-                self._pad(ax.size, padded_groups(ax.size, ax.bits, 0))
+                self.table = padded(self.table, ax.size, padded_groups(ax.size, ax.bits, 0))
                 self._start_axis()
-
-    def _pad(self, length: int, padded: int) -> None:
-        """Rows of `length` entries to rows of `padded`."""
-        if length != padded:
-            count = self.table.shape[1]
-            out = kernels.empty(2, count, self.table.shape[2] // length, padded)
-            out[..., :length] = self.table.reshape(2, count, -1, length)
-            out[..., length:] = 0
-            self.table = out.reshape(2, count, -1)
 
     def finals(self) -> list[tuple[F, F]]:
         values = ff.f_list(self.table[:, :, 0])
@@ -168,9 +178,11 @@ class Products(Sumcheck):
 
 
 class Direct:
-    """The first `variables` rounds (one or two) of a large job whose operands are digits over the kept axes.
+    """The first rounds of a large job whose operands are digits over the kept axes.
 
-    The members are integers at every point of {0, 1, infinity}^variables; their weighted sums give all messages.
+    The members are integers at every point of {0, 1, infinity}^variables (one or two); their weighted sums give all
+    messages of so many rounds. Rounds of the same axis follow for as long as the tables would be larger than
+    TABLE_BYTES.
     """
 
     def __init__(self, products: Products, witness: Witness, members: Members, variables: int) -> None:
@@ -195,7 +207,7 @@ class Direct:
             here = np.ascontiguousarray(outer[:, start // length : (start + groups) // length])
             return kernels.grid_sums(x, variables, terms, here, inner)
 
-        sums = ff.f_sum(np.stack(self._blocks(block_sums), axis=-1))  # (2, members, 3^variables)
+        sums = ff.f_sum(np.stack(self._blocks(block_sums, self._windows()), axis=-1))  # (2, members, 3^variables)
         weights = ff.f_array(members.weights)
         grid = ff.f_list(ff.f_sum(ff.f_mul(sums.swapaxes(1, 2), weights[:, None, :])))
         self.grid = [grid[i : i + 3] for i in range(0, len(grid), 3)]  # [later variable][variable bound first]
@@ -216,27 +228,30 @@ class Direct:
                 return Direct(products, witness, members, variables)
         return None
 
-    def _blocks(self, task: Callable[[int, NDArray[np.int32]], T]) -> list[T]:
-        """task(first row, digits (n, entries)) for windows of the kept axes that tile them, in order."""
+    def _windows(self) -> list[tuple[Window, int]]:
+        """Windows of the kept axes that tile them, in order, each with its first row."""
         axes = self.products.axes
-        length = self.groups << self.variables
-        sizes = [ax.size for ax in axes]
-        windows: list[tuple[dict[str, slice], int]] = []
         if len(axes) == 1:
-            windows.append(({}, 0))
-        else:
-            fixed = len(axes) - 2 if len(axes) < 3 else 1
-            inner = int(np.prod(sizes[fixed + 1 : -1], dtype=np.int64))
-            step = max(1, BLOCK_ENTRIES // (inner * length * len(self.products.digits)))
-            for i in range(sizes[0] if fixed else 1):
-                for start in range(0, sizes[fixed], step):
-                    window = {axes[fixed].name: slice(start, min(start + step, sizes[fixed]))}
-                    if fixed:
-                        window[axes[0].name] = slice(i, i + 1)
-                    windows.append((window, (i * sizes[fixed] + start) * inner))
+            return [({}, 0)]
+        sizes = [ax.size for ax in axes]
+        fixed = len(axes) - 2 if len(axes) < 3 else 1
+        inner = int(np.prod(sizes[fixed + 1 : -1], dtype=np.int64))
+        step = max(1, BLOCK_ENTRIES // (inner * (self.groups << self.variables) * len(self.products.digits)))
+        windows: list[tuple[Window, int]] = []
+        for i in range(sizes[0] if fixed else 1):
+            for start in range(0, sizes[fixed], step):
+                window = {axes[fixed].name: slice(start, min(start + step, sizes[fixed]))}
+                if fixed:
+                    window[axes[0].name] = slice(i, i + 1)
+                windows.append((window, (i * sizes[fixed] + start) * inner))
+        return windows
+
+    def _blocks(self, task: Callable[[int, NDArray[np.int32]], T], windows: Sequence[tuple[Window, int]]) -> list[T]:
+        """task(first row, digits (n, entries)) for windows of the kept axes."""
+        length = self.groups << self.variables
 
         def run(window: Window, row: int) -> T:
-            x = read_block(self.witness, self.products.digits, axes, window, length)
+            x = read_block(self.witness, self.products.digits, self.products.axes, window, length)
             return task(row, x.reshape(len(x), -1))
 
         results: list[T] = in_threads(run, windows)
@@ -257,29 +272,70 @@ class Direct:
         return zero * at0 + one * at1
 
     def round(self) -> tuple[F, F]:
+        if len(self.rho) >= self.variables:
+            return self._chunk_sums()
         at0, _, lead = self._line()
         return at0, lead
 
     def bind(self, r: F) -> U64 | None:
-        """After the last of the direct rounds, the tables (2, forms, entries) bound so far."""
+        """After the last of these rounds, the tables (2, forms, entries) bound so far."""
         self.rho.append(r)
-        if len(self.rho) < self.variables:
+        left = self.products.bits
+        if len(self.rho) < self.variables or (left and 16 * self._entries(left) > TABLE_BYTES):
             return None
+        return self._bound(self._windows(), 0, self._rows())
+
+    def _rows(self) -> int:
+        """Of the innermost axis."""
+        return prod(ax.size for ax in self.products.axes[:-1])
+
+    def _entries(self, left: int) -> int:
+        """Of all tables, when so many variables of the innermost axis are left."""
+        ax = self.products.axes[-1]
+        return self._rows() * padded_groups(ax.size, ax.bits, ax.bits - left) * self.products.coefs.shape[1]
+
+    def _bound(self, windows: Sequence[tuple[Window, int]], start: int, stop: int) -> U64:
+        """The tables (2, forms, entries) of rows from start to stop, which these windows make up."""
+        ax, coefs = self.products.axes[-1], self.products.coefs
         lagrange = [F.ONE]
-        for rho in self.rho:
+        for rho in self.rho[: self.variables]:
             lagrange = [x * y for y in (1 - rho, rho) for x in lagrange]
-        coefs = self.products.coefs
         binder = kernels.FormBinder(ff.f_mul(coefs[:, :, :, None], ff.f_array(lagrange)[:, None, None, :]))
-        rows = 1
-        for ax in self.products.axes[:-1]:
-            rows *= ax.size
-        out = kernels.empty(2, coefs.shape[1], rows * self.groups)
+        out = kernels.empty(2, coefs.shape[1], (stop - start) * self.groups)
 
         def block_bind(row: int, x: NDArray[np.int32]) -> None:
-            binder.bind(x, out, row * self.groups)
+            binder.bind(x, out, (row - start) * self.groups)
 
-        self._blocks(block_bind)
+        self._blocks(block_bind, windows)
+        for done, rho in enumerate(self.rho[self.variables :], self.variables + 1):
+            out = bound_table(out, rho, ax, ax.bits - done)
         return out
+
+    def _chunk_sums(self) -> tuple[F, F]:
+        """The message of a round by tables of chunks, which are forgotten."""
+        products, left = self.products, self.products.bits
+        ax = products.axes[-1]
+        pairs = padded_groups(ax.size, ax.bits, ax.bits - left) // 2
+        if products.plain:
+            inner = ff.f_from_fp(np.ones(pairs, np.uint64))
+        else:
+            start = sum(other.bits for other in products.axes[:-1])
+            inner = np.ascontiguousarray(ff.eq_table(products.job.eq_point[start : start + left - 1])[:, :pairs])
+        outer = products.prefix(len(products.axes) - 1)
+        rows, windows = self._rows(), self._windows()
+        first = 16 * products.coefs.shape[1] * self.groups  # bytes of a row, when `variables` are bound
+        zero = infinity = F.ZERO
+        while windows:
+            begin = windows[0][1]
+            count = 1
+            while count < len(windows) and (windows[count][1] - begin) * first < TABLE_BYTES // 4:
+                count += 1
+            end = windows[count][1] if count < len(windows) else rows
+            table = self._bound(windows[:count], begin, end)
+            at0, lead = kernels.pair_sums(table, np.ascontiguousarray(outer[:, begin:end]), inner)
+            zero, infinity = zero + at0, infinity + lead
+            windows = windows[count:]
+        return zero, infinity
 
 
 class Members:

@@ -29,6 +29,8 @@ PATHS = {
     "tables": {"DIRECT_SIZE": 1 << 40},
     "digits": {"DIRECT_SIZE": 2},
     "small blocks": {"DIRECT_SIZE": 2, "BLOCK_ENTRIES": 64, "INNER_WEIGHTS": 3},
+    "chunks": {"DIRECT_SIZE": 2, "BLOCK_ENTRIES": 64, "TABLE_BYTES": 1 << 11},
+    "chunks of a window": {"DIRECT_SIZE": 2, "BLOCK_ENTRIES": 8, "TABLE_BYTES": 1},
 }
 
 
