@@ -41,14 +41,36 @@ class Nodes:
 
     def picked(self, source: Source, channels: list[int]) -> Source:
         """An output of these channels of a source."""
-        count, first = len(channels), min(channels)
         if channels == list(range(source.shape[0])):
             return source
-        for groups in (1, *(g for g in range(2, count) if count % g == 0)):
-            if channels == [first + j % groups * (count // groups) + j // groups for j in range(count)]:
-                options = {"groups": groups} if groups > 1 else {}
-                return self.emit({"op": "channels", "first": first, "count": count, **options}, [source], "channels")
-        refuse("channels in another order have no circuit: keep those of a head together")
+        if (options := pick_of(channels)) is None:
+            if len(set(channels)) < len(channels):
+                refuse("heads share keys or values (grouped-query attention), which has no circuit: give each its own")
+            refuse("channels in another order have no circuit: keep those of a head together")
+        return self.emit({"op": "channels", **options}, [source], "channels")
+
+    def with_rows_in_order(self, source: Source, channels: Sequence[int]) -> Source:
+        """The output of a projection whose weight has these rows first, in this order, for good."""
+        node = next((n for n in self.graph if n["name"] == source.name), {"op": ""})
+        if node["op"] not in ("conv2d", "linear") or node.get("groups", 1) != 1:
+            refuse(
+                "channels in another order have a circuit if they are what a linear layer gives: keep those of a head "
+                "together"
+            )
+        if source.reordered or any(source.name in n["inputs"] for n in self.graph):
+            refuse(f"the channels of {source.name} are read in several orders: give each reader a layer of its own")
+        chosen = set(channels)
+        order = np.array([*channels, *(c for c in range(source.shape[0]) if c not in chosen)])
+        names = [name for name in (node["weight"], node["bias"]) if name is not None]
+        for name in names:
+            self.params[name] = self.params[name][order]
+            for of, used in self._used.items():
+                self._used[of] = [(index[order] if own == name else index, own) for index, own in used]
+        source.reordered = True
+        self.notes.append(
+            f"{' and '.join(names)}: rows in another order than the module's, all queries first, then keys and values"
+        )
+        return Source("node", source.name, source.shape)
 
     def in_line(self, source: Source) -> Source:
         return source if source.shape[1] == 1 else self.emit({"op": "line"}, [source], "line")
@@ -56,6 +78,10 @@ class Nodes:
     def emit(self, node: dict[str, Any], inputs: Sequence[Source], wanted: str, path: str | None = None) -> Source:
         """A new node of the graph, called as a parameter's owner or, in the module at `path`, as wanted; and where its
         output is."""
+        if any(source.reordered for source in inputs):
+            refuse(
+                f"it reads what attention reads in another order: {', '.join(s.name for s in inputs if s.reordered)}"
+            )
         spec, known = LAYERS[node["op"]].spec, {n["name"] for n in self.graph}
         path = self.here if path is None else path
         stem = wanted.removesuffix("weight").rstrip("._") or wanted
@@ -85,6 +111,8 @@ class Nodes:
         """The name of the tensor of these entries of a parameter, which is kept for the model."""
         used = self._used.setdefault(source.name, [])
         flat = index.reshape(-1)
+        if flat.unique().numel() != flat.numel():
+            refuse(f"{source.name} is one number for several channels, which has no circuit: give each its own")
         for earlier, name in used:
             if equal(earlier.reshape(-1), flat) and earlier.squeeze().shape == index.squeeze().shape:
                 return name
@@ -95,3 +123,12 @@ class Nodes:
         self.params[name] = array(values[index])
         used.append((index, name))
         return name
+
+
+def pick_of(channels: Sequence[int]) -> dict[str, int] | None:
+    """The options of a node that picks these channels in this order, if there is one."""
+    count, first = len(channels), min(channels)
+    for groups in (1, *(g for g in range(2, count) if count % g == 0)):
+        if list(channels) == [first + j % groups * (count // groups) + j // groups for j in range(count)]:
+            return {"first": first, "count": count, **({"groups": groups} if groups > 1 else {})}
+    return None
