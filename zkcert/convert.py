@@ -36,10 +36,10 @@ from zkcert.sources.following.entries import (
     logits_of,
     padded,
 )
-from zkcert.sources.following.follower import Follower
+from zkcert.sources.following.follower import Follower, InFloat64, plain_attention
 from zkcert.sources.last import channels_first
 from zkcert.sources.plain import plain
-from zkcert.sources.samples import Reading, what_is_read
+from zkcert.sources.samples import IMAGES, Reading, possible_readings, what_is_read
 from zkcert.sources.tracing import Example, Tracer, first_line, place_of
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -137,17 +137,39 @@ def examine(module: nn.Module, spec: dict[str, Any]) -> tuple[Model | None, list
     traced = _examine(module, spec, list(notes))
     if traced and traced[0]:
         return traced
-    return _followed(copy.deepcopy(module).double(), spec, notes, otherwise=traced)
+    own = copy.deepcopy(module).double()
+    readings = possible_readings(spec)
+    reading = next((r for r in readings if _runs(own, r.of(example(spec)))), readings[0])
+    return _followed(own, spec, [*notes, *filter(None, [reading.note])], reading, traced)
+
+
+def _runs(module: nn.Module, x: Tensor) -> bool:
+    with suppress(Exception), torch.no_grad():
+        module(x)
+        return True
+    return False
 
 
 _Examined = tuple[Model | None, list[Problem], list[str]]
 
 
 def _followed(
-    module: nn.Module, spec: dict[str, Any], notes: list[str], otherwise: _Examined | None = None
+    module: nn.Module,
+    spec: dict[str, Any],
+    notes: list[str],
+    reading: Reading = IMAGES,
+    otherwise: _Examined | None = None,
 ) -> _Examined:
-    """`examine` by running a module of float64 on an example; `otherwise` for one without a circuit or attention."""
-    x = example(spec)
+    """`examine` by running a module of float64 on an example, which it reads so; `otherwise` for one without a circuit
+    or attention."""
+    recurrent = [(path, m) for path, m in module.named_modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase)]
+    if recurrent:
+        why = "recurrent layers have no circuit: attention and convolutions have"
+        errors = [_Refused(path or "the module", f"{type(m).__name__}: {why}") for path, m in recurrent]
+        return None, [Problem(error, error.layer) for error in errors], notes
+    if "tokens" in spec and spec["shape"][2] == 1:
+        return None, [Problem(UnsupportedLayer("the window has one token: give --shape at least 2"))], notes
+    x = reading.of(example(spec))
     follower = Follower(module, x, spec["shape"] if "tokens" in spec else padded(spec), tokens="tokens" in spec)
     with config_without_cache(module):
         try:
@@ -158,7 +180,7 @@ def _followed(
             problems = problems or [Problem(error) for error in _out_of_range(follower.graph, follower.params)]
             if not problems:
                 model = Model(follower.graph, spec, follower.params)
-                _compare_followed(model, module)
+                _compare_followed(model, module, reading)
                 from zkcert.provable import require_provable
 
                 require_provable(model)
@@ -606,14 +628,22 @@ def _of_classes(model: Model, logits: Tensor) -> Tensor:
     return F.pad(logits.reshape(-1, 1), (1, 0)) if model.graph[-1]["op"] == "binary" else logits
 
 
-def _compare_followed(model: Model, module: nn.Module) -> None:
+def _compare_followed(model: Model, module: nn.Module, reading: Reading) -> None:
     """UnsupportedLayer unless both compute the same of other samples, more of them than were followed."""
     x = example(model.input, 3, 1)
     try:
+        with plain_attention(), InFloat64():
+            expected = _of_classes(model, logits_of(module(reading.of(x))))
         with torch.no_grad():
-            expected = _of_classes(model, logits_of(module(x)))
+            as_it_runs = _of_classes(model, logits_of(module(reading.of(x))))
     except Exception as error:
         raise UnsupportedLayer(f"the module does not run on a batch of three: {first_line(error)}") from error
+    if not torch.allclose(expected, as_it_runs.double(), rtol=1e-5, atol=1e-5):
+        raise UnsupportedLayer(
+            "PyTorch's fast path for encoder layers, which it takes in evaluation mode, computes something else than "
+            'the module does (a GELU of another form): use activation="gelu", or switch that path off by '
+            "torch.backends.mha.set_fastpath_enabled(False)"
+        )
     with torch.no_grad():
         found = to_module(model)(as_samples(model.input, x))
     if found.dim() == 4:

@@ -47,6 +47,50 @@ class Untraceable(nn.Module):
         return F.linear(y, self.head.weight, self.head.bias).squeeze(1)
 
 
+class Standardised(nn.Conv2d):
+    """A convolution whose weights have mean 0 and variance 1, as in NFNets and BiT."""
+
+    def forward(self, x):
+        mean, var = self.weight.mean((1, 2, 3), keepdim=True), self.weight.var((1, 2, 3), keepdim=True)
+        return F.conv2d(x, (self.weight - mean) * torch.rsqrt(var + 1e-6), self.bias, padding=1)
+
+
+class Normed(nn.BatchNorm2d):
+    """A batch-norm with its activation, in place, as timm has them."""
+
+    def forward(self, x):
+        torch._assert(x.dim() == 4, "expected images")
+        y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1, self.eps)
+        return F.silu(y, inplace=True) + 0
+
+
+class Gated(nn.Module):
+    """Gates of channels, made of their means."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(channels, 2, 1), nn.Conv2d(2, channels, 1)
+
+    def forward(self, x):
+        if x.shape[2] < 1:
+            raise ValueError("no positions")
+        gates = self.expand(F.relu(self.reduce(x.mean((2, 3), keepdim=True))))
+        return torch.cat([x]) * gates.sigmoid()
+
+
+def test_what_others_build_on_pytorch_is_followed():
+    torch.manual_seed(4)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    module = nn.Sequential(Standardised(2, 4, 3), Normed(4), Gated(4), Standardised(4, 4, 3), Normed(4), head).eval()
+    module[1].running_var.fill_(0.5)
+    model, problems, notes = examine(module, IMAGES)
+    assert model is not None, problems
+    agree(module, model)
+    expected = ["conv2d", "batchnorm2d", "function", "avgpool2d", "conv2d", "relu", "conv2d", "function", "multiply"]
+    assert ops(model) == [*expected, "conv2d", "batchnorm2d", "function", "avgpool2d", "flatten", "linear"]
+    assert sum("computes of its parameters" in note for note in notes) == 2
+
+
 def test_factors_of_channels_outside_of_layers_are_convolutions():
     torch.manual_seed(1)
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(4), nn.Linear(4, 3))

@@ -77,7 +77,8 @@ class Mixes(nn.Module):
         return x.permute(0, 2, 3, 1).flip(1).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize(("layer", "why"), [(Stays(), "permute has no circuit"), (Mixes(), "permute has no circuit")])
-def test_what_cannot_be_done_with_channels_first_is_refused(layer, why):
-    with pytest.raises(UnusableInput, match=why):
-        from_module(network(layer), input=SPEC)
+@pytest.mark.parametrize("layer", [Stays(), Mixes()])
+def test_another_order_is_that_of_the_weights_behind_it_or_refused(layer):
+    agree(network(layer), SPEC)
+    with pytest.raises(UnusableInput, match="permute has no circuit"):
+        from_module(network(layer, nn.Conv2d(4 if isinstance(layer, Mixes) else 2, 4, 1)), input=SPEC)

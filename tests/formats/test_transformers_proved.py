@@ -69,6 +69,46 @@ def test_a_gpt(tmp_path, kind, tied):
     verified(proved(tmp_path, tmp_path / "t.npy", context=6, classes=7))
 
 
+OTHERS = {
+    "rms": ("--statistic", "rms", "--variant", "asam-samsung", "--eta", "1/4"),
+    "std": ("--statistic", "std", "--ddof", "1", "--variant", "asam-shifted"),
+    "max": ("--statistic", "max", "--variant", "sam"),
+    "std-log-ratio": ("--ddof", "1"),
+}
+
+
+@pytest.mark.parametrize("statistic", OTHERS)
+def test_other_statistics_and_variants_of_tokens(run, statistic):
+    """One value of s_t for a batch of windows, whatever is made of them: as of images, by the same options."""
+    np.save("t.npy", np.random.default_rng(0).integers(0, 5, 60))
+    api.convert_model(spread(GPT(5, 3, 4, 2)), "model.pt", input={"shape": [1, 1, 3], "tokens": 5})
+    api.commit("t.npy", "data.zkd", context=3, classes=5)
+    probe = ("--steps", "3", "--batch-size", "2", *OTHERS[statistic])
+    assert run("announce", "model.pt", "data.root", "--tau", "100", *probe).code == 0
+    reveal = () if statistic == "max" else ("--reveal-score",)
+    done = run("prove", "model.pt", "data.zkd", "--announcement", "announce.json", "--beacon", BEACON, *reveal)
+    assert done.code == 0, done.err
+    found = run("measure", "model.pt", "data.zkd", *probe, "--beacon", BEACON, "--json").json
+    s, ratios = (np.array(found["draws"][0][key]) for key in ("sharpness", "log_ratio"))
+    wanted = {
+        "rms": np.sqrt(np.mean(s**2)),
+        "std": np.std(s, ddof=1),
+        "max": s.max(),
+        "std-log-ratio": np.std(ratios, ddof=1),
+    }[statistic]
+    assert found["score"] == pytest.approx(wanted, rel=1e-12)
+    config = ",".join(f"{k}={v}" for k, v in json.loads(Path("announce.json").read_text())["config"].items())
+    pins = ("--data-root", "data.root", "--announcement", "announce.json", "--beacon", BEACON, "--config", config)
+    for command in ("verify", "python -m verifier"):
+        done = run(command, "proof.bin", "model.pt", "--tau", "100", *pins)
+        assert (done.code, done.err) == (0, "")
+        if reveal:
+            (line,) = (line for line in done.out.splitlines() if line.startswith("score "))
+            assert float(line.split()[1]) == pytest.approx(wanted, rel=1e-5)
+        assert run(command, "proof.bin", "model.pt", "--tau", "0.000001", *pins).code == 1
+        assert run(command, "proof.bin", "model.pt", "--tau", "100", *pins[:-1], "steps=3,batch_size=2").code == 1
+
+
 @pytest.mark.slow
 def test_more_than_256_tokens_have_two_bytes(tmp_path):
     tokens = np.random.default_rng(0).integers(0, 300, 120)

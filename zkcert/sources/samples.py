@@ -28,7 +28,7 @@ class Reading:
         return cast(Tensor, function(*arguments))
 
 
-_IMAGES = Reading()
+IMAGES = Reading()
 _VECTORS = Reading("the module reads vectors: samples are flattened first", lambda x: (torch.flatten, (x, 1)))
 SEQUENCES = Reading(
     "the module reads sequences [batch, C, L]: they are images of one row, [batch, C, 1, L], and its layers over one "
@@ -36,13 +36,25 @@ SEQUENCES = Reading(
     lambda x: (torch.squeeze, (x, 2)),
 )
 
+ROWS = Reading(
+    "the module reads [batch, H, W]: samples are images of one channel, whose rows are positions",
+    lambda x: (torch.squeeze, (x, 1)),
+)
+
+
+def possible_readings(spec: Mapping[str, Any]) -> list[Reading]:
+    """What a module of attention may read of samples of this shape; images first."""
+    channels, height, _ = spec["shape"]
+    flat = spec["pad"] == 0
+    return [IMAGES, *([SEQUENCES] if flat and height == 1 else []), *([ROWS] if channels == 1 else [])]
+
 
 def what_is_read(module: nn.Module, spec: Mapping[str, Any]) -> Reading:
     """What a module, a copy, reads of samples of this shape. Raises UnsupportedLayer if it reads sequences, but samples
     have their channels in rows."""
     channels, height, width = spec["shape"]
     if spec["pad"] or (height > 1 and channels > 1):
-        return _IMAGES
+        return IMAGES
     dtype = next((parameter.dtype for parameter in module.parameters()), torch.float32)
 
     def runs(*shape: int) -> bool:
@@ -52,14 +64,14 @@ def what_is_read(module: nn.Module, spec: Mapping[str, Any]) -> Reading:
         return False
 
     if runs(channels, height, width):
-        return _IMAGES
+        return IMAGES
     if height == 1:
         if channels == 1 and runs(width):
             return _VECTORS
-        return SEQUENCES if runs(channels, width) else _IMAGES
+        return SEQUENCES if runs(channels, width) else IMAGES
     if runs(height, width):
         raise UnsupportedLayer(
             f"the module reads sequences [batch, {height}, {width}]: give samples (N, {height}, 1, {width}), as "
             f"x[:, :, None], and the input shape [{height}, 1, {width}]"
         )
-    return _IMAGES
+    return IMAGES

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zkcert.sources.following.entries import BATCH, Heads, Scores, Seen, Source, equal, places, refuse
+from zkcert.sources.following.entries import BATCH, Expression, Heads, Scores, Seen, Source, equal, places, refuse
 from zkcert.sources.following.layers import Layers
+from zkcert.sources.following.nodes import pick_of
 
 MASKED = -1e4
 """What is added to a score at least so far below 0 leaves nothing of its share."""
@@ -33,7 +35,10 @@ class Attending(Layers):
         if name == "add" and len(read) == 1 and numbers:
             return self.masked(pairs, numbers[0].expand(pairs.index.shape) < MASKED, numbers[0])
         if numbers or any(s.source is not pairs.source for s in read):
-            refuse("numbers that are added to scores by pairs of positions have no circuit: only a causal mask has")
+            refuse(
+                "scores that are added to or multiplied by pair of positions have no circuit: only a causal mask has, "
+                "by masked_fill with -inf"
+            )
         return super().called(name, func, args, kwargs)
 
     def on_baddbmm(self, added: Tensor, one: Tensor, other: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Any:
@@ -46,6 +51,7 @@ class Attending(Layers):
         first, second = self.seen(one), self.seen(other)
         if first is None or second is None:
             refuse("a product of an output and fixed numbers has no circuit")
+        self.attends |= "parameter" not in (first.source.kind, second.source.kind)
         if second.source.kind == "parameter" and (second.index == second.index[:1]).all():
             flat = replace(first, index=first.index.reshape(-1, first.index.shape[-1]))
             found = self.affine(flat, replace(second, index=second.index[0]), None)
@@ -59,6 +65,8 @@ class Attending(Layers):
     def _heads(self, seen: Seen) -> Heads:
         """Of [batch * heads, positions, channels]."""
         index = seen.index
+        if seen.source.positions == 1:
+            refuse("attention of a single position to itself gives its value: leave it out")
         b, c, p = places(seen.source, index)
         heads = len(index) // BATCH
         wanted = torch.arange(len(index))[:, None, None] // heads
@@ -71,23 +79,30 @@ class Attending(Layers):
 
     def scored(self, queries: Seen, keys: Seen) -> Seen:
         """Scores of queries [batch * heads, positions, channels] and keys, turned."""
-        self.attends = True
-        scale = self._factor(queries) * self._factor(keys)
+        (queries, one), (keys, other) = self._apart(queries), self._apart(keys)
         q, k = self._heads(queries), self._heads(replace(keys, index=keys.index.mT))
         if q.channels.shape != k.channels.shape or q.source.positions != k.source.positions:
             refuse("attention to another sequence has no circuit")
         length = q.source.positions
         shape = (len(q.channels), length, length)
         index = torch.arange(BATCH * math.prod(shape)).reshape(-1, length, length)
-        return Seen(Source("scores", "", shape, Scores(q, k, scale)), index)
+        return Seen(Source("scores", "", shape, Scores(q, k, one * other)), index)
+
+    def _apart(self, seen: Seen) -> tuple[Seen, float]:
+        """Entries, or a function of them, and by what that was multiplied last."""
+        e, factor = seen.expression, factor_of(seen.expression)
+        if factor is not None:
+            return seen, factor
+        if e.called in ("mul", "div") and len(e.arguments) == 2 and isinstance(e.arguments[1], int | float):
+            inner, own = self._apart(replace(seen, expression=e.arguments[0]))
+            return inner, own * e.arguments[1] if e.called == "mul" else own / e.arguments[1]
+        return self.resolve(seen), 1.0
 
     def _factor(self, seen: Seen) -> float:
-        """By what entries were multiplied."""
-        at = torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64)
-        y = seen.expression.of(at)
-        factor = float(y[1])
-        if y[0] != 0 or not math.isclose(float(y[2]), -2 * factor, rel_tol=1e-12):
-            refuse("queries, keys or scores are changed otherwise than by a factor, which has no circuit")
+        """By what scores were multiplied."""
+        factor = factor_of(seen.expression)
+        if factor is None:
+            refuse("scores are changed otherwise than by a factor, which has no circuit")
         return factor
 
     def masked(self, seen: Seen, forbidden: Tensor, numbers: Tensor | None = None) -> Seen:
@@ -119,10 +134,12 @@ class Attending(Layers):
         return self.masked(seen, mask)
 
     def on_where(self, mask: Tensor, x: Any, otherwise: Any) -> Seen:
-        seen = self.seen(x)
+        seen, forbidden = self.seen(x), ~mask.bool()
+        if seen is None:
+            seen, otherwise, forbidden = self.seen(otherwise), x, ~forbidden
         if seen is None or self.seen(mask) or self.seen(otherwise) or not (torch.as_tensor(otherwise) < MASKED).all():
             refuse("where has a circuit for a causal mask of scores, with -inf")
-        return self.masked(seen, ~mask.bool())
+        return self.masked(seen, forbidden)
 
     def shares(self, x: Tensor, dim: int) -> Seen:
         seen = self.seen(x)
@@ -145,16 +162,40 @@ class Attending(Layers):
             refuse("values of another number of heads, channels or positions than the queries have no circuit")
         if not math.isclose(pairs.scale * math.sqrt(count), 1, rel_tol=1e-6):
             refuse(f"scores are multiplied by {pairs.scale:.6g}: a circuit is for 1/sqrt({count}), what a head has")
-        parts = [pairs.queries, pairs.keys, v]
-        channels = torch.stack([part.channels.reshape(-1) for part in parts])
-        source = v.source
-        if {id(part.source) for part in parts} == {id(source)} and equal(
-            channels.reshape(-1), torch.arange(3 * heads * count)
-        ):
-            read = self.picked(source, channels.reshape(-1).tolist())
-        else:
-            picked = [self.picked(p.source, c.tolist()) for p, c in zip(parts, channels, strict=True)]
-            read = self.emit({"op": "cat"}, [self.in_line(p) for p in picked], "cat")
+        read = self.together([pairs.queries, pairs.keys, v])
         made = self.emit({"op": "attention", "heads": heads, "causal": pairs.causal}, [self.in_line(read)], "attention")
         index = torch.arange(BATCH * math.prod(made.shape)).reshape(BATCH * heads, count, -1).mT
         return Seen(made, index)
+
+    def together(self, parts: Sequence[Heads]) -> Source:
+        """An output of the queries of all heads, then their keys, then their values."""
+        parts = self.in_order(parts)
+        if len({part.source for part in parts}) == 1 and pick_of(listed(parts)):
+            return self.picked(parts[0].source, listed(parts))
+        picked = [self.in_line(self.picked(part.source, listed([part]))) for part in parts]
+        return self.emit({"op": "cat"}, picked, "cat")
+
+    def in_order(self, parts: Sequence[Heads]) -> Sequence[Heads]:
+        """The parts, which come from projections with their rows in order where no node picks their channels."""
+        for source in dict.fromkeys(part.source for part in parts):
+            mine = [part for part in parts if part.source is source]
+            channels = listed(mine)
+            picks = all(pick_of(listed([part])) for part in mine) or (len(mine) == len(parts) and pick_of(channels))
+            if picks or len(set(channels)) < len(channels):
+                continue
+            ordered = self.with_rows_in_order(source, channels)
+            places = iter(torch.arange(len(channels)).reshape(len(mine), *mine[0].channels.shape))
+            parts = [replace(p, source=ordered, channels=next(places)) if p.source is source else p for p in parts]
+        return parts
+
+
+def listed(parts: Sequence[Heads]) -> list[int]:
+    """Channels of an output, of all heads of a part before the next part."""
+    return [c for part in parts for c in part.channels.reshape(-1).tolist()]
+
+
+def factor_of(e: Expression) -> float | None:
+    """By what an expression multiplies; None if it does something else."""
+    at = torch.tensor([0.0, 1.0, -2.0, 0.3, -30.0], dtype=torch.float64)
+    y = e.of(at)
+    return float(y[1]) if torch.allclose(y, at * y[1], rtol=1e-12, atol=0) else None

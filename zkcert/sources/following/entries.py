@@ -38,12 +38,14 @@ def refuse(why: str) -> NoReturn:
 @dataclass(eq=False)
 class Source:
     """Where numbers come from: kind "node" of the graph, the "tokens", a "parameter", the "scores" of attention (before
-    their softmax) or their "shares" (behind it); shape of one sample, or of the parameter."""
+    their softmax) or their "shares" (behind it); shape of one sample, or of the parameter; reordered: the node's
+    channels stand in another order since, so that nothing more can be read of this."""
 
     kind: str
     name: str
     shape: tuple[int, ...]
     pairs: Scores | None = None
+    reordered: bool = False
 
     @property
     def positions(self) -> int:
@@ -85,7 +87,7 @@ class Expression:
 
     def of(self, x: Tensor) -> Tensor:
         if self.function is None:
-            return x
+            return x.clone()  # which functions may change in place
         return self.function(*(a.of(x) if isinstance(a, Expression) else a for a in self.arguments))
 
 

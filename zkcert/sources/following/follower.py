@@ -28,15 +28,31 @@ from circuits.graph import SAMPLES
 from zkcert.errors import UnsupportedLayer, ZkcertError
 from zkcert.sources.following.attention import Attending
 from zkcert.sources.following.entries import BATCH, ENTRY, ONE_LOGIT, NotConverted, Refused, Seen, Source, equal, refuse
+from zkcert.sources.following.pointwise import KNOWN
 from zkcert.sources.tracing import OUR_FOLDER, TORCH_FOLDER
 
 _MOVES = re.compile(
     "view|_unsafe_view|_reshape_alias|reshape|permute|transpose|t|expand|slice|select|squeeze|unsqueeze|split|"
-    "split_with_sizes|unbind|clone|alias|detach|lift_fresh|index_select|index|flip|roll|repeat"
+    "split_with_sizes|unbind|unfold|clone|alias|detach|lift_fresh|index_select|index|flip|roll|repeat"
 )
 """What only moves entries."""
 
 _SAME = ("_to_copy", "contiguous", "dropout")
+_FUNCTIONS = ("mish", "celu", "threshold", "log_sigmoid", "abs", "rrelu", "hardshrink", "softshrink", "sin", "cos")
+"""Some of entries that have no circuit."""
+_OF_THE_WHOLE = {
+    "_local_scalar_dense": "it decides by values of the samples: it must treat all inputs alike, without `if` on "
+    "values",
+    "embedding_renorm": "an embedding with max_norm changes its weights as it runs: set it to None",
+}
+"""Refused wherever they are called, also if nothing reads what they give."""
+_INSTEAD = {
+    "_log_softmax": "return the logits, from which the loss is computed",
+    "max": "take one position, or the mean of all",
+    "sum": "take one position, or the mean of all",
+    "constant_pad_nd": "pad in the convolution, on both sides alike",
+}
+"""The mend for what has no circuit, where it is a particular one."""
 _CALLS = re.compile(
     "tanh|sigmoid|relu|gelu|silu|erf|exp|neg|add|sub|rsub|mul|div|pow|hardtanh|hardswish|hardsigmoid|leaky_relu|elu|"
     "softplus"
@@ -71,8 +87,10 @@ class Follower(Attending, TorchDispatchMode):
             hooks.append(child.register_forward_pre_hook(lambda m, a, path=path: self._path.append(path)))
             hooks.append(child.register_forward_hook(self._left, always_call=True))
         try:
-            with plain_attention(), self:
+            with plain_attention(), InFloat64() as wide, self:
                 yield
+            if wide.met:
+                self.notes.append("what the module computes in float32, whatever it reads, the model has in float64")
         finally:
             for hook in hooks:
                 hook.remove()
@@ -85,7 +103,10 @@ class Follower(Attending, TorchDispatchMode):
         known = [s for t in tree_leaves([args, kwargs]) if isinstance(t, Tensor) and (s := self.seen(t))]
         samples = [s for s in known if s.source.kind != "parameter"]
         if not known:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            if any(map(self.is_computed, tree_leaves([args, kwargs]))):
+                self.compute(tree_leaves(result))
+            return result
         result = func(*args, **kwargs)
         name = func._schema.name.partition("::")[2]
         name = name if name.endswith("__") else name.rstrip("_")
@@ -95,8 +116,9 @@ class Follower(Attending, TorchDispatchMode):
             found = self._follow(name, func, args, kwargs)
         except (Refused, ZkcertError, RuntimeError, IndexError, TypeError) as error:
             if not samples:
-                return result  # numbers that are computed of parameters
-            decides = name == "_local_scalar_dense"
+                self.compute(outputs)
+                return result
+            decides = name in _OF_THE_WHOLE
             if decides or not any(s.source.kind == "unknown" for s in known):
                 own = str(error) if isinstance(error, Refused | ZkcertError) else f"this use of {name} has no circuit"
                 where = self.here or ("the module" if decides else name.strip("_"))
@@ -131,12 +153,15 @@ class Follower(Attending, TorchDispatchMode):
             return self.shares(args[0], args[1])
         if name in ("native_dropout", "empty_like", "bernoulli"):
             refuse(f"{name} has no circuit: if dropout is on, turn it off with eval(), or training=self.training")
-        if name == "_local_scalar_dense":
-            refuse("it decides by values of the samples: it must treat all inputs alike, without `if` on values")
+        if name in _OF_THE_WHOLE:
+            refuse(_OF_THE_WHOLE[name])
         if (read := self.seen(args[0])) and read.source.kind == "tokens":
             refuse(f"{name} of the tokens has no circuit: they are embedded only")
-        instead = "; return the logits, from which the loss is computed" if name == "_log_softmax" else ""
-        refuse(f"the operation {name} has no circuit{instead}")
+        called = name.strip("_").removesuffix("_kernel").removesuffix("_forward")
+        instead = "" if name not in _INSTEAD else f": {_INSTEAD[name]}"
+        if called in _FUNCTIONS:
+            instead = f": use {', '.join(KNOWN)}"
+        refuse(f"the operation {called} has no circuit{instead}")
 
     def _moved(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         read = self.seen(args[0])
@@ -191,6 +216,25 @@ class Follower(Attending, TorchDispatchMode):
             if whole is not None and whole.numel() != values.size:
                 self.notes.append(f"{name}: {values.size} of its {whole.numel()} numbers are used, and kept")
         return seen
+
+
+class InFloat64(TorchDispatchMode):
+    """In the block float64 stays float64, where a module computes a softmax or a norm in float32 whatever it reads.
+
+    met: whether one does.
+    """
+
+    met = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        to = kwargs.get("dtype")
+        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64 and to in _NARROW:
+            kwargs["dtype"], self.met = torch.float64, True
+        return func(*args, **kwargs)
+
+
+_NARROW = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @contextmanager

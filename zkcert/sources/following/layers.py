@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from zkcert.sources.following.entries import BATCH, Rows, Seen, array, equal, pair, refuse, whole
+from zkcert.sources.following.entries import BATCH, Rows, Seen, Source, array, equal, pair, places, refuse, whole
 from zkcert.sources.following.pointwise import Pointwise
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """All patches of an output; entries: which of a row are those of the patch, by channel, row and column; rows: of
+    sample b[r] patch p[r], in an arrangement `lead`."""
+
+    source: Source
+    entries: Tensor
+    kernel: tuple[int, int]
+    rows: tuple[Tensor, Tensor, tuple[int, ...]]
 
 
 class Layers(Pointwise):
@@ -23,6 +35,9 @@ class Layers(Pointwise):
         """x [rows, inputs] times weight [inputs, outputs]."""
         if x is None or weight is None or weight.source.kind != "parameter" or weight.problems:
             refuse("a product with something else than a parameter has no circuit")
+        x = self.flattened(self.resolve(x))
+        if (found := self.patches(x)) is not None:
+            return self.of_patches(found, weight, bias)
         rows = self.rows(x)
         matrix = weight.index.T
         linear = rows.source.positions == 1
@@ -34,21 +49,64 @@ class Layers(Pointwise):
         plain = {"op": "linear", "weight": name, "bias": own}
         if not linear and self.params[name].ndim == 2:
             if own is not None:
-                refuse("a weight that is an embedding's as well, with a bias, has no circuit")
+                refuse("a weight that is an embedding's as well, with a bias, has no circuit: leave the bias out")
             made = self.emit({"op": "unembedding", "weight": name}, [self.in_line(source)], name)
             return Seen(made, rows.index(made))
         image = {**plain, "op": "conv2d", "stride": [1, 1], "padding": [0, 0]}
         made = self.emit(plain if linear else image, [source], name)
         return Seen(made, rows.index(made))
 
+    def patches(self, seen: Seen) -> Patches | None:
+        """Where each row of a tensor is a patch of an image, of which the patches are all: which they are."""
+        if seen.source.kind != "node" or len(seen.source.shape) != 3:
+            return None
+        (channels, height, width), (*lead, count) = seen.source.shape, seen.index.shape
+        b, c, p = places(seen.source, seen.index.reshape(-1, count))
+        y, x = p // width, p % width
+        top, left = y.amin(1, keepdim=True), x.amin(1, keepdim=True)
+        rows, columns = (int((t - first).max()) + 1 for t, first in ((y, top), (x, left)))
+        entry = (c * rows + y - top) * columns + x - left  # in the patch
+        across, down = width // columns, height // rows
+        order = (b[:, :1] * down + top // rows) * across + left // columns
+        whole_patches = (
+            rows * columns > 1
+            and not (height % rows or width % columns or (top % rows).any() or (left % columns).any())
+            and (b == b[:, :1]).all()
+            and (entry == entry[:1]).all()
+            and equal(entry[0].sort().values, torch.arange(channels * rows * columns))
+            and equal(order[:, 0].sort().values, torch.arange(BATCH * down * across))
+        )
+        if not whole_patches:
+            return None
+        number = order[:, 0] % (down * across)
+        return Patches(self.resolve(seen).source, entry[0].argsort(), (rows, columns), (b[:, 0], number, tuple(lead)))
+
+    def of_patches(self, x: Patches, weight: Seen, bias: Seen | None) -> Seen:
+        """A linear layer of patches is a convolution."""
+        matrix = weight.index.T[:, x.entries].reshape(-1, x.source.shape[0], *x.kernel)
+        name = self.weight(weight.source, matrix)
+        own = None if bias is None else self.weight(bias.source, bias.index.reshape(-1))
+        fields = {"weight": name, "bias": own, "stride": list(x.kernel), "padding": [0, 0]}
+        made = self.emit({"op": "conv2d", **fields}, [x.source], name)
+        self.notes.append(f"{name}: a linear layer of patches {x.kernel[0]}x{x.kernel[1]}, which is a convolution")
+        b, p, lead = x.rows
+        return Seen(made, Rows(made, b, p, lead).index(made))
+
+    def on_im2col(self, x: Tensor, kernel: Any, dilation: Any, padding: Any, stride: Any) -> Seen:
+        seen = self.seen(x)
+        if seen is None or set(pair(padding)) != {0}:
+            refuse("unfold with padding has no circuit: take patches by a Conv2d")
+        index = F.unfold(seen.index.double(), kernel, dilation, padding, stride)
+        return replace(seen, index=index.long())
+
     def on_mm(self, x: Tensor, weight: Tensor) -> Seen:
-        return self.affine(self.seen(x), self.seen(weight), None)
+        return self.affine(self.seen(x), self.parameter(weight), None)
 
     def on_addmm(self, bias: Tensor, x: Tensor, weight: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Seen:
-        own = self.seen(bias)
+        own = self.parameter(bias)
         if own is None or own.source.kind != "parameter" or own.index.dim() != 1 or (beta, alpha) != (1, 1):
             refuse("a bias that is no parameter has no circuit")
-        return self.affine(self.seen(x), self.seen(weight), own)
+        return self.affine(self.seen(x), self.parameter(weight), own)
 
     def on_embedding(self, weight: Tensor, tokens: Tensor, padding_idx: int = -1, *args: Any, **options: Any) -> Seen:
         table, read = self.seen(weight), self.seen(tokens)
@@ -87,23 +145,20 @@ class Layers(Pointwise):
         out: Any,
         groups: int,
     ) -> Seen:
-        table, own = self.seen(weight), self.seen(bias)
-        if (
-            turned
-            or weight.dim() != 4
-            or table is None
-            or table.source.kind != "parameter"
-            or (bias is not None and not own)
-        ):
-            refuse("a transposed convolution, or one not over two axes, has no circuit here")
+        table, own = self.parameter(weight), self.parameter(bias)
+        axes = weight.dim() - 2
+        if turned or axes not in (1, 2):
+            refuse("a transposed convolution, or one over three axes, has no circuit")
+        if table is None or table.source.kind != "parameter" or (bias is not None and not own):
+            refuse("a convolution with something else than parameters has no circuit")
         source = self.image(self.seen(x), "a convolution")
-        fields = {
-            "weight": self.weight(table.source, table.index),
-            "bias": own and self.weight(own.source, own.index),
-        }
-        more = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation), "groups": groups}
-        made = self.emit({"op": "conv2d", **fields, **more}, [source], str(fields["weight"]))
-        return whole(made)
+        index = table.index if axes == 2 else table.index[:, :, None]
+        fields = {"weight": self.weight(table.source, index), "bias": own and self.weight(own.source, own.index)}
+        more = {"stride": (stride, 1), "padding": (padding, 0), "dilation": (dilation, 1)}
+        by_axis = {key: [missing] * (2 - axes) + list(given) for key, (given, missing) in more.items()}
+        made = self.emit({"op": "conv2d", **fields, **by_axis, "groups": groups}, [source], str(fields["weight"]))
+        found = whole(made)
+        return found if axes == 2 else replace(found, index=found.index[:, :, 0])
 
     def on_max_pool2d_with_indices(
         self, x: Tensor, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil: bool = False
@@ -198,6 +253,8 @@ class Layers(Pointwise):
             refuse("cat of an output and fixed numbers has no circuit")
         parts: list[Seen] = [s for s in read if s is not None]
         kinds = [s.source.kind for s in parts]
+        if len(parts) == 1:
+            return parts[0]
         dim %= parts[0].index.dim()
         if kinds == ["parameter"] * len(kinds):
             if len({id(s.source) for s in parts}) > 1:
@@ -214,7 +271,9 @@ class Layers(Pointwise):
             made = self.emit({"op": "prepend", "weight": weight}, [self.in_line(rows.source)], weight)
             return Seen(made, torch.arange(BATCH * math.prod(made.shape)).reshape(BATCH, made.shape[0], -1).mT)
         if set(kinds) != {"node"}:
-            refuse(f"cat of {' and '.join(dict.fromkeys(kinds))} has no circuit")
+            what = {"node": "an output", "parameter": "a parameter"}
+            named = " and ".join(what.get(kind, kind) for kind in dict.fromkeys(kinds))
+            refuse(f"cat of {named} has no circuit: it has for channels, and for one learned token before a sequence")
         found = [self.rows(replace(self.resolve(s), index=self.resolve(s).index.movedim(dim, -1))) for s in parts]
         if not all(equal(r.b, found[0].b) and equal(r.p, found[0].p) for r in found):
             refuse("cat has a circuit for channels")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from circuits.layers import LAYERS
@@ -25,6 +26,8 @@ class Nodes:
         self._used: dict[str, list[tuple[Tensor, str]]] = {}
         self._owners: dict[str, dict[str, Any]] = {}  # by parameter: the node that has it first
         self._path: list[str] = []
+        self._computed: dict[int, Tensor] = {}  # of parameters alone
+        self._folded: dict[str, Tensor] = {}
 
     @property
     def here(self) -> str:
@@ -39,16 +42,58 @@ class Nodes:
         found = self._seen.get(id(t)) if isinstance(t, Tensor) else None
         return found[1] if found and found[0] is t else None
 
+    def compute(self, made: Iterable[Any]) -> None:
+        """Note tensors that are computed of parameters alone."""
+        self._computed |= {id(t): t for t in made if isinstance(t, Tensor)}
+
+    def is_computed(self, t: Any) -> bool:
+        return isinstance(t, Tensor) and self._computed.get(id(t)) is t
+
+    def parameter(self, t: Any) -> Seen | None:
+        """What is known of a tensor that a layer takes for its parameter; one that is computed becomes one."""
+        if not self.is_computed(t):
+            return self.seen(t)
+        name = f"{self.here}.computed".strip(".")
+        name = next(n for i in range(len(self._folded) + 1) if (n := f"{name}_{i}" if i else name) not in self._folded)
+        self._folded[name] = t
+        self.notes.append(f"{name}: what the module computes of its parameters is a parameter of the model")
+        seen = Seen(Source("parameter", name, tuple(t.shape)), torch.arange(t.numel()).reshape(t.shape))
+        self.note(t, seen)
+        del self._computed[id(t)]
+        return seen
+
     def picked(self, source: Source, channels: list[int]) -> Source:
         """An output of these channels of a source."""
-        count, first = len(channels), min(channels)
         if channels == list(range(source.shape[0])):
             return source
-        for groups in (1, *(g for g in range(2, count) if count % g == 0)):
-            if channels == [first + j % groups * (count // groups) + j // groups for j in range(count)]:
-                options = {"groups": groups} if groups > 1 else {}
-                return self.emit({"op": "channels", "first": first, "count": count, **options}, [source], "channels")
-        refuse("channels in another order have no circuit: keep those of a head together")
+        if (options := pick_of(channels)) is None:
+            if len(set(channels)) < len(channels):
+                refuse("heads share keys or values (grouped-query attention), which has no circuit: give each its own")
+            refuse("channels in another order have no circuit: keep those of a head together")
+        return self.emit({"op": "channels", **options}, [source], "channels")
+
+    def with_rows_in_order(self, source: Source, channels: Sequence[int]) -> Source:
+        """The output of a projection whose weight has these rows first, in this order, for good."""
+        node = next((n for n in self.graph if n["name"] == source.name), {"op": ""})
+        if node["op"] not in ("conv2d", "linear") or node.get("groups", 1) != 1:
+            refuse(
+                "channels in another order have a circuit if they are what a linear layer gives: keep those of a head "
+                "together"
+            )
+        if source.reordered or any(source.name in n["inputs"] for n in self.graph):
+            refuse(f"the channels of {source.name} are read in several orders: give each reader a layer of its own")
+        chosen = set(channels)
+        order = np.array([*channels, *(c for c in range(source.shape[0]) if c not in chosen)])
+        names = [name for name in (node["weight"], node["bias"]) if name is not None]
+        for name in names:
+            self.params[name] = self.params[name][order]
+            for of, used in self._used.items():
+                self._used[of] = [(index[order] if own == name else index, own) for index, own in used]
+        source.reordered = True
+        self.notes.append(
+            f"{' and '.join(names)}: rows in another order than the module's, all queries first, then keys and values"
+        )
+        return Source("node", source.name, source.shape)
 
     def in_line(self, source: Source) -> Source:
         return source if source.shape[1] == 1 else self.emit({"op": "line"}, [source], "line")
@@ -56,6 +101,10 @@ class Nodes:
     def emit(self, node: dict[str, Any], inputs: Sequence[Source], wanted: str, path: str | None = None) -> Source:
         """A new node of the graph, called as a parameter's owner or, in the module at `path`, as wanted; and where its
         output is."""
+        if any(source.reordered for source in inputs):
+            refuse(
+                f"it reads what attention reads in another order: {', '.join(s.name for s in inputs if s.reordered)}"
+            )
         spec, known = LAYERS[node["op"]].spec, {n["name"] for n in self.graph}
         path = self.here if path is None else path
         stem = wanted.removesuffix("weight").rstrip("._") or wanted
@@ -85,13 +134,25 @@ class Nodes:
         """The name of the tensor of these entries of a parameter, which is kept for the model."""
         used = self._used.setdefault(source.name, [])
         flat = index.reshape(-1)
+        if flat.unique().numel() != flat.numel():
+            refuse(f"{source.name} is one number for several channels, which has no circuit: give each its own")
         for earlier, name in used:
             if equal(earlier.reshape(-1), flat) and earlier.squeeze().shape == index.squeeze().shape:
                 return name
             if np.intersect1d(earlier.numpy(), flat.numpy()).size:
                 refuse(f"parts of {source.name} are used several times: give each a copy")
         name = source.name if not used else f"{source.name}.{len(used) + 1}"
-        values = self.module.get_parameter(source.name).detach().reshape(-1)
+        folded = self._folded.get(source.name)
+        values = (self.module.get_parameter(source.name) if folded is None else folded).detach().reshape(-1)
         self.params[name] = array(values[index])
         used.append((index, name))
         return name
+
+
+def pick_of(channels: Sequence[int]) -> dict[str, int] | None:
+    """The options of a node that picks these channels in this order, if there is one."""
+    count, first = len(channels), min(channels)
+    for groups in (1, *(g for g in range(2, count) if count % g == 0)):
+        if list(channels) == [first + j % groups * (count // groups) + j // groups for j in range(count)]:
+            return {"first": first, "count": count, **({"groups": groups} if groups > 1 else {})}
+    return None

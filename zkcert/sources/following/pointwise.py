@@ -12,10 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zkcert.sources.following.entries import BATCH, ENTRY, Expression, Rows, Seen, Source, equal, places, refuse
+from zkcert.sources.following.entries import (
+    BATCH,
+    ENTRY,
+    Expression,
+    Rows,
+    Seen,
+    Source,
+    equal,
+    places,
+    refuse,
+    whole,
+)
 from zkcert.sources.following.nodes import Nodes
 
-_KNOWN: dict[str, tuple[Callable[[Tensor], Tensor], dict[str, Any]]] = {
+KNOWN: dict[str, tuple[Callable[[Tensor], Tensor], dict[str, Any]]] = {
     "relu": (F.relu, {"op": "relu"}),
     "gelu": (F.gelu, {"op": "function", "function": "gelu"}),
     "gelu_tanh": (partial(F.gelu, approximate="tanh"), {"op": "function", "function": "gelu_tanh"}),
@@ -65,10 +76,40 @@ class Pointwise(Nodes):
             return replace(first, expression=Expression(_on_tensors(function), filled, name, self.here))
         if name not in ("add", "mul", "sub") or kwargs.get("alpha", 1) != 1 or name == "sub":
             refuse(f"{name} of two outputs has no circuit: sums and products have")
+        if name == "mul" and (gated := self.gated(*read)):
+            return gated
         shape = torch.broadcast_shapes(*(s.index.shape for s in read))
         if any(s.index.shape != shape for s in read):
             refuse(f"{name} of outputs of shapes {' and '.join(str(list(s.index.shape)[1:]) for s in read)}")
         return self.combined("multiply" if name == "mul" else "add", *read)
+
+    def gated(self, one: Seen, other: Seen) -> Seen | None:
+        """An image [batch, C, H, W] times one number for each channel [batch, C, 1, 1]."""
+        image, gate = (one, other) if one.index.numel() > other.index.numel() else (other, one)
+        batch_and_channels = image.index.shape[:2]
+        if image.index.dim() != 4 or gate.index.shape != (*batch_and_channels, 1, 1):
+            return None
+        image, gate = self.resolve(image), self.resolve(gate)
+        if not equal(gate.index.reshape(-1), torch.arange(BATCH * math.prod(gate.source.shape))):
+            return None
+        source = self.image(image, "a product with gates")
+        return whole(self.emit({"op": "multiply"}, [source, gate.source], "multiply"))
+
+    def on_glu(self, x: Tensor, dim: int = -1) -> Seen:
+        seen = self.seen(x)
+        if seen is None:
+            refuse("a GLU reads no output")
+        one, gate = (replace(seen, index=half) for half in seen.index.chunk(2, dim))
+        sigmoid = Expression(torch.sigmoid, (gate.expression,), "sigmoid", self.here)
+        return self.combined("multiply", one, replace(gate, expression=sigmoid))
+
+    def on__prelu_kernel(self, x: Tensor, slope: Tensor) -> Seen:
+        seen, own = self.seen(x), self.seen(slope)
+        if seen is None or own is None or own.source.kind != "parameter" or own.index.unique().numel() != 1:
+            refuse("a PReLU of sequences has a circuit with one slope for all channels")
+        read = self.resolve(seen)
+        weight = self.weight(own.source, own.index.reshape(-1)[:1])
+        return replace(read, source=self.emit({"op": "prelu", "weight": weight}, [read.source], weight))
 
     def combined(self, op: str, one: Seen, other: Seen) -> Seen:
         """A sum or product of two outputs."""
@@ -136,6 +177,9 @@ class Pointwise(Nodes):
             return seen
         if seen.source.kind != "node":
             refuse(f"a function of {seen.source.kind} has no circuit")
+        x = torch.linspace(-9, 9, 2305, dtype=torch.float64)
+        if torch.equal(seen.expression.of(x), x):
+            return replace(seen, expression=ENTRY)
         key = id(seen.source), id(seen.expression)
         if key not in self._resolved:
             node = self._function(seen.expression)
@@ -155,7 +199,7 @@ class Pointwise(Nodes):
         """The node, without a name, that computes an expression."""
         x = torch.linspace(-9, 9, 2305, dtype=torch.float64)
         y = e.of(x)
-        for function, node in _KNOWN.values():
+        for function, node in KNOWN.values():
             if torch.allclose(y, function(x), rtol=1e-12, atol=1e-12):
                 return node
         plain = e.arguments and e.arguments[0] is ENTRY and not any(isinstance(a, Expression) for a in e.arguments[1:])
@@ -200,8 +244,9 @@ class Pointwise(Nodes):
         if seen is None or seen.source.kind != "node":
             refuse(f"{what} reads something else than the output of an earlier layer")
         seen = self.resolve(seen)
+        index = seen.index[:, :, None] if seen.index.dim() == 3 else seen.index  # of channels and one axis
         shape = (BATCH, *seen.source.shape)
-        if seen.index.shape != shape or not equal(seen.index, torch.arange(seen.index.numel()).reshape(shape)):
+        if index.shape != shape or not equal(index, torch.arange(index.numel()).reshape(shape)):
             refuse(f"{what} of a sequence that was put into another arrangement has no circuit")
         return seen.source
 
@@ -230,4 +275,4 @@ def _unknown(e: Expression) -> str:
         return "an output that is multiplied by a number has no circuit: multiply the weights before it"
     if e.called == "pow":
         return "a square has no circuit: neither has an RMSNorm, but a LayerNorm has"
-    return f"the function that ends in {e.called} has no circuit: use {', '.join(_KNOWN)}"
+    return f"the function that ends in {e.called} has no circuit: use {', '.join(KNOWN)}"
