@@ -2,8 +2,8 @@
 
 Tables keep the natural sizes of the axes: an axis is bound innermost first, with zeros behind an odd end, which is what
 padding it to a power of two means. The first one or two variables of a large job are bound straight from the digits.
-Tables that would be too large then are not made: each round makes and forgets them anew, a chunk of rows at a time,
-until as many variables of the innermost axis are bound that they fit.
+Where tables would be too large each round makes and forgets them anew, a chunk of rows at a time, until as many
+variables of the innermost axis are bound that they fit.
 """
 
 from __future__ import annotations
@@ -178,22 +178,31 @@ class Products(Sumcheck):
 
 
 class Direct:
-    """The first rounds of a large job whose operands are digits over the kept axes.
+    """Rounds of a large job that need no tables of their own: its operands are digits over the kept axes.
 
-    The members are integers at every point of {0, 1, infinity}^variables (one or two); their weighted sums give all
-    messages of so many rounds. Rounds of the same axis follow for as long as the tables would be larger than
-    TABLE_BYTES.
+    Where its members are integers at every point of {0, 1, infinity}^variables (one or two), their weighted sums give
+    all messages of so many rounds. Other rounds of the innermost axis make tables a chunk at a time, which are
+    forgotten, for as long as all of them would be larger than TABLE_BYTES.
     """
 
-    def __init__(self, products: Products, witness: Witness, members: Members, variables: int) -> None:
-        self.products, self.witness, self.variables = products, witness, variables
-        ax = products.axes[-1]
-        self.groups = padded_groups(ax.size, ax.bits, variables)
+    def __init__(self, products: Products, witness: Witness, members: Members | None, variables: int) -> None:
+        self.products, self.witness = products, witness
         self.rho: list[F] = []
-        outer, inner = products.weights(ax.bits - variables, self.groups)
+        self.rounds = variables  # whose messages are known
+        self._bind_at_once(variables)
+        if members is not None:
+            self._sum(members)
+
+    def _bind_at_once(self, variables: int) -> None:
+        """So many variables are bound from the digits, in one step."""
+        ax = self.products.axes[-1]
+        self.variables, self.groups = variables, padded_groups(ax.size, ax.bits, variables)
+
+    def _sum(self, members: Members) -> None:
+        products, variables, terms = self.products, self.variables, members.terms
+        outer, inner = products.weights(products.axes[-1].bits - variables, self.groups)
         inner = inner.reshape(2, -1)
         length = inner.shape[1]
-        terms = members.terms
 
         def block_sums(row: int, x: NDArray[np.int32]) -> U64:
             groups = x.shape[1] >> variables
@@ -216,9 +225,7 @@ class Direct:
     @staticmethod
     def of(products: Products, witness: Witness) -> Direct | None:
         """The direct rounds of a job, or None where it must start from tables."""
-        size = 1
-        for ax in products.axes:
-            size *= ax.size
+        size = prod(ax.size for ax in products.axes)
         job = products.job
         if size < DIRECT_SIZE or not all(readable(v, job) for v, _ in products.digits):
             return None
@@ -226,7 +233,18 @@ class Direct:
         for variables in range(min(2, products.bits), 0, -1):
             if members.fit(variables):
                 return Direct(products, witness, members, variables)
-        return None
+        direct = Direct(products, witness, None, 0)
+        return direct if direct.large(products.bits) else None
+
+    def large(self, left: int) -> bool:
+        """Whether all tables are too large to be held, when so many variables of the innermost axis are left."""
+        ax = self.products.axes[-1]
+        groups = padded_groups(ax.size, ax.bits, ax.bits - left)
+        return 16 * self._rows() * groups * self.products.coefs.shape[1] > TABLE_BYTES
+
+    def _rows(self) -> int:
+        """Of the innermost axis."""
+        return prod(ax.size for ax in self.products.axes[:-1])
 
     def _windows(self) -> list[tuple[Window, int]]:
         """Windows of the kept axes that tile them, in order, each with its first row."""
@@ -235,7 +253,7 @@ class Direct:
             return [({}, 0)]
         sizes = [ax.size for ax in axes]
         fixed = len(axes) - 2 if len(axes) < 3 else 1
-        inner = int(np.prod(sizes[fixed + 1 : -1], dtype=np.int64))
+        inner = prod(sizes[fixed + 1 : -1])
         step = max(1, BLOCK_ENTRIES // (inner * (self.groups << self.variables) * len(self.products.digits)))
         windows: list[tuple[Window, int]] = []
         for i in range(sizes[0] if fixed else 1):
@@ -246,33 +264,36 @@ class Direct:
                 windows.append((window, (i * sizes[fixed] + start) * inner))
         return windows
 
+    def _read(self, window: Window) -> NDArray[np.int32]:
+        """The digits (n, entries) of a window."""
+        products = self.products
+        x = read_block(self.witness, products.digits, products.axes, window, self.groups << self.variables)
+        return x.reshape(len(x), -1)
+
     def _blocks(self, task: Callable[[int, NDArray[np.int32]], T], windows: Sequence[tuple[Window, int]]) -> list[T]:
         """task(first row, digits (n, entries)) for windows of the kept axes."""
-        length = self.groups << self.variables
-
-        def run(window: Window, row: int) -> T:
-            x = read_block(self.witness, self.products.digits, self.products.axes, window, length)
-            return task(row, x.reshape(len(x), -1))
-
-        results: list[T] = in_threads(run, windows)
+        results: list[T] = in_threads(lambda window, row: task(row, self._read(window)), windows)
         return results
 
     def _line(self) -> list[F]:
         """Values at 0, 1, infinity of the variable bound next, its weight left out."""
         if self.rho:
             return [at_point(values, self.rho[0]) for values in self.grid]
-        if self.variables == 1:
+        if self.rounds == 1:
             return self.grid[0]
         (_, (zero, one)) = self.factors
         return [zero * a + one * b for a, b in zip(self.grid[0], self.grid[1], strict=True)]
 
     def total(self) -> F:
+        if not self.rounds:
+            ((zero, one),) = self.products.last_weights(1)
+            return zero * self._chunk_sums()[0] + one * self._chunk_sums(odd=1)[0]
         zero, one = self.factors[0]
         at0, at1, _ = self._line()
         return zero * at0 + one * at1
 
     def round(self) -> tuple[F, F]:
-        if len(self.rho) >= self.variables:
+        if len(self.rho) >= self.rounds:
             return self._chunk_sums()
         at0, _, lead = self._line()
         return at0, lead
@@ -280,28 +301,27 @@ class Direct:
     def bind(self, r: F) -> U64 | None:
         """After the last of these rounds, the tables (2, forms, entries) bound so far."""
         self.rho.append(r)
-        left = self.products.bits
-        if len(self.rho) < self.variables or (left and 16 * self._entries(left) > TABLE_BYTES):
+        if len(self.rho) < self.rounds:
             return None
-        return self._bound(self._windows(), 0, self._rows())
-
-    def _rows(self) -> int:
-        """Of the innermost axis."""
-        return prod(ax.size for ax in self.products.axes[:-1])
-
-    def _entries(self, left: int) -> int:
-        """Of all tables, when so many variables of the innermost axis are left."""
-        ax = self.products.axes[-1]
-        return self._rows() * padded_groups(ax.size, ax.bits, ax.bits - left) * self.products.coefs.shape[1]
+        if self.variables < min(len(self.rho), 2):
+            self._bind_at_once(self.variables + 1)
+        left = self.products.bits
+        return None if left and self.large(left) else self._bound(self._windows(), 0, self._rows())
 
     def _bound(self, windows: Sequence[tuple[Window, int]], start: int, stop: int) -> U64:
         """The tables (2, forms, entries) of rows from start to stop, which these windows make up."""
         ax, coefs = self.products.axes[-1], self.products.coefs
+        out = kernels.empty(2, coefs.shape[1], (stop - start) * self.groups)
+        if not self.variables:
+            for window, row in windows:
+                x = self._read(window)
+                at = (row - start) * self.groups
+                out[:, :, at : at + x.shape[1]] = kernels.fold_matrix(x[None], coefs)[:, 0]
+            return out
         lagrange = [F.ONE]
         for rho in self.rho[: self.variables]:
             lagrange = [x * y for y in (1 - rho, rho) for x in lagrange]
         binder = kernels.FormBinder(ff.f_mul(coefs[:, :, :, None], ff.f_array(lagrange)[:, None, None, :]))
-        out = kernels.empty(2, coefs.shape[1], (stop - start) * self.groups)
 
         def block_bind(row: int, x: NDArray[np.int32]) -> None:
             binder.bind(x, out, (row - start) * self.groups)
@@ -311,8 +331,8 @@ class Direct:
             out = bound_table(out, rho, ax, ax.bits - done)
         return out
 
-    def _chunk_sums(self) -> tuple[F, F]:
-        """The message of a round by tables of chunks, which are forgotten."""
+    def _chunk_sums(self, odd: int = 0) -> tuple[F, F]:
+        """What `kernels.pair_sums` gives of all tables, by those of chunks."""
         products, left = self.products, self.products.bits
         ax = products.axes[-1]
         pairs = padded_groups(ax.size, ax.bits, ax.bits - left) // 2
@@ -322,17 +342,16 @@ class Direct:
             start = sum(other.bits for other in products.axes[:-1])
             inner = np.ascontiguousarray(ff.eq_table(products.job.eq_point[start : start + left - 1])[:, :pairs])
         outer = products.prefix(len(products.axes) - 1)
-        rows, windows = self._rows(), self._windows()
-        first = 16 * products.coefs.shape[1] * self.groups  # bytes of a row, when `variables` are bound
+        windows = self._windows()
+        row_bytes = 16 * products.coefs.shape[1] * self.groups
         zero = infinity = F.ZERO
         while windows:
-            begin = windows[0][1]
-            count = 1
-            while count < len(windows) and (windows[count][1] - begin) * first < TABLE_BYTES // 4:
+            begin, count = windows[0][1], 1
+            while count < len(windows) and (windows[count][1] - begin) * row_bytes < TABLE_BYTES // 4:
                 count += 1
-            end = windows[count][1] if count < len(windows) else rows
+            end = windows[count][1] if count < len(windows) else self._rows()
             table = self._bound(windows[:count], begin, end)
-            at0, lead = kernels.pair_sums(table, np.ascontiguousarray(outer[:, begin:end]), inner)
+            at0, lead = kernels.pair_sums(table, np.ascontiguousarray(outer[:, begin:end]), inner, odd)
             zero, infinity = zero + at0, infinity + lead
             windows = windows[count:]
         return zero, infinity
