@@ -178,8 +178,8 @@ makes the rows and this text:
 Weights are random, with the statistics of some samples in batch-norms; samples are noise unless the row names data;
 B = {CONFIG.batch_size}, T = {CONFIG.steps}. What a proof takes depends on the shapes alone. Predicted are digits,
 memory and time by `zkcert estimate`; measured is a proof in a process of its own, from reading the files to the
-self-check, and `python -m verifier`. Rows are of the day they name, on two cores and 23 GiB that a dozen other programs
-used as well: times, the predicted ones too, are many times those of a free machine. Torchvision, timm and
+self-check, and `python -m verifier`. Rows are of the day they name, on two cores and 23 GiB that other programs used
+as well: times, the predicted ones too, can be up to twice those of a free machine. Torchvision, timm and
 transformers are taken if they are installed (benchmarks/subjects.py says how).
 
 | model | samples | parameters | digits | predicted | proved in | peak | proof | verified in | |
