@@ -8,7 +8,7 @@ variables of the innermost axis are bound that they fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import TypeVar
 
@@ -306,7 +306,25 @@ class Direct:
         if self.variables < min(len(self.rho), 2):
             self._bind_at_once(self.variables + 1)
         left = self.products.bits
-        return None if left and self.large(left) else self._bound(self._windows(), 0, self._rows())
+        if left and self.large(left):
+            return None
+        ax = self.products.axes[-1]
+        groups = padded_groups(ax.size, ax.bits, ax.bits - left)
+        out = kernels.empty(2, self.products.coefs.shape[1], self._rows() * groups)
+        for windows, start, stop in self._chunks():
+            out[:, :, start * groups : stop * groups] = self._bound(windows, start, stop)
+        return out
+
+    def _chunks(self) -> Iterator[tuple[Sequence[tuple[Window, int]], int, int]]:
+        """Windows whose tables are together a fourth of TABLE_BYTES at most, or one; their first row, and their end."""
+        windows, rows = self._windows(), self._rows()
+        row_bytes = 16 * self.products.coefs.shape[1] * self.groups
+        while windows:
+            start, count = windows[0][1], 1
+            while count < len(windows) and (windows[count][1] - start) * row_bytes < TABLE_BYTES // 4:
+                count += 1
+            yield windows[:count], start, windows[count][1] if count < len(windows) else rows
+            windows = windows[count:]
 
     def _bound(self, windows: Sequence[tuple[Window, int]], start: int, stop: int) -> U64:
         """The tables (2, forms, entries) of rows from start to stop, which these windows make up."""
@@ -339,21 +357,14 @@ class Direct:
         if products.plain:
             inner = ff.f_from_fp(np.ones(pairs, np.uint64))
         else:
-            start = sum(other.bits for other in products.axes[:-1])
-            inner = np.ascontiguousarray(ff.eq_table(products.job.eq_point[start : start + left - 1])[:, :pairs])
+            at = sum(other.bits for other in products.axes[:-1])
+            inner = np.ascontiguousarray(ff.eq_table(products.job.eq_point[at : at + left - 1])[:, :pairs])
         outer = products.prefix(len(products.axes) - 1)
-        windows = self._windows()
-        row_bytes = 16 * products.coefs.shape[1] * self.groups
         zero = infinity = F.ZERO
-        while windows:
-            begin, count = windows[0][1], 1
-            while count < len(windows) and (windows[count][1] - begin) * row_bytes < TABLE_BYTES // 4:
-                count += 1
-            end = windows[count][1] if count < len(windows) else self._rows()
-            table = self._bound(windows[:count], begin, end)
-            at0, lead = kernels.pair_sums(table, np.ascontiguousarray(outer[:, begin:end]), inner, odd)
+        for windows, start, stop in self._chunks():
+            table = self._bound(windows, start, stop)
+            at0, lead = kernels.pair_sums(table, np.ascontiguousarray(outer[:, start:stop]), inner, odd)
             zero, infinity = zero + at0, infinity + lead
-            windows = windows[count:]
         return zero, infinity
 
 
