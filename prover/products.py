@@ -310,8 +310,11 @@ class Direct:
             return None
         ax = self.products.axes[-1]
         groups = padded_groups(ax.size, ax.bits, ax.bits - left)
+        chunks = list(self._chunks())
+        if len(chunks) == 1:
+            return self._bound(*chunks[0])
         out = kernels.empty(2, self.products.coefs.shape[1], self._rows() * groups)
-        for windows, start, stop in self._chunks():
+        for windows, start, stop in chunks:
             out[:, :, start * groups : stop * groups] = self._bound(windows, start, stop)
         return out
 
