@@ -488,11 +488,11 @@ def standardised(seed: int = 0, **options: Any) -> Case:
     )
 
 
-def language(seed: int = 0, *, tied: bool = True, causal: bool = True, **options: Any) -> Case:
-    """Windows of three tokens and one: positions, a block of attention, one of a ReLU, a norm; logits by the table of
-    the embedding or by a convolution."""
+def language(seed: int = 0, *, tied: bool = True, causal: bool = True, length: int = 3, **options: Any) -> Case:
+    """Windows of three tokens (or of `length`) and one: positions, a block of attention, one of a ReLU, a norm; logits
+    by the table of the embedding or by a convolution."""
     rng = np.random.default_rng([seed, 23])
-    g = Graph(rng, [1, 1, 3]).embedding(5, 4).positions()
+    g = Graph(rng, [1, 1, length]).embedding(5, 4).positions()
     stem = g.last
     g.group_norm(1, each=True).conv(12, (1, 1)).attention(2, causal).conv(4, (1, 1)).add(stem)
     stem = g.last

@@ -1951,7 +1951,7 @@ class Builder:
                 limbs.value(weight(T - 1, 0), 1, 40)
                 c.assert_zero(con, domain, "d", limbs)
             e, D = 32 if p.contracted else 0, self.D
-            f = next((f for f in range(13) if D % (1 << f) == 0 and D >> f <= 1 << 22), None)
+            f = next((f for f in range(9) if D % (1 << f) == 0 and D >> f <= 1 << 22), None)
             require(f is not None, "circuit", "D")
             d, middle = D >> f, 10 + f
             few = 2**10 * D <= 2**22 and entries >= 2**11 * D
@@ -1976,15 +1976,18 @@ class Builder:
             rem = c.wire(domain, f"update/{W}.remainder", digits)
             limbs.const((D << e) // 2)
             limbs.value(rem, -1)
-            limbs.value(weight(T - 1, 2), D, e)
-            limbs.value(weight(T - 1, 0), -D, e)
+            for view, m in ((weight(T - 1, 2), D), (weight(T - 1, 0), -D)):
+                if D < 2**26:
+                    limbs.value(view, m, e)
+                else:
+                    self.wide_multiple(limbs, view, m, e)
             c.assert_zero(con, domain, "w", limbs)
 
     # ---- 6. step size
 
-    def wide_multiple(self, limbs: Limbs, view: int, m: int) -> None:
+    def wide_multiple(self, limbs: Limbs, view: int, m: int, power: int = 0) -> None:
         for k, v in enumerate(limbs_of(abs(m))):
-            limbs.value(view, v if m > 0 else -v, 22 * k)
+            limbs.value(view, v if m > 0 else -v, power + 22 * k)
 
     def step_size(self) -> None:
         c, each = self.c, self.each
