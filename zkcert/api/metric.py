@@ -212,7 +212,9 @@ def _chosen(
         seeds = [text] if draws == 1 else [f"{text}/{i}" for i in range(draws)]
         return [(s, samples.draw(s, count)) for s in seeds]
     if draws > 1:
-        raise UnusableInput("a beacon gives one draw: several need a --seed")
+        raise UnusableInput(
+            "of a committed dataset one draw follows from the beacon, or from none: several need a --seed"
+        )
     try:
         config = probe.to_config()
     except UnusableInput as error:
