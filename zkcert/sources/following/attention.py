@@ -163,8 +163,8 @@ class Attending(Layers):
         if not math.isclose(pairs.scale * math.sqrt(count), 1, rel_tol=1e-6):
             by = pairs.scale * math.sqrt(count)
             refuse(
-                f"scores are multiplied by {pairs.scale:.6g}: a circuit is for 1/sqrt({count}), what a head has: multiply "
-                f"the weights of the queries by {by:.6g}, and take that"
+                f"scores are multiplied by {pairs.scale:.6g}: a circuit is for 1/sqrt({count}), what a head has: "
+                f"multiply the weights of the queries by {by:.6g}, and take that"
             )
         read = self.together([pairs.queries, pairs.keys, v])
         made = self.emit({"op": "attention", "heads": heads, "causal": pairs.causal}, [self.in_line(read)], "attention")
