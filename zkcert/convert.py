@@ -180,7 +180,10 @@ def _followed(
         except ZkcertError as error:
             problems = [Problem(error)]
         except Exception as error:
-            failed = UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}")
+            rows = (
+                f" (has its embedding a row for each of {spec['tokens']} tokens?)" if type(error) is IndexError else ""
+            )
+            failed = UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}{rows}")
             problems = [Problem(failed, at=place_of(error))]
     return (None, problems, notes) if otherwise is None or follower.attends else otherwise
 

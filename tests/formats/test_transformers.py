@@ -438,6 +438,15 @@ def test_recurrent_layers_are_named():
         from_module(Recurrent().eval(), input=of_tokens(7, 6))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "says"),
+    [(6, r"the last layer must output \[6, 1, 6\], not \[7, 1, 6\]"), (8, "a row for each of 8 tokens")],
+)
+def test_another_number_of_tokens_is_named(tokens, says):
+    with pytest.raises(ZkcertError, match=says):
+        from_module(spread(GPT()), input=of_tokens(tokens, 6))
+
+
 def test_a_window_of_one_token_is_refused():
     with pytest.raises(ZkcertError, match="the window has one token"):
         from_module(spread(GPT(length=1)), input=of_tokens(7, 1))
