@@ -373,7 +373,7 @@ REFUSED = {
     ),
     "a mask of tokens": (lambda m, x: m.h(m.mha(*[m.e(x)] * 3, key_padding_mask=x == 0)[0]), "of the tokens"),
     "RMSNorm": (lambda m, x: m.h(m.rms(m.e(x))), "RMSNorm"),
-    "a bare LayerNorm": (lambda m, x: m.h(F.layer_norm(m.e(x), (8,))), "with weight and bias"),
+    "a bare LayerNorm": (lambda m, x: m.h(F.layer_norm(m.e(x), (8,))), "alone, with a weight"),
     "probabilities": (lambda m, x: m.h(m.e(x)).softmax(-1), "return the logits"),
     "log probabilities": (lambda m, x: m.h(m.e(x)).log_softmax(-1), "return the logits"),
     "a decision": (lambda m, x: m.h(m.e(x)) if m.e(x).sum() > 0 else m.h(m.n(m.e(x))), "decides by values"),

@@ -1132,12 +1132,14 @@ class Builder:
         limbs = Limbs(c)
         self.times_centred(limbs, x, mean, a_limbs, st)
         self.rescaled(con, self.value_limbs(h, "passes", st.inner), limbs, "h")
-        gamma, beta = self.new_weight(node["weight"], [x.sizes[1]]), self.new_weight(node["bias"], [x.sizes[1]])
+        gamma = self.new_weight(node["weight"], [x.sizes[1]])
+        beta = None if node["bias"] is None else self.new_weight(node["bias"], [x.sizes[1]])
         con = c.constraint(f"{name}/forward", st.flat)
         sources = [same(k) for k, _ in st.flat[1:]]
         limbs = Limbs(c)
         limbs.product(c.limbs(self.own(gamma, same("o"))), self.value_limbs(h, "passes", sources))
-        limbs.value(self.own(beta, same("o")), 1, 32)
+        if beta is not None:
+            limbs.value(self.own(beta, same("o")), 1, 32)
         y = self.output(i, "y", x.sizes)
         self.rescaled(con, self.value_limbs(y, "passes", sources), limbs, "y")
         self.tensors_of[i] = {"a": a.parts[0][1], "h": h.parts[0][1], "gamma": gamma}
@@ -1857,7 +1859,8 @@ class Builder:
 
         out, summed = [("o", x.sizes[1])], [("b", self.B), *st.flat[3:]]
         self.parameters.append(Parameter(node["weight"], out, summed, True, gamma_limbs, []))
-        self.parameters.append(Parameter(node["bias"], out, [], False, beta_limbs, []))
+        if node["bias"] is not None:
+            self.parameters.append(Parameter(node["bias"], out, [], False, beta_limbs, []))
         return dx
 
     # ---- 5. parameters
