@@ -241,6 +241,8 @@ LAYERS: dict[str, Any] = {
     "glu": lambda: nn.Sequential(nn.Linear(8, 16), nn.GLU()),
     "relu, norm behind": lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
     "gelu, norm first": lambda: nn.TransformerEncoderLayer(8, 2, 16, 0.1, "gelu", batch_first=True, norm_first=True),
+    "no biases": lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, bias=False),
+    "a norm without a bias": lambda: nn.Sequential(nn.LayerNorm(8, bias=False), nn.Linear(8, 8)),
     "decoder": lambda: Twice(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)),
     "both": lambda: Twice(nn.Transformer(8, 2, 1, 1, 16, batch_first=True)),
 }
