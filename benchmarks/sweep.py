@@ -1,17 +1,17 @@
 """Complete proofs over everything a layout depends on: `python -m benchmarks.sweep --out DIR`.
 
-The full product of steps, batch sizes, classes and kinds of data, with a network that has every layer type; step
-functions, and the size from which tensors are cut into blocks, are taken in turn. Each point commits to noise, proves
-and verifies, in this process. The points come in one shuffled order, so that any first part of a run is a fair sample;
-a line is printed per point, and kept in DIR, so that the same command goes on where it was interrupted. Whatever is not
-accepted is recorded with its error, and the command ends with exit code 1.
+The full product of steps, batch sizes, classes and kinds of data, with three networks that have every layer type; step
+functions, statistics, and the size from which tensors are cut into blocks, are drawn. Each point commits to noise,
+proves and verifies, in this process. The points come in one shuffled order, so that any first part of a run is a fair
+sample; a line is printed per point, and kept in DIR, so that the same command goes on where it was interrupted.
+Whatever is not accepted is recorded with its error, and the command ends with exit code 1.
 
     python -m benchmarks.sweep --out sweep --limit 100              the next hundred proofs
     python -m benchmarks.sweep --out sweep --only classes=257 steps=2,3
     python -m benchmarks.sweep --out sweep --covering               `covering`: every pair of values of all `FACTORS`
     python -m benchmarks.sweep --out sweep --digits 5e7             leave out what has more digits
 
-The product has 300 points, the covering array some forty, each of a second to some minutes.
+The product has 750 points, the covering array some sixty, each of a second to some minutes.
 """
 
 from __future__ import annotations
@@ -23,33 +23,39 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import combinations, cycle, product
+from itertools import combinations, product
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 
+from circuits.head.statistic import STATISTICS
 from circuits.language.layout import SMALLEST_CUT, Layout
 from circuits.net import RESIDUE_COST
 from circuits.statement import certificate
 from zkcert.core import sis
 from zkcert.data.committed import CommittedDataset, commit
+from zkcert.data.dataset import load_dataset
 from zkcert.public.config import VARIANTS, ProbeConfig
 from zkcert.public.model import Model
 from zkcert.public.statement import MAX_TAU, Statement
 
 SHAPE = (2, 5, 5)
-NETWORKS = ("mlp", "max", "avg", "add", "norm", "every")
-"""`every` has each layer type, all together every feature of a graph; see `network`."""
+WINDOW = 3
+NETWORKS = ("mlp", "max", "avg", "add", "norm", "images", "patches", "tokens")
+"""The last three have each layer type, all together every feature of a graph; see `network`."""
+LAST = (("images", "u8"), ("images", "float32"), ("patches", "u8"), ("patches", "float32"), ("tokens", "tokens"))
+"""With the data that they read."""
 
 FACTORS: dict[str, tuple[Any, ...]] = {
     "steps": (2, 3, 7, 16, 64),
     "batch_size": (1, 2, 3, 7, 16, 64),
     "classes": (2, 10, 11, 100, 257),
     "network": NETWORKS,
-    "kind": ("u8", "float32"),
+    "kind": ("u8", "float32", "tokens"),
     "variant": VARIANTS,
+    "statistic": STATISTICS,
     "smallest_cut": (2, 4, 16, 256, SMALLEST_CUT),
 }
 BEACON = b"sweep"
@@ -65,12 +71,13 @@ class Point:
     network: str
     kind: str
     variant: str
+    statistic: str
     smallest_cut: int
 
     @property
     def name(self) -> str:
         """Unique, and short enough for a line."""
-        probe = f"T{self.steps}-B{self.batch_size}-{self.variant}"
+        probe = f"T{self.steps}-B{self.batch_size}-{self.variant}-{self.statistic}"
         return f"{probe}-{self.network}-{self.classes}-{self.kind}-cut{self.smallest_cut}"
 
     @property
@@ -81,17 +88,23 @@ class Point:
     @property
     def work(self) -> int:
         """What the cost of these small networks roughly goes with: passes, samples, and logits beside the layers."""
-        return (2 * self.steps - 1) * self.batch_size * (self.classes + 100)
+        places = WINDOW if self.kind == "tokens" else 1
+        layers = 300 if self.network in ("patches", "tokens") else 100
+        return (2 * self.steps - 1) * self.batch_size * (places * self.classes + layers)
+
+
+def possible(values: Mapping[str, Any]) -> bool:
+    """Whether some point has these values of factors: tokens are read by one network, which reads nothing else."""
+    read = {values[name] == "tokens" for name in ("network", "kind") if name in values}
+    return len(read) < 2
 
 
 def whole() -> list[Point]:
     """The full product of steps, batch sizes, classes and kinds of data, in one shuffled order."""
-    names = ("steps", "batch_size", "classes", "kind")
-    turns = zip(cycle(FACTORS["variant"]), cycle(FACTORS["smallest_cut"]), strict=False)
-    values = product(*(FACTORS[name] for name in names))
+    drawn = Random(2)
     points = [
-        Point(**dict(zip(names, chosen, strict=True)), network="every", variant=variant, smallest_cut=cut)
-        for chosen, (variant, cut) in zip(values, turns, strict=False)
+        Point(*chosen, *last, *(drawn.choice(FACTORS[name]) for name in ("variant", "statistic", "smallest_cut")))
+        for *chosen, last in product(*(FACTORS[name] for name in ("steps", "batch_size", "classes")), LAST)
     ]
     Random(0).shuffle(points)
     return points
@@ -108,7 +121,12 @@ def pairs_of(values: Mapping[str, Any]) -> set[tuple[str, Any, str, Any]]:
 def covering(candidates: int = 40) -> list[Point]:
     """Points that cover every pair of values of two factors: greedily, the cheapest of the best of some candidates."""
     rng, out = Random(1), list[Point]()
-    left = {(a, x, b, y) for a, b in combinations(FACTORS, 2) for x in FACTORS[a] for y in FACTORS[b]}
+    left = {
+        (a, x, b, y)
+        for a, b in combinations(FACTORS, 2)
+        for x, y in product(FACTORS[a], FACTORS[b])
+        if possible({a: x, b: y})
+    }
     while left:
         best: tuple[tuple[int, int], Point] | None = None
         pending = sorted(left, key=repr)
@@ -118,6 +136,7 @@ def covering(candidates: int = 40) -> list[Point]:
             for name in rng.sample(list(FACTORS), len(FACTORS)):
                 if name not in chosen:
                     values = rng.sample(FACTORS[name], len(FACTORS[name]))
+                    values = [value for value in values if possible({**chosen, name: value})]
                     gains = [_covered({**chosen, name: value}, left) for value in values]
                     chosen[name] = values[gains.index(max(gains))]
             point = Point(**chosen)
@@ -177,8 +196,8 @@ def network(name: str, classes: int) -> Model:
             x = torch.relu(self.norms[2](self.convs[1](x)) + x)
             return self.last(torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1))
 
-    class Every(nn.Module):
-        """Each layer type; of two classes with one logit."""
+    class Images(nn.Module):
+        """Each layer type of images; of two classes with one logit."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -198,6 +217,32 @@ def network(name: str, classes: int) -> Model:
             x = functional.gelu(x, approximate="tanh")
             x = functional.channel_shuffle(torch.cat([y, x], 1), 2)
             return self.last(torch.flatten(x, 1))
+
+    class Patches(nn.Module):
+        """A class token and four patches, each of which attends to all."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.own = nn.Conv2d(2, 4, 2, stride=2), nn.Parameter(torch.randn(1, 1, 4))
+            self.places, self.last = nn.Parameter(torch.randn(5, 4)), nn.Linear(4, classes)
+            self.layer = nn.TransformerEncoderLayer(4, 2, 6, 0, "gelu", batch_first=True)
+
+        def forward(self, x: Any) -> Any:
+            x = self.first(x).flatten(2).mT
+            x = torch.cat([self.own.expand(len(x), 1, 4), x], 1) + self.places
+            return self.last(self.layer(x)[:, 0])
+
+    class Words(nn.Module):
+        """Tokens of a window, which attend to themselves and those before; logits by the embedding's table."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.places = nn.Embedding(classes, 4), nn.Parameter(torch.randn(WINDOW, 4))
+            self.layer = nn.TransformerEncoderLayer(4, 1, 6, 0, batch_first=True, norm_first=True)
+
+        def forward(self, x: Any) -> Any:
+            before = torch.ones(WINDOW, WINDOW).triu(1).bool()
+            return self.layer(self.words(x) + self.places, before) @ self.words.weight.T
 
     torch.manual_seed(0)
     build: dict[str, Any] = {
@@ -220,25 +265,34 @@ def network(name: str, classes: int) -> Model:
         ),
         "add": Residual,
         "norm": Normalised,
-        "every": Every,
+        "images": Images,
+        "patches": Patches,
+        "tokens": Words,
     }
     pad = int(name == "max")
-    spec = {"shape": list(SHAPE), "pad": pad, "mean": [0.4, 0.5], "std": [0.3, 0.25]}
-    return from_module(build[name]().eval(), input=spec)
+    images = {"shape": list(SHAPE), "pad": pad, "mean": [0.4, 0.5], "std": [0.3, 0.25]}
+    words = {"shape": [1, 1, WINDOW], "tokens": classes}
+    return from_module(build[name]().eval(), input=words if name == "tokens" else images)
 
 
 def statement_of(point: Point, place: Path) -> tuple[Statement, Model, CommittedDataset]:
     """The statement of a point about noise, which is committed in `place`."""
     rng = np.random.default_rng(0)
     count = point.steps * point.batch_size + 5
-    x: np.ndarray = rng.integers(0, 256, (count, *SHAPE), np.uint8)
-    if point.kind == "float32":
-        x = (x / 255).astype(np.float32)
-    np.savez(place / "noise.npz", x=x, y=rng.integers(0, point.classes, count))
-    commit(place / "noise.npz", place / "data.zkd", classes=point.classes)
+    data: Any = place / "noise.npz"
+    if point.kind == "tokens":
+        np.save(place / "noise.npy", rng.integers(0, point.classes, (count, WINDOW + 1)))
+        data = load_dataset(place / "noise.npy", context=WINDOW)
+    else:
+        x: np.ndarray = rng.integers(0, 256, (count, *SHAPE), np.uint8)
+        if point.kind == "float32":
+            x = (x / 255).astype(np.float32)
+        np.savez(data, x=x, y=rng.integers(0, point.classes, count))
+    commit(data, place / "data.zkd", classes=point.classes)
     dataset = CommittedDataset.open(place / "data.zkd")
     model = network(point.network, point.classes)
-    config = ProbeConfig(steps=point.steps, batch_size=point.batch_size, variant=point.variant)
+    probe = {"variant": point.variant, "statistic": point.statistic}
+    config = ProbeConfig(steps=point.steps, batch_size=point.batch_size, **probe)
     return Statement.of(model, dataset.root, config, Fraction(MAX_TAU)).with_beacon(BEACON), model, dataset
 
 

@@ -24,7 +24,7 @@ from circuits.language.combination import Term, value_terms
 from circuits.language.constraints import DomainAxis, product
 from circuits.language.forms import Form, View
 from circuits.language.sources import ONCE, Map, Same
-from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Range, Tensor, radix, unsigned
+from circuits.language.tensors import BIT, U22, Digit, Range, Tensor, radix, unsigned
 from circuits.language.tensors import balanced as balanced_range
 from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
@@ -45,6 +45,7 @@ BALANCED_STEP = (Digit(U22, 0), Digit(balanced_range(18), 22))  # [-2^39, 2^39)
 SIGNED_SQUARE = radix(U22, U22, balanced_range(16))
 STEP_BITS = 40
 MAX_TERMS = 1 << 17
+WHOLE_DIVISOR_BITS = 26  # of a divisor that a digit is multiplied by; a larger one is split into limbs
 
 
 def update_remainder(net: Net, divisor: int, *, balanced: bool = False) -> tuple[Digit, ...]:
@@ -62,11 +63,14 @@ def update_remainder(net: Net, divisor: int, *, balanced: bool = False) -> tuple
 
 
 def halved(divisor: int) -> tuple[int, int]:
-    """(i, D / 2^i) for the least i for which a table of digits takes that; UnusableInput if no i up to 12 does."""
-    for i in range(DIGIT_BITS - 9):
+    """(i, D / 2^i) for the least i for which a table of digits takes that; UnusableInput if no i up to 8 does."""
+    for i in range(9):
         if divisor >> i <= U22.size and divisor % (1 << i) == 0:
             return i, divisor >> i
-    raise UnusableInput(f"batch size / lr, times positions, is {divisor}: more than 2^22 after halving it 12 times")
+    raise UnusableInput(
+        f"batch size / lr, times the positions of a sample, is {divisor}, for which no remainder has digits: take a "
+        "larger lr, batch size / 2^k, that makes it at most 2^30"
+    )
 
 
 def shift_of(variant: str, eta: Fraction | None, name: str) -> int | None:
@@ -224,6 +228,8 @@ class Parameter:
         digits = update_remainder(net, d) if g.scaled else small
         rem = domain.wire(net.circuit, f"update/{g.name}.remainder", digits)
         limbs.add_const((d << bits) // 2).add_value(rem, -1)
-        limbs.add_value(self._weights(count, 2), d, bits).add_value(self._weights(count, 0), -d, bits)
+        add = limbs.add_multiple if d >> WHOLE_DIVISOR_BITS else limbs.add_value
+        add(self._weights(count, 2), d, bits)
+        add(self._weights(count, 0), -d, bits)
         steps = assert_zero(net.circuit, con, domain, "w", limbs)
         self.run_update = Contraction(con, steps, rem.tensor)

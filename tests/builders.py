@@ -277,13 +277,15 @@ class Graph:
         self.params.update({f"{name}.{key}": x.astype(np.float32) for key, x in drawn.items()})
         return self
 
-    def group_norm(self, groups: int = 1, each: bool = False) -> Graph:
+    def group_norm(self, groups: int = 1, each: bool = False, bias: bool = True) -> Graph:
         """A normalisation by the statistics of each sample, of groups of channels, or `each` position by itself."""
         name, count = f"groupnorm{len(self.nodes)}", self.shape[0]
         options = {"each": True} if each else {}
-        self._node("groupnorm", weight=f"{name}.weight", bias=f"{name}.bias", groups=groups, eps=1e-5, **options)
+        own = f"{name}.bias" if bias else None
+        self._node("groupnorm", weight=f"{name}.weight", bias=own, groups=groups, eps=1e-5, **options)
         self.params[f"{name}.weight"] = (1 + 0.3 * self.rng.standard_normal(count)).astype(np.float32)
-        self.params[f"{name}.bias"] = (0.3 * self.rng.standard_normal(count)).astype(np.float32)
+        if own:
+            self.params[own] = (0.3 * self.rng.standard_normal(count)).astype(np.float32)
         return self
 
     def _own(self, op: str, shape: Sequence[int], scale: float = 0.5, **fields: Any) -> Graph:
@@ -473,11 +475,12 @@ def grouped(seed: int = 0, **options: Any) -> Case:
 
 def standardised(seed: int = 0, **options: Any) -> Case:
     """Group norms of the samples, of a sum of branches whose weights and input get gradients, of one group and several,
-    over all positions and at each, before a ReLU and before others, of features; a group of equal entries."""
+    over all positions and at each, before a ReLU and before others, of features, without a bias; a group of equal
+    entries."""
     rng = np.random.default_rng([seed, 19])
     g = Graph(rng, [2, 2, 3], scale=0.7).group_norm(2).conv(4, (1, 2)).group_norm(2, each=True).relu()
     stem = g.last
-    g.conv(4, (1, 1)).add(stem).group_norm().conv(2, (2, 1), bias=False).group_norm(1, each=True)
+    g.conv(4, (1, 1)).add(stem).group_norm(bias=False).conv(2, (2, 1), bias=False).group_norm(1, each=True)
     return (
         g.flatten()
         .linear(4)
@@ -488,15 +491,15 @@ def standardised(seed: int = 0, **options: Any) -> Case:
     )
 
 
-def language(seed: int = 0, *, tied: bool = True, causal: bool = True, **options: Any) -> Case:
-    """Windows of three tokens and one: positions, a block of attention, one of a ReLU, a norm; logits by the table of
-    the embedding or by a convolution."""
+def language(seed: int = 0, *, tied: bool = True, causal: bool = True, length: int = 3, **options: Any) -> Case:
+    """Windows of three tokens (or of `length`) and one: positions, a block of attention, one of a ReLU, a norm; logits
+    by the table of the embedding or by a convolution."""
     rng = np.random.default_rng([seed, 23])
-    g = Graph(rng, [1, 1, 3]).embedding(5, 4).positions()
+    g = Graph(rng, [1, 1, length]).embedding(5, 4).positions()
     stem = g.last
     g.group_norm(1, each=True).conv(12, (1, 1)).attention(2, causal).conv(4, (1, 1)).add(stem)
     stem = g.last
-    g.conv(3, (1, 1)).relu().conv(4, (1, 1)).add(stem).group_norm(1, each=True)
+    g.conv(3, (1, 1)).relu().conv(4, (1, 1)).add(stem).group_norm(1, each=True, bias=tied)
     g = g.unembedding() if tied else g.conv(5, (1, 1))
     return g.case(seed=seed, **{"rho": Fraction(1, 1000), "batch": 2, **options})
 

@@ -97,7 +97,7 @@ class Wild(Branching):
             case "batchnorm2d":
                 self.norm()
             case "groupnorm":
-                self.group_norm(self.divisor(shape[0]), each=self.chance(0.4))
+                self.group_norm(self.divisor(shape[0]), each=self.chance(0.4), bias=self.chance(0.7))
             case "channels":
                 first = self.number(0, shape[0] - 1)
                 count = self.number(1, shape[0] - first)

@@ -61,7 +61,7 @@ def _extend(g: Graph, rng: np.random.Generator, pick: Any, of_tokens: bool) -> N
         if rng.random() < 0.5:
             g.cat(stem).channels(0, 2 * channels, 2).moved("line")
     elif what == "norm":
-        g.conv(2, (1, 1)).group_norm(1, each=True)
+        g.conv(2, (1, 1)).group_norm(1, each=True, bias=bool(rng.random() < 0.7))
     elif what == "point":
         g.conv(pick(2, 4), (1, 1), groups=pick(1, 1, 2) if channels % 2 == 0 else 1)
     elif what == "prepend" and not of_tokens:

@@ -75,12 +75,12 @@ def from_module(module: nn.Module, *, input: Mapping[str, Any]) -> Model:
 
     Supported: Conv2d with zero padding, Linear, ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, Hardsigmoid, Hardswish,
     Sigmoid, Tanh, SiLU, GELU, ELU, Softplus, BatchNorm2d and (of features) BatchNorm1d with running statistics,
-    GroupNorm and LayerNorm (of features, and of channels that stand last between two permutations) with weights and
-    biases, MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image axes, Flatten, Identity,
-    Dropout, their functional forms, sums and products of two branches and concatenations of channels; weights keep
-    their names. A module that reads sequences [batch, C, L], for samples of shape [C, 1, L], may have the same over one
-    axis (Conv1d, ...): it becomes a model of images of one row. One that gives a single logit z becomes a model of two
-    classes with the logits 0 and z.
+    GroupNorm and LayerNorm (of features, and of channels that stand last between two permutations) with weights,
+    MaxPool2d without dilation, AvgPool2d, AdaptiveAvgPool2d, means over both image axes, Flatten, Identity, Dropout,
+    their functional forms, sums and products of two branches and concatenations of channels; weights keep their names.
+    What attends is followed as it runs. A module that reads sequences [batch, C, L], for samples of shape [C, 1, L],
+    may have the same over one axis (Conv1d, ...): it becomes a model of images of one row. One that gives a single
+    logit z becomes a model of two classes with the logits 0 and z.
     DataParallel and torch.compile are taken off; weight-norm, spectral-norm, pruning and other parametrisations are
     folded into the weights that they compute.
     Raises UnsupportedLayer naming the layer, what `Model` raises, and UnusableInput if no configuration of the probe
@@ -188,7 +188,10 @@ def _followed(
         except ZkcertError as error:
             problems = [Problem(error)]
         except Exception as error:
-            failed = UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}")
+            rows = (
+                f" (has its embedding a row for each of {spec['tokens']} tokens?)" if type(error) is IndexError else ""
+            )
+            failed = UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}{rows}")
             problems = [Problem(failed, at=place_of(error))]
     return (None, problems, notes) if otherwise is None or follower.attends else otherwise
 

@@ -28,14 +28,16 @@ from zkcert.errors import UnusableInput
 from ..net import FRACTION_BITS, REMAINDER, Contraction, Gradient, Net, summed_gradient
 from ..value import Value
 from ..windows import groups_of
+from .affine import PARAMETERS
 from .base import Layer
-from .spec import Array, Arrays, Flag, Integer, LayerSpec, Node, Number
+from .spec import Arrays, Flag, Integer, LayerSpec, Node, Number
 
 MAX_ENTRIES = 1 << 20
 
 
 def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
-    if len(shape) not in (1, 3) or any(tensors[node[key]].shape != (shape[0],) for key in ("weight", "bias")):
+    own = [tensors[node[key]].shape for key in PARAMETERS if node[key] is not None]
+    if len(shape) not in (1, 3) or any(size != (shape[0],) for size in own):
         raise UnusableInput(f"its tensors must have shape [C] for an input of shape {shape} of shape [C, H, W] or [C]")
     if shape[0] % node["groups"]:
         raise UnusableInput(f"{shape[0]} channels do not make {node['groups']} groups")
@@ -53,8 +55,7 @@ class GroupNorm(Layer):
     spec = LayerSpec(
         op="groupnorm",
         fields={
-            "weight": Array(),
-            "bias": Array(),
+            **PARAMETERS,
             "groups": Integer(1),
             "eps": Number(2.0**-21, 1.0, "between 2^-21 and 1"),
         },
@@ -90,11 +91,13 @@ class GroupNorm(Layer):
         self.h = net.activation(f"{self.name}/h", x.shape)
         self.run_h = net.rescaled(con, self._limbs(self.h), self._of_centred(x, self.mean), "h")
 
-        self.weight, self.bias = net.weight(self.weight_name, (channels,)), net.weight(self.bias_name, (channels,))
+        self.weight = net.weight(self.weight_name, (channels,))
+        self.bias = net.weight(self.bias_name, (channels,)) if self.bias_name else None
         self.o = DomainAxis("o", channels)
         con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), self.b, self.o, *self.positions))
         limbs = Limbs().add_product(self._scale(), self._flat(self.h))
-        limbs.add_value(View(self.bias, (Same("pass", net.passes), Same("o", channels))), 1, FRACTION_BITS)
+        if self.bias:
+            limbs.add_value(View(self.bias, (Same("pass", net.passes), Same("o", channels))), 1, FRACTION_BITS)
         self.out = net.output(self.name, "y", x.shape)
         self.y = self.out.value
         self.run = net.rescaled(con, self._flat(self.y), limbs, "y")
@@ -204,4 +207,5 @@ class GroupNorm(Layer):
         summed = (self.b, *self.positions)
         net.gradients.append(Gradient(self.weight_name, (self.o,), summed, weight_limbs, True))
         inner = (Sum(self.b.size), Same("o", self.o.size), *(Sum(a.size) for a in self.positions))
-        net.gradients.append(summed_gradient(self.bias_name, self.o, dy, *inner))
+        if self.bias:
+            net.gradients.append(summed_gradient(self.bias_name, self.o, dy, *inner))

@@ -494,6 +494,8 @@ class _Before(nn.Module):
         (lambda m, x: m.g(m.h(x)), {"h": nn.GroupNorm(1, 2), "g": nn.GroupNorm(2, 2, eps=1e-3)}, "groupnorm groupnorm"),
         (lambda m, x: m.n(m.l(x.flatten(1))), {"l": nn.Linear(70, 4), "n": nn.LayerNorm(4)},
          "flatten linear groupnorm"),
+        (lambda m, x: m.n(m.l(x.flatten(1))), {"l": nn.Linear(70, 4), "n": nn.LayerNorm(4, bias=False)},
+         "flatten linear groupnorm"),
         (lambda m, x: torch.cat([x, m.c(x), x], 1), {"c": nn.Conv2d(2, 4, 1)}, "conv2d cat"),
         (lambda m, x: torch.cat([(y := x.chunk(2, 1))[1], y[0]], dim=1), {}, "channels channels cat"),
         (lambda m, x: (y := torch.split(m.c(x), [3, 5], 1))[1][:, -2:] + y[0][:, :2], {"c": nn.Conv2d(2, 8, 1)},

@@ -41,7 +41,7 @@ class Block(nn.Module):
         self.block = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, groups=width),
             Permute(0, 2, 3, 1),
-            nn.LayerNorm(width, eps=1e-6),
+            nn.LayerNorm(width, eps=1e-6, **options),
             nn.Linear(width, 2 * width),
             nn.ReLU(),
             nn.Linear(2 * width, width, **options),
@@ -63,6 +63,7 @@ def test_blocks_with_channels_last_are_converted():
     block = ["conv2d", "groupnorm", "conv2d", "relu", "conv2d", "conv2d", "add"]
     assert [node["op"] for node in model.graph] == ["conv2d", "groupnorm", *block, *block, "flatten", "linear"]
     assert all(node["each"] for node in model.graph if node["op"] == "groupnorm")
+    assert [node["bias"] is None for node in model.graph if node["op"] == "groupnorm"] == [False, False, True]
     assert model.params["1.block.3.weight"].shape == (8, 4, 1, 1)
     assert model.params["1.scale_convolution.weight"].shape == (4, 1, 1, 1)
 

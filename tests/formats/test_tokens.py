@@ -156,6 +156,26 @@ def test_what_is_shown_before_it_is_committed(tmp_path):
     assert look.lines()[-1] == "often   '\\u0020': 36  'a': 36"
 
 
+def test_vocabularies_that_no_model_has_are_warned_of():
+    tokens = np.arange(2100).reshape(700, 3) % 1500
+    summary = TokenSummary.of(load_dataset(tokens, context=2).x, tokens[:, 2].copy())
+    says = "there are 1500 tokens, and a model of at most 1023 can be proved"
+    assert says in summary.warnings() and says.replace("1500", "1024") in summary.warnings(1024)
+    assert not any("can be proved" in text for text in summary.warnings(1023))
+    with pytest.raises(UnusableInput, match="tokens up to 1499 do not fit 1000 of them"):
+        schema_of(load_dataset(tokens, context=2), 1000)
+
+
+def test_a_byte_order_mark_is_no_token(tmp_path):
+    (path := tmp_path / "t.txt").write_bytes(TEXT.encode("utf-8-sig"))
+    (plain := tmp_path / "p.txt").write_text(TEXT)
+    found, wanted = (load_dataset(p, context=4, vocabulary="characters") for p in (path, plain))
+    assert rows(found) == rows(wanted) and found.names == wanted.names
+    assert set(found.notes) - set(wanted.notes) == {"the byte order mark at its beginning is left out"}
+    path.write_bytes("".encode("utf-8-sig"))
+    assert "holds no text" in refused(path, context=4, vocabulary="characters")
+
+
 def refused(source, **options) -> str:
     with pytest.raises(UnusableInput) as caught:
         load_dataset(source, **options)
@@ -282,7 +302,7 @@ def test_models_and_data_that_do_not_fit(tmp_path):
             api.measure(tmp_path / "model.pt", data, config={"steps": 2, "batch_size": 2})
 
     says(images, "the model reads windows of tokens, the data are samples, u8 1x1x6: say --context")
-    says(load_dataset(tokens[:, :5], context=4), r"takes samples of shape \[1, 1, 6\]")
+    says(load_dataset(tokens[:, :5], context=4), r"samples of shape \[1, 1, 6\], .* \[1, 1, 4\] \(say --context\)")
     says(load_dataset(tokens + 1, context=6), "tokens must be below 7|labels must be integers from 0 to 6")
     model = Model.load(tmp_path / "model.pt")
     data = DatasetRoot(bytes(32), 100, Schema(7, "tokens", (1, 1, 6)))
@@ -291,6 +311,10 @@ def test_models_and_data_that_do_not_fit(tmp_path):
 
     config = ProbeConfig(steps=2, batch_size=2)
     require_fit(model, data, config)
-    for schema in (Schema(7, "u8", (1, 1, 6)), Schema(8, "tokens", (1, 1, 6)), Schema(7, "tokens", (1, 1, 5))):
-        with pytest.raises(UnusableInput):
+    for schema, text in (
+        (Schema(7, "u8", (1, 1, 6)), "the model reads windows of tokens"),
+        (Schema(8, "tokens", (1, 1, 6)), "the model has 7 tokens, the dataset 8"),
+        (Schema(7, "tokens", (1, 1, 5)), r"the dataset has \[1, 1, 5\] \(say --context\)"),
+    ):
+        with pytest.raises(UnusableInput, match=text):
             require_fit(model, replace(data, schema=schema), config)

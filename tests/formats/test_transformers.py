@@ -241,6 +241,8 @@ LAYERS: dict[str, Any] = {
     "glu": lambda: nn.Sequential(nn.Linear(8, 16), nn.GLU()),
     "relu, norm behind": lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
     "gelu, norm first": lambda: nn.TransformerEncoderLayer(8, 2, 16, 0.1, "gelu", batch_first=True, norm_first=True),
+    "no biases": lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, bias=False),
+    "a norm without a bias": lambda: nn.Sequential(nn.LayerNorm(8, bias=False), nn.Linear(8, 8)),
     "decoder": lambda: Twice(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)),
     "both": lambda: Twice(nn.Transformer(8, 2, 1, 1, 16, batch_first=True)),
 }
@@ -373,7 +375,7 @@ REFUSED = {
     ),
     "a mask of tokens": (lambda m, x: m.h(m.mha(*[m.e(x)] * 3, key_padding_mask=x == 0)[0]), "of the tokens"),
     "RMSNorm": (lambda m, x: m.h(m.rms(m.e(x))), "RMSNorm"),
-    "a bare LayerNorm": (lambda m, x: m.h(F.layer_norm(m.e(x), (8,))), "with weight and bias"),
+    "a bare LayerNorm": (lambda m, x: m.h(F.layer_norm(m.e(x), (8,))), "alone, with a weight"),
     "probabilities": (lambda m, x: m.h(m.e(x)).softmax(-1), "return the logits"),
     "log probabilities": (lambda m, x: m.h(m.e(x)).log_softmax(-1), "return the logits"),
     "a decision": (lambda m, x: m.h(m.e(x)) if m.e(x).sum() > 0 else m.h(m.n(m.e(x))), "decides by values"),
@@ -436,6 +438,15 @@ def test_recurrent_layers_are_named():
 
     with pytest.raises(ZkcertError, match="layer lstm: LSTM: recurrent layers have no circuit"):
         from_module(Recurrent().eval(), input=of_tokens(7, 6))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "says"),
+    [(6, r"the last layer must output \[6, 1, 6\], not \[7, 1, 6\]"), (8, "a row for each of 8 tokens")],
+)
+def test_another_number_of_tokens_is_named(tokens, says):
+    with pytest.raises(ZkcertError, match=says):
+        from_module(spread(GPT()), input=of_tokens(tokens, 6))
 
 
 def test_a_window_of_one_token_is_refused():

@@ -1132,12 +1132,14 @@ class Builder:
         limbs = Limbs(c)
         self.times_centred(limbs, x, mean, a_limbs, st)
         self.rescaled(con, self.value_limbs(h, "passes", st.inner), limbs, "h")
-        gamma, beta = self.new_weight(node["weight"], [x.sizes[1]]), self.new_weight(node["bias"], [x.sizes[1]])
+        gamma = self.new_weight(node["weight"], [x.sizes[1]])
+        beta = None if node["bias"] is None else self.new_weight(node["bias"], [x.sizes[1]])
         con = c.constraint(f"{name}/forward", st.flat)
         sources = [same(k) for k, _ in st.flat[1:]]
         limbs = Limbs(c)
         limbs.product(c.limbs(self.own(gamma, same("o"))), self.value_limbs(h, "passes", sources))
-        limbs.value(self.own(beta, same("o")), 1, 32)
+        if beta is not None:
+            limbs.value(self.own(beta, same("o")), 1, 32)
         y = self.output(i, "y", x.sizes)
         self.rescaled(con, self.value_limbs(y, "passes", sources), limbs, "y")
         self.tensors_of[i] = {"a": a.parts[0][1], "h": h.parts[0][1], "gamma": gamma}
@@ -1857,7 +1859,8 @@ class Builder:
 
         out, summed = [("o", x.sizes[1])], [("b", self.B), *st.flat[3:]]
         self.parameters.append(Parameter(node["weight"], out, summed, True, gamma_limbs, []))
-        self.parameters.append(Parameter(node["bias"], out, [], False, beta_limbs, []))
+        if node["bias"] is not None:
+            self.parameters.append(Parameter(node["bias"], out, [], False, beta_limbs, []))
         return dx
 
     # ---- 5. parameters
@@ -1951,7 +1954,7 @@ class Builder:
                 limbs.value(weight(T - 1, 0), 1, 40)
                 c.assert_zero(con, domain, "d", limbs)
             e, D = 32 if p.contracted else 0, self.D
-            f = next((f for f in range(13) if D % (1 << f) == 0 and D >> f <= 1 << 22), None)
+            f = next((f for f in range(9) if D % (1 << f) == 0 and D >> f <= 1 << 22), None)
             require(f is not None, "circuit", "D")
             d, middle = D >> f, 10 + f
             few = 2**10 * D <= 2**22 and entries >= 2**11 * D
@@ -1976,15 +1979,18 @@ class Builder:
             rem = c.wire(domain, f"update/{W}.remainder", digits)
             limbs.const((D << e) // 2)
             limbs.value(rem, -1)
-            limbs.value(weight(T - 1, 2), D, e)
-            limbs.value(weight(T - 1, 0), -D, e)
+            for view, m in ((weight(T - 1, 2), D), (weight(T - 1, 0), -D)):
+                if D < 2**26:
+                    limbs.value(view, m, e)
+                else:
+                    self.wide_multiple(limbs, view, m, e)
             c.assert_zero(con, domain, "w", limbs)
 
     # ---- 6. step size
 
-    def wide_multiple(self, limbs: Limbs, view: int, m: int) -> None:
+    def wide_multiple(self, limbs: Limbs, view: int, m: int, power: int = 0) -> None:
         for k, v in enumerate(limbs_of(abs(m))):
-            limbs.value(view, v if m > 0 else -v, 22 * k)
+            limbs.value(view, v if m > 0 else -v, power + 22 * k)
 
     def step_size(self) -> None:
         c, each = self.c, self.each

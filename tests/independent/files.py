@@ -215,9 +215,7 @@ def check_graph(model: Model) -> None:
         require(node["name"] not in nodes, "model", "two nodes have one name")
         nodes.add(node["name"])
         for key in ("weight", "bias", "mean", "var"):
-            if key in node and not (
-                key == "bias" and node[key] is None and node["op"] not in ("batchnorm2d", "groupnorm")
-            ):
+            if key in node and not (key == "bias" and node[key] is None and node["op"] != "batchnorm2d"):
                 name = node[key]
                 require(isinstance(name, str) and NAME.match(name), "model", "name of a tensor")
                 if node["op"] == "unembedding" and tables == [name] and name.lower() in tensors and not shared:
@@ -370,7 +368,8 @@ def check_shapes(model: Model) -> None:
         elif op == "groupnorm":
             require(len(x) in (1, 3) and x[0] % node["groups"] == 0, "model", "groups")
             for key in ("weight", "bias"):
-                require(node[key] in model.tensors and model.tensors[node[key]].shape == [x[0]], "model", key)
+                if key == "weight" or node[key] is not None:
+                    require(node[key] in model.tensors and model.tensors[node[key]].shape == [x[0]], "model", key)
             entries = x[0] // node["groups"] * (1 if option(node, "each") else math.prod(x[1:]))
             require(2 <= entries <= 1 << 20, "model", "entries of a group norm")
             out = x

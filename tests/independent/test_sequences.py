@@ -30,6 +30,8 @@ from zkcert.public.statement import Statement
 
 OWN, ALL = 10, 0  # the specification's residue cost, and one under which every contraction is a congruence
 
+LONG = language(length=16, divisor=1 << 22, batch=1)  # the divisor of an update is 2^26, which is split
+
 
 def read_again(case: Case, place: Path) -> Again:
     case.model.save(place / "model.pt")
@@ -51,7 +53,7 @@ def assert_same_circuit(case: Case, place: Path, cost: int = OWN) -> str:
 
 @pytest.mark.parametrize(
     "case",
-    [language(), language(tied=False, causal=False), language(divisor=1 << 22, batch=3), patches(), attended()],
+    [language(), language(tied=False, causal=False), language(divisor=1 << 22, batch=3), LONG, patches(), attended()],
 )
 @pytest.mark.parametrize("cost", [OWN, ALL])
 def test_both_build_the_same_circuit_of_sequences(case, cost, tmp_path):

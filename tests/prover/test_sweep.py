@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -17,8 +18,6 @@ from circuits.layers import LAYERS
 from zkcert.public.config import DEFAULT
 
 POINTS = sweep.covering()
-SEQUENCES = {"positions", "line", "take", "prepend", "attention", "embedding", "unembedding"}
-"""Layer types of sequences and tokens, which no network of the sweep has."""
 QUICK = 50_000  # of `Point.work`: at most some millions of digits, mostly below two
 
 
@@ -37,8 +36,9 @@ def test_proofs_that_cover_every_pair(point):
 def test_the_array_covers_every_pair():
     covered = {pair for point in POINTS for pair in combinations(asdict(point).items(), 2)}
     for (a, xs), (b, ys) in combinations(sweep.FACTORS.items(), 2):
-        assert {((a, x), (b, y)) for x in xs for y in ys} <= covered
-    assert len(POINTS) <= 60 and sum(point.work > QUICK for point in POINTS) <= 8
+        assert {((a, x), (b, y)) for x in xs for y in ys if sweep.possible({a: x, b: y})} <= covered
+    assert all((p.network == "tokens") == (p.kind == "tokens") for p in POINTS)
+    assert len(POINTS) <= 60 and sum(point.work > QUICK for point in POINTS) <= 14
 
 
 def test_the_factors_hold_what_is_used():
@@ -48,16 +48,16 @@ def test_the_factors_hold_what_is_used():
 
 
 def test_the_whole_product():
-    """Steps, batch size, classes and kind of data, with each layer type; each step function and cut often."""
+    """Steps, batch size, classes and kind of data, with each layer type; step functions, statistics and cuts often."""
     points = sweep.whole()
-    named = {(p.steps, p.batch_size, p.classes, p.kind) for p in points}
-    assert len(named) == len(points) == 5 * 6 * 5 * 2
-    assert {p.network for p in points} == {"every"}
-    used = {node["op"] for classes in (2, 3) for node in sweep.network("every", classes).graph}
-    assert used == set(LAYERS) - SEQUENCES
-    turns = Counter((p.variant, p.smallest_cut) for p in points)
-    assert len(turns) == len(sweep.FACTORS["variant"]) * len(sweep.FACTORS["smallest_cut"])
-    assert max(turns.values()) - min(turns.values()) <= 1
+    named = {(p.steps, p.batch_size, p.classes, p.network, p.kind) for p in points}
+    assert len(named) == len(points) == 5 * 6 * 5 * 5
+    networks = {(p.network, classes) for p in points for classes in (2, 3)}
+    assert {node["op"] for chosen in networks for node in sweep.network(*chosen).graph} == set(LAYERS)
+    turning = ("variant", "smallest_cut", "statistic", "network")
+    for pair in combinations(turning, 2):
+        turns = Counter(tuple(getattr(p, name) for name in pair) for p in points)
+        assert len(turns) == math.prod(3 if name == "network" else len(sweep.FACTORS[name]) for name in pair)
 
 
 def test_a_sweep_goes_on_and_keeps_failures(tmp_path, capsys):
@@ -82,16 +82,16 @@ def test_a_sweep_goes_on_and_keeps_failures(tmp_path, capsys):
 
     code, out = run("--limit", "3")
     assert code == 1 and len(out.splitlines()) == 5 and "FAILED ValueError: no such block" in out
-    assert "3 of 48 points, 2 accepted, 1 failed" in out and "1 left out as too large" in out
+    assert "3 of 120 points, 2 accepted, 1 failed" in out and "1 left out as too large" in out
     with (tmp_path / "results.jsonl").open("a") as file:
         file.write('{"name": "cut o')  # a kill in the middle of a line
     code, out = run("--limit", "2")
-    assert code == 1 and "5 of 48 points, 4 accepted, 1 failed" in out
+    assert code == 1 and "5 of 120 points, 4 accepted, 1 failed" in out
     assert len(tried) == 6 and tried[2] == tried[4]  # what was too large is looked at again
     assert all(point.steps in (2, 64) and point.classes in (2, 257) for point in tried)
     names = [json.loads(line)["name"] for line in (tmp_path / "results.jsonl").read_text().splitlines()[:3]]
     assert len(set(names)) == 3
     code, out = run("--limit", "0")
-    assert code == 1 and "5 of 48 points, 4 accepted, 1 failed; in this run 0" in out
+    assert code == 1 and "5 of 120 points, 4 accepted, 1 failed; in this run 0" in out
     code, _ = run("--only", "steps=4")
     assert code == 2

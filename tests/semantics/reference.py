@@ -174,7 +174,8 @@ class GroupNorm(Layer):
 
     def forward(self, node: Node, weights: Mapping[str, Nested], x: Nested) -> Nested:
         _, h = self.solved(node, x)
-        pairs = zip(h, weights[node["weight"]], weights[node["bias"]], strict=True)
+        beta = weights[node["bias"]] if node["bias"] else [0] * len(h)
+        pairs = zip(h, weights[node["weight"]], beta, strict=True)
         return [each(lambda z, u=u, b=b: value(rescale(u * z + (b << 32)), node["name"]), row) for row, u, b in pairs]
 
     def backward(self, node: Node, weights: Mapping[str, Nested], x: Nested, dy: Nested) -> Nested:
@@ -196,7 +197,8 @@ class GroupNorm(Layer):
         _, h = self.solved(node, x)
         for c in range(len(x)):
             sums[node["weight"]][c] += sum(d * z for d, z in zip(entries(dy[c]), entries(h[c]), strict=True))
-            sums[node["bias"]][c] += sum(entries(dy[c]))
+            if node["bias"]:
+                sums[node["bias"]][c] += sum(entries(dy[c]))
 
 
 def at(x: Nested, place: tuple[int, int, int]) -> int:

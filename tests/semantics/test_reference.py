@@ -297,6 +297,13 @@ def test_random_sequences_equal_the_reference(seed):
     assert_equal(random_sequence(seed))
 
 
+@pytest.mark.parametrize("divisor", [1 << 22, 5 << 20, 1 << 26])
+@pytest.mark.parametrize("cost", [10, 0])
+def test_large_divisors_of_updates_equal_the_reference(divisor, cost):
+    """Of windows of 16 tokens: 2^26, from which on a divisor is split, and up to 2^30, the largest."""
+    assert_equal(language(length=16, divisor=divisor, batch=1, residue_cost=cost))
+
+
 def test_a_border_is_larger_than_no_value():
     g = Graph(np.random.default_rng(13), [1, 3, 3]).conv(2, (1, 1)).pool("maxpool2d", (3, 3), (2, 2), padding=[1, 1])
     g.params["conv2d0.bias"][:] = -9

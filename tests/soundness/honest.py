@@ -132,7 +132,7 @@ CASES = {
     "ddof": lambda: tiny_mlp(steps=3, batch=2, ddof=1),
     "language": language,
     "language, untied, two bytes": lambda: language(
-        tied=False, causal=False, label_bytes=2, variant="sam", batch=1, divisor=1 << 23
+        tied=False, causal=False, label_bytes=2, variant="sam", batch=1, divisor=1 << 26
     ),
     "patches": patches,
     "joined attention": attending,

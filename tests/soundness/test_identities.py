@@ -223,12 +223,13 @@ class Specification(StatedSequences):
         self.state(f"{name}/normalised/h", a * (x - mean) + half - (h << 32) - rem)
         wide = (self.passes, 1, -1, 1)
         flat = (*image[:2], layer.o.size, image[4])
-        gamma, beta = (self.value(t).reshape(wide) for t in (layer.weight, layer.bias))
+        gamma, beta = (self.value(t).reshape(wide) if t else 0 for t in (layer.weight, layer.bias))
         y, rem = (z.reshape(flat) for z in (self.on_passes(layer.y), self.value(layer.run.remainder)))
         self.state(f"{name}/forward/y", gamma * h.reshape(flat) + (beta << 32) + half - (y << 32) - rem)
         dy = self.on_passes(layer.dy).reshape(flat)
         self.sums[node["weight"]] = (dy * h.reshape(flat)).sum(axis=(1, 3))
-        self.sums[node["bias"]] = dy.sum(axis=(1, 3))
+        if node["bias"]:
+            self.sums[node["bias"]] = dy.sum(axis=(1, 3))
         if layer.dx is None:
             return
         e, rem = self.on_passes(layer.e).reshape(flat), self.value(layer.run_e.remainder).reshape(flat)

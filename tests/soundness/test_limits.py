@@ -21,6 +21,7 @@ from circuits.compile import Certificate
 from circuits.language.sources import Gather
 from circuits.language.tensors import U22
 from circuits.limits import column_weights, least_lengths, operands
+from circuits.probe import WHOLE_DIVISOR_BITS
 from circuits.statement import plan_of
 from circuits.windows import Pairs, Windows, heads_of
 from tests.builders import Graph, fan, normalised, tiny_cnn
@@ -34,7 +35,7 @@ from zkcert.core.proof import Reader, section
 from zkcert.core.sis import ROWS
 from zkcert.core.tree import MerkleTree
 from zkcert.errors import MalformedProof, ProofRejected, UnusableInput
-from zkcert.public.config import ProbeConfig
+from zkcert.public.config import DEFAULT, ProbeConfig
 from zkcert.public.model import Model
 from zkcert.public.root import TREE_NAME, DatasetRoot, Schema, leaf_digests
 from zkcert.public.statement import Statement
@@ -314,6 +315,18 @@ def test_positions_that_attend_to_each_other_are_counted_before_they_are_listed(
         pytest.raises(UnusableInput, match="attention of 3 positions"),
     ):
         Certificate(plan)
+
+
+def test_divisors_of_updates_go_up_to_a_limit():
+    """Batch size / lr times positions: the default configuration with the longest window that attends, and beyond."""
+    g = Graph(np.random.default_rng(1), [1, 1, 1024]).embedding(5, 4).group_norm(1, each=True).conv(5, (1, 1))
+    assert DEFAULT.divisor * 1024 > 1 << WHOLE_DIVISOR_BITS
+    Certificate(g.case(batch=DEFAULT.batch_size, divisor=DEFAULT.divisor).plan)
+    Certificate(g.case(batch=1, divisor=1 << 20).plan)
+    for divisor, product in (((1 << 20) + 1, 1073742848), (1 << 21, 1 << 31)):
+        says = f"lr, times the positions of a sample, is {product}, .* take a larger lr, batch size / 2\\^k, that"
+        with pytest.raises(UnusableInput, match=says):
+            Certificate(g.case(batch=1, divisor=divisor).plan)
 
 
 def test_many_heads_cost_no_more_than_their_channels():

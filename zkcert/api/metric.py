@@ -212,7 +212,7 @@ def _chosen(
         seeds = [text] if draws == 1 else [f"{text}/{i}" for i in range(draws)]
         return [(s, samples.draw(s, count)) for s in seeds]
     if draws > 1:
-        raise UnusableInput("a beacon gives one draw: several need a --seed")
+        raise UnusableInput("a committed dataset gives one draw for a beacon, or for none: several need a --seed")
     try:
         config = probe.to_config()
     except UnusableInput as error:

@@ -64,8 +64,9 @@ class Samples:
             more = ": say --context" if self.schema.kind != "tokens" else ""
             raise UnusableInput(f"the model reads {reads}, the data are {self.schema.samples_text()}{more}")
         if list(self.shape) != model.input["shape"]:
+            more = " (say --context)" if "tokens" in model.input else ""
             raise UnusableInput(
-                f"the model takes samples of shape {model.input['shape']}, the dataset has {list(self.shape)}"
+                f"the model takes samples of shape {model.input['shape']}, the dataset has {list(self.shape)}{more}"
             )
 
     def inputs(self, model: Model, indices: Sequence[int], dtype: dtype) -> tuple[Tensor, Tensor]:

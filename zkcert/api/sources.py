@@ -161,7 +161,7 @@ def _input(given: Mapping[str, Any], sample_shape: tuple[int, ...] | None, token
         if others := sorted(set(given) - {"shape", "tokens", "reads"}):
             raise UnusableInput(f"a model of tokens has no {others[0]}: its input is shape and tokens")
         if shape is None:
-            raise UnusableInput("how many tokens the model reads is not known: say it, as --shape 64")
+            raise UnusableInput("how many tokens a window has is not known: say it, as --shape 64")
         return check_input({"shape": list(shape), "tokens": given.get("tokens", tokens)})
     if unknown := set(given) - {*_KEYS, "reads"}:
         raise UnusableInput(f"input has the keys {', '.join(_KEYS)}, not {ascii(sorted(map(str, unknown))[0])[:40]}")
@@ -172,11 +172,17 @@ def _input(given: Mapping[str, Any], sample_shape: tuple[int, ...] | None, token
     if "shape" not in spec and sample_shape is not None:
         spec["shape"] = list(sample_shape)
     if "shape" not in spec:
-        raise UnusableInput("the shape of the samples is not known: say it, as --shape 3x32x32 (channels first)")
+        raise UnusableInput(
+            "the shape of the samples is not known: say it, as --shape 3x32x32 (channels first), or of windows of "
+            "tokens --shape 64 --tokens 256"
+        )
     if "mean" not in spec or "std" not in spec:
+        row = list(spec["shape"])[:2] == [1, 1]
         raise UnusableInput(
             "how samples are normalised for the module is not known: say it, as --mean 0.49,0.48,0.45 --std "
             "0.25,0.24,0.26; --mean 0 --std 1 if bytes are divided by 255 and nothing else"
+            + "; if it reads tokens, say how many there are, as --tokens 256"
+            * row
         )
     shape = spec["shape"]
     channels = shape[0] if isinstance(shape, list | tuple) and shape and type(shape[0]) is int else 1

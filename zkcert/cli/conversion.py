@@ -50,7 +50,10 @@ def _input(module: Mapping[str, Any]) -> dict[str, Any]:
         if re.fullmatch("[0-9]{1,6}", shape):
             shape = f"1x1x{shape}"
         if not re.fullmatch(r"[0-9]{1,6}(x[0-9]{1,6}){2}", shape):
-            raise UnusableInput(f"--shape takes channels, height and width such as 3x32x32, not {shape[:40]!r}")
+            raise UnusableInput(
+                "--shape takes channels, height and width such as 3x32x32, or the length of a window of tokens, not "
+                f"{shape[:40]!r}"
+            )
         given["shape"] = [int(n) for n in shape.split("x")]
     for key in ("mean", "std"):
         if key in given:

@@ -108,7 +108,8 @@ def schema_of(data: Dataset, classes: int | None = None) -> Schema:
     least = data.largest + 1
     wanted = data.classes if classes is None else classes
     if not least <= wanted <= MAX_CLASSES:
-        raise UnusableInput(f"{data.source}: labels up to {least - 1} do not fit {wanted} classes")
+        what = ("tokens", f"{wanted} of them") if data.kind == "tokens" else ("labels", f"{wanted} classes")
+        raise UnusableInput(f"{data.source}: {what[0]} up to {least - 1} do not fit {what[1]}")
     if data.names and wanted != len(data.names):
         raise UnusableInput(
             f"{data.source}: {len(data.names)} names of classes do not fit {wanted} classes: give --names"

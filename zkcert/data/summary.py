@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from zkcert.public.graph import MAX_TOKENS
+
 _CHUNK = 1024  # samples looked at at a time
 _NOTABLE = 0.01
 """Blank or repeated samples are warned of from this share on."""
@@ -169,6 +171,8 @@ class TokenSummary:
     def warnings(self, classes: int | None = None) -> list[str]:
         """What looks like a mistake, and what to do; classes: how many tokens there are, if somebody said so."""
         out, total = [], sum(self.counts)
+        if (count := classes or len(self.counts)) > MAX_TOKENS:
+            out.append(f"there are {count} tokens, and a model of at most {MAX_TOKENS} can be proved")
         if self.repeated > _NOTABLE * self.n:
             out.append(f"{self.repeated} of {self.n} windows repeat an earlier one exactly: they count several times")
         if self.blank > _NOTABLE * self.n:

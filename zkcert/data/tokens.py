@@ -148,7 +148,10 @@ def _of_text(data: bytes, how: Windows, wanted: Sequence[str] | None) -> Read:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"is no UTF-8 text (at byte {error.start}); --vocabulary bytes takes any") from error
-    points = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    marked = text.startswith("\ufeff")
+    points = np.frombuffer(text.removeprefix("\ufeff").encode("utf-32-le"), "<u4")
+    if not len(points):
+        raise ValueError("holds no text")
     known = points_of(kind) if kind != "characters" else None
     present = np.unique(points)
     if known is None and len(present) > MAX_CHARACTERS:
@@ -167,6 +170,7 @@ def _of_text(data: bytes, how: Windows, wanted: Sequence[str] | None) -> Read:
         part = slice(start, start + _PIECE)
         stream[part] = order[np.searchsorted(vocabulary, points[part], sorter=order)]
     windows, notes = _windows(stream, how)
+    notes += ("the byte order mark at its beginning is left out",) * marked
     names = () if wanted is not None and not wanted else tuple(name_of(chr(c)) for c in vocabulary.tolist())
     if wanted:
         raise ValueError("the characters of a text are the names of its tokens: leave --names out, or give --names ''")

@@ -96,7 +96,7 @@ class Model:
         last = shapes[graph[-1]["name"]]
         if "tokens" in spec:
             if last != [spec["tokens"], *self.input_shape[1:]]:
-                raise UnusableInput(f"the last layer must output a number per token and position, not {last}")
+                raise UnusableInput(f"the last layer must output {[spec['tokens'], *self.input_shape[1:]]}, not {last}")
         elif len(last) != 1 or not 2 <= last[0] <= MAX_EXTENT:
             raise UnusableInput(f"the last layer must output [classes], two or more, not {last}")
         object.__setattr__(self, "shapes", [shapes[node["name"]] for node in graph])

@@ -65,14 +65,16 @@ def require_fit(model: Model, dataset: DatasetRoot, config: ProbeConfig) -> None
         reads = "windows of tokens" if "tokens" in model.input else "samples of numbers"
         raise UnusableInput(f"the model reads {reads}, the dataset has {dataset.schema.samples_text()}")
     if list(dataset.schema.shape) != list(model.input["shape"]):
+        shape, advice = model.input["shape"], " (say --context)" if "tokens" in model.input else ""
         raise UnusableInput(
-            f"the model takes samples of shape {model.input['shape']}, the dataset has {list(dataset.schema.shape)}"
+            f"the model takes samples of shape {shape}, the dataset has {list(dataset.schema.shape)}{advice}"
         )
     if dataset.schema.classes != model.classes:
         advice = f"commit with --classes {model.classes}"
         if dataset.schema.classes > model.classes:
             advice = f"commit with --classes {model.classes}, which no label may reach"
-        raise UnusableInput(f"the model has {model.classes} classes, the dataset {dataset.schema.classes} ({advice})")
+        what = "tokens" if "tokens" in model.input else "classes"
+        raise UnusableInput(f"the model has {model.classes} {what}, the dataset {dataset.schema.classes} ({advice})")
     wanted = config.steps * config.batch_size
     if wanted > dataset.n:
         raise UnusableInput(

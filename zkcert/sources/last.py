@@ -26,7 +26,7 @@ _PRODUCTS = {operator.mul, torch.mul, "mul"}
 class ChannelNorm(nn.Module):
     """PyTorch's LayerNorm over channels, at each position of images [batch, C, H, W] by itself."""
 
-    def __init__(self, weight: nn.Parameter, bias: nn.Parameter, eps: float) -> None:
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None, eps: float) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = weight, bias, eps
 
@@ -73,7 +73,7 @@ class _Change:
         if not isinstance(read, fx.Node):
             return
         module = self.traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1 and module.bias is not None:
+        if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1 and module.elementwise_affine:
             self._put(node, str(node.target), ChannelNorm(module.weight, module.bias, module.eps), read)
             self.done.append(f"{node.target}: a layer norm over channels that stand last")
         elif type(module) is nn.Linear:
@@ -93,7 +93,8 @@ class _Change:
         names = ("input", "normalized_shape", "weight", "bias", "eps")
         given: dict[str, Any] = {"eps": 1e-5, **dict(zip(names, node.args, strict=False)), **node.kwargs}
         weight, bias = (self._parameter(given.get(key)) for key in ("weight", "bias"))
-        if weight is None or bias is None or len(given["normalized_shape"]) != 1:
+        other = bias is None and given.get("bias") is not None  # something else than a parameter
+        if weight is None or other or len(given["normalized_shape"]) != 1:
             return
         path = str(given["weight"].target).rpartition(".")[0] or "norm"
         self._put(node, path, ChannelNorm(weight, bias, given["eps"]), read)

@@ -37,13 +37,13 @@ def _run(F: Any, node: Node, tensors: Mapping[str, Any], x: Any) -> Any:
 
 def _group_fields(read: Read, num_groups: Any, eps: Any, affine: Any = True) -> dict[str, Any]:
     if not affine:
-        raise ValueError(f"{read.module}: only with weight and bias: affine=True")
+        raise ValueError(f"{read.module}: only with a weight: affine=True")
     return {"groups": num_groups, "eps": eps, "each": False}
 
 
 def _layer_fields(read: Read, normalized_shape: Any, eps: Any, elementwise_affine: Any = True) -> dict[str, Any]:
-    if not elementwise_affine or read.module.bias is None:
-        raise ValueError(f"{read.module}: only with weight and bias: elementwise_affine=True, bias=True")
+    if not elementwise_affine:
+        raise ValueError(f"{read.module}: only with a weight: elementwise_affine=True")
     if read.rank() != 2:
         raise ValueError(f"{read.module}: over channels that stand last; of images [C, H, W] as a GroupNorm(1, C)")
     return {"groups": 1, "eps": eps, "each": False}
@@ -107,13 +107,13 @@ class GroupNormExecutor(Executor):
             fill_contraction(layer.run_h, w, own, rem, p, rows)
 
         by_rows(layer.x.shape, normalise)
-        weight, bias = w.digits(layer.weight, p), w.digits(layer.bias, p)
-        wide = [1, -1, *[1] * len(layer.positions)]
+        weight, wide = w.digits(layer.weight, p), [1, -1, *[1] * len(layer.positions)]
+        bias = [d.reshape(wide) << 10 for d in w.digits(layer.bias, p)] if layer.bias else [np.array(0)] * 2
 
         def scale(rows: slice) -> None:
             h = [d[rows].astype(np.int64) for d in value_limbs(layer.h, w, p)]
             own = limb_products([d.reshape(wide) for d in weight], h)
-            limbs = [own[0], own[1] + (bias[0].reshape(wide) << 10), own[2] + (bias[1].reshape(wide) << 10)]
+            limbs = [own[0], own[1] + bias[0], own[2] + bias[1]]
             y, rem = floor_limbs(limbs, HALF, FRACTION_BITS, f"{layer.name} output")
             put_output(layer.out, w, y, p, rows)
             fill_contraction(layer.run, w, own, rem, p, rows)
@@ -151,11 +151,11 @@ class GroupNormExecutor(Executor):
         dy, h = value_limbs(layer.dy, w, p), value_limbs(layer.h, w, p)
         axes = (0, *range(2, len(layer.x.shape)))
         products = limb_products([d.astype(np.int64) for d in dy], [d.astype(np.int64) for d in h])
-        bias = sum(d.sum(axis=axes, dtype=np.int64) << (DIGIT_BITS * k) for k, d in enumerate(dy))
-        return {
-            layer.weight_name: [x.sum(axis=axes) for x in products],
-            layer.bias_name: [np.asarray(bias)],
-        }
+        found = {layer.weight_name: [x.sum(axis=axes) for x in products]}
+        if layer.bias:
+            bias = sum(d.sum(axis=axes, dtype=np.int64) << (DIGIT_BITS * k) for k, d in enumerate(dy))
+            found[layer.bias_name] = [np.asarray(bias)]
+        return found
 
     def _put_input_gradient(self, w: Witness, p: int, dx: Value) -> None:
         layer = self.layer

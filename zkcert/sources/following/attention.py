@@ -161,7 +161,11 @@ class Attending(Layers):
         if v.channels.shape != (heads, count) or v.source.positions != pairs.queries.source.positions:
             refuse("values of another number of heads, channels or positions than the queries have no circuit")
         if not math.isclose(pairs.scale * math.sqrt(count), 1, rel_tol=1e-6):
-            refuse(f"scores are multiplied by {pairs.scale:.6g}: a circuit is for 1/sqrt({count}), what a head has")
+            by = pairs.scale * math.sqrt(count)
+            refuse(
+                f"scores are multiplied by {pairs.scale:.6g}: a circuit is for 1/sqrt({count}), what a head has: "
+                f"multiply the weights of the queries by {by:.6g}, and take that"
+            )
         read = self.together([pairs.queries, pairs.keys, v])
         made = self.emit({"op": "attention", "heads": heads, "causal": pairs.causal}, [self.in_line(read)], "attention")
         index = torch.arange(BATCH * math.prod(made.shape)).reshape(BATCH * heads, count, -1).mT

@@ -123,12 +123,12 @@ class Layers(Pointwise):
         return Seen(made, Rows(made, b.reshape(-1), p.reshape(-1), tuple(read.index.shape)).index(made))
 
     def on_native_layer_norm(self, x: Tensor, shape: Any, weight: Any, bias: Any, eps: float) -> list[Seen]:
-        own = [self.seen(t) for t in (weight, bias)]
-        if len(shape) != 1 or any(s is None or s.source.kind != "parameter" for s in own):
-            refuse("a layer norm has a circuit over the channels alone, with weight and bias")
+        own = {key: self.seen(t) for key, t in (("weight", weight), ("bias", bias)) if key == "weight" or t is not None}
+        if len(shape) != 1 or any(s is None or s.source.kind != "parameter" for s in own.values()):
+            refuse("a layer norm has a circuit over the channels alone, with a weight")
         read = self.seen(x)
         rows = self.rows(read) if read is not None else refuse("a layer norm reads no output")
-        names = {key: self.weight(s.source, s.index) for key, s in zip(("weight", "bias"), own, strict=True) if s}
+        names: dict[str, Any] = {"bias": None, **{key: self.weight(s.source, s.index) for key, s in own.items() if s}}
         each = {"each": True} if rows.source.positions > 1 else {}
         made = self.emit({"op": "groupnorm", **names, "groups": 1, "eps": eps, **each}, [rows.source], names["weight"])
         return [Seen(made, rows.index(made))]
