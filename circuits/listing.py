@@ -11,12 +11,23 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
-from circuits.language.constraints import Congruence, DomainAxis, Expr
+from circuits.language.constraints import Congruence, Expr
 from circuits.language.drawn import PRIMES, Weighed, WeighedAlike, WeighedGather, Weighing
 from circuits.language.forms import Form, View
 from circuits.language.functions import Lookup
 from circuits.language.layout import Layout
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, Table, TailGather
+from circuits.language.sources import (
+    DomainAxis,
+    Gather,
+    GatherSum,
+    Map,
+    Scaled,
+    Source,
+    SuffixGather,
+    Sum,
+    Table,
+    TailGather,
+)
 from circuits.language.tensors import Tensor
 
 HEAD = "zkcert circuit 2"
@@ -107,7 +118,7 @@ class Listing:
 
     def _written(self, source: Source) -> str:
         match source:
-            case Same(axis=axis):
+            case DomainAxis(name=axis):
                 return f"same({axis})"
             case Sum(weights=None):
                 return "sum()"

@@ -14,9 +14,9 @@ from math import prod
 from typing import Any, TypeVar
 
 from circuits.language.combination import Order, Term, combine, terms_of, value_terms, whole
-from circuits.language.constraints import Circuit, Constraint, DomainAxis
+from circuits.language.constraints import Circuit, Constraint
 from circuits.language.forms import Form, View
-from circuits.language.sources import Map, Same, Source
+from circuits.language.sources import DomainAxis, Map, Source
 from circuits.language.tensors import B22, BIT, DIGIT_BITS, U22, Digit, Tensor, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from zkcert.core.field import I64
@@ -43,7 +43,7 @@ MAX_TABLES = 1 << 22  # entries of the index tables of all windows
 def pass_source(per: str, steps: int) -> Source:
     """What an unrolled axis of passes or steps reads for each pass."""
     passes = 2 * steps - 1
-    return Same("pass", passes) if per == "pass" else Map("pass", tuple(p // 2 for p in range(passes)), steps)
+    return DomainAxis("pass", passes) if per == "pass" else Map("pass", tuple(p // 2 for p in range(passes)), steps)
 
 
 @lru_cache(maxsize=64)
@@ -55,7 +55,7 @@ def pass_of_step(count: int, offset: int, passes: int) -> Source:
 @lru_cache(maxsize=64)
 def first_steps(count: int, steps: int) -> Source:
     """The first `count` of an axis of steps."""
-    return Same("step", count) if count == steps else Map("step", tuple(range(count)), steps)
+    return DomainAxis("step", count) if count == steps else Map("step", tuple(range(count)), steps)
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,9 @@ class Net:
 
     def batch_axis(self) -> DomainAxis:
         return DomainAxis("b", self.batch)
+
+    def step_axis(self) -> DomainAxis:
+        return DomainAxis("step", self.steps)
 
     def weight(self, name: str, shape: Sequence[int], order: Sequence[int] | None = None) -> Tensor:
         """A parameter; order: which axis of the file's tensor each of its axes is, if they do not stand in order. A
@@ -254,9 +257,8 @@ class Total:
     def __init__(self, net: Net, name: str, x: Value) -> None:
         self.x, self.value = x, net.activation(name, x.shape)
         axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
-        inner = [Same(a.name, a.size) for a in axes[1:]]
         con = net.circuit.constraint(name, axes)
-        con.add("sum", x.whole(net.over_passes, *inner) - self.value.whole(net.over_passes, *inner))
+        con.add("sum", x.whole(net.over_passes, *axes[1:]) - self.value.whole(net.over_passes, *axes[1:]))
 
 
 class Rectifier:

@@ -21,9 +21,9 @@ from math import floor
 import numpy as np
 
 from circuits.language.combination import Term, value_terms
-from circuits.language.constraints import DomainAxis, product
+from circuits.language.constraints import product
 from circuits.language.forms import Form, View
-from circuits.language.sources import ONCE, Map, Same
+from circuits.language.sources import ONCE, DomainAxis, Map
 from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Range, Tensor, radix, unsigned
 from circuits.language.tensors import balanced as balanced_range
 from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
@@ -108,8 +108,8 @@ class Parameter:
     def _axes(self, count: int) -> tuple[DomainAxis, ...]:
         return (DomainAxis("step", count), *self.g.axes)
 
-    def _inner(self) -> tuple[Same, ...]:
-        return tuple(Same(a.name, a.size) for a in self.g.axes)
+    def _inner(self) -> tuple[DomainAxis, ...]:
+        return self.g.axes
 
     def _on(self, t: Tensor, count: int) -> View:
         """A per-step tensor over the first `count` steps."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from circuits.language.constraints import DomainAxis, ModularLink, expr
+from circuits.language.constraints import ModularLink, expr
 from circuits.language.forms import View
-from circuits.language.sources import Map, Same, Sum
+from circuits.language.sources import DomainAxis, Map, Sum
 from circuits.language.tensors import BIT, Tensor, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
 from zkcert.core import sis
@@ -70,11 +70,13 @@ class Samples:
         for c in range(channels):
             con = circuit.constraint(f"input/channel{c}", (step, batch, s))
             one = (0,) * c + (1,) + (0,) * (channels - c - 1)
-            x = View(self.x.tensor, (Same("step", t), Same("b", b), Sum(channels, one), Same("s", padded)))
+            x = View(
+                self.x.tensor, (DomainAxis("step", t), DomainAxis("b", b), Sum(channels, one), DomainAxis("s", padded))
+            )
 
             def raw(byte: int, c: int = c) -> View:
                 place = np.where(self.source < 0, -1, per * (c * height * width + self.source) + byte).tolist()
-                return View(self.bytes, (Same("step", t), Same("b", b), Map("s", tuple(place), self.count)))
+                return View(self.bytes, (DomainAxis("step", t), DomainAxis("b", b), Map("s", tuple(place), self.count)))
 
             if kind == "u8":
                 con.add("normalise", expr(raw(0).whole(self.slope[c]) - x.whole()) + self.offset[c])
@@ -92,11 +94,11 @@ class Samples:
 
         self.onehot = circuit.tensor("label", t, (b, classes), radix(BIT))
         con = circuit.constraint("label", (step, batch))
-        ones = View(self.onehot, (Same("step", t), Same("b", b), Sum(classes)))
-        index = View(self.onehot, (Same("step", t), Same("b", b), Sum(classes, tuple(range(classes)))))
+        ones = View(self.onehot, (DomainAxis("step", t), DomainAxis("b", b), Sum(classes)))
+        index = View(self.onehot, (DomainAxis("step", t), DomainAxis("b", b), Sum(classes, tuple(range(classes)))))
         con.add("one", expr(ones.whole()) - 1)
         place = [0] * self.count
         for i in range(label_bytes):
             place[self.pixels * per + i] = 256**i
-        label = View(self.bytes, (Same("step", t), Same("b", b), Sum(self.count, tuple(place))))
+        label = View(self.bytes, (DomainAxis("step", t), DomainAxis("b", b), Sum(self.count, tuple(place))))
         con.add("index", index.whole() - label.whole())

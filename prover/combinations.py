@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.language.combination import Closing, Division, Reduction
-from circuits.language.constraints import DomainAxis
 from circuits.language.drawn import PARTS, parts_of
 from circuits.language.forms import View
+from circuits.language.sources import DomainAxis
 from circuits.language.tensors import DIGIT_BITS
 from prover.execution.arithmetic import limb_products
 from prover.execution.witness import Witness

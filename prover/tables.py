@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.argument.claims import Functional, ProductJob
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form, View
-from circuits.language.sources import Gather, Map, Same, Sum
+from circuits.language.sources import DomainAxis, Gather, Map, Sum
 from prover.execution.witness import WHOLE, Index, Window, Witness, pick, take
 from zkcert.core import field as ff
 from zkcert.core.field import F
@@ -31,7 +30,7 @@ def readable(view: View, job: ProductJob) -> bool:
     """Whether the view reads single digits over the kept axes only."""
     kept = {ax.name for ax in job.kept}
     return view.axes <= kept and all(
-        isinstance(src, Same | Map | Gather) or (isinstance(src, Sum) and src.size == 1 and src.weights is None)
+        isinstance(src, DomainAxis | Map | Gather) or (isinstance(src, Sum) and src.size == 1 and src.weights is None)
         for src in view.sources
     )
 
@@ -54,7 +53,7 @@ def read(
         if set(src.axes) & private or (isinstance(src, Sum) and not (src.size == 1 and src.weights is None)):
             basic.append(WHOLE)
             names.append(src.axes)
-        elif isinstance(src, Same | Map | Gather):
+        elif isinstance(src, DomainAxis | Map | Gather):
             index, table = pick(src, window)
             if table is not None:
                 takes.append((len(names), table))

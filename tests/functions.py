@@ -13,11 +13,11 @@ from unittest import mock
 
 import numpy as np
 
-from circuits.language.constraints import Circuit, DomainAxis, expr, product
+from circuits.language.constraints import Circuit, expr, product
 from circuits.language.forms import View
 from circuits.language.functions import FunctionTable
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, Same, Sum
+from circuits.language.sources import ONCE, DomainAxis, Sum
 from circuits.language.tensors import Digit, Range, balanced, unsigned
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness
@@ -63,7 +63,7 @@ def function_circuit() -> Circuit:
     double = c.tensor("double", 1, (STEPS,), (Digit(balanced(5)),))
     one = c.tensor("one", 1, (), (Digit(balanced(5)),))
 
-    same = tuple(Same(ax.name, ax.size) for ax in (t, r, k))
+    same = (t, r, k)
     on = lambda tensor: View(tensor, same).whole()  # noqa: E731
     con = c.constraint("split", (t, r, k))
     con.add("x", expr(on(segment) * 16 + on(offset) - on(x)) - 40)

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.language.combination import combine, value_terms
-from circuits.language.constraints import Circuit, DomainAxis, ModularLink, PublicTensor, expr, product
+from circuits.language.constraints import Circuit, ModularLink, PublicTensor, expr, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, Same, Sum, Table
+from circuits.language.sources import ONCE, DomainAxis, Sum, Table
 from circuits.language.tensors import B22, BIT, Digit, Range, balanced, radix, unsigned
 from circuits.language.wide import limb_forms
 from prover import grinding
@@ -85,7 +85,7 @@ def toy_circuit() -> Circuit:
     total = c.tensor("total", 1, (STEPS,), (Digit(unsigned(8), 0), Digit(unsigned(8), 8)))
     r = c.tensor("r", STEPS, (BATCH, INPUTS), (Digit(unsigned(8)),))
 
-    same = [Same(ax.name, ax.size) for ax in (t, b, o, k)]
+    same = [t, b, o, k]
     xv, wv = View(x, (same[0], same[1], same[3])), View(w, (same[0], same[2], same[3]))
     on = lambda tensor: View(tensor, (same[0], same[1], same[2])).whole()  # noqa: E731
     con = c.constraint("matmul", (t, b, o), (k,))
@@ -182,7 +182,7 @@ def drawn_circuit() -> Circuit:
     t, left, right, k = (DomainAxis(n, s) for n, s in (("t", 2), ("l", 3), ("r", 5), ("k", 4)))
     x, w = c.tensor("x", 2, (3, 4), radix(B22, B22)), c.tensor("w", 2, (5, 4), radix(B22, B22))
     y, bias = c.tensor("y", 2, (3, 5), radix(*[B22] * 5)), c.tensor("bias", 2, (5,), radix(B22, B22))
-    view = lambda tensor, *axes: View(tensor, tuple(Same(a.name, a.size) for a in axes))  # noqa: E731
+    view = lambda tensor, *axes: View(tensor, axes)  # noqa: E731
     rest = value_terms(view(y, t, left, right), -1) + value_terms(view(bias, t, right), 1 << 22)
     factors = limb_forms(view(x, t, left, k)), limb_forms(view(w, t, right, k))
     con = c.congruence("product", (t, left, right), (k,))

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
+from circuits.language.sources import DomainAxis
 from circuits.language.tensors import Tensor
 from zkcert.core.field import U64, F
 

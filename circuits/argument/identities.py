@@ -6,10 +6,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from circuits.language.constraints import Constraint, DomainAxis, ModularLink, PublicTensor
+from circuits.language.constraints import Constraint, ModularLink, PublicTensor
 from circuits.language.drawn import Weighing
 from circuits.language.forms import Coef, Form, View
-from circuits.language.sources import Source
+from circuits.language.sources import DomainAxis, Source
 from circuits.language.tensors import ceil_log2
 from zkcert.core import field as ff
 from zkcert.core.field import U64, F

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from circuits.language.constraints import Circuit, Constraint, expr, product
 from circuits.language.forms import Form, View
-from circuits.language.sources import ONCE, Same, Sum
+from circuits.language.sources import ONCE, Sum
 from circuits.language.tensors import BIT, U22, Digit, Range, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 
@@ -24,7 +24,7 @@ def onehot_view(domain: Domain, circuit: Circuit, name: str, unroll: int, size: 
     """A tensor (unroll; *domain, size) of bits; read through `pick`."""
     sizes = [a.size for a in domain.axes]
     t = circuit.tensor(name, unroll, (*sizes, size), radix(BIT))
-    same = tuple(Same(a.name, a.size) for a in domain.axes)
+    same = domain.axes
     return View(t, (ONCE if unroll == 1 else Sum(unroll), *same, Sum(size)))
 
 

@@ -20,9 +20,9 @@ from math import gcd
 
 import numpy as np
 
-from circuits.language.constraints import Constraint, DomainAxis, PublicTensor
+from circuits.language.constraints import Constraint, PublicTensor
 from circuits.language.forms import View
-from circuits.language.sources import ONCE, Same, Sum
+from circuits.language.sources import ONCE, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, U22, Digit, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
@@ -53,7 +53,7 @@ class StepSize:
 
     def __init__(self, net: Net, rho: Fraction) -> None:
         self.net, self.rho = net, rho
-        self.domain = Domain((DomainAxis("step", net.steps),))
+        self.domain = Domain((net.step_axis(),))
         self.q = self.domain.wire(net.circuit, "step-size/q", Q_DIGITS)
 
     def declare(self, parameters: Sequence[Parameter]) -> None:
@@ -69,7 +69,7 @@ class StepSize:
         for p in parameters:
             for view, power in zip(p.squares, (0, DIGIT_BITS + 1, 2 * DIGIT_BITS), strict=True):
                 sums = tuple(Sum(size) for size in view.tensor.shape)
-                limbs.add_value(View(view.tensor, (Same("step", net.steps), *sums)), 1, power)
+                limbs.add_value(View(view.tensor, (net.step_axis(), *sums)), 1, power)
         self.n_carries = assert_zero(circuit, con, domain, "n", limbs)
         # X1 = q^2 n and X2 = (2 q + 1) n, then both inequalities by non-negative slacks
         self.qq, self.x1, self.x2 = wire("q2", Q_SQUARE_LIMBS), wire("q2n", 7), wire("2qn", 7)
@@ -98,7 +98,7 @@ class Score:
 
     def __init__(self, net: Net, statistic: Statistic) -> None:
         self.net, self.statistic = net, statistic
-        self.domain = Domain((DomainAxis("step", net.steps),))
+        self.domain = Domain((net.step_axis(),))
         self.whole = Domain(())
         self.carries: list[list[CarryStep]] = []
         self.sum_carries: list[CarryStep] = []
@@ -184,7 +184,7 @@ class LogRatios(Score):
         bits = max(self.c1 << (22 * NORM_LIMBS), self.c2 << (22 * SCALED_LOSS_LIMBS)).bit_length() + 1
         limb_count = -(-bits // DIGIT_BITS)
         self.lk, self.top = self._wire("scaled-loss", SCALED_LOSS_LIMBS), self._wire("numerator", limb_count)
-        loss = View(head.loss.tensor, (ONCE, Same("step", net.steps)))
+        loss = View(head.loss.tensor, (ONCE, net.step_axis()))
         limbs = self._scaled(head, tuple(4**k for k in range(MAX_SCALE + 1)), loss)
         self._zero(con, "scaled-loss", limbs.add_value(self.lk, -1))
         limbs = Limbs().add_value(self.top, -1).add_multiple(size.n, self.c1).add_multiple(self.lk, self.c2)

@@ -12,9 +12,9 @@ Of a language model each position l of a sample has a row of its own: then "batc
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis, expr, product
+from circuits.language.constraints import expr, product
 from circuits.language.forms import Form, View
-from circuits.language.sources import ONCE, Same, Source, Sum
+from circuits.language.sources import ONCE, DomainAxis, Source, Sum
 from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Tensor, ceil_log2, radix, unsigned
 from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
 
@@ -43,19 +43,19 @@ class Softmax:
         p, b, j = net.pass_axis(), net.batch_axis(), DomainAxis("j", classes)
         step = DomainAxis("step", steps)
         self.spots = spots = tuple(DomainAxis("l", size - 1) for size in labels.shape[2:])
-        inner = tuple(Same(a.name, a.size) for a in spots)
+        inner = spots
         every = (Sum(batch), *(Sum(a.size) for a in spots))
         self.full, self.rows, self.firsts, self.per_step = full, rows, firsts, per_step = (
             Domain((p, b, *spots, j)), Domain((p, b, *spots)), Domain((step, b, *spots)), Domain((step,))
         )  # fmt: skip
         con = circuit.constraint("softmax", full.axes)
         row = circuit.constraint("softmax/rows", rows.axes)
-        same = (Same("pass", passes), Same("b", batch))
+        same = (DomainAxis("pass", passes), DomainAxis("b", batch))
         total_bits = min(DIGIT_BITS, 13 + ceil_log2(classes))  # of the top digit of S
 
         # -- shift by the maximum
         position: tuple[Source, ...] = inner or (ONCE,) * (len(logits.shape) - 2)
-        z = logits.whole(net.over_passes, Same("b", batch), Same("j", classes), *position)
+        z = logits.whole(net.over_passes, DomainAxis("b", batch), DomainAxis("j", classes), *position)
         self.top = rows.wire(circuit, "softmax/max", VALUE)
         self.is_top = full.wire(circuit, "softmax/is-max", radix(BIT))
         self.x = full.wire(circuit, "softmax/x", radix(U22, U22))
@@ -81,7 +81,7 @@ class Softmax:
         self.slack_carries = assert_zero(circuit, con, full, "p-below", limbs)
 
         # -- deltas
-        label = (Same("b", batch), Same("j", classes), *(behind(a.size, a.name) for a in spots))
+        label = (DomainAxis("b", batch), DomainAxis("j", classes), *(behind(a.size, a.name) for a in spots))
         o = View(labels, (net.over_passes("step"), *label)).whole()
         self.wrong = full.wire(circuit, "softmax/wrong", PROBABILITY)
         self.missing = rows.wire(circuit, "softmax/missing", PROBABILITY)
@@ -93,18 +93,20 @@ class Softmax:
         self.missing_carries = assert_zero(circuit, row, rows, "missing", limbs)
 
         # -- loss scale
-        first = (net.over_steps("pass", 0), Same("b", batch), *inner)
+        first = (net.over_steps("pass", 0), DomainAxis("b", batch), *inner)
         self.largest = per_step.wire(circuit, "scale/largest", PROBABILITY)
         self.below = firsts.wire(circuit, "scale/below", PROBABILITY)
         self.is_largest = firsts.wire(circuit, "scale/is-largest", radix(BIT))
         self.scale = onehot_view(Domain((p,)), circuit, "scale/k", 1, MAX_SCALE + 1)
         con2 = circuit.constraint("scale/samples", firsts.axes)
-        largest = View(self.largest.tensor, (ONCE, Same("step", steps)))
+        largest = View(self.largest.tensor, (ONCE, DomainAxis("step", steps)))
         missing = View(self.missing.tensor, (ONCE, *first))
         con2.add("below", self.below.whole() + missing.whole() - largest.whole())
         con2.add("attained", product(self.is_largest.whole(), self.below.whole()))
         con1 = circuit.constraint("scale", per_step.axes)
-        con1.add("one-largest", expr(View(self.is_largest.tensor, (ONCE, Same("step", steps), *every)).whole()) - 1)
+        con1.add(
+            "one-largest", expr(View(self.is_largest.tensor, (ONCE, DomainAxis("step", steps), *every)).whole()) - 1
+        )
         self.upper = per_step.wire(circuit, "scale/upper", PROBABILITY)
         self.lower = per_step.wire(circuit, "scale/lower", PROBABILITY)
         above = tuple((1 << (HEAD_BITS - k)) if k else 1 << (HEAD_BITS + 1) for k in range(MAX_SCALE + 1))
@@ -119,9 +121,9 @@ class Softmax:
 
         # -- deltas in Q32
         self.dz = net.activation("softmax/dz", logits.shape)
-        dz = View(self.dz.tensor, (*same, Same("j", classes), *position))
+        dz = View(self.dz.tensor, (*same, DomainAxis("j", classes), *position))
         self.dz_rem = full.wire(circuit, "softmax/dz.remainder", (Digit(U22, 0), Digit(unsigned(2), 22)))
-        power = self.scale_form(tuple(1 << k for k in range(MAX_SCALE + 1)), Same("pass", passes))
+        power = self.scale_form(tuple(1 << k for k in range(MAX_SCALE + 1)), DomainAxis("pass", passes))
         delta = [self.wrong.digit(d) - self.true_delta.digit(d) for d in range(3)]
         limbs = Limbs().add_product([power], delta).add_const(1 << 23)
         limbs.add_value(dz, -1, 24).add_value(self.dz_rem, -1)
@@ -134,15 +136,15 @@ class Softmax:
         self.log = Logarithm(circuit, con, firsts, limb_forms(s), shifts, "loss/ln")
         con = circuit.constraint("loss/true-logit", firsts.axes, (j,))
         self.x_true = firsts.wire(circuit, "loss/x-true", radix(U22, U22))
-        own = View(labels, (Same("step", steps), *label)).whole()
-        x = View(self.x.tensor, (ONCE, *first, Same("j", classes)))
+        own = View(labels, (DomainAxis("step", steps), *label)).whole()
+        x = View(self.x.tensor, (ONCE, *first, DomainAxis("j", classes)))
         for d in range(2):
             con.add(f"x{d}", product(own, x.digit(d)) - self.x_true.digit(d))
         con = circuit.constraint("loss", per_step.axes)
         self.loss = per_step.wire(circuit, "loss/total", LOSS)
         self.loss_slack = per_step.wire(circuit, "loss/above-minimum", LOSS)
         limbs = Limbs().add_value(self.loss, -1)
-        summed = View(self.x_true.tensor, (ONCE, Same("step", steps), *every))
+        summed = View(self.x_true.tensor, (ONCE, DomainAxis("step", steps), *every))
         limbs.add_value(summed, 1, HEAD_BITS - 32)
         value = self.log.value
         total_const = net.terms * (value.const - HEAD_BITS * ln_scaled(2))

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from itertools import permutations
 from math import prod
 
-from .constraints import Circuit, Congruence, Constraint, DomainAxis, Expr
+from .constraints import Circuit, Congruence, Constraint, Expr
 from .drawn import PARTS, PRIMES, WEIGHT_BITS, Draw, weighed
 from .forms import Form, View
-from .sources import Gather, Same
+from .sources import DomainAxis, Gather
 from .tensors import DIGIT_BITS, Digit, radix, unsigned
 from .wide import CarryStep, Domain, Limbs, assert_zero, digits_for, limb_forms
 
@@ -187,7 +187,7 @@ def reductions(
 
 def _entries(view: View, gather: Gather) -> View:
     """The view with the entries of the axis that `gather` reads as a domain axis."""
-    return View(view.tensor, tuple(Same(ENTRIES, s.size) if s == gather else s for s in view.sources))
+    return View(view.tensor, tuple(DomainAxis(ENTRIES, s.size) if s == gather else s for s in view.sources))
 
 
 def _gathered(view: View, gather: Gather) -> View:

@@ -13,7 +13,8 @@ from zkcert.errors import UnusableInput
 from .drawn import PRIMES, Draws
 from .forms import ZERO, Form, View, total
 from .functions import MAX_NUMBERS, FunctionTable, Lookup
-from .tensors import Digit, Tensor, ceil_log2
+from .sources import DomainAxis
+from .tensors import Digit, Tensor
 
 if TYPE_CHECKING:
     from .combination import Combination
@@ -91,16 +92,6 @@ def expr(x: Expr | Form | int) -> Expr:
 
 def product(a: Form, b: Form) -> Expr:
     return Expr(((a, b),))
-
-
-@dataclass(frozen=True)
-class DomainAxis:
-    name: str
-    size: int
-
-    @property
-    def bits(self) -> int:
-        return ceil_log2(self.size)
 
 
 class BoundError(UnusableInput):

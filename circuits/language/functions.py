@@ -19,7 +19,7 @@ from zkcert.core.field import I64, P
 from .forms import Form, View
 
 if TYPE_CHECKING:
-    from .constraints import DomainAxis
+    from .sources import DomainAxis
 
 MAX_COMPONENTS = 8  # of a row
 MAX_NUMBERS = 1 << 20  # in all rows of all function tables of a circuit

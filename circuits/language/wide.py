@@ -14,9 +14,9 @@ from math import prod
 
 from zkcert.core.field import P
 
-from .constraints import Circuit, Constant, Constraint, DomainAxis, Expr, expr, expr_total
+from .constraints import Circuit, Constant, Constraint, Expr, expr, expr_total
 from .forms import Form, View
-from .sources import ONCE, Same
+from .sources import ONCE, DomainAxis
 from .tensors import DIGIT_BITS, LOW, U22, Digit, Range, ceil_log2
 
 _WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 22)
@@ -55,7 +55,7 @@ class Domain:
 
     def wire(self, circuit: Circuit, name: str, digits: tuple[Digit, ...]) -> View:
         sizes = [a.size for a in self.axes]
-        same = tuple(Same(a.name, a.size) for a in self.axes)
+        same = self.axes
         if self.unrolled:
             return View(circuit.tensor(name, sizes[0], sizes[1:], digits, self.late), same)
         return View(circuit.tensor(name, 1, sizes, digits, self.late), (ONCE, *same))

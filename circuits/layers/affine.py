@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form, View
-from circuits.language.sources import Same, Source, Sum
+from circuits.language.sources import DomainAxis, Source, Sum
 from circuits.language.wide import Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
@@ -59,11 +58,11 @@ class Affine(Layer):
 
     def channels(self, axis: DomainAxis) -> Source:
         """The source of the channels of the input or the output, of which `axis` numbers those of a group."""
-        return Same(axis.name, axis.size)
+        return axis
 
     def plain(self, axes: tuple[DomainAxis, ...]) -> tuple[Source, ...]:
         """The sources of the inner axes of the input or the output, by its own axes."""
-        return self.channels(axes[0]), *(Same(a.name, a.size) for a in axes[1:])
+        return self.channels(axes[0]), *(a for a in axes[1:])
 
     def declare_product(self, net: Net, node: Node, x: Value) -> None:
         """The forward pass, once the axes are set."""
@@ -72,12 +71,12 @@ class Affine(Layer):
         self.weight = net.weight(self.weight_name, sizes, self.weight_order)
         b, p = net.batch_axis(), net.pass_axis()
         summed = self.weight_axes[1:]
-        factors = x.limbs(net.over_passes, Same("b", net.batch), *self.input_sources()), self._weight_limbs()
+        factors = x.limbs(net.over_passes, net.batch_axis(), *self.input_sources()), self._weight_limbs()
         out = self.plain(self.out_axes)
         bias: View | None = None
         if self.bias_name:
             self.bias = net.weight(self.bias_name, (out[0].size,))
-            bias = View(self.bias, (Same("pass", net.passes), out[0]))
+            bias = View(self.bias, (net.pass_axis(), out[0]))
         self.out = net.output(self.name, "z", (net.batch, *(source.size for source in out)))
         self.y = self.out.value
         limbs = self._outputs(self.y, net.over_passes)
@@ -85,21 +84,21 @@ class Affine(Layer):
         self.run = net.scaled_down(f"{self.name}/forward", axes, summed, factors, bias, limbs, "z")
 
     def _weight_limbs(self) -> list[Form]:
-        axes = (Same(a.name, a.size) for a in (*self.shared, *self.weight_axes))
-        return limb_forms(View(self.weight, (Same("pass", self.net.passes), *axes)))
+        axes = (a for a in (*self.shared, *self.weight_axes))
+        return limb_forms(View(self.weight, (self.net.pass_axis(), *axes)))
 
     def _outputs(self, v: Value, first: Callable[[str], Source]) -> list[Form]:
         """Limbs of a value with the output's axes."""
-        return v.limbs(first, Same("b", self.net.batch), *self.plain(self.out_axes))
+        return v.limbs(first, self.net.batch_axis(), *self.plain(self.out_axes))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         b, p = net.batch_axis(), net.pass_axis()
         o = self.out_axes[0]
         kernel = tuple(a for a in self.weight_axes[1:] if a not in self.input_axes)
-        deltas = dy.limbs(net.over_passes, Same("b", net.batch), *self.output_sources())
+        deltas = dy.limbs(net.over_passes, net.batch_axis(), *self.output_sources())
         inner = self.plain(self.input_axes)
         self.dx = net.activation(f"{self.name}/dx", (net.batch, *(source.size for source in inner)))
-        out = limb_forms(View(self.dx.tensor, (Same("pass", net.passes), Same("b", net.batch), *inner)))
+        out = limb_forms(View(self.dx.tensor, (net.pass_axis(), net.batch_axis(), *inner)))
         axes, factors = (p, b, *self.shared, *self.input_axes), (deltas, self._weight_limbs())
         self.run_input = net.scaled_down(f"{self.name}/input-gradient", axes, (o, *kernel), factors, None, out, "dx")
 
@@ -107,7 +106,7 @@ class Affine(Layer):
         b, outputs = net.batch_axis(), dy.shape[1]
 
         def operands(source: Callable[[str], Source]) -> tuple[list[Form], list[Form]]:
-            return self._outputs(dy, source), self.x.limbs(source, Same("b", net.batch), *self.input_sources())
+            return self._outputs(dy, source), self.x.limbs(source, net.batch_axis(), *self.input_sources())
 
         def weight_limbs(source: Callable[[str], Source]) -> Limbs:
             return Limbs().add_product(*operands(source))
@@ -115,5 +114,5 @@ class Affine(Layer):
         summed, axes = (b, *self.position_axes), (*self.shared, *self.weight_axes)
         net.gradients.append(Gradient(self.weight_name, axes, summed, weight_limbs, True, operands=operands))
         if self.bias_name:
-            inner = (Sum(net.batch), Same("o", outputs), *(Sum(a.size) for a in self.position_axes))
+            inner = (Sum(net.batch), DomainAxis("o", outputs), *(Sum(a.size) for a in self.position_axes))
             net.gradients.append(summed_gradient(self.bias_name, DomainAxis("o", outputs), dy, *inner))

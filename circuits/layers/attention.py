@@ -20,10 +20,10 @@ from __future__ import annotations
 from functools import cache
 from math import isqrt
 
-from circuits.language.constraints import DomainAxis, expr, product
+from circuits.language.constraints import expr, product
 from circuits.language.forms import Form
 from circuits.language.functions import FunctionTable
-from circuits.language.sources import Gather, GatherSum, Map, Same, Source
+from circuits.language.sources import DomainAxis, Gather, GatherSum, Map, Source
 from circuits.language.tensors import B22, BIT, U22, Digit, radix
 from circuits.language.wide import Domain, Limbs, assert_zero
 from zkcert.errors import UnusableInput
@@ -84,8 +84,8 @@ class Attention(Layer):
         self._declare_exponentials()
         self._declare_probabilities()
         self.y = net.activation(f"{self.name}/y", (batch, self.channels, self.count))
-        limbs = Limbs().add_product(self._by_key(self.p), self._at(x, 2, Same("j", self.count)))
-        out = self._at(self.y, 0, Same("i", self.count))
+        limbs = Limbs().add_product(self._by_key(self.p), self._at(x, 2, DomainAxis("j", self.count)))
+        out = self._at(self.y, 0, DomainAxis("i", self.count))
         self.run_y = self._contracted("forward", (self.query, self.d), self.key, limbs, out)
 
     # -- how tensors are read
@@ -96,7 +96,7 @@ class Attention(Layer):
     def _at(self, v: Value, part: int, position: Source) -> list[Form]:
         """Limbs of queries (0), keys (1) or values (2), or of a value of queries alone, by head and channel."""
         channels = heads_of(self.heads, self.d.size, part * self.channels)
-        own = Same("b", self.net.batch), Gather("h", "d", channels, v.shape[1]), position
+        own = self.net.batch_axis(), Gather("h", "d", channels, v.shape[1]), position
         return v.limbs(self.net.over_passes, *own)
 
     def _paired(self, v: Value) -> list[Form]:
@@ -104,25 +104,25 @@ class Attention(Layer):
         return v.limbs(self.net.over_passes, *self._of_pair(v))
 
     def _of_pair(self, v: Value) -> tuple[Source, ...]:
-        place = Same("t", self.t.size) if v.shape[2] == self.t.size else self.i
-        return Same("b", self.net.batch), Same("h", self.heads), place
+        place = DomainAxis("t", self.t.size) if v.shape[2] == self.t.size else self.i
+        return self.net.batch_axis(), DomainAxis("h", self.heads), place
 
     def _by_key(self, v: Value) -> list[Form]:
         """Limbs of a value of pairs by j and i, zero where there is no pair."""
         place = Gather("j", "i", self.pairs.by_key(), self.t.size)
-        return v.limbs(self.net.over_passes, Same("b", self.net.batch), Same("h", self.heads), place)
+        return v.limbs(self.net.over_passes, self.net.batch_axis(), DomainAxis("h", self.heads), place)
 
     def _by_query(self, v: Value) -> list[Form]:
         place = Gather("i", "j", self.pairs.by_query(), self.t.size)
-        return v.limbs(self.net.over_passes, Same("b", self.net.batch), Same("h", self.heads), place)
+        return v.limbs(self.net.over_passes, self.net.batch_axis(), DomainAxis("h", self.heads), place)
 
     def _row_sum(self, v: Value) -> Form:
         """Over the pairs of a row."""
         place = GatherSum("i", self.pairs.by_key(), self.t.size)
-        return v.whole(self.net.over_passes, Same("b", self.net.batch), Same("h", self.heads), place)
+        return v.whole(self.net.over_passes, self.net.batch_axis(), DomainAxis("h", self.heads), place)
 
     def _row(self, v: Value) -> Form:
-        own = Same("b", self.net.batch), Same("h", self.heads), Same("i", self.count)
+        own = self.net.batch_axis(), DomainAxis("h", self.heads), DomainAxis("i", self.count)
         return v.whole(self.net.over_passes, *own)
 
     def _pair(self, v: Value) -> Form:
@@ -147,7 +147,7 @@ class Attention(Layer):
 
         def limbs_of(v: Value, start: int) -> list[Form]:
             place = Map("c", tuple(range(start, start + c.size)), v.shape[1])
-            return v.limbs(self.net.over_passes, Same("b", self.net.batch), place, Same("s", s.size))
+            return v.limbs(self.net.over_passes, self.net.batch_axis(), place, DomainAxis("s", s.size))
 
         limbs = Limbs()
         for k, form in enumerate(limbs_of(x, first)):
@@ -209,7 +209,7 @@ class Attention(Layer):
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         batch, x = net.batch, self.read
         self.dx = net.activation(f"{self.name}/dx", x.shape)
-        i, j = Same("i", self.count), Same("j", self.count)
+        i, j = DomainAxis("i", self.count), DomainAxis("j", self.count)
         limbs = Limbs().add_product(self._by_query(self.p), self._at(dy, 0, i))
         self.run_dv = self._contracted("dv", (self.key, self.d), self.query, limbs, self._at(self.dx, 2, j))
         self.m, self.dz = self._tensor("dp", self.t, VALUE), self._tensor("dz", self.t, VALUE)
@@ -219,7 +219,7 @@ class Attention(Layer):
         self.run_m = net.rescaled(con, self._paired(self.m), limbs, "dp")
         con = net.circuit.constraint(f"{self.name}/mean", self.by_row, (self.key,))
         limbs = Limbs().add_product(self._by_key(self.p), self._by_key(self.m))
-        row = Same("b", batch), Same("h", self.heads), i
+        row = DomainAxis("b", batch), DomainAxis("h", self.heads), i
         self.run_u = net.rescaled(con, self.u.limbs(net.over_passes, *row), limbs, "mean")
         con = net.circuit.constraint(f"{self.name}/dz", self.by_pair)
         p = self._paired(self.p)

@@ -10,7 +10,7 @@ from typing import Any
 
 from circuits.language.constraints import Constant, Expr, expr
 from circuits.language.forms import Form
-from circuits.language.sources import GatherSum, Same, Scaled
+from circuits.language.sources import DomainAxis, GatherSum, Scaled
 from circuits.language.tensors import Range, Tensor, radix
 
 from ..net import Net
@@ -34,13 +34,13 @@ class Averaging(Pool):
         self.even = len(set(divisors)) == 1
         self.declare_windows(net, windows, channels)
         total = self.form(x, GatherSum("s", self.reads, self.i.size))
-        self.parts = self._divide("forward", self.y, Same("s", self.s.size), total)
+        self.parts = self._divide("forward", self.y, DomainAxis("s", self.s.size), total)
 
-    def _divide(self, label: str, out: Value, place: Same, total: Form) -> list[Tensor]:
+    def _divide(self, label: str, out: Value, place: DomainAxis, total: Form) -> list[Tensor]:
         """Constrain D out + remainder = total + floor(D/2) with 0 <= remainder < D; the remainder, and D - 1 - it where
         D is not the same everywhere."""
         net, largest = self.net, max(self.divisors)
-        domain = (net.pass_axis(), self.b, self.c, self.s if place.axis == "s" else self.i)
+        domain = (net.pass_axis(), self.b, self.c, self.s if place.name == "s" else self.i)
         names = ["remainder"] if self.even else ["remainder", "slack"]
         digits = radix(Range(largest))
         parts = [net.circuit.tensor(f"{self.name}/{label}.{name}", net.passes, out.shape, digits) for name in names]
@@ -56,10 +56,10 @@ class Averaging(Pool):
         return parts
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        shape, place, total = (net.batch, self.c.size, self.i.size), Same("i", self.i.size), dy
+        shape, place, total = (net.batch, self.c.size, self.i.size), DomainAxis("i", self.i.size), dy
         if not self.even:
             self.share = total = net.activation(f"{self.name}/share", self.y.shape)
-            own = Same("s", self.s.size)
+            own = DomainAxis("s", self.s.size)
             self.parts_back = self._divide("share", self.share, own, self.form(dy, own))
         self.dx = net.activation(f"{self.name}/dx", shape)
         back = self.form(total, GatherSum("i", self.readers, self.s.size))

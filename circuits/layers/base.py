@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
 
-from circuits.language.constraints import Constraint, DomainAxis
+from circuits.language.constraints import Constraint
 from circuits.language.forms import Form
-from circuits.language.sources import Same
+from circuits.language.sources import DomainAxis
 from circuits.language.tensors import Digit, Tensor
 
 from ..net import Net
@@ -79,9 +79,9 @@ class Elementwise(Layer):
         """A constraint on every entry."""
         return self.net.circuit.constraint(f"{self.name}/{name}", self.axes)
 
-    def places(self) -> list[Same]:
+    def places(self) -> list[DomainAxis]:
         """The sources of the inner axes."""
-        return [Same(a.name, a.size) for a in self.axes[1:]]
+        return [a for a in self.axes[1:]]
 
     def form(self, v: Value | Tensor) -> Form:
         """A value as one form."""

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form, View
-from circuits.language.sources import Same, Scaled, Source, Sum
+from circuits.language.sources import DomainAxis, Scaled, Source, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, balanced, radix
 from circuits.language.wide import Limbs
 from zkcert.errors import RangeOverflow, UnusableInput
@@ -123,17 +122,17 @@ class BatchNorm2d(Layer):
         con = net.circuit.constraint(f"{self.name}/forward", (p, self.b, self.c, *self.positions))
         limbs = Limbs().add_product(self._scale(), self._entries(x, net.over_passes))
         self._subtract_mean(limbs, self.u, net.over_passes)
-        limbs.add_value(View(self.bias, (Same("pass", net.passes), self._channels())), 1, FRACTION_BITS)
+        limbs.add_value(View(self.bias, (net.pass_axis(), self._channels())), 1, FRACTION_BITS)
         self.out = net.output(self.name, "y", x.shape)
         self.y = self.out.value
         self.run = net.rescaled(con, self._entries(self.y, net.over_passes), limbs, "y")
 
-    def _channels(self) -> Same:
-        return Same("c", self.c.size)
+    def _channels(self) -> DomainAxis:
+        return DomainAxis("c", self.c.size)
 
     def _entries(self, v: Value, first: Callable[[str], Source]) -> list[Form]:
         """Limbs of a value (batch, channels, positions), or of one without positions."""
-        return v.limbs(first, *(Same(a.name, a.size) for a in (self.b, self.c, *self.positions)))
+        return v.limbs(first, *(a for a in (self.b, self.c, *self.positions)))
 
     def _summed(self) -> list[Source]:
         """Sources of the positions, added up."""

@@ -7,8 +7,7 @@ of their own, g, of which and of the channels in a group another table makes the
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Gather, Source
+from circuits.language.sources import DomainAxis, Gather, Source
 
 from ..net import Net
 from ..value import Value

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from circuits.language.constraints import DomainAxis, product
+from circuits.language.constraints import product
 from circuits.language.forms import Form, View
-from circuits.language.sources import Same, Source
+from circuits.language.sources import DomainAxis, Source
 from circuits.language.tensors import DIGIT_BITS
 from circuits.language.wide import Limbs
 from zkcert.errors import UnusableInput
@@ -45,21 +45,29 @@ class Embedding(Layer):
         self.y = Value.of(made)
         axes = (net.pass_axis(), net.batch_axis(), self.c, self.s)
         con = net.circuit.constraint(f"{self.name}/forward", axes, (self.o,))
-        out = View(made, (Same("pass", net.passes), Same("b", batch), Same("c", channels), Same("s", self.count)))
-        table = View(self.weight, (Same("pass", net.passes), Same("o", rows), Same("c", channels)))
+        out = View(
+            made,
+            (
+                net.pass_axis(),
+                DomainAxis("b", batch),
+                DomainAxis("c", channels),
+                DomainAxis("s", self.count),
+            ),
+        )
+        table = View(self.weight, (net.pass_axis(), DomainAxis("o", rows), DomainAxis("c", channels)))
         for d in range(len(WEIGHT)):
             con.add(f"digit{d}", product(self._tokens(net.over_passes), table.digit(d)) - out.digit(d))
 
     def _tokens(self, source: Callable[[str], Source]) -> Form:
         """The bit that says whether the token at s is o."""
-        inner = Same("b", self.net.batch), Same("o", self.o.size), read_at(self.count, "s")
+        inner = self.net.batch_axis(), DomainAxis("o", self.o.size), read_at(self.count, "s")
         return self.x.whole(source, *inner)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         """Nothing is before it."""
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        inner = Same("b", net.batch), Same("c", self.c.size), Same("s", self.count)
+        inner = net.batch_axis(), DomainAxis("c", self.c.size), DomainAxis("s", self.count)
 
         def limbs(source: Callable[[str], Source]) -> Limbs:
             return Limbs().add(product(self._tokens(source), dy.whole(source, *inner)))

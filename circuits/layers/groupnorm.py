@@ -18,9 +18,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from math import prod
 
-from circuits.language.constraints import Constraint, DomainAxis, expr
+from circuits.language.constraints import Constraint, expr
 from circuits.language.forms import Form, View
-from circuits.language.sources import Gather, GatherSum, Same, Source, Sum
+from circuits.language.sources import DomainAxis, Gather, GatherSum, Source, Sum
 from circuits.language.tensors import U22, Digit, Range, Tensor, radix
 from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
 from zkcert.errors import UnusableInput
@@ -94,7 +94,7 @@ class GroupNorm(Layer):
         self.o = DomainAxis("o", channels)
         con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), self.b, self.o, *self.positions))
         limbs = Limbs().add_product(self._scale(), self._flat(self.h))
-        limbs.add_value(View(self.bias, (Same("pass", net.passes), Same("o", channels))), 1, FRACTION_BITS)
+        limbs.add_value(View(self.bias, (net.pass_axis(), DomainAxis("o", channels))), 1, FRACTION_BITS)
         self.out = net.output(self.name, "y", x.shape)
         self.y = self.out.value
         self.run = net.rescaled(con, self._flat(self.y), limbs, "y")
@@ -102,12 +102,12 @@ class GroupNorm(Layer):
     # -- how tensors are read
 
     def _inner(self, axes: tuple[DomainAxis, ...]) -> list[Source]:
-        return [Same(a.name, a.size) for a in axes]
+        return [a for a in axes]
 
     def _limbs(self, v: Value) -> list[Form]:
         """Limbs of a value (batch, channels, positions) by group and channel of it."""
         channel = Gather("c", "g", self.table, self.c.size * self.groups)
-        return v.limbs(self.net.over_passes, Same("b", self.b.size), channel, *self._inner(self.positions))
+        return v.limbs(self.net.over_passes, DomainAxis("b", self.b.size), channel, *self._inner(self.positions))
 
     def _flat(self, v: Value, first: Callable[[str], Source] | None = None) -> list[Form]:
         """The same by channel."""
@@ -122,7 +122,7 @@ class GroupNorm(Layer):
         return Limbs().add_product(self._limbs(v), a).add_product(self._of_statistic(mean), a, -1)
 
     def _scale(self) -> list[Form]:
-        return limb_forms(View(self.weight, (Same("pass", self.net.passes), Same("o", self.o.size))))
+        return limb_forms(View(self.weight, (self.net.pass_axis(), DomainAxis("o", self.o.size))))
 
     def _statistic(self, label: str) -> Value:
         return self.net.activation(f"{self.name}/{label}", (self.b.size, *(a.size for a in (self.g, *self.alone))))
@@ -134,7 +134,7 @@ class GroupNorm(Layer):
         net, out = self.net, self._statistic(label)
         rest = self.stats.wire(net.circuit, f"{self.name}/{label}.remainder", radix(Range(self.n)))
         channel = GatherSum("g", self.table, self.c.size * self.groups)
-        inner = [Same("b", self.b.size), channel, *self._inner(self.alone), *(Sum(a.size) for a in self.joint)]
+        inner = [DomainAxis("b", self.b.size), channel, *self._inner(self.alone), *(Sum(a.size) for a in self.joint)]
         con = net.circuit.constraint(f"{self.name}/{label}", self.stats.axes)
         whole = out.whole(net.over_passes, *self._inner((self.b, self.g, *self.alone)))
         con.add("mean", expr(whole * self.n + rest.whole() - v.whole(net.over_passes, *inner)) - self.n // 2)
@@ -203,5 +203,5 @@ class GroupNorm(Layer):
 
         summed = (self.b, *self.positions)
         net.gradients.append(Gradient(self.weight_name, (self.o,), summed, weight_limbs, True))
-        inner = (Sum(self.b.size), Same("o", self.o.size), *(Sum(a.size) for a in self.positions))
+        inner = (Sum(self.b.size), DomainAxis("o", self.o.size), *(Sum(a.size) for a in self.positions))
         net.gradients.append(summed_gradient(self.bias_name, self.o, dy, *inner))

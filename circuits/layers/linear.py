@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Same, Source
+from circuits.language.sources import DomainAxis, Source
 from zkcert.errors import UnusableInput
 
 from ..net import Net
@@ -31,7 +30,7 @@ class Linear(Affine):
         self.declare_product(net, node, x)
 
     def input_sources(self) -> tuple[Source, ...]:
-        return tuple(Same(a.name, a.size) for a in self.input_axes)
+        return self.input_axes
 
     def output_sources(self) -> tuple[Source, ...]:
-        return (Same("o", self.out_axes[0].size),)
+        return (DomainAxis("o", self.out_axes[0].size),)

@@ -11,7 +11,7 @@ from typing import Any
 
 from circuits.language.constraints import expr, product
 from circuits.language.forms import View
-from circuits.language.sources import Gather, GatherSum, Same, SuffixGather, TailGather
+from circuits.language.sources import DomainAxis, Gather, GatherSum, SuffixGather, TailGather
 from circuits.language.tensors import BIT, U22, radix
 
 from ..net import Net
@@ -38,7 +38,7 @@ class MaxPool2d(Pool):
         xk = self.form(x, Gather("k", "s", self.reads, self.i.size))
         if count == self.k.size * outputs:
             so_far = self._choices(self.choice, SuffixGather("k", "s", self.joint, count)).whole()
-            con.add("slack", expr(slack - self.form(self.y, Same("s", outputs)) + xk - so_far) + 1)
+            con.add("slack", expr(slack - self.form(self.y, DomainAxis("s", outputs)) + xk - so_far) + 1)
         else:
             y = self.form(self.y, Gather("k", "s", windows.windows(), outputs))
             after = self._choices(self.choice, TailGather("k", "s", self.joint, count)).whole()
@@ -49,7 +49,7 @@ class MaxPool2d(Pool):
         con.add("one", expr(self._choices(self.choice, total).whole()) - 1)
 
     def _choices(self, t: Any, last: Any) -> View:
-        return View(t, (Same("pass", self.net.passes), Same("b", self.b.size), Same("c", self.c.size), last))
+        return View(t, (self.net.pass_axis(), DomainAxis("b", self.b.size), DomainAxis("c", self.c.size), last))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", (net.batch, self.c.size, self.i.size))
@@ -57,5 +57,5 @@ class MaxPool2d(Pool):
         con = net.circuit.constraint(f"{self.name}/backward", out, (self.k,))
         back = Gather("k", "i", self.windows.pairs_of(), self.windows.inside)
         d = self.form(dy, Gather("k", "i", self.readers, self.s.size))
-        dx = self.form(self.dx, Same("i", self.i.size))
+        dx = self.form(self.dx, DomainAxis("i", self.i.size))
         con.add("gradient", product(self._choices(self.choice, back).whole(), d) - dx)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
-from circuits.language.sources import Same, Source, Sum
+from circuits.language.sources import DomainAxis, Source, Sum
 from circuits.language.wide import Limbs
 from zkcert.errors import UnusableInput
 
@@ -47,7 +46,7 @@ class Multiply(Layer):
         return v.shape != tuple(a.size for a in self.axes)
 
     def _limbs(self, v: Value) -> list[Form]:
-        sources: list[Source] = [Same(a.name, a.size) for a in self.axes]
+        sources: list[Source] = [a for a in self.axes]
         if self.single(v):
             sources[2:] = [Sum(1)] * (len(v.shape) - 2)
         return v.limbs(self.net.over_passes, *sources)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
-from circuits.language.sources import Same, Source
+from circuits.language.sources import DomainAxis, Source
 from zkcert.errors import UnusableInput
 
 from ..net import Net
@@ -40,4 +39,4 @@ class Pool(Layer):
 
     def form(self, v: Value, last: Source) -> Form:
         """The value as one form, its positions read through `last`."""
-        return v.whole(self.net.over_passes, Same("b", self.b.size), Same("c", self.c.size), last)
+        return v.whole(self.net.over_passes, DomainAxis("b", self.b.size), DomainAxis("c", self.c.size), last)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import View
-from circuits.language.sources import Same, Source, Sum
+from circuits.language.sources import DomainAxis, Source, Sum
 from circuits.language.wide import Limbs
 from zkcert.errors import UnusableInput
 
@@ -33,15 +32,15 @@ class Positions(Layer):
         self.weight = net.weight(node["weight"], x.shape[1:])
         self.y = net.activation(f"{self.name}/y", x.shape)
         con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), net.batch_axis(), *self.axes))
-        own = [Same(a.name, a.size) for a in self.axes]
-        weight = View(self.weight, (Same("pass", net.passes), *own)).whole()
-        con.add("sum", (x - self.y).whole(net.over_passes, Same("b", net.batch), *own) + weight)
+        own = [a for a in self.axes]
+        weight = View(self.weight, (net.pass_axis(), *own)).whole()
+        con.add("sum", (x - self.y).whole(net.over_passes, net.batch_axis(), *own) + weight)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = dy
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
         def limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add(dy.whole(source, Sum(net.batch), *(Same(a.name, a.size) for a in self.axes)))
+            return Limbs().add(dy.whole(source, Sum(net.batch), *(a for a in self.axes)))
 
         net.gradients.append(Gradient(self.weight_name, self.axes, (), limbs, False, linear=True))

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from circuits.language.constraints import DomainAxis, product
+from circuits.language.constraints import product
 from circuits.language.forms import View
-from circuits.language.sources import Same, Source, Sum
+from circuits.language.sources import DomainAxis, Source, Sum
 from circuits.language.tensors import BIT, U22, radix
 from circuits.language.wide import Limbs, limb_forms
 from zkcert.errors import UnusableInput
@@ -52,8 +52,8 @@ class PReLU(Elementwise):
         self.run = net.rescaled(con, self.limbs(self.y - self.positive), self._times_slope(self.negative), "y")
 
     def _times_slope(self, v: Value) -> Limbs:
-        axis: Source = Sum(1) if self.own.name == "a" else Same(self.own.name, self.own.size)
-        slope = limb_forms(View(self.weight, (Same("pass", self.net.passes), axis)))
+        axis: Source = Sum(1) if self.own.name == "a" else DomainAxis(self.own.name, self.own.size)
+        slope = limb_forms(View(self.weight, (self.net.pass_axis(), axis)))
         return Limbs().add_product(slope, self.limbs(v))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:

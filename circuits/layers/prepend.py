@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import View
-from circuits.language.sources import Map, Same, Source, Sum
+from circuits.language.sources import DomainAxis, Map, Source, Sum
 from circuits.language.wide import Limbs
 from zkcert.errors import UnusableInput
 
@@ -36,23 +35,23 @@ class Prepend(Layer):
         self.later = Map("s", tuple(range(1, count + 1)), count + 1)
         self.weight = net.weight(node["weight"], (channels,))
         self.y = net.activation(f"{self.name}/y", (batch, channels, count + 1))
-        own, c = Same("b", batch), Same("c", channels)
+        own, c = DomainAxis("b", batch), DomainAxis("c", channels)
         con = net.circuit.constraint(f"{self.name}/first", (net.pass_axis(), net.batch_axis(), self.c))
-        weight = View(self.weight, (Same("pass", net.passes), c)).whole()
+        weight = View(self.weight, (net.pass_axis(), c)).whole()
         con.add("first", self.y.whole(net.over_passes, own, c, self.first) - weight)
         con = net.circuit.constraint(f"{self.name}/later", (net.pass_axis(), net.batch_axis(), self.c, self.s))
         moved = self.y.whole(net.over_passes, own, c, self.later)
-        con.add("later", moved - x.whole(net.over_passes, own, c, Same("s", count)))
+        con.add("later", moved - x.whole(net.over_passes, own, c, DomainAxis("s", count)))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
         con = net.circuit.constraint(f"{self.name}/input-gradient", (net.pass_axis(), net.batch_axis(), self.c, self.s))
-        own = Same("b", net.batch), Same("c", self.c.size)
-        kept = self.dx.whole(net.over_passes, *own, Same("s", self.s.size))
+        own = net.batch_axis(), DomainAxis("c", self.c.size)
+        kept = self.dx.whole(net.over_passes, *own, DomainAxis("s", self.s.size))
         con.add("later", kept - dy.whole(net.over_passes, *own, self.later))
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
         def limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add(dy.whole(source, Sum(net.batch), Same("c", self.c.size), self.first))
+            return Limbs().add(dy.whole(source, Sum(net.batch), DomainAxis("c", self.c.size), self.first))
 
         net.gradients.append(Gradient(self.weight_name, (self.c,), (), limbs, False, linear=True))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Map, Same, Sum
+from circuits.language.sources import DomainAxis, Map, Sum
 from zkcert.errors import UnusableInput
 
 from ..net import Net
@@ -28,14 +27,14 @@ class Take(Layer):
         self.c, self.s = DomainAxis("c", channels), DomainAxis("s", count)
         self.y = net.activation(f"{self.name}/y", (batch, channels, 1))
         con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), net.batch_axis(), self.c))
-        own = Same("b", batch), Same("c", channels)
+        own = DomainAxis("b", batch), DomainAxis("c", channels)
         there = Sum(count, tuple(int(s == self.position) for s in range(count)))
         con.add("taken", self.y.whole(net.over_passes, *own, Sum(1)) - x.whole(net.over_passes, *own, there))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = net.activation(f"{self.name}/dx", self.x.shape)
         con = net.circuit.constraint(f"{self.name}/input-gradient", (net.pass_axis(), net.batch_axis(), self.c, self.s))
-        own = Same("b", net.batch), Same("c", self.c.size)
+        own = net.batch_axis(), DomainAxis("c", self.c.size)
         there = Map("s", tuple(-int(s != self.position) for s in range(self.s.size)), 1)
-        kept = self.dx.whole(net.over_passes, *own, Same("s", self.s.size))
+        kept = self.dx.whole(net.over_passes, *own, DomainAxis("s", self.s.size))
         con.add("put", kept - dy.whole(net.over_passes, *own, there))

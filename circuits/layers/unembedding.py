@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Source
+from circuits.language.sources import DomainAxis, Source
 from zkcert.errors import UnusableInput
 
 from ..net import Net

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.language.constraints import DomainAxis
+from circuits.language.sources import DomainAxis
 from circuits.sample import Q32_BYTES, Samples
 from circuits.tokens import Tokens
 

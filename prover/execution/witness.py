@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.language.constraints import DomainAxis, Expr
+from circuits.language.constraints import Expr
 from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, TailGather
+from circuits.language.sources import DomainAxis, Gather, GatherSum, Map, Scaled, Source, SuffixGather, Sum, TailGather
 from circuits.language.tensors import DIGIT_BITS, Tensor
 from circuits.language.wide import CarryStep
 from zkcert.errors import RangeOverflow
@@ -201,13 +201,15 @@ class Witness:
 
     def read(self, view: View, d: int, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
         """Digit `d` of the view over the window of the domain axes; axes that it does not read have length 1."""
-        picked = [pick(src, window) if isinstance(src, Same | Map | Gather) else (WHOLE, None) for src in view.sources]
+        picked = [
+            pick(src, window) if isinstance(src, DomainAxis | Map | Gather) else (WHOLE, None) for src in view.sources
+        ]
         arr = self.region(view.tensor, d, [index for index, _ in picked]).astype(np.int64)
         names: list[str] = []
         for src, (_, table) in zip(view.sources, picked, strict=True):
             if table is not None:
                 arr = take(arr, len(names), table)
-            elif not isinstance(src, Same | Map):
+            elif not isinstance(src, DomainAxis | Map):
                 arr = _read_axis(arr, len(names), src)
                 arr = arr[(*(WHOLE for _ in names), *(window.get(name, WHOLE) for name in src.axes))]
             names += src.axes
@@ -280,11 +282,11 @@ class Witness:
             self.put(s.carry.tensor, carry, at.index, at.rows)
 
 
-def pick(src: Same | Map | Gather, window: Window) -> tuple[Index, I64 | None]:
+def pick(src: DomainAxis | Map | Gather, window: Window) -> tuple[Index, I64 | None]:
     """A source that reads single entries, over the window of its axes: what to read of the tensor axis, and then the
     index table by which `take` replaces it, if one is needed."""
-    if isinstance(src, Same):
-        return window.get(src.axis, WHOLE), None
+    if isinstance(src, DomainAxis):
+        return window.get(src.name, WHOLE), None
     if isinstance(src, Map):
         table = src.table[window.get(src.axis, WHOLE)]
         run = table_slice(table)

@@ -10,10 +10,10 @@ import pytest
 import prover.products
 from circuits.argument.claims import Oracle, ProductJob
 from circuits.argument.identities import constraint_claims, group_pairs
-from circuits.language.constraints import Circuit, Constraint, DomainAxis, product
+from circuits.language.constraints import Circuit, Constraint, product
 from circuits.language.forms import Form, View
 from circuits.language.layout import SMALLEST_CUT, Layout
-from circuits.language.sources import Gather, Map, Same, Sum
+from circuits.language.sources import DomainAxis, Gather, Map, Sum
 from circuits.language.tensors import Tensor, radix, unsigned
 from prover.execution.witness import Witness
 from prover.kernels import arith
@@ -174,8 +174,8 @@ def test_awkward_axis_sizes(eq_sizes, plain_sizes, path):
     plain = [(f"s{i}", n) for i, n in enumerate(plain_sizes)]
     axes = [*eq, *plain]
     t, first = lone_tensor([n for _, n in axes]), lone_tensor([axes[0][1]], name="first")
-    whole = View(t, tuple(Same(*ax) for ax in axes))
-    part = View(first, (Same(*axes[0]),))
+    whole = View(t, tuple(DomainAxis(*ax) for ax in axes))
+    part = View(first, (DomainAxis(*axes[0]),))
     products = [(whole.digit(0), whole.digit(1) - 3 * whole.digit(0)), (whole.digit(1), 5 * part.digit(0))]
     for cut in (1, SMALLEST_CUT):
         same_conversation(job_of(eq, plain, products), filled(t, first, cut=cut))
@@ -188,7 +188,7 @@ def test_maps_and_gathers(path):
     views = [
         View(t, (Map("p", (0, 2, 4, 6), 7), Gather("k", "s", table, 6))),
         View(t, (Map("p", (1, -1, 1, 0), 7), Gather("k", "s", table, 6))),
-        View(u, (Sum(1), Same("p", 4))),
+        View(u, (Sum(1), DomainAxis("p", 4))),
     ]
     products = [(views[0].digit(0), views[1].digit(1)), (views[1].digit(0), views[2].digit(0))]
     for eq, plain in (([("p", 4), ("k", 2)], [("s", 3)]), ([("s", 3)], [("k", 2), ("p", 4)])):
@@ -201,12 +201,12 @@ def test_private_axes_and_sums(cut):
     """Each operand folds axes of its own, through a gather or not, next to plain and weighted sums."""
     t, u = lone_tensor([3, 5, 6, 2]), lone_tensor([3, 4, 2, 3], name="u")
     table = table_of(np.array([[0, 3, -1, 1], [5, -1, 2, 0]]))
-    left = View(t, (Same("p", 3), Same("a", 5), Gather("k", "s", table, 6), Sum(2)))
-    right = View(u, (Map("p", (0, 0, 2), 3), Same("b", 4), Same("k", 2), Sum(3, (1, 0, 7))))
+    left = View(t, (DomainAxis("p", 3), DomainAxis("a", 5), Gather("k", "s", table, 6), Sum(2)))
+    right = View(u, (Map("p", (0, 0, 2), 3), DomainAxis("b", 4), DomainAxis("k", 2), Sum(3, (1, 0, 7))))
     products = [(left.digit(0), right.digit(1)), (left.digit(1), right.whole())]
     w = filled(t, u, cut=cut)
     assert not same_conversation(job_of([("p", 3)], [("k", 2)], products, [("a", 5), ("s", 4), ("b", 4)]), w)
-    right = View(u, (Map("p", (0, 0, 2), 3), Same("s", 4), Same("c", 2), Sum(3)))
+    right = View(u, (Map("p", (0, 0, 2), 3), DomainAxis("s", 4), DomainAxis("c", 2), Sum(3)))
     products = [(left.digit(0), right.digit(1))]
     same_conversation(job_of([("p", 3)], [("s", 4)], products, [("a", 5), ("k", 2), ("c", 2)]), w)
 
@@ -214,7 +214,7 @@ def test_private_axes_and_sums(cut):
 def test_members_too_large_for_differences_start_later(monkeypatch):
     monkeypatch.setattr(prover.products, "DIRECT_SIZE", 2)
     t = lone_tensor([3, 9])
-    view = View(t, (Same("a", 3), Same("b", 9)))
+    view = View(t, (DomainAxis("a", 3), DomainAxis("b", 9)))
     used = []
     for power in (0, 14, 15, 16, 17):
         job = job_of([("a", 3)], [("b", 9)], [(view.digit(0) * (1 << power), view.digit(1))])
@@ -228,7 +228,7 @@ def test_members_too_large_for_differences_start_later(monkeypatch):
 
 def test_pairs_are_grouped_by_left_form_up_to_an_integer():
     t = lone_tensor([4], count=3)
-    view = View(t, (Same("a", 4),))
+    view = View(t, (DomainAxis("a", 4),))
     x, y, z = (view.digit(i) for i in range(3))
     assert (x * -6 + y * 4).primitive == (-2, x * 3 - y * 2)
     assert x.primitive == (1, x) and (x * 0 + x * -1).primitive == (-1, x)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from circuits.compile import Certificate
-from circuits.language.constraints import BoundError, Circuit, Congruence, Constraint, DomainAxis, Expr, product
+from circuits.language.constraints import BoundError, Circuit, Congruence, Constraint, Expr, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, Same, Scaled, Sum
+from circuits.language.sources import ONCE, DomainAxis, Scaled, Sum
 from circuits.language.tensors import Digit
 from circuits.language.wide import Domain, Limbs, limb_forms
 from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output
@@ -108,9 +108,9 @@ def contraction(terms: int, other: tuple[Digit, ...]) -> Constraint:
     net, o, f = Net(2, 1), DomainAxis("o", 2), DomainAxis("f", terms)
     x, w = net.circuit.tensor("x", 1, (terms,), VALUE), net.circuit.tensor("w", 2, (terms,), other)
     con = net.circuit.constraint("product", (o,), (f,))
-    factors = View(x, (ONCE, Same("f", terms))), View(w, (Same("o", 2), Same("f", terms)))
+    factors = View(x, (ONCE, DomainAxis("f", terms))), View(w, (DomainAxis("o", 2), DomainAxis("f", terms)))
     limbs = Limbs().add_product(*map(limb_forms, factors))
-    net.rescaled(con, View(net.circuit.tensor("y", 2, (), VALUE), (Same("o", 2),)), limbs, "y")
+    net.rescaled(con, View(net.circuit.tensor("y", 2, (), VALUE), (DomainAxis("o", 2),)), limbs, "y")
     return con
 
 

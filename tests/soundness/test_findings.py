@@ -18,9 +18,9 @@ import pytest
 from circuits.argument import batching, identities
 from circuits.argument.batching import weight_at
 from circuits.compile import Certificate
-from circuits.language.constraints import Circuit, DomainAxis, expr, product
+from circuits.language.constraints import Circuit, expr, product
 from circuits.language.forms import View
-from circuits.language.sources import Same, Sum, Table
+from circuits.language.sources import DomainAxis, Sum, Table
 from circuits.language.tensors import radix, unsigned
 from circuits.net import Net
 from circuits.windows import Windows
@@ -154,7 +154,7 @@ def test_sums_with_negative_weights_and_sources_of_the_wrong_length_are_refused(
     t = circuit.tensor("t", 1, (3,), radix(unsigned(4)))
     con = circuit.constraint("c", (DomainAxis("a", 4),))
     with pytest.raises(ValueError, match="indices"):
-        con.add("short", View(t, (Sum(1), Same("a", 3))).whole())
+        con.add("short", View(t, (Sum(1), DomainAxis("a", 3))).whole())
 
 
 def test_operands_mixing_axes_are_refused() -> None:
@@ -162,8 +162,8 @@ def test_operands_mixing_axes_are_refused() -> None:
     wide = circuit.tensor("wide", 1, (3, 2), radix(unsigned(4)))
     narrow = circuit.tensor("narrow", 1, (3,), radix(unsigned(4)))
     con = circuit.constraint("c", (DomainAxis("a", 3), DomainAxis("b", 2)))
-    x = View(wide, (Sum(1), Same("a", 3), Same("b", 2))).whole()
-    y = View(narrow, (Sum(1), Same("a", 3))).whole()
+    x = View(wide, (Sum(1), DomainAxis("a", 3), DomainAxis("b", 2))).whole()
+    y = View(narrow, (Sum(1), DomainAxis("a", 3))).whole()
     with pytest.raises(ValueError, match="different axes"):
         con.add("mixed", product(x + y, x))
     con.add("apart", product(x, x) + expr(y))

@@ -12,10 +12,11 @@ from circuits import limits
 from circuits.argument import tuples as reductions
 from circuits.argument.protocol import message_counts
 from circuits.argument.tuples import encoded, eq_index, leaf_count, pieces, tuple_trees
-from circuits.language.constraints import BoundError, Circuit, DomainAxis
+from circuits.language.constraints import BoundError, Circuit
 from circuits.language.forms import View
 from circuits.language.functions import LARGEST, MAX_COMPONENTS, FunctionTable
 from circuits.language.layout import Block, Layout
+from circuits.language.sources import DomainAxis
 from circuits.language.tensors import U22, radix, unsigned
 from circuits.language.wide import Domain
 from circuits.listing import lines

@@ -12,8 +12,8 @@ from circuits.argument.batching import span_at, weight_at
 from circuits.argument.claims import Claim, Functional, ProductJob, Span, Term
 from circuits.argument.identities import product_sumcheck
 from circuits.argument.lookups import FractionSum, digit_trees, fraction_layer, unit_leaves
-from circuits.language.constraints import DomainAxis
 from circuits.language.layout import column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
+from circuits.language.sources import DomainAxis
 from circuits.language.tensors import ceil_log2
 from prover import trees
 from prover.channel import Pads, ProverChannel

@@ -19,11 +19,11 @@ import pytest
 
 from circuits.compile import Certificate
 from circuits.language.combination import Combination, Division, combine, value_terms
-from circuits.language.constraints import BoundError, Circuit, Congruence, DomainAxis, expr
+from circuits.language.constraints import BoundError, Circuit, Congruence, expr
 from circuits.language.drawn import PRIMES, WEIGHT_BITS, WeighedAlike, WeighedGather
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import Same
+from circuits.language.sources import DomainAxis
 from circuits.language.tensors import B22, Digit, Range, Tensor, radix
 from circuits.language.wide import limb_forms
 from circuits.net import BALANCED_REMAINDER, VALUE, WEIGHT, Committed, Contraction, Net, Output
@@ -57,7 +57,7 @@ EVERY = {f"q{i}" for i in range(len(PRIMES))}
 
 def on(tensor: Tensor, *axes: DomainAxis) -> View:
     """A tensor read by its axes."""
-    return View(tensor, tuple(Same(a.name, a.size) for a in axes))
+    return View(tensor, axes)
 
 
 def outputs() -> Tensor:
@@ -408,7 +408,7 @@ def test_a_congruence_without_all_five_combinations_is_refused():
             circuit.require_combined()
     c = Circuit()
     t = DomainAxis("t", 2)
-    c.congruence("alone", (t,)).add("sum", View(c.tensor("x", 2, (), VALUE), (Same("t", 2),)).whole())
+    c.congruence("alone", (t,)).add("sum", View(c.tensor("x", 2, (), VALUE), (DomainAxis("t", 2),)).whole())
     with pytest.raises(ValueError, match="alone"):
         c.require_combined()
     certificate = Certificate(tiny_mlp(residue_cost=0).plan)
@@ -444,11 +444,11 @@ def test_combinations_that_could_wrap_are_not_declared_and_the_contraction_has_c
         x, w = net.activation("x", (1, features)), net.weight("w", (2, features))
         dy, out = net.activation("dy", (1, 2)), net.activation("z", (1, features))
         factors = (
-            dy.limbs(net.over_passes, Same("b", 1), Same("o", 2)),
-            limb_forms(View(w, (Same("pass", 3), Same("o", 2), Same("f", features)))),
+            dy.limbs(net.over_passes, DomainAxis("b", 1), DomainAxis("o", 2)),
+            limb_forms(View(w, (DomainAxis("pass", 3), DomainAxis("o", 2), DomainAxis("f", features)))),
         )
         axes = (net.pass_axis(), net.batch_axis(), f)
-        limbs = out.limbs(net.over_passes, Same("b", 1), Same("f", features))
+        limbs = out.limbs(net.over_passes, DomainAxis("b", 1), DomainAxis("f", features))
         assert x.shape == (1, features) and w.digits == WEIGHT
         return net, net.scaled_down("dx", axes, (o,), factors, None, limbs, "dx")
 

@@ -9,10 +9,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits.language.constraints import Circuit, DomainAxis, ModularLink, PublicTensor
+from circuits.language.constraints import Circuit, ModularLink, PublicTensor
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import Same
+from circuits.language.sources import DomainAxis
 from circuits.language.tensors import Digit, balanced
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness
@@ -35,7 +35,7 @@ def cancelling_circuit():
     digits = (Digit(balanced(4), 0), Digit(balanced(4), 4))
     a, b, x, p = (c.tensor(n, 2, (3,), digits) for n in "abxp")
     h = c.tensor("h", 2, (2, 3), digits[:1])
-    on = lambda t: View(t, (Same("u", 2), Same("i", 3))).whole()  # noqa: E731
+    on = lambda t: View(t, (DomainAxis("u", 2), DomainAxis("i", 3))).whole()  # noqa: E731
     con = c.constraint("members", (u, i))
     con.add("one way", on(a) - on(b))
     con.add("other way", on(b) - on(a))

@@ -11,9 +11,10 @@ import pytest
 from circuits.argument import tuples as reductions
 from circuits.argument.lookups import digit_trees
 from circuits.argument.tuples import base, tuple_trees
-from circuits.language.constraints import BoundError, Circuit, DomainAxis
+from circuits.language.constraints import BoundError, Circuit
 from circuits.language.functions import FunctionTable, Lookup
 from circuits.language.layout import Layout
+from circuits.language.sources import DomainAxis
 from circuits.language.tensors import Digit, unsigned
 from circuits.language.wide import Domain
 from prover import argument, trees
