@@ -69,12 +69,14 @@ class Plan:
         """Terms of the loss that a sample has: a token for each position, or one label."""
         return int(self.input["shape"][2]) if self.kind == "tokens" else 1
 
+    def shape_of(self, name: str) -> Sequence[int]:
+        """That of a parameter."""
+        return self.shapes[name] if name in self.shapes else self.weights[name].shape
+
     @property
     def weight_count(self) -> int:
         """Entries of all parameters."""
-        return sum(
-            prod(self.shapes[name] if name in self.shapes else self.weights[name].shape) for name in self.weights
-        )
+        return sum(prod(self.shape_of(name)) for name in self.weights)
 
 
 @contextmanager
@@ -215,13 +217,8 @@ class Certificate:
 
     def _described(self, node: Mapping[str, Any]) -> dict[str, Any]:
         """The node with all its options, the shapes of its parameters and its public constants."""
-        spec = LAYERS[node["op"]].spec
-        out = {**spec.full(node), **self.plan.constants.get(node["name"], {})}
-        for key in spec.arrays(fixed=False):
-            if (name := node[key]) is not None:
-                known = self.plan.shapes
-                out[f"{key}_shape"] = known[name] if name in known else self.plan.weights[name].shape
-        return out
+        described = LAYERS[node["op"]].spec.described(node, self.plan.shape_of)
+        return {**described, **self.plan.constants.get(node["name"], {})}
 
     def close(self, tau: Fraction, revealed: int | None = None, smallest_cut: int = SMALLEST_CUT) -> Layout:
         """Add the threshold, and the variance if it is to be public, and lay the circuit out; UnusableInput if it is

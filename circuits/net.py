@@ -17,15 +17,17 @@ from circuits.language.combination import Order, Term, combine, terms_of, value_
 from circuits.language.constraints import Circuit, Constraint
 from circuits.language.forms import Form, View
 from circuits.language.sources import DomainAxis, Map, Source
-from circuits.language.tensors import B22, BIT, DIGIT_BITS, U22, Digit, Tensor, balanced, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from circuits.language.tensors import B22, BIT, U22, Digit, Tensor, balanced, radix, unsigned
+from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
 from zkcert.core.field import I64
 from zkcert.errors import UnusableInput
 
-from .value import Value
+from .value import Unrolled, Value
 from .windows import AdaptiveWindows, Windows
 
 Tables = TypeVar("Tables", Windows, AdaptiveWindows)
+Factors = Callable[[Unrolled], tuple[list[Form], list[Form]]]
+"""Limbs of the two factors of a contraction, given the source of an unrolled axis."""
 
 FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
@@ -67,13 +69,11 @@ class Committed:
 
 @dataclass
 class Contraction:
-    """What the executor needs to fill the carries of one rescaled contraction; none if it is a congruence, whose
-    remainder begins at `lowest`."""
+    """What the executor needs to fill the carries of one rescaled contraction; none if it is a congruence."""
 
     con: Constraint
     steps: list[CarryStep]
     remainder: Tensor
-    lowest: int = 0
 
 
 @dataclass
@@ -140,8 +140,9 @@ class Net:
         order, sizes = self.orders[name], self.weights[name].shape
         return values.reshape([sizes[order.index(axis)] for axis in range(len(sizes))]).transpose(order)
 
-    def activation(self, name: str, shape: Sequence[int]) -> Value:
-        return Value.of(self.circuit.tensor(name, self.passes, shape, VALUE))
+    def activation(self, name: str, shape: Sequence[int], digits: tuple[Digit, ...] = VALUE) -> Value:
+        """A tensor with a column for each pass."""
+        return Value.of(self.circuit.tensor(name, self.passes, shape, digits))
 
     def output(self, layer: str, label: str, shape: Sequence[int]) -> Output:
         """What `outputs` foresees for the layer; otherwise a new tensor."""
@@ -175,23 +176,13 @@ class Net:
         count = self.steps - parity
         return pass_of_step(count, parity, self.passes) if per == "pass" else first_steps(count, self.steps)
 
-    def rescaled(
-        self,
-        con: Constraint,
-        out: View | list[Form],
-        limbs: Limbs,
-        name: str,
-        scale: int = FRACTION_BITS,
-    ) -> Contraction:
-        """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40); `out` may be given as limbs."""
-        digits = (Digit(U22, 0), Digit(unsigned(scale - 22), 22))
+    def rescaled(self, con: Constraint, out: list[Form], limbs: Limbs, name: str) -> Contraction:
+        """Constrain ``out = floor((limbs + 2^31) / 2^32)``, `out` being given as limbs as well."""
         domain = Domain(con.out, unrolled=True)
-        rem = domain.wire(self.circuit, f"{name}.remainder", digits)
-        limbs.add_const(1 << (scale - 1)).add_value(rem, -1)
-        for k, form in enumerate(limb_forms(out) if isinstance(out, View) else out):
-            limbs.add(-form, scale + DIGIT_BITS * k)
-        steps = assert_zero(self.circuit, con, domain, name, limbs)
-        return Contraction(con, steps, rem.tensor)
+        rem = domain.wire(self.circuit, f"{name}.remainder", REMAINDER)
+        limbs.add_const(1 << FRACTION_BITS - 1).add_value(rem, -1)
+        limbs.add_limbs(out, -1, FRACTION_BITS)
+        return Contraction(con, assert_zero(self.circuit, con, domain, name, limbs), rem.tensor)
 
     def contracted(
         self,
@@ -223,7 +214,7 @@ class Net:
             rem = Domain(con.out, unrolled=True).wire(self.circuit, f"{name}.remainder", digits)
             terms = [*rest, *value_terms(rem, -1)]
             combine(self.circuit, con, left, right, terms, first, others)
-            return Contraction(con, [], rem.tensor, rem.tensor.bounds()[0])
+            return Contraction(con, [], rem.tensor)
 
         return self.circuit.tried(declare)
 
@@ -266,9 +257,9 @@ class Rectifier:
 
     def __init__(self, net: Net, name: str, shape: Sequence[int], rest: Value | None = None) -> None:
         self.a = net.activation(f"{name}/y", shape)
-        self.bit = net.circuit.tensor(f"{name}/sign", net.passes, shape, radix(BIT))
-        self.magnitude = net.circuit.tensor(f"{name}/magnitude", net.passes, shape, radix(U22, U22))
-        self.z = 2 * self.a - Value.of(self.magnitude) - Value.of(self.bit)
+        self.bit = net.activation(f"{name}/sign", shape, radix(BIT))
+        self.magnitude = net.activation(f"{name}/magnitude", shape, radix(U22, U22))
+        self.z = 2 * self.a - self.magnitude - self.bit
         self.rest = rest
 
     @property
@@ -285,7 +276,7 @@ class Gradient:
     """The exact gradient accumulator of one parameter, summed over the batch.
 
     `limbs(source)` builds it over the domain ("step", *axes) with `source(per)` the source of an unrolled axis.
-    `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias). `linear`: it holds no products.
+    `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias).
     `readers`: how many layers read the parameter, whose accumulators are added up.
     `operands(source)`: limbs of the two factors of a contraction, of which the first reads `axes[0]` and the second the
     other axes.
@@ -294,17 +285,27 @@ class Gradient:
     name: str
     axes: tuple[DomainAxis, ...]
     summed: tuple[DomainAxis, ...]
-    limbs: Callable[[Callable[[str], Source]], Limbs]
+    limbs: Callable[[Unrolled], Limbs]
     scaled: bool
-    linear: bool = False
     readers: int = 1
-    operands: Callable[[Callable[[str], Source]], tuple[list[Form], list[Form]]] | None = None
-
-    def products(self, accumulator: list[I64]) -> list[I64]:
-        """The bilinear part of the limbs of an accumulator."""
-        return [] if self.linear else accumulator
+    operands: Factors | None = None
 
 
-def summed_gradient(name: str, axis: DomainAxis, dy: Value, *inner: Source) -> Gradient:
+def summed_gradient(name: str, axes: tuple[DomainAxis, ...], dy: Value, *inner: Source) -> Gradient:
     """That of a parameter which is added: the sum of what arrives; inner: the sources of the inner axes of `dy`."""
-    return Gradient(name, (axis,), (), lambda source: Limbs().add(dy.whole(source, *inner)), False, linear=True)
+    return Gradient(name, axes, (), lambda source: Limbs().add(dy.whole(source, *inner)), False)
+
+
+def product_gradient(
+    name: str,
+    axes: tuple[DomainAxis, ...],
+    summed: tuple[DomainAxis, ...],
+    factors: Factors,
+    congruent: bool = False,
+) -> Gradient:
+    """That of a parameter which is multiplied: a contraction, which may be shown by a congruence if `congruent`."""
+
+    def limbs(source: Unrolled) -> Limbs:
+        return Limbs().add_product(*factors(source))
+
+    return Gradient(name, axes, summed, limbs, True, operands=factors if congruent else None)

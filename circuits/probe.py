@@ -129,7 +129,7 @@ class Parameter:
         con = net.circuit.constraint(f"gradient/{g.name}", self._axes(steps), g.summed)
         limbs = g.limbs(lambda per: net.over_steps(per, 0))
         if g.scaled:
-            self.run_gradient = net.rescaled(con, out, limbs, "g")
+            self.run_gradient = net.rescaled(con, limb_forms(out), limbs, "g")
         else:
             con.add("sum", limbs.parts[0] - out.whole())
 
@@ -150,7 +150,7 @@ class Parameter:
         con = self.net.circuit.constraint(f"{label}/{self.g.name}", self._axes(count))
         limbs = Limbs().add_product(self._scale(count), limb_forms(self._on(a, count)))
         limbs.add_multiple(self._on(a, count), self.shift or 0)
-        return self.net.rescaled(con, self._on(out, count), limbs, label.lower())
+        return self.net.rescaled(con, limb_forms(self._on(out, count)), limbs, label.lower())
 
     def _contracted(
         self, label: str, count: int, parity: int, digits: tuple[Digit, ...], rest: Sequence[Term]

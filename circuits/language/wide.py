@@ -8,7 +8,7 @@ Neighbouring limbs are merged while the bounds allow it, which saves carries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -123,6 +123,12 @@ class Limbs:
         for k, part in enumerate(other.parts):
             consts = tuple(Constant(c.coef, ((axis, weights),)) for c in part.constants)
             self.add(Expr(constants=consts), DIGIT_BITS * k)
+        return self
+
+    def add_limbs(self, forms: Sequence[Form], coef: int = 1, power: int = 0) -> Limbs:
+        """Add ``coef * 2^power * sum_k form_k 2^22k``."""
+        for k, form in enumerate(forms):
+            self.add(form * coef, power + DIGIT_BITS * k)
         return self
 
     def add_product(self, a: list[Form], b: list[Form], coef: int = 1, power: int = 0) -> Limbs:

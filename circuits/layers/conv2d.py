@@ -13,13 +13,12 @@ from ..net import Net
 from ..value import Value
 from ..windows import channels_of
 from .affine import PARAMETERS, Affine, outputs_of
-from .spec import Arrays, Integer, Integers, LayerSpec, Node, require_image, window_shape
+from .spec import Integer, Integers, LayerSpec, Node, require_image, window_shape
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
-    channels = outputs_of(node, shape, tensors, node["groups"])
-    kernel = tensors[node["weight"]].shape[2:]
+    channels, kernel = outputs_of(node, shape, node["groups"]), node["weight_shape"][2:]
     return [channels, *window_shape(shape, kernel, node["stride"], node["padding"], node["dilation"])]
 
 
@@ -35,11 +34,9 @@ class Conv2d(Affine):
         outputs, channels, *kernel = node["weight_shape"]
         windows = net.windows(shape, kernel, node)
         self.table, self.inverse = windows.reads(), windows.readers()
-        self.shape = (outputs, *windows.grid)
         self.groups = groups = node["groups"]
         self.shared = (DomainAxis("g", groups),) if groups > 1 else ()
         self.out_axes = (DomainAxis("o", outputs // groups), DomainAxis("s", windows.outputs))
-        self.position_axes = self.out_axes[1:]
         self.input_axes = (DomainAxis("c", channels), DomainAxis("i", windows.positions))
         self.weight_axes = (self.out_axes[0], DomainAxis("k", windows.count), self.input_axes[0])
         self.weight_order = (0, 1, 3, 2) if self.shared else (0, 2, 1)  # runs of channels are longer
@@ -47,9 +44,8 @@ class Conv2d(Affine):
 
     def channels(self, axis: DomainAxis) -> Source:
         if not self.shared:
-            return super().channels(axis)
-        table = channels_of(self.groups, axis.size)
-        return Gather("g", axis.name, table, self.groups * axis.size)
+            return axis
+        return Gather("g", axis.name, channels_of(self.groups, axis.size), self.groups * axis.size)
 
     def input_sources(self) -> tuple[Source, ...]:
         c, i = self.input_axes

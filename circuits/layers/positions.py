@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from circuits.language.sources import DomainAxis, Sum
 
-from circuits.language.forms import View
-from circuits.language.sources import DomainAxis, Source, Sum
-from circuits.language.wide import Limbs
-from zkcert.errors import UnusableInput
-
-from ..net import Gradient, Net
+from ..net import Net, summed_gradient
 from ..value import Value
 from .base import Layer
-from .spec import Array, Arrays, LayerSpec, Node, require_image
+from .spec import Array, LayerSpec, Node, misfit, require_image
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
-    if list(tensors[node["weight"]].shape) != list(shape):
-        raise UnusableInput(
-            f"weight of shape {list(tensors[node['weight']].shape)} does not fit an input of shape {shape}"
-        )
+    if node["weight_shape"] != shape:
+        raise misfit(node, shape)
     return shape
 
 
@@ -28,19 +21,15 @@ class Positions(Layer):
     spec = LayerSpec(op="positions", fields={"weight": Array()}, output_shape=_shape)
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
-        self.weight_name, self.axes = node["weight"], (DomainAxis("c", x.shape[1]), DomainAxis("s", x.shape[2]))
-        self.weight = net.weight(node["weight"], x.shape[1:])
-        self.y = net.activation(f"{self.name}/y", x.shape)
-        con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), net.batch_axis(), *self.axes))
-        own = [a for a in self.axes]
-        weight = View(self.weight, (net.pass_axis(), *own)).whole()
-        con.add("sum", (x - self.y).whole(net.over_passes, net.batch_axis(), *own) + weight)
+        self.weight_name, self.weight = node["weight"], net.weight(node["weight"], x.shape[1:])
+        self.own = DomainAxis("c", x.shape[1]), DomainAxis("s", x.shape[2])
+        self.y = self.like_input("y")
+        axes = net.batch_axis(), *self.own
+        total = self.form(x - self.y, *axes) + self.view(self.weight, *self.own).whole()
+        self.constraint("forward", *axes).add("sum", total)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = dy
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        def limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add(dy.whole(source, Sum(net.batch), *(a for a in self.axes)))
-
-        net.gradients.append(Gradient(self.weight_name, self.axes, (), limbs, False, linear=True))
+        net.gradients.append(summed_gradient(self.weight_name, self.own, dy, Sum(net.batch), *self.own))

@@ -110,7 +110,8 @@ def contraction(terms: int, other: tuple[Digit, ...]) -> Constraint:
     con = net.circuit.constraint("product", (o,), (f,))
     factors = View(x, (ONCE, DomainAxis("f", terms))), View(w, (DomainAxis("o", 2), DomainAxis("f", terms)))
     limbs = Limbs().add_product(*map(limb_forms, factors))
-    net.rescaled(con, View(net.circuit.tensor("y", 2, (), VALUE), (DomainAxis("o", 2),)), limbs, "y")
+    out = View(net.circuit.tensor("y", 2, (), VALUE), (DomainAxis("o", 2),))
+    net.rescaled(con, limb_forms(out), limbs, "y")
     return con
 
 

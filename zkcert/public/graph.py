@@ -115,6 +115,6 @@ def output_shape(node: dict[str, Any], shapes: Sequence[list[int]], params: Mapp
     except UnusableInput as error:
         raise UnusableInput(f"layer {node['name']}: {error}") from error
     try:
-        return spec.output_shape(spec.full(node), received, params)
+        return spec.output_shape(spec.described(node, lambda name: params[name].shape), received)
     except UnusableInput as error:
         raise UnusableInput(f"layer {node['name']} ({node['op']}): {error}") from error

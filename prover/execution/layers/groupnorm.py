@@ -96,7 +96,7 @@ class GroupNormExecutor(Executor):
 
     def forward(self, w: Witness, p: int) -> None:
         layer = self.layer
-        self._put_mean(layer.x, layer.mean, layer.mean_rest, w, p)
+        self._put_mean(layer.x, layer.mean, layer.mean_rest.tensor, w, p)
         self._put_root(w, p)
         a = [self._spread(d.astype(np.int64)) for d in value_limbs(layer.a, w, p)]
 
@@ -125,7 +125,7 @@ class GroupNormExecutor(Executor):
         products, squares = self._correlated(layer.x, layer.x, w, p)
         w.put(layer.squares.tensor, squares, p)
         w.fill_carries_of(layer.squares_carries, layer.squares_con.out, products, self._whole(p))
-        mean, rest = (w.value(t, p).astype(object) for t in (layer.mean.tensor, layer.mean_rest))
+        mean, rest = (w.value(t, p).astype(object) for t in (layer.mean.tensor, layer.mean_rest.tensor))
         v = squares - n * mean * mean - 2 * mean * (rest - n // 2)
         m = v + layer.epsilon
         a: Ints = np.array([isqrt((n << 128) // int(x)) for x in m.ravel()], object).reshape(m.shape)
@@ -168,7 +168,7 @@ class GroupNormExecutor(Executor):
             fill_contraction(layer.run_e, w, own, rem, p, rows)
 
         by_rows(layer.x.shape, scale)
-        self._put_mean(layer.e, layer.m1, layer.m1_rest, w, p)
+        self._put_mean(layer.e, layer.m1, layer.m1_rest.tensor, w, p)
         self._put_correlation(w, p)
         a, m2 = ([d.astype(np.int64) for d in value_limbs(v, w, p)] for v in (layer.a, layer.m2))
         own = limb_products(a, m2)

@@ -119,7 +119,8 @@ def test_a_border_that_wins_is_named():
         x = read_value(self.layer.x, w, p)[:, :, self.layer.reads.index]
         y = np.zeros(self.layer.y.shape, np.int64)
         w.put(self.layer.y.tensor, y, p)
-        w.put(self.layer.choice, np.zeros(self.layer.choice.shape), p)
+        choice = self.layer.choice.tensor
+        w.put(choice, np.zeros(choice.shape), p)
         w.put(self.layer.slack, (y[:, :, None] - x)[:, :, inside], p)
 
     lie = mock.patch.object(MaxPool2dExecutor, "forward", forward)
@@ -287,7 +288,7 @@ def test_another_rounding_of_a_hardswish_is_named(made, back, name):
 
 def test_a_gradient_that_a_hardsigmoid_lets_pass_outside_is_named(made):
     def leak(self, result, w, p):
-        dx, rest = self.layer.dx, self.layer.remainder_back
+        dx, rest = self.layer.dx, self.layer.remainder_back.tensor
         total = read_value(self.layer.dy, w, p) + 3
         w.put(dx.tensor, total // 6, p)
         w.put(rest, total % 6, p)

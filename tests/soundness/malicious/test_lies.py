@@ -47,8 +47,8 @@ def test_an_output_that_is_not_the_positive_part_is_named(cnn, name):
     """Output one more, magnitude two more: the pre-activation they stand for is the same."""
     relu = next(layer for layer in cnn.certificate.layers if isinstance(layer, ReLU) and layer.name == name)
     w = cnn.witness
-    with altered(w, relu.y.tensor, relu.magnitude):
-        for t, change in ((relu.y.tensor, 1), (relu.magnitude, 2)):
+    with altered(w, relu.y.tensor, relu.magnitude.tensor):
+        for t, change in ((relu.y.tensor, 1), (relu.magnitude.tensor, 2)):
             values = w.value(t)
             values[0, 0, 0, 0] += change
             w.put(t, values)
@@ -84,8 +84,8 @@ def test_one_altered_digit_of_a_branch_is_named(branches, where, name):
 
 def test_a_forgotten_shortcut_is_named(branches):
     def alone(relu, w, z, p, rows=None):
-        w.put(relu.bit, (z > 0).astype(np.int64), p, rows)
-        w.put(relu.magnitude, abs(z) - (z > 0), p, rows)
+        w.put(relu.bit.tensor, (z > 0).astype(np.int64), p, rows)
+        w.put(relu.magnitude.tensor, abs(z) - (z > 0), p, rows)
         w.put(relu.a.tensor, z * (z > 0), p, rows)
 
     lie = mock.patch.object(values, "put_rectified", alone)
@@ -251,7 +251,7 @@ def test_a_negative_value_that_a_leaky_relu_lets_pass_is_named(leaks):
     """Its bit says that it is positive, and all else follows; the magnitude would have to be negative."""
     w = leaks.witness
     layer = leaks.certificate.layers[0]
-    y, bit, magnitude, rem = layer.y.tensor, layer.bit, layer.magnitude, layer.run.remainder
+    y, bit, magnitude, rem = layer.y.tensor, layer.bit.tensor, layer.magnitude.tensor, layer.run.remainder
     z = read_value(layer.x, w, 0)
     at = 0, *np.argwhere(z < 0)[0]
     with altered(w, y, bit, magnitude, rem):
@@ -270,15 +270,15 @@ def test_a_window_without_a_choice_is_named(cnn):
     """y one above the maximum, no choice bit: slacks and products are as they must be, only the sum of bits is not."""
     pool = next(layer for layer in cnn.certificate.layers if isinstance(layer, MaxPool2d))
     w, windows = cnn.witness, pool.s.size
-    with altered(w, pool.y.tensor, pool.choice, pool.slack) as (_, choice, _):
-        y, slack = w.value(pool.y.tensor), w.value(pool.slack)
+    with altered(w, pool.y.tensor, pool.choice.tensor, pool.slack.tensor) as (_, choice, _):
+        y, slack = w.value(pool.y.tensor), w.value(pool.slack.tensor)
         own = choice[0, 0, 0, 0, ::windows]
         before = np.arange(len(own)) < int(own.argmax())
         y[0, 0, 0, 0] += 1
         slack[0, 0, 0, ::windows] += before  # y - x_k - 1 for every k, with y one more
         choice[0, 0, 0, 0, ::windows] = 0
         w.put(pool.y.tensor, y)
-        w.put(pool.slack, slack)
+        w.put(pool.slack.tensor, slack)
         assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/choice"
 
 
@@ -286,12 +286,12 @@ def test_a_pooled_value_above_its_window_is_named(cnn):
     """y and all slacks one more: only the chosen position's slack should have been zero."""
     pool = next(layer for layer in cnn.certificate.layers if isinstance(layer, MaxPool2d))
     w, windows = cnn.witness, pool.s.size
-    with altered(w, pool.y.tensor, pool.slack):
-        y, slack = w.value(pool.y.tensor), w.value(pool.slack)
+    with altered(w, pool.y.tensor, pool.slack.tensor):
+        y, slack = w.value(pool.y.tensor), w.value(pool.slack.tensor)
         y[0, 0, 0, 0] += 1
         slack[0, 0, 0, ::windows] += 1
         w.put(pool.y.tensor, y)
-        w.put(pool.slack, slack)
+        w.put(pool.slack.tensor, slack)
         assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/forward"
 
 
@@ -441,8 +441,8 @@ def test_another_pooling_choice_is_named(cnn, rule):
         y = np.take_along_axis(x, pick[:, :, None], axis=2)
         order = np.arange(pool.k.size)[:, None]
         w.put(pool.y.tensor, y[:, :, 0], p)
-        w.put(pool.choice, (order == pick[:, :, None]).astype(np.int64).reshape(pool.choice.shape), p)
-        w.put(pool.slack, (y - x - (order < pick[:, :, None])).reshape(pool.choice.shape), p)
+        w.put(pool.choice.tensor, (order == pick[:, :, None]).astype(np.int64).reshape(pool.choice.tensor.shape), p)
+        w.put(pool.slack.tensor, (y - x - (order < pick[:, :, None])).reshape(pool.choice.tensor.shape), p)
 
     lie = mock.patch.object(MaxPool2dExecutor, "forward", choose)
     assert lying_name(cnn.case, lie) == "constraint/maxpool2d2/forward"
