@@ -18,7 +18,7 @@ from circuits.language.constraints import Circuit, Constraint
 from circuits.language.forms import Form, View
 from circuits.language.sources import DomainAxis, Map, Source
 from circuits.language.tensors import B22, BIT, U22, Digit, Tensor, balanced, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
+from circuits.language.wide import CarryStep, Domain, Limbs
 from zkcert.core.field import I64
 from zkcert.errors import UnusableInput
 
@@ -178,11 +178,11 @@ class Net:
 
     def rescaled(self, con: Constraint, out: list[Form], limbs: Limbs, name: str) -> Contraction:
         """Constrain ``out = floor((limbs + 2^31) / 2^32)``, `out` being given as limbs as well."""
-        domain = Domain(con.out, unrolled=True)
-        rem = domain.wire(self.circuit, f"{name}.remainder", REMAINDER)
+        domain = Domain(self.circuit, con.out, unrolled=True)
+        rem = domain.wire(f"{name}.remainder", REMAINDER)
         limbs.add_const(1 << FRACTION_BITS - 1).add_value(rem, -1)
         limbs.add_limbs(out, -1, FRACTION_BITS)
-        return Contraction(con, assert_zero(self.circuit, con, domain, name, limbs), rem.tensor)
+        return Contraction(con, domain.zero(con, name, limbs), rem.tensor)
 
     def contracted(
         self,
@@ -211,7 +211,7 @@ class Net:
 
         def declare() -> Contraction:
             con = self.circuit.congruence(name, out, summed)
-            rem = Domain(con.out, unrolled=True).wire(self.circuit, f"{name}.remainder", digits)
+            rem = Domain(self.circuit, con.out, unrolled=True).wire(f"{name}.remainder", digits)
             terms = [*rest, *value_terms(rem, -1)]
             combine(self.circuit, con, left, right, terms, first, others)
             return Contraction(con, [], rem.tensor)

@@ -26,7 +26,7 @@ from circuits.language.forms import Form, View
 from circuits.language.sources import ONCE, DomainAxis, Map
 from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Range, Tensor, radix, unsigned
 from circuits.language.tensors import balanced as balanced_range
-from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
 from .net import (
@@ -168,7 +168,7 @@ class Parameter:
         terms = int(np.prod([a.size for a in summed]))
         if terms > MAX_TERMS:
             raise UnusableInput(f"{self.g.name}: {terms} squares in one sum, at most {MAX_TERMS}")
-        domain = Domain((DomainAxis("step", steps), *out), unrolled=True)
+        domain = Domain(self.net.circuit, (DomainAxis("step", steps), *out), unrolled=True)
         con = self.net.circuit.constraint(f"squares/{self.g.name}", domain.axes, summed)
         e0, e1 = limb_forms(self._on(self.e, steps))
         self.squares = []
@@ -177,7 +177,7 @@ class Parameter:
             ("01", e0, e1, SIGNED_SQUARE),
             ("11", e1, e1, SQUARE),
         ):
-            s = domain.wire(self.net.circuit, f"squares/{self.g.name}.{label}", digits)
+            s = domain.wire(f"squares/{self.g.name}.{label}", digits)
             limbs = Limbs().add_product([a], [b])
             con.add(label, limbs.parts[0] - s.whole())
             self.squares.append(s)
@@ -195,16 +195,15 @@ class Parameter:
             self.run_perturbation = combined
             return
         con = self.net.circuit.constraint(f"perturbation/{self.g.name}", self._axes(count))
-        domain = Domain(con.out, unrolled=True)
+        domain = Domain(self.net.circuit, con.out, unrolled=True)
         limbs = Limbs().add_product(limb_forms(qv), limb_forms(self._on(self.v, count)))
         rem = domain.wire(
-            self.net.circuit,
             f"perturbation/{self.g.name}.remainder",
             (Digit(U22, 0), Digit(unsigned(18), 22)),
         )
         limbs.add_const(1 << (STEP_BITS - 1)).add_value(rem, -1)
         limbs.add_value(self._weights(count, 1), -1, STEP_BITS).add_value(self._weights(count, 0), 1, STEP_BITS)
-        steps = assert_zero(self.net.circuit, con, domain, "d", limbs)
+        steps = domain.zero(con, "d", limbs)
         self.run_perturbation = Contraction(con, steps, rem.tensor)
 
     def _declare_update(self) -> None:
@@ -216,14 +215,14 @@ class Parameter:
             self.run_update = combined
             return
         con = net.circuit.constraint(f"update/{g.name}", self._axes(count), g.summed)
-        domain = Domain(con.out, unrolled=True)
+        domain = Domain(self.net.circuit, con.out, unrolled=True)
         limbs = g.limbs(lambda per: net.over_steps(per, 1))
         bits = 32 if g.scaled else 0
         twos, odd = halved(d)
         small = (*([Digit(unsigned(twos), 0)] if twos else []), Digit(Range(odd), twos))
         digits = update_remainder(net, d) if g.scaled else small
-        rem = domain.wire(net.circuit, f"update/{g.name}.remainder", digits)
+        rem = domain.wire(f"update/{g.name}.remainder", digits)
         limbs.add_const((d << bits) // 2).add_value(rem, -1)
         limbs.add_value(self._weights(count, 2), d, bits).add_value(self._weights(count, 0), -d, bits)
-        steps = assert_zero(net.circuit, con, domain, "w", limbs)
+        steps = domain.zero(con, "w", limbs)
         self.run_update = Contraction(con, steps, rem.tensor)

@@ -12,7 +12,7 @@ from circuits.language.constraints import ModularLink, expr
 from circuits.language.forms import View
 from circuits.language.sources import DomainAxis, Map, Sum
 from circuits.language.tensors import BIT, Tensor, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero
+from circuits.language.wide import CarryStep, Domain, Limbs
 from zkcert.core import sis
 from zkcert.core.field import U64
 
@@ -54,51 +54,48 @@ class Samples:
         self.slope, self.offset = affine
         per = 1 if kind == "u8" else Q32_BYTES
         self.count = self.pixels * per + label_bytes
-        circuit, t, b = net.circuit, net.steps, net.batch
+        circuit, step, b = net.circuit, net.step_axis(), net.batch_axis()
         self.bytes, self.rho = linked_bytes(net, self.count, hashes)
 
-        step, batch = DomainAxis("step", t), net.batch_axis()
         padded = (height + 2 * pad) * (width + 2 * pad)
         s = DomainAxis("s", padded)
         self.input_shape = (channels, height + 2 * pad, width + 2 * pad)
-        self.x = Value.of(circuit.tensor("input", t, (b, channels, padded), VALUE), "step")
+        self.x = Value.of(circuit.tensor("input", net.steps, (net.batch, channels, padded), VALUE), "step")
         # position in the padded image -> position in the sample, -1 in the border
         image = np.full((height + 2 * pad, width + 2 * pad), -1, np.int64)
         image[pad : pad + height, pad : pad + width] = np.arange(height * width).reshape(height, width)
         self.source = image.ravel()
         self.rounding: list[tuple[View, list[CarryStep]]] = []
         for c in range(channels):
-            con = circuit.constraint(f"input/channel{c}", (step, batch, s))
+            con = circuit.constraint(f"input/channel{c}", (step, b, s))
             one = (0,) * c + (1,) + (0,) * (channels - c - 1)
-            x = View(
-                self.x.tensor, (DomainAxis("step", t), DomainAxis("b", b), Sum(channels, one), DomainAxis("s", padded))
-            )
+            x = View(self.x.tensor, (step, b, Sum(channels, one), s))
 
             def raw(byte: int, c: int = c) -> View:
                 place = np.where(self.source < 0, -1, per * (c * height * width + self.source) + byte).tolist()
-                return View(self.bytes, (DomainAxis("step", t), DomainAxis("b", b), Map("s", tuple(place), self.count)))
+                return View(self.bytes, (step, b, Map("s", tuple(place), self.count)))
 
             if kind == "u8":
                 con.add("normalise", expr(raw(0).whole(self.slope[c]) - x.whole()) + self.offset[c])
                 continue
             # q = sum 256^i byte_i - 2^43; x = floor((A q + 2^15) / 2^16) + C, with zero (not -2^43) in the border
-            domain = Domain((step, batch, s), unrolled=True)
-            rem = domain.wire(circuit, f"input/channel{c}.remainder", radix(unsigned(16)))
+            domain = Domain(circuit, (step, b, s), unrolled=True)
+            rem = domain.wire(f"input/channel{c}.remainder", radix(unsigned(16)))
             limbs = Limbs()
             for i in range(Q32_BYTES):
                 limbs.add(raw(i).whole(self.slope[c]), 8 * i)
             limbs.add_value(x, -1, 16).add_value(rem, -1).add_const((1 << 15) + (self.offset[c] << 16))
             inside = tuple(int(i >= 0) for i in self.source.tolist())
             limbs.add_masked_const(-(self.slope[c] << 43), "s", inside)
-            self.rounding.append((rem, assert_zero(circuit, con, domain, "normalise", limbs)))
+            self.rounding.append((rem, domain.zero(con, "normalise", limbs)))
 
-        self.onehot = circuit.tensor("label", t, (b, classes), radix(BIT))
-        con = circuit.constraint("label", (step, batch))
-        ones = View(self.onehot, (DomainAxis("step", t), DomainAxis("b", b), Sum(classes)))
-        index = View(self.onehot, (DomainAxis("step", t), DomainAxis("b", b), Sum(classes, tuple(range(classes)))))
+        self.onehot = circuit.tensor("label", net.steps, (net.batch, classes), radix(BIT))
+        con = circuit.constraint("label", (step, b))
+        ones = View(self.onehot, (step, b, Sum(classes)))
+        index = View(self.onehot, (step, b, Sum(classes, tuple(range(classes)))))
         con.add("one", expr(ones.whole()) - 1)
         place = [0] * self.count
         for i in range(label_bytes):
             place[self.pixels * per + i] = 256**i
-        label = View(self.bytes, (DomainAxis("step", t), DomainAxis("b", b), Sum(self.count, tuple(place))))
+        label = View(self.bytes, (step, b, Sum(self.count, tuple(place))))
         con.add("index", index.whole() - label.whole())

@@ -15,7 +15,7 @@ from circuits.language.sources import DomainAxis
 from circuits.language.tensors import Tensor
 from zkcert.core.field import U64, F
 
-from .channel import Channel, Node
+from .channel import Node
 
 if TYPE_CHECKING:
     from .tuples import Box
@@ -123,6 +123,3 @@ class Oracle:
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Sumcheck:
         """Its `finals`: X~ and the weight of the claims at the point of the last round."""
         return Sumcheck()
-
-    def check(self, claims: Sequence[Claim], ch: Channel) -> None:
-        """A chance for a strict prover to compare every claim with its witness."""

@@ -25,7 +25,7 @@ from circuits.language.forms import Form
 from circuits.language.functions import FunctionTable
 from circuits.language.sources import DomainAxis, Gather, GatherSum, Map, Source
 from circuits.language.tensors import B22, BIT, U22, Digit, radix
-from circuits.language.wide import Domain, Limbs, assert_zero
+from circuits.language.wide import Domain, Limbs
 from zkcert.errors import UnusableInput
 
 from ..net import REMAINDER, VALUE, Contraction, Net, Total
@@ -173,7 +173,7 @@ class Attention(Layer):
         con, rest = self.constraint("p", *self.by_pair), self._tensor("p.remainder", self.t, SUM)
         limbs = Limbs().add_product(self._paired(self.p), self._paired(self.sum)).add_limbs(self._paired(rest))
         limbs.add_limbs(self._paired(self.e), -1, 32)
-        steps = assert_zero(self.net.circuit, con, Domain(con.out, unrolled=True), "p", limbs)
+        steps = Domain(self.net.circuit, con.out, unrolled=True).zero(con, "p", limbs)
         self.run_p = Contraction(con, steps, rest.tensor)
         con.add("below", expr(self._pair(rest) + self._pair(self.slack) - self._pair(self.sum)) + 1)
 

@@ -21,7 +21,7 @@ from circuits.language.constraints import expr
 from circuits.language.forms import Form, View
 from circuits.language.sources import DomainAxis, Gather, GatherSum, Sum
 from circuits.language.tensors import U22, Digit, Range, radix
-from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from circuits.language.wide import CarryStep, Domain, Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
 from ..net import FRACTION_BITS, REMAINDER, VALUE, Net, product_gradient, summed_gradient
@@ -77,7 +77,7 @@ class GroupNorm(Layer):
         self.epsilon = int(Fraction(repr(node["eps"])) * (self.n << 64) + Fraction(1, 2))
         self.axes = self.b, self.o, *self.positions
         self.statistic = self.b, self.g, *alone
-        self.stats = Domain((net.pass_axis(), *self.statistic), unrolled=True)
+        self.stats = Domain(net.circuit, (net.pass_axis(), *self.statistic), unrolled=True)
         self.entries, self.by_group = (self.b, self.g, self.c, *self.positions), (self.b, grouped, *self.positions)
 
         self.mean, self.mean_rest = self._mean("mean", x)
@@ -85,7 +85,7 @@ class GroupNorm(Layer):
         self.squares = self._statistic("squares", *[U22] * 5)
         own_limbs = self.limbs(x, *self.by_group)
         limbs = Limbs().add_product(own_limbs, own_limbs).add_limbs(self._of_statistic(self.squares), -1)
-        self.squares_carries = assert_zero(net.circuit, self.squares_con, self.stats, "sum", limbs)
+        self.squares_carries = self.stats.zero(self.squares_con, "sum", limbs)
         self._declare_root()
 
         con = self.constraint("normalised", *self.entries)
@@ -128,7 +128,7 @@ class GroupNorm(Layer):
         return out, rest
 
     def _declare_root(self) -> None:
-        net, n, eps = self.net, self.n, self.epsilon
+        n, eps = self.n, self.epsilon
         self.root_con = con = self.constraint("root", *self.statistic)
         self.v, self.a = self._statistic("v", *[U22] * 5), self._statistic("a")
         self.aa = self._statistic("a2", *[U22] * 4)
@@ -137,7 +137,7 @@ class GroupNorm(Layer):
         self.root_carries: list[list[CarryStep]] = []
 
         def zero(label: str, limbs: Limbs) -> None:
-            self.root_carries.append(assert_zero(net.circuit, con, self.stats, label, limbs))
+            self.root_carries.append(self.stats.zero(con, label, limbs))
 
         # V = sum x^2 - n mean^2 - 2 mean (r - floor(n / 2)), sum x being n mean + r - floor(n / 2)
         limbs = Limbs().add_limbs(self._of_statistic(self.squares)).add_limbs(v, -1).add_product(mean, mean, -n)
@@ -180,7 +180,7 @@ class GroupNorm(Layer):
         limbs = Limbs().add_product(self.limbs(self.e, *self.by_group), self.limbs(self.h, *self.by_group))
         limbs.add_const(self.n << FRACTION_BITS - 1).add_value(self._seen(self.m2_rest), -1)
         limbs.add_multiple(self._seen(self.m2), -self.n << FRACTION_BITS)
-        self.m2_carries = assert_zero(self.net.circuit, self.m2_con, self.stats, "m2", limbs)
+        self.m2_carries = self.stats.zero(self.m2_con, "m2", limbs)
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
         def factors(source: Unrolled) -> tuple[list[Form], list[Form]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from circuits.language.forms import Form
 from circuits.language.tensors import DIGIT_BITS, U22, Range, radix
-from circuits.language.wide import Domain, Limbs, assert_zero
+from circuits.language.wide import Domain, Limbs
 
 from ..net import Contraction, Net
 from ..value import Value
@@ -31,11 +31,11 @@ class Hardswish(Clamped):
     def _divided(self, label: str, out: Value, v: Value, factor: list[Form], name: str) -> Contraction:
         """Constrain `out` to v (factor + H) / (2 H), rounded."""
         con = self.constraint(label)
-        domain = Domain(con.out, unrolled=True)
-        rem = domain.wire(self.net.circuit, f"{con.name}.remainder", REMAINDER)
+        domain = Domain(self.net.circuit, con.out, unrolled=True)
+        rem = domain.wire(f"{con.name}.remainder", REMAINDER)
         limbs = Limbs().add_product(self.limbs(v), factor).add_const(self.high).add_value(rem, -1)
         limbs.add_limbs(self.limbs(v), BOUND, DIGIT_BITS).add_limbs(self.limbs(out), -2 * BOUND, DIGIT_BITS)
-        return Contraction(con, assert_zero(self.net.circuit, con, domain, name, limbs), rem.tensor)
+        return Contraction(con, domain.zero(con, name, limbs), rem.tensor)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = self.like_input("dx")

@@ -126,7 +126,7 @@ def test_contractions_too_large_for_p_are_refused(other, largest):
 def test_an_identity_that_could_wrap_is_refused():
     circuit = Circuit()
     axis = DomainAxis("i", 3)
-    x = Domain((axis,)).wire(circuit, "x", VALUE)
+    x = Domain(circuit, (axis,)).wire("x", VALUE)
     con = circuit.constraint("square", (axis,))
     con.add("low digits", product(x.digit(0), x.digit(0)))
     with pytest.raises(BoundError):

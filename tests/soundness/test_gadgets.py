@@ -32,8 +32,8 @@ from tests.soundness.honest import (
 def gadget(width: int, count: int) -> tuple[Circuit, Constraint, Domain, View]:
     """A wire of `width` limbs over `count` values."""
     circuit = Circuit()
-    domain = Domain((DomainAxis("i", count),))
-    x = domain.wire(circuit, "x", radix(*[U22] * width))
+    domain = Domain(circuit, (DomainAxis("i", count),))
+    x = domain.wire("x", radix(*[U22] * width))
     con = circuit.constraint("gadget", domain.axes)
     return circuit, con, domain, x
 
@@ -81,7 +81,7 @@ def test_exponentials_do_not_increase():
 def test_the_exponential_gadget_accepts_its_values_only():
     points = exponential_inputs(np.random.default_rng(9))[::7]
     circuit, con, domain, x = gadget(2, len(points))
-    exp = Exponential(circuit, con, domain, x, "exp")
+    exp = Exponential(con, domain, x, "exp")
     w = holding(circuit, x, points)
     fill_exponential(exp, w, np.array(points, object))
     assert violations(circuit, w) == []
@@ -149,7 +149,7 @@ def test_the_logarithm_gadget_admits_one_normalising_shift(limbs):
     bits = 22 * limbs
     points = [1, 2, 3, (1 << 22) - 1, 1 << 22, (1 << 44) + 5, (1 << bits) - 1, 1 << (bits - 1)]
     circuit, con, domain, x = gadget(limbs, len(points))
-    log = Logarithm(circuit, con, domain, limb_forms(x), bits - 1, "ln")
+    log = Logarithm(con, domain, limb_forms(x), bits - 1, "ln")
     w = holding(circuit, x, points)
     values = np.array(points, object)
     fill_logarithm(log, w, values)

@@ -80,7 +80,7 @@ def test_a_table_is_its_rule_and_its_digest_that_of_its_rows():
 
 def number(bits: int = 22) -> tuple[Circuit, DomainAxis, View]:
     c, t = Circuit(), DomainAxis("t", 3)
-    return c, t, Domain((t,)).wire(c, "x", radix(U22, U22, unsigned(bits)))
+    return c, t, Domain(c, (t,)).wire("x", radix(U22, U22, unsigned(bits)))
 
 
 def test_a_component_that_can_be_an_entry_and_p_is_refused():
@@ -238,7 +238,7 @@ def test_lookups_are_listed():
 def listed(rows=((0, 1), (1, 2)), rule="r", digits=(0, 1), names=("a", "b"), repeated=1):
     """A circuit of two lookups; `repeated` indices of an axis that nothing reads."""
     c, t = Circuit(), DomainAxis("t", 3)
-    x = Domain((t,)).wire(c, "x", radix(U22, U22))
+    x = Domain(c, (t,)).wire("x", radix(U22, U22))
     for name in names:
         c.lookup(name, (t, DomainAxis("s", repeated)), table(rows, rule), [x.digit(d) for d in digits])
     return lines(Layout(c))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from circuits.argument.protocol import Phase
+from prover.phase import Phase
 from zkcert.files.extras import needs_extras
 
 if TYPE_CHECKING:

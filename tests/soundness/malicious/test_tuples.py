@@ -300,7 +300,7 @@ def test_a_component_that_is_an_entry_modulo_p_only_is_why_it_is_bounded(bounded
     """Eight digits of eight bits hold p + 1, which passes for 1 where no bound is asked for."""
     c, t = Circuit(), DomainAxis("t", 3)
     digits = tuple(Digit(unsigned(8), 8 * i) for i in range(8))
-    x = Domain((t,)).wire(c, "x", digits)
+    x = Domain(c, (t,)).wire("x", digits)
     table = FunctionTable("one or two", (2, 1), lambda: np.array([[1], [2]]))
     if bounded:
         with pytest.raises(BoundError, match="differ"):
