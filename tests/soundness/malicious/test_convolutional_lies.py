@@ -121,7 +121,7 @@ def test_a_border_that_wins_is_named():
         w.put(self.layer.y.tensor, y, p)
         choice = self.layer.choice.tensor
         w.put(choice, np.zeros(choice.shape), p)
-        w.put(self.layer.slack, (y[:, :, None] - x)[:, :, inside], p)
+        w.put(self.layer.slack.tensor, (y[:, :, None] - x)[:, :, inside], p)
 
     lie = mock.patch.object(MaxPool2dExecutor, "forward", forward)
     assert lying_name(lowest_case(), lie) == "constraint/maxpool2d1/choice"
@@ -148,7 +148,7 @@ def test_a_remainder_above_its_divisor_is_named(made):
     """One unit less, the remainder a divisor more: in the range of the largest divisor, but the slack is negative."""
     own = made("bordered")
     layer = next(x for x in own.certificate.layers if x.name == "avgpool2d12")
-    w, (rem, slack) = own.witness, layer.parts
+    w, (rem, slack) = own.witness, [part.tensor for part in layer.parts]
     s = int(np.argmin(layer.divisors))
     divisor = layer.divisors[s]
     assert 2 * divisor <= max(layer.divisors)

@@ -96,7 +96,7 @@ def test_a_gradient_that_forgets_a_branch_is_named(branches):
     def first_reader(self, result, w, p):
         relu = self.layer
         dy = w.value(relu.dy.parts[0].tensor, p)
-        w.put(relu.dx.tensor, dy * w.value(relu.bit, p), p)
+        w.put(relu.dx.tensor, dy * w.value(relu.bit.tensor, p), p)
         return result
 
     assert lying_name(branches.case, after(ReLUExecutor, "backward", first_reader)) == "constraint/relu7/backward"
@@ -420,7 +420,7 @@ def test_a_gradient_through_a_negative_pre_activation_is_named(cnn):
         relu = self.layer
         if relu.dx is not None:
             dx = w.value(relu.dx.tensor, p)
-            closed = np.argwhere(w.value(relu.bit, p) == 0)[0]
+            closed = np.argwhere(w.value(relu.bit.tensor, p) == 0)[0]
             dx[tuple(closed)] += 5
             w.put(relu.dx.tensor, dx, p)
         return result

@@ -156,7 +156,7 @@ def shifted_division(by: int) -> Callable:
         values, rest = np.divmod(total + divisors // 2, divisors)
         w.put(out.tensor, values + by, p)
         for t, left in zip(parts, (rest - by * divisors, divisors - 1 - rest + by * divisors), strict=False):
-            w.put(t, left, p)
+            w.put(t.tensor, left, p)
 
     return divide
 
@@ -346,7 +346,7 @@ def test_another_choice_needs_a_slack_below_zero(plane, taken):
     with spilling():
         w.put(layer.y.tensor, np.array([plane[taken]]).reshape(1, 1, 1, 1))
         w.put(layer.choice.tensor, (order == taken).astype(int).reshape(1, 1, 1, 4))
-        w.put(layer.slack, (plane[taken] - np.array(plane) - (order < taken)).reshape(1, 1, 1, 4))
+        w.put(layer.slack.tensor, (plane[taken] - np.array(plane) - (order < taken)).reshape(1, 1, 1, 4))
         w.put(layer.dx.tensor, (7 * (order == taken)).reshape(1, 1, 1, 4))
     assert broken(alone) == {"slack[1]"}
 
