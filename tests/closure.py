@@ -54,7 +54,7 @@ TESTS = (
 )
 """The tests of the verifier, in tests/, besides `tests/soundness/malicious`."""
 
-UPWARD = {("zkcert.public.model", "zkcert.files.writing"): "Model.save, for whoever made a model; no verifier calls it"}
+UPWARD = {("zkcert.public.model", "zkcert.files.models"): "Model.save, for whoever made a model; no verifier calls it"}
 """The one import that is not followed, (module, what it imports within a function), and why it is there."""
 
 _LOADED = """

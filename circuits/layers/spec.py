@@ -92,11 +92,6 @@ class Array:
         return None if self.optional and value is None else name_of(value, what)
 
 
-def integers(value: object, count: int, low: int, what: str) -> list[int]:
-    """`count` integers from `low` to `MAX_EXTENT`; UnusableInput for anything else."""
-    return list(Integers(count, low).check(value, what))
-
-
 def name_of(value: object, what: str) -> str:
     """A name; UnusableInput for anything else."""
     return str(Name().check(value, what))

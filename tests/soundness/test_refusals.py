@@ -409,7 +409,7 @@ def test_headers_that_are_not_what_the_statement_would_write_are_refused() -> No
         with pytest.raises(UnusableInput, match="the proof's header does not parse"):
             Statement.parse_header(text)
     for text in (json.dumps(values).encode(), header.replace(b'"tau":"30"', b'"tau":"30/1"')):
-        with pytest.raises(UnusableInput, match="the proof's header is not canonical"):
+        with pytest.raises(UnusableInput, match="the proof's header does not parse"):
             Statement.parse_header(text)
 
 
@@ -425,7 +425,7 @@ def test_announcements_that_are_none_are_refused(tmp_path: os.PathLike[str]) -> 
     assert load_announcement(written(data)) == replace(certified().statement, beacon=None)
     other = json.loads(data)["digest"]
     for changed, why in (
-        (data.replace(other.encode(), b"0" * 64), "the digest does not match the content"),
+        (data.replace(other.encode(), b"0" * 64), "it was edited or reformatted"),
         (b"[]\n", "is not an announcement; take the file"),
         (b"{}\n", "is not an announcement; take the file"),
         (b"{", "it is cut short"),
@@ -455,8 +455,8 @@ def test_schemas_that_are_none_are_refused(changes: dict[str, object], why: str)
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"more": 1}, "expected the keys N, format, root and schema"),
-        ({"format": "zkcert-root-0"}, "the format is not zkcert-root-1"),
+        ({"more": 1}, "it was edited or reformatted"),
+        ({"format": "zkcert-root-0"}, "it was edited or reformatted"),
         ({"N": 0}, "N must be within 1 and"),
         ({"root": "AB" * 32}, "the root must be 64 lower-case hexadecimal digits"),
     ],
