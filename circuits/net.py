@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from circuits.language.combination import Order, Term, combine, terms_of, value_terms, whole
 from circuits.language.constraints import Circuit, Constraint
 from circuits.language.forms import Form, View
-from circuits.language.sources import DomainAxis, Map, Source
+from circuits.language.sources import Axis, Map, Source
 from circuits.language.tensors import B22, BIT, U22, Digit, Tensor, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs
 from zkcert.core.field import I64
@@ -45,7 +45,7 @@ MAX_TABLES = 1 << 22  # entries of the index tables of all windows
 def pass_source(per: str, steps: int) -> Source:
     """What an unrolled axis of passes or steps reads for each pass."""
     passes = 2 * steps - 1
-    return DomainAxis("pass", passes) if per == "pass" else Map("pass", tuple(p // 2 for p in range(passes)), steps)
+    return Axis("pass", passes) if per == "pass" else Map("pass", tuple(p // 2 for p in range(passes)), steps)
 
 
 @lru_cache(maxsize=64)
@@ -57,7 +57,7 @@ def pass_of_step(count: int, offset: int, passes: int) -> Source:
 @lru_cache(maxsize=64)
 def first_steps(count: int, steps: int) -> Source:
     """The first `count` of an axis of steps."""
-    return DomainAxis("step", count) if count == steps else Map("step", tuple(range(count)), steps)
+    return Axis("step", count) if count == steps else Map("step", tuple(range(count)), steps)
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,14 @@ class Net:
         """Of a batch's loss, which is their mean: `places` of each sample."""
         return self.batch * self.places
 
-    def pass_axis(self) -> DomainAxis:
-        return DomainAxis("pass", self.passes)
+    def pass_axis(self) -> Axis:
+        return Axis("pass", self.passes)
 
-    def batch_axis(self) -> DomainAxis:
-        return DomainAxis("b", self.batch)
+    def batch_axis(self) -> Axis:
+        return Axis("b", self.batch)
 
-    def step_axis(self) -> DomainAxis:
-        return DomainAxis("step", self.steps)
+    def step_axis(self) -> Axis:
+        return Axis("step", self.steps)
 
     def weight(self, name: str, shape: Sequence[int], order: Sequence[int] | None = None) -> Tensor:
         """A parameter; order: which axis of the file's tensor each of its axes is, if they do not stand in order. A
@@ -187,8 +187,8 @@ class Net:
     def contracted(
         self,
         name: str,
-        out: Sequence[DomainAxis],
-        summed: Sequence[DomainAxis],
+        out: Sequence[Axis],
+        summed: Sequence[Axis],
         operands: tuple[list[Form], list[Form]],
         digits: tuple[Digit, ...],
         rest: Sequence[Term],
@@ -221,8 +221,8 @@ class Net:
     def scaled_down(
         self,
         name: str,
-        axes: Sequence[DomainAxis],
-        summed: Sequence[DomainAxis],
+        axes: Sequence[Axis],
+        summed: Sequence[Axis],
         factors: tuple[list[Form], list[Form]],
         bias: View | None,
         out: list[Form],
@@ -247,7 +247,7 @@ class Total:
 
     def __init__(self, net: Net, name: str, x: Value) -> None:
         self.x, self.value = x, net.activation(name, x.shape)
-        axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
+        axes = (net.pass_axis(), *(Axis(f"x{i}", size) for i, size in enumerate(x.shape)))
         con = net.circuit.constraint(name, axes)
         con.add("sum", x.whole(net.over_passes, *axes[1:]) - self.value.whole(net.over_passes, *axes[1:]))
 
@@ -283,23 +283,23 @@ class Gradient:
     """
 
     name: str
-    axes: tuple[DomainAxis, ...]
-    summed: tuple[DomainAxis, ...]
+    axes: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
     limbs: Callable[[Unrolled], Limbs]
     scaled: bool
     readers: int = 1
     operands: Factors | None = None
 
 
-def summed_gradient(name: str, axes: tuple[DomainAxis, ...], dy: Value, *inner: Source) -> Gradient:
+def summed_gradient(name: str, axes: tuple[Axis, ...], dy: Value, *inner: Source) -> Gradient:
     """That of a parameter which is added: the sum of what arrives; inner: the sources of the inner axes of `dy`."""
     return Gradient(name, axes, (), lambda source: Limbs().add(dy.whole(source, *inner)), False)
 
 
 def product_gradient(
     name: str,
-    axes: tuple[DomainAxis, ...],
-    summed: tuple[DomainAxis, ...],
+    axes: tuple[Axis, ...],
+    summed: tuple[Axis, ...],
     factors: Factors,
     congruent: bool = False,
 ) -> Gradient:

@@ -23,7 +23,7 @@ import numpy as np
 from circuits.language.combination import Term, value_terms
 from circuits.language.constraints import product
 from circuits.language.forms import Form, View
-from circuits.language.sources import ONCE, DomainAxis, Map
+from circuits.language.sources import ONCE, Axis, Map
 from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Range, Tensor, radix, unsigned
 from circuits.language.tensors import balanced as balanced_range
 from circuits.language.wide import Domain, Limbs, limb_forms
@@ -105,10 +105,10 @@ class Parameter:
 
     # -- declarations
 
-    def _axes(self, count: int) -> tuple[DomainAxis, ...]:
-        return (DomainAxis("step", count), *self.g.axes)
+    def _axes(self, count: int) -> tuple[Axis, ...]:
+        return (Axis("step", count), *self.g.axes)
 
-    def _inner(self) -> tuple[DomainAxis, ...]:
+    def _inner(self) -> tuple[Axis, ...]:
         return self.g.axes
 
     def _on(self, t: Tensor, count: int) -> View:
@@ -168,7 +168,7 @@ class Parameter:
         terms = int(np.prod([a.size for a in summed]))
         if terms > MAX_TERMS:
             raise UnusableInput(f"{self.g.name}: {terms} squares in one sum, at most {MAX_TERMS}")
-        domain = Domain(self.net.circuit, (DomainAxis("step", steps), *out), unrolled=True)
+        domain = Domain(self.net.circuit, (Axis("step", steps), *out), unrolled=True)
         con = self.net.circuit.constraint(f"squares/{self.g.name}", domain.axes, summed)
         e0, e1 = limb_forms(self._on(self.e, steps))
         self.squares = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from circuits.language.constraints import ModularLink, expr
 from circuits.language.forms import View
-from circuits.language.sources import DomainAxis, Map, Sum
+from circuits.language.sources import Axis, Map, Sum
 from circuits.language.tensors import BIT, Tensor, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs
 from zkcert.core import sis
@@ -58,7 +58,7 @@ class Samples:
         self.bytes, self.rho = linked_bytes(net, self.count, hashes)
 
         padded = (height + 2 * pad) * (width + 2 * pad)
-        s = DomainAxis("s", padded)
+        s = Axis("s", padded)
         self.input_shape = (channels, height + 2 * pad, width + 2 * pad)
         self.x = Value.of(circuit.tensor("input", net.steps, (net.batch, channels, padded), VALUE), "step")
         # position in the padded image -> position in the sample, -1 in the border

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from circuits.language.constraints import expr
 from circuits.language.forms import View
-from circuits.language.sources import DomainAxis, Map, Source, Sum
+from circuits.language.sources import Axis, Map, Source, Sum
 from circuits.language.tensors import BIT, radix
 from zkcert.core.field import U64
 
@@ -26,11 +26,11 @@ class Tokens:
         self.bytes, self.rho = linked_bytes(net, count * token_bytes, hashes)
         self.onehot = net.circuit.tensor("token", net.steps, (net.batch, tokens, count), radix(BIT))
         self.x = Value.of(self.onehot, "step")
-        con = net.circuit.constraint("token", (net.step_axis(), net.batch_axis(), DomainAxis("s", count)))
+        con = net.circuit.constraint("token", (net.step_axis(), net.batch_axis(), Axis("s", count)))
         step, b = net.step_axis(), net.batch_axis()
 
         def over_tokens(weights: tuple[int, ...] | None = None) -> View:
-            return View(self.onehot, (step, b, Sum(tokens, weights), DomainAxis("s", count)))
+            return View(self.onehot, (step, b, Sum(tokens, weights), Axis("s", count)))
 
         con.add("one", expr(over_tokens().whole()) - 1)
         index = over_tokens(tuple(range(tokens))).whole()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from circuits.language.forms import Form, View
-from circuits.language.sources import DomainAxis, Map, Source
+from circuits.language.sources import Axis, Map, Source
 from circuits.language.tensors import Tensor
 from circuits.language.wide import limb_forms
 from zkcert.errors import UnusableInput
@@ -49,7 +49,7 @@ class Multiple:
         batch, *rest = inner
         if self.channels is not None:
             axis = rest[0]
-            if not isinstance(axis, DomainAxis):
+            if not isinstance(axis, Axis):
                 raise TypeError(f"joined channels of {self.tensor.name} cannot be read by {axis}")
             rest[0] = Map(axis.name, self.channels, self.tensor.shape[1])
         return View(self.tensor, (first, batch, *rest))

@@ -23,7 +23,7 @@ from circuits.language.combination import combine, value_terms
 from circuits.language.constraints import Circuit, ModularLink, PublicTensor, expr, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, DomainAxis, Sum, Table
+from circuits.language.sources import ONCE, Axis, Sum, Table
 from circuits.language.tensors import B22, BIT, Digit, Range, balanced, radix, unsigned
 from circuits.language.wide import limb_forms
 from prover import grinding
@@ -76,7 +76,7 @@ WIDE = (Digit(unsigned(8), 0), Digit(Range(64, -32), 8))
 def toy_circuit() -> Circuit:
     """y = x w over steps and a batch, a = max(y, 0), total = sum a; w[0] is public, x and r are hashed."""
     c = Circuit()
-    t, b, o, k = (DomainAxis(n, s) for n, s in (("t", STEPS), ("b", BATCH), ("o", OUTPUTS), ("k", INPUTS)))
+    t, b, o, k = (Axis(n, s) for n, s in (("t", STEPS), ("b", BATCH), ("o", OUTPUTS), ("k", INPUTS)))
     x = c.tensor("x", STEPS, (BATCH, INPUTS), SMALL)
     w = c.tensor("w", STEPS, (OUTPUTS, INPUTS), (Digit(balanced(4)),))
     y, a = (c.tensor(n, STEPS, (BATCH, OUTPUTS), WIDE) for n in "ya")
@@ -179,7 +179,7 @@ def toy_proof() -> bytes:
 def drawn_circuit() -> Circuit:
     """y = x w + bias, wide outputs y of 110 bits, modulo p and in combinations modulo five primes."""
     c = Circuit()
-    t, left, right, k = (DomainAxis(n, s) for n, s in (("t", 2), ("l", 3), ("r", 5), ("k", 4)))
+    t, left, right, k = (Axis(n, s) for n, s in (("t", 2), ("l", 3), ("r", 5), ("k", 4)))
     x, w = c.tensor("x", 2, (3, 4), radix(B22, B22)), c.tensor("w", 2, (5, 4), radix(B22, B22))
     y, bias = c.tensor("y", 2, (3, 5), radix(*[B22] * 5)), c.tensor("bias", 2, (5,), radix(B22, B22))
     view = lambda tensor, *axes: View(tensor, axes)  # noqa: E731

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from circuits.language.forms import Form
-from circuits.language.sources import DomainAxis
+from circuits.language.sources import Axis
 from circuits.language.tensors import Tensor
 from zkcert.core.field import U64, F
 
@@ -65,15 +65,15 @@ class ProductJob:
     """
 
     name: str
-    eq_axes: tuple[DomainAxis, ...]
-    plain_axes: tuple[DomainAxis, ...]
+    eq_axes: tuple[Axis, ...]
+    plain_axes: tuple[Axis, ...]
     eq_point: list[F]
     vecs: dict[str, U64]
     pairs: list[tuple[Form, Form]]
     members: list[tuple[F, tuple[tuple[Form, Form], ...]]]
 
     @property
-    def kept(self) -> tuple[DomainAxis, ...]:
+    def kept(self) -> tuple[Axis, ...]:
         return self.eq_axes + self.plain_axes
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from circuits.language.constraints import Constraint, expr, product
 from circuits.language.forms import ZERO, Form, View
-from circuits.language.sources import DomainAxis, Sum
+from circuits.language.sources import Axis, Sum
 from circuits.language.tensors import DIGIT_BITS, U22, Digit, Range, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs, limb_forms
 
@@ -48,7 +48,7 @@ class LogValue:
         def over(form: Form) -> Form:
             terms = []
             for v, d, c in form.terms:
-                sources = tuple(Sum(size) if isinstance(s, DomainAxis) and s.name == axis else s for s in v.sources)
+                sources = tuple(Sum(size) if isinstance(s, Axis) and s.name == axis else s for s in v.sources)
                 terms.append((View(v.tensor, sources), d, c))
             return Form(tuple(terms))
 

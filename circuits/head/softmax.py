@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from circuits.language.constraints import expr, product
 from circuits.language.forms import Form, View
-from circuits.language.sources import ONCE, DomainAxis, Source, Sum
+from circuits.language.sources import ONCE, Axis, Source, Sum
 from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Tensor, ceil_log2, radix, unsigned
 from circuits.language.wide import Domain, Limbs, limb_forms
 
@@ -40,8 +40,8 @@ class Softmax:
         self.net, self.logits, self.labels = net, logits, labels
         circuit = net.circuit
         self.classes = classes = logits.shape[1]
-        p, step, b, j = net.pass_axis(), net.step_axis(), net.batch_axis(), DomainAxis("j", classes)
-        self.spots = spots = tuple(DomainAxis("l", size - 1) for size in labels.shape[2:])
+        p, step, b, j = net.pass_axis(), net.step_axis(), net.batch_axis(), Axis("j", classes)
+        self.spots = spots = tuple(Axis("l", size - 1) for size in labels.shape[2:])
         every = (Sum(net.batch), *(Sum(a.size) for a in spots))
         self.full, self.rows = full, rows = Domain(circuit, (p, b, *spots, j)), Domain(circuit, (p, b, *spots))
         self.firsts, self.per_step = firsts, per_step = Domain(circuit, (step, b, *spots)), Domain(circuit, (step,))
@@ -108,7 +108,7 @@ class Softmax:
         con1.add("lower", self.lower.whole() + self.scale_form(least, first[0]) - largest.whole())
         con0 = circuit.constraint("scale/one", (p,))
         con0.add("one", expr(pick(self.scale, 0, (1,) * (MAX_SCALE + 1))) - 1)
-        con0 = circuit.constraint("scale/second-passes", (DomainAxis("step", net.steps - 1),))
+        con0 = circuit.constraint("scale/second-passes", (Axis("step", net.steps - 1),))
         con0.add("unscaled", expr(self.scale_form((1,) + (0,) * MAX_SCALE, net.over_steps("pass", 1))) - 1)
 
         # -- deltas in Q32

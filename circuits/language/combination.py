@@ -19,7 +19,7 @@ from math import prod
 from .constraints import Circuit, Congruence, Constraint, Expr
 from .drawn import PARTS, PRIMES, WEIGHT_BITS, Draw, weighed
 from .forms import Form, View
-from .sources import DomainAxis, Gather
+from .sources import Axis, Gather
 from .tensors import DIGIT_BITS, Digit, radix, unsigned
 from .wide import CarryStep, Domain, Limbs, digits_for, limb_forms
 
@@ -113,10 +113,10 @@ def divided(con: Constraint, domain: Domain, label: str, limbs: Limbs, prime: in
     return Division(prime, residue, quotient, domain.zero(con, label, limbs))
 
 
-def reduction(circuit: Circuit, name: str, axis: DomainAxis, terms: Sequence[Sequence[Term]]) -> Reduction:
+def reduction(circuit: Circuit, name: str, axis: Axis, terms: Sequence[Sequence[Term]]) -> Reduction:
     """Sum `axis` of terms, given for each prime; the first one reads all axes, and first the one that is unrolled."""
     read = [(a, n) for source in terms[0][0][0].sources for a, n in source.extents().items() if a != axis.name]
-    con = circuit.constraint(name, [DomainAxis(a, n) for a, n in read], late=True)
+    con = circuit.constraint(name, [Axis(a, n) for a, n in read], late=True)
     domain, draws = Domain(circuit, con.out, unrolled=True, late=True), circuit.draws.axis(axis.name, axis.size)
     divisions = []
     for i, (draw, own) in enumerate(zip(draws, terms, strict=True)):
@@ -137,12 +137,12 @@ class Order:
     entries of the table's own axis, which are read through the table when it is summed.
     """
 
-    axes: tuple[DomainAxis, ...]
+    axes: tuple[Axis, ...]
     gather: Gather | None
     sizes: Mapping[str, int]
 
     @classmethod
-    def of(cls, terms: Sequence[Term], axes: Sequence[DomainAxis]) -> Order:
+    def of(cls, terms: Sequence[Term], axes: Sequence[Axis]) -> Order:
         """The one with the fewest residues, and among equals the first."""
         view = terms[0][0]
         names = {axis.name for axis in axes}
@@ -168,7 +168,7 @@ class Order:
 
 
 def reductions(
-    circuit: Circuit, name: str, terms: Sequence[Term], axes: Sequence[DomainAxis]
+    circuit: Circuit, name: str, terms: Sequence[Term], axes: Sequence[Axis]
 ) -> tuple[list[Reduction], list[View]]:
     """Sum axes of terms one after the other: the steps, and the residues in the end (none if there are no axes)."""
     order = Order.of(terms, axes)
@@ -185,7 +185,7 @@ def reductions(
 
 def _entries(view: View, gather: Gather) -> View:
     """The view with the entries of the axis that `gather` reads as a domain axis."""
-    return View(view.tensor, tuple(DomainAxis(ENTRIES, s.size) if s == gather else s for s in view.sources))
+    return View(view.tensor, tuple(Axis(ENTRIES, s.size) if s == gather else s for s in view.sources))
 
 
 def _gathered(view: View, gather: Gather) -> View:
@@ -199,8 +199,8 @@ def combine(
     left: Sequence[Form],
     right: Sequence[Form],
     rest: Sequence[Term],
-    left_axes: Sequence[DomainAxis],
-    right_axes: Sequence[DomainAxis],
+    left_axes: Sequence[Axis],
+    right_axes: Sequence[Axis],
 ) -> Combination:
     """Add  sum_s left right + rest = 0  to a congruence, and its combination modulo every prime.
 
@@ -211,7 +211,7 @@ def combine(
     con.add("sum", Expr((product,), whole(rest)))
     steps: list[Reduction] = []
 
-    def factor(label: str, limbs: Sequence[Form], axes: Sequence[DomainAxis]) -> list[list[Form]]:
+    def factor(label: str, limbs: Sequence[Form], axes: Sequence[Axis]) -> list[list[Form]]:
         own, views = reductions(circuit, f"{con.name}/{label}", terms_of(limbs), axes)
         steps.extend(own)
         return [limb_forms(view) for view in views] if axes else [list(limbs)] * len(PRIMES)

@@ -13,7 +13,7 @@ from zkcert.errors import UnusableInput
 from .drawn import PRIMES, Draws
 from .forms import ZERO, Form, View, total
 from .functions import MAX_NUMBERS, FunctionTable, Lookup
-from .sources import DomainAxis
+from .sources import Axis
 from .tensors import Digit, Tensor
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ class Constraint:
     """Identities over common output and summed axes; they are proved as one random combination."""
 
     name: str
-    out: tuple[DomainAxis, ...]
-    summed: tuple[DomainAxis, ...] = ()
+    out: tuple[Axis, ...]
+    summed: tuple[Axis, ...] = ()
     members: list[tuple[str, Expr]] = field(default_factory=list)
     size: Size | None = None
     _checked: dict[int, View] = field(default_factory=dict, repr=False)
@@ -235,19 +235,19 @@ class Circuit:
         return t
 
     def constraint(
-        self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = (), *, late: bool = False
+        self, name: str, out: Iterable[Axis], summed: Iterable[Axis] = (), *, late: bool = False
     ) -> Constraint:
         """late: of a combination, whose terms are bounded by the number of congruences."""
         c = Constraint(name, tuple(out), tuple(summed), size=None if late else self.size)
         self.constraints.append(c)
         return c
 
-    def congruence(self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()) -> Congruence:
+    def congruence(self, name: str, out: Iterable[Axis], summed: Iterable[Axis] = ()) -> Congruence:
         c = Congruence(name, tuple(out), tuple(summed), size=self.size)
         self.constraints.append(c)
         return c
 
-    def lookup(self, name: str, out: Iterable[DomainAxis], table: FunctionTable, components: Iterable[Form]) -> Lookup:
+    def lookup(self, name: str, out: Iterable[Axis], table: FunctionTable, components: Iterable[Form]) -> Lookup:
         """Say that for every index of `out` the components are a row of the table."""
         made = Lookup(name, tuple(out), table, tuple(components))
         self.size.spend(made.check())

@@ -43,7 +43,7 @@ class Source(ABC):
 
 
 @dataclass(frozen=True)
-class DomainAxis(Source):
+class Axis(Source):
     """An axis of the indices for which an identity is stated; as a source: tensor index = its index."""
 
     name: str

@@ -16,7 +16,7 @@ from zkcert.core.field import P
 
 from .constraints import Circuit, Constant, Constraint, Expr, expr, expr_total
 from .forms import Form, View
-from .sources import ONCE, DomainAxis
+from .sources import ONCE, Axis
 from .tensors import DIGIT_BITS, LOW, U22, Digit, Range, ceil_log2
 
 _WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 22)
@@ -154,7 +154,7 @@ class Domain:
     after the weights are drawn."""
 
     circuit: Circuit
-    axes: tuple[DomainAxis, ...]
+    axes: tuple[Axis, ...]
     unrolled: bool = False
     late: bool = False
 
@@ -165,7 +165,7 @@ class Domain:
             return View(self.circuit.tensor(name, sizes[0], sizes[1:], digits, self.late), self.axes)
         return View(self.circuit.tensor(name, 1, sizes, digits, self.late), (ONCE, *self.axes))
 
-    def constraint(self, name: str, summed: Iterable[DomainAxis] = ()) -> Constraint:
+    def constraint(self, name: str, summed: Iterable[Axis] = ()) -> Constraint:
         return self.circuit.constraint(name, self.axes, summed)
 
     def zero(self, con: Constraint, label: str, limbs: Limbs) -> list[CarryStep]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circuits.language.forms import Form, View
-from circuits.language.sources import DomainAxis, Source, Sum
+from circuits.language.sources import Axis, Source, Sum
 from circuits.language.wide import limb_forms
 from zkcert.errors import UnusableInput
 
@@ -38,11 +38,11 @@ class Affine(Layer):
     the output's inner axes when they are read through the kernel.
     """
 
-    out_axes: tuple[DomainAxis, ...]
-    weight_axes: tuple[DomainAxis, ...]
+    out_axes: tuple[Axis, ...]
+    weight_axes: tuple[Axis, ...]
     weight_order: tuple[int, ...] | None = None
-    input_axes: tuple[DomainAxis, ...]
-    shared: tuple[DomainAxis, ...] = ()
+    input_axes: tuple[Axis, ...]
+    shared: tuple[Axis, ...] = ()
 
     def input_sources(self) -> tuple[Source, ...]:
         """Sources of the input's inner axes in terms of output and kernel axes."""
@@ -52,11 +52,11 @@ class Affine(Layer):
         """Sources of the output's inner axes in terms of input and kernel axes (for the input gradient)."""
         return self.plain(self.out_axes)
 
-    def channels(self, axis: DomainAxis) -> Source:
+    def channels(self, axis: Axis) -> Source:
         """The source of the channels of the input or the output, of which `axis` numbers those of a group."""
         return axis
 
-    def plain(self, axes: tuple[DomainAxis, ...]) -> tuple[Source, ...]:
+    def plain(self, axes: tuple[Axis, ...]) -> tuple[Source, ...]:
         """The sources of the inner axes of the input or the output, by its own axes."""
         return self.channels(axes[0]), *axes[1:]
 
@@ -96,6 +96,6 @@ class Affine(Layer):
         positions, axes = self.out_axes[1:], (*self.shared, *self.weight_axes)
         net.gradients.append(product_gradient(self.weight_name, axes, (self.b, *positions), operands, congruent=True))
         if self.bias_name:
-            outputs = DomainAxis("o", dy.shape[1])
+            outputs = Axis("o", dy.shape[1])
             inner = Sum(net.batch), outputs, *(Sum(a.size) for a in positions)
             net.gradients.append(summed_gradient(self.bias_name, (outputs,), dy, *inner))

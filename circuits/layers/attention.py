@@ -23,7 +23,7 @@ from math import isqrt
 from circuits.language.constraints import expr, product
 from circuits.language.forms import Form
 from circuits.language.functions import FunctionTable
-from circuits.language.sources import DomainAxis, Gather, GatherSum, Map, Source
+from circuits.language.sources import Axis, Gather, GatherSum, Map, Source
 from circuits.language.tensors import B22, BIT, U22, Digit, radix
 from circuits.language.wide import Domain, Limbs
 from zkcert.errors import UnusableInput
@@ -71,9 +71,9 @@ class Attention(Layer):
         self.factor = (isqrt((1 << 66) // own) + 1) // 2  # 2^32 / sqrt(D), to the nearest
         self.pairs, self.table = Pairs(self.count, node["causal"]), decay()
         net.count_table(2 * self.count**2 + len(self.pairs), f"attention of {self.count} positions")
-        self.b, self.h, self.d = net.batch_axis(), DomainAxis("h", self.heads), DomainAxis("d", own)
-        self.i, self.j = DomainAxis("i", self.count), DomainAxis("j", self.count)
-        self.t = DomainAxis("t", len(self.pairs))
+        self.b, self.h, self.d = net.batch_axis(), Axis("h", self.heads), Axis("d", own)
+        self.i, self.j = Axis("i", self.count), Axis("j", self.count)
+        self.t = Axis("t", len(self.pairs))
         self.by_pair, self.by_row = (self.b, self.h, self.t), (self.b, self.h, self.i)
         # how pairs read rows, and matrices of i and j pairs: zero where there is no pair
         self.i_of, self.j_of = (Map("t", tuple(map(int, places)), self.count) for places in self.pairs.listed)
@@ -114,20 +114,20 @@ class Attention(Layer):
         """Over the pairs of a row."""
         return self.form(v, self.b, self.h, GatherSum("i", self.pairs.by_key(), self.t.size))
 
-    def _tensor(self, label: str, axis: DomainAxis, digits: tuple[Digit, ...] = VALUE) -> Value:
+    def _tensor(self, label: str, axis: Axis, digits: tuple[Digit, ...] = VALUE) -> Value:
         return self.tensor(label, (self.net.batch, self.heads, axis.size), digits)
 
     # -- identities
 
     def _rescaled(
-        self, label: str, out: tuple[DomainAxis, ...], summed: DomainAxis, value: list[Form], limbs: Limbs, name: str
+        self, label: str, out: tuple[Axis, ...], summed: Axis, value: list[Form], limbs: Limbs, name: str
     ) -> Contraction:
         """Constrain `value`, by head and the axes `out`, to be rescaled limbs."""
         return self.net.rescaled(self.constraint(label, self.b, self.h, *out, summed=(summed,)), value, limbs, name)
 
     def _times_factor(self, label: str, x: Value, out: Value) -> Contraction:
         """out = rescale(a x) of the first channels."""
-        c, s = DomainAxis("c", self.channels), DomainAxis("s", self.count)
+        c, s = Axis("c", self.channels), Axis("s", self.count)
 
         def first(v: Value) -> list[Form]:
             return self.limbs(v, self.b, Map("c", tuple(range(c.size)), v.shape[1]), s)

@@ -10,7 +10,7 @@ from typing import Any
 
 from circuits.language.constraints import Constant, Expr, expr
 from circuits.language.forms import Form
-from circuits.language.sources import DomainAxis, GatherSum, Scaled
+from circuits.language.sources import Axis, GatherSum, Scaled
 from circuits.language.tensors import Range, radix
 
 from ..net import Net
@@ -36,7 +36,7 @@ class Averaging(Pool):
         total = self.at(x, GatherSum("s", self.reads, self.i.size))
         self.parts = self._divide("forward", self.y, self.s, total)
 
-    def _divide(self, label: str, out: Value, place: DomainAxis, total: Form) -> list[Value]:
+    def _divide(self, label: str, out: Value, place: Axis, total: Form) -> list[Value]:
         """Constrain D out + remainder = total + floor(D/2) with 0 <= remainder < D; the remainder, and D - 1 - it where
         D is not the same everywhere."""
         largest = max(self.divisors)

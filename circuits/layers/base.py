@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from circuits.language.constraints import Constraint
 from circuits.language.forms import Form, View
-from circuits.language.sources import DomainAxis, Source
+from circuits.language.sources import Axis, Source
 from circuits.language.tensors import Digit, Tensor
 
 from ..net import VALUE, Net
@@ -67,9 +67,9 @@ class Layer(ABC):
     # -- what they declare with
 
     @cached_property
-    def axes(self) -> tuple[DomainAxis, ...]:
+    def axes(self) -> tuple[Axis, ...]:
         """Those of its constraints but for the passes, as far as it does not say others: x0, x1, ... of its input."""
-        return tuple(DomainAxis(f"x{i}", size) for i, size in enumerate(self.x.shape))
+        return tuple(Axis(f"x{i}", size) for i, size in enumerate(self.x.shape))
 
     def tensor(self, label: str, shape: Sequence[int], digits: tuple[Digit, ...] = VALUE) -> Value:
         """A tensor of its own with a column for each pass."""
@@ -84,7 +84,7 @@ class Layer(ABC):
         self.out = self.net.output(self.name, label, shape)
         return self.out.value
 
-    def constraint(self, label: str, *axes: DomainAxis, summed: Iterable[DomainAxis] = ()) -> Constraint:
+    def constraint(self, label: str, *axes: Axis, summed: Iterable[Axis] = ()) -> Constraint:
         """A constraint for every pass and index of these axes; none: of its `axes`."""
         return self.net.circuit.constraint(f"{self.name}/{label}", (self.net.pass_axis(), *(axes or self.axes)), summed)
 

@@ -15,7 +15,7 @@ from math import isqrt
 
 import numpy as np
 
-from circuits.language.sources import DomainAxis, Scaled, Source, Sum
+from circuits.language.sources import Axis, Scaled, Source, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, balanced, radix
 from circuits.language.wide import Limbs
 from zkcert.errors import RangeOverflow, UnusableInput
@@ -97,8 +97,8 @@ class BatchNorm2d(Layer):
         """The node carries the public integers "factors" (A) and "means" (m)."""
         self.weight_name, self.bias_name = node["weight"], node["bias"]
         factors, means = tuple(node["factors"]), tuple(node["means"])
-        self.b, self.c = net.batch_axis(), DomainAxis("c", x.shape[1])
-        self.positions = tuple(DomainAxis("s", size) for size in x.shape[2:])
+        self.b, self.c = net.batch_axis(), Axis("c", x.shape[1])
+        self.positions = tuple(Axis("s", size) for size in x.shape[2:])
         self.axes = self.b, self.c, *self.positions
         if self.c.size != len(factors):
             raise UnusableInput("a batch-norm of flattened images: put it before the flatten, or after a linear layer")

@@ -7,7 +7,7 @@ of their own, g, of which and of the channels in a group another table makes the
 
 from __future__ import annotations
 
-from circuits.language.sources import DomainAxis, Gather, Source
+from circuits.language.sources import Axis, Gather, Source
 
 from ..net import Net
 from ..value import Value
@@ -35,14 +35,14 @@ class Conv2d(Affine):
         windows = net.windows(shape, kernel, node)
         self.table, self.inverse = windows.reads(), windows.readers()
         self.groups = groups = node["groups"]
-        self.shared = (DomainAxis("g", groups),) if groups > 1 else ()
-        self.out_axes = (DomainAxis("o", outputs // groups), DomainAxis("s", windows.outputs))
-        self.input_axes = (DomainAxis("c", channels), DomainAxis("i", windows.positions))
-        self.weight_axes = (self.out_axes[0], DomainAxis("k", windows.count), self.input_axes[0])
+        self.shared = (Axis("g", groups),) if groups > 1 else ()
+        self.out_axes = (Axis("o", outputs // groups), Axis("s", windows.outputs))
+        self.input_axes = (Axis("c", channels), Axis("i", windows.positions))
+        self.weight_axes = (self.out_axes[0], Axis("k", windows.count), self.input_axes[0])
         self.weight_order = (0, 1, 3, 2) if self.shared else (0, 2, 1)  # runs of channels are longer
         self.declare_product(net, node, x)
 
-    def channels(self, axis: DomainAxis) -> Source:
+    def channels(self, axis: Axis) -> Source:
         if not self.shared:
             return axis
         return Gather("g", axis.name, channels_of(self.groups, axis.size), self.groups * axis.size)

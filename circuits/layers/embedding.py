@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from circuits.language.constraints import product
 from circuits.language.forms import Form
-from circuits.language.sources import DomainAxis
+from circuits.language.sources import Axis
 from circuits.language.wide import Limbs
 from zkcert.errors import UnusableInput
 
@@ -36,8 +36,8 @@ class Embedding(Layer):
         if rows != tokens:
             raise UnusableInput(f"it has {rows} rows, the dataset {tokens} tokens")
         self.weight_name, self.weight = node["weight"], net.weight(node["weight"], (rows, channels))
-        self.b, self.o = net.batch_axis(), DomainAxis("o", rows)
-        self.c, self.s = DomainAxis("c", channels), DomainAxis("s", count - 1)
+        self.b, self.o = net.batch_axis(), Axis("o", rows)
+        self.c, self.s = Axis("c", channels), Axis("s", count - 1)
         self.axes = self.b, self.c, self.s
         self.y = self.tensor("y", (batch, channels, count - 1), WEIGHT)
         con = self.constraint("forward", summed=(self.o,))

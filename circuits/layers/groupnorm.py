@@ -19,7 +19,7 @@ from math import prod
 
 from circuits.language.constraints import expr
 from circuits.language.forms import Form, View
-from circuits.language.sources import DomainAxis, Gather, GatherSum, Sum
+from circuits.language.sources import Axis, Gather, GatherSum, Sum
 from circuits.language.tensors import U22, Digit, Range, radix
 from circuits.language.wide import CarryStep, Domain, Limbs, limb_forms
 from zkcert.errors import UnusableInput
@@ -67,8 +67,8 @@ class GroupNorm(Layer):
             raise UnusableInput("a normalisation of flattened images: put it before the flatten")
         own = channels // self.groups
         net.count_table(channels, f"normalisation of {channels} channels")
-        self.b, self.g, self.c = net.batch_axis(), DomainAxis("g", self.groups), DomainAxis("c", own)
-        self.o, self.positions = DomainAxis("o", channels), tuple(DomainAxis("s", size) for size in positions)
+        self.b, self.g, self.c = net.batch_axis(), Axis("g", self.groups), Axis("c", own)
+        self.o, self.positions = Axis("o", channels), tuple(Axis("s", size) for size in positions)
         alone = self.positions if self.each else ()
         self.joint = () if self.each else self.positions
         self.table = groups_of(self.groups, own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.language.sources import DomainAxis
+from circuits.language.sources import Axis
 from zkcert.errors import UnusableInput
 
 from ..net import Net
@@ -22,7 +22,7 @@ class Linear(Affine):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         names = ("c", "s") if len(x.shape) == 3 else ("f",)
-        self.input_axes = tuple(DomainAxis(n, size) for n, size in zip(names, x.shape[1:], strict=True))
-        self.out_axes = (DomainAxis("o", node["weight_shape"][0]),)
+        self.input_axes = tuple(Axis(n, size) for n, size in zip(names, x.shape[1:], strict=True))
+        self.out_axes = (Axis("o", node["weight_shape"][0]),)
         self.weight_axes = (*self.out_axes, *self.input_axes)
         self.declare_product(net, node, x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from circuits.language.forms import Form
-from circuits.language.sources import DomainAxis, Sum
+from circuits.language.sources import Axis, Sum
 from circuits.language.wide import Limbs
 from zkcert.errors import UnusableInput
 
@@ -30,7 +30,7 @@ class Multiply(Layer):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         sizes = max((v.shape for v in self.branches), key=lambda sizes: (len(sizes), sizes[2:]))
-        self.axes = tuple(DomainAxis(f"x{i}", size) for i, size in enumerate(sizes))
+        self.axes = tuple(Axis(f"x{i}", size) for i, size in enumerate(sizes))
         if any(v.shape not in (sizes, (*sizes[:2], 1), sizes[:2]) for v in self.branches):
             raise UnusableInput("one branch is flattened, the other is not")
         self.dxs: list[Value | None] = [None, None]  # by input

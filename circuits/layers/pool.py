@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from circuits.language.forms import Form
-from circuits.language.sources import DomainAxis, Source
+from circuits.language.sources import Axis, Source
 from zkcert.errors import UnusableInput
 
 from ..net import Net
@@ -31,9 +31,9 @@ def pool_shape(node: Node, shape: list[int]) -> list[int]:
 class Pool(Layer):
     def declare_windows(self, net: Net, windows: Windows | AdaptiveWindows, channels: int) -> None:
         self.reads, self.readers = windows.reads(), windows.readers()
-        self.b, self.c = net.batch_axis(), DomainAxis("c", channels)
-        self.k, self.s = DomainAxis("k", self.reads.shape[0]), DomainAxis("s", windows.outputs)
-        self.i = DomainAxis("i", windows.positions)
+        self.b, self.c = net.batch_axis(), Axis("c", channels)
+        self.k, self.s = Axis("k", self.reads.shape[0]), Axis("s", windows.outputs)
+        self.i = Axis("i", windows.positions)
         self.y = self.tensor("y", (net.batch, channels, self.s.size))
 
     def at(self, v: Value, last: Source) -> Form:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.language.sources import DomainAxis, Sum
+from circuits.language.sources import Axis, Sum
 
 from ..net import Net, summed_gradient
 from ..value import Value
@@ -22,7 +22,7 @@ class Positions(Layer):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.weight_name, self.weight = node["weight"], net.weight(node["weight"], x.shape[1:])
-        self.own = DomainAxis("c", x.shape[1]), DomainAxis("s", x.shape[2])
+        self.own = Axis("c", x.shape[1]), Axis("s", x.shape[2])
         self.y = self.like_input("y")
         axes = net.batch_axis(), *self.own
         total = self.form(x - self.y, *axes) + self.view(self.weight, *self.own).whole()

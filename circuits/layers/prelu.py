@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from circuits.language.constraints import product
 from circuits.language.forms import Form
-from circuits.language.sources import DomainAxis, Sum
+from circuits.language.sources import Axis, Sum
 from circuits.language.tensors import BIT, U22, radix
 from circuits.language.wide import Limbs, limb_forms
 from zkcert.errors import UnusableInput
@@ -34,7 +34,7 @@ class PReLU(Layer):
         (slopes,) = node["weight_shape"]
         if slopes not in (1, x.shape[1]):
             raise UnusableInput("a PReLU of flattened images: put it before the flatten, or give it one slope for all")
-        self.own = DomainAxis("a", 1) if slopes == 1 else self.axes[1]
+        self.own = Axis("a", 1) if slopes == 1 else self.axes[1]
         self.weight_name, self.weight = node["weight"], net.weight(node["weight"], (slopes,))
         self.positive, self.bit = self.like_input("positive"), self.like_input("sign", radix(BIT))
         self.magnitude = self.like_input("magnitude", radix(U22, U22))

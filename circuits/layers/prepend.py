@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.language.sources import DomainAxis, Map, Sum
+from circuits.language.sources import Axis, Map, Sum
 
 from ..net import Net, summed_gradient
 from ..value import Value
@@ -23,7 +23,7 @@ class Prepend(Layer):
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         batch, channels, count = x.shape
         self.weight_name, self.weight = node["weight"], net.weight(node["weight"], (channels,))
-        self.b, self.c, self.s = b, c, s = net.batch_axis(), DomainAxis("c", channels), DomainAxis("s", count)
+        self.b, self.c, self.s = b, c, s = net.batch_axis(), Axis("c", channels), Axis("s", count)
         self.first = Sum(count + 1, (1, *[0] * count))
         self.later = Map("s", tuple(range(1, count + 1)), count + 1)
         self.y = self.tensor("y", (batch, channels, count + 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.language.sources import DomainAxis, Map, Sum
+from circuits.language.sources import Axis, Map, Sum
 from zkcert.errors import UnusableInput
 
 from ..net import Net
@@ -24,7 +24,7 @@ class Take(Layer):
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         batch, channels, count = x.shape
         self.position = node["position"]
-        self.b, self.c, self.s = net.batch_axis(), DomainAxis("c", channels), DomainAxis("s", count)
+        self.b, self.c, self.s = net.batch_axis(), Axis("c", channels), Axis("s", count)
         self.y = self.tensor("y", (batch, channels, 1))
         there = Sum(count, tuple(int(s == self.position) for s in range(count)))
         taken = self.form(x, self.b, self.c, there)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.language.sources import DomainAxis
+from circuits.language.sources import Axis
 
 from ..net import Net
 from ..value import Value
@@ -23,6 +23,6 @@ class Unembedding(Affine):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         outputs, channels = node["weight_shape"]
-        o, c, s = DomainAxis("o", outputs), DomainAxis("c", channels), DomainAxis("s", x.shape[2])
+        o, c, s = Axis("o", outputs), Axis("c", channels), Axis("s", x.shape[2])
         self.weight_axes, self.out_axes, self.input_axes = (o, c), (o, s), (c, s)
         self.declare_product(net, {**node, "bias": None}, x)

@@ -13,7 +13,7 @@ from circuits.language.constraints import Expr
 from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
-from circuits.language.sources import DomainAxis, Gather, GatherSum, Map, Scaled, Source, SuffixGather, Sum, TailGather
+from circuits.language.sources import Axis, Gather, GatherSum, Map, Scaled, Source, SuffixGather, Sum, TailGather
 from circuits.language.tensors import DIGIT_BITS, Tensor
 from circuits.language.wide import CarryStep
 from zkcert.errors import RangeOverflow
@@ -199,17 +199,15 @@ class Witness:
 
     # -- evaluation over a domain
 
-    def read(self, view: View, d: int, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
+    def read(self, view: View, d: int, axes: Sequence[Axis], window: Window = EVERYTHING) -> I64:
         """Digit `d` of the view over the window of the domain axes; axes that it does not read have length 1."""
-        picked = [
-            pick(src, window) if isinstance(src, DomainAxis | Map | Gather) else (WHOLE, None) for src in view.sources
-        ]
+        picked = [pick(src, window) if isinstance(src, Axis | Map | Gather) else (WHOLE, None) for src in view.sources]
         arr = self.region(view.tensor, d, [index for index, _ in picked]).astype(np.int64)
         names: list[str] = []
         for src, (_, table) in zip(view.sources, picked, strict=True):
             if table is not None:
                 arr = take(arr, len(names), table)
-            elif not isinstance(src, DomainAxis | Map):
+            elif not isinstance(src, Axis | Map):
                 arr = _read_axis(arr, len(names), src)
                 arr = arr[(*(WHOLE for _ in names), *(window.get(name, WHOLE) for name in src.axes))]
             names += src.axes
@@ -218,7 +216,7 @@ class Witness:
         shape = iter(arr.shape)
         return np.asarray(arr.reshape([next(shape) if a.name in names else 1 for a in axes]), np.int64)
 
-    def form(self, f: Form, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
+    def form(self, f: Form, axes: Sequence[Axis], window: Window = EVERYTHING) -> I64:
         out = np.zeros([1] * len(axes), np.int64)
         for v, d, c in f.terms:
             assert isinstance(c, int)
@@ -226,7 +224,7 @@ class Witness:
             out = out + (term if c == 1 else term * np.int64(c))
         return out
 
-    def linear_part(self, e: Expr, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
+    def linear_part(self, e: Expr, axes: Sequence[Axis], window: Window = EVERYTHING) -> I64:
         """Linear form and constants of an expression over the domain (int64, exact by the bound checks)."""
         sizes = [len(range(a.size)[window.get(a.name, WHOLE)]) for a in axes]
         out = np.broadcast_to(self.form(e.linear, axes, window), sizes).copy()
@@ -240,7 +238,7 @@ class Witness:
             out += w
         return out
 
-    def expression(self, e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis] = ()) -> I64:
+    def expression(self, e: Expr, axes: Sequence[Axis], summed: Sequence[Axis] = ()) -> I64:
         """Value of an expression for every output index; products are summed over `summed` (small domains)."""
         out = self.linear_part(e, axes)
         every = (*axes, *summed)
@@ -252,8 +250,8 @@ class Witness:
     def fill_carries(
         self,
         steps: list[CarryStep],
-        axes: Sequence[DomainAxis],
-        summed: Sequence[DomainAxis] = (),
+        axes: Sequence[Axis],
+        summed: Sequence[Axis] = (),
     ) -> None:
         """Fill the carries of `wide.assert_zero` (small domains)."""
         carry: I64 | int = 0
@@ -263,7 +261,7 @@ class Witness:
                 self.put(s.carry.tensor, carry)
 
     def fill_carries_of(
-        self, steps: list[CarryStep], axes: Sequence[DomainAxis], products: Sequence[I64] | None, at: Part
+        self, steps: list[CarryStep], axes: Sequence[Axis], products: Sequence[I64] | None, at: Part
     ) -> None:
         """The same for one part; `products[k]` is the bilinear part of limb k for every output index of it, None if it
         is to be evaluated (where nothing is summed)."""
@@ -282,10 +280,10 @@ class Witness:
             self.put(s.carry.tensor, carry, at.index, at.rows)
 
 
-def pick(src: DomainAxis | Map | Gather, window: Window) -> tuple[Index, I64 | None]:
+def pick(src: Axis | Map | Gather, window: Window) -> tuple[Index, I64 | None]:
     """A source that reads single entries, over the window of its axes: what to read of the tensor axis, and then the
     index table by which `take` replaces it, if one is needed."""
-    if isinstance(src, DomainAxis):
+    if isinstance(src, Axis):
         return window.get(src.name, WHOLE), None
     if isinstance(src, Map):
         table = src.table[window.get(src.axis, WHOLE)]

@@ -13,7 +13,7 @@ from circuits.head.logarithm import Logarithm
 from circuits.language.constraints import Circuit, Constraint
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, DomainAxis
+from circuits.language.sources import ONCE, Axis
 from circuits.language.tensors import BIT, U22, Digit, radix
 from circuits.language.wide import Domain, digits_for, limb_forms
 from prover.execution.head import exponential, logarithm
@@ -32,7 +32,7 @@ from tests.soundness.honest import (
 def gadget(width: int, count: int) -> tuple[Circuit, Constraint, Domain, View]:
     """A wire of `width` limbs over `count` values."""
     circuit = Circuit()
-    domain = Domain(circuit, (DomainAxis("i", count),))
+    domain = Domain(circuit, (Axis("i", count),))
     x = domain.wire("x", radix(*[U22] * width))
     con = circuit.constraint("gadget", domain.axes)
     return circuit, con, domain, x
@@ -182,5 +182,5 @@ def test_digits_cover_every_interval_they_are_made_for():
         assert t.bounds()[0] <= lo and hi <= t.bounds()[1]
         w = Witness(Layout(circuit))
         w.put(t, np.array([[lo, (lo + hi) // 2, hi]], object))
-        assert wide(w, View(t, (ONCE, DomainAxis("i", 3)))).tolist() == [[lo, (lo + hi) // 2, hi]]
+        assert wide(w, View(t, (ONCE, Axis("i", 3)))).tolist() == [[lo, (lo + hi) // 2, hi]]
     assert digits_for(0, 1) == (Digit(BIT),)

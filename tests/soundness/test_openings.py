@@ -13,7 +13,7 @@ from circuits.argument.protocol import message_counts, run
 from circuits.language.constraints import Circuit, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, DomainAxis
+from circuits.language.sources import ONCE, Axis
 from circuits.language.tensors import Digit, Range, unsigned
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
@@ -374,10 +374,10 @@ def test_message_counts_are_those_of_the_conversation():
 
 def test_an_axis_of_one_and_products_without_a_sum_are_proved():
     c = Circuit()
-    axis = DomainAxis("i", 1)
+    axis = Axis("i", 1)
     a, b = (c.tensor(n, 1, (1,), (Digit(unsigned(3)),)) for n in "ab")
     y = c.tensor("y", 1, (1,), (Digit(Range(64)),))
-    on = lambda t: View(t, (ONCE, DomainAxis("i", 1))).whole()  # noqa: E731
+    on = lambda t: View(t, (ONCE, Axis("i", 1))).whole()  # noqa: E731
     c.constraint("product", (axis,)).add("y", product(on(a), on(b)) - on(y))
     layout = Layout(c)
     w = Witness(layout)

@@ -26,7 +26,7 @@ from circuits.graph import Connections
 from circuits.language.constraints import BoundError, Circuit, Expr, expr, product
 from circuits.language.forms import ZERO, View
 from circuits.language.layout import Layout, prefix_eq, prefix_eq2, prefix_index
-from circuits.language.sources import ONCE, DomainAxis, Scaled, Source, Sum
+from circuits.language.sources import ONCE, Axis, Scaled, Source, Sum
 from circuits.language.tensors import BIT, U22, Digit, Tensor, radix
 from circuits.language.wide import Limbs, limb_forms
 from circuits.listing import Listing
@@ -77,14 +77,14 @@ def a_tensor(*digits: Digit, unroll: int = 1) -> Tensor:
     ("make", "why"),
     [
         (lambda t: View(t, (ONCE,)), r"t: 1 sources for \(1, 3\)"),
-        (lambda t: View(t, (ONCE, DomainAxis("a", 4))), "does not fit sizes"),
+        (lambda t: View(t, (ONCE, Axis("a", 4))), "does not fit sizes"),
         (
-            lambda t: View(replace(t, unroll=3), (DomainAxis("a", 3), DomainAxis("a", 3))),
+            lambda t: View(replace(t, unroll=3), (Axis("a", 3), Axis("a", 3))),
             "two sources read the same axis",
         ),
         (lambda t: Sum(3, (1, 1)), "a Sum over 3 entries needs as many"),
         (lambda t: Scaled("a", (1, -1, 1), 3), "scaling 3 entries needs as many"),
-        (lambda t: limb_forms(View(replace(t, digits=(Digit(U22, 5),)), (ONCE, DomainAxis("a", 3)))), "not in radix"),
+        (lambda t: limb_forms(View(replace(t, digits=(Digit(U22, 5),)), (ONCE, Axis("a", 3)))), "not in radix"),
         (lambda t: (Value.of(t) + Value.of(t)).tensor, "a combination of tensors is not one tensor"),
         (lambda t: Value.of(t) + Value.of(replace(t, shape=(4,))), "one branch is flattened"),
     ],
@@ -98,28 +98,28 @@ def test_what_reads_a_tensor_wrongly_is_refused(make: Callable[[Tensor], object]
     ("out", "why"),
     [
         ((), "linear part uses axes"),
-        ((DomainAxis("a", 4),), "a has 4 indices, its source 3"),
+        ((Axis("a", 4),), "a has 4 indices, its source 3"),
     ],
 )
-def test_an_identity_over_other_axes_than_its_views_read_is_refused(out: tuple[DomainAxis, ...], why: str) -> None:
+def test_an_identity_over_other_axes_than_its_views_read_is_refused(out: tuple[Axis, ...], why: str) -> None:
     con = Circuit().constraint("c", out)
     with pytest.raises(ValueError, match=why):
-        con.add("m", View(a_tensor(), (ONCE, DomainAxis("a", 3))).whole())
+        con.add("m", View(a_tensor(), (ONCE, Axis("a", 3))).whole())
 
 
 def test_operands_whose_views_read_different_axes_are_refused() -> None:
-    con = Circuit().constraint("c", (DomainAxis("a", 3),))
-    own, other = View(a_tensor(), (ONCE, DomainAxis("a", 3))).whole(), View(a_tensor(), (ONCE, Sum(3))).whole()
+    con = Circuit().constraint("c", (Axis("a", 3),))
+    own, other = View(a_tensor(), (ONCE, Axis("a", 3))).whole(), View(a_tensor(), (ONCE, Sum(3))).whole()
     with pytest.raises(ValueError, match="the views of an operand read different axes"):
         con.add("m", product(own + other, own))
 
 
 def test_an_identity_that_could_wrap_around_is_refused_and_says_what_to_make_smaller() -> None:
-    wide = View(a_tensor(*radix(U22, U22)), (ONCE, DomainAxis("a", 3))).whole()
-    con = Circuit().constraint("c", (DomainAxis("a", 3),))
+    wide = View(a_tensor(*radix(U22, U22)), (ONCE, Axis("a", 3))).whole()
+    con = Circuit().constraint("c", (Axis("a", 3),))
     with pytest.raises(BoundError, match=r"^c/m: \|value\| can reach 2\^88, p is 2\^61-1$"):
         con.add("m", product(wide, wide))
-    con = Circuit().constraint("c", (DomainAxis("a", 3),), (DomainAxis("b", 1 << 9), DomainAxis("f", 2)))
+    con = Circuit().constraint("c", (Axis("a", 3),), (Axis("b", 1 << 9), Axis("f", 2)))
     with pytest.raises(BoundError, match=r"it adds up 512 samples x 2 channels or features; take smaller batches or "):
         con.add("m", product(wide, wide))
 
@@ -127,8 +127,8 @@ def test_an_identity_that_could_wrap_around_is_refused_and_says_what_to_make_sma
 def test_a_circuit_of_too_many_terms_is_refused_while_it_is_made() -> None:
     circuit = Circuit()
     circuit.size.most = 3
-    con = circuit.constraint("c", (DomainAxis("a", 3),))
-    form = View(a_tensor(*radix(U22, U22)), (ONCE, DomainAxis("a", 3))).whole()
+    con = circuit.constraint("c", (Axis("a", 3),))
+    form = View(a_tensor(*radix(U22, U22)), (ONCE, Axis("a", 3))).whole()
     con.add("two", form)
     with pytest.raises(UnusableInput, match="more than 3 terms: fewer layers"):
         con.add("two more", form)

@@ -12,7 +12,7 @@ import pytest
 from circuits.language.constraints import Circuit, ModularLink, PublicTensor
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import DomainAxis
+from circuits.language.sources import Axis
 from circuits.language.tensors import Digit, balanced
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness
@@ -31,11 +31,11 @@ from zkcert.errors import MalformedProof, ProofRejected
 def cancelling_circuit():
     """Small equations between zeros: with the witnesses below, two errors add up to zero."""
     c = Circuit()
-    u, i = DomainAxis("u", 2), DomainAxis("i", 3)
+    u, i = Axis("u", 2), Axis("i", 3)
     digits = (Digit(balanced(4), 0), Digit(balanced(4), 4))
     a, b, x, p = (c.tensor(n, 2, (3,), digits) for n in "abxp")
     h = c.tensor("h", 2, (2, 3), digits[:1])
-    on = lambda t: View(t, (DomainAxis("u", 2), DomainAxis("i", 3))).whole()  # noqa: E731
+    on = lambda t: View(t, (Axis("u", 2), Axis("i", 3))).whole()  # noqa: E731
     con = c.constraint("members", (u, i))
     con.add("one way", on(a) - on(b))
     con.add("other way", on(b) - on(a))
