@@ -86,7 +86,7 @@ class Samples:
                 limbs.add(raw(i).whole(self.slope[c]), 8 * i)
             limbs.add_value(x, -1, 16).add_value(rem, -1).add_const((1 << 15) + (self.offset[c] << 16))
             inside = tuple(int(i >= 0) for i in self.source.tolist())
-            limbs.add_masked_const(-(self.slope[c] << 43), "s", inside)
+            limbs.add_const(-(self.slope[c] << 43), ("s", inside))
             self.rounding.append((rem, domain.zero(con, "normalise", limbs)))
 
         self.onehot = circuit.tensor("label", net.steps, (net.batch, classes), radix(BIT))

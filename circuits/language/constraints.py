@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zkcert.core.field import I64, U64, P
 from zkcert.errors import UnusableInput
@@ -266,13 +266,13 @@ class Circuit:
 
     def tried(self, declare: Callable[[], T]) -> T | None:
         """What `declare` gives; None, and nothing is declared, if an identity of its could wrap around p."""
-        tensors, constraints, combinations = len(self.tensors), len(self.constraints), len(self.combinations)
-        lookups, terms, sizes = len(self.lookups), self.size.terms, self.draws.sizes
+        lists: list[list[Any]] = [self.tensors, self.constraints, self.combinations, self.lookups]
+        lengths, terms, sizes = list(map(len, lists)), self.size.terms, self.draws.sizes
         try:
             return declare()
         except BoundError:
-            del self.tensors[tensors:], self.constraints[constraints:], self.combinations[combinations:]
-            del self.lookups[lookups:]
+            for declared, length in zip(lists, lengths, strict=True):
+                del declared[length:]
             self.size.terms = terms
             self.draws.restore(sizes)
             return None

@@ -94,18 +94,11 @@ class Limbs:
             self.add_value(view, limb, power + DIGIT_BITS * k)
         return self
 
-    def add_const(self, value: int) -> Limbs:
-        """Add a public integer, split into limbs of its sign."""
+    def add_const(self, value: int, *weights: tuple[str, tuple[int, ...]]) -> Limbs:
+        """Add a public integer, split into limbs of its sign, or (weights: an axis, and a number for each index) its
+        multiples."""
         for k, limb in enumerate(signed_limbs(value)):
-            self.add(expr(limb), DIGIT_BITS * k)
-        return self
-
-    def add_masked_const(self, value: int, axis: str, weights: tuple[int, ...]) -> Limbs:
-        """Add a public integer times a 0/1 weight along one axis."""
-        other = Limbs().add_const(value)
-        for k, part in enumerate(other.parts):
-            consts = tuple(Constant(c.coef, ((axis, weights),)) for c in part.constants)
-            self.add(Expr(constants=consts), DIGIT_BITS * k)
+            self.add(Expr(constants=(Constant(limb, weights),) if limb else ()), DIGIT_BITS * k)
         return self
 
     def add_limbs(self, forms: Sequence[Form], coef: int = 1, power: int = 0) -> Limbs:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import sweep
 from circuits.language.layout import SMALLEST_CUT
 from circuits.layers import LAYERS
-from zkcert.public.config import DEFAULT
+from zkcert.public.defaults import DEFAULT
 
 POINTS = sweep.covering()
 SEQUENCES = {"positions", "line", "take", "prepend", "attention", "embedding", "unembedding"}

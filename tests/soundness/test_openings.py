@@ -268,7 +268,7 @@ def test_large_matrices_are_opened_by_several_levels():
 def affine_form(pads, rng, wrong=0):
     parts = [random_f_array(rng, v.shape[1]) for v in (pads.singles, pads.x, pads.y, pads.z)]
     value = total(ff.f_dot(c, v) for c, v in zip(parts, (pads.singles, pads.x, pads.y, pads.z), strict=True))
-    return PadForm(*parts, const=wrong - value)
+    return PadForm(tuple(parts), wrong - value)
 
 
 def pad_proof(pads, form, secret=bytes(32)):
@@ -332,7 +332,7 @@ def test_collapsed_equations_are_their_random_combination():
     form = tape.collapse(weights)
     got = form.const + total(
         ff.f_dot(c, v)
-        for c, v in zip((form.singles, form.x, form.y, form.z), (pads.singles, pads.x, pads.y, pads.z), strict=True)
+        for c, v in zip(form.parts, (pads.singles, pads.x, pads.y, pads.z), strict=True)
     )
     assert got == want
 

@@ -194,7 +194,7 @@ def test_a_node_that_no_equation_reaches_adds_nothing() -> None:
     kept, _ = tape.receive(F(5)), tape.receive(F(7))
     tape.assert_zero(kept, "five")
     form = tape.collapse([F(3)])
-    assert form.const == 15 and not form.singles[:, 1].any()
+    assert form.const == 15 and not form.parts[0][:, 1].any()
 
 
 # ------------------------------------------------------------------------------------------- the argument

@@ -26,7 +26,8 @@ from zkcert.data.committed import CommittedDataset, Samples
 from zkcert.data.normalised import input_values
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files.writing import NotWritten, check_output, keep_file, require_space
-from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.config import ProbeConfig
+from zkcert.public.defaults import DEFAULT
 from zkcert.public.kinds import PROOF, kind_of
 from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot
