@@ -17,7 +17,7 @@ from circuits.language.combination import Order, Term, combine, terms_of, value_
 from circuits.language.constraints import Circuit, Constraint
 from circuits.language.forms import Form, View
 from circuits.language.sources import Axis, Map, Source
-from circuits.language.tensors import B22, BIT, U22, Digit, Tensor, balanced, radix, unsigned
+from circuits.language.tensors import B22, BIT, DIGIT_BITS, U22, Digit, Tensor, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs
 from zkcert.core.field import I64
 from zkcert.errors import UnusableInput
@@ -178,11 +178,26 @@ class Net:
 
     def rescaled(self, con: Constraint, out: list[Form], limbs: Limbs, name: str) -> Contraction:
         """Constrain ``out = floor((limbs + 2^31) / 2^32)``, `out` being given as limbs as well."""
+        quotient = Limbs().add_limbs(out, -1, FRACTION_BITS)
+        return self.divided(con, limbs, 1 << FRACTION_BITS - 1, REMAINDER, quotient, name, f"{name}.remainder")
+
+    def divided(
+        self,
+        con: Constraint,
+        limbs: Limbs,
+        half: int,
+        digits: tuple[Digit, ...],
+        quotient: Limbs,
+        label: str,
+        remainder: str = "",
+    ) -> Contraction:
+        """Constrain ``limbs + half - remainder + quotient = 0``, the remainder of these digits; names of both."""
         domain = Domain(self.circuit, con.out, unrolled=True)
-        rem = domain.wire(f"{name}.remainder", REMAINDER)
-        limbs.add_const(1 << FRACTION_BITS - 1).add_value(rem, -1)
-        limbs.add_limbs(out, -1, FRACTION_BITS)
-        return Contraction(con, domain.zero(con, name, limbs), rem.tensor)
+        rem = domain.wire(remainder or f"{con.name}.remainder", digits)
+        limbs.add_const(half).add_value(rem, -1)
+        for k, part in enumerate(quotient.parts):
+            limbs.add(part, DIGIT_BITS * k)
+        return Contraction(con, domain.zero(con, label, limbs), rem.tensor)
 
     def contracted(
         self,

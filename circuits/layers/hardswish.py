@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from circuits.language.forms import Form
 from circuits.language.tensors import DIGIT_BITS, U22, Range, radix
-from circuits.language.wide import Domain, Limbs
+from circuits.language.wide import Limbs
 
 from ..net import Contraction, Net
 from ..value import Value
@@ -30,12 +30,9 @@ class Hardswish(Clamped):
 
     def _divided(self, label: str, out: Value, v: Value, factor: list[Form], name: str) -> Contraction:
         """Constrain `out` to v (factor + H) / (2 H), rounded."""
-        con = self.constraint(label)
-        domain = Domain(self.net.circuit, con.out, unrolled=True)
-        rem = domain.wire(f"{con.name}.remainder", REMAINDER)
-        limbs = Limbs().add_product(self.limbs(v), factor).add_const(self.high).add_value(rem, -1)
-        limbs.add_limbs(self.limbs(v), BOUND, DIGIT_BITS).add_limbs(self.limbs(out), -2 * BOUND, DIGIT_BITS)
-        return Contraction(con, domain.zero(con, name, limbs), rem.tensor)
+        rest = Limbs().add_limbs(self.limbs(v), BOUND, DIGIT_BITS).add_limbs(self.limbs(out), -2 * BOUND, DIGIT_BITS)
+        limbs = Limbs().add_product(self.limbs(v), factor)
+        return self.net.divided(self.constraint(label), limbs, self.high, REMAINDER, rest, name)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = self.like_input("dx")

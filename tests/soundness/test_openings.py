@@ -331,8 +331,7 @@ def test_collapsed_equations_are_their_random_combination():
     want = total(w * ch.value(n) for w, (n, _) in zip(weights, tape.equations, strict=True))
     form = tape.collapse(weights)
     got = form.const + total(
-        ff.f_dot(c, v)
-        for c, v in zip(form.parts, (pads.singles, pads.x, pads.y, pads.z), strict=True)
+        ff.f_dot(c, v) for c, v in zip(form.parts, (pads.singles, pads.x, pads.y, pads.z), strict=True)
     )
     assert got == want
 
