@@ -105,7 +105,7 @@ class Certificate:
         plan, net = self.plan, self.net
         if not 2 <= plan.classes <= MAX_CLASSES:
             raise UnusableInput(f"{plan.classes} classes: between 2 and {MAX_CLASSES} are supported")
-        self.samples = self._declare_samples()
+        self.samples = Tokens(net, plan) if plan.kind == "tokens" else Samples(net, plan)
         self.connections = Connections(plan.graph)
         self.layers: list[Layer] = []
         self.sums: dict[int, Total] = {}  # by node: its output
@@ -130,20 +130,11 @@ class Certificate:
             for g in net.gradients
         ]
         self.size.declare(self.parameters)
-        self.score = self._declare_score(Statistic(plan.statistic, plan.steps, plan.ddof))
+        statistic = Statistic(plan.statistic, plan.steps, plan.ddof)
+        score = LogRatios if statistic.of_ratios else Sharpness
+        self.score: Score = score(net, self.head, self.size, plan.eps, statistic)
         for name, t in net.weights.items():
             net.circuit.publics.append(PublicTensor(t, 0, partial(self._digits, name)))
-
-    def _declare_samples(self) -> Samples | Tokens:
-        plan = self.plan
-        if plan.kind == "tokens":
-            return Tokens(self.net, plan.places, plan.classes, plan.label_bytes, plan.hashes)
-        return Samples(self.net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)
-
-    def _declare_score(self, statistic: Statistic) -> Score:
-        if statistic.of_ratios:
-            return LogRatios(self.net, self.head, self.size, self.plan.eps, statistic)
-        return Sharpness(self.net, self.head, self.size, statistic)
 
     def _digits(self, name: str) -> I64:
         """The model's digits of a parameter."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from circuits.language.combination import Order, Term, combine, terms_of, value_terms, whole
 from circuits.language.constraints import Circuit, Constraint
 from circuits.language.forms import Form, View
-from circuits.language.sources import Axis, Map, Source
+from circuits.language.sources import Axis, Map, Source, Sum
 from circuits.language.tensors import B22, BIT, DIGIT_BITS, U22, Digit, Tensor, balanced, radix, unsigned
 from circuits.language.wide import CarryStep, Domain, Limbs
 from zkcert.core.field import I64
@@ -306,8 +306,10 @@ class Gradient:
     operands: Factors | None = None
 
 
-def summed_gradient(name: str, axes: tuple[Axis, ...], dy: Value, *inner: Source) -> Gradient:
-    """That of a parameter which is added: the sum of what arrives; inner: the sources of the inner axes of `dy`."""
+def summed_gradient(name: str, axes: tuple[Axis, ...], dy: Value, *every: Source) -> Gradient:
+    """That of a parameter with these axes which is added: the sum of what arrives; every: the sources of the inner axes
+    of `dy`, of which other axes than the parameter's are summed."""
+    inner = [Sum(a.size) if isinstance(a, Axis) and a not in axes else a for a in every]
     return Gradient(name, axes, (), lambda source: Limbs().add(dy.whole(source, *inner)), False)
 
 

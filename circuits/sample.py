@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +17,9 @@ from zkcert.core.field import U64
 
 from .net import VALUE, Net
 from .value import Value
+
+if TYPE_CHECKING:
+    from .compile import Plan
 
 BYTE = unsigned(8)
 Q32_BYTES = 6
@@ -37,25 +39,14 @@ def linked_bytes(net: Net, count: int, hashes: U64) -> tuple[Tensor, Tensor]:
 class Samples:
     """Declares byte, randomness, input and label tensors (per step) and ties them to the public sample hashes."""
 
-    def __init__(
-        self,
-        net: Net,
-        spec: Mapping[str, Any],
-        affine: tuple[Sequence[int], Sequence[int]],
-        kind: str,
-        classes: int,
-        label_bytes: int,
-        hashes: U64,
-    ) -> None:
-        """hashes: uint64 (T, B, 160), public. `affine`: slopes and offsets per channel (see zkcert.public.model)."""
-        channels, height, width = spec["shape"]
-        pad, self.kind = spec["pad"], kind
-        self.pixels, self.classes, self.label_bytes = channels * height * width, classes, label_bytes
-        self.slope, self.offset = affine
-        per = 1 if kind == "u8" else Q32_BYTES
-        self.count = self.pixels * per + label_bytes
+    def __init__(self, net: Net, plan: Plan) -> None:
+        (channels, height, width), pad = plan.input["shape"], plan.input["pad"]
+        self.kind, self.classes, self.label_bytes = plan.kind, plan.classes, plan.label_bytes
+        self.pixels, (self.slope, self.offset) = channels * height * width, plan.affine
+        per = 1 if self.kind == "u8" else Q32_BYTES
+        self.count = self.pixels * per + self.label_bytes
         circuit, step, b = net.circuit, net.step_axis(), net.batch_axis()
-        self.bytes, self.rho = linked_bytes(net, self.count, hashes)
+        self.bytes, self.rho = linked_bytes(net, self.count, plan.hashes)
 
         padded = (height + 2 * pad) * (width + 2 * pad)
         s = Axis("s", padded)
@@ -75,7 +66,7 @@ class Samples:
                 place = np.where(self.source < 0, -1, per * (c * height * width + self.source) + byte).tolist()
                 return View(self.bytes, (step, b, Map("s", tuple(place), self.count)))
 
-            if kind == "u8":
+            if self.kind == "u8":
                 con.add("normalise", expr(raw(0).whole(self.slope[c]) - x.whole()) + self.offset[c])
                 continue
             # q = sum 256^i byte_i - 2^43; x = floor((A q + 2^15) / 2^16) + C, with zero (not -2^43) in the border
@@ -89,13 +80,13 @@ class Samples:
             limbs.add_const(-(self.slope[c] << 43), ("s", inside))
             self.rounding.append((rem, domain.zero(con, "normalise", limbs)))
 
-        self.onehot = circuit.tensor("label", net.steps, (net.batch, classes), radix(BIT))
+        self.onehot = circuit.tensor("label", net.steps, (net.batch, self.classes), radix(BIT))
         con = circuit.constraint("label", (step, b))
-        ones = View(self.onehot, (step, b, Sum(classes)))
-        index = View(self.onehot, (step, b, Sum(classes, tuple(range(classes)))))
+        ones = View(self.onehot, (step, b, Sum(self.classes)))
+        index = View(self.onehot, (step, b, Sum(self.classes, tuple(range(self.classes)))))
         con.add("one", expr(ones.whole()) - 1)
         place = [0] * self.count
-        for i in range(label_bytes):
+        for i in range(self.label_bytes):
             place[self.pixels * per + i] = 256**i
         label = View(self.bytes, (step, b, Sum(self.count, tuple(place))))
         con.add("index", index.whole() - label.whole())

@@ -204,7 +204,8 @@ class LogRatios(Score):
 class Sharpness(Score):
     """y_t = floor(2^48 s_t): a square root, by two slacks."""
 
-    def __init__(self, net: Net, head: Softmax, size: StepSize, statistic: Statistic) -> None:
+    def __init__(self, net: Net, head: Softmax, size: StepSize, eps: Fraction, statistic: Statistic) -> None:
+        """eps: of log ratios."""
         super().__init__(net, statistic)
         con = self.domain.constraint("score/roots")
         self.factors = tuple(4 ** (MAX_SCALE - k) for k in range(MAX_SCALE + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circuits.language.forms import Form, View
-from circuits.language.sources import Axis, Source, Sum
+from circuits.language.sources import Axis, Source
 from circuits.language.wide import limb_forms
 from zkcert.errors import UnusableInput
 
@@ -97,5 +97,4 @@ class Affine(Layer):
         net.gradients.append(product_gradient(self.weight_name, axes, (self.b, *positions), operands, congruent=True))
         if self.bias_name:
             outputs = Axis("o", dy.shape[1])
-            inner = Sum(net.batch), outputs, *(Sum(a.size) for a in positions)
-            net.gradients.append(summed_gradient(self.bias_name, (outputs,), dy, *inner))
+            net.gradients.append(summed_gradient(self.bias_name, (outputs,), dy, self.b, outputs, *positions))

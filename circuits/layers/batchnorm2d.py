@@ -153,5 +153,4 @@ class BatchNorm2d(Layer):
         self.run_h = net.rescaled(con, self.limbs(self.h, self.c), limbs, "h")
         multiple = partial(self._multiple, self.h)
         net.gradients.append(Gradient(self.weight_name, (self.c,), (), multiple, True))
-        inner = Sum(self.b.size), self.c, *(Sum(a.size) for a in self.positions)
-        net.gradients.append(summed_gradient(self.bias_name, (self.c,), dy, *inner))
+        net.gradients.append(summed_gradient(self.bias_name, (self.c,), dy, *self.axes))

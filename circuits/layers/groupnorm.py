@@ -187,5 +187,4 @@ class GroupNorm(Layer):
             return dy.limbs(source, *self.axes), self.h.limbs(source, *self.axes)
 
         net.gradients.append(product_gradient(self.weight_name, (self.o,), (self.b, *self.positions), factors))
-        inner = Sum(self.b.size), self.o, *(Sum(a.size) for a in self.positions)
-        net.gradients.append(summed_gradient(self.bias_name, (self.o,), dy, *inner))
+        net.gradients.append(summed_gradient(self.bias_name, (self.o,), dy, *self.axes))

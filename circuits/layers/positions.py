@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.language.sources import Axis, Sum
+from circuits.language.sources import Axis
 
 from ..net import Net, summed_gradient
 from ..value import Value
@@ -32,4 +32,4 @@ class Positions(Layer):
         self.dx = dy
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        net.gradients.append(summed_gradient(self.weight_name, self.own, dy, Sum(net.batch), *self.own))
+        net.gradients.append(summed_gradient(self.weight_name, self.own, dy, net.batch_axis(), *self.own))

@@ -38,4 +38,4 @@ class Prepend(Layer):
         self.constraint("input-gradient", *own, self.s).add("later", later)
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        net.gradients.append(summed_gradient(self.weight_name, (self.c,), dy, Sum(net.batch), self.c, self.first))
+        net.gradients.append(summed_gradient(self.weight_name, (self.c,), dy, self.b, self.c, self.first))
