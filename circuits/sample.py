@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuits.language.constraints import ModularLink, expr
+from circuits.language.constraints import Constraint, ModularLink, expr
 from circuits.language.forms import View
 from circuits.language.sources import Axis, Map, Sum
 from circuits.language.tensors import BIT, Tensor, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs
+from circuits.language.wide import Domain, Limbs
 from zkcert.core import sis
 from zkcert.core.field import U64
 
@@ -56,7 +56,7 @@ class Samples:
         image = np.full((height + 2 * pad, width + 2 * pad), -1, np.int64)
         image[pad : pad + height, pad : pad + width] = np.arange(height * width).reshape(height, width)
         self.source = image.ravel()
-        self.rounding: list[tuple[View, list[CarryStep]]] = []
+        self.rounding: list[tuple[View, Constraint]] = []
         for c in range(channels):
             con = circuit.constraint(f"input/channel{c}", (step, b, s))
             one = (0,) * c + (1,) + (0,) * (channels - c - 1)
@@ -78,7 +78,8 @@ class Samples:
             limbs.add_value(x, -1, 16).add_value(rem, -1).add_const((1 << 15) + (self.offset[c] << 16))
             inside = tuple(int(i >= 0) for i in self.source.tolist())
             limbs.add_const(-(self.slope[c] << 43), ("s", inside))
-            self.rounding.append((rem, domain.zero(con, "normalise", limbs)))
+            domain.zero(con, "normalise", limbs)
+            self.rounding.append((rem, con))
 
         self.onehot = circuit.tensor("label", net.steps, (net.batch, self.classes), radix(BIT))
         con = circuit.constraint("label", (step, b))

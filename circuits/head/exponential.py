@@ -12,7 +12,7 @@ from circuits.language.constraints import Constraint, expr, product
 from circuits.language.forms import Form, View
 from circuits.language.sources import ONCE, Sum
 from circuits.language.tensors import BIT, U22, Digit, Range, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 
 from .constants import EXP_CHUNKS, EXP_LOW_BITS, EXP_TOP, HEAD_BITS, ONE, exp_table
 
@@ -49,19 +49,19 @@ def table_limbs(table: tuple[int, ...], count: int = 3) -> list[tuple[int, ...]]
 
 def multiply_rounded(
     con: Constraint, domain: Domain, name: str, limbs: Limbs, rem: tuple[Digit, ...], shift: int
-) -> tuple[View, View, list[CarryStep]]:
+) -> tuple[View, View]:
     """A wire y = floor(limbs / 2^shift) with its remainder."""
     y = domain.wire(f"{name}", PROBABILITY)
     r = domain.wire(f"{name}.remainder", rem)
     limbs.add_value(y, -1, shift).add_value(r, -1)
-    return y, r, domain.zero(con, name.rsplit("/", 1)[-1], limbs)
+    domain.zero(con, name.rsplit("/", 1)[-1], limbs)
+    return y, r
 
 
 class Exponential:
     """Constraints of ``y = exp(-x)`` over a domain; `x` has digits U22, U22."""
 
     def __init__(self, con: Constraint, domain: Domain, x: View, name: str) -> None:
-        self.con, self.domain, self.x = con, domain, x
 
         def wire(label: str, *digits: Range) -> View:
             return domain.wire(f"{name}/{label}", radix(*digits))
@@ -85,14 +85,12 @@ class Exponential:
         con.add("series", expr(y.whole() + u * (1 << 24) - self.a2.whole() + self.a3.whole()) - ONE)
         self.ys: list[View] = [y]
         self.rems: list[View] = []
-        self.carries: list[list[CarryStep]] = []
         for i in range(EXP_CHUNKS):
             table = [pick(self.chunks, i, limb) for limb in table_limbs(exp_table(i))]
             limbs = Limbs().add_product(limb_forms(self.ys[-1]), table).add_const(1 << (HEAD_BITS - 1))
-            y, r, steps = multiply_rounded(con, domain, f"{name}/y{i}", limbs, REMAINDER_56, HEAD_BITS)
+            y, r = multiply_rounded(con, domain, f"{name}/y{i}", limbs, REMAINDER_56, HEAD_BITS)
             self.ys.append(y)
             self.rems.append(r)
-            self.carries.append(steps)
         self.y = domain.wire(f"{name}/value", PROBABILITY)
         for d in range(3):
             con.add(f"value{d}", expr(self.ys[-1].digit(d) - self.y.digit(d)) - product(far, self.ys[-1].digit(d)))

@@ -18,7 +18,7 @@ from circuits.language.constraints import Constraint, expr, product
 from circuits.language.forms import ZERO, Form, View
 from circuits.language.sources import Axis, Sum
 from circuits.language.tensors import DIGIT_BITS, U22, Digit, Range, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 
 from .constants import HEAD_BITS, LOG_STAGES, LOG_TABLE, ONE, ln_scaled, log_factors, log_table
 from .exponential import REMAINDER_56, multiply_rounded, one_of, pick, table_limbs
@@ -59,10 +59,9 @@ class Logarithm:
     """Constraints of ln over a domain; `v` are the limbs (forms) of a positive integer."""
 
     def __init__(self, con: Constraint, domain: Domain, v: list[Form], max_shift: int, name: str) -> None:
-        self.domain, self.count, self.name = domain, len(v), name
+        self.con, self.count = con, len(v)
         n, (self.max_limbs, rest) = len(v), divmod(max_shift, DIGIT_BITS)
         self.bit_choices = DIGIT_BITS if self.max_limbs else rest + 1
-        self.carries: list[list[CarryStep]] = []
         # shift by whole limbs: nothing may fall off the top
         moved = v
         self.limb_shift: View | None = None
@@ -88,7 +87,7 @@ class Logarithm:
         shift = shift + pick(self.bit_shift, 0, tuple(range(self.bit_choices)))
         self.normal = domain.wire(f"{name}/normal", radix(*[U22] * n))
         limbs = Limbs().add_product(moved, [power]).add_value(self.normal, -1)
-        self.normal_carries = domain.zero(con, "normal", limbs)
+        domain.zero(con, "normal", limbs)
 
         # the top limb is 2^21 + 2^17 c_0 + rest
         self.choice0 = one_of(con, "c0", domain, f"{name}/c0", LOG_TABLE[0])
@@ -109,10 +108,9 @@ class Logarithm:
             factor = [pick(choice, 0, limb) for limb in table_limbs(log_factors(i))]
             limbs = Limbs().add_product(mantissa if i == 0 else limb_forms(self.ws[-1]), factor)
             scale, rem = (MANTISSA_BITS, radix(U22, U22, U22)) if i == 0 else (HEAD_BITS, REMAINDER_56)
-            w, r, steps = multiply_rounded(con, domain, f"{name}/w{i + 1}", limbs, rem, scale)
+            w, r = multiply_rounded(con, domain, f"{name}/w{i + 1}", limbs, rem, scale)
             self.ws.append(w)
             self.rems.append(r)
-            self.carries.append(steps)
             if i + 1 == LOG_STAGES:
                 break
             # w = 2^56 + 2^(48 - 4 i) c + rest
@@ -137,10 +135,10 @@ class Logarithm:
         )
         limbs = Limbs().add_product(limb_forms(self.z), limb_forms(self.z))
         limbs.add_value(self.a2, -1, HEAD_BITS + 1).add_value(self.r2, -1)
-        self.carries.append(domain.zero(con, "a2", limbs))
+        domain.zero(con, "a2", limbs)
         self.a3, self.r3 = (wire("a3", *radix(unsigned(10))), wire("a3.remainder", *radix(U22, U22, Range(3 << 12))))
         limbs = Limbs().add_product(limb_forms(self.a2), limb_forms(self.z), 2)
         limbs.add_value(self.a3, -3, HEAD_BITS).add_value(self.r3, -1)
-        self.carries.append(domain.zero(con, "a3", limbs))
+        domain.zero(con, "a3", limbs)
         parts.append((self.z.whole() - self.a2.whole() + self.a3.whole(), 0))
         self.value = LogValue(tuple(parts), shift, (DIGIT_BITS * n - 1) * ln_scaled(2))

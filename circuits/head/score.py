@@ -24,7 +24,7 @@ from circuits.language.constraints import Constraint, PublicTensor
 from circuits.language.forms import View
 from circuits.language.sources import ONCE, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, U22, Digit, balanced, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
 from ..net import FRACTION_BITS, Net
@@ -59,7 +59,7 @@ class StepSize:
     def declare(self, parameters: Sequence[Parameter]) -> None:
         net, domain = self.net, self.domain
         a, b = self.rho.numerator, self.rho.denominator
-        con = domain.constraint("step-size")
+        self.con = con = domain.constraint("step-size")
 
         def wire(label: str, count: int) -> View:
             return domain.wire(f"step-size/{label}", radix(*[U22] * count))
@@ -70,44 +70,35 @@ class StepSize:
             for view, power in zip(p.squares, (0, DIGIT_BITS + 1, 2 * DIGIT_BITS), strict=True):
                 sums = tuple(Sum(size) for size in view.tensor.shape)
                 limbs.add_value(View(view.tensor, (net.step_axis(), *sums)), 1, power)
-        self.n_carries = domain.zero(con, "n", limbs)
+        domain.zero(con, "n", limbs)
         # X1 = q^2 n and X2 = (2 q + 1) n, then both inequalities by non-negative slacks
         self.qq, self.x1, self.x2 = wire("q2", Q_SQUARE_LIMBS), wire("q2n", 7), wire("2qn", 7)
         self.low, self.high = wire("low", 9), wire("high", 9)
         q, n = limb_forms(self.q), limb_forms(self.n)
-        self.carries: list[list[CarryStep]] = []
-
-        def zero(label: str, limbs: Limbs) -> None:
-            self.carries.append(domain.zero(con, label, limbs))
-
-        zero("q2", Limbs().add_product(q, q).add_value(self.qq, -1))
-        zero("q2n", Limbs().add_product(limb_forms(self.qq), n).add_value(self.x1, -1))
-        zero("2qn", Limbs().add_product(q, n, 2).add_value(self.n).add_value(self.x2, -1))
+        domain.zero(con, "q2", Limbs().add_product(q, q).add_value(self.qq, -1))
+        domain.zero(con, "q2n", Limbs().add_product(limb_forms(self.qq), n).add_value(self.x1, -1))
+        domain.zero(con, "2qn", Limbs().add_product(q, n, 2).add_value(self.n).add_value(self.x2, -1))
         lower = Limbs().add_const(a * a << 144).add_value(self.low, -1)
         lower.add_multiple(self.x1, -(b * b))
-        zero("low", lower)
+        domain.zero(con, "low", lower)
         upper = Limbs().add_const(-(a * a << 144) - 1).add_value(self.high, -1)
         upper.add_multiple(self.x1, b * b).add_multiple(self.x2, b * b)
-        zero("high", upper)
+        domain.zero(con, "high", upper)
 
 
 class Score:
     """One value `y` for each step, and that their statistic is at most tau. What the values are, subclasses declare."""
 
+    con: Constraint
     y: View
 
     def __init__(self, net: Net, statistic: Statistic) -> None:
         self.net, self.statistic = net, statistic
         self.domain = Domain(net.circuit, (net.step_axis(),))
         self.whole = Domain(net.circuit, ())
-        self.carries: list[list[CarryStep]] = []
-        self.sum_carries: list[CarryStep] = []
 
     def _wire(self, label: str, count: int) -> View:
         return self.domain.wire(f"score/{label}", radix(*[U22] * count))
-
-    def _zero(self, con: Constraint, label: str, limbs: Limbs) -> None:
-        self.carries.append(self.domain.zero(con, label, limbs))
 
     def _scaled(self, head: Softmax, factors: tuple[int, ...], view: View) -> Limbs:
         """The product of a step's value with the factor that belongs to its k."""
@@ -131,14 +122,14 @@ class Score:
         self.yy_con = circuit.constraint("score/squares", (), steps)
         y = limb_forms(self.y)
         limbs = Limbs().add_product(y, y).add_value(self.sum_yy, -1)
-        self.yy_carries = self.whole.zero(self.yy_con, "squares", limbs)
+        self.whole.zero(self.yy_con, "squares", limbs)
         self.threshold = circuit.constraint("score/threshold", ())
         added = View(self.y.tensor, (ONCE, Sum(self.net.steps)))
         if ratios:
             self.threshold.add("sum", added.whole() - self.sum_y.whole())
         elif self.statistic.centred:
             limbs = Limbs().add_value(added).add_value(self.sum_y, -1)
-            self.sum_carries = self.whole.zero(self.threshold, "sum", limbs)
+            self.whole.zero(self.threshold, "sum", limbs)
 
     def close(self, tau: int) -> None:
         """Add the threshold `tau` (see `Statistic.tau_units`)."""
@@ -151,7 +142,7 @@ class Score:
             limbs.add_value(self.sum_yy, -self.net.steps if self.statistic.centred else -1)
         if self.statistic.centred:
             limbs.add_product(limb_forms(self.sum_y), limb_forms(self.sum_y))
-        self.slack_carries = domain.zero(self.threshold, "threshold", limbs)
+        domain.zero(self.threshold, "threshold", limbs)
         self.tau = tau
 
     def reveal(self, revealed: int) -> None:
@@ -173,7 +164,7 @@ class LogRatios(Score):
     def __init__(self, net: Net, head: Softmax, size: StepSize, eps: Fraction, statistic: Statistic) -> None:
         super().__init__(net, statistic)
         domain = self.domain
-        con = domain.constraint("score/ratios")
+        self.con = con = domain.constraint("score/ratios")
         # s^2/L + eps = (N / Lk) / scale with N = c1 n + c2 Lk, Lk = 4^k L
         rho2 = size.rho * size.rho
         ratio = rho2 / (256 * net.terms)  # s^2/L = ratio n / Lk
@@ -186,9 +177,9 @@ class LogRatios(Score):
         self.lk, self.top = self._wire("scaled-loss", SCALED_LOSS_LIMBS), self._wire("numerator", limb_count)
         loss = View(head.loss.tensor, (ONCE, net.step_axis()))
         limbs = self._scaled(head, tuple(4**k for k in range(MAX_SCALE + 1)), loss)
-        self._zero(con, "scaled-loss", limbs.add_value(self.lk, -1))
+        self.domain.zero(con, "scaled-loss", limbs.add_value(self.lk, -1))
         limbs = Limbs().add_value(self.top, -1).add_multiple(size.n, self.c1).add_multiple(self.lk, self.c2)
-        self._zero(con, "numerator", limbs)
+        self.domain.zero(con, "numerator", limbs)
         self.ln_top = Logarithm(con, domain, limb_forms(self.top), DIGIT_BITS * limb_count - 1, "score/ln-numerator")
         self.ln_loss = Logarithm(con, domain, limb_forms(self.lk), DIGIT_BITS * SCALED_LOSS_LIMBS - 1, "score/ln-loss")
         self.y = domain.wire("score/y", LOG_RATIO)
@@ -197,7 +188,7 @@ class LogRatios(Score):
         self.ln_top.value.add_to(limbs)
         self.ln_loss.value.add_to(limbs, -1)
         limbs.add_const((1 << (HEAD_BITS - 33)) - ln_scaled(self.scale.numerator, self.scale.denominator))
-        self._zero(con, "y", limbs)
+        self.domain.zero(con, "y", limbs)
         self._declare_statistic()
 
 
@@ -207,7 +198,7 @@ class Sharpness(Score):
     def __init__(self, net: Net, head: Softmax, size: StepSize, eps: Fraction, statistic: Statistic) -> None:
         """eps: of log ratios."""
         super().__init__(net, statistic)
-        con = self.domain.constraint("score/roots")
+        self.con = con = self.domain.constraint("score/roots")
         self.factors = tuple(4 ** (MAX_SCALE - k) for k in range(MAX_SCALE + 1))
         self.above = size.rho.numerator**2
         self.below = (size.rho.denominator * net.terms) ** 2 << 2 * (MAX_SCALE + FRACTION_BITS - SHARPNESS_BITS)
@@ -215,11 +206,11 @@ class Sharpness(Score):
         self.y = self.domain.wire("score/y", SHARPNESS)
         self.yy = self._wire("y2", SHARPNESS_SQUARE_LIMBS)
         self.low, self.high = self._wire("low", SHARPNESS_SLACK_LIMBS), self._wire("high", SHARPNESS_SLACK_LIMBS)
-        self._zero(con, "scaled-norm", self._scaled(head, self.factors, size.n).add_value(self.norm, -1))
+        self.domain.zero(con, "scaled-norm", self._scaled(head, self.factors, size.n).add_value(self.norm, -1))
         y = limb_forms(self.y)
-        self._zero(con, "y2", Limbs().add_product(y, y).add_value(self.yy, -1))
+        self.domain.zero(con, "y2", Limbs().add_product(y, y).add_value(self.yy, -1))
         lower = Limbs().add_multiple(self.norm, self.above).add_value(self.low, -1)
-        self._zero(con, "low", lower.add_multiple(self.yy, -self.below))
+        self.domain.zero(con, "low", lower.add_multiple(self.yy, -self.below))
         upper = Limbs().add_const(self.below - 1).add_value(self.high, -1).add_multiple(self.norm, -self.above)
-        self._zero(con, "high", upper.add_multiple(self.yy, self.below).add_multiple(self.y, 2 * self.below))
+        self.domain.zero(con, "high", upper.add_multiple(self.yy, self.below).add_multiple(self.y, 2 * self.below))
         self._declare_statistic()

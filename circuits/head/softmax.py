@@ -43,10 +43,9 @@ class Softmax:
         p, step, b, j = net.pass_axis(), net.step_axis(), net.batch_axis(), Axis("j", classes)
         self.spots = spots = tuple(Axis("l", size - 1) for size in labels.shape[2:])
         every = (Sum(net.batch), *(Sum(a.size) for a in spots))
-        self.full, self.rows = full, rows = Domain(circuit, (p, b, *spots, j)), Domain(circuit, (p, b, *spots))
-        self.firsts, self.per_step = firsts, per_step = Domain(circuit, (step, b, *spots)), Domain(circuit, (step,))
-        con = full.constraint("softmax")
-        row = rows.constraint("softmax/rows")
+        full, rows = Domain(circuit, (p, b, *spots, j)), Domain(circuit, (p, b, *spots))
+        firsts, per_step = Domain(circuit, (step, b, *spots)), Domain(circuit, (step,))
+        self.con, self.row = con, row = full.constraint("softmax"), rows.constraint("softmax/rows")
         total_bits = min(DIGIT_BITS, 13 + ceil_log2(classes))  # of the top digit of S
 
         # -- shift by the maximum
@@ -65,15 +64,15 @@ class Softmax:
         total_digits = radix(U22, U22, unsigned(total_bits))
         self.total = rows.wire("softmax/total", total_digits)
         limbs = Limbs().add_value(self._over_classes(e)).add_value(self.total, -1)
-        self.total_carries = rows.zero(row, "total", limbs)
+        rows.zero(row, "total", limbs)
         self.p = full.wire("softmax/p", PROBABILITY)
         self.rem = full.wire("softmax/p.remainder", total_digits)
         self.slack = full.wire("softmax/p.slack", total_digits)
         limbs = Limbs().add_value(e, 1, HEAD_BITS).add_value(self.rem, -1)
         limbs.add_product(limb_forms(self.p), limb_forms(self.total), -1)
-        self.p_carries = full.zero(con, "p", limbs)
+        full.zero(con, "p", limbs)
         limbs = Limbs().add_value(self.rem).add_value(self.slack).add_const(1).add_value(self.total, -1)
-        self.slack_carries = full.zero(con, "p-below", limbs)
+        full.zero(con, "p-below", limbs)
 
         # -- deltas
         label = (b, j, *(behind(a.size, a.name) for a in spots))
@@ -85,7 +84,7 @@ class Softmax:
             con.add(f"wrong{d}", expr(self.p.digit(d) - self.wrong.digit(d)) - product(o, self.p.digit(d)))
             con.add(f"true{d}", product(o, self.missing.digit(d)) - self.true_delta.digit(d))
         limbs = Limbs().add_value(self._over_classes(self.wrong)).add_value(self.missing, -1)
-        self.missing_carries = rows.zero(row, "missing", limbs)
+        rows.zero(row, "missing", limbs)
 
         # -- loss scale
         first = (net.over_steps("pass", 0), b, *spots)
@@ -119,7 +118,7 @@ class Softmax:
         delta = [self.wrong.digit(d) - self.true_delta.digit(d) for d in range(3)]
         limbs = Limbs().add_product([power], delta).add_const(1 << 23)
         limbs.add_value(dz, -1, 24).add_value(self.dz_rem, -1)
-        self.dz_carries = full.zero(con, "dz", limbs)
+        full.zero(con, "dz", limbs)
 
         # -- losses of first passes
         con = firsts.constraint("loss/samples")
@@ -131,7 +130,7 @@ class Softmax:
         x = View(self.x.tensor, (ONCE, *first, j))
         for d in range(2):
             con.add(f"x{d}", product(own, x.digit(d)) - self.x_true.digit(d))
-        con = per_step.constraint("loss")
+        self.loss_con = con = per_step.constraint("loss")
         self.loss = per_step.wire("loss/total", LOSS)
         self.loss_slack = per_step.wire("loss/above-minimum", LOSS)
         limbs = Limbs().add_value(self.loss, -1)
@@ -142,9 +141,9 @@ class Softmax:
         for axis in (b, *spots):
             value = value.summed(axis.name, axis.size, total_const)
         value.add_to(limbs)
-        self.loss_carries = per_step.zero(con, "sum", limbs)
+        per_step.zero(con, "sum", limbs)
         limbs = Limbs().add_value(self.loss).add_value(self.loss_slack, -1).add_const(-net.terms * MIN_LOSS)
-        self.minimum_carries = per_step.zero(con, "minimum", limbs)
+        per_step.zero(con, "minimum", limbs)
 
     def _over_classes(self, wire: View) -> View:
         return View(wire.tensor, (*wire.sources[:-1], Sum(self.classes)))

@@ -18,6 +18,7 @@ from .tensors import Digit, Tensor
 
 if TYPE_CHECKING:
     from .combination import Combination
+    from .wide import CarryStep
 
 T = TypeVar("T")
 
@@ -114,13 +115,17 @@ class Size:
 
 @dataclass
 class Constraint:
-    """Identities over common output and summed axes; they are proved as one random combination."""
+    """Identities over common output and summed axes; they are proved as one random combination.
+
+    carries: of each wide identity among them, for the prover to fill.
+    """
 
     name: str
     out: tuple[Axis, ...]
     summed: tuple[Axis, ...] = ()
     members: list[tuple[str, Expr]] = field(default_factory=list)
     size: Size | None = None
+    carries: list[list[CarryStep]] = field(default_factory=list)
     _checked: dict[int, View] = field(default_factory=dict, repr=False)
     limit: ClassVar[int] = P
     limit_text: ClassVar[str] = "p is 2^61-1"

@@ -162,9 +162,11 @@ class Domain:
         return self.circuit.constraint(name, self.axes, summed)
 
     def zero(self, con: Constraint, label: str, limbs: Limbs) -> list[CarryStep]:
-        """Constrain the limbs, over the axes, to sum to zero over the integers; the carries, which executors fill."""
+        """Constrain the limbs, over the axes, to sum to zero over the integers; the carries, which executors fill, are
+        in `con.carries` as well."""
         count = prod(ax.size for ax in con.summed)
         parts, steps = limbs.parts, list[CarryStep]()
+        con.carries.append(steps)
         k, carry = 0, Expr()
         while True:
             value, total, last = parts[k], carry + parts[k], k + 1
@@ -176,7 +178,8 @@ class Domain:
                     value, total, last = wider, whole, end
             if last == len(parts):
                 con.add(f"{label}[{k}:]", total)
-                return [*steps, CarryStep(value, k, last, None)]
+                steps.append(CarryStep(value, k, last, None))
+                return steps
             width = DIGIT_BITS * (last - k)
             lo, hi = total.bounds(count)
             c = self.wire(f"{con.name}/{label}.carry{last}", digits_for(lo >> width, hi >> width))

@@ -21,7 +21,7 @@ from circuits.language.constraints import expr
 from circuits.language.forms import Form, View
 from circuits.language.sources import Axis, Gather, GatherSum, Sum
 from circuits.language.tensors import U22, Digit, Range, radix
-from circuits.language.wide import CarryStep, Domain, Limbs, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
 from ..net import FRACTION_BITS, REMAINDER, VALUE, Net, product_gradient, summed_gradient
@@ -85,7 +85,7 @@ class GroupNorm(Layer):
         self.squares = self._statistic("squares", *[U22] * 5)
         own_limbs = self.limbs(x, *self.by_group)
         limbs = Limbs().add_product(own_limbs, own_limbs).add_limbs(self._of_statistic(self.squares), -1)
-        self.squares_carries = self.stats.zero(self.squares_con, "sum", limbs)
+        self.stats.zero(self.squares_con, "sum", limbs)
         self._declare_root()
 
         con = self.constraint("normalised", *self.entries)
@@ -134,21 +134,16 @@ class GroupNorm(Layer):
         self.aa = self._statistic("a2", *[U22] * 4)
         self.low, self.high = self._statistic("low", *[U22] * 7), self._statistic("high", *[U22] * 7)
         mean, a, aa, v, low, high = map(self._of_statistic, (self.mean, self.a, self.aa, self.v, self.low, self.high))
-        self.root_carries: list[list[CarryStep]] = []
-
-        def zero(label: str, limbs: Limbs) -> None:
-            self.root_carries.append(self.stats.zero(con, label, limbs))
-
         # V = sum x^2 - n mean^2 - 2 mean (r - floor(n / 2)), sum x being n mean + r - floor(n / 2)
         limbs = Limbs().add_limbs(self._of_statistic(self.squares)).add_limbs(v, -1).add_product(mean, mean, -n)
         limbs.add_product(mean, self._of_statistic(self.mean_rest), -2)
-        zero("v", limbs.add_multiple(self._seen(self.mean), 2 * (n // 2)))
-        zero("a2", Limbs().add_product(a, a).add_limbs(aa, -1))
+        self.stats.zero(con, "v", limbs.add_multiple(self._seen(self.mean), 2 * (n // 2)))
+        self.stats.zero(con, "a2", Limbs().add_product(a, a).add_limbs(aa, -1))
         limbs = Limbs().add_const(n << 128).add_product(aa, v, -1).add_multiple(self._seen(self.aa), -eps)
-        zero("low", limbs.add_limbs(low, -1))
+        self.stats.zero(con, "low", limbs.add_limbs(low, -1))
         limbs = Limbs().add_product(aa, v).add_multiple(self._seen(self.aa), eps).add_product(a, v, 2).add_limbs(v)
         limbs.add_multiple(self._seen(self.a), 2 * eps).add_const(eps - (n << 128) - 1)
-        zero("high", limbs.add_limbs(high, -1))
+        self.stats.zero(con, "high", limbs.add_limbs(high, -1))
 
     # -- gradients
 
@@ -180,7 +175,7 @@ class GroupNorm(Layer):
         limbs = Limbs().add_product(self.limbs(self.e, *self.by_group), self.limbs(self.h, *self.by_group))
         limbs.add_const(self.n << FRACTION_BITS - 1).add_value(self._seen(self.m2_rest), -1)
         limbs.add_multiple(self._seen(self.m2), -self.n << FRACTION_BITS)
-        self.m2_carries = self.stats.zero(self.m2_con, "m2", limbs)
+        self.stats.zero(self.m2_con, "m2", limbs)
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
         def factors(source: Unrolled) -> tuple[list[Form], list[Form]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.language.constraints import Expr
+from circuits.language.constraints import Constraint, Expr
 from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
@@ -247,13 +247,13 @@ class Witness:
             out += p.sum(axis=tuple(range(len(axes), len(every))), dtype=np.int64) if summed else p
         return out
 
-    def fill_carries(
-        self,
-        steps: list[CarryStep],
-        axes: Sequence[Axis],
-        summed: Sequence[Axis] = (),
-    ) -> None:
-        """Fill the carries of `wide.assert_zero` (small domains)."""
+    def fill_carries_in(self, con: Constraint) -> None:
+        """Fill the carries of all wide identities of a constraint (small domains)."""
+        for steps in con.carries:
+            self.fill_carries(steps, con.out, con.summed)
+
+    def fill_carries(self, steps: list[CarryStep], axes: Sequence[Axis], summed: Sequence[Axis] = ()) -> None:
+        """Fill the carries of one."""
         carry: I64 | int = 0
         for s in steps:
             if s.carry is not None:

@@ -84,6 +84,7 @@ def test_the_exponential_gadget_accepts_its_values_only():
     exp = Exponential(con, domain, x, "exp")
     w = holding(circuit, x, points)
     fill_exponential(exp, w, np.array(points, object))
+    w.fill_carries_in(con)
     assert violations(circuit, w) == []
     assert wide(w, exp.y)[0].tolist() == exponential.evaluate(np.array(points, object))["y"].tolist()
     assert all(rejected(w, {exp.y.tensor: wide(w, exp.y) + d}) for d in (-1, 1) if (wide(w, exp.y) + d >= 0).all())
@@ -153,6 +154,7 @@ def test_the_logarithm_gadget_admits_one_normalising_shift(limbs):
     w = holding(circuit, x, points)
     values = np.array(points, object)
     fill_logarithm(log, w, values)
+    w.fill_carries_in(con)
     assert violations(circuit, w) == []
     honest_shift = [bits - v.bit_length() for v in points]
     for a in range(log.max_limbs + 1):

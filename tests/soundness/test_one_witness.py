@@ -521,8 +521,7 @@ def refilled_is_rejected(w: Witness, size: StepSize, changes: dict[Tensor, np.nd
     try:
         for t, values in changes.items():
             w.put(t, values)
-        for steps in size.carries:
-            w.fill_carries(steps, size.domain.axes)
+        w.fill_carries_in(size.con)
     except RangeOverflow:
         return True
     return any(name.startswith("step-size/") for name in violations(w.circuit, w))

@@ -124,7 +124,7 @@ class GroupNormExecutor(Executor):
         layer, n = self.layer, self.layer.n
         products, squares = self._correlated(layer.x, layer.x, w, p)
         w.put(layer.squares.tensor, squares, p)
-        w.fill_carries_of(layer.squares_carries, layer.squares_con.out, products, self._whole(p))
+        w.fill_carries_of(layer.squares_con.carries[0], layer.squares_con.out, products, self._whole(p))
         mean, rest = (w.value(t, p).astype(object) for t in (layer.mean.tensor, layer.mean_rest.tensor))
         v = squares - n * mean * mean - 2 * mean * (rest - n // 2)
         m = v + layer.epsilon
@@ -134,7 +134,7 @@ class GroupNormExecutor(Executor):
         w.put(layer.aa.tensor, a * a, p)
         w.put(layer.low.tensor, (n << 128) - a * a * m, p)
         w.put(layer.high.tensor, (a + 1) * (a + 1) * m - (n << 128) - 1, p)
-        for steps in layer.root_carries:
+        for steps in layer.root_con.carries:
             w.fill_carries_of(steps, layer.root_con.out, None, self._whole(p))
 
     def _correlated(self, x: Value, y: Value, w: Witness, p: int) -> tuple[list[I64], Ints]:
@@ -193,4 +193,4 @@ class GroupNormExecutor(Executor):
         products, total = self._correlated(layer.e, layer.h, w, p)
         w.put(layer.m2.tensor, (total + unit // 2) // unit, p)
         w.put(layer.m2_rest.tensor, (total + unit // 2) % unit, p)
-        w.fill_carries_of(layer.m2_carries, layer.m2_con.out, products, self._whole(p))
+        w.fill_carries_of(layer.m2_con.carries[0], layer.m2_con.out, products, self._whole(p))

@@ -313,11 +313,16 @@ def scaled_deltas(head, w, p, bits, power):
     rem = w.value(head.dz_rem.tensor).astype(object)
     rem[0, p] = scaled & ((1 << 24) - 1)
     w.put(head.dz_rem.tensor, rem)
-    w.fill_carries(head.dz_carries, head.full.axes)
+    w.fill_carries(dz_carries(head), head.con.out)
+
+
+def dz_carries(head):
+    """The last that the constraint of the head has."""
+    return head.con.carries[-1]
 
 
 def delta_tensors(head):
-    return head.scale.tensor, head.dz.tensor, head.dz_rem.tensor, *(s.carry.tensor for s in head.dz_carries if s.carry)
+    return head.scale.tensor, head.dz.tensor, head.dz_rem.tensor, *(s.carry.tensor for s in dz_carries(head) if s.carry)
 
 
 def test_two_scales_at_once_are_named(cnn):
@@ -561,7 +566,7 @@ def test_a_threshold_below_the_score_is_named(mlp):
     for invented in (0, -slack, slack % (1 << 110)):
         w.put(score.slack.tensor, np.array([invented], object))
         with mock.patch.object(Witness, "put", wrapping_put):
-            w.fill_carries(score.slack_carries, ())
+            w.fill_carries_in(score.threshold)
         assert strict_name(layout, w) == "constraint/score/threshold"
 
 
@@ -573,6 +578,6 @@ def test_a_negative_slack_fits_no_digits_and_the_proof_falls_to_the_range_check(
         w.put(score.slack.tensor, np.array([slack], object))
     digits = [(slack >> (22 * i)) & ((1 << 22) - 1) for i in range(4)]
     Digits(w, score.slack.tensor)[:, 0] = [*digits, slack >> 88]
-    w.fill_carries(score.slack_carries, ())
+    w.fill_carries_in(score.threshold)
     assert np.all(w.expression(certificate.circuit.constraints[-1].members[-1][1], ()) == 0)
     assert full_name(layout, w) == "range-check/roots"

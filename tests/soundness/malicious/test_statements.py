@@ -112,7 +112,7 @@ def test_full_proof_of_a_false_witness_is_rejected(mlp, lie):
     if lie == "threshold":
         certificate, layout, w, _ = lying_threshold(mlp.case)
         w.put(certificate.score.slack.tensor, np.array([0], object))
-        w.fill_carries(certificate.score.slack_carries, ())
+        w.fill_carries_in(certificate.score.threshold)
         assert verdict(layout, w) == "hidden-equations"
         return
     t = mlp.tensor("weight/linear1.weight")
