@@ -76,6 +76,16 @@ class Contraction:
     remainder: Tensor
 
 
+@dataclass(frozen=True)
+class Sums:
+    """The sums over some axes of the products of two factors, given as limbs; name: of their constraint."""
+
+    name: str
+    out: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
+    factors: tuple[list[Form], list[Form]]
+
+
 @dataclass
 class Net:
     """Shared state of circuit construction.
@@ -176,45 +186,31 @@ class Net:
         count = self.steps - parity
         return pass_of_step(count, parity, self.passes) if per == "pass" else first_steps(count, self.steps)
 
+    def remainder(self, con: Constraint, name: str, digits: tuple[Digit, ...]) -> View:
+        """What a division leaves for every index of a constraint."""
+        return Domain(self.circuit, con.out, unrolled=True).wire(name, digits)
+
     def rescaled(self, con: Constraint, out: list[Form], limbs: Limbs, name: str) -> Contraction:
         """Constrain ``out = floor((limbs + 2^31) / 2^32)``, `out` being given as limbs as well."""
-        quotient = Limbs().add_limbs(out, -1, FRACTION_BITS)
-        return self.divided(con, limbs, 1 << FRACTION_BITS - 1, REMAINDER, quotient, name, f"{name}.remainder")
+        rest, quotient = self.remainder(con, f"{name}.remainder", REMAINDER), Limbs().add_limbs(out, -1, FRACTION_BITS)
+        return self.divided(con, limbs, 1 << FRACTION_BITS - 1, rest, quotient, name)
 
-    def divided(
-        self,
-        con: Constraint,
-        limbs: Limbs,
-        half: int,
-        digits: tuple[Digit, ...],
-        quotient: Limbs,
-        label: str,
-        remainder: str = "",
-    ) -> Contraction:
-        """Constrain ``limbs + half - remainder + quotient = 0``, the remainder of these digits; names of both."""
-        domain = Domain(self.circuit, con.out, unrolled=True)
-        rem = domain.wire(remainder or f"{con.name}.remainder", digits)
-        limbs.add_const(half).add_value(rem, -1)
+    def divided(self, con: Constraint, limbs: Limbs, half: int, rest: View, quotient: Limbs, label: str) -> Contraction:
+        """Constrain ``limbs + half - rest + quotient = 0``."""
+        limbs.add_const(half).add_value(rest, -1)
         for k, part in enumerate(quotient.parts):
             limbs.add(part, DIGIT_BITS * k)
-        return Contraction(con, domain.zero(con, label, limbs), rem.tensor)
+        domain = Domain(self.circuit, con.out, unrolled=True)
+        return Contraction(con, domain.zero(con, label, limbs), rest.tensor)
 
-    def contracted(
-        self,
-        name: str,
-        out: Sequence[Axis],
-        summed: Sequence[Axis],
-        operands: tuple[list[Form], list[Form]],
-        digits: tuple[Digit, ...],
-        rest: Sequence[Term],
-    ) -> Contraction | None:
+    def contracted(self, sums: Sums, digits: tuple[Digit, ...], rest: Sequence[Term]) -> Contraction | None:
         """Constrain  sum left right + rest = remainder  by a congruence, `digits` being the remainder's, if residues
         cost less than carries and their sums stay below p; otherwise, or if both factors share more than out[0], None,
         and nothing is declared."""
         if len(self.circuit.combinations) >= MAX_CONGRUENCES:
             return None
-        left, right = operands
-        read, other = (whole(terms_of(side)).axes for side in operands)
+        out, (left, right) = sums.out, sums.factors
+        read, other = (whole(terms_of(side)).axes for side in sums.factors)
         if any(axis.name in read & other for axis in out[1:]):
             return None
         first = [axis for axis in out[1:] if axis.name in read]
@@ -225,36 +221,26 @@ class Net:
             return None
 
         def declare() -> Contraction:
-            con = self.circuit.congruence(name, out, summed)
-            rem = Domain(self.circuit, con.out, unrolled=True).wire(f"{name}.remainder", digits)
-            terms = [*rest, *value_terms(rem, -1)]
-            combine(self.circuit, con, left, right, terms, first, others)
+            con = self.circuit.congruence(sums.name, out, sums.summed)
+            rem = self.remainder(con, f"{con.name}.remainder", digits)
+            combine(self.circuit, con, left, right, [*rest, *value_terms(rem, -1)], first, others)
             return Contraction(con, [], rem.tensor)
 
         return self.circuit.tried(declare)
 
-    def scaled_down(
-        self,
-        name: str,
-        axes: Sequence[Axis],
-        summed: Sequence[Axis],
-        factors: tuple[list[Form], list[Form]],
-        bias: View | None,
-        out: list[Form],
-        label: str,
-    ) -> Contraction:
-        """Constrain limbs `out` to be the contraction of two factors, plus a bias in Q32, rounded to Q32: by a
-        congruence if that is cheaper, and otherwise with carries."""
+    def scaled_down(self, sums: Sums, bias: View | None, out: list[Form], label: str) -> Contraction:
+        """Constrain limbs `out` to be the sums, plus a bias in Q32, rounded to Q32: by a congruence if that is cheaper,
+        and otherwise with carries."""
         rest = [(view, d, -coef << FRACTION_BITS) for view, d, coef in terms_of(out)]
         if bias is not None:
             rest += value_terms(bias, 1 << FRACTION_BITS)
-        run = self.contracted(name, axes, summed, factors, BALANCED_REMAINDER, rest)
+        run = self.contracted(sums, BALANCED_REMAINDER, rest)
         if run is not None:
             return run
-        limbs = Limbs().add_product(*factors)
+        limbs = Limbs().add_product(*sums.factors)
         if bias is not None:
             limbs.add_value(bias, 1, FRACTION_BITS)
-        return self.rescaled(self.circuit.constraint(name, axes, summed), out, limbs, label)
+        return self.rescaled(self.circuit.constraint(sums.name, sums.out, sums.summed), out, limbs, label)
 
 
 class Total:

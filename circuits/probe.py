@@ -34,6 +34,7 @@ from .net import (
     Contraction,
     Gradient,
     Net,
+    Sums,
     first_steps,
     pass_of_step,
 )
@@ -155,7 +156,7 @@ class Parameter:
         if g.operands is None:
             return None
         operands, axes = g.operands(lambda per: net.over_steps(per, parity)), (Axis("step", count), *g.axes)
-        return net.contracted(f"{label}/{g.name}", axes, g.summed, operands, digits, rest)
+        return net.contracted(Sums(f"{label}/{g.name}", axes, g.summed, operands), digits, rest)
 
     def _declare_squares(self) -> None:
         axes, step = self.g.axes, self.net.step_axis()
@@ -172,20 +173,20 @@ class Parameter:
             con.add(label, product(a, b) - self.squares[-1].whole())
 
     def _declare_perturbation(self, q: Tensor) -> None:
-        name, count = f"perturbation/{self.g.name}", self.net.steps - 1
+        net, name, count = self.net, f"perturbation/{self.g.name}", self.net.steps - 1
         # q is a head tensor: one column holding all steps
         qv = View(q, (ONCE, Map("step", tuple(range(count)), q.shape[0])))
         old, new = self._weights(count, 0), self._weights(count, 1)
         terms = value_terms(new, -1 << STEP_BITS) + value_terms(old, 1 << STEP_BITS)
         factors, axes = (limb_forms(qv), limb_forms(self._on(self.v, count))), (Axis("step", count), *self.g.axes)
-        combined = self.net.contracted(name, axes, (), factors, BALANCED_STEP, terms)
+        combined = net.contracted(Sums(name, axes, (), factors), BALANCED_STEP, terms)
         if combined is not None:
             self.run_perturbation = combined
             return
         difference = Limbs().add_value(new, -1, STEP_BITS).add_value(old, 1, STEP_BITS)
-        limbs, digits = Limbs().add_product(*factors), (Digit(U22, 0), Digit(unsigned(18), 22))
-        con = self._constraint("perturbation", count)
-        self.run_perturbation = self.net.divided(con, limbs, 1 << STEP_BITS - 1, digits, difference, "d")
+        con, digits = self._constraint("perturbation", count), (Digit(U22, 0), Digit(unsigned(18), 22))
+        limbs, rest = Limbs().add_product(*factors), net.remainder(con, f"{name}.remainder", digits)
+        self.run_perturbation = net.divided(con, limbs, 1 << STEP_BITS - 1, rest, difference, "d")
 
     def _declare_update(self) -> None:
         net, g, count, d = self.net, self.g, self.net.steps - 1, self.divisor
@@ -201,4 +202,5 @@ class Parameter:
         digits = update_remainder(net, d) if g.scaled else small
         difference = Limbs().add_value(new, d, bits).add_value(old, -d, bits)
         con, limbs = self._constraint("update", count, g.summed), g.limbs(lambda per: net.over_steps(per, 1))
-        self.run_update = net.divided(con, limbs, (d << bits) // 2, digits, difference, "w")
+        rest = net.remainder(con, f"{con.name}.remainder", digits)
+        self.run_update = net.divided(con, limbs, (d << bits) // 2, rest, difference, "w")

@@ -7,7 +7,7 @@ from circuits.language.sources import Axis, Source
 from circuits.language.wide import limb_forms
 from zkcert.errors import UnusableInput
 
-from ..net import Net, product_gradient, summed_gradient
+from ..net import Net, Sums, product_gradient, summed_gradient
 from ..value import Unrolled, Value
 from .base import Layer
 from .spec import Array, Node, misfit
@@ -73,8 +73,8 @@ class Affine(Layer):
             bias = self.view(self.bias, out[0])
         self.y = self.output("z", (net.batch, *(source.size for source in out)))
         axes = (net.pass_axis(), self.b, *self.shared, *self.out_axes)
-        limbs = self.limbs(self.y, self.b, *out)
-        self.run = net.scaled_down(f"{self.name}/forward", axes, self.weight_axes[1:], factors, bias, limbs, "z")
+        sums = Sums(f"{self.name}/forward", axes, self.weight_axes[1:], factors)
+        self.run = net.scaled_down(sums, bias, self.limbs(self.y, self.b, *out), "z")
 
     def _weight_limbs(self) -> list[Form]:
         return limb_forms(self.view(self.weight, *self.shared, *self.weight_axes))
@@ -85,8 +85,8 @@ class Affine(Layer):
         inner = self.plain(self.input_axes)
         self.dx = self.tensor("dx", (net.batch, *(source.size for source in inner)))
         axes, summed = (net.pass_axis(), self.b, *self.shared, *self.input_axes), (self.out_axes[0], *kernel)
-        limbs = self.limbs(self.dx, self.b, *inner)
-        self.run_input = net.scaled_down(f"{self.name}/input-gradient", axes, summed, factors, None, limbs, "dx")
+        sums = Sums(f"{self.name}/input-gradient", axes, summed, factors)
+        self.run_input = net.scaled_down(sums, None, self.limbs(self.dx, self.b, *inner), "dx")
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
         def operands(source: Unrolled) -> tuple[list[Form], list[Form]]:

@@ -32,7 +32,9 @@ class Hardswish(Clamped):
         """Constrain `out` to v (factor + H) / (2 H), rounded."""
         rest = Limbs().add_limbs(self.limbs(v), BOUND, DIGIT_BITS).add_limbs(self.limbs(out), -2 * BOUND, DIGIT_BITS)
         limbs = Limbs().add_product(self.limbs(v), factor)
-        return self.net.divided(self.constraint(label), limbs, self.high, REMAINDER, rest, name)
+        con = self.constraint(label)
+        left = self.net.remainder(con, f"{con.name}.remainder", REMAINDER)
+        return self.net.divided(con, limbs, self.high, left, rest, name)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = self.like_input("dx")

@@ -130,7 +130,7 @@ def test_verify_prints_what_was_proved(run, tiny, command):
 def test_verify_without_a_beacon_warns_loudly(run, tiny):
     statement = replace(tiny.result.statement, beacon=None)
     verdict = Verdict(
-        Report(statement, standalone_table(), 99, 1, False),
+        Report(statement, standalone_table(), 99, 1),
         Expectations(statement.tau),
         0.0,
         "00" * 32,

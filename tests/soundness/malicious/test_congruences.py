@@ -26,7 +26,7 @@ from circuits.language.layout import Layout
 from circuits.language.sources import Axis
 from circuits.language.tensors import B22, Digit, Range, Tensor, radix
 from circuits.language.wide import limb_forms
-from circuits.net import BALANCED_REMAINDER, VALUE, WEIGHT, Committed, Contraction, Net, Output
+from circuits.net import BALANCED_REMAINDER, VALUE, WEIGHT, Committed, Contraction, Net, Output, Sums
 from circuits.probe import BALANCED_STEP, update_remainder
 from circuits.value import Value
 from prover import argument, commit
@@ -450,7 +450,7 @@ def test_combinations_that_could_wrap_are_not_declared_and_the_contraction_has_c
         axes = (net.pass_axis(), net.batch_axis(), f)
         limbs = out.limbs(net.over_passes, Axis("b", 1), Axis("f", features))
         assert x.shape == (1, features) and w.digits == WEIGHT
-        return net, net.scaled_down("dx", axes, (o,), factors, None, limbs, "dx")
+        return net, net.scaled_down(Sums("dx", axes, (o,), factors), None, limbs, "dx")
 
     net, run = declare(1 << 10)
     assert isinstance(run.con, Congruence) and net.circuit.draws.sizes == {"b": 1, "f": 1 << 10}
