@@ -21,7 +21,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import combinations, cycle, product
 from pathlib import Path
@@ -239,7 +239,7 @@ def statement_of(point: Point, place: Path) -> tuple[Statement, Model, Committed
     dataset = CommittedDataset.open(place / "data.zkd")
     model = network(point.network, point.classes)
     config = ProbeConfig(steps=point.steps, batch_size=point.batch_size, variant=point.variant)
-    return Statement.of(model, dataset.root, config, Fraction(MAX_TAU)).with_beacon(BEACON), model, dataset
+    return replace(Statement.of(model, dataset.root, config, Fraction(MAX_TAU)), beacon=BEACON), model, dataset
 
 
 def layout_of(statement: Statement, model: Model, point: Point) -> Layout:

@@ -300,11 +300,7 @@ def summed_gradient(name: str, axes: tuple[Axis, ...], dy: Value, *every: Source
 
 
 def product_gradient(
-    name: str,
-    axes: tuple[Axis, ...],
-    summed: tuple[Axis, ...],
-    factors: Factors,
-    congruent: bool = False,
+    name: str, axes: tuple[Axis, ...], summed: tuple[Axis, ...], factors: Factors, congruent: bool = False
 ) -> Gradient:
     """That of a parameter which is multiplied: a contraction, which may be shown by a congruence if `congruent`."""
 

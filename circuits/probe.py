@@ -27,17 +27,7 @@ from circuits.language.tensors import balanced as balanced_range
 from circuits.language.wide import Domain, Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
-from .net import (
-    BALANCED_REMAINDER,
-    FRACTION_BITS,
-    VALUE,
-    Contraction,
-    Gradient,
-    Net,
-    Sums,
-    first_steps,
-    pass_of_step,
-)
+from .net import BALANCED_REMAINDER, FRACTION_BITS, VALUE, Contraction, Gradient, Net, Sums, first_steps, pass_of_step
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
 BALANCED_STEP = (Digit(U22, 0), Digit(balanced_range(18), 22))  # [-2^39, 2^39)

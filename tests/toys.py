@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -269,6 +269,6 @@ def certified(reveal_score: bool = False) -> Certified:
     """Two steps of three samples of a small network, with a beacon."""
     model, dataset = tiny_model(), tiny_dataset()
     config = ProbeConfig(steps=2, batch_size=3, lr=Fraction(1, 80))
-    statement = Statement.of(model, dataset.root, config, Fraction(30)).with_beacon(b"a beacon")
+    statement = replace(Statement.of(model, dataset.root, config, Fraction(30)), beacon=b"a beacon")
     proved = prove_statement(statement, model, dataset, reveal_score=reveal_score)
     return Certified(model, dataset, proved.statement, proved)

@@ -228,12 +228,7 @@ class Circuit:
     lookups: list[Lookup] = field(default_factory=list)
 
     def tensor(
-        self,
-        name: str,
-        unroll: int,
-        shape: Iterable[int],
-        digits: tuple[Digit, ...],
-        late: bool = False,
+        self, name: str, unroll: int, shape: Iterable[int], digits: tuple[Digit, ...], late: bool = False
     ) -> Tensor:
         t = Tensor(name, unroll, tuple(shape), digits, late)
         self.tensors.append(t)

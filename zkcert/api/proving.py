@@ -370,7 +370,7 @@ def intended(
     before = None if announcement is None else announced(announcement)
     nonce = own_beacon(beacon, None if before is None else before.drand, chain)
     loaded, dataset = load_model(model), open_dataset(data)
-    return Intended(loaded, dataset, _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce))
+    return Intended(loaded, dataset, replace(_statement(loaded, dataset.root, tau, config, before), beacon=nonce))
 
 
 def _fit(model: Model, data: CommittedDataset, statement: Statement, device: str) -> Fit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -124,9 +124,6 @@ class Statement:
         """The statement before its beacon. Raises UnusableInput where model, data and config do not fit."""
         require_fit(model, dataset, config)
         return Statement(circuit_digest(model), model.weights_digest, dataset, config, tau)
-
-    def with_beacon(self, beacon: bytes | None) -> Statement:
-        return replace(self, beacon=beacon)
 
     def announcement(self) -> dict[str, Any]:
         """What is fixed before the beacon exists."""
