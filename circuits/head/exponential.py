@@ -62,7 +62,6 @@ class Exponential:
     """Constraints of ``y = exp(-x)`` over a domain; `x` has digits U22, U22."""
 
     def __init__(self, con: Constraint, domain: Domain, x: View, name: str) -> None:
-
         def wire(label: str, *digits: Range) -> View:
             return domain.wire(f"{name}/{label}", radix(*digits))
 

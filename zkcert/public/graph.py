@@ -24,15 +24,16 @@ def require_fields(given: dict[str, Any], wanted: Sequence[str], what: str, allo
         raise UnusableInput(f"{what} has exactly the fields {', '.join(wanted)}{more}")
 
 
-def numbers(count: int, low: float, high: float) -> Field:
-    """A number for each channel."""
+def numbers(shape: list[int], low: float, high: float) -> Field:
+    """A number for each channel of [C, H, W]."""
+    other = f"; shapes are [C, H, W], not [H, W, C]: {[shape[2], *shape[:2]]}" if shape[2] in (1, 3) else ""
 
     def fit(values: Any) -> bool:
-        if not isinstance(values, list | tuple) or len(values) != count:
+        if not isinstance(values, list | tuple) or len(values) != shape[0]:
             return False
         return all(type(v) in (int, float) and low <= v <= high for v in values)
 
-    must = f"list a number from {low:g} to {high:g} for each channel ({count} in a shape [C, H, W])"
+    must = f"list a number from {low:g} to {high:g} for each channel ({shape[0]}){other}"
     return Field(fit, must, lambda values: [float(v) for v in values])
 
 
@@ -45,7 +46,7 @@ def check_input(spec: object) -> dict[str, Any]:
     spec = {"pad": 0, **spec}
     require_fields(spec, ("shape", "pad", "mean", "std"), "the model's input")
     shape = Integers(3, 1).check(spec["shape"], "input shape [C, H, W]")
-    mean, std = numbers(shape[0], -VALUE_LIMIT, VALUE_LIMIT), numbers(shape[0], 2.0**-16, 2.0**16)
+    mean, std = numbers(shape, -VALUE_LIMIT, VALUE_LIMIT), numbers(shape, 2.0**-16, 2.0**16)
     kinds = {"pad": Integer(0), "mean": mean, "std": std}
     return {"shape": shape, **{key: kind.check(spec[key], f"input {key}") for key, kind in kinds.items()}}
 
