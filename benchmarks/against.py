@@ -37,7 +37,7 @@ from scipy.special import stdtrit  # not scipy.stats: the memory of a child is n
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.files import signals
 from zkcert.files.writing import replace_file
-from zkcert.public.config import DEFAULT
+from zkcert.public.defaults import DEFAULT
 
 FILES = Path(__file__).with_name("against_files.py")
 SIDES = ("base", "other")

@@ -26,7 +26,7 @@ from benchmarks.plots import save_figure
 from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import replace_file
-from zkcert.public.config import PAPER_AUDIT
+from zkcert.public.defaults import PAPER_AUDIT
 from zkcert.zoo import CIFAR10_INPUT, CIFAR100_INPUT, LENET5_INPUT
 
 CONFIG = PAPER_AUDIT

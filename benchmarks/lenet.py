@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.measure import MODEL, measure
 from zkcert import api
-from zkcert.public.config import PAPER_AUDIT
+from zkcert.public.defaults import PAPER_AUDIT
 
 PAPER_SECONDS = 23.63 * 60
 PAPER_BYTES = 9.85e6

@@ -21,7 +21,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import combinations, product
 from pathlib import Path
@@ -293,7 +293,7 @@ def statement_of(point: Point, place: Path) -> tuple[Statement, Model, Committed
     model = network(point.network, point.classes)
     probe = {"variant": point.variant, "statistic": point.statistic}
     config = ProbeConfig(steps=point.steps, batch_size=point.batch_size, **probe)
-    return Statement.of(model, dataset.root, config, Fraction(MAX_TAU)).with_beacon(BEACON), model, dataset
+    return replace(Statement.of(model, dataset.root, config, Fraction(MAX_TAU)), beacon=BEACON), model, dataset
 
 
 def layout_of(statement: Statement, model: Model, point: Point) -> Layout:

@@ -376,7 +376,7 @@ def write_case(name: str, place: Path) -> None:
             beacon = sha256(bytes.fromhex(case.round["signature"])).digest()
             (place / "round.json").write_text(json.dumps(case.round, indent=1) + "\n")
         save_announcement(statement, place / "announce.json")
-        proved = prove_statement(statement.with_beacon(beacon), model, dataset, reveal_score=case.reveal)
+        proved = prove_statement(replace(statement, beacon=beacon), model, dataset, reveal_score=case.reveal)
         (place / "proof.bin").write_bytes(proved.data)
     for file, content in derived(place).items():
         (place / file).write_text(content)

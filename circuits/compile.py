@@ -69,12 +69,14 @@ class Plan:
         """Terms of the loss that a sample has: a token for each position, or one label."""
         return int(self.input["shape"][2]) if self.kind == "tokens" else 1
 
+    def shape_of(self, name: str) -> Sequence[int]:
+        """That of a parameter."""
+        return self.shapes[name] if name in self.shapes else self.weights[name].shape
+
     @property
     def weight_count(self) -> int:
         """Entries of all parameters."""
-        return sum(
-            prod(self.shapes[name] if name in self.shapes else self.weights[name].shape) for name in self.weights
-        )
+        return sum(prod(self.shape_of(name)) for name in self.weights)
 
 
 @contextmanager
@@ -103,7 +105,7 @@ class Certificate:
         plan, net = self.plan, self.net
         if not 2 <= plan.classes <= MAX_CLASSES:
             raise UnusableInput(f"{plan.classes} classes: between 2 and {MAX_CLASSES} are supported")
-        self.samples = self._declare_samples()
+        self.samples = Tokens(net, plan) if plan.kind == "tokens" else Samples(net, plan)
         self.connections = Connections(plan.graph)
         self.layers: list[Layer] = []
         self.sums: dict[int, Total] = {}  # by node: its output
@@ -128,20 +130,11 @@ class Certificate:
             for g in net.gradients
         ]
         self.size.declare(self.parameters)
-        self.score = self._declare_score(Statistic(plan.statistic, plan.steps, plan.ddof))
+        statistic = Statistic(plan.statistic, plan.steps, plan.ddof)
+        score = LogRatios if statistic.of_ratios else Sharpness
+        self.score: Score = score(net, self.head, self.size, plan.eps, statistic)
         for name, t in net.weights.items():
             net.circuit.publics.append(PublicTensor(t, 0, partial(self._digits, name)))
-
-    def _declare_samples(self) -> Samples | Tokens:
-        plan = self.plan
-        if plan.kind == "tokens":
-            return Tokens(self.net, plan.places, plan.classes, plan.label_bytes, plan.hashes)
-        return Samples(self.net, plan.input, plan.affine, plan.kind, plan.classes, plan.label_bytes, plan.hashes)
-
-    def _declare_score(self, statistic: Statistic) -> Score:
-        if statistic.of_ratios:
-            return LogRatios(self.net, self.head, self.size, self.plan.eps, statistic)
-        return Sharpness(self.net, self.head, self.size, statistic)
 
     def _digits(self, name: str) -> I64:
         """The model's digits of a parameter."""
@@ -215,13 +208,8 @@ class Certificate:
 
     def _described(self, node: Mapping[str, Any]) -> dict[str, Any]:
         """The node with all its options, the shapes of its parameters and its public constants."""
-        spec = LAYERS[node["op"]].spec
-        out = {**spec.full(node), **self.plan.constants.get(node["name"], {})}
-        for key in spec.arrays(fixed=False):
-            if (name := node[key]) is not None:
-                known = self.plan.shapes
-                out[f"{key}_shape"] = known[name] if name in known else self.plan.weights[name].shape
-        return out
+        described = LAYERS[node["op"]].spec.described(node, self.plan.shape_of)
+        return {**described, **self.plan.constants.get(node["name"], {})}
 
     def close(self, tau: Fraction, revealed: int | None = None, smallest_cut: int = SMALLEST_CUT) -> Layout:
         """Add the threshold, and the variance if it is to be public, and lay the circuit out; UnusableInput if it is

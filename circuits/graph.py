@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from .layers import LAYERS
-from .layers.spec import LayerSpec
+from .layers.spec import LayerSpec, Node
 
-Node = Mapping[str, Any]
 SAMPLES = "@input"  # what "inputs" call the samples; no name of a node
 MAX_TERMS = 4  # of a sum of branches, or of gradients, that every reader adds up itself
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
-from circuits.language.constraints import Congruence, DomainAxis, Expr
+from circuits.language.constraints import Congruence, Expr
 from circuits.language.drawn import PRIMES, Weighed, WeighedAlike, WeighedGather, Weighing
 from circuits.language.forms import Form, View
 from circuits.language.functions import Lookup
 from circuits.language.layout import Layout
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, Table, TailGather
+from circuits.language.sources import Axis, Gather, GatherSum, Map, Scaled, Source, SuffixGather, Sum, Table, TailGather
 from circuits.language.tensors import Tensor
 
 HEAD = "zkcert circuit 2"
@@ -43,7 +43,7 @@ def numbers(values: Sequence[int]) -> str:
     return ",".join(map(str, values)) or "-"
 
 
-def axes(domain: Sequence[DomainAxis]) -> str:
+def axes(domain: Sequence[Axis]) -> str:
     return ",".join(f"{axis.name}={axis.size}" for axis in domain) or "-"
 
 
@@ -107,7 +107,7 @@ class Listing:
 
     def _written(self, source: Source) -> str:
         match source:
-            case Same(axis=axis):
+            case Axis(name=axis):
                 return f"same({axis})"
             case Sum(weights=None):
                 return "sum()"

@@ -14,18 +14,20 @@ from math import prod
 from typing import Any, TypeVar
 
 from circuits.language.combination import Order, Term, combine, terms_of, value_terms, whole
-from circuits.language.constraints import Circuit, Constraint, DomainAxis
+from circuits.language.constraints import Circuit, Constraint
 from circuits.language.forms import Form, View
-from circuits.language.sources import Map, Same, Source
+from circuits.language.sources import Axis, Map, Source, Sum
 from circuits.language.tensors import B22, BIT, DIGIT_BITS, U22, Digit, Tensor, balanced, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from circuits.language.wide import CarryStep, Domain, Limbs
 from zkcert.core.field import I64
 from zkcert.errors import UnusableInput
 
-from .value import Value
+from .value import Unrolled, Value
 from .windows import AdaptiveWindows, Windows
 
 Tables = TypeVar("Tables", Windows, AdaptiveWindows)
+Factors = Callable[[Unrolled], tuple[list[Form], list[Form]]]
+"""Limbs of the two factors of a contraction, given the source of an unrolled axis."""
 
 FRACTION_BITS = 32
 VALUE = radix(B22, B22)  # |x| < 2^43: activations, deltas, gradients
@@ -43,7 +45,7 @@ MAX_TABLES = 1 << 22  # entries of the index tables of all windows
 def pass_source(per: str, steps: int) -> Source:
     """What an unrolled axis of passes or steps reads for each pass."""
     passes = 2 * steps - 1
-    return Same("pass", passes) if per == "pass" else Map("pass", tuple(p // 2 for p in range(passes)), steps)
+    return Axis("pass", passes) if per == "pass" else Map("pass", tuple(p // 2 for p in range(passes)), steps)
 
 
 @lru_cache(maxsize=64)
@@ -55,7 +57,7 @@ def pass_of_step(count: int, offset: int, passes: int) -> Source:
 @lru_cache(maxsize=64)
 def first_steps(count: int, steps: int) -> Source:
     """The first `count` of an axis of steps."""
-    return Same("step", count) if count == steps else Map("step", tuple(range(count)), steps)
+    return Axis("step", count) if count == steps else Map("step", tuple(range(count)), steps)
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,21 @@ class Committed:
 
 @dataclass
 class Contraction:
-    """What the executor needs to fill the carries of one rescaled contraction; none if it is a congruence, whose
-    remainder begins at `lowest`."""
+    """What the executor needs to fill the carries of one rescaled contraction; none if it is a congruence."""
 
     con: Constraint
     steps: list[CarryStep]
     remainder: Tensor
-    lowest: int = 0
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The sums over some axes of the products of two factors, given as limbs; name: of their constraint."""
+
+    name: str
+    out: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
+    factors: tuple[list[Form], list[Form]]
 
 
 @dataclass
@@ -117,11 +127,14 @@ class Net:
         """Of a batch's loss, which is their mean: `places` of each sample."""
         return self.batch * self.places
 
-    def pass_axis(self) -> DomainAxis:
-        return DomainAxis("pass", self.passes)
+    def pass_axis(self) -> Axis:
+        return Axis("pass", self.passes)
 
-    def batch_axis(self) -> DomainAxis:
-        return DomainAxis("b", self.batch)
+    def batch_axis(self) -> Axis:
+        return Axis("b", self.batch)
+
+    def step_axis(self) -> Axis:
+        return Axis("step", self.steps)
 
     def weight(self, name: str, shape: Sequence[int], order: Sequence[int] | None = None) -> Tensor:
         """A parameter; order: which axis of the file's tensor each of its axes is, if they do not stand in order. A
@@ -137,8 +150,9 @@ class Net:
         order, sizes = self.orders[name], self.weights[name].shape
         return values.reshape([sizes[order.index(axis)] for axis in range(len(sizes))]).transpose(order)
 
-    def activation(self, name: str, shape: Sequence[int]) -> Value:
-        return Value.of(self.circuit.tensor(name, self.passes, shape, VALUE))
+    def activation(self, name: str, shape: Sequence[int], digits: tuple[Digit, ...] = VALUE) -> Value:
+        """A tensor with a column for each pass."""
+        return Value.of(self.circuit.tensor(name, self.passes, shape, digits))
 
     def output(self, layer: str, label: str, shape: Sequence[int]) -> Output:
         """What `outputs` foresees for the layer; otherwise a new tensor."""
@@ -172,40 +186,31 @@ class Net:
         count = self.steps - parity
         return pass_of_step(count, parity, self.passes) if per == "pass" else first_steps(count, self.steps)
 
-    def rescaled(
-        self,
-        con: Constraint,
-        out: View | list[Form],
-        limbs: Limbs,
-        name: str,
-        scale: int = FRACTION_BITS,
-    ) -> Contraction:
-        """Constrain ``out = floor((limbs + 2^(scale-1)) / 2^scale)`` (scale 32 or 40); `out` may be given as limbs."""
-        digits = (Digit(U22, 0), Digit(unsigned(scale - 22), 22))
-        domain = Domain(con.out, unrolled=True)
-        rem = domain.wire(self.circuit, f"{name}.remainder", digits)
-        limbs.add_const(1 << (scale - 1)).add_value(rem, -1)
-        for k, form in enumerate(limb_forms(out) if isinstance(out, View) else out):
-            limbs.add(-form, scale + DIGIT_BITS * k)
-        steps = assert_zero(self.circuit, con, domain, name, limbs)
-        return Contraction(con, steps, rem.tensor)
+    def remainder(self, con: Constraint, name: str, digits: tuple[Digit, ...]) -> View:
+        """What a division leaves for every index of a constraint."""
+        return Domain(self.circuit, con.out, unrolled=True).wire(name, digits)
 
-    def contracted(
-        self,
-        name: str,
-        out: Sequence[DomainAxis],
-        summed: Sequence[DomainAxis],
-        operands: tuple[list[Form], list[Form]],
-        digits: tuple[Digit, ...],
-        rest: Sequence[Term],
-    ) -> Contraction | None:
+    def rescaled(self, con: Constraint, out: list[Form], limbs: Limbs, name: str) -> Contraction:
+        """Constrain ``out = floor((limbs + 2^31) / 2^32)``, `out` being given as limbs as well."""
+        rest, quotient = self.remainder(con, f"{name}.remainder", REMAINDER), Limbs().add_limbs(out, -1, FRACTION_BITS)
+        return self.divided(con, limbs, 1 << FRACTION_BITS - 1, rest, quotient, name)
+
+    def divided(self, con: Constraint, limbs: Limbs, half: int, rest: View, quotient: Limbs, label: str) -> Contraction:
+        """Constrain ``limbs + half - rest + quotient = 0``."""
+        limbs.add_const(half).add_value(rest, -1)
+        for k, part in enumerate(quotient.parts):
+            limbs.add(part, DIGIT_BITS * k)
+        domain = Domain(self.circuit, con.out, unrolled=True)
+        return Contraction(con, domain.zero(con, label, limbs), rest.tensor)
+
+    def contracted(self, sums: Sums, digits: tuple[Digit, ...], rest: Sequence[Term]) -> Contraction | None:
         """Constrain  sum left right + rest = remainder  by a congruence, `digits` being the remainder's, if residues
         cost less than carries and their sums stay below p; otherwise, or if both factors share more than out[0], None,
         and nothing is declared."""
         if len(self.circuit.combinations) >= MAX_CONGRUENCES:
             return None
-        left, right = operands
-        read, other = (whole(terms_of(side)).axes for side in operands)
+        out, (left, right) = sums.out, sums.factors
+        read, other = (whole(terms_of(side)).axes for side in sums.factors)
         if any(axis.name in read & other for axis in out[1:]):
             return None
         first = [axis for axis in out[1:] if axis.name in read]
@@ -216,36 +221,26 @@ class Net:
             return None
 
         def declare() -> Contraction:
-            con = self.circuit.congruence(name, out, summed)
-            rem = Domain(con.out, unrolled=True).wire(self.circuit, f"{name}.remainder", digits)
-            terms = [*rest, *value_terms(rem, -1)]
-            combine(self.circuit, con, left, right, terms, first, others)
-            return Contraction(con, [], rem.tensor, rem.tensor.bounds()[0])
+            con = self.circuit.congruence(sums.name, out, sums.summed)
+            rem = self.remainder(con, f"{con.name}.remainder", digits)
+            combine(self.circuit, con, left, right, [*rest, *value_terms(rem, -1)], first, others)
+            return Contraction(con, [], rem.tensor)
 
         return self.circuit.tried(declare)
 
-    def scaled_down(
-        self,
-        name: str,
-        axes: Sequence[DomainAxis],
-        summed: Sequence[DomainAxis],
-        factors: tuple[list[Form], list[Form]],
-        bias: View | None,
-        out: list[Form],
-        label: str,
-    ) -> Contraction:
-        """Constrain limbs `out` to be the contraction of two factors, plus a bias in Q32, rounded to Q32: by a
-        congruence if that is cheaper, and otherwise with carries."""
+    def scaled_down(self, sums: Sums, bias: View | None, out: list[Form], label: str) -> Contraction:
+        """Constrain limbs `out` to be the sums, plus a bias in Q32, rounded to Q32: by a congruence if that is cheaper,
+        and otherwise with carries."""
         rest = [(view, d, -coef << FRACTION_BITS) for view, d, coef in terms_of(out)]
         if bias is not None:
             rest += value_terms(bias, 1 << FRACTION_BITS)
-        run = self.contracted(name, axes, summed, factors, BALANCED_REMAINDER, rest)
+        run = self.contracted(sums, BALANCED_REMAINDER, rest)
         if run is not None:
             return run
-        limbs = Limbs().add_product(*factors)
+        limbs = Limbs().add_product(*sums.factors)
         if bias is not None:
             limbs.add_value(bias, 1, FRACTION_BITS)
-        return self.rescaled(self.circuit.constraint(name, axes, summed), out, limbs, label)
+        return self.rescaled(self.circuit.constraint(sums.name, sums.out, sums.summed), out, limbs, label)
 
 
 class Total:
@@ -253,10 +248,9 @@ class Total:
 
     def __init__(self, net: Net, name: str, x: Value) -> None:
         self.x, self.value = x, net.activation(name, x.shape)
-        axes = (net.pass_axis(), *(DomainAxis(f"x{i}", size) for i, size in enumerate(x.shape)))
-        inner = [Same(a.name, a.size) for a in axes[1:]]
+        axes = (net.pass_axis(), *(Axis(f"x{i}", size) for i, size in enumerate(x.shape)))
         con = net.circuit.constraint(name, axes)
-        con.add("sum", x.whole(net.over_passes, *inner) - self.value.whole(net.over_passes, *inner))
+        con.add("sum", x.whole(net.over_passes, *axes[1:]) - self.value.whole(net.over_passes, *axes[1:]))
 
 
 class Rectifier:
@@ -264,9 +258,9 @@ class Rectifier:
 
     def __init__(self, net: Net, name: str, shape: Sequence[int], rest: Value | None = None) -> None:
         self.a = net.activation(f"{name}/y", shape)
-        self.bit = net.circuit.tensor(f"{name}/sign", net.passes, shape, radix(BIT))
-        self.magnitude = net.circuit.tensor(f"{name}/magnitude", net.passes, shape, radix(U22, U22))
-        self.z = 2 * self.a - Value.of(self.magnitude) - Value.of(self.bit)
+        self.bit = net.activation(f"{name}/sign", shape, radix(BIT))
+        self.magnitude = net.activation(f"{name}/magnitude", shape, radix(U22, U22))
+        self.z = 2 * self.a - self.magnitude - self.bit
         self.rest = rest
 
     @property
@@ -283,26 +277,34 @@ class Gradient:
     """The exact gradient accumulator of one parameter, summed over the batch.
 
     `limbs(source)` builds it over the domain ("step", *axes) with `source(per)` the source of an unrolled axis.
-    `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias). `linear`: it holds no products.
+    `scaled`: it carries 64 fractional bits (a contraction) rather than 32 (a bias).
     `readers`: how many layers read the parameter, whose accumulators are added up.
     `operands(source)`: limbs of the two factors of a contraction, of which the first reads `axes[0]` and the second the
     other axes.
     """
 
     name: str
-    axes: tuple[DomainAxis, ...]
-    summed: tuple[DomainAxis, ...]
-    limbs: Callable[[Callable[[str], Source]], Limbs]
+    axes: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
+    limbs: Callable[[Unrolled], Limbs]
     scaled: bool
-    linear: bool = False
     readers: int = 1
-    operands: Callable[[Callable[[str], Source]], tuple[list[Form], list[Form]]] | None = None
-
-    def products(self, accumulator: list[I64]) -> list[I64]:
-        """The bilinear part of the limbs of an accumulator."""
-        return [] if self.linear else accumulator
+    operands: Factors | None = None
 
 
-def summed_gradient(name: str, axis: DomainAxis, dy: Value, *inner: Source) -> Gradient:
-    """That of a parameter which is added: the sum of what arrives; inner: the sources of the inner axes of `dy`."""
-    return Gradient(name, (axis,), (), lambda source: Limbs().add(dy.whole(source, *inner)), False, linear=True)
+def summed_gradient(name: str, axes: tuple[Axis, ...], dy: Value, *every: Source) -> Gradient:
+    """That of a parameter with these axes which is added: the sum of what arrives; every: the sources of the inner axes
+    of `dy`, of which other axes than the parameter's are summed."""
+    inner = [Sum(a.size) if isinstance(a, Axis) and a not in axes else a for a in every]
+    return Gradient(name, axes, (), lambda source: Limbs().add(dy.whole(source, *inner)), False)
+
+
+def product_gradient(
+    name: str, axes: tuple[Axis, ...], summed: tuple[Axis, ...], factors: Factors, congruent: bool = False
+) -> Gradient:
+    """That of a parameter which is multiplied: a contraction, which may be shown by a congruence if `congruent`."""
+
+    def limbs(source: Unrolled) -> Limbs:
+        return Limbs().add_product(*factors(source))
+
+    return Gradient(name, axes, summed, limbs, True, operands=factors if congruent else None)

@@ -16,29 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import floor
-
-import numpy as np
+from math import floor, prod
 
 from circuits.language.combination import Term, value_terms
-from circuits.language.constraints import DomainAxis, product
+from circuits.language.constraints import Constraint, product
 from circuits.language.forms import Form, View
-from circuits.language.sources import ONCE, Map, Same
+from circuits.language.sources import ONCE, Axis, Map
 from circuits.language.tensors import BIT, U22, Digit, Range, Tensor, radix, unsigned
 from circuits.language.tensors import balanced as balanced_range
-from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
-from .net import (
-    BALANCED_REMAINDER,
-    FRACTION_BITS,
-    VALUE,
-    Contraction,
-    Gradient,
-    Net,
-    first_steps,
-    pass_of_step,
-)
+from .net import BALANCED_REMAINDER, FRACTION_BITS, VALUE, Contraction, Gradient, Net, Sums, first_steps, pass_of_step
 
 SQUARE = radix(U22, U22, unsigned(15))  # sums of at most 2^17 products of digits: below 2^59
 BALANCED_STEP = (Digit(U22, 0), Digit(balanced_range(18), 22))  # [-2^39, 2^39)
@@ -87,18 +76,13 @@ class Parameter:
         self.net, self.g, self.divisor, self.shift = net, g, divisor, shift
         self.weight = net.weights[g.name]
         self.shape = self.weight.shape
-        circuit, steps = net.circuit, net.steps
-        name = g.name
-
-        def per_step(label: str, digits: tuple[Digit, ...], count: int = steps) -> Tensor:
-            return circuit.tensor(f"{label}/{name}", count, self.shape, digits)
-
-        self.grad = per_step("gradient", VALUE)
+        steps = net.steps
+        self.grad = self._per_step("gradient", VALUE, steps)
         self._declare_gradient()
         if shift:
-            self._declare_magnitude(per_step("sign", radix(BIT)), per_step("magnitude", radix(U22, unsigned(18))))
+            self._declare_magnitude()
         if shift is not None:
-            self.e, self.v = per_step("E", VALUE), per_step("V", VALUE, steps - 1)
+            self.e, self.v = self._per_step("E", VALUE, steps), self._per_step("V", VALUE, steps - 1)
             self.run_e = self._rescaled_product("E", self.grad, self.e, steps)
             self.run_v = self._rescaled_product("V", self.e, self.v, steps - 1)
         else:
@@ -107,21 +91,22 @@ class Parameter:
         self._declare_perturbation(q)
         self._declare_update()
 
-    # -- declarations
+    # -- tensors of the first `count` steps
 
-    def _axes(self, count: int) -> tuple[DomainAxis, ...]:
-        return (DomainAxis("step", count), *self.g.axes)
-
-    def _inner(self) -> tuple[Same, ...]:
-        return tuple(Same(a.name, a.size) for a in self.g.axes)
+    def _per_step(self, label: str, digits: tuple[Digit, ...], count: int) -> Tensor:
+        return self.net.circuit.tensor(f"{label}/{self.g.name}", count, self.shape, digits)
 
     def _on(self, t: Tensor, count: int) -> View:
-        """A per-step tensor over the first `count` steps."""
-        return View(t, (first_steps(count, t.unroll), *self._inner()))
+        return View(t, (first_steps(count, t.unroll), *self.g.axes))
 
     def _weights(self, count: int, offset: int) -> View:
         """The weights of pass 2 t + offset."""
-        return View(self.weight, (pass_of_step(count, offset, self.net.passes), *self._inner()))
+        return View(self.weight, (pass_of_step(count, offset, self.net.passes), *self.g.axes))
+
+    # -- declarations
+
+    def _constraint(self, label: str, count: int, summed: tuple[Axis, ...] = ()) -> Constraint:
+        return self.net.circuit.constraint(f"{label}/{self.g.name}", (Axis("step", count), *self.g.axes), summed)
 
     def _declare_gradient(self) -> None:
         net, g, steps = self.net, self.g, self.net.steps
@@ -130,18 +115,19 @@ class Parameter:
         self.run_gradient = self._contracted("gradient", steps, 0, BALANCED_REMAINDER, rest)
         if self.run_gradient is not None:
             return
-        con = net.circuit.constraint(f"gradient/{g.name}", self._axes(steps), g.summed)
+        con = self._constraint("gradient", steps, g.summed)
         limbs = g.limbs(lambda per: net.over_steps(per, 0))
         if g.scaled:
-            self.run_gradient = net.rescaled(con, out, limbs, "g")
+            self.run_gradient = net.rescaled(con, limb_forms(out), limbs, "g")
         else:
             con.add("sum", limbs.parts[0] - out.whole())
 
-    def _declare_magnitude(self, sign: Tensor, magnitude: Tensor) -> None:
-        self.sign, self.magnitude, steps = sign, magnitude, self.net.steps
-        b, m = self._on(sign, steps).whole(), self._on(magnitude, steps).whole()
-        con = self.net.circuit.constraint(f"sign/{self.g.name}", self._axes(steps))
-        con.add("sign", product(b, 2 * m) + b - m - self._weights(steps, 0).whole())
+    def _declare_magnitude(self) -> None:
+        steps = self.net.steps
+        self.sign = self._per_step("sign", radix(BIT), steps)
+        self.magnitude = self._per_step("magnitude", radix(U22, unsigned(18)), steps)
+        b, m = self._on(self.sign, steps).whole(), self._on(self.magnitude, steps).whole()
+        self._constraint("sign", steps).add("sign", product(b, 2 * m) + b - m - self._weights(steps, 0).whole())
 
     def _scale(self, count: int) -> list[Form]:
         """Limbs of w, or of |w| where that is shifted."""
@@ -151,10 +137,10 @@ class Parameter:
         return [low + self._on(self.sign, count).whole(), high]
 
     def _rescaled_product(self, label: str, a: Tensor, out: Tensor, count: int) -> Contraction:
-        con = self.net.circuit.constraint(f"{label}/{self.g.name}", self._axes(count))
         limbs = Limbs().add_product(self._scale(count), limb_forms(self._on(a, count)))
         limbs.add_multiple(self._on(a, count), self.shift or 0)
-        return self.net.rescaled(con, self._on(out, count), limbs, label.lower())
+        out_limbs = limb_forms(self._on(out, count))
+        return self.net.rescaled(self._constraint(label, count), out_limbs, limbs, label.lower())
 
     def _contracted(
         self, label: str, count: int, parity: int, digits: tuple[Digit, ...], rest: Sequence[Term]
@@ -163,73 +149,55 @@ class Parameter:
         net, g = self.net, self.g
         if g.operands is None:
             return None
-        operands = g.operands(lambda per: net.over_steps(per, parity))
-        return net.contracted(f"{label}/{g.name}", self._axes(count), g.summed, operands, digits, rest)
+        operands, axes = g.operands(lambda per: net.over_steps(per, parity)), (Axis("step", count), *g.axes)
+        return net.contracted(Sums(f"{label}/{g.name}", axes, g.summed, operands), digits, rest)
 
     def _declare_squares(self) -> None:
-        steps, axes = self.net.steps, self.g.axes
+        axes, step = self.g.axes, self.net.step_axis()
         out, summed = (axes[:1], axes[1:]) if len(axes) > 1 else ((), axes)
-        terms = int(np.prod([a.size for a in summed]))
+        terms = prod(a.size for a in summed)
         if terms > MAX_TERMS:
             raise UnusableInput(f"{self.g.name}: {terms} squares in one sum, at most {MAX_TERMS}")
-        domain = Domain((DomainAxis("step", steps), *out), unrolled=True)
-        con = self.net.circuit.constraint(f"squares/{self.g.name}", domain.axes, summed)
-        e0, e1 = limb_forms(self._on(self.e, steps))
+        domain = Domain(self.net.circuit, (step, *out), unrolled=True)
+        con = domain.constraint(f"squares/{self.g.name}", summed)
+        e0, e1 = limb_forms(self._on(self.e, step.size))
         self.squares = []
-        for label, a, b, digits in (
-            ("00", e0, e0, SQUARE),
-            ("01", e0, e1, SIGNED_SQUARE),
-            ("11", e1, e1, SQUARE),
-        ):
-            s = domain.wire(self.net.circuit, f"squares/{self.g.name}.{label}", digits)
-            limbs = Limbs().add_product([a], [b])
-            con.add(label, limbs.parts[0] - s.whole())
-            self.squares.append(s)
+        for label, a, b, digits in (("00", e0, e0, SQUARE), ("01", e0, e1, SIGNED_SQUARE), ("11", e1, e1, SQUARE)):
+            self.squares.append(domain.wire(f"squares/{self.g.name}.{label}", digits))
+            con.add(label, product(a, b) - self.squares[-1].whole())
 
     def _declare_perturbation(self, q: Tensor) -> None:
-        count = self.net.steps - 1
+        net, name, count = self.net, f"perturbation/{self.g.name}", self.net.steps - 1
         # q is a head tensor: one column holding all steps
         qv = View(q, (ONCE, Map("step", tuple(range(count)), q.shape[0])))
-        terms = value_terms(self._weights(count, 1), -1 << STEP_BITS)
-        terms += value_terms(self._weights(count, 0), 1 << STEP_BITS)
-        factors = limb_forms(qv), limb_forms(self._on(self.v, count))
-        name = f"perturbation/{self.g.name}"
-        combined = self.net.contracted(name, self._axes(count), (), factors, BALANCED_STEP, terms)
+        old, new = self._weights(count, 0), self._weights(count, 1)
+        terms = value_terms(new, -1 << STEP_BITS) + value_terms(old, 1 << STEP_BITS)
+        factors, axes = (limb_forms(qv), limb_forms(self._on(self.v, count))), (Axis("step", count), *self.g.axes)
+        combined = net.contracted(Sums(name, axes, (), factors), BALANCED_STEP, terms)
         if combined is not None:
             self.run_perturbation = combined
             return
-        con = self.net.circuit.constraint(f"perturbation/{self.g.name}", self._axes(count))
-        domain = Domain(con.out, unrolled=True)
-        limbs = Limbs().add_product(limb_forms(qv), limb_forms(self._on(self.v, count)))
-        rem = domain.wire(
-            self.net.circuit,
-            f"perturbation/{self.g.name}.remainder",
-            (Digit(U22, 0), Digit(unsigned(18), 22)),
-        )
-        limbs.add_const(1 << (STEP_BITS - 1)).add_value(rem, -1)
-        limbs.add_value(self._weights(count, 1), -1, STEP_BITS).add_value(self._weights(count, 0), 1, STEP_BITS)
-        steps = assert_zero(self.net.circuit, con, domain, "d", limbs)
-        self.run_perturbation = Contraction(con, steps, rem.tensor)
+        difference = Limbs().add_value(new, -1, STEP_BITS).add_value(old, 1, STEP_BITS)
+        con, digits = self._constraint("perturbation", count), (Digit(U22, 0), Digit(unsigned(18), 22))
+        limbs, rest = Limbs().add_product(*factors), net.remainder(con, f"{name}.remainder", digits)
+        self.run_perturbation = net.divided(con, limbs, 1 << STEP_BITS - 1, rest, difference, "d")
 
     def _declare_update(self) -> None:
         net, g, count, d = self.net, self.g, self.net.steps - 1, self.divisor
-        terms = value_terms(self._weights(count, 2), d << FRACTION_BITS)
-        terms += value_terms(self._weights(count, 0), -d << FRACTION_BITS)
+        old, new = self._weights(count, 0), self._weights(count, 2)
+        terms = value_terms(new, d << FRACTION_BITS) + value_terms(old, -d << FRACTION_BITS)
         combined = self._contracted("update", count, 1, update_remainder(net, d, balanced=True), terms)
         if combined is not None:
             self.run_update = combined
             return
-        con = net.circuit.constraint(f"update/{g.name}", self._axes(count), g.summed)
-        domain = Domain(con.out, unrolled=True)
-        limbs = g.limbs(lambda per: net.over_steps(per, 1))
-        bits = 32 if g.scaled else 0
+        bits = FRACTION_BITS if g.scaled else 0
         twos, odd = halved(d)
         small = (*([Digit(unsigned(twos), 0)] if twos else []), Digit(Range(odd), twos))
         digits = update_remainder(net, d) if g.scaled else small
-        rem = domain.wire(net.circuit, f"update/{g.name}.remainder", digits)
-        limbs.add_const((d << bits) // 2).add_value(rem, -1)
-        add = limbs.add_multiple if d >> WHOLE_DIVISOR_BITS else limbs.add_value
-        add(self._weights(count, 2), d, bits)
-        add(self._weights(count, 0), -d, bits)
-        steps = assert_zero(net.circuit, con, domain, "w", limbs)
-        self.run_update = Contraction(con, steps, rem.tensor)
+        difference = Limbs()
+        add = difference.add_multiple if d >> WHOLE_DIVISOR_BITS else difference.add_value
+        add(new, d, bits)
+        add(old, -d, bits)
+        con, limbs = self._constraint("update", count, g.summed), g.limbs(lambda per: net.over_steps(per, 1))
+        rest = net.remainder(con, f"{con.name}.remainder", digits)
+        self.run_update = net.divided(con, limbs, (d << bits) // 2, rest, difference, "w")

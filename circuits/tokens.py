@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis, expr
+from typing import TYPE_CHECKING
+
+from circuits.language.constraints import expr
 from circuits.language.forms import View
-from circuits.language.sources import Map, Same, Source, Sum
+from circuits.language.sources import Axis, Map, Source, Sum
 from circuits.language.tensors import BIT, radix
-from zkcert.core.field import U64
 
 from .net import Net
 from .sample import linked_bytes
 from .value import Value
+
+if TYPE_CHECKING:
+    from .compile import Plan
 
 
 class Tokens:
@@ -19,23 +23,22 @@ class Tokens:
     `x`, `onehot`: (batch, tokens, L + 1); an embedding reads the first L positions, the loss the last L.
     """
 
-    def __init__(self, net: Net, length: int, tokens: int, token_bytes: int, hashes: U64) -> None:
-        """length: L; tokens: how many there are; hashes: uint64 (T, B, 160), public."""
-        self.input_shape, self.tokens, self.token_bytes = (1, 1, length), tokens, token_bytes
-        count = length + 1
-        self.bytes, self.rho = linked_bytes(net, count * token_bytes, hashes)
+    def __init__(self, net: Net, plan: Plan) -> None:
+        self.input_shape, self.tokens, self.token_bytes = (1, 1, plan.places), plan.classes, plan.label_bytes
+        tokens, token_bytes, count = self.tokens, self.token_bytes, plan.places + 1
+        self.bytes, self.rho = linked_bytes(net, count * token_bytes, plan.hashes)
         self.onehot = net.circuit.tensor("token", net.steps, (net.batch, tokens, count), radix(BIT))
         self.x = Value.of(self.onehot, "step")
-        con = net.circuit.constraint("token", (DomainAxis("step", net.steps), net.batch_axis(), DomainAxis("s", count)))
-        step, b = Same("step", net.steps), Same("b", net.batch)
+        step, b, s = net.step_axis(), net.batch_axis(), Axis("s", count)
+        con = net.circuit.constraint("token", (step, b, s))
 
         def over_tokens(weights: tuple[int, ...] | None = None) -> View:
-            return View(self.onehot, (step, b, Sum(tokens, weights), Same("s", count)))
+            return View(self.onehot, (step, b, Sum(tokens, weights), s))
 
         con.add("one", expr(over_tokens().whole()) - 1)
         index = over_tokens(tuple(range(tokens))).whole()
         for i in range(token_bytes):
-            place = tuple(token_bytes * s + i for s in range(count))
+            place = tuple(token_bytes * k + i for k in range(count))
             index = index - View(self.bytes, (step, b, Map("s", place, self.bytes.shape[1]))).whole(256**i)
         con.add("index", index)
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from circuits.language.forms import Form, View
-from circuits.language.sources import Map, Same, Source
+from circuits.language.sources import Axis, Map, Source
 from circuits.language.tensors import Tensor
 from circuits.language.wide import limb_forms
 from zkcert.errors import UnusableInput
+
+Unrolled = Callable[[str], Source]
+"""The source of an unrolled axis, "pass" or "step"."""
 
 
 def joined(forms: Sequence[Form]) -> Form:
@@ -46,9 +49,9 @@ class Multiple:
         batch, *rest = inner
         if self.channels is not None:
             axis = rest[0]
-            if not isinstance(axis, Same):
+            if not isinstance(axis, Axis):
                 raise TypeError(f"joined channels of {self.tensor.name} cannot be read by {axis}")
-            rest[0] = Map(axis.axis, self.channels, self.tensor.shape[1])
+            rest[0] = Map(axis.name, self.channels, self.tensor.shape[1])
         return View(self.tensor, (first, batch, *rest))
 
     def moved(self, channels: Sequence[int]) -> Multiple:
@@ -121,7 +124,7 @@ class Value:
 
     # -- in constraints
 
-    def limbs(self, first: Callable[[str], Source], *inner: Source) -> list[Form]:
+    def limbs(self, first: Unrolled, *inner: Source) -> list[Form]:
         """Forms worth 2^(22 k), over the axes of the sources; `first(per)` is the source of an unrolled axis."""
         limbs: list[list[Form]] = []
         for part in self.parts:
@@ -131,6 +134,6 @@ class Value:
                 limbs[k].append(form * part.coef)
         return [joined(forms) for forms in limbs]
 
-    def whole(self, first: Callable[[str], Source], *inner: Source) -> Form:
+    def whole(self, first: Unrolled, *inner: Source) -> Form:
         """The value as one form."""
         return joined([part.view(first(part.per), inner).whole(part.coef) for part in self.parts])

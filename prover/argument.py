@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from circuits.argument.protocol import Phase, draw_weights, message_counts, no_phase, run
+from circuits.argument.batching import batch
+from circuits.argument.lookups import range_check
+from circuits.argument.protocol import draw_weights, identity_claims, message_counts
 from circuits.language.layout import Layout
 from prover.execution.witness import Witness
 from zkcert.core.proof import section
@@ -23,6 +25,7 @@ from .combinations import fill_combinations
 from .commit import MatrixCommitment, Part, UnluckyMasks
 from .oracle import ProverOracle, count_multiplicities
 from .pads import PadCommitment
+from .phase import Phase, no_phase
 from .trees import digit_tree
 
 if TYPE_CHECKING:
@@ -98,7 +101,14 @@ def attempt(
             yield
 
     oracle = Resumed(channel, lambda: ProverOracle(layout, witness, x, matrix.masks, code, strict, make_tree))
-    z = run(channel, oracle, layout, code.variables, phase=saved)
+    # `circuits.argument.protocol.run`, phase by phase
+    with saved("constraints"):
+        claims = identity_claims(channel, oracle, layout.circuit)
+    with saved("range checks"):
+        claims += range_check(channel, oracle, layout)
+    with saved("batch"):
+        oracle.check(claims, channel)
+        z = batch(channel, oracle, layout, claims, code.variables)
     assert message_counts(layout, code.variables) == (channel.tape.singles, channel.tape.triples)
     kernels.release()
     with phase("open"):

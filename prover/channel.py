@@ -134,15 +134,22 @@ class ProverChannel(Channel):
             raise ProofRejected(name)
 
 
-class Resumed(Oracle):
+class Checked(Oracle):
+    """An oracle that may compare claims with a witness; this one has none, as the verifier's."""
+
+    def check(self, claims: Sequence[Claim], ch: Channel) -> None:
+        """A chance for a strict prover to compare every claim with its witness."""
+
+
+class Resumed(Checked):
     """Without an answer while the channel replays, then the oracle that `live` makes."""
 
-    def __init__(self, channel: ProverChannel, live: Callable[[], Oracle]) -> None:
-        self._channel, self._blind, self._make = channel, Oracle(), live
-        self._live: Oracle | None = None
+    def __init__(self, channel: ProverChannel, live: Callable[[], Checked]) -> None:
+        self._channel, self._blind, self._make = channel, Checked(), live
+        self._live: Checked | None = None
 
     @property
-    def _oracle(self) -> Oracle:
+    def _oracle(self) -> Checked:
         if self._channel.replaying:
             return self._blind
         if self._live is None:

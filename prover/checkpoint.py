@@ -39,7 +39,8 @@ from zkcert.core.merkle import DIGEST_BYTES, U8Array
 from zkcert.core.transcript import Transcript
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import replacing, require_space
-from zkcert.public.reading import opened, read_file, read_head
+from zkcert.public.kinds import read_head
+from zkcert.public.reading import opened, read_file
 from zkcert.public.statement import Statement
 from zkcert.public.strict_json import parse
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.language.combination import Closing, Division, Reduction
-from circuits.language.constraints import DomainAxis
 from circuits.language.drawn import PARTS, parts_of
 from circuits.language.forms import View
+from circuits.language.sources import Axis
 from circuits.language.tensors import DIGIT_BITS
 from prover.execution.arithmetic import limb_products
 from prover.execution.witness import Witness
@@ -50,7 +50,7 @@ def _add_weighed(
     w: Witness, reduction: Reduction, digit: tuple[View, int], uses: Sequence[tuple[int, int]], limbs: I64
 ) -> None:
     """Add the weighed sums of one digit of a view: uses are the primes' numbers and the digit's factors."""
-    axes = [DomainAxis(a, n) for source in digit[0].sources for a, n in source.extents().items()]
+    axes = [Axis(a, n) for source in digit[0].sources for a, n in source.extents().items()]
     names = [axis.name for axis in axes]
     if reduction.axis not in names:
         _add_alike(w, reduction, digit, axes, uses, limbs)
@@ -88,7 +88,7 @@ def _add_alike(
     w: Witness,
     reduction: Reduction,
     digit: tuple[View, int],
-    axes: Sequence[DomainAxis],
+    axes: Sequence[Axis],
     uses: Sequence[tuple[int, int]],
     limbs: I64,
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.argument.channel import Channel
-from circuits.argument.claims import Claim, Oracle, ProductJob, Tree
+from circuits.argument.claims import Claim, ProductJob, Tree
 from circuits.argument.tuples import Box
 from circuits.language.layout import Layout
 from prover.execution.witness import Witness
@@ -18,7 +18,7 @@ from zkcert.errors import ProofRejected, UnusableInput
 
 from . import kernels
 from .batch import Batch
-from .channel import ProverChannel
+from .channel import Checked, ProverChannel
 from .products import Products
 from .tables import functional_value
 from .trees import TableTree, TupleTree, count_rows, digit_tree, tuple_tree
@@ -26,7 +26,7 @@ from .trees import TableTree, TupleTree, count_rows, digit_tree, tuple_tree
 U64 = NDArray[np.uint64]
 
 
-class ProverOracle(Oracle):
+class ProverOracle(Checked):
     """The oracle that has a witness and the committed vector X."""
 
     def __init__(

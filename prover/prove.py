@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.argument.protocol import Phase, no_phase
 from circuits.language.layout import SMALLEST_CUT
 from circuits.net import RESIDUE_COST
 from circuits.statement import certificate, start_transcript
 from prover.execution.run import Trace, execute, fill_threshold
 from prover.execution.witness import Witness
+from prover.phase import Phase, no_phase
 from zkcert.core.container import ProofFile
 from zkcert.data.committed import Samples
 from zkcert.errors import UnusableInput

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.argument.claims import Functional, ProductJob
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form, View
-from circuits.language.sources import Gather, Map, Same, Sum
+from circuits.language.sources import Axis, Gather, Map, Sum
 from prover.execution.witness import WHOLE, Index, Window, Witness, pick, take
 from zkcert.core import field as ff
 from zkcert.core.field import F
@@ -31,7 +30,7 @@ def readable(view: View, job: ProductJob) -> bool:
     """Whether the view reads single digits over the kept axes only."""
     kept = {ax.name for ax in job.kept}
     return view.axes <= kept and all(
-        isinstance(src, Same | Map | Gather) or (isinstance(src, Sum) and src.size == 1 and src.weights is None)
+        isinstance(src, Axis | Map | Gather) or (isinstance(src, Sum) and src.size == 1 and src.weights is None)
         for src in view.sources
     )
 
@@ -40,7 +39,7 @@ def readable(view: View, job: ProductJob) -> bool:
 
 
 def read(
-    w: Witness, digit: Digit, axes: Sequence[DomainAxis], window: Window, private: frozenset[str] = frozenset()
+    w: Witness, digit: Digit, axes: Sequence[Axis], window: Window, private: frozenset[str] = frozenset()
 ) -> tuple[NDArray[np.int32], list[tuple[str, ...]]]:
     """A digit over the window of its axes, and the axis names of its dimensions.
 
@@ -54,7 +53,7 @@ def read(
         if set(src.axes) & private or (isinstance(src, Sum) and not (src.size == 1 and src.weights is None)):
             basic.append(WHOLE)
             names.append(src.axes)
-        elif isinstance(src, Same | Map | Gather):
+        elif isinstance(src, Axis | Map | Gather):
             index, table = pick(src, window)
             if table is not None:
                 takes.append((len(names), table))
@@ -72,7 +71,7 @@ def read(
     return x, names
 
 
-def aligned(x: NDArray[Any], names: Sequence[str], axes: Sequence[DomainAxis]) -> NDArray[Any]:
+def aligned(x: NDArray[Any], names: Sequence[str], axes: Sequence[Axis]) -> NDArray[Any]:
     """x with its trailing dimensions in the order of `axes`, of length 1 where it lacks one; others have length 1."""
     known = {ax.name for ax in axes}
     x = x[(..., *(WHOLE if name in known else 0 for name in names))]
@@ -83,7 +82,7 @@ def aligned(x: NDArray[Any], names: Sequence[str], axes: Sequence[DomainAxis]) -
 
 
 def read_block(
-    w: Witness, digits: Sequence[Digit], axes: Sequence[DomainAxis], window: Window, length: int
+    w: Witness, digits: Sequence[Digit], axes: Sequence[Axis], window: Window, length: int
 ) -> NDArray[np.int32]:
     """The digits over the window of the kept axes, int32 (n, rows, length): zero behind the end of the last axis."""
     shape = [len(range(ax.size)[window.get(ax.name, WHOLE)]) for ax in axes]
@@ -186,7 +185,7 @@ def folded_digit(w: Witness, digit: Digit, job: ProductJob) -> tuple[U64, list[s
 
 
 def digit_tables(
-    w: Witness, digits: Sequence[Digit], job: ProductJob, axes: Sequence[DomainAxis], length: int
+    w: Witness, digits: Sequence[Digit], job: ProductJob, axes: Sequence[Axis], length: int
 ) -> NDArray[np.int32] | U64:
     """The digits over `axes`, the kept axes longer than 1, private axes folded, the last axis padded to `length`.
 

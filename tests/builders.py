@@ -213,7 +213,8 @@ class Graph:
     def _resize(self) -> None:
         """The shape of the output of the node just added."""
         spec = LAYERS[self.nodes[-1]["op"]].spec
-        self.shape = list(spec.output_shape(spec.full(self.nodes[-1]), self.shape, self.params))
+        described = spec.described(self.nodes[-1], lambda name: self.params[name].shape)
+        self.shape = list(spec.output_shape(described, self.shape))
 
     def conv(
         self,

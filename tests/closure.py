@@ -26,9 +26,29 @@ from typing import Any
 
 from tests.modules import ROOT, file_of, imports, module_of
 
-BUDGET = 8168
-"""Code lines for today's layers; each later type of layer may add LAYER_BUDGET."""
-LAYER_BUDGET = 150
+BUDGET = 7820
+"""Code lines of all: no more than there are, but for a few."""
+
+BASE_BUDGET, LAYER_BUDGET = 4500, 150
+"""What was meant for everything with the FIRST types of layers, and for each of the LATER ones. The base is larger than
+that, and has been from the beginning: `python -m tests.closure` prints by how much. Each later type keeps its share."""
+
+FIRST = ("add", "avgpool2d", "batchnorm2d", "conv2d", "flatten", "linear", "maxpool2d", "relu")
+LATER = (
+    *("adaptiveavgpool2d", "attention", "binary", "cat", "channels", "embedding", "function", "groupnorm"),
+    *("hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "line", "multiply", "positions", "prelu", "prepend"),
+    *("take", "unembedding"),
+)
+"""Types of layers, by the names of their files in circuits/layers."""
+
+OF_LATER = {
+    "circuits/layers/clamp.py": ("hardsigmoid", "hardswish", "hardtanh"),
+    "circuits/segments.py": ("attention", "function"),
+    "circuits/language/functions.py": ("attention", "function"),
+    "circuits/argument/tuples.py": ("attention", "function"),
+    "circuits/tokens.py": ("embedding",),
+}
+"""Files besides that only these types need: they count as the later types' as well, but as none's own."""
 
 ROOMS = ("zkcert.errors", "zkcert.core", "zkcert.public", "circuits", "verifier")
 """Where the closure's files stand; besides them `zkcert/__init__.py`, which loads nothing more by itself."""
@@ -54,7 +74,7 @@ TESTS = (
 )
 """The tests of the verifier, in tests/, besides `tests/soundness/malicious`."""
 
-UPWARD = {("zkcert.public.model", "zkcert.files.writing"): "Model.save, for whoever made a model; no verifier calls it"}
+UPWARD = {("zkcert.public.model", "zkcert.files.models"): "Model.save, for whoever made a model; no verifier calls it"}
 """The one import that is not followed, (module, what it imports within a function), and why it is there."""
 
 _LOADED = """
@@ -108,6 +128,26 @@ def code_lines(file: Path) -> frozenset[int]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return frozenset(lines)
+
+
+def lines_of_layers() -> dict[str, int]:
+    """The code lines of each later type's own file, and "shared" those of `OF_LATER`."""
+    own = {op: len(code_lines(ROOT / "circuits" / "layers" / f"{op}.py")) for op in LATER}
+    return {**own, "shared": sum(len(code_lines(ROOT / name)) for name in OF_LATER)}
+
+
+def shares() -> list[str]:
+    """What the base and the later types of layers have, beside what was meant for them."""
+    total, layers = sum(len(code_lines(file)) for file in closure()), lines_of_layers()
+    later, allowed = sum(layers.values()), LAYER_BUDGET * len(LATER)
+    base = total - later
+    largest = ", ".join(f"{op} {layers[op]}" for op in sorted(LATER, key=lambda op: -layers[op])[:4])
+    return [
+        f"base, with {len(FIRST)} types of layers: {base} code lines; {BASE_BUDGET} were meant, {base - BASE_BUDGET:+}",
+        f"{len(LATER)} later types: {later}; {LAYER_BUDGET} each are allowed, {allowed} in all, {later - allowed:+}",
+        f"  of these {layers['shared']} are in files that several share; the largest of their own: {largest}",
+        f"together: {total}; {BASE_BUDGET + allowed} were meant, {total - BASE_BUDGET - allowed:+}",
+    ]
 
 
 # --------------------------------------------------------------------------------------- lines that tests enter
@@ -243,6 +283,7 @@ def main() -> None:
         print(f"{size:6}  {file.relative_to(ROOT)}" + (f"  (never: {ranges(never)})" if never else ""))
     total = sum(sizes.values())
     print(", ".join(f"{room} {count}" for room, count in rooms.items() if count))
+    print("\n".join(shares()))
     print(f"the verifier's closure: {len(sizes)} files, {total} code lines, budget {BUDGET}")
     if folder:
         print(f"tests enter {total - missed} of these ({(total - missed) / total:.1%}), ", end="")

@@ -13,11 +13,11 @@ from unittest import mock
 
 import numpy as np
 
-from circuits.language.constraints import Circuit, DomainAxis, expr, product
+from circuits.language.constraints import Circuit, expr, product
 from circuits.language.forms import View
 from circuits.language.functions import FunctionTable
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, Same, Sum
+from circuits.language.sources import ONCE, Axis, Sum
 from circuits.language.tensors import Digit, Range, balanced, unsigned
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness
@@ -51,7 +51,7 @@ COEFFICIENT = (Digit(unsigned(8), 0), Digit(unsigned(8), 8), Digit(unsigned(8), 
 @cache
 def function_circuit() -> Circuit:
     c = Circuit()
-    t, r, k = (DomainAxis(n, s) for n, s in (("t", STEPS), ("r", ROWS), ("k", WIDTH)))
+    t, r, k = (Axis(n, s) for n, s in (("t", STEPS), ("r", ROWS), ("k", WIDTH)))
     shape = (ROWS, WIDTH)
     x = c.tensor("x", STEPS, shape, (Digit(Range(1 << 7, -64)),))
     segment = c.tensor("segment", STEPS, shape, (Digit(unsigned(3)),))
@@ -63,7 +63,7 @@ def function_circuit() -> Circuit:
     double = c.tensor("double", 1, (STEPS,), (Digit(balanced(5)),))
     one = c.tensor("one", 1, (), (Digit(balanced(5)),))
 
-    same = tuple(Same(ax.name, ax.size) for ax in (t, r, k))
+    same = (t, r, k)
     on = lambda tensor: View(tensor, same).whole()  # noqa: E731
     con = c.constraint("split", (t, r, k))
     con.add("x", expr(on(segment) * 16 + on(offset) - on(x)) - 40)

@@ -110,7 +110,7 @@ class Wild(Branching):
         names = node.get("inputs", [self.nodes[-2]["name"] if len(self.nodes) > 1 else "@input"])
         try:
             received = spec.received([list(self.shapes[name]) for name in names])
-            self.shape = list(spec.output_shape(spec.full(node), received, self.params))
+            self.shape = list(spec.output_shape(spec.described(node, lambda name: self.params[name].shape), received))
         except UnusableInput:
             return False
         return int(np.prod(self.shape)) <= LARGEST

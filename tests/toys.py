@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.language.combination import combine, value_terms
-from circuits.language.constraints import Circuit, DomainAxis, ModularLink, PublicTensor, expr, product
+from circuits.language.constraints import Circuit, ModularLink, PublicTensor, expr, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, Same, Sum, Table
+from circuits.language.sources import ONCE, Axis, Sum, Table
 from circuits.language.tensors import B22, BIT, Digit, Range, balanced, radix, unsigned
 from circuits.language.wide import limb_forms
 from prover import grinding
@@ -76,7 +76,7 @@ WIDE = (Digit(unsigned(8), 0), Digit(Range(64, -32), 8))
 def toy_circuit() -> Circuit:
     """y = x w over steps and a batch, a = max(y, 0), total = sum a; w[0] is public, x and r are hashed."""
     c = Circuit()
-    t, b, o, k = (DomainAxis(n, s) for n, s in (("t", STEPS), ("b", BATCH), ("o", OUTPUTS), ("k", INPUTS)))
+    t, b, o, k = (Axis(n, s) for n, s in (("t", STEPS), ("b", BATCH), ("o", OUTPUTS), ("k", INPUTS)))
     x = c.tensor("x", STEPS, (BATCH, INPUTS), SMALL)
     w = c.tensor("w", STEPS, (OUTPUTS, INPUTS), (Digit(balanced(4)),))
     y, a = (c.tensor(n, STEPS, (BATCH, OUTPUTS), WIDE) for n in "ya")
@@ -85,7 +85,7 @@ def toy_circuit() -> Circuit:
     total = c.tensor("total", 1, (STEPS,), (Digit(unsigned(8), 0), Digit(unsigned(8), 8)))
     r = c.tensor("r", STEPS, (BATCH, INPUTS), (Digit(unsigned(8)),))
 
-    same = [Same(ax.name, ax.size) for ax in (t, b, o, k)]
+    same = [t, b, o, k]
     xv, wv = View(x, (same[0], same[1], same[3])), View(w, (same[0], same[2], same[3]))
     on = lambda tensor: View(tensor, (same[0], same[1], same[2])).whole()  # noqa: E731
     con = c.constraint("matmul", (t, b, o), (k,))
@@ -179,10 +179,10 @@ def toy_proof() -> bytes:
 def drawn_circuit() -> Circuit:
     """y = x w + bias, wide outputs y of 110 bits, modulo p and in combinations modulo five primes."""
     c = Circuit()
-    t, left, right, k = (DomainAxis(n, s) for n, s in (("t", 2), ("l", 3), ("r", 5), ("k", 4)))
+    t, left, right, k = (Axis(n, s) for n, s in (("t", 2), ("l", 3), ("r", 5), ("k", 4)))
     x, w = c.tensor("x", 2, (3, 4), radix(B22, B22)), c.tensor("w", 2, (5, 4), radix(B22, B22))
     y, bias = c.tensor("y", 2, (3, 5), radix(*[B22] * 5)), c.tensor("bias", 2, (5,), radix(B22, B22))
-    view = lambda tensor, *axes: View(tensor, tuple(Same(a.name, a.size) for a in axes))  # noqa: E731
+    view = lambda tensor, *axes: View(tensor, axes)  # noqa: E731
     rest = value_terms(view(y, t, left, right), -1) + value_terms(view(bias, t, right), 1 << 22)
     factors = limb_forms(view(x, t, left, k)), limb_forms(view(w, t, right, k))
     con = c.congruence("product", (t, left, right), (k,))
@@ -269,6 +269,6 @@ def certified(reveal_score: bool = False) -> Certified:
     """Two steps of three samples of a small network, with a beacon."""
     model, dataset = tiny_model(), tiny_dataset()
     config = ProbeConfig(steps=2, batch_size=3, lr=Fraction(1, 80))
-    statement = Statement.of(model, dataset.root, config, Fraction(30)).with_beacon(b"a beacon")
+    statement = replace(Statement.of(model, dataset.root, config, Fraction(30)), beacon=b"a beacon")
     proved = prove_statement(statement, model, dataset, reveal_score=reveal_score)
     return Certified(model, dataset, proved.statement, proved)

@@ -43,14 +43,18 @@ class Argument:
         return Argument(*parts)
 
 
-def require_length(reader: Reader, size: int, *, siblings: bool = False) -> None:
-    """MalformedProof unless the section has so many bytes, or at least so many if others (`siblings`) may follow.
-
-    So nothing is computed for a proof that is too short for its circuit.
-    """
-    found = len(reader.data)
-    if found < size or (found > size and not siblings):
-        raise reader.malformed(f"{found} bytes, {'at least ' * siblings}{size} wanted")
+def require_lengths(argument: Argument, messages: int, opening: int, pads: int, *, least: bool = False) -> None:
+    """MalformedProof unless the sections have so many bytes: opening and pad proof at least, as siblings follow, and if
+    `least` the messages, too. So nothing is computed for a proof that is too short for its circuit."""
+    for reader, size, more in (
+        (argument.roots, ROOTS_BYTES, False),
+        (argument.messages, messages, least),
+        (argument.opening, opening, True),
+        (argument.pads, pads, True),
+    ):
+        found = len(reader.data)
+        if found < size or (found > size and not more):
+            raise reader.malformed(f"{found} bytes, {'at least ' * more}{size} wanted")
 
 
 def require_plausible(data: bytes, parameters: int) -> None:
@@ -60,10 +64,7 @@ def require_plausible(data: bytes, parameters: int) -> None:
     """
     argument = Argument.read(data)
     messages, opening, pads = least_lengths(parameters)
-    require_length(argument.roots, ROOTS_BYTES)
-    require_length(argument.messages, messages, siblings=True)
-    require_length(argument.opening, opening, siblings=True)
-    require_length(argument.pads, pads, siblings=True)
+    require_lengths(argument, messages, opening, pads, least=True)
 
 
 def read_argument(data: bytes, layout: Layout) -> tuple[Argument, MatrixCode, PadCode]:
@@ -71,11 +72,9 @@ def read_argument(data: bytes, layout: Layout) -> tuple[Argument, MatrixCode, Pa
     argument, code = Argument.read(data), layout.code
     singles, triples = message_counts(layout, code.variables)
     pads = pad_code(singles, triples)
-    require_length(argument.roots, ROOTS_BYTES)
     nonces = 1 + bool(layout.circuit.draws.of)
-    require_length(argument.messages, ELEMENT_BYTES * (singles + 2 * triples + 1) + NONCE_BYTES * nonces)
-    require_length(argument.opening, code.opening_bytes, siblings=True)
-    require_length(argument.pads, pads.opening_bytes, siblings=True)
+    messages = ELEMENT_BYTES * (singles + 2 * triples + 1) + NONCE_BYTES * nonces
+    require_lengths(argument, messages, code.opening_bytes, pads.opening_bytes)
     return argument, code, pads
 
 

@@ -17,14 +17,7 @@ from circuits.language.constraints import Circuit
 from circuits.language.drawn import PRIMES
 from circuits.language.layout import Layout
 from circuits.language.tensors import ceil_log2
-from zkcert.core.code import (
-    PAD_INVERSE_RATE_BITS,
-    PROXIMITY_GRIND,
-    QUERY_GRIND,
-    MatrixCode,
-    PlainCode,
-    pad_code,
-)
+from zkcert.core.code import PAD_INVERSE_RATE_BITS, PROXIMITY_GRIND, QUERY_GRIND, MatrixCode, PlainCode, pad_code
 from zkcert.core.field import P
 from zkcert.core.padcode import PAD_GRIND
 

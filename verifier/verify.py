@@ -47,7 +47,6 @@ class Report:
     soundness: SoundnessTable
     parameters: int
     proof_bytes: int
-    announced: bool
     warnings: tuple[str, ...] = ()
 
     @property
@@ -90,9 +89,7 @@ def verify_proof(
         read_argument(proof.argument, layout)  # its lengths, before anything is computed for it
         transcript = start_transcript(statement, proof.hashes, proof.multiproof, layout)
         verify_circuit(layout, transcript, proof.argument)
-    announced = expected.announcement is not None
-    doubts = tuple(warnings(statement, expected))
-    return Report(statement, table, model.param_count, len(data), announced, doubts)
+    return Report(statement, table, model.param_count, len(data), tuple(warnings(statement, expected)))
 
 
 # ------------------------------------------------------------------------------------------------- stages

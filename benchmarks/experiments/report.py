@@ -17,7 +17,7 @@ from urllib.parse import quote
 from benchmarks.plots import save_figure
 from zkcert.errors import UnusableInput
 from zkcert.files.writing import replacing
-from zkcert.public.reading import read_head
+from zkcert.public.kinds import read_head
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"

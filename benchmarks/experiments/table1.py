@@ -32,7 +32,7 @@ from benchmarks.experiments.statistics import all_pairs, axis_pairs, concordance
 from zkcert.errors import UnusableInput
 from zkcert.metric import Probe
 from zkcert.metric.worst_case import worst_case_sharpness
-from zkcert.public.config import PAPER_AUDIT, PAPER_DEFAULT
+from zkcert.public.defaults import PAPER_AUDIT, PAPER_DEFAULT
 
 NAME = "table1"
 TITLE = "Table 1: correlation with the generalisation gap"

@@ -27,18 +27,10 @@ Terms = Sequence[tuple[F, Node]]
 
 @dataclass(frozen=True)
 class PadForm:
-    """``<singles, s> + <x, x> + <y, y> + <z, z> = -const`` must hold; coefficient arrays (2, n)."""
+    """The pads times their coefficients must sum to -const; parts: the coefficients (2, n) of singles, x, y and z."""
 
-    singles: U64
-    x: U64
-    y: U64
-    z: U64
+    parts: tuple[U64, U64, U64, U64]
     const: F
-
-    @property
-    def parts(self) -> tuple[U64, U64, U64, U64]:
-        """The coefficients."""
-        return self.singles, self.x, self.y, self.z
 
 
 class Tape:
@@ -89,18 +81,12 @@ class Tape:
 
     def collapse(self, weights: Sequence[F]) -> PadForm:
         """One random combination of all equations as an affine form in the pads (reverse accumulation)."""
-        zero = F.ZERO
         # Both lanes of the adjoints and of the constant as integers, reduced when a node is reached.
         re, im, const = [0] * len(self.const), [0] * len(self.const), [0, 0]
         for (node, _), w in zip(self.equations, weights, strict=True):
             re[node] += w.re
             im[node] += w.im
-        pads: dict[str, list[F]] = {
-            "s": [zero] * self.singles,
-            "x": [zero] * self.triples,
-            "y": [zero] * self.triples,
-            "z": [zero] * self.triples,
-        }
+        pads = {"s": [F.ZERO] * self.singles, **{kind: [F.ZERO] * self.triples for kind in "xyz"}}
         for node in reversed(range(len(self.const))):
             a, b = re[node] % P, im[node] % P
             if not (a or b):
@@ -115,7 +101,7 @@ class Tape:
                 kind, index = self.pad_of[node]
                 pads[kind][index] = F(a, b)
         s, x, y, z = (f_array(pads[k]).reshape(2, -1) for k in "sxyz")
-        return PadForm(s, x, y, z, F(*const))
+        return PadForm((s, x, y, z), F(*const))
 
 
 class Channel:

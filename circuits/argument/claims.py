@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
+from circuits.language.sources import Axis
 from circuits.language.tensors import Tensor
 from zkcert.core.field import U64, F
 
-from .channel import Channel, Node
+from .channel import Node
 
 if TYPE_CHECKING:
     from .tuples import Box
@@ -65,15 +65,15 @@ class ProductJob:
     """
 
     name: str
-    eq_axes: tuple[DomainAxis, ...]
-    plain_axes: tuple[DomainAxis, ...]
+    eq_axes: tuple[Axis, ...]
+    plain_axes: tuple[Axis, ...]
     eq_point: list[F]
     vecs: dict[str, U64]
     pairs: list[tuple[Form, Form]]
     members: list[tuple[F, tuple[tuple[Form, Form], ...]]]
 
     @property
-    def kept(self) -> tuple[DomainAxis, ...]:
+    def kept(self) -> tuple[Axis, ...]:
         return self.eq_axes + self.plain_axes
 
 
@@ -123,6 +123,3 @@ class Oracle:
     def batch(self, claims: Sequence[Claim], weights: Sequence[F]) -> Sumcheck:
         """Its `finals`: X~ and the weight of the claims at the point of the last round."""
         return Sumcheck()
-
-    def check(self, claims: Sequence[Claim], ch: Channel) -> None:
-        """A chance for a strict prover to compare every claim with its witness."""

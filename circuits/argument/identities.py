@@ -6,10 +6,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from circuits.language.constraints import Constraint, DomainAxis, ModularLink, PublicTensor
+from circuits.language.constraints import Constraint, ModularLink, PublicTensor
 from circuits.language.drawn import Weighing
 from circuits.language.forms import Coef, Form, View
-from circuits.language.sources import Source
+from circuits.language.sources import Axis, Source
 from circuits.language.tensors import ceil_log2
 from zkcert.core import field as ff
 from zkcert.core.field import U64, F
@@ -21,7 +21,7 @@ Vectors = Mapping[str, U64]
 LINK_COLUMNS = 1 << 12  # of a link's matrix in memory, extended to F, at once
 
 
-def draw_point(ch: Channel, axes: Iterable[DomainAxis]) -> tuple[dict[str, list[F]], dict[str, U64]]:
+def draw_point(ch: Channel, axes: Iterable[Axis]) -> tuple[dict[str, list[F]], dict[str, U64]]:
     """A random point per axis and the truncated eq vector (2, size) it induces."""
     points, vecs = {}, {}
     for ax in axes:
@@ -96,7 +96,7 @@ def group_pairs(con: Constraint, weights: Sequence[F]) -> list[tuple[Form, Form]
     return [(a, Form(tuple((v, d, c) for (v, d), c in acc.items()))) for a, acc in grouped.items()]
 
 
-def split_axes(con: Constraint) -> tuple[tuple[DomainAxis, ...], tuple[DomainAxis, ...]]:
+def split_axes(con: Constraint) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
     """(private output axes, kept axes): an output axis that exactly one operand of every product reads is folded
     into that operand; the other output axes and the summed axes are the variables of the sum-check."""
     products = [p for _, e in con.members for p in e.products]

@@ -6,9 +6,6 @@ hidden value each. One last sum-check turns all claims into the value of X's mul
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-
 from circuits.language.constraints import Circuit
 from circuits.language.layout import Layout
 from circuits.language.tensors import ceil_log2
@@ -22,7 +19,6 @@ from .lookups import digit_trees, range_check
 from .tuples import leaf_count, tuple_trees
 
 WEIGHT_GRIND = 16
-Phase = Callable[[str], AbstractContextManager[object]]
 
 
 def message_counts(layout: Layout, n: int) -> tuple[int, int]:
@@ -53,28 +49,15 @@ def draw_weights(ch: Channel, circuit: Circuit) -> None:
         draw.drawn = ch.integers(f"weights/{draw.axis}/{draw.prime}", draw.size, draw.prime)
 
 
-def no_phase(name: str) -> AbstractContextManager[object]:
-    return nullcontext()
+def identity_claims(ch: Channel, oracle: Oracle, circuit: Circuit) -> list[Claim]:
+    """What the identities, the public digits and the links come to."""
+    claims = [claim for con in circuit.constraints for claim in constraint_claims(ch, oracle, con)]
+    claims += [public_claim(ch, p) for p in circuit.publics]
+    return claims + [link_claim(ch, link) for link in circuit.links]
 
 
-def run(
-    ch: Channel,
-    oracle: Oracle,
-    layout: Layout,
-    n: int,
-    *,
-    phase: Phase = no_phase,
-) -> list[F]:
+def run(ch: Channel, oracle: Oracle, layout: Layout, n: int) -> list[F]:
     """The whole argument up to one evaluation claim on X; returns its point (n coordinates)."""
-    circuit: Circuit = layout.circuit
-    claims: list[Claim] = []
-    with phase("constraints"):
-        for con in circuit.constraints:
-            claims += constraint_claims(ch, oracle, con)
-        claims += [public_claim(ch, p) for p in circuit.publics]
-        claims += [link_claim(ch, link) for link in circuit.links]
-    with phase("range checks"):
-        claims += range_check(ch, oracle, layout)
-    with phase("batch"):
-        oracle.check(claims, ch)
-        return batch(ch, oracle, layout, claims, n)
+    claims = identity_claims(ch, oracle, layout.circuit)
+    claims += range_check(ch, oracle, layout)
+    return batch(ch, oracle, layout, claims, n)

@@ -8,11 +8,11 @@ x = u + sum_i 2^(18 + 4 i) c_i + 2^38 h with u < 2^18 and c_i < 16. With f = [h 
 
 from __future__ import annotations
 
-from circuits.language.constraints import Circuit, Constraint, expr, product
+from circuits.language.constraints import Constraint, expr, product
 from circuits.language.forms import Form, View
-from circuits.language.sources import ONCE, Same, Sum
+from circuits.language.sources import ONCE, Sum
 from circuits.language.tensors import BIT, U22, Digit, Range, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 
 from .constants import EXP_CHUNKS, EXP_LOW_BITS, EXP_TOP, HEAD_BITS, ONE, exp_table
 
@@ -20,12 +20,19 @@ PROBABILITY = radix(U22, U22, unsigned(14))  # [0, 2^58)
 REMAINDER_56 = (Digit(U22, 0), Digit(U22, 22), Digit(unsigned(12), 44))
 
 
-def onehot_view(domain: Domain, circuit: Circuit, name: str, unroll: int, size: int) -> View:
+def onehot_view(domain: Domain, name: str, unroll: int, size: int) -> View:
     """A tensor (unroll; *domain, size) of bits; read through `pick`."""
     sizes = [a.size for a in domain.axes]
-    t = circuit.tensor(name, unroll, (*sizes, size), radix(BIT))
-    same = tuple(Same(a.name, a.size) for a in domain.axes)
+    t = domain.circuit.tensor(name, unroll, (*sizes, size), radix(BIT))
+    same = domain.axes
     return View(t, (ONCE if unroll == 1 else Sum(unroll), *same, Sum(size)))
+
+
+def one_of(con: Constraint, label: str, domain: Domain, name: str, size: int) -> View:
+    """`size` bits, of which one is set."""
+    made = onehot_view(domain, name, 1, size)
+    con.add(label, expr(pick(made, 0, (1,) * size)) - 1)
+    return made
 
 
 def pick(onehot: View, which: int, weights: tuple[int, ...]) -> Form:
@@ -41,26 +48,25 @@ def table_limbs(table: tuple[int, ...], count: int = 3) -> list[tuple[int, ...]]
 
 
 def multiply_rounded(
-    circuit: Circuit, con: Constraint, domain: Domain, name: str, limbs: Limbs, rem: tuple[Digit, ...], shift: int
-) -> tuple[View, View, list[CarryStep]]:
+    con: Constraint, domain: Domain, name: str, limbs: Limbs, rem: tuple[Digit, ...], shift: int
+) -> tuple[View, View]:
     """A wire y = floor(limbs / 2^shift) with its remainder."""
-    y = domain.wire(circuit, f"{name}", PROBABILITY)
-    r = domain.wire(circuit, f"{name}.remainder", rem)
+    y = domain.wire(f"{name}", PROBABILITY)
+    r = domain.wire(f"{name}.remainder", rem)
     limbs.add_value(y, -1, shift).add_value(r, -1)
-    return y, r, assert_zero(circuit, con, domain, name.rsplit("/", 1)[-1], limbs)
+    domain.zero(con, name.rsplit("/", 1)[-1], limbs)
+    return y, r
 
 
 class Exponential:
     """Constraints of ``y = exp(-x)`` over a domain; `x` has digits U22, U22."""
 
-    def __init__(self, circuit: Circuit, con: Constraint, domain: Domain, x: View, name: str) -> None:
-        self.con, self.domain, self.x = con, domain, x
-
+    def __init__(self, con: Constraint, domain: Domain, x: View, name: str) -> None:
         def wire(label: str, *digits: Range) -> View:
-            return domain.wire(circuit, f"{name}/{label}", radix(*digits))
+            return domain.wire(f"{name}/{label}", radix(*digits))
 
         self.low = wire("low", unsigned(EXP_LOW_BITS))
-        self.chunks = onehot_view(domain, circuit, f"{name}/chunks", EXP_CHUNKS, 16)
+        self.chunks = onehot_view(domain, f"{name}/chunks", EXP_CHUNKS, 16)
         self.far, self.rest = wire("far", BIT), wire("far-rest", unsigned(6))
         far, rest, u = self.far.whole(), self.rest.whole(), self.low.whole()
         split = u + (far + rest) * (1 << EXP_TOP) - x.whole()
@@ -74,18 +80,16 @@ class Exponential:
         con.add("square", product(u, u) + (1 << 8) - self.a2.whole(1 << 9) - self.r2.whole())
         self.a3, self.r3 = wire("cube", unsigned(12)), wire("cube.remainder", U22, Range(3 << 10))
         con.add("cube", product(self.a2.whole(), u) + (3 << 31) - self.a3.whole(3 << 32) - self.r3.whole())
-        y = domain.wire(circuit, f"{name}/series", PROBABILITY)
+        y = domain.wire(f"{name}/series", PROBABILITY)
         con.add("series", expr(y.whole() + u * (1 << 24) - self.a2.whole() + self.a3.whole()) - ONE)
         self.ys: list[View] = [y]
         self.rems: list[View] = []
-        self.carries: list[list[CarryStep]] = []
         for i in range(EXP_CHUNKS):
             table = [pick(self.chunks, i, limb) for limb in table_limbs(exp_table(i))]
             limbs = Limbs().add_product(limb_forms(self.ys[-1]), table).add_const(1 << (HEAD_BITS - 1))
-            y, r, steps = multiply_rounded(circuit, con, domain, f"{name}/y{i}", limbs, REMAINDER_56, HEAD_BITS)
+            y, r = multiply_rounded(con, domain, f"{name}/y{i}", limbs, REMAINDER_56, HEAD_BITS)
             self.ys.append(y)
             self.rems.append(r)
-            self.carries.append(steps)
-        self.y = domain.wire(circuit, f"{name}/value", PROBABILITY)
+        self.y = domain.wire(f"{name}/value", PROBABILITY)
         for d in range(3):
             con.add(f"value{d}", expr(self.ys[-1].digit(d) - self.y.digit(d)) - product(far, self.ys[-1].digit(d)))

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from circuits.language.constraints import Circuit, Constraint, expr, product
+from circuits.language.constraints import Constraint, expr, product
 from circuits.language.forms import ZERO, Form, View
-from circuits.language.sources import Same, Sum
+from circuits.language.sources import Axis, Sum
 from circuits.language.tensors import DIGIT_BITS, U22, Digit, Range, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 
 from .constants import HEAD_BITS, LOG_STAGES, LOG_TABLE, ONE, ln_scaled, log_factors, log_table
-from .exponential import REMAINDER_56, multiply_rounded, onehot_view, pick, table_limbs
+from .exponential import REMAINDER_56, multiply_rounded, one_of, pick, table_limbs
 
 MANTISSA_BITS = 66
 TOP_REST = 17
@@ -48,7 +48,7 @@ class LogValue:
         def over(form: Form) -> Form:
             terms = []
             for v, d, c in form.terms:
-                sources = tuple(Sum(size) if isinstance(s, Same) and s.axis == axis else s for s in v.sources)
+                sources = tuple(Sum(size) if isinstance(s, Axis) and s.name == axis else s for s in v.sources)
                 terms.append((View(v.tensor, sources), d, c))
             return Form(tuple(terms))
 
@@ -58,24 +58,20 @@ class LogValue:
 class Logarithm:
     """Constraints of ln over a domain; `v` are the limbs (forms) of a positive integer."""
 
-    def __init__(
-        self, circuit: Circuit, con: Constraint, domain: Domain, v: list[Form], max_shift: int, name: str
-    ) -> None:
-        self.domain, self.count, self.name = domain, len(v), name
+    def __init__(self, con: Constraint, domain: Domain, v: list[Form], max_shift: int, name: str) -> None:
+        self.con, self.count = con, len(v)
         n, (self.max_limbs, rest) = len(v), divmod(max_shift, DIGIT_BITS)
         self.bit_choices = DIGIT_BITS if self.max_limbs else rest + 1
-        self.carries: list[list[CarryStep]] = []
         # shift by whole limbs: nothing may fall off the top
         moved = v
         self.limb_shift: View | None = None
         shift = ZERO
         if self.max_limbs:
             choices = self.max_limbs + 1
-            self.limb_shift = onehot_view(domain, circuit, f"{name}/limb-shift", 1, choices)
+            self.limb_shift = one_of(con, "limb-shift", domain, f"{name}/limb-shift", choices)
             bits = [pick(self.limb_shift, 0, tuple(int(i == a) for i in range(choices))) for a in range(choices)]
-            con.add("limb-shift", expr(pick(self.limb_shift, 0, (1,) * choices)) - 1)
             lost = expr(0)
-            self.moved = domain.wire(circuit, f"{name}/moved", radix(*[U22] * n))
+            self.moved = domain.wire(f"{name}/moved", radix(*[U22] * n))
             for l in range(n):
                 e = expr(-self.moved.digit(l))
                 for a in range(min(l, self.max_limbs) + 1):
@@ -86,18 +82,16 @@ class Logarithm:
             con.add("nothing-lost", lost)
             moved = limb_forms(self.moved)
             shift = pick(self.limb_shift, 0, tuple(DIGIT_BITS * a for a in range(choices)))
-        self.bit_shift = onehot_view(domain, circuit, f"{name}/bit-shift", 1, self.bit_choices)
-        con.add("bit-shift", expr(pick(self.bit_shift, 0, (1,) * self.bit_choices)) - 1)
+        self.bit_shift = one_of(con, "bit-shift", domain, f"{name}/bit-shift", self.bit_choices)
         power = pick(self.bit_shift, 0, tuple(1 << b for b in range(self.bit_choices)))
         shift = shift + pick(self.bit_shift, 0, tuple(range(self.bit_choices)))
-        self.normal = domain.wire(circuit, f"{name}/normal", radix(*[U22] * n))
+        self.normal = domain.wire(f"{name}/normal", radix(*[U22] * n))
         limbs = Limbs().add_product(moved, [power]).add_value(self.normal, -1)
-        self.normal_carries = assert_zero(circuit, con, domain, "normal", limbs)
+        domain.zero(con, "normal", limbs)
 
         # the top limb is 2^21 + 2^17 c_0 + rest
-        self.choice0 = onehot_view(domain, circuit, f"{name}/c0", 1, LOG_TABLE[0])
-        self.top_rest = domain.wire(circuit, f"{name}/top-rest", radix(unsigned(TOP_REST)))
-        con.add("c0", expr(pick(self.choice0, 0, (1,) * 16)) - 1)
+        self.choice0 = one_of(con, "c0", domain, f"{name}/c0", LOG_TABLE[0])
+        self.top_rest = domain.wire(f"{name}/top-rest", radix(unsigned(TOP_REST)))
         leading = pick(self.choice0, 0, tuple(c << TOP_REST for c in range(16)))
         con.add("top", expr(self.normal.digit(n - 1) - leading - self.top_rest.whole()) - (1 << 21))
 
@@ -114,18 +108,16 @@ class Logarithm:
             factor = [pick(choice, 0, limb) for limb in table_limbs(log_factors(i))]
             limbs = Limbs().add_product(mantissa if i == 0 else limb_forms(self.ws[-1]), factor)
             scale, rem = (MANTISSA_BITS, radix(U22, U22, U22)) if i == 0 else (HEAD_BITS, REMAINDER_56)
-            w, r, steps = multiply_rounded(circuit, con, domain, f"{name}/w{i + 1}", limbs, rem, scale)
+            w, r = multiply_rounded(con, domain, f"{name}/w{i + 1}", limbs, rem, scale)
             self.ws.append(w)
             self.rems.append(r)
-            self.carries.append(steps)
             if i + 1 == LOG_STAGES:
                 break
             # w = 2^56 + 2^(48 - 4 i) c + rest
             low = 48 - 4 * i
-            choice = onehot_view(domain, circuit, f"{name}/c{i + 1}", 1, LOG_TABLE[i + 1])
+            choice = one_of(con, f"c{i + 1}", domain, f"{name}/c{i + 1}", LOG_TABLE[i + 1])
             digits = radix(U22, U22, unsigned(low - 44)) if low > 44 else radix(U22, unsigned(low - 22))
-            rest_wire = domain.wire(circuit, f"{name}/rest{i + 1}", digits)
-            con.add(f"c{i + 1}", expr(pick(choice, 0, (1,) * LOG_TABLE[i + 1])) - 1)
+            rest_wire = domain.wire(f"{name}/rest{i + 1}", digits)
             units = pick(choice, 0, tuple(c << low for c in range(LOG_TABLE[i + 1])))
             con.add(f"stage{i + 1}", expr(w.whole() - units - rest_wire.whole()) - ONE)
             self.choices.append(choice)
@@ -133,7 +125,7 @@ class Logarithm:
         # z = w_4 - 2^56 < 2^41
 
         def wire(label: str, *digits: Digit) -> View:
-            return domain.wire(circuit, f"{name}/{label}", digits)
+            return domain.wire(f"{name}/{label}", digits)
 
         self.z = wire("z", *radix(U22, unsigned(19)))
         con.add("z", expr(self.z.whole() - self.ws[-1].whole()) + ONE)
@@ -143,10 +135,10 @@ class Logarithm:
         )
         limbs = Limbs().add_product(limb_forms(self.z), limb_forms(self.z))
         limbs.add_value(self.a2, -1, HEAD_BITS + 1).add_value(self.r2, -1)
-        self.carries.append(assert_zero(circuit, con, domain, "a2", limbs))
+        domain.zero(con, "a2", limbs)
         self.a3, self.r3 = (wire("a3", *radix(unsigned(10))), wire("a3.remainder", *radix(U22, U22, Range(3 << 12))))
         limbs = Limbs().add_product(limb_forms(self.a2), limb_forms(self.z), 2)
         limbs.add_value(self.a3, -3, HEAD_BITS).add_value(self.r3, -1)
-        self.carries.append(assert_zero(circuit, con, domain, "a3", limbs))
+        domain.zero(con, "a3", limbs)
         parts.append((self.z.whole() - self.a2.whole() + self.a3.whole(), 0))
         self.value = LogValue(tuple(parts), shift, (DIGIT_BITS * n - 1) * ln_scaled(2))

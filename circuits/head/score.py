@@ -20,11 +20,11 @@ from math import gcd
 
 import numpy as np
 
-from circuits.language.constraints import Constraint, DomainAxis, PublicTensor
+from circuits.language.constraints import Constraint, PublicTensor
 from circuits.language.forms import View
-from circuits.language.sources import ONCE, Same, Sum
+from circuits.language.sources import ONCE, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, U22, Digit, balanced, radix, unsigned
-from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
 from ..net import FRACTION_BITS, Net
@@ -53,61 +53,51 @@ class StepSize:
 
     def __init__(self, net: Net, rho: Fraction) -> None:
         self.net, self.rho = net, rho
-        self.domain = Domain((DomainAxis("step", net.steps),))
-        self.q = self.domain.wire(net.circuit, "step-size/q", Q_DIGITS)
+        self.domain = Domain(net.circuit, (net.step_axis(),))
+        self.q = self.domain.wire("step-size/q", Q_DIGITS)
 
     def declare(self, parameters: Sequence[Parameter]) -> None:
-        net, domain, circuit = self.net, self.domain, self.net.circuit
+        net, domain = self.net, self.domain
         a, b = self.rho.numerator, self.rho.denominator
-        con = circuit.constraint("step-size", domain.axes)
+        self.con = con = domain.constraint("step-size")
 
         def wire(label: str, count: int) -> View:
-            return domain.wire(circuit, f"step-size/{label}", radix(*[U22] * count))
+            return domain.wire(f"step-size/{label}", radix(*[U22] * count))
 
         self.n = wire("n", NORM_LIMBS)
         limbs = Limbs().add_value(self.n, -1)
         for p in parameters:
             for view, power in zip(p.squares, (0, DIGIT_BITS + 1, 2 * DIGIT_BITS), strict=True):
                 sums = tuple(Sum(size) for size in view.tensor.shape)
-                limbs.add_value(View(view.tensor, (Same("step", net.steps), *sums)), 1, power)
-        self.n_carries = assert_zero(circuit, con, domain, "n", limbs)
+                limbs.add_value(View(view.tensor, (net.step_axis(), *sums)), 1, power)
+        domain.zero(con, "n", limbs)
         # X1 = q^2 n and X2 = (2 q + 1) n, then both inequalities by non-negative slacks
         self.qq, self.x1, self.x2 = wire("q2", Q_SQUARE_LIMBS), wire("q2n", 7), wire("2qn", 7)
         self.low, self.high = wire("low", 9), wire("high", 9)
         q, n = limb_forms(self.q), limb_forms(self.n)
-        self.carries: list[list[CarryStep]] = []
-
-        def zero(label: str, limbs: Limbs) -> None:
-            self.carries.append(assert_zero(circuit, con, domain, label, limbs))
-
-        zero("q2", Limbs().add_product(q, q).add_value(self.qq, -1))
-        zero("q2n", Limbs().add_product(limb_forms(self.qq), n).add_value(self.x1, -1))
-        zero("2qn", Limbs().add_product(q, n, 2).add_value(self.n).add_value(self.x2, -1))
-        lower = Limbs().add_const(a * a << 144).add_value(self.low, -1)
-        lower.add_multiple(self.x1, -(b * b))
-        zero("low", lower)
+        domain.zero(con, "q2", Limbs().add_product(q, q).add_value(self.qq, -1))
+        domain.zero(con, "q2n", Limbs().add_product(limb_forms(self.qq), n).add_value(self.x1, -1))
+        domain.zero(con, "2qn", Limbs().add_product(q, n, 2).add_value(self.n).add_value(self.x2, -1))
+        lower = Limbs().add_const(a * a << 144).add_value(self.low, -1).add_multiple(self.x1, -(b * b))
+        domain.zero(con, "low", lower)
         upper = Limbs().add_const(-(a * a << 144) - 1).add_value(self.high, -1)
         upper.add_multiple(self.x1, b * b).add_multiple(self.x2, b * b)
-        zero("high", upper)
+        domain.zero(con, "high", upper)
 
 
 class Score:
     """One value `y` for each step, and that their statistic is at most tau. What the values are, subclasses declare."""
 
+    con: Constraint
     y: View
 
     def __init__(self, net: Net, statistic: Statistic) -> None:
         self.net, self.statistic = net, statistic
-        self.domain = Domain((DomainAxis("step", net.steps),))
-        self.whole = Domain(())
-        self.carries: list[list[CarryStep]] = []
-        self.sum_carries: list[CarryStep] = []
+        self.domain = Domain(net.circuit, (net.step_axis(),))
+        self.whole = Domain(net.circuit, ())
 
     def _wire(self, label: str, count: int) -> View:
-        return self.domain.wire(self.net.circuit, f"score/{label}", radix(*[U22] * count))
-
-    def _zero(self, con: Constraint, label: str, limbs: Limbs) -> None:
-        self.carries.append(assert_zero(self.net.circuit, con, self.domain, label, limbs))
+        return self.domain.wire(f"score/{label}", radix(*[U22] * count))
 
     def _scaled(self, head: Softmax, factors: tuple[int, ...], view: View) -> Limbs:
         """The product of a step's value with the factor that belongs to its k."""
@@ -125,20 +115,20 @@ class Score:
         squares, slack = (SLACK_LIMBS, SLACK_LIMBS) if ratios else SHARPNESS_SUM_LIMBS
         if self.statistic.centred:
             total = radix(B22, B22, balanced(8)) if ratios else radix(U22, U22, U22, unsigned(18))
-            self.sum_y = self.whole.wire(circuit, "score/sum", total)
-        self.sum_yy = self.whole.wire(circuit, "score/squares", radix(*[U22] * squares))
-        self.slack = self.whole.wire(circuit, "score/slack", radix(*[U22] * slack))
+            self.sum_y = self.whole.wire("score/sum", total)
+        self.sum_yy = self.whole.wire("score/squares", radix(*[U22] * squares))
+        self.slack = self.whole.wire("score/slack", radix(*[U22] * slack))
         self.yy_con = circuit.constraint("score/squares", (), steps)
         y = limb_forms(self.y)
         limbs = Limbs().add_product(y, y).add_value(self.sum_yy, -1)
-        self.yy_carries = assert_zero(circuit, self.yy_con, self.whole, "squares", limbs)
+        self.whole.zero(self.yy_con, "squares", limbs)
         self.threshold = circuit.constraint("score/threshold", ())
         added = View(self.y.tensor, (ONCE, Sum(self.net.steps)))
         if ratios:
             self.threshold.add("sum", added.whole() - self.sum_y.whole())
         elif self.statistic.centred:
             limbs = Limbs().add_value(added).add_value(self.sum_y, -1)
-            self.sum_carries = assert_zero(circuit, self.threshold, self.whole, "sum", limbs)
+            self.whole.zero(self.threshold, "sum", limbs)
 
     def close(self, tau: int) -> None:
         """Add the threshold `tau` (see `Statistic.tau_units`)."""
@@ -151,7 +141,7 @@ class Score:
             limbs.add_value(self.sum_yy, -self.net.steps if self.statistic.centred else -1)
         if self.statistic.centred:
             limbs.add_product(limb_forms(self.sum_y), limb_forms(self.sum_y))
-        self.slack_carries = assert_zero(self.net.circuit, self.threshold, domain, "threshold", limbs)
+        domain.zero(self.threshold, "threshold", limbs)
         self.tau = tau
 
     def reveal(self, revealed: int) -> None:
@@ -172,8 +162,8 @@ class LogRatios(Score):
 
     def __init__(self, net: Net, head: Softmax, size: StepSize, eps: Fraction, statistic: Statistic) -> None:
         super().__init__(net, statistic)
-        circuit, domain = net.circuit, self.domain
-        con = circuit.constraint("score/ratios", domain.axes)
+        domain = self.domain
+        self.con = con = domain.constraint("score/ratios")
         # s^2/L + eps = (N / Lk) / scale with N = c1 n + c2 Lk, Lk = 4^k L
         rho2 = size.rho * size.rho
         ratio = rho2 / (256 * net.terms)  # s^2/L = ratio n / Lk
@@ -184,45 +174,42 @@ class LogRatios(Score):
         bits = max(self.c1 << (22 * NORM_LIMBS), self.c2 << (22 * SCALED_LOSS_LIMBS)).bit_length() + 1
         limb_count = -(-bits // DIGIT_BITS)
         self.lk, self.top = self._wire("scaled-loss", SCALED_LOSS_LIMBS), self._wire("numerator", limb_count)
-        loss = View(head.loss.tensor, (ONCE, Same("step", net.steps)))
+        loss = View(head.loss.tensor, (ONCE, net.step_axis()))
         limbs = self._scaled(head, tuple(4**k for k in range(MAX_SCALE + 1)), loss)
-        self._zero(con, "scaled-loss", limbs.add_value(self.lk, -1))
+        self.domain.zero(con, "scaled-loss", limbs.add_value(self.lk, -1))
         limbs = Limbs().add_value(self.top, -1).add_multiple(size.n, self.c1).add_multiple(self.lk, self.c2)
-        self._zero(con, "numerator", limbs)
-        self.ln_top = Logarithm(
-            circuit, con, domain, limb_forms(self.top), DIGIT_BITS * limb_count - 1, "score/ln-numerator"
-        )
-        self.ln_loss = Logarithm(
-            circuit, con, domain, limb_forms(self.lk), DIGIT_BITS * SCALED_LOSS_LIMBS - 1, "score/ln-loss"
-        )
-        self.y = domain.wire(circuit, "score/y", LOG_RATIO)
-        self.y_rem = domain.wire(circuit, "score/y.remainder", (Digit(U22, 0), Digit(unsigned(2), 22)))
+        self.domain.zero(con, "numerator", limbs)
+        self.ln_top = Logarithm(con, domain, limb_forms(self.top), DIGIT_BITS * limb_count - 1, "score/ln-numerator")
+        self.ln_loss = Logarithm(con, domain, limb_forms(self.lk), DIGIT_BITS * SCALED_LOSS_LIMBS - 1, "score/ln-loss")
+        self.y = domain.wire("score/y", LOG_RATIO)
+        self.y_rem = domain.wire("score/y.remainder", (Digit(U22, 0), Digit(unsigned(2), 22)))
         limbs = Limbs().add_value(self.y, -1, HEAD_BITS - 32).add_value(self.y_rem, -1)
         self.ln_top.value.add_to(limbs)
         self.ln_loss.value.add_to(limbs, -1)
         limbs.add_const((1 << (HEAD_BITS - 33)) - ln_scaled(self.scale.numerator, self.scale.denominator))
-        self._zero(con, "y", limbs)
+        self.domain.zero(con, "y", limbs)
         self._declare_statistic()
 
 
 class Sharpness(Score):
     """y_t = floor(2^48 s_t): a square root, by two slacks."""
 
-    def __init__(self, net: Net, head: Softmax, size: StepSize, statistic: Statistic) -> None:
+    def __init__(self, net: Net, head: Softmax, size: StepSize, eps: Fraction, statistic: Statistic) -> None:
+        """eps: of log ratios."""
         super().__init__(net, statistic)
-        con = net.circuit.constraint("score/roots", self.domain.axes)
+        self.con = con = self.domain.constraint("score/roots")
         self.factors = tuple(4 ** (MAX_SCALE - k) for k in range(MAX_SCALE + 1))
         self.above = size.rho.numerator**2
         self.below = (size.rho.denominator * net.terms) ** 2 << 2 * (MAX_SCALE + FRACTION_BITS - SHARPNESS_BITS)
         self.norm = self._wire("scaled-norm", SCALED_NORM_LIMBS)
-        self.y = self.domain.wire(net.circuit, "score/y", SHARPNESS)
+        self.y = self.domain.wire("score/y", SHARPNESS)
         self.yy = self._wire("y2", SHARPNESS_SQUARE_LIMBS)
         self.low, self.high = self._wire("low", SHARPNESS_SLACK_LIMBS), self._wire("high", SHARPNESS_SLACK_LIMBS)
-        self._zero(con, "scaled-norm", self._scaled(head, self.factors, size.n).add_value(self.norm, -1))
+        self.domain.zero(con, "scaled-norm", self._scaled(head, self.factors, size.n).add_value(self.norm, -1))
         y = limb_forms(self.y)
-        self._zero(con, "y2", Limbs().add_product(y, y).add_value(self.yy, -1))
+        self.domain.zero(con, "y2", Limbs().add_product(y, y).add_value(self.yy, -1))
         lower = Limbs().add_multiple(self.norm, self.above).add_value(self.low, -1)
-        self._zero(con, "low", lower.add_multiple(self.yy, -self.below))
+        self.domain.zero(con, "low", lower.add_multiple(self.yy, -self.below))
         upper = Limbs().add_const(self.below - 1).add_value(self.high, -1).add_multiple(self.norm, -self.above)
-        self._zero(con, "high", upper.add_multiple(self.yy, self.below).add_multiple(self.y, 2 * self.below))
+        self.domain.zero(con, "high", upper.add_multiple(self.yy, self.below).add_multiple(self.y, 2 * self.below))
         self._declare_statistic()

@@ -12,11 +12,11 @@ Of a language model each position l of a sample has a row of its own: then "batc
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis, expr, product
+from circuits.language.constraints import expr, product
 from circuits.language.forms import Form, View
-from circuits.language.sources import ONCE, Same, Source, Sum
+from circuits.language.sources import ONCE, Axis, Source, Sum
 from circuits.language.tensors import BIT, DIGIT_BITS, U22, Digit, Tensor, ceil_log2, radix, unsigned
-from circuits.language.wide import Domain, Limbs, assert_zero, limb_forms
+from circuits.language.wide import Domain, Limbs, limb_forms
 
 from ..net import VALUE, Net
 from ..tokens import behind
@@ -38,120 +38,112 @@ class Softmax:
         """logits: per pass, (batch, classes), with an image's single position behind them if it was never left; labels:
         per step, one-hot (batch, classes). Of tokens: (batch, classes, L) and (batch, classes, L + 1)."""
         self.net, self.logits, self.labels = net, logits, labels
-        circuit, batch, passes, steps = net.circuit, net.batch, net.passes, net.steps
+        circuit = net.circuit
         self.classes = classes = logits.shape[1]
-        p, b, j = net.pass_axis(), net.batch_axis(), DomainAxis("j", classes)
-        step = DomainAxis("step", steps)
-        self.spots = spots = tuple(DomainAxis("l", size - 1) for size in labels.shape[2:])
-        inner = tuple(Same(a.name, a.size) for a in spots)
-        every = (Sum(batch), *(Sum(a.size) for a in spots))
-        self.full, self.rows, self.firsts, self.per_step = full, rows, firsts, per_step = (
-            Domain((p, b, *spots, j)), Domain((p, b, *spots)), Domain((step, b, *spots)), Domain((step,))
-        )  # fmt: skip
-        con = circuit.constraint("softmax", full.axes)
-        row = circuit.constraint("softmax/rows", rows.axes)
-        same = (Same("pass", passes), Same("b", batch))
+        p, step, b, j = net.pass_axis(), net.step_axis(), net.batch_axis(), Axis("j", classes)
+        self.spots = spots = tuple(Axis("l", size - 1) for size in labels.shape[2:])
+        every = (Sum(net.batch), *(Sum(a.size) for a in spots))
+        full, rows = Domain(circuit, (p, b, *spots, j)), Domain(circuit, (p, b, *spots))
+        firsts, per_step = Domain(circuit, (step, b, *spots)), Domain(circuit, (step,))
+        self.con, self.row = con, row = full.constraint("softmax"), rows.constraint("softmax/rows")
         total_bits = min(DIGIT_BITS, 13 + ceil_log2(classes))  # of the top digit of S
 
         # -- shift by the maximum
-        position: tuple[Source, ...] = inner or (ONCE,) * (len(logits.shape) - 2)
-        z = logits.whole(net.over_passes, Same("b", batch), Same("j", classes), *position)
-        self.top = rows.wire(circuit, "softmax/max", VALUE)
-        self.is_top = full.wire(circuit, "softmax/is-max", radix(BIT))
-        self.x = full.wire(circuit, "softmax/x", radix(U22, U22))
+        position: tuple[Source, ...] = spots or (ONCE,) * (len(logits.shape) - 2)
+        z = logits.whole(net.over_passes, b, j, *position)
+        self.top = rows.wire("softmax/max", VALUE)
+        self.is_top = full.wire("softmax/is-max", radix(BIT))
+        self.x = full.wire("softmax/x", radix(U22, U22))
         con.add("shift", self.x.whole() + z - self.top.whole())
         con.add("attained", product(self.is_top.whole(), self.x.whole()))
         row.add("one-max", expr(self._over_classes(self.is_top).whole()) - 1)
-        self.exp = Exponential(circuit, con, full, self.x, "softmax/exp")
+        self.exp = Exponential(con, full, self.x, "softmax/exp")
         e = self.exp.y
 
         # -- normalisation
         total_digits = radix(U22, U22, unsigned(total_bits))
-        self.total = rows.wire(circuit, "softmax/total", total_digits)
+        self.total = rows.wire("softmax/total", total_digits)
         limbs = Limbs().add_value(self._over_classes(e)).add_value(self.total, -1)
-        self.total_carries = assert_zero(circuit, row, rows, "total", limbs)
-        self.p = full.wire(circuit, "softmax/p", PROBABILITY)
-        self.rem = full.wire(circuit, "softmax/p.remainder", total_digits)
-        self.slack = full.wire(circuit, "softmax/p.slack", total_digits)
-        total = self.total
+        rows.zero(row, "total", limbs)
+        self.p = full.wire("softmax/p", PROBABILITY)
+        self.rem = full.wire("softmax/p.remainder", total_digits)
+        self.slack = full.wire("softmax/p.slack", total_digits)
         limbs = Limbs().add_value(e, 1, HEAD_BITS).add_value(self.rem, -1)
-        limbs.add_product(limb_forms(self.p), limb_forms(total), -1)
-        self.p_carries = assert_zero(circuit, con, full, "p", limbs)
-        limbs = Limbs().add_value(self.rem).add_value(self.slack).add_const(1).add_value(total, -1)
-        self.slack_carries = assert_zero(circuit, con, full, "p-below", limbs)
+        limbs.add_product(limb_forms(self.p), limb_forms(self.total), -1)
+        full.zero(con, "p", limbs)
+        limbs = Limbs().add_value(self.rem).add_value(self.slack).add_const(1).add_value(self.total, -1)
+        full.zero(con, "p-below", limbs)
 
         # -- deltas
-        label = (Same("b", batch), Same("j", classes), *(behind(a.size, a.name) for a in spots))
+        label = (b, j, *(behind(a.size, a.name) for a in spots))
         o = View(labels, (net.over_passes("step"), *label)).whole()
-        self.wrong = full.wire(circuit, "softmax/wrong", PROBABILITY)
-        self.missing = rows.wire(circuit, "softmax/missing", PROBABILITY)
-        self.true_delta = full.wire(circuit, "softmax/true-delta", PROBABILITY)
+        self.wrong = full.wire("softmax/wrong", PROBABILITY)
+        self.missing = rows.wire("softmax/missing", PROBABILITY)
+        self.true_delta = full.wire("softmax/true-delta", PROBABILITY)
         for d in range(3):
             con.add(f"wrong{d}", expr(self.p.digit(d) - self.wrong.digit(d)) - product(o, self.p.digit(d)))
             con.add(f"true{d}", product(o, self.missing.digit(d)) - self.true_delta.digit(d))
         limbs = Limbs().add_value(self._over_classes(self.wrong)).add_value(self.missing, -1)
-        self.missing_carries = assert_zero(circuit, row, rows, "missing", limbs)
+        rows.zero(row, "missing", limbs)
 
         # -- loss scale
-        first = (net.over_steps("pass", 0), Same("b", batch), *inner)
-        self.largest = per_step.wire(circuit, "scale/largest", PROBABILITY)
-        self.below = firsts.wire(circuit, "scale/below", PROBABILITY)
-        self.is_largest = firsts.wire(circuit, "scale/is-largest", radix(BIT))
-        self.scale = onehot_view(Domain((p,)), circuit, "scale/k", 1, MAX_SCALE + 1)
-        con2 = circuit.constraint("scale/samples", firsts.axes)
-        largest = View(self.largest.tensor, (ONCE, Same("step", steps)))
+        first = (net.over_steps("pass", 0), b, *spots)
+        self.largest = per_step.wire("scale/largest", PROBABILITY)
+        self.below = firsts.wire("scale/below", PROBABILITY)
+        self.is_largest = firsts.wire("scale/is-largest", radix(BIT))
+        self.scale = onehot_view(Domain(circuit, (p,)), "scale/k", 1, MAX_SCALE + 1)
+        con2 = firsts.constraint("scale/samples")
+        largest = View(self.largest.tensor, (ONCE, step))
         missing = View(self.missing.tensor, (ONCE, *first))
         con2.add("below", self.below.whole() + missing.whole() - largest.whole())
         con2.add("attained", product(self.is_largest.whole(), self.below.whole()))
-        con1 = circuit.constraint("scale", per_step.axes)
-        con1.add("one-largest", expr(View(self.is_largest.tensor, (ONCE, Same("step", steps), *every)).whole()) - 1)
-        self.upper = per_step.wire(circuit, "scale/upper", PROBABILITY)
-        self.lower = per_step.wire(circuit, "scale/lower", PROBABILITY)
+        con1 = per_step.constraint("scale")
+        con1.add("one-largest", expr(View(self.is_largest.tensor, (ONCE, step, *every)).whole()) - 1)
+        self.upper = per_step.wire("scale/upper", PROBABILITY)
+        self.lower = per_step.wire("scale/lower", PROBABILITY)
         above = tuple((1 << (HEAD_BITS - k)) if k else 1 << (HEAD_BITS + 1) for k in range(MAX_SCALE + 1))
         least = tuple(1 << (HEAD_BITS - 1 - k) for k in range(MAX_SCALE + 1))
         con1.add("upper", expr(self.upper.whole() + largest.whole() - self.scale_form(above, first[0])) + 1)
         con1.add("lower", self.lower.whole() + self.scale_form(least, first[0]) - largest.whole())
         con0 = circuit.constraint("scale/one", (p,))
         con0.add("one", expr(pick(self.scale, 0, (1,) * (MAX_SCALE + 1))) - 1)
-        odd = DomainAxis("step", steps - 1)
-        con0 = circuit.constraint("scale/second-passes", (odd,))
+        con0 = circuit.constraint("scale/second-passes", (Axis("step", net.steps - 1),))
         con0.add("unscaled", expr(self.scale_form((1,) + (0,) * MAX_SCALE, net.over_steps("pass", 1))) - 1)
 
         # -- deltas in Q32
         self.dz = net.activation("softmax/dz", logits.shape)
-        dz = View(self.dz.tensor, (*same, Same("j", classes), *position))
-        self.dz_rem = full.wire(circuit, "softmax/dz.remainder", (Digit(U22, 0), Digit(unsigned(2), 22)))
-        power = self.scale_form(tuple(1 << k for k in range(MAX_SCALE + 1)), Same("pass", passes))
+        dz = View(self.dz.tensor, (p, b, j, *position))
+        self.dz_rem = full.wire("softmax/dz.remainder", (Digit(U22, 0), Digit(unsigned(2), 22)))
+        power = self.scale_form(tuple(1 << k for k in range(MAX_SCALE + 1)), p)
         delta = [self.wrong.digit(d) - self.true_delta.digit(d) for d in range(3)]
         limbs = Limbs().add_product([power], delta).add_const(1 << 23)
         limbs.add_value(dz, -1, 24).add_value(self.dz_rem, -1)
-        self.dz_carries = assert_zero(circuit, con, full, "dz", limbs)
+        full.zero(con, "dz", limbs)
 
         # -- losses of first passes
-        con = circuit.constraint("loss/samples", firsts.axes)
-        s = View(self.total.tensor, (ONCE, *first))
-        shifts = 66 - HEAD_BITS - 1
-        self.log = Logarithm(circuit, con, firsts, limb_forms(s), shifts, "loss/ln")
-        con = circuit.constraint("loss/true-logit", firsts.axes, (j,))
-        self.x_true = firsts.wire(circuit, "loss/x-true", radix(U22, U22))
-        own = View(labels, (Same("step", steps), *label)).whole()
-        x = View(self.x.tensor, (ONCE, *first, Same("j", classes)))
+        con = firsts.constraint("loss/samples")
+        s = limb_forms(View(self.total.tensor, (ONCE, *first)))
+        self.log = Logarithm(con, firsts, s, 66 - HEAD_BITS - 1, "loss/ln")
+        con = firsts.constraint("loss/true-logit", (j,))
+        self.x_true = firsts.wire("loss/x-true", radix(U22, U22))
+        own = View(labels, (step, *label)).whole()
+        x = View(self.x.tensor, (ONCE, *first, j))
         for d in range(2):
             con.add(f"x{d}", product(own, x.digit(d)) - self.x_true.digit(d))
-        con = circuit.constraint("loss", per_step.axes)
-        self.loss = per_step.wire(circuit, "loss/total", LOSS)
-        self.loss_slack = per_step.wire(circuit, "loss/above-minimum", LOSS)
+        self.loss_con = con = per_step.constraint("loss")
+        self.loss = per_step.wire("loss/total", LOSS)
+        self.loss_slack = per_step.wire("loss/above-minimum", LOSS)
         limbs = Limbs().add_value(self.loss, -1)
-        summed = View(self.x_true.tensor, (ONCE, Same("step", steps), *every))
+        summed = View(self.x_true.tensor, (ONCE, step, *every))
         limbs.add_value(summed, 1, HEAD_BITS - 32)
         value = self.log.value
         total_const = net.terms * (value.const - HEAD_BITS * ln_scaled(2))
         for axis in (b, *spots):
             value = value.summed(axis.name, axis.size, total_const)
         value.add_to(limbs)
-        self.loss_carries = assert_zero(circuit, con, per_step, "sum", limbs)
+        per_step.zero(con, "sum", limbs)
         limbs = Limbs().add_value(self.loss).add_value(self.loss_slack, -1).add_const(-net.terms * MIN_LOSS)
-        self.minimum_carries = assert_zero(circuit, con, per_step, "minimum", limbs)
+        per_step.zero(con, "minimum", limbs)
 
     def _over_classes(self, wire: View) -> View:
         return View(wire.tensor, (*wire.sources[:-1], Sum(self.classes)))

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from itertools import permutations
 from math import prod
 
-from .constraints import Circuit, Congruence, Constraint, DomainAxis, Expr
+from .constraints import Circuit, Congruence, Constraint, Expr
 from .drawn import PARTS, PRIMES, WEIGHT_BITS, Draw, weighed
 from .forms import Form, View
-from .sources import Gather, Same
+from .sources import Axis, Gather
 from .tensors import DIGIT_BITS, Digit, radix, unsigned
-from .wide import CarryStep, Domain, Limbs, assert_zero, digits_for, limb_forms
+from .wide import CarryStep, Domain, Limbs, digits_for, limb_forms
 
 RESIDUE = radix(unsigned(DIGIT_BITS), unsigned(WEIGHT_BITS - DIGIT_BITS))
 Term = tuple[View, int, int]  # a digit of a view, and what it is worth
@@ -97,29 +97,27 @@ def whole(terms: Sequence[Term]) -> Form:
     return Form(tuple(terms))
 
 
-def divided(
-    circuit: Circuit, con: Constraint, domain: Domain, label: str, limbs: Limbs, prime: int, *, remains: bool
-) -> Division:
+def divided(con: Constraint, domain: Domain, label: str, limbs: Limbs, prime: int, *, remains: bool) -> Division:
     """Constrain limbs to be a multiple of a prime, or a residue more (`remains`)."""
     count = prod(axis.size for axis in con.summed)
     bounds = [part.bounds(count) for part in limbs.parts]
     lo, hi = (sum(b[i] << DIGIT_BITS * k for k, b in enumerate(bounds)) for i in (0, 1))
     residue = None
     if remains:
-        residue = domain.wire(circuit, f"{con.name}/{label}.residue", RESIDUE)
+        residue = domain.wire(f"{con.name}/{label}.residue", RESIDUE)
         limbs.add_value(residue, -1)
         lo -= (1 << WEIGHT_BITS) - 1
     digits: tuple[Digit, ...] = digits_for(lo // prime, hi // prime)
-    quotient = domain.wire(circuit, f"{con.name}/{label}.quotient", digits)
+    quotient = domain.wire(f"{con.name}/{label}.quotient", digits)
     limbs.add_value(quotient, -prime)
-    return Division(prime, residue, quotient, assert_zero(circuit, con, domain, label, limbs))
+    return Division(prime, residue, quotient, domain.zero(con, label, limbs))
 
 
-def reduction(circuit: Circuit, name: str, axis: DomainAxis, terms: Sequence[Sequence[Term]]) -> Reduction:
+def reduction(circuit: Circuit, name: str, axis: Axis, terms: Sequence[Sequence[Term]]) -> Reduction:
     """Sum `axis` of terms, given for each prime; the first one reads all axes, and first the one that is unrolled."""
     read = [(a, n) for source in terms[0][0][0].sources for a, n in source.extents().items() if a != axis.name]
-    con = circuit.constraint(name, [DomainAxis(a, n) for a, n in read], late=True)
-    domain, draws = Domain(con.out, unrolled=True, late=True), circuit.draws.axis(axis.name, axis.size)
+    con = circuit.constraint(name, [Axis(a, n) for a, n in read], late=True)
+    domain, draws = Domain(circuit, con.out, unrolled=True, late=True), circuit.draws.axis(axis.name, axis.size)
     divisions = []
     for i, (draw, own) in enumerate(zip(draws, terms, strict=True)):
         limbs = Limbs()
@@ -127,7 +125,7 @@ def reduction(circuit: Circuit, name: str, axis: DomainAxis, terms: Sequence[Seq
             for part, (shift, _) in enumerate(PARTS):
                 sources = weighed(view.sources, axis.name, axis.size, draw, coef % draw.prime, part)
                 limbs.add(View(view.tensor, sources).digit(d), shift)
-        divisions.append(divided(circuit, con, domain, f"q{i}", limbs, draw.prime, remains=True))
+        divisions.append(divided(con, domain, f"q{i}", limbs, draw.prime, remains=True))
     return Reduction(con, axis.name, axis.size, draws, [list(own) for own in terms], divisions)
 
 
@@ -139,12 +137,12 @@ class Order:
     entries of the table's own axis, which are read through the table when it is summed.
     """
 
-    axes: tuple[DomainAxis, ...]
+    axes: tuple[Axis, ...]
     gather: Gather | None
     sizes: Mapping[str, int]
 
     @classmethod
-    def of(cls, terms: Sequence[Term], axes: Sequence[DomainAxis]) -> Order:
+    def of(cls, terms: Sequence[Term], axes: Sequence[Axis]) -> Order:
         """The one with the fewest residues, and among equals the first."""
         view = terms[0][0]
         names = {axis.name for axis in axes}
@@ -170,7 +168,7 @@ class Order:
 
 
 def reductions(
-    circuit: Circuit, name: str, terms: Sequence[Term], axes: Sequence[DomainAxis]
+    circuit: Circuit, name: str, terms: Sequence[Term], axes: Sequence[Axis]
 ) -> tuple[list[Reduction], list[View]]:
     """Sum axes of terms one after the other: the steps, and the residues in the end (none if there are no axes)."""
     order = Order.of(terms, axes)
@@ -187,7 +185,7 @@ def reductions(
 
 def _entries(view: View, gather: Gather) -> View:
     """The view with the entries of the axis that `gather` reads as a domain axis."""
-    return View(view.tensor, tuple(Same(ENTRIES, s.size) if s == gather else s for s in view.sources))
+    return View(view.tensor, tuple(Axis(ENTRIES, s.size) if s == gather else s for s in view.sources))
 
 
 def _gathered(view: View, gather: Gather) -> View:
@@ -201,8 +199,8 @@ def combine(
     left: Sequence[Form],
     right: Sequence[Form],
     rest: Sequence[Term],
-    left_axes: Sequence[DomainAxis],
-    right_axes: Sequence[DomainAxis],
+    left_axes: Sequence[Axis],
+    right_axes: Sequence[Axis],
 ) -> Combination:
     """Add  sum_s left right + rest = 0  to a congruence, and its combination modulo every prime.
 
@@ -213,7 +211,7 @@ def combine(
     con.add("sum", Expr((product,), whole(rest)))
     steps: list[Reduction] = []
 
-    def factor(label: str, limbs: Sequence[Form], axes: Sequence[DomainAxis]) -> list[list[Form]]:
+    def factor(label: str, limbs: Sequence[Form], axes: Sequence[Axis]) -> list[list[Form]]:
         own, views = reductions(circuit, f"{con.name}/{label}", terms_of(limbs), axes)
         steps.extend(own)
         return [limb_forms(view) for view in views] if axes else [list(limbs)] * len(PRIMES)
@@ -224,10 +222,10 @@ def combine(
     summed = {axis.name for axis in (*left_axes, *right_axes)}
     shared = [axis for axis in con.out if axis.name not in summed]
     closing = circuit.constraint(f"{con.name}/combined", shared, con.summed, late=True)
-    domain, divisions = Domain(closing.out, unrolled=True, late=True), []
+    domain, divisions = Domain(circuit, closing.out, unrolled=True, late=True), []
     for i, (prime, a, b, z) in enumerate(zip(PRIMES, *factors, residues, strict=True)):
         limbs = Limbs().add_product(a, b).add_value(z)
-        divisions.append(divided(circuit, closing, domain, f"q{i}", limbs, prime, remains=False))
+        divisions.append(divided(closing, domain, f"q{i}", limbs, prime, remains=False))
         con.combined.add(prime)
     made = Combination(steps, Closing(closing, *factors, residues, divisions), len(summed))
     circuit.combinations.append(made)

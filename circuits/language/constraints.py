@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zkcert.core.field import I64, U64, P
 from zkcert.errors import UnusableInput
@@ -13,10 +13,12 @@ from zkcert.errors import UnusableInput
 from .drawn import PRIMES, Draws
 from .forms import ZERO, Form, View, total
 from .functions import MAX_NUMBERS, FunctionTable, Lookup
-from .tensors import Digit, Tensor, ceil_log2
+from .sources import Axis
+from .tensors import Digit, Tensor
 
 if TYPE_CHECKING:
     from .combination import Combination
+    from .wide import CarryStep
 
 T = TypeVar("T")
 
@@ -93,16 +95,6 @@ def product(a: Form, b: Form) -> Expr:
     return Expr(((a, b),))
 
 
-@dataclass(frozen=True)
-class DomainAxis:
-    name: str
-    size: int
-
-    @property
-    def bits(self) -> int:
-        return ceil_log2(self.size)
-
-
 class BoundError(UnusableInput):
     """An identity could wrap around p: the circuit does not close and is refused (smaller layers or batches do)."""
 
@@ -123,13 +115,17 @@ class Size:
 
 @dataclass
 class Constraint:
-    """Identities over common output and summed axes; they are proved as one random combination."""
+    """Identities over common output and summed axes; they are proved as one random combination.
+
+    carries: of each wide identity among them, for the prover to fill.
+    """
 
     name: str
-    out: tuple[DomainAxis, ...]
-    summed: tuple[DomainAxis, ...] = ()
+    out: tuple[Axis, ...]
+    summed: tuple[Axis, ...] = ()
     members: list[tuple[str, Expr]] = field(default_factory=list)
     size: Size | None = None
+    carries: list[list[CarryStep]] = field(default_factory=list)
     _checked: dict[int, View] = field(default_factory=dict, repr=False)
     limit: ClassVar[int] = P
     limit_text: ClassVar[str] = "p is 2^61-1"
@@ -232,31 +228,26 @@ class Circuit:
     lookups: list[Lookup] = field(default_factory=list)
 
     def tensor(
-        self,
-        name: str,
-        unroll: int,
-        shape: Iterable[int],
-        digits: tuple[Digit, ...],
-        late: bool = False,
+        self, name: str, unroll: int, shape: Iterable[int], digits: tuple[Digit, ...], late: bool = False
     ) -> Tensor:
         t = Tensor(name, unroll, tuple(shape), digits, late)
         self.tensors.append(t)
         return t
 
     def constraint(
-        self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = (), *, late: bool = False
+        self, name: str, out: Iterable[Axis], summed: Iterable[Axis] = (), *, late: bool = False
     ) -> Constraint:
         """late: of a combination, whose terms are bounded by the number of congruences."""
         c = Constraint(name, tuple(out), tuple(summed), size=None if late else self.size)
         self.constraints.append(c)
         return c
 
-    def congruence(self, name: str, out: Iterable[DomainAxis], summed: Iterable[DomainAxis] = ()) -> Congruence:
+    def congruence(self, name: str, out: Iterable[Axis], summed: Iterable[Axis] = ()) -> Congruence:
         c = Congruence(name, tuple(out), tuple(summed), size=self.size)
         self.constraints.append(c)
         return c
 
-    def lookup(self, name: str, out: Iterable[DomainAxis], table: FunctionTable, components: Iterable[Form]) -> Lookup:
+    def lookup(self, name: str, out: Iterable[Axis], table: FunctionTable, components: Iterable[Form]) -> Lookup:
         """Say that for every index of `out` the components are a row of the table."""
         made = Lookup(name, tuple(out), table, tuple(components))
         self.size.spend(made.check())
@@ -275,13 +266,13 @@ class Circuit:
 
     def tried(self, declare: Callable[[], T]) -> T | None:
         """What `declare` gives; None, and nothing is declared, if an identity of its could wrap around p."""
-        tensors, constraints, combinations = len(self.tensors), len(self.constraints), len(self.combinations)
-        lookups, terms, sizes = len(self.lookups), self.size.terms, self.draws.sizes
+        lists: list[list[Any]] = [self.tensors, self.constraints, self.combinations, self.lookups]
+        lengths, terms, sizes = list(map(len, lists)), self.size.terms, self.draws.sizes
         try:
             return declare()
         except BoundError:
-            del self.tensors[tensors:], self.constraints[constraints:], self.combinations[combinations:]
-            del self.lookups[lookups:]
+            for declared, length in zip(lists, lengths, strict=True):
+                del declared[length:]
             self.size.terms = terms
             self.draws.restore(sizes)
             return None

@@ -15,7 +15,7 @@ import numpy as np
 from zkcert.core import field as ff
 from zkcert.core.field import I64, U64, F
 
-from .sources import Gather, Same, Source, Table, Vectors
+from .sources import Axis, Gather, Source, Table, Vectors
 from .tensors import DIGIT_BITS
 
 WEIGHT_BITS = 30
@@ -165,7 +165,7 @@ def weighed(
 
     def replaced(source: Source) -> Source:
         match source:
-            case Same():
+            case Axis():
                 return Weighed(draw, factor, part, source.size)
             case Gather(k=k, s=s, table=table, size=entries):
                 return WeighedGather(draw, factor, part, s if k == axis else k, table, entries, k == axis)

@@ -19,7 +19,7 @@ from zkcert.core.field import I64, P
 from .forms import Form, View
 
 if TYPE_CHECKING:
-    from .constraints import DomainAxis
+    from .sources import Axis
 
 MAX_COMPONENTS = 8  # of a row
 MAX_NUMBERS = 1 << 20  # in all rows of all function tables of a circuit
@@ -77,7 +77,7 @@ class Lookup:
     """For every index of its axes the components are a row of the table: modulo p, and by their bounds as integers."""
 
     name: str
-    out: tuple[DomainAxis, ...]
+    out: tuple[Axis, ...]
     table: FunctionTable
     components: tuple[Form, ...]
 

@@ -12,6 +12,8 @@ import numpy as np
 from zkcert.core import field as ff
 from zkcert.core.field import I64, U64
 
+from .tensors import ceil_log2
+
 Vectors = Mapping[str, U64]
 SCATTERED = 1 << 18  # entries of an index table at once
 FEW = 32  # ... and the rows of a table with fewer columns
@@ -41,17 +43,21 @@ class Source(ABC):
 
 
 @dataclass(frozen=True)
-class Same(Source):
-    """Tensor index = domain index."""
+class Axis(Source):
+    """An axis of the indices for which an identity is stated; as a source: tensor index = its index."""
 
-    axis: str
+    name: str
     size: int
 
+    @property
+    def bits(self) -> int:
+        return ceil_log2(self.size)
+
     def vector(self, vecs: Vectors) -> U64:
-        return vecs[self.axis][:, : self.size]
+        return vecs[self.name][:, : self.size]
 
     def extents(self) -> dict[str, int]:
-        return {self.axis: self.size}
+        return {self.name: self.size}
 
 
 @dataclass(frozen=True)

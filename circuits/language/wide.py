@@ -8,15 +8,15 @@ Neighbouring limbs are merged while the bounds allow it, which saves carries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
 from zkcert.core.field import P
 
-from .constraints import Circuit, Constant, Constraint, DomainAxis, Expr, expr, expr_total
+from .constraints import Circuit, Constant, Constraint, Expr, expr, expr_total
 from .forms import Form, View
-from .sources import ONCE, Same
+from .sources import ONCE, Axis
 from .tensors import DIGIT_BITS, LOW, U22, Digit, Range, ceil_log2
 
 _WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 22)
@@ -42,23 +42,6 @@ def digits_for(lo: int, hi: int) -> tuple[Digit, ...]:
         a, b, shift = a >> 10, b >> 10, shift + 10
     out.append(Digit(Range(table_size(b - a + 1), a), shift))
     return tuple(out)
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A set of axes and how its wires are stored: the first axis unrolled into columns, or all inside a column; late
-    ones after the weights are drawn."""
-
-    axes: tuple[DomainAxis, ...]
-    unrolled: bool = False
-    late: bool = False
-
-    def wire(self, circuit: Circuit, name: str, digits: tuple[Digit, ...]) -> View:
-        sizes = [a.size for a in self.axes]
-        same = tuple(Same(a.name, a.size) for a in self.axes)
-        if self.unrolled:
-            return View(circuit.tensor(name, sizes[0], sizes[1:], digits, self.late), same)
-        return View(circuit.tensor(name, 1, sizes, digits, self.late), (ONCE, *same))
 
 
 @dataclass
@@ -111,18 +94,17 @@ class Limbs:
             self.add_value(view, limb, power + DIGIT_BITS * k)
         return self
 
-    def add_const(self, value: int) -> Limbs:
-        """Add a public integer, split into limbs of its sign."""
+    def add_const(self, value: int, *weights: tuple[str, tuple[int, ...]]) -> Limbs:
+        """Add a public integer, split into limbs of its sign, or (weights: an axis, and a number for each index) its
+        multiples."""
         for k, limb in enumerate(signed_limbs(value)):
-            self.add(expr(limb), DIGIT_BITS * k)
+            self.add(Expr(constants=(Constant(limb, weights),) if limb else ()), DIGIT_BITS * k)
         return self
 
-    def add_masked_const(self, value: int, axis: str, weights: tuple[int, ...]) -> Limbs:
-        """Add a public integer times a 0/1 weight along one axis."""
-        other = Limbs().add_const(value)
-        for k, part in enumerate(other.parts):
-            consts = tuple(Constant(c.coef, ((axis, weights),)) for c in part.constants)
-            self.add(Expr(constants=consts), DIGIT_BITS * k)
+    def add_limbs(self, forms: Sequence[Form], coef: int = 1, power: int = 0) -> Limbs:
+        """Add ``coef * 2^power * sum_k form_k 2^22k``."""
+        for k, form in enumerate(forms):
+            self.add(form * coef, power + DIGIT_BITS * k)
         return self
 
     def add_product(self, a: list[Form], b: list[Form], coef: int = 1, power: int = 0) -> Limbs:
@@ -159,26 +141,48 @@ def fits(bounds: tuple[int, int], width: int | None) -> bool:
     return reach < P
 
 
-def assert_zero(circuit: Circuit, con: Constraint, domain: Domain, label: str, limbs: Limbs) -> list[CarryStep]:
-    """Constrain the limbs to sum to zero over the integers; returns the carries to be filled by the executor."""
-    count = prod(ax.size for ax in con.summed)
-    parts, steps = limbs.parts, []
-    k, carry = 0, Expr()
-    while True:
-        value, total, last = parts[k], carry + parts[k], k + 1
-        wider = value
-        for end in range(k + 2, len(parts) + 1):
-            wider = wider + parts[end - 1] * (1 << DIGIT_BITS * (end - 1 - k))
-            whole = carry + wider
-            if fits(whole.bounds(count), None if end == len(parts) else DIGIT_BITS * (end - k)):
-                value, total, last = wider, whole, end
-        if last == len(parts):
-            con.add(f"{label}[{k}:]", total)
-            steps.append(CarryStep(value, k, last, None))
-            return steps
-        width = DIGIT_BITS * (last - k)
-        lo, hi = total.bounds(count)
-        c = domain.wire(circuit, f"{con.name}/{label}.carry{last}", digits_for(lo >> width, hi >> width))
-        con.add(f"{label}[{k}:{last}]", total - c.whole() * (1 << width))
-        steps.append(CarryStep(value, k, last, c))
-        carry, k = expr(c.whole()), last
+@dataclass(frozen=True)
+class Domain:
+    """Axes, and how wires over them are stored: the first axis unrolled into columns, or all inside a column; late ones
+    after the weights are drawn."""
+
+    circuit: Circuit
+    axes: tuple[Axis, ...]
+    unrolled: bool = False
+    late: bool = False
+
+    def wire(self, name: str, digits: tuple[Digit, ...]) -> View:
+        """A tensor with an entry for every index of the axes."""
+        sizes = [a.size for a in self.axes]
+        if self.unrolled:
+            return View(self.circuit.tensor(name, sizes[0], sizes[1:], digits, self.late), self.axes)
+        return View(self.circuit.tensor(name, 1, sizes, digits, self.late), (ONCE, *self.axes))
+
+    def constraint(self, name: str, summed: Iterable[Axis] = ()) -> Constraint:
+        return self.circuit.constraint(name, self.axes, summed)
+
+    def zero(self, con: Constraint, label: str, limbs: Limbs) -> list[CarryStep]:
+        """Constrain the limbs, over the axes, to sum to zero over the integers; the carries, which executors fill, are
+        in `con.carries` as well."""
+        count = prod(ax.size for ax in con.summed)
+        parts, steps = limbs.parts, list[CarryStep]()
+        con.carries.append(steps)
+        k, carry = 0, Expr()
+        while True:
+            value, total, last = parts[k], carry + parts[k], k + 1
+            wider = value
+            for end in range(k + 2, len(parts) + 1):
+                wider = wider + parts[end - 1] * (1 << DIGIT_BITS * (end - 1 - k))
+                whole = carry + wider
+                if fits(whole.bounds(count), None if end == len(parts) else DIGIT_BITS * (end - k)):
+                    value, total, last = wider, whole, end
+            if last == len(parts):
+                con.add(f"{label}[{k}:]", total)
+                steps.append(CarryStep(value, k, last, None))
+                return steps
+            width = DIGIT_BITS * (last - k)
+            lo, hi = total.bounds(count)
+            c = self.wire(f"{con.name}/{label}.carry{last}", digits_for(lo >> width, hi >> width))
+            con.add(f"{label}[{k}:{last}]", total - c.whole() * (1 << width))
+            steps.append(CarryStep(value, k, last, c))
+            carry, k = expr(c.whole()), last

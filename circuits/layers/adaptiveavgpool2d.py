@@ -6,10 +6,10 @@ from ..net import Net
 from ..value import Value
 from ..windows import AdaptiveWindows
 from .avgpool2d import Averaging
-from .spec import Arrays, Integers, LayerSpec, Node, require_image
+from .spec import Integers, LayerSpec, Node, require_image
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
     return [shape[0], *node["size"]]
 

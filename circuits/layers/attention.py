@@ -20,12 +20,12 @@ from __future__ import annotations
 from functools import cache
 from math import isqrt
 
-from circuits.language.constraints import DomainAxis, expr, product
+from circuits.language.constraints import expr, product
 from circuits.language.forms import Form
 from circuits.language.functions import FunctionTable
-from circuits.language.sources import Gather, GatherSum, Map, Same, Source
+from circuits.language.sources import Axis, Gather, GatherSum, Map, Source
 from circuits.language.tensors import B22, BIT, U22, Digit, radix
-from circuits.language.wide import Domain, Limbs, assert_zero
+from circuits.language.wide import Domain, Limbs
 from zkcert.errors import UnusableInput
 
 from ..net import REMAINDER, VALUE, Contraction, Net, Total
@@ -34,17 +34,16 @@ from ..value import Value
 from ..windows import Pairs, heads_of
 from .base import Layer
 from .function import HALF, MOST, SLOPE, STEP, UNIT
-from .spec import Arrays, Flag, Integer, LayerSpec, Node, require_image
+from .spec import Flag, Integer, LayerSpec, Node, require_image
 
 SUM = radix(U22, U22)  # of at most 2^11 exponentials
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
-    if shape[1] != 1 or shape[0] % (3 * node["heads"]):
-        raise UnusableInput(
-            f"an input of shape {shape} does not make queries, keys and values of {node['heads']} heads"
-        )
+    heads = node["heads"]
+    if shape[1] != 1 or shape[0] % (3 * heads):
+        raise UnusableInput(f"an input of shape {shape} does not make queries, keys and values of {heads} heads")
     if shape[2] > MAX_POSITIONS:
         raise UnusableInput(f"it attends to {shape[2]} positions, at most {MAX_POSITIONS} can be proved")
     return [shape[0] // 3, 1, shape[2]]
@@ -72,162 +71,130 @@ class Attention(Layer):
         self.factor = (isqrt((1 << 66) // own) + 1) // 2  # 2^32 / sqrt(D), to the nearest
         self.pairs, self.table = Pairs(self.count, node["causal"]), decay()
         net.count_table(2 * self.count**2 + len(self.pairs), f"attention of {self.count} positions")
-        self.i, self.j = (Map("t", tuple(map(int, places)), self.count) for places in self.pairs.listed)
-        self.h, self.d, self.t = DomainAxis("h", self.heads), DomainAxis("d", own), DomainAxis("t", len(self.pairs))
-        self.query, self.key = DomainAxis("i", self.count), DomainAxis("j", self.count)
-        self.by_pair, self.by_row = self._axes(self.h, self.t), self._axes(self.h, self.query)
-        self.shape = (self.channels, 1, self.count)
+        self.b, self.h, self.d = net.batch_axis(), Axis("h", self.heads), Axis("d", own)
+        self.i, self.j = Axis("i", self.count), Axis("j", self.count)
+        self.t = Axis("t", len(self.pairs))
+        self.by_pair, self.by_row = (self.b, self.h, self.t), (self.b, self.h, self.i)
+        # how pairs read rows, and matrices of i and j pairs: zero where there is no pair
+        self.i_of, self.j_of = (Map("t", tuple(map(int, places)), self.count) for places in self.pairs.listed)
+        self.by_key = Gather("j", "i", self.pairs.by_key(), self.t.size)
+        self.by_query = Gather("i", "j", self.pairs.by_query(), self.t.size)
 
-        self.scaled = net.activation(f"{self.name}/q", (batch, self.channels, self.count))
-        self.run_scaled = self._times_factor("scaled", x, 0, self.scaled, 0)
+        self.scaled = self.tensor("q", (batch, self.channels, self.count))
+        self.run_scaled = self._times_factor("scaled", x, self.scaled)
         self._declare_scores()
         self._declare_exponentials()
         self._declare_probabilities()
-        self.y = net.activation(f"{self.name}/y", (batch, self.channels, self.count))
-        limbs = Limbs().add_product(self._by_key(self.p), self._at(x, 2, Same("j", self.count)))
-        out = self._at(self.y, 0, Same("i", self.count))
-        self.run_y = self._contracted("forward", (self.query, self.d), self.key, limbs, out)
+        self.y = self.tensor("y", self.scaled.shape)
+        limbs = Limbs().add_product(self._matrix(self.p, self.by_key), self._at(x, 2, self.j))
+        self.run_y = self._rescaled("forward", (self.i, self.d), self.j, self._at(self.y, 0, self.i), limbs, "sum")
 
     # -- how tensors are read
-
-    def _axes(self, *axes: DomainAxis) -> tuple[DomainAxis, ...]:
-        return (self.net.pass_axis(), self.net.batch_axis(), *axes)
 
     def _at(self, v: Value, part: int, position: Source) -> list[Form]:
         """Limbs of queries (0), keys (1) or values (2), or of a value of queries alone, by head and channel."""
         channels = heads_of(self.heads, self.d.size, part * self.channels)
-        own = Same("b", self.net.batch), Gather("h", "d", channels, v.shape[1]), position
-        return v.limbs(self.net.over_passes, *own)
+        return self.limbs(v, self.b, Gather("h", "d", channels, v.shape[1]), position)
 
-    def _paired(self, v: Value) -> list[Form]:
-        """Limbs of a value of pairs, or of rows, by pair."""
-        return v.limbs(self.net.over_passes, *self._of_pair(v))
+    def _matrix(self, v: Value, place: Source) -> list[Form]:
+        """Limbs of a value of pairs by i and j."""
+        return self.limbs(v, self.b, self.h, place)
 
     def _of_pair(self, v: Value) -> tuple[Source, ...]:
-        place = Same("t", self.t.size) if v.shape[2] == self.t.size else self.i
-        return Same("b", self.net.batch), Same("h", self.heads), place
+        """The sources of a value of pairs, or of rows, by pair."""
+        return self.b, self.h, self.t if v.shape[2] == self.t.size else self.i_of
 
-    def _by_key(self, v: Value) -> list[Form]:
-        """Limbs of a value of pairs by j and i, zero where there is no pair."""
-        place = Gather("j", "i", self.pairs.by_key(), self.t.size)
-        return v.limbs(self.net.over_passes, Same("b", self.net.batch), Same("h", self.heads), place)
+    def _paired(self, v: Value) -> list[Form]:
+        return self.limbs(v, *self._of_pair(v))
 
-    def _by_query(self, v: Value) -> list[Form]:
-        place = Gather("i", "j", self.pairs.by_query(), self.t.size)
-        return v.limbs(self.net.over_passes, Same("b", self.net.batch), Same("h", self.heads), place)
+    def _pair(self, v: Value) -> Form:
+        return self.form(v, *self._of_pair(v))
 
     def _row_sum(self, v: Value) -> Form:
         """Over the pairs of a row."""
-        place = GatherSum("i", self.pairs.by_key(), self.t.size)
-        return v.whole(self.net.over_passes, Same("b", self.net.batch), Same("h", self.heads), place)
+        return self.form(v, self.b, self.h, GatherSum("i", self.pairs.by_key(), self.t.size))
 
-    def _row(self, v: Value) -> Form:
-        own = Same("b", self.net.batch), Same("h", self.heads), Same("i", self.count)
-        return v.whole(self.net.over_passes, *own)
-
-    def _pair(self, v: Value) -> Form:
-        return v.whole(self.net.over_passes, *self._of_pair(v))
-
-    def _tensor(self, label: str, axis: DomainAxis, digits: tuple[Digit, ...]) -> Value:
-        shape = self.net.batch, self.heads, axis.size
-        return Value.of(self.net.circuit.tensor(f"{self.name}/{label}", self.net.passes, shape, digits))
+    def _tensor(self, label: str, axis: Axis, digits: tuple[Digit, ...] = VALUE) -> Value:
+        return self.tensor(label, (self.net.batch, self.heads, axis.size), digits)
 
     # -- identities
 
-    def _contracted(
-        self, label: str, out: tuple[DomainAxis, DomainAxis], summed: DomainAxis, limbs: Limbs, value: list[Form]
+    def _rescaled(
+        self, label: str, out: tuple[Axis, ...], summed: Axis, value: list[Form], limbs: Limbs, name: str
     ) -> Contraction:
-        con = self.net.circuit.constraint(f"{self.name}/{label}", self._axes(self.h, *out), (summed,))
-        return self.net.rescaled(con, value, limbs, "sum")
+        """Constrain `value`, by head and the axes `out`, to be rescaled limbs."""
+        return self.net.rescaled(self.constraint(label, self.b, self.h, *out, summed=(summed,)), value, limbs, name)
 
-    def _times_factor(self, label: str, x: Value, first: int, out: Value, to: int) -> Contraction:
-        """out = rescale(a x) of the first channels, or those from `first` and `to` on."""
-        c, s = DomainAxis("c", self.channels), DomainAxis("s", self.count)
-        con = self.net.circuit.constraint(f"{self.name}/{label}", self._axes(c, s))
+    def _times_factor(self, label: str, x: Value, out: Value) -> Contraction:
+        """out = rescale(a x) of the first channels."""
+        c, s = Axis("c", self.channels), Axis("s", self.count)
 
-        def limbs_of(v: Value, start: int) -> list[Form]:
-            place = Map("c", tuple(range(start, start + c.size)), v.shape[1])
-            return v.limbs(self.net.over_passes, Same("b", self.net.batch), place, Same("s", s.size))
+        def first(v: Value) -> list[Form]:
+            return self.limbs(v, self.b, Map("c", tuple(range(c.size)), v.shape[1]), s)
 
         limbs = Limbs()
-        for k, form in enumerate(limbs_of(x, first)):
+        for k, form in enumerate(first(x)):
             limbs.add(form * (self.factor % UNIT), 22 * k).add(form * (self.factor // UNIT), 22 * (k + 1))
-        return self.net.rescaled(con, limbs_of(out, to), limbs, "scaled")
+        return self.net.rescaled(self.constraint(label, self.b, c, s), first(out), limbs, "scaled")
 
     def _declare_scores(self) -> None:
-        net = self.net
-        self.top = self._tensor("max", self.query, VALUE)
-        self.segment, self.offset = (
-            self._tensor("segment", self.t, radix(B22)),
-            self._tensor("offset", self.t, radix(B22)),
-        )
-        self.over, self.is_top = self._tensor("over", self.t, radix(U22)), self._tensor("is-max", self.t, radix(BIT))
-        con = net.circuit.constraint(f"{self.name}/scores", self.by_pair, (self.d,))
-        limbs = Limbs().add_product(self._at(self.scaled, 0, self.i), self._at(self.read, 1, self.j))
+        self.top, self.segment = self._tensor("max", self.i), self._tensor("segment", self.t, radix(B22))
+        self.offset, self.over = self._tensor("offset", self.t, radix(B22)), self._tensor("over", self.t, radix(U22))
+        self.is_top = self._tensor("is-max", self.t, radix(BIT))
+        limbs = Limbs().add_product(self._at(self.scaled, 0, self.i_of), self._at(self.read, 1, self.j_of))
         g, t, a, bit = map(self._pair, (self.segment, self.offset, self.over, self.is_top))
         low, high = self._paired(self.top)
         # z = top - x, of which 2^21 is a constant
-        self.run_scores = net.rescaled(con, [low - t, high - g - a], limbs.add_const(HALF << 32), "z")
-        con = net.circuit.constraint(f"{self.name}/max", self.by_pair)
+        z, limbs = [low - t, high - g - a], limbs.add_const(HALF << 32)
+        self.run_scores = self._rescaled("scores", (self.t,), self.d, z, limbs, "z")
+        con = self.constraint("max", *self.by_pair)
         con.add("attained", product(bit, t + UNIT * (g + a)) + bit * HALF)
         con.add("over", product(a, g) - a * DECAY.last)
-        con = net.circuit.constraint(f"{self.name}/one-max", self.by_row)
-        con.add("one", expr(self._row_sum(self.is_top)) - 1)
+        self.constraint("one-max", *self.by_row).add("one", expr(self._row_sum(self.is_top)) - 1)
 
     def _declare_exponentials(self) -> None:
-        net, t = self.net, self.t
-        self.e, self.slope = self._tensor("exp", t, VALUE), self._tensor("slope", t, SLOPE)
+        t = self.t
+        self.e, self.slope = self._tensor("exp", t), self._tensor("slope", t, SLOPE)
         self.bend, self.turn = self._tensor("bend", t, radix(B22)), self._tensor("turn", t, radix(B22))
         self.turn_rest = self._tensor("turn.remainder", t, radix(U22))
         self.step, self.step_rest = self._tensor("step", t, STEP), self._tensor("step.remainder", t, REMAINDER)
         g, off, e, d = map(self._pair, (self.segment, self.offset, self.e, self.slope))
         s, w, v = map(self._pair, (self.bend, self.turn, self.step))
-        con = net.circuit.constraint(f"{self.name}/exp", self.by_pair)
+        con = self.constraint("exp", *self.by_pair)
         con.add("turn", product(s, off) - w * UNIT - self._pair(self.turn_rest) + HALF)
         con.add("step", product(d + w, off) - v * (1 << 32) - self._pair(self.step_rest) + (1 << 31))
-        net.circuit.lookup(f"{self.name}/segment", self.by_pair, self.table, (g, e - v, d, s))
+        self.net.circuit.lookup(f"{self.name}/segment", con.out, self.table, (g, e - v, d, s))
 
     def _declare_probabilities(self) -> None:
-        net = self.net
-        self.sum = self._tensor("sum", self.query, SUM)
-        con = net.circuit.constraint(f"{self.name}/sum", self.by_row)
-        con.add("sum", expr(self._row_sum(self.e)) - self._row(self.sum))
-        self.p = self._tensor("p", self.t, VALUE)
-        self.slack = self._tensor("p.slack", self.t, SUM)
-        con = net.circuit.constraint(f"{self.name}/p", self.by_pair)
-        rest = Domain(con.out, unrolled=True).wire(net.circuit, f"{self.name}/p.remainder", SUM)
-        limbs = Limbs().add_product(self._paired(self.p), self._paired(self.sum)).add_value(rest)
-        for k, form in enumerate(self._paired(self.e)):
-            limbs.add(-form, 32 + 22 * k)
-        self.run_p = Contraction(
-            con, assert_zero(net.circuit, con, Domain(con.out, unrolled=True), "p", limbs), rest.tensor
-        )
-        con.add("below", expr(rest.whole() + self._pair(self.slack) - self._pair(self.sum)) + 1)
+        self.sum = self._tensor("sum", self.i, SUM)
+        total = expr(self._row_sum(self.e)) - self.form(self.sum, *self.by_row)
+        self.constraint("sum", *self.by_row).add("sum", total)
+        self.p, self.slack = self._tensor("p", self.t), self._tensor("p.slack", self.t, SUM)
+        con, rest = self.constraint("p", *self.by_pair), self._tensor("p.remainder", self.t, SUM)
+        limbs = Limbs().add_product(self._paired(self.p), self._paired(self.sum)).add_limbs(self._paired(rest))
+        limbs.add_limbs(self._paired(self.e), -1, 32)
+        steps = Domain(self.net.circuit, con.out, unrolled=True).zero(con, "p", limbs)
+        self.run_p = Contraction(con, steps, rest.tensor)
+        con.add("below", expr(self._pair(rest) + self._pair(self.slack) - self._pair(self.sum)) + 1)
 
     # -- gradients
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        batch, x = net.batch, self.read
-        self.dx = net.activation(f"{self.name}/dx", x.shape)
-        i, j = Same("i", self.count), Same("j", self.count)
-        limbs = Limbs().add_product(self._by_query(self.p), self._at(dy, 0, i))
-        self.run_dv = self._contracted("dv", (self.key, self.d), self.query, limbs, self._at(self.dx, 2, j))
-        self.m, self.dz = self._tensor("dp", self.t, VALUE), self._tensor("dz", self.t, VALUE)
-        self.u = self._tensor("mean", self.query, VALUE)
-        con = net.circuit.constraint(f"{self.name}/dp", self.by_pair, (self.d,))
-        limbs = Limbs().add_product(self._at(dy, 0, self.i), self._at(x, 2, self.j))
-        self.run_m = net.rescaled(con, self._paired(self.m), limbs, "dp")
-        con = net.circuit.constraint(f"{self.name}/mean", self.by_row, (self.key,))
-        limbs = Limbs().add_product(self._by_key(self.p), self._by_key(self.m))
-        row = Same("b", batch), Same("h", self.heads), i
-        self.run_u = net.rescaled(con, self.u.limbs(net.over_passes, *row), limbs, "mean")
-        con = net.circuit.constraint(f"{self.name}/dz", self.by_pair)
+        x, i, j, d, t = self.read, self.i, self.j, self.d, self.t
+        self.dx = self.tensor("dx", x.shape)
+        limbs = Limbs().add_product(self._matrix(self.p, self.by_query), self._at(dy, 0, i))
+        self.run_dv = self._rescaled("dv", (j, d), i, self._at(self.dx, 2, j), limbs, "sum")
+        self.m, self.dz, self.u = self._tensor("dp", t), self._tensor("dz", t), self._tensor("mean", i)
+        limbs = Limbs().add_product(self._at(dy, 0, self.i_of), self._at(x, 2, self.j_of))
+        self.run_m = self._rescaled("dp", (t,), d, self._paired(self.m), limbs, "dp")
+        limbs = Limbs().add_product(self._matrix(self.p, self.by_key), self._matrix(self.m, self.by_key))
+        self.run_u = self._rescaled("mean", (i,), j, self.limbs(self.u, *self.by_row), limbs, "mean")
         p = self._paired(self.p)
         limbs = Limbs().add_product(p, self._paired(self.m)).add_product(p, self._paired(self.u), -1)
-        self.run_dz = net.rescaled(con, self._paired(self.dz), limbs, "dz")
-        limbs = Limbs().add_product(self._by_query(self.dz), self._at(self.scaled, 0, i))
-        self.run_dk = self._contracted("dk", (self.key, self.d), self.query, limbs, self._at(self.dx, 1, j))
-        self.dr = net.activation(f"{self.name}/dq", self.scaled.shape)
-        limbs = Limbs().add_product(self._by_key(self.dz), self._at(x, 1, j))
-        self.run_dr = self._contracted("dq", (self.query, self.d), self.key, limbs, self._at(self.dr, 0, i))
-        self.run_dq = self._times_factor("dq-scaled", self.dr, 0, self.dx, 0)
+        self.run_dz = net.rescaled(self.constraint("dz", *self.by_pair), self._paired(self.dz), limbs, "dz")
+        limbs = Limbs().add_product(self._matrix(self.dz, self.by_query), self._at(self.scaled, 0, i))
+        self.run_dk = self._rescaled("dk", (j, d), i, self._at(self.dx, 1, j), limbs, "sum")
+        self.dr = self.tensor("dq", self.scaled.shape)
+        limbs = Limbs().add_product(self._matrix(self.dz, self.by_key), self._at(x, 1, j))
+        self.run_dr = self._rescaled("dq", (i, d), j, self._at(self.dr, 0, i), limbs, "sum")
+        self.run_dq = self._times_factor("dq-scaled", self.dr, self.dx)

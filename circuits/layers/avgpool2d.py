@@ -10,8 +10,8 @@ from typing import Any
 
 from circuits.language.constraints import Constant, Expr, expr
 from circuits.language.forms import Form
-from circuits.language.sources import GatherSum, Same, Scaled
-from circuits.language.tensors import Range, Tensor, radix
+from circuits.language.sources import Axis, GatherSum, Scaled
+from circuits.language.tensors import Range, radix
 
 from ..net import Net
 from ..value import Value
@@ -33,41 +33,38 @@ class Averaging(Pool):
         self.divisors = divisors
         self.even = len(set(divisors)) == 1
         self.declare_windows(net, windows, channels)
-        total = self.form(x, GatherSum("s", self.reads, self.i.size))
-        self.parts = self._divide("forward", self.y, Same("s", self.s.size), total)
+        total = self.at(x, GatherSum("s", self.reads, self.i.size))
+        self.parts = self._divide("forward", self.y, self.s, total)
 
-    def _divide(self, label: str, out: Value, place: Same, total: Form) -> list[Tensor]:
+    def _divide(self, label: str, out: Value, place: Axis, total: Form) -> list[Value]:
         """Constrain D out + remainder = total + floor(D/2) with 0 <= remainder < D; the remainder, and D - 1 - it where
         D is not the same everywhere."""
-        net, largest = self.net, max(self.divisors)
-        domain = (net.pass_axis(), self.b, self.c, self.s if place.axis == "s" else self.i)
+        largest = max(self.divisors)
         names = ["remainder"] if self.even else ["remainder", "slack"]
-        digits = radix(Range(largest))
-        parts = [net.circuit.tensor(f"{self.name}/{label}.{name}", net.passes, out.shape, digits) for name in names]
-        con = net.circuit.constraint(f"{self.name}/{label}", domain)
-        remainder, *slack = [self.form(Value.of(t), place) for t in parts]
+        parts = [self.tensor(f"{label}.{name}", out.shape, radix(Range(largest))) for name in names]
+        con = self.constraint(label, self.b, self.c, place)
+        remainder, *slack = [self.at(part, place) for part in parts]
         if self.even:
-            con.add("mean", expr(self.form(out, place) * largest + remainder - total) - largest // 2)
+            con.add("mean", expr(self.at(out, place) * largest + remainder - total) - largest // 2)
             return parts
-        times = self.form(out, Scaled("s", tuple(self.divisors), self.s.size))
+        times = self.at(out, Scaled("s", tuple(self.divisors), self.s.size))
         half, less = tuple(d // 2 for d in self.divisors), tuple(d - 1 for d in self.divisors)
         con.add("mean", expr(times + remainder - total) + Expr(constants=(Constant(-1, (("s", half),)),)))
         con.add("below", expr(remainder + slack[0]) + Expr(constants=(Constant(-1, (("s", less),)),)))
         return parts
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        shape, place, total = (net.batch, self.c.size, self.i.size), Same("i", self.i.size), dy
+        total = dy
         if not self.even:
-            self.share = total = net.activation(f"{self.name}/share", self.y.shape)
-            own = Same("s", self.s.size)
-            self.parts_back = self._divide("share", self.share, own, self.form(dy, own))
-        self.dx = net.activation(f"{self.name}/dx", shape)
-        back = self.form(total, GatherSum("i", self.readers, self.s.size))
+            self.share = total = self.tensor("share", self.y.shape)
+            self.parts_back = self._divide("share", self.share, self.s, self.at(dy, self.s))
+        self.dx = self.tensor("dx", (net.batch, self.c.size, self.i.size))
+        back = self.at(total, GatherSum("i", self.readers, self.s.size))
         if self.even:
-            self.parts_back = self._divide("backward", self.dx, place, back)
+            self.parts_back = self._divide("backward", self.dx, self.i, back)
         else:
-            con = net.circuit.constraint(f"{self.name}/backward", (net.pass_axis(), self.b, self.c, self.i))
-            con.add("gradient", expr(back - self.form(self.dx, place)))
+            con = self.constraint("backward", self.b, self.c, self.i)
+            con.add("gradient", expr(back - self.at(self.dx, self.i)))
 
 
 class AvgPool2d(Averaging):

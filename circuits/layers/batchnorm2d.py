@@ -9,25 +9,21 @@ gamma and beta are parameters like any other. Per activation one rescaling each 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from math import isqrt
-from typing import Any
 
 import numpy as np
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.forms import Form, View
-from circuits.language.sources import Same, Scaled, Source, Sum
+from circuits.language.sources import Axis, Scaled, Source, Sum
 from circuits.language.tensors import B22, DIGIT_BITS, balanced, radix
 from circuits.language.wide import Limbs
 from zkcert.errors import RangeOverflow, UnusableInput
 
-from ..net import FRACTION_BITS, VALUE_LIMIT, Contraction, Gradient, Net, summed_gradient
-from ..value import Value
+from ..net import FRACTION_BITS, VALUE_LIMIT, Gradient, Net, summed_gradient
+from ..value import Unrolled, Value
 from .base import Layer
-from .spec import Array, Arrays, LayerSpec, Node, Number
+from .spec import Array, Arrays, LayerSpec, Node, Number, require_channels
 
 SCALE = radix(B22, balanced(17))  # |u| < 2^38, that is 64: products with values need one carry less than with VALUE
 SCALE_LIMIT = 64.0
@@ -43,6 +39,8 @@ def _constants(node: Node, tensors: Arrays) -> dict[str, list[int]]:
     """A = floor(2^32 / sqrt(var + eps) + 1/2) and m = floor(mean 2^32 + 1/2), from the exact values of the floats and
     the shortest decimal of eps. RangeOverflow from A = 2^43 or |m| = 2^43 on, and for scales of 64 and more."""
     eps, variances = Fraction(repr(node["eps"])), tensors[node["var"]].tolist()
+    if any(tensors[node[key]].shape != tensors[node["weight"]].shape for key in ("mean", "var")):
+        raise UnusableInput(f"layer {node['name']}: its mean and var must have the shape of its weight")
     if min(variances) < 0 or Fraction(max(variances)) + eps >= 1 << 64:
         raise UnusableInput(f"layer {node['name']}: variances must be from 0 to 2^64")
     factors, means = [], []
@@ -76,10 +74,8 @@ def _check_scales(node: Node, tensors: Arrays, factors: list[int]) -> None:
         )
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
-    fits = all(tensors[node[key]].shape == (shape[0],) for key in ("weight", "bias", "mean", "var"))
-    if len(shape) not in (1, 3) or not fits:
-        raise UnusableInput(f"its tensors must have shape [C] for an input of shape {shape} of shape [C, H, W] or [C]")
+def _shape(node: Node, shape: list[int]) -> list[int]:
+    require_channels(node, shape)
     return shape
 
 
@@ -101,8 +97,9 @@ class BatchNorm2d(Layer):
         """The node carries the public integers "factors" (A) and "means" (m)."""
         self.weight_name, self.bias_name = node["weight"], node["bias"]
         factors, means = tuple(node["factors"]), tuple(node["means"])
-        self.b, self.c = net.batch_axis(), DomainAxis("c", x.shape[1])
-        self.positions = tuple(DomainAxis("s", size) for size in x.shape[2:])
+        self.b, self.c = net.batch_axis(), Axis("c", x.shape[1])
+        self.positions = tuple(Axis("s", size) for size in x.shape[2:])
+        self.axes = self.b, self.c, *self.positions
         if self.c.size != len(factors):
             raise UnusableInput("a batch-norm of flattened images: put it before the flatten, or after a linear layer")
         self.factors = split(factors)
@@ -112,68 +109,48 @@ class BatchNorm2d(Layer):
             for k, limb in enumerate(split(tuple([sign * m if sign * m > 0 else 0 for m in means])))
             if any(limb)
         ]
-        p, c = net.pass_axis(), self.c.size
-        self.weight, self.bias = net.weight(self.weight_name, (c,)), net.weight(self.bias_name, (c,))
+        count = (self.c.size,)
+        self.weight, self.bias = net.weight(self.weight_name, count), net.weight(self.bias_name, count)
 
-        con = net.circuit.constraint(f"{self.name}/scale", (p, self.c))
-        self.u = Value.of(net.circuit.tensor(f"{self.name}/u", net.passes, (c,), SCALE))
-        limbs = self._multiple(self.weight, net.over_passes)
-        self.run_u = net.rescaled(con, self.u.limbs(net.over_passes, self._channels()), limbs, "u")
+        con = self.constraint("scale", self.c)
+        self.u = self.tensor("u", count, SCALE)
+        limbs = self._multiple(Value.of(self.weight), net.over_passes)
+        self.run_u = net.rescaled(con, self.limbs(self.u, self.c), limbs, "u")
 
-        con = net.circuit.constraint(f"{self.name}/forward", (p, self.b, self.c, *self.positions))
-        limbs = Limbs().add_product(self._scale(), self._entries(x, net.over_passes))
-        self._subtract_mean(limbs, self.u, net.over_passes)
-        limbs.add_value(View(self.bias, (Same("pass", net.passes), self._channels())), 1, FRACTION_BITS)
-        self.out = net.output(self.name, "y", x.shape)
-        self.y = self.out.value
-        self.run = net.rescaled(con, self._entries(self.y, net.over_passes), limbs, "y")
+        con = self.constraint("forward")
+        limbs = Limbs().add_product(self.limbs(self.u, self.c), self.limbs(x))
+        self._subtract_mean(limbs, self.u)
+        limbs.add_value(self.view(self.bias, self.c), 1, FRACTION_BITS)
+        self.y = self.output("y", x.shape)
+        self.run = net.rescaled(con, self.limbs(self.y), limbs, "y")
 
-    def _channels(self) -> Same:
-        return Same("c", self.c.size)
-
-    def _entries(self, v: Value, first: Callable[[str], Source]) -> list[Form]:
-        """Limbs of a value (batch, channels, positions), or of one without positions."""
-        return v.limbs(first, *(Same(a.name, a.size) for a in (self.b, self.c, *self.positions)))
-
-    def _summed(self) -> list[Source]:
-        """Sources of the positions, added up."""
-        return [Sum(a.size) for a in self.positions]
-
-    def _scale(self) -> list[Form]:
-        return self.u.limbs(self.net.over_passes, self._channels())
-
-    def _multiple(self, t: Any, first: Callable[[str], Source]) -> Limbs:
-        """A times the values of a tensor (passes, channels)."""
+    def _multiple(self, v: Value, first: Unrolled) -> Limbs:
+        """A times a value of channels."""
         limbs = Limbs()
         for k, weights in enumerate(self.factors):
-            limbs.add_value(View(t, (first("pass"), Scaled("c", weights, self.c.size))), 1, DIGIT_BITS * k)
+            limbs.add_limbs(v.limbs(first, Scaled("c", weights, self.c.size)), power=DIGIT_BITS * k)
         return limbs
 
-    def _subtract_mean(self, limbs: Limbs, v: Value, first: Callable[[str], Source]) -> None:
+    def _subtract_mean(self, limbs: Limbs, v: Value) -> None:
         """Subtract m times a value, summed over batch and positions if it has them."""
         for sign, k, weights in self.signed_means:
-            inner: tuple[Source, ...] = (Scaled("c", weights, self.c.size),)
+            inner: list[Source] = [Scaled("c", weights, self.c.size)]
             if len(v.shape) > 1:
-                inner = (Sum(self.b.size), *inner, *self._summed())
-            for i, form in enumerate(v.limbs(first, *inner)):
-                limbs.add(form * -sign, DIGIT_BITS * (k + i))
+                inner = [Sum(self.b.size), *inner, *(Sum(a.size) for a in self.positions)]
+            limbs.add_limbs(self.limbs(v, *inner), -sign, DIGIT_BITS * k)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        axes = (net.pass_axis(), self.b, self.c, *self.positions)
-        con = net.circuit.constraint(f"{self.name}/input-gradient", axes)
-        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
-        limbs = Limbs().add_product(self._scale(), self._entries(dy, net.over_passes))
-        self.run_input: Contraction = net.rescaled(con, self._entries(self.dx, net.over_passes), limbs, "dx")
+        con = self.constraint("input-gradient")
+        self.dx = self.like_input("dx")
+        limbs = Limbs().add_product(self.limbs(self.u, self.c), self.limbs(dy))
+        self.run_input = net.rescaled(con, self.limbs(self.dx), limbs, "dx")
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        con = net.circuit.constraint(f"{self.name}/sums", (net.pass_axis(), self.c), (self.b, *self.positions))
-        self.h = net.activation(f"{self.name}/h", (self.c.size,))
-        limbs = Limbs().add_product(self._entries(dy, net.over_passes), self._entries(self.x, net.over_passes))
-        self._subtract_mean(limbs, dy, net.over_passes)
-        self.run_h = net.rescaled(con, self.h.limbs(net.over_passes, self._channels()), limbs, "h")
-
-        net.gradients.append(
-            Gradient(self.weight_name, (self.c,), (), partial(self._multiple, self.h.tensor), True, linear=True)
-        )
-        inner = (Sum(self.b.size), self._channels(), *self._summed())
-        net.gradients.append(summed_gradient(self.bias_name, self.c, dy, *inner))
+        con = self.constraint("sums", self.c, summed=(self.b, *self.positions))
+        self.h = self.tensor("h", (self.c.size,))
+        limbs = Limbs().add_product(self.limbs(dy), self.limbs(self.x))
+        self._subtract_mean(limbs, dy)
+        self.run_h = net.rescaled(con, self.limbs(self.h, self.c), limbs, "h")
+        multiple = partial(self._multiple, self.h)
+        net.gradients.append(Gradient(self.weight_name, (self.c,), (), multiple, True))
+        net.gradients.append(summed_gradient(self.bias_name, (self.c,), dy, *self.axes))

@@ -10,10 +10,10 @@ from zkcert.errors import UnusableInput
 from ..net import Net
 from ..value import Value
 from .base import Layer
-from .spec import Arrays, LayerSpec, Node
+from .spec import LayerSpec, Node
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     if shape != [1]:
         raise UnusableInput(f"its input has shape {shape}, not one logit")
     return [2]
@@ -26,7 +26,7 @@ class Binary(Layer):
         if x.shape[1] != 1:
             raise UnusableInput("one logit of flattened images: pool to one position before")
         net.count_table(2 * len(x.parts), "logit")
-        self.y, self.shape = x.picked([-1, 0]), (2,)
+        self.y = x.picked([-1, 0])
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         net.count_table(len(dy.parts), "logit")

@@ -3,17 +3,9 @@ gradient."""
 
 from __future__ import annotations
 
-from ..net import Net
-from ..value import Value
-from .base import Layer
-from .spec import LayerSpec, Node, same_shape
+from .base import Passing
+from .spec import LayerSpec, same_shape
 
 
-class Cat(Layer):
+class Cat(Passing):
     spec = LayerSpec(op="cat", inputs=2, joins=True, moves=True, transparent=True, output_shape=same_shape)
-
-    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
-        self.y = x
-
-    def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = dy

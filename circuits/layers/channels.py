@@ -7,10 +7,10 @@ from zkcert.errors import UnusableInput
 from ..net import Net
 from ..value import Value
 from .base import Layer
-from .spec import Arrays, Integer, LayerSpec, Node
+from .spec import Integer, LayerSpec, Node
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     if node["first"] + node["count"] > shape[0] or node["count"] % node["groups"]:
         picked = f"{node['count']} channels from {node['first']} on, in {node['groups']} groups"
         raise UnusableInput(f"its input of shape {shape} has no {picked}")
@@ -33,7 +33,7 @@ class Channels(Layer):
         groups, count = node["groups"], node["count"]
         self.order = [node["first"] + j % groups * (count // groups) + j // groups for j in range(count)]
         net.count_table(len(x.parts) * count, "choice of channels")
-        self.y, self.shape = x.picked(self.order), (count, *shape[1:])
+        self.y = x.picked(self.order)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         back = [-1] * self.x.shape[1]

@@ -7,20 +7,18 @@ of their own, g, of which and of the channels in a group another table makes the
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Gather, Source
+from circuits.language.sources import Axis, Gather, Source
 
 from ..net import Net
 from ..value import Value
 from ..windows import channels_of
 from .affine import PARAMETERS, Affine, outputs_of
-from .spec import Arrays, Integer, Integers, LayerSpec, Node, require_image, window_shape
+from .spec import Integer, Integers, LayerSpec, Node, require_image, window_shape
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
-    channels = outputs_of(node, shape, tensors, node["groups"])
-    kernel = tensors[node["weight"]].shape[2:]
+    channels, kernel = outputs_of(node, shape, node["groups"]), node["weight_shape"][2:]
     return [channels, *window_shape(shape, kernel, node["stride"], node["padding"], node["dilation"])]
 
 
@@ -36,21 +34,18 @@ class Conv2d(Affine):
         outputs, channels, *kernel = node["weight_shape"]
         windows = net.windows(shape, kernel, node)
         self.table, self.inverse = windows.reads(), windows.readers()
-        self.shape = (outputs, *windows.grid)
         self.groups = groups = node["groups"]
-        self.shared = (DomainAxis("g", groups),) if groups > 1 else ()
-        self.out_axes = (DomainAxis("o", outputs // groups), DomainAxis("s", windows.outputs))
-        self.position_axes = self.out_axes[1:]
-        self.input_axes = (DomainAxis("c", channels), DomainAxis("i", windows.positions))
-        self.weight_axes = (self.out_axes[0], DomainAxis("k", windows.count), self.input_axes[0])
+        self.shared = (Axis("g", groups),) if groups > 1 else ()
+        self.out_axes = (Axis("o", outputs // groups), Axis("s", windows.outputs))
+        self.input_axes = (Axis("c", channels), Axis("i", windows.positions))
+        self.weight_axes = (self.out_axes[0], Axis("k", windows.count), self.input_axes[0])
         self.weight_order = (0, 1, 3, 2) if self.shared else (0, 2, 1)  # runs of channels are longer
         self.declare_product(net, node, x)
 
-    def channels(self, axis: DomainAxis) -> Source:
+    def channels(self, axis: Axis) -> Source:
         if not self.shared:
-            return super().channels(axis)
-        table = channels_of(self.groups, axis.size)
-        return Gather("g", axis.name, table, self.groups * axis.size)
+            return axis
+        return Gather("g", axis.name, channels_of(self.groups, axis.size), self.groups * axis.size)
 
     def input_sources(self) -> tuple[Source, ...]:
         c, i = self.input_axes

@@ -6,28 +6,25 @@ of an `unembedding`, too, that is added to the gradient of the latter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from circuits.language.constraints import DomainAxis, product
-from circuits.language.forms import Form, View
-from circuits.language.sources import Same, Source
-from circuits.language.tensors import DIGIT_BITS
+from circuits.language.constraints import product
+from circuits.language.forms import Form
+from circuits.language.sources import Axis
 from circuits.language.wide import Limbs
 from zkcert.errors import UnusableInput
 
 from ..net import FRACTION_BITS, WEIGHT, Gradient, Net
 from ..tokens import read_at
-from ..value import Value
+from ..value import Unrolled, Value
 from .base import Layer
-from .spec import Array, Arrays, LayerSpec, Node
+from .spec import Array, LayerSpec, Node
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
-    weight = tensors[node["weight"]].shape
-    if shape[:2] != [1, 1] or len(weight) != 2:
-        raise UnusableInput(f"weight of shape {list(weight)} does not fit tokens of shape {shape}")
-    return [weight[1], 1, shape[2]]
+def _shape(node: Node, shape: list[int]) -> list[int]:
+    if shape[:2] != [1, 1] or len(node["weight_shape"]) != 2:
+        raise UnusableInput(f"weight of shape {node['weight_shape']} does not fit tokens of shape {shape}")
+    return [node["weight_shape"][1], 1, shape[2]]
 
 
 class Embedding(Layer):
@@ -38,33 +35,28 @@ class Embedding(Layer):
         batch, tokens, count = x.shape
         if rows != tokens:
             raise UnusableInput(f"it has {rows} rows, the dataset {tokens} tokens")
-        self.count, self.shape, self.weight_name = count - 1, (channels, 1, count - 1), node["weight"]
-        self.o, self.c, self.s = DomainAxis("o", rows), DomainAxis("c", channels), DomainAxis("s", self.count)
-        self.weight = net.weight(node["weight"], (rows, channels))
-        made = net.circuit.tensor(f"{self.name}/y", net.passes, (batch, channels, self.count), WEIGHT)
-        self.y = Value.of(made)
-        axes = (net.pass_axis(), net.batch_axis(), self.c, self.s)
-        con = net.circuit.constraint(f"{self.name}/forward", axes, (self.o,))
-        out = View(made, (Same("pass", net.passes), Same("b", batch), Same("c", channels), Same("s", self.count)))
-        table = View(self.weight, (Same("pass", net.passes), Same("o", rows), Same("c", channels)))
+        self.weight_name, self.weight = node["weight"], net.weight(node["weight"], (rows, channels))
+        self.b, self.o = net.batch_axis(), Axis("o", rows)
+        self.c, self.s = Axis("c", channels), Axis("s", count - 1)
+        self.axes = self.b, self.c, self.s
+        self.y = self.tensor("y", (batch, channels, count - 1), WEIGHT)
+        con = self.constraint("forward", summed=(self.o,))
+        table, out = self.view(self.weight, self.o, self.c), self.view(self.y.tensor, *self.axes)
         for d in range(len(WEIGHT)):
             con.add(f"digit{d}", product(self._tokens(net.over_passes), table.digit(d)) - out.digit(d))
 
-    def _tokens(self, source: Callable[[str], Source]) -> Form:
+    def _tokens(self, source: Unrolled) -> Form:
         """The bit that says whether the token at s is o."""
-        inner = Same("b", self.net.batch), Same("o", self.o.size), read_at(self.count, "s")
-        return self.x.whole(source, *inner)
+        return self.x.whole(source, self.b, self.o, read_at(self.s.size, "s"))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         """Nothing is before it."""
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        inner = Same("b", net.batch), Same("c", self.c.size), Same("s", self.count)
+        def limbs(source: Unrolled) -> Limbs:
+            return Limbs().add(product(self._tokens(source), dy.whole(source, *self.axes)))
 
-        def limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add(product(self._tokens(source), dy.whole(source, *inner)))
-
-        axes, summed = (self.o, self.c), (net.batch_axis(), self.s)
+        axes, summed = (self.o, self.c), (self.b, self.s)
         own = Gradient(self.weight_name, axes, summed, limbs, False)
         tied = next((i for i, g in enumerate(net.gradients) if g.name == self.weight_name), None)
         self.tied = tied is not None
@@ -75,10 +67,8 @@ class Embedding(Layer):
         if other.summed != summed:
             raise UnusableInput(f"layer {self.name}: what has its table as well reads another number of positions")
 
-        def both(source: Callable[[str], Source]) -> Limbs:
-            total, bit = other.limbs(source), self._tokens(source)
-            for k, limb in enumerate(dy.limbs(source, *inner)):
-                total.add(product(bit, limb), FRACTION_BITS + DIGIT_BITS * k)
-            return total
+        def both(source: Unrolled) -> Limbs:
+            own = [self._tokens(source)], dy.limbs(source, *self.axes)
+            return other.limbs(source).add_product(*own, power=FRACTION_BITS)
 
         net.gradients[tied] = replace(other, limbs=both, operands=None, readers=2)

@@ -16,13 +16,13 @@ from functools import cache
 
 from circuits.language.constraints import expr, product
 from circuits.language.functions import FunctionTable
-from circuits.language.tensors import B22, U22, Digit, Range, balanced, radix
+from circuits.language.tensors import B22, U22, Range, balanced, radix
 from circuits.language.wide import Limbs
 
 from ..net import REMAINDER, Net
 from ..segments import FUNCTIONS, rows_of
 from ..value import Value
-from .base import Elementwise
+from .base import Layer
 from .spec import Choice, LayerSpec, Node, same_shape
 
 UNIT = 1 << 22  # a segment
@@ -40,17 +40,17 @@ def table(name: str) -> FunctionTable:
     return FunctionTable(f"segments {name}", (last - first + 1, 4), lambda: rows_of(name), within)
 
 
-class Pointwise(Elementwise):
+class Pointwise(Layer):
     spec = LayerSpec(op="function", fields={"function": Choice(tuple(FUNCTIONS))}, output_shape=same_shape)
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.function, self.table = FUNCTIONS[node["function"]], table(node["function"])
-        self.segment, self.offset = self._committed("segment", radix(B22)), self._committed("offset", radix(B22))
-        self.over, self.under = self._committed("over", radix(U22)), self._committed("under", radix(U22))
-        self.y, self.slope = net.activation(f"{self.name}/y", x.shape), self._committed("slope", SLOPE)
-        self.bend, self.turn = self._committed("bend", radix(B22)), self._committed("turn", radix(B22))
-        self.turn_rest = self._committed("turn.remainder", radix(U22))
-        self.step, self.step_rest = self._committed("step", STEP), self._committed("step.remainder", REMAINDER)
+        self.segment, self.offset = self.like_input("segment", radix(B22)), self.like_input("offset", radix(B22))
+        self.over, self.under = self.like_input("over", radix(U22)), self.like_input("under", radix(U22))
+        self.y, self.slope = self.like_input("y"), self.like_input("slope", SLOPE)
+        self.bend, self.turn = self.like_input("bend", radix(B22)), self.like_input("turn", radix(B22))
+        self.turn_rest = self.like_input("turn.remainder", radix(U22))
+        self.step, self.step_rest = self.like_input("step", STEP), self.like_input("step.remainder", REMAINDER)
         g, t, a, b = map(self.form, (self.segment, self.offset, self.over, self.under))
         y, d, s, w, v = map(self.form, (self.y, self.slope, self.bend, self.turn, self.step))
         con = self.constraint("forward")
@@ -60,12 +60,9 @@ class Pointwise(Elementwise):
         con.add("turn", product(s, t) - w * UNIT - self.form(self.turn_rest) + HALF)
         con.add("step", product(d - w, t) - v * (1 << 32) - self.form(self.step_rest) + (1 << 31))
         middle = y - v if self.function.above is not None else y - v - UNIT * a
-        net.circuit.lookup(f"{self.name}/segment", self.axes, self.table, (g, middle, d - 2 * w, s))
-
-    def _committed(self, name: str, digits: tuple[Digit, ...]) -> Value:
-        return Value.of(self.tensor(name, digits))
+        net.circuit.lookup(f"{self.name}/segment", con.out, self.table, (g, middle, d - 2 * w, s))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
+        self.dx = self.like_input("dx")
         con, limbs = self.constraint("input-gradient"), Limbs().add_product(self.limbs(self.slope), self.limbs(dy))
         self.run_input = net.rescaled(con, self.limbs(self.dx), limbs, "dx")

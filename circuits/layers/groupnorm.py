@@ -14,31 +14,28 @@ PyTorch's LayerNorm over channels). A is the integer with  A^2 M <= 2^128 n < (A
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from math import prod
 
-from circuits.language.constraints import Constraint, DomainAxis, expr
+from circuits.language.constraints import expr
 from circuits.language.forms import Form, View
-from circuits.language.sources import Gather, GatherSum, Same, Source, Sum
-from circuits.language.tensors import U22, Digit, Range, Tensor, radix
-from circuits.language.wide import CarryStep, Domain, Limbs, assert_zero, limb_forms
+from circuits.language.sources import Axis, Gather, GatherSum, Sum
+from circuits.language.tensors import U22, Digit, Range, radix
+from circuits.language.wide import Domain, Limbs, limb_forms
 from zkcert.errors import UnusableInput
 
-from ..net import FRACTION_BITS, REMAINDER, Contraction, Gradient, Net, summed_gradient
-from ..value import Value
+from ..net import FRACTION_BITS, REMAINDER, VALUE, Net, product_gradient, summed_gradient
+from ..value import Unrolled, Value
 from ..windows import groups_of
 from .affine import PARAMETERS
 from .base import Layer
-from .spec import Arrays, Flag, Integer, LayerSpec, Node, Number
+from .spec import Flag, Integer, LayerSpec, Node, Number, require_channels
 
 MAX_ENTRIES = 1 << 20
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
-    own = [tensors[node[key]].shape for key in PARAMETERS if node[key] is not None]
-    if len(shape) not in (1, 3) or any(size != (shape[0],) for size in own):
-        raise UnusableInput(f"its tensors must have shape [C] for an input of shape {shape} of shape [C, H, W] or [C]")
+def _shape(node: Node, shape: list[int]) -> list[int]:
+    require_channels(node, shape)
     if shape[0] % node["groups"]:
         raise UnusableInput(f"{shape[0]} channels do not make {node['groups']} groups")
     if not 2 <= entries(node, shape) <= MAX_ENTRIES:
@@ -69,143 +66,123 @@ class GroupNorm(Layer):
         if channels != shape[0]:
             raise UnusableInput("a normalisation of flattened images: put it before the flatten")
         own = channels // self.groups
-        self.table = groups_of(self.groups, own)
         net.count_table(channels, f"normalisation of {channels} channels")
-        self.b, self.g, self.c = net.batch_axis(), DomainAxis("g", self.groups), DomainAxis("c", own)
-        self.positions = tuple(DomainAxis("s", size) for size in positions)
-        self.alone: tuple[DomainAxis, ...] = self.positions if self.each else ()
-        self.joint: tuple[DomainAxis, ...] = () if self.each else self.positions
+        self.b, self.g, self.c = net.batch_axis(), Axis("g", self.groups), Axis("c", own)
+        self.o, self.positions = Axis("o", channels), tuple(Axis("s", size) for size in positions)
+        alone = self.positions if self.each else ()
+        self.joint = () if self.each else self.positions
+        self.table = groups_of(self.groups, own)
+        grouped = Gather("c", "g", self.table, channels)
         self.n = entries(node, list(shape))
         self.epsilon = int(Fraction(repr(node["eps"])) * (self.n << 64) + Fraction(1, 2))
-        self.stats = Domain((net.pass_axis(), self.b, self.g, *self.alone), unrolled=True)
-        self.entries = (net.pass_axis(), self.b, self.g, self.c, *self.positions)
+        self.axes = self.b, self.o, *self.positions
+        self.statistic = self.b, self.g, *alone
+        self.stats = Domain(net.circuit, (net.pass_axis(), *self.statistic), unrolled=True)
+        self.entries, self.by_group = (self.b, self.g, self.c, *self.positions), (self.b, grouped, *self.positions)
 
         self.mean, self.mean_rest = self._mean("mean", x)
-        con = net.circuit.constraint(f"{self.name}/squares", self.stats.axes, (self.c, *self.joint))
-        self.squares = self._unsigned("squares", 5)
-        limbs = Limbs().add_product(self._limbs(x), self._limbs(x)).add_value(self.squares, -1)
-        self.squares_carries, self.squares_con = assert_zero(net.circuit, con, self.stats, "sum", limbs), con
+        self.squares_con = self.constraint("squares", *self.statistic, summed=(self.c, *self.joint))
+        self.squares = self._statistic("squares", *[U22] * 5)
+        own_limbs = self.limbs(x, *self.by_group)
+        limbs = Limbs().add_product(own_limbs, own_limbs).add_limbs(self._of_statistic(self.squares), -1)
+        self.stats.zero(self.squares_con, "sum", limbs)
         self._declare_root()
 
-        con = net.circuit.constraint(f"{self.name}/normalised", self.entries)
-        self.h = net.activation(f"{self.name}/h", x.shape)
-        self.run_h = net.rescaled(con, self._limbs(self.h), self._of_centred(x, self.mean), "h")
+        con = self.constraint("normalised", *self.entries)
+        self.h = self.like_input("h")
+        self.run_h = net.rescaled(con, self.limbs(self.h, *self.by_group), self._of_centred(x, self.mean), "h")
 
         self.weight = net.weight(self.weight_name, (channels,))
         self.bias = net.weight(self.bias_name, (channels,)) if self.bias_name else None
-        self.o = DomainAxis("o", channels)
-        con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), self.b, self.o, *self.positions))
-        limbs = Limbs().add_product(self._scale(), self._flat(self.h))
+        con = self.constraint("forward")
+        limbs = Limbs().add_product(limb_forms(self.view(self.weight, self.o)), self.limbs(self.h))
         if self.bias:
-            limbs.add_value(View(self.bias, (Same("pass", net.passes), Same("o", channels))), 1, FRACTION_BITS)
-        self.out = net.output(self.name, "y", x.shape)
-        self.y = self.out.value
-        self.run = net.rescaled(con, self._flat(self.y), limbs, "y")
+            limbs.add_value(self.view(self.bias, self.o), 1, FRACTION_BITS)
+        self.y = self.output("y", x.shape)
+        self.run = net.rescaled(con, self.limbs(self.y), limbs, "y")
 
-    # -- how tensors are read
-
-    def _inner(self, axes: tuple[DomainAxis, ...]) -> list[Source]:
-        return [Same(a.name, a.size) for a in axes]
-
-    def _limbs(self, v: Value) -> list[Form]:
-        """Limbs of a value (batch, channels, positions) by group and channel of it."""
-        channel = Gather("c", "g", self.table, self.c.size * self.groups)
-        return v.limbs(self.net.over_passes, Same("b", self.b.size), channel, *self._inner(self.positions))
-
-    def _flat(self, v: Value, first: Callable[[str], Source] | None = None) -> list[Form]:
-        """The same by channel."""
-        return v.limbs(first or self.net.over_passes, *self._inner((self.b, self.o, *self.positions)))
+    # -- how tensors are read: entries by channel (`axes`) or `by_group`
 
     def _of_statistic(self, v: Value) -> list[Form]:
-        return v.limbs(self.net.over_passes, *self._inner((self.b, self.g, *self.alone)))
+        return self.limbs(v, *self.statistic)
+
+    def _seen(self, v: Value) -> View:
+        return self.view(v.tensor, *self.statistic)
 
     def _of_centred(self, v: Value, mean: Value) -> Limbs:
         """A (v - mean)."""
-        a = self._of_statistic(self.a)
-        return Limbs().add_product(self._limbs(v), a).add_product(self._of_statistic(mean), a, -1)
+        a, own = self._of_statistic(self.a), self.limbs(v, *self.by_group)
+        return Limbs().add_product(own, a).add_product(self._of_statistic(mean), a, -1)
 
-    def _scale(self) -> list[Form]:
-        return limb_forms(View(self.weight, (Same("pass", self.net.passes), Same("o", self.o.size))))
-
-    def _statistic(self, label: str) -> Value:
-        return self.net.activation(f"{self.name}/{label}", (self.b.size, *(a.size for a in (self.g, *self.alone))))
+    def _statistic(self, label: str, *limbs: Range) -> Value:
+        """A number for each statistic: of these limbs, or a value like any other."""
+        return self.tensor(label, [axis.size for axis in self.statistic], radix(*limbs) if limbs else VALUE)
 
     # -- identities of statistics
 
-    def _mean(self, label: str, v: Value) -> tuple[Value, Tensor]:
+    def _mean(self, label: str, v: Value) -> tuple[Value, Value]:
         """round(sum v / n) and what the division leaves."""
-        net, out = self.net, self._statistic(label)
-        rest = self.stats.wire(net.circuit, f"{self.name}/{label}.remainder", radix(Range(self.n)))
+        out, rest = self._statistic(label), self._statistic(f"{label}.remainder", Range(self.n))
         channel = GatherSum("g", self.table, self.c.size * self.groups)
-        inner = [Same("b", self.b.size), channel, *self._inner(self.alone), *(Sum(a.size) for a in self.joint)]
-        con = net.circuit.constraint(f"{self.name}/{label}", self.stats.axes)
-        whole = out.whole(net.over_passes, *self._inner((self.b, self.g, *self.alone)))
-        con.add("mean", expr(whole * self.n + rest.whole() - v.whole(net.over_passes, *inner)) - self.n // 2)
-        return out, rest.tensor
-
-    def _unsigned(self, label: str, limbs: int) -> View:
-        return self.stats.wire(self.net.circuit, f"{self.name}/{label}", radix(*[U22] * limbs))
+        total = self.form(v, self.b, channel, *self.statistic[2:], *(Sum(a.size) for a in self.joint))
+        mean, left = self.form(out, *self.statistic), self.form(rest, *self.statistic)
+        self.constraint(label, *self.statistic).add("mean", expr(mean * self.n + left - total) - self.n // 2)
+        return out, rest
 
     def _declare_root(self) -> None:
-        net, n, eps = self.net, self.n, self.epsilon
-        self.root_con = con = net.circuit.constraint(f"{self.name}/root", self.stats.axes)
-        self.v, self.a = self._unsigned("v", 5), self._statistic("a")
-        self.aa, self.low, self.high = self._unsigned("a2", 4), self._unsigned("low", 7), self._unsigned("high", 7)
-        mean, a, aa, v = (*map(self._of_statistic, (self.mean, self.a)), limb_forms(self.aa), limb_forms(self.v))
-        self.root_carries: list[list[CarryStep]] = []
-
-        def zero(label: str, limbs: Limbs) -> None:
-            self.root_carries.append(assert_zero(net.circuit, con, self.stats, label, limbs))
-
+        n, eps = self.n, self.epsilon
+        self.root_con = con = self.constraint("root", *self.statistic)
+        self.v, self.a = self._statistic("v", *[U22] * 5), self._statistic("a")
+        self.aa = self._statistic("a2", *[U22] * 4)
+        self.low, self.high = self._statistic("low", *[U22] * 7), self._statistic("high", *[U22] * 7)
+        mean, a, aa, v, low, high = map(self._of_statistic, (self.mean, self.a, self.aa, self.v, self.low, self.high))
         # V = sum x^2 - n mean^2 - 2 mean (r - floor(n / 2)), sum x being n mean + r - floor(n / 2)
-        limbs = Limbs().add_value(self.squares).add_value(self.v, -1).add_product(mean, mean, -n)
-        limbs.add_product(mean, [View(self.mean_rest, self.v.sources).whole()], -2)
-        zero("v", limbs.add_multiple(View(self.mean.tensor, self.v.sources), 2 * (n // 2)))
-        zero("a2", Limbs().add_product(a, a).add_value(self.aa, -1))
-        limbs = Limbs().add_const(n << 128).add_product(aa, v, -1).add_multiple(self.aa, -eps)
-        zero("low", limbs.add_value(self.low, -1))
-        limbs = Limbs().add_product(aa, v).add_multiple(self.aa, eps).add_product(a, v, 2).add_value(self.v)
-        limbs.add_multiple(View(self.a.tensor, self.v.sources), 2 * eps).add_const(eps - (n << 128) - 1)
-        zero("high", limbs.add_value(self.high, -1))
+        limbs = Limbs().add_limbs(self._of_statistic(self.squares)).add_limbs(v, -1).add_product(mean, mean, -n)
+        limbs.add_product(mean, self._of_statistic(self.mean_rest), -2)
+        self.stats.zero(con, "v", limbs.add_multiple(self._seen(self.mean), 2 * (n // 2)))
+        self.stats.zero(con, "a2", Limbs().add_product(a, a).add_limbs(aa, -1))
+        limbs = Limbs().add_const(n << 128).add_product(aa, v, -1).add_multiple(self._seen(self.aa), -eps)
+        self.stats.zero(con, "low", limbs.add_limbs(low, -1))
+        limbs = Limbs().add_product(aa, v).add_multiple(self._seen(self.aa), eps).add_product(a, v, 2).add_limbs(v)
+        limbs.add_multiple(self._seen(self.a), 2 * eps).add_const(eps - (n << 128) - 1)
+        self.stats.zero(con, "high", limbs.add_limbs(high, -1))
 
     # -- gradients
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        con = net.circuit.constraint(f"{self.name}/scaled", (net.pass_axis(), self.b, self.o, *self.positions))
-        self.e = net.activation(f"{self.name}/e", self.x.shape)
-        limbs = Limbs().add_product(self._scale(), self._flat(dy))
-        self.run_e = net.rescaled(con, self._flat(self.e), limbs, "e")
+        con = self.constraint("scaled")
+        self.e = self.like_input("e")
+        limbs = Limbs().add_product(limb_forms(self.view(self.weight, self.o)), self.limbs(dy))
+        self.run_e = net.rescaled(con, self.limbs(self.e), limbs, "e")
         self.m1, self.m1_rest = self._mean("m1", self.e)
         self._declare_correlation()
 
-        con = net.circuit.constraint(f"{self.name}/slope", self.stats.axes)
+        con = self.constraint("slope", *self.statistic)
         self.slope = self._statistic("slope")
         limbs = Limbs().add_product(self._of_statistic(self.a), self._of_statistic(self.m2))
-        self.run_slope: Contraction = net.rescaled(con, self._of_statistic(self.slope), limbs, "slope")
+        self.run_slope = net.rescaled(con, self._of_statistic(self.slope), limbs, "slope")
 
-        con = net.circuit.constraint(f"{self.name}/input-gradient", self.entries)
-        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
+        con = self.constraint("input-gradient", *self.entries)
+        self.dx = self.like_input("dx")
         limbs = self._of_centred(self.e, self.m1)
-        limbs.add_product(self._limbs(self.h), self._of_statistic(self.slope), -1)
-        self.run_input: Contraction = net.rescaled(con, self._limbs(self.dx), limbs, "dx")
+        limbs.add_product(self.limbs(self.h, *self.by_group), self._of_statistic(self.slope), -1)
+        self.run_input = net.rescaled(con, self.limbs(self.dx, *self.by_group), limbs, "dx")
 
     def _declare_correlation(self) -> None:
         """m2, of which the remainder lies in [0, 2^32 n)."""
-        net = self.net
-        self.m2_con: Constraint = net.circuit.constraint(f"{self.name}/m2", self.stats.axes, (self.c, *self.joint))
+        self.m2_con = self.constraint("m2", *self.statistic, summed=(self.c, *self.joint))
         self.m2 = self._statistic("m2")
         digits = (*REMAINDER, Digit(Range(self.n), FRACTION_BITS))
-        self.m2_rest = self.stats.wire(net.circuit, f"{self.name}/m2.remainder", digits)
-        limbs = Limbs().add_product(self._limbs(self.e), self._limbs(self.h)).add_const(self.n << FRACTION_BITS - 1)
-        limbs.add_value(self.m2_rest, -1).add_multiple(View(self.m2.tensor, self.m2_rest.sources), -self.n << 32)
-        self.m2_carries = assert_zero(net.circuit, self.m2_con, self.stats, "m2", limbs)
+        self.m2_rest = self.tensor("m2.remainder", self.m2.shape, digits)
+        limbs = Limbs().add_product(self.limbs(self.e, *self.by_group), self.limbs(self.h, *self.by_group))
+        limbs.add_const(self.n << FRACTION_BITS - 1).add_value(self._seen(self.m2_rest), -1)
+        limbs.add_multiple(self._seen(self.m2), -self.n << FRACTION_BITS)
+        self.stats.zero(self.m2_con, "m2", limbs)
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        def weight_limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add_product(self._flat(dy, source), self._flat(self.h, source))
+        def factors(source: Unrolled) -> tuple[list[Form], list[Form]]:
+            return dy.limbs(source, *self.axes), self.h.limbs(source, *self.axes)
 
-        summed = (self.b, *self.positions)
-        net.gradients.append(Gradient(self.weight_name, (self.o,), summed, weight_limbs, True))
-        inner = (Sum(self.b.size), Same("o", self.o.size), *(Sum(a.size) for a in self.positions))
+        net.gradients.append(product_gradient(self.weight_name, (self.o,), (self.b, *self.positions), factors))
         if self.bias:
-            net.gradients.append(summed_gradient(self.bias_name, self.o, dy, *inner))
+            net.gradients.append(summed_gradient(self.bias_name, (self.o,), dy, *self.axes))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from circuits.language.constraints import Expr, expr, product
-from circuits.language.tensors import Range, Tensor, radix
+from circuits.language.constraints import Expr, expr
+from circuits.language.tensors import Range, radix
 
 from ..net import Net
 from ..value import Value
@@ -17,16 +17,15 @@ class Hardsigmoid(Clamped):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.declare_clamp(x, -3 * UNIT, 3 * UNIT, "inner", "clamp")
-        self.y = net.activation(f"{self.name}/y", x.shape)
+        self.y = self.like_input("y")
         self.remainder = self._sixth("forward", self.y, expr(self.form(self.clamped)) + self.high)
 
-    def _sixth(self, label: str, out: Value, total: Expr) -> Tensor:
+    def _sixth(self, label: str, out: Value, total: Expr) -> Value:
         """Constrain 6 out + remainder = total + 3 with 0 <= remainder < 6; the remainder."""
-        t = self.tensor(f"{label}.remainder", radix(Range(6)))
-        self.constraint(label).add("sixth", expr(6 * self.form(out) + self.form(t)) - total - 3)
-        return t
+        rest = self.like_input(f"{label}.remainder", radix(Range(6)))
+        self.constraint(label).add("sixth", expr(6 * self.form(out) + self.form(rest)) - total - 3)
+        return rest
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
-        outside, d = self.form(self.above + self.below), self.form(dy)
-        self.remainder_back = self._sixth("backward", self.dx, expr(d) - product(outside, d))
+        self.dx = self.like_input("dx")
+        self.remainder_back = self._sixth("backward", self.dx, self.passed(dy))

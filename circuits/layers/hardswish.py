@@ -6,11 +6,9 @@ With H = 3 2^32 both are divisions by 2 H: of z (c + H), and of dy (2 c + H (1 -
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from circuits.language.forms import Form
 from circuits.language.tensors import DIGIT_BITS, U22, Range, radix
-from circuits.language.wide import Domain, Limbs, assert_zero
+from circuits.language.wide import Limbs
 
 from ..net import Contraction, Net
 from ..value import Value
@@ -27,24 +25,19 @@ class Hardswish(Clamped):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.declare_clamp(x, -BOUND, BOUND, "inner", "clamp")
-        self.y = net.activation(f"{self.name}/y", x.shape)
+        self.y = self.like_input("y")
         self.run = self._divided("forward", self.y, x, self.limbs(self.clamped), "y")
 
-    def _divided(self, label: str, out: Value, v: Value, factor: Sequence[Form], name: str) -> Contraction:
+    def _divided(self, label: str, out: Value, v: Value, factor: list[Form], name: str) -> Contraction:
         """Constrain `out` to v (factor + H) / (2 H), rounded."""
+        rest = Limbs().add_limbs(self.limbs(v), BOUND, DIGIT_BITS).add_limbs(self.limbs(out), -2 * BOUND, DIGIT_BITS)
+        limbs = Limbs().add_product(self.limbs(v), factor)
         con = self.constraint(label)
-        domain = Domain(con.out, unrolled=True)
-        rem = domain.wire(self.net.circuit, f"{con.name}.remainder", REMAINDER)
-        own = self.limbs(v)
-        limbs = Limbs().add_product(own, list(factor)).add_const(self.high).add_value(rem, -1)
-        for k, form in enumerate(own):
-            limbs.add(form * BOUND, DIGIT_BITS * (k + 1))
-        for k, form in enumerate(self.limbs(out)):
-            limbs.add(form * (-2 * BOUND), DIGIT_BITS * (k + 1))
-        return Contraction(con, assert_zero(self.net.circuit, con, domain, name, limbs), rem.tensor)
+        left = self.net.remainder(con, f"{con.name}.remainder", REMAINDER)
+        return self.net.divided(con, limbs, self.high, left, rest, name)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
+        self.dx = self.like_input("dx")
         low, high = self.limbs(2 * self.clamped)
         factor = [low, high + self.form(self.below - self.above) * BOUND]
         self.run_input = self._divided("input-gradient", self.dx, dy, factor, "dx")

@@ -5,24 +5,23 @@ The output is the sum of two tensors of `Clamped`, which nothing needs to commit
 
 from __future__ import annotations
 
-from circuits.language.constraints import expr, product
 from circuits.language.tensors import DIGIT_BITS
 from zkcert.errors import UnusableInput
 
 from ..net import FRACTION_BITS, Net
 from ..value import Value
 from .clamp import Clamped
-from .spec import Arrays, LayerSpec, Node, Number, same_shape
+from .spec import LayerSpec, Node, Number
 
 UNIT = 1 << FRACTION_BITS - DIGIT_BITS
 BOUND = Number(-1024.0, 1024.0, "between -1024 and 1024")
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     low, high = (node[key] * UNIT for key in ("low", "high"))
     if low >= high or low % 1 or high % 1:
         raise UnusableInput(f"its bounds must be two multiples of 1/{UNIT}, the lower one first")
-    return same_shape(node, shape, tensors)
+    return shape
 
 
 class Hardtanh(Clamped):
@@ -34,6 +33,5 @@ class Hardtanh(Clamped):
         self.y = self.clamped
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
-        outside, d = self.form(self.above + self.below), self.form(dy)
-        self.constraint("backward").add("gradient", expr(d) - product(outside, d) - self.form(self.dx))
+        self.dx = self.like_input("dx")
+        self.constraint("backward").add("gradient", self.passed(dy) - self.form(self.dx))

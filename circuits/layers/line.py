@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from ..net import Net
-from ..value import Value
-from .base import Layer
-from .spec import Arrays, LayerSpec, Node, require_image
+from .base import Passing
+from .spec import LayerSpec, Node, require_image
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
     return [shape[0], 1, shape[1] * shape[2]]
 
 
-class Line(Layer):
+class Line(Passing):
     spec = LayerSpec(op="line", transparent=True, output_shape=_shape)
-
-    def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
-        self.y, self.shape = x, (shape[0], 1, shape[1] * shape[2])
-
-    def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = dy

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Same, Source
+from circuits.language.sources import Axis
 from zkcert.errors import UnusableInput
 
 from ..net import Net
 from ..value import Value
 from .affine import PARAMETERS, Affine, outputs_of
-from .spec import Arrays, LayerSpec, Node
+from .spec import LayerSpec, Node
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     if len(shape) != 1:
         raise UnusableInput(f"its input has shape {shape}, not [features]; put a flatten before it")
-    return [outputs_of(node, shape, tensors)]
+    return [outputs_of(node, shape)]
 
 
 class Linear(Affine):
@@ -23,15 +22,7 @@ class Linear(Affine):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         names = ("c", "s") if len(x.shape) == 3 else ("f",)
-        self.input_axes = tuple(DomainAxis(n, size) for n, size in zip(names, x.shape[1:], strict=True))
-        outputs = DomainAxis("o", node["weight_shape"][0])
-        self.out_axes, self.position_axes = (outputs,), ()
-        self.weight_axes = (outputs, *self.input_axes)
-        self.shape = (outputs.size,)
+        self.input_axes = tuple(Axis(n, size) for n, size in zip(names, x.shape[1:], strict=True))
+        self.out_axes = (Axis("o", node["weight_shape"][0]),)
+        self.weight_axes = (*self.out_axes, *self.input_axes)
         self.declare_product(net, node, x)
-
-    def input_sources(self) -> tuple[Source, ...]:
-        return tuple(Same(a.name, a.size) for a in self.input_axes)
-
-    def output_sources(self) -> tuple[Source, ...]:
-        return (Same("o", self.out_axes[0].size),)

@@ -7,11 +7,8 @@ later ones at most equal. Entries outside have neither, so that they lose to eve
 
 from __future__ import annotations
 
-from typing import Any
-
 from circuits.language.constraints import expr, product
-from circuits.language.forms import View
-from circuits.language.sources import Gather, GatherSum, Same, SuffixGather, TailGather
+from circuits.language.sources import Gather, GatherSum, SuffixGather, TailGather
 from circuits.language.tensors import BIT, U22, radix
 
 from ..net import Net
@@ -26,36 +23,26 @@ class MaxPool2d(Pool):
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         self.windows = windows = net.windows(shape, node["kernel"], node)
         self.declare_windows(net, windows, shape[0])
-        outputs, count = self.s.size, windows.inside
-        self.joint = windows.pairs()
+        self.joint, count = windows.pairs(), windows.inside
         inner = (net.batch, self.c.size, count)
-        self.choice = net.circuit.tensor(f"{self.name}/choice", net.passes, inner, radix(BIT))
-        self.slack = net.circuit.tensor(f"{self.name}/slack", net.passes, inner, radix(U22, U22))
-        out = (net.pass_axis(), self.b, self.c)
-        con = net.circuit.constraint(f"{self.name}/forward", (*out, self.k, self.s))
-        at = Gather("k", "s", self.joint, count)
-        slack = self._choices(self.slack, at).whole()
-        xk = self.form(x, Gather("k", "s", self.reads, self.i.size))
-        if count == self.k.size * outputs:
-            so_far = self._choices(self.choice, SuffixGather("k", "s", self.joint, count)).whole()
-            con.add("slack", expr(slack - self.form(self.y, Same("s", outputs)) + xk - so_far) + 1)
+        self.choice, self.slack = self.tensor("choice", inner, radix(BIT)), self.tensor("slack", inner, radix(U22, U22))
+        con = self.constraint("forward", self.b, self.c, self.k, self.s)
+        pair = Gather("k", "s", self.joint, count)
+        slack, xk = self.at(self.slack, pair), self.at(x, Gather("k", "s", self.reads, self.i.size))
+        if count == self.k.size * self.s.size:
+            so_far = self.at(self.choice, SuffixGather("k", "s", self.joint, count))
+            con.add("slack", expr(slack - self.at(self.y, self.s) + xk - so_far) + 1)
         else:
-            y = self.form(self.y, Gather("k", "s", windows.windows(), outputs))
-            after = self._choices(self.choice, TailGather("k", "s", self.joint, count)).whole()
+            y = self.at(self.y, Gather("k", "s", windows.windows(), self.s.size))
+            after = self.at(self.choice, TailGather("k", "s", self.joint, count))
             con.add("slack", expr(slack - y + xk + after))
-        con.add("maximum", product(self._choices(self.choice, at).whole(), slack))
-        con = net.circuit.constraint(f"{self.name}/choice", (*out, self.s))
-        total = GatherSum("s", self.joint, count)
-        con.add("one", expr(self._choices(self.choice, total).whole()) - 1)
-
-    def _choices(self, t: Any, last: Any) -> View:
-        return View(t, (Same("pass", self.net.passes), Same("b", self.b.size), Same("c", self.c.size), last))
+        con.add("maximum", product(self.at(self.choice, pair), slack))
+        total = self.at(self.choice, GatherSum("s", self.joint, count))
+        self.constraint("choice", self.b, self.c, self.s).add("one", expr(total) - 1)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = net.activation(f"{self.name}/dx", (net.batch, self.c.size, self.i.size))
-        out = (net.pass_axis(), self.b, self.c, self.i)
-        con = net.circuit.constraint(f"{self.name}/backward", out, (self.k,))
-        back = Gather("k", "i", self.windows.pairs_of(), self.windows.inside)
-        d = self.form(dy, Gather("k", "i", self.readers, self.s.size))
-        dx = self.form(self.dx, Same("i", self.i.size))
-        con.add("gradient", product(self._choices(self.choice, back).whole(), d) - dx)
+        self.dx = self.tensor("dx", (net.batch, self.c.size, self.i.size))
+        con = self.constraint("backward", self.b, self.c, self.i, summed=(self.k,))
+        chosen = self.at(self.choice, Gather("k", "i", self.windows.pairs_of(), self.windows.inside))
+        d = self.at(dy, Gather("k", "i", self.readers, self.s.size))
+        con.add("gradient", product(chosen, d) - self.at(self.dx, self.i))

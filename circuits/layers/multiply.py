@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
-from circuits.language.sources import Same, Source, Sum
+from circuits.language.sources import Axis, Sum
 from circuits.language.wide import Limbs
 from zkcert.errors import UnusableInput
 
@@ -31,36 +30,32 @@ class Multiply(Layer):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         sizes = max((v.shape for v in self.branches), key=lambda sizes: (len(sizes), sizes[2:]))
-        self.axes = tuple(DomainAxis(f"x{i}", size) for i, size in enumerate(sizes))
+        self.axes = tuple(Axis(f"x{i}", size) for i, size in enumerate(sizes))
         if any(v.shape not in (sizes, (*sizes[:2], 1), sizes[:2]) for v in self.branches):
             raise UnusableInput("one branch is flattened, the other is not")
         self.dxs: list[Value | None] = [None, None]  # by input
         self.runs: list[Contraction | None] = [None, None]
-        con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), *self.axes))
-        self.out = net.output(self.name, "y", sizes)
-        self.y = self.out.value
-        limbs = Limbs().add_product(self._limbs(self.branches[0]), self._limbs(self.branches[1]))
-        self.run = net.rescaled(con, self._limbs(self.y), limbs, "y")
+        self.y, (a, b) = self.output("y", sizes), self.branches
+        limbs = Limbs().add_product(self._read(a), self._read(b))
+        self.run = net.rescaled(self.constraint("forward"), self._read(self.y), limbs, "y")
 
     def single(self, v: Value) -> bool:
         """Whether it has one number per channel, and the output positions."""
         return v.shape != tuple(a.size for a in self.axes)
 
-    def _limbs(self, v: Value) -> list[Form]:
-        sources: list[Source] = [Same(a.name, a.size) for a in self.axes]
-        if self.single(v):
-            sources[2:] = [Sum(1)] * (len(v.shape) - 2)
-        return v.limbs(self.net.over_passes, *sources)
+    def _read(self, v: Value) -> list[Form]:
+        """The limbs of what may be single."""
+        ones = [Sum(1)] * (len(v.shape) - 2)
+        return self.limbs(v, *self.axes[:2], *ones) if self.single(v) else self.limbs(v)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         for i in (i for i in range(2) if self.needed[i]):
             v, label = self.branches[i], f"dx{i}"
             kept = 2 if self.single(v) else len(self.axes)
-            axes = (net.pass_axis(), *self.axes[:kept])
-            con = net.circuit.constraint(f"{self.name}/input-gradient{i}", axes, self.axes[kept:])
-            self.dxs[i] = dx = net.activation(f"{self.name}/{label}", v.shape)
-            limbs = Limbs().add_product(self._limbs(dy), self._limbs(self.branches[1 - i]))
-            self.runs[i] = net.rescaled(con, self._limbs(dx), limbs, label)
+            con = self.constraint(f"input-gradient{i}", *self.axes[:kept], summed=self.axes[kept:])
+            self.dxs[i] = dx = self.tensor(label, v.shape)
+            limbs = Limbs().add_product(self.limbs(dy), self._read(self.branches[1 - i]))
+            self.runs[i] = net.rescaled(con, self._read(dx), limbs, label)
 
     def handed(self, i: int) -> Value | None:
         return self.dxs[i]

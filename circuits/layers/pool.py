@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from circuits.language.constraints import DomainAxis
 from circuits.language.forms import Form
-from circuits.language.sources import Same, Source
+from circuits.language.sources import Axis, Source
 from zkcert.errors import UnusableInput
 
 from ..net import Net
 from ..value import Value
 from ..windows import AdaptiveWindows, Windows
 from .base import Layer
-from .spec import Arrays, Field, Flag, Integers, Node, require_image, window_shape
+from .spec import Field, Flag, Integers, Node, require_image, window_shape
 
 WINDOW = {"kernel": Integers(2, 1), "stride": Integers(2, 1)}
 """The fields of a pooling layer."""
@@ -21,7 +20,7 @@ BORDER: dict[str, tuple[Field, Any]] = {"padding": (Integers(2, 0), [0, 0]), "ce
 """Its options."""
 
 
-def pool_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def pool_shape(node: Node, shape: list[int]) -> list[int]:
     """Of windows, at least half of each of which lies in the image along each axis."""
     require_image(shape)
     if any(2 * pad > k for pad, k in zip(node["padding"], node["kernel"], strict=True)):
@@ -32,12 +31,11 @@ def pool_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
 class Pool(Layer):
     def declare_windows(self, net: Net, windows: Windows | AdaptiveWindows, channels: int) -> None:
         self.reads, self.readers = windows.reads(), windows.readers()
-        self.shape = (channels, *windows.grid)
-        self.b, self.c = net.batch_axis(), DomainAxis("c", channels)
-        self.k, self.s = DomainAxis("k", self.reads.shape[0]), DomainAxis("s", windows.outputs)
-        self.i = DomainAxis("i", windows.positions)
-        self.y = net.activation(f"{self.name}/y", (net.batch, channels, self.s.size))
+        self.b, self.c = net.batch_axis(), Axis("c", channels)
+        self.k, self.s = Axis("k", self.reads.shape[0]), Axis("s", windows.outputs)
+        self.i = Axis("i", windows.positions)
+        self.y = self.tensor("y", (net.batch, channels, self.s.size))
 
-    def form(self, v: Value, last: Source) -> Form:
+    def at(self, v: Value, last: Source) -> Form:
         """The value as one form, its positions read through `last`."""
-        return v.whole(self.net.over_passes, Same("b", self.b.size), Same("c", self.c.size), last)
+        return self.form(v, self.b, self.c, last)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from circuits.language.sources import Axis
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.forms import View
-from circuits.language.sources import Same, Source, Sum
-from circuits.language.wide import Limbs
-from zkcert.errors import UnusableInput
-
-from ..net import Gradient, Net
+from ..net import Net, summed_gradient
 from ..value import Value
 from .base import Layer
-from .spec import Array, Arrays, LayerSpec, Node, require_image
+from .spec import Array, LayerSpec, Node, misfit, require_image
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
-    if list(tensors[node["weight"]].shape) != list(shape):
-        raise UnusableInput(
-            f"weight of shape {list(tensors[node['weight']].shape)} does not fit an input of shape {shape}"
-        )
+    if node["weight_shape"] != shape:
+        raise misfit(node, shape)
     return shape
 
 
@@ -29,19 +21,15 @@ class Positions(Layer):
     spec = LayerSpec(op="positions", fields={"weight": Array()}, output_shape=_shape)
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
-        self.weight_name, self.axes = node["weight"], (DomainAxis("c", x.shape[1]), DomainAxis("s", x.shape[2]))
-        self.weight = net.weight(node["weight"], x.shape[1:])
-        self.y = net.activation(f"{self.name}/y", x.shape)
-        con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), net.batch_axis(), *self.axes))
-        own = [Same(a.name, a.size) for a in self.axes]
-        weight = View(self.weight, (Same("pass", net.passes), *own)).whole()
-        con.add("sum", (x - self.y).whole(net.over_passes, Same("b", net.batch), *own) + weight)
+        self.weight_name, self.weight = node["weight"], net.weight(node["weight"], x.shape[1:])
+        self.own = Axis("c", x.shape[1]), Axis("s", x.shape[2])
+        self.y = self.like_input("y")
+        axes = net.batch_axis(), *self.own
+        total = self.form(x - self.y, *axes) + self.view(self.weight, *self.own).whole()
+        self.constraint("forward", *axes).add("sum", total)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
         self.dx = dy
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        def limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add(dy.whole(source, Sum(net.batch), *(Same(a.name, a.size) for a in self.axes)))
-
-        net.gradients.append(Gradient(self.weight_name, self.axes, (), limbs, False, linear=True))
+        net.gradients.append(summed_gradient(self.weight_name, self.own, dy, net.batch_axis(), *self.own))

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from circuits.language.sources import Axis, Map, Sum
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.forms import View
-from circuits.language.sources import Map, Same, Source, Sum
-from circuits.language.wide import Limbs
-from zkcert.errors import UnusableInput
-
-from ..net import Gradient, Net
+from ..net import Net, summed_gradient
 from ..value import Value
 from .base import Layer
-from .spec import Array, Arrays, LayerSpec, Node, require_image
+from .spec import Array, LayerSpec, Node, misfit, require_image
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
-    if shape[1] != 1 or tensors[node["weight"]].shape != (shape[0],):
-        raise UnusableInput(
-            f"weight of shape {list(tensors[node['weight']].shape)} does not fit an input of shape {shape}"
-        )
+    if shape[1] != 1 or node["weight_shape"] != shape[:1]:
+        raise misfit(node, shape)
     return [shape[0], 1, shape[2] + 1]
 
 
@@ -30,29 +22,20 @@ class Prepend(Layer):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         batch, channels, count = x.shape
-        self.shape, self.weight_name = (channels, 1, count + 1), node["weight"]
-        self.c, self.s = DomainAxis("c", channels), DomainAxis("s", count)
+        self.weight_name, self.weight = node["weight"], net.weight(node["weight"], (channels,))
+        self.b, self.c, self.s = b, c, s = net.batch_axis(), Axis("c", channels), Axis("s", count)
         self.first = Sum(count + 1, (1, *[0] * count))
         self.later = Map("s", tuple(range(1, count + 1)), count + 1)
-        self.weight = net.weight(node["weight"], (channels,))
-        self.y = net.activation(f"{self.name}/y", (batch, channels, count + 1))
-        own, c = Same("b", batch), Same("c", channels)
-        con = net.circuit.constraint(f"{self.name}/first", (net.pass_axis(), net.batch_axis(), self.c))
-        weight = View(self.weight, (Same("pass", net.passes), c)).whole()
-        con.add("first", self.y.whole(net.over_passes, own, c, self.first) - weight)
-        con = net.circuit.constraint(f"{self.name}/later", (net.pass_axis(), net.batch_axis(), self.c, self.s))
-        moved = self.y.whole(net.over_passes, own, c, self.later)
-        con.add("later", moved - x.whole(net.over_passes, own, c, Same("s", count)))
+        self.y = self.tensor("y", (batch, channels, count + 1))
+        first = self.form(self.y, b, c, self.first) - self.view(self.weight, c).whole()
+        self.constraint("first", b, c).add("first", first)
+        self.constraint("later", b, c, s).add("later", self.form(self.y, b, c, self.later) - self.form(x, b, c, s))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
-        con = net.circuit.constraint(f"{self.name}/input-gradient", (net.pass_axis(), net.batch_axis(), self.c, self.s))
-        own = Same("b", net.batch), Same("c", self.c.size)
-        kept = self.dx.whole(net.over_passes, *own, Same("s", self.s.size))
-        con.add("later", kept - dy.whole(net.over_passes, *own, self.later))
+        self.dx = self.like_input("dx")
+        own = self.b, self.c
+        later = self.form(self.dx, *own, self.s) - self.form(dy, *own, self.later)
+        self.constraint("input-gradient", *own, self.s).add("later", later)
 
     def declare_parameter_gradients(self, net: Net, dy: Value) -> None:
-        def limbs(source: Callable[[str], Source]) -> Limbs:
-            return Limbs().add(dy.whole(source, Sum(net.batch), Same("c", self.c.size), self.first))
-
-        net.gradients.append(Gradient(self.weight_name, (self.c,), (), limbs, False, linear=True))
+        net.gradients.append(summed_gradient(self.weight_name, (self.c,), dy, self.b, self.c, self.first))

@@ -10,11 +10,11 @@ from circuits.language.constraints import product
 
 from ..net import Net, Rectifier
 from ..value import Value
-from .base import Elementwise
+from .base import Layer
 from .spec import LayerSpec, Node, same_shape
 
 
-class ReLU(Elementwise):
+class ReLU(Layer):
     spec = LayerSpec(op="relu", rectifies=True, output_shape=same_shape)
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
@@ -28,6 +28,6 @@ class ReLU(Elementwise):
             con.add("sign", 2 * a - m - b - self.form(x))
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
+        self.dx = self.like_input("dx")
         gradient = product(self.form(self.bit), self.form(dy)) - self.form(self.dx)
         self.constraint("backward").add("gradient", gradient)

@@ -92,11 +92,6 @@ class Array:
         return None if self.optional and value is None else name_of(value, what)
 
 
-def integers(value: object, count: int, low: int, what: str) -> list[int]:
-    """`count` integers from `low` to `MAX_EXTENT`; UnusableInput for anything else."""
-    return list(Integers(count, low).check(value, what))
-
-
 def name_of(value: object, what: str) -> str:
     """A name; UnusableInput for anything else."""
     return str(Name().check(value, what))
@@ -109,11 +104,12 @@ def name_of(value: object, what: str) -> str:
 class LayerSpec:
     """A layer type as everything but the circuit sees it; `op` is the "op" of its nodes, and the name of its files.
 
-    output_shape(node, shape, tensors)   of one sample, for an input of the given shape; UnusableInput says what does
-                                         not fit. Several inputs have one shape, but for `joins` and `together`.
+    output_shape(node, shape)            of one sample, for a `described` node and an input of the given shape;
+                                         UnusableInput says what does not fit. Several inputs have one shape, but for
+                                         `joins` and `together`.
     fields                               of a node beside "op", "name" and "inputs", in the order of model files.
     options                              further fields, behind those, that a node lacks where they have the value given
-                                         here: see `full`.
+                                         here: see `described`.
     inputs                               how many nodes it reads.
     joins                                it reads so many nodes or more, up to MAX_JOINED, and what it gets is their
                                          channels one behind the other; others get a sum.
@@ -129,7 +125,7 @@ class LayerSpec:
     """
 
     op: str
-    output_shape: Callable[[Node, list[int], Arrays], list[int]]
+    output_shape: Callable[[Node, list[int]], list[int]]
     fields: Mapping[str, Field | Array] = field(default_factory=dict)
     options: Mapping[str, tuple[Field, Any]] = field(default_factory=dict)
     inputs: int = 1
@@ -148,6 +144,14 @@ class LayerSpec:
     def full(self, node: Node) -> dict[str, Any]:
         """The node with all options."""
         return {**{key: usual for key, (_, usual) in self.options.items()}, **node}
+
+    def described(self, node: Node, shape_of: Callable[[str], Sequence[int]]) -> dict[str, Any]:
+        """The same with the shapes of its parameters: of its "weight" as "weight_shape"."""
+        out = self.full(node)
+        for key in self.arrays(fixed=False):
+            if (name := node[key]) is not None:
+                out[f"{key}_shape"] = list(shape_of(name))
+        return out
 
     @property
     def trained(self) -> bool:
@@ -170,15 +174,28 @@ class LayerSpec:
         return [sum(shape[0] for shape in shapes), *first[1:]] if self.joins else first
 
 
-def same_shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def same_shape(node: Node, shape: list[int]) -> list[int]:
     """The `output_shape` of what works element by element."""
     return shape
+
+
+def misfit(node: Node, shape: Shape) -> UnusableInput:
+    """The error of a parameter that does not fit the input."""
+    return UnusableInput(f"weight of shape {node['weight_shape']} does not fit an input of shape {shape}")
 
 
 def require_image(shape: Shape) -> None:
     """UnusableInput unless the shape is [C, H, W]."""
     if len(shape) != 3:
         raise UnusableInput(f"its input has shape {shape}, not [C, H, W]")
+
+
+def require_channels(node: Node, shape: Shape) -> None:
+    """UnusableInput unless the shape is [C, H, W] or [C], and weight and bias are [C]."""
+    if len(shape) not in (1, 3) or any(
+        node[f"{key}_shape"] != shape[:1] for key in ("weight", "bias") if node[key] is not None
+    ):
+        raise UnusableInput(f"its tensors must have shape [C] for an input of shape {shape} of shape [C, H, W] or [C]")
 
 
 def window_shape(

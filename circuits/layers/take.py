@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Map, Same, Sum
+from circuits.language.sources import Axis, Map, Sum
 from zkcert.errors import UnusableInput
 
 from ..net import Net
 from ..value import Value
 from .base import Layer
-from .spec import Arrays, Integer, LayerSpec, Node, require_image
+from .spec import Integer, LayerSpec, Node, require_image
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
     if shape[1] != 1 or node["position"] >= shape[2]:
         raise UnusableInput(f"its input of shape {shape} has no position {node['position']} in one row")
@@ -24,18 +23,15 @@ class Take(Layer):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         batch, channels, count = x.shape
-        self.shape, self.position = (channels, 1, 1), node["position"]
-        self.c, self.s = DomainAxis("c", channels), DomainAxis("s", count)
-        self.y = net.activation(f"{self.name}/y", (batch, channels, 1))
-        con = net.circuit.constraint(f"{self.name}/forward", (net.pass_axis(), net.batch_axis(), self.c))
-        own = Same("b", batch), Same("c", channels)
+        self.position = node["position"]
+        self.b, self.c, self.s = net.batch_axis(), Axis("c", channels), Axis("s", count)
+        self.y = self.tensor("y", (batch, channels, 1))
         there = Sum(count, tuple(int(s == self.position) for s in range(count)))
-        con.add("taken", self.y.whole(net.over_passes, *own, Sum(1)) - x.whole(net.over_passes, *own, there))
+        taken = self.form(x, self.b, self.c, there)
+        self.constraint("forward", self.b, self.c).add("taken", self.form(self.y, self.b, self.c, Sum(1)) - taken)
 
     def declare_input_gradient(self, net: Net, dy: Value) -> None:
-        self.dx = net.activation(f"{self.name}/dx", self.x.shape)
-        con = net.circuit.constraint(f"{self.name}/input-gradient", (net.pass_axis(), net.batch_axis(), self.c, self.s))
-        own = Same("b", net.batch), Same("c", self.c.size)
+        self.dx = self.like_input("dx")
         there = Map("s", tuple(-int(s != self.position) for s in range(self.s.size)), 1)
-        kept = self.dx.whole(net.over_passes, *own, Same("s", self.s.size))
-        con.add("put", kept - dy.whole(net.over_passes, *own, there))
+        con, put = self.constraint("input-gradient", self.b, self.c, self.s), self.form(dy, self.b, self.c, there)
+        con.add("put", self.form(self.dx, self.b, self.c, self.s) - put)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from circuits.language.constraints import DomainAxis
-from circuits.language.sources import Source
-from zkcert.errors import UnusableInput
+from circuits.language.sources import Axis
 
 from ..net import Net
 from ..value import Value
 from .affine import Affine
-from .spec import Array, Arrays, LayerSpec, Node, require_image
+from .spec import Array, LayerSpec, Node, misfit, require_image
 
 
-def _shape(node: Node, shape: list[int], tensors: Arrays) -> list[int]:
+def _shape(node: Node, shape: list[int]) -> list[int]:
     require_image(shape)
-    weight = tensors[node["weight"]].shape
+    weight = node["weight_shape"]
     if len(weight) != 2 or weight[1] != shape[0] or shape[1] != 1:
-        raise UnusableInput(f"weight of shape {list(weight)} does not fit an input of shape {shape}")
+        raise misfit(node, shape)
     return [weight[0], 1, shape[2]]
 
 
@@ -25,14 +23,6 @@ class Unembedding(Affine):
 
     def declare_forward(self, net: Net, node: Node, x: Value, shape: tuple[int, ...]) -> None:
         outputs, channels = node["weight_shape"]
-        self.shape = (outputs, 1, x.shape[2])
-        c, self.s = DomainAxis("c", channels), DomainAxis("s", x.shape[2])
-        self.weight_axes = (DomainAxis("o", outputs), c)
-        self.out_axes, self.input_axes, self.position_axes = (self.weight_axes[0], self.s), (c, self.s), (self.s,)
+        o, c, s = Axis("o", outputs), Axis("c", channels), Axis("s", x.shape[2])
+        self.weight_axes, self.out_axes, self.input_axes = (o, c), (o, s), (c, s)
         self.declare_product(net, {**node, "bias": None}, x)
-
-    def input_sources(self) -> tuple[Source, ...]:
-        return self.plain(self.input_axes)
-
-    def output_sources(self) -> tuple[Source, ...]:
-        return self.plain(self.out_axes)

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.argument.claims import Tree
-from circuits.argument.protocol import Phase
 from circuits.language.layout import Layout
 from circuits.language.tensors import ceil_log2
 from prover.checkpoint import CODE
 from prover.commit import Part
+from prover.phase import Phase
 from prover.trees import digit_tree
 from zkcert.core.field import F
 from zkcert.errors import UnusableInput

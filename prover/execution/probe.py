@@ -33,12 +33,12 @@ class ParameterExecutor:
 
         def run(rows: slice) -> None:
             own = [np.ascontiguousarray(x[rows]) for x in acc]
-            if self.parameter.run_gradient is None:
+            if (contraction := self.parameter.run_gradient) is None:
                 w.put(self.parameter.grad, own[0], t, rows)
             else:
                 g, rem = floor_limbs(own, 1 << 31, 32, f"gradient of {name}")
                 w.put(self.parameter.grad, g, t, rows)
-                fill_contraction(self.parameter.run_gradient, w, self.parameter.g.products(own), rem, t, rows)
+                fill_contraction(contraction, w, _products(contraction, own), rem, t, rows)
             scale = self._scale(w, t, rows)
             for source, out, contraction, what in jobs:
                 digits = w.digits(source, t, rows)
@@ -113,7 +113,7 @@ class ParameterExecutor:
             else:
                 u, rest = np.divmod(own[0] + d // 2, d)
             w.put(self.parameter.weight, w.value(self.parameter.weight, 2 * t, rows) - u, 2 * t + 2, rows)
-            fill_contraction(self.parameter.run_update, w, self.parameter.g.products(own), rest, t, rows)
+            fill_contraction(self.parameter.run_update, w, _products(self.parameter.run_update, own), rest, t, rows)
 
         by_rows(self.parameter.shape, run)
 
@@ -126,3 +126,8 @@ def balanced_limbs(q: int) -> list[I64]:
         limbs.append(np.array(low))
         q = (q - low) >> DIGIT_BITS
     return [*limbs, np.array(q)]
+
+
+def _products(run: Contraction, accumulator: list[I64]) -> list[I64]:
+    """The bilinear part of the limbs of an accumulator: all of it, or nothing where it holds no products."""
+    return accumulator if any(e.products for _, e in run.con.members) else []

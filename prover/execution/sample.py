@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.language.constraints import DomainAxis
 from circuits.sample import Q32_BYTES, Samples
 from circuits.tokens import Tokens
 
@@ -39,8 +38,7 @@ def fill_samples(s: Samples | Tokens, w: Witness, samples: U8, rho: U8) -> None:
         for c, (rem, _) in enumerate(s.rounding):
             w.put(rem.tensor, (low & 0xFFFF)[:, :, c])
     w.put(s.x.tensor, x)
-    for _, steps in s.rounding:
-        axes = (DomainAxis("step", t), DomainAxis("b", b), DomainAxis("s", len(s.source)))
-        w.fill_carries(steps, axes)
+    for _, con in s.rounding:
+        w.fill_carries_in(con)
     label = sum(samples[..., s.pixels * per + i].astype(np.int64) << (8 * i) for i in range(s.label_bytes))
     w.put(s.onehot, (np.arange(s.classes) == np.asarray(label)[..., None]).astype(np.int64))

@@ -65,7 +65,8 @@ def fill_contraction(
     """Put the remainder of some rows of one unrolled index and fill their carries; both may have axes joined."""
     first, second, *inner = run.con.out
     products = [x.reshape(len(x), *(axis.size for axis in inner)) for x in products]
-    w.put(run.remainder, remainder + run.lowest if run.lowest else remainder, index, rows)
+    lowest, _ = run.remainder.bounds()
+    w.put(run.remainder, remainder + lowest if lowest else remainder, index, rows)
     w.fill_carries_of(run.steps, run.con.out, products, Part((first.name, second.name), index, rows))
 
 
@@ -81,8 +82,8 @@ def put_rectified(relu: Rectifier, w: Witness, values: I64, p: int, rows: slice 
     """Fill the tensors of pass p, or some rows of them; raises RangeOverflow."""
     z = values if relu.rest is None else values + read_value(relu.rest, w, p, rows)
     b = z > 0
-    w.put(relu.bit, b.astype("int64"), p, rows)
-    w.put(relu.magnitude, abs(z) - b, p, rows)
+    w.put(relu.bit.tensor, b.astype("int64"), p, rows)
+    w.put(relu.magnitude.tensor, abs(z) - b, p, rows)
     w.put(relu.a.tensor, z * b, p, rows)
 
 

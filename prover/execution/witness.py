@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.language.constraints import DomainAxis, Expr
+from circuits.language.constraints import Constraint, Expr
 from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.layout import Layout
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, TailGather
+from circuits.language.sources import Axis, Gather, GatherSum, Map, Scaled, Source, SuffixGather, Sum, TailGather
 from circuits.language.tensors import DIGIT_BITS, Tensor
 from circuits.language.wide import CarryStep
 from zkcert.errors import RangeOverflow
@@ -199,15 +199,15 @@ class Witness:
 
     # -- evaluation over a domain
 
-    def read(self, view: View, d: int, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
+    def read(self, view: View, d: int, axes: Sequence[Axis], window: Window = EVERYTHING) -> I64:
         """Digit `d` of the view over the window of the domain axes; axes that it does not read have length 1."""
-        picked = [pick(src, window) if isinstance(src, Same | Map | Gather) else (WHOLE, None) for src in view.sources]
+        picked = [pick(src, window) if isinstance(src, Axis | Map | Gather) else (WHOLE, None) for src in view.sources]
         arr = self.region(view.tensor, d, [index for index, _ in picked]).astype(np.int64)
         names: list[str] = []
         for src, (_, table) in zip(view.sources, picked, strict=True):
             if table is not None:
                 arr = take(arr, len(names), table)
-            elif not isinstance(src, Same | Map):
+            elif not isinstance(src, Axis | Map):
                 arr = _read_axis(arr, len(names), src)
                 arr = arr[(*(WHOLE for _ in names), *(window.get(name, WHOLE) for name in src.axes))]
             names += src.axes
@@ -216,7 +216,7 @@ class Witness:
         shape = iter(arr.shape)
         return np.asarray(arr.reshape([next(shape) if a.name in names else 1 for a in axes]), np.int64)
 
-    def form(self, f: Form, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
+    def form(self, f: Form, axes: Sequence[Axis], window: Window = EVERYTHING) -> I64:
         out = np.zeros([1] * len(axes), np.int64)
         for v, d, c in f.terms:
             assert isinstance(c, int)
@@ -224,7 +224,7 @@ class Witness:
             out = out + (term if c == 1 else term * np.int64(c))
         return out
 
-    def linear_part(self, e: Expr, axes: Sequence[DomainAxis], window: Window = EVERYTHING) -> I64:
+    def linear_part(self, e: Expr, axes: Sequence[Axis], window: Window = EVERYTHING) -> I64:
         """Linear form and constants of an expression over the domain (int64, exact by the bound checks)."""
         sizes = [len(range(a.size)[window.get(a.name, WHOLE)]) for a in axes]
         out = np.broadcast_to(self.form(e.linear, axes, window), sizes).copy()
@@ -238,7 +238,7 @@ class Witness:
             out += w
         return out
 
-    def expression(self, e: Expr, axes: Sequence[DomainAxis], summed: Sequence[DomainAxis] = ()) -> I64:
+    def expression(self, e: Expr, axes: Sequence[Axis], summed: Sequence[Axis] = ()) -> I64:
         """Value of an expression for every output index; products are summed over `summed` (small domains)."""
         out = self.linear_part(e, axes)
         every = (*axes, *summed)
@@ -247,13 +247,13 @@ class Witness:
             out += p.sum(axis=tuple(range(len(axes), len(every))), dtype=np.int64) if summed else p
         return out
 
-    def fill_carries(
-        self,
-        steps: list[CarryStep],
-        axes: Sequence[DomainAxis],
-        summed: Sequence[DomainAxis] = (),
-    ) -> None:
-        """Fill the carries of `wide.assert_zero` (small domains)."""
+    def fill_carries_in(self, con: Constraint) -> None:
+        """Fill the carries of all wide identities of a constraint (small domains)."""
+        for steps in con.carries:
+            self.fill_carries(steps, con.out, con.summed)
+
+    def fill_carries(self, steps: list[CarryStep], axes: Sequence[Axis], summed: Sequence[Axis] = ()) -> None:
+        """Fill the carries of one."""
         carry: I64 | int = 0
         for s in steps:
             if s.carry is not None:
@@ -261,7 +261,7 @@ class Witness:
                 self.put(s.carry.tensor, carry)
 
     def fill_carries_of(
-        self, steps: list[CarryStep], axes: Sequence[DomainAxis], products: Sequence[I64] | None, at: Part
+        self, steps: list[CarryStep], axes: Sequence[Axis], products: Sequence[I64] | None, at: Part
     ) -> None:
         """The same for one part; `products[k]` is the bilinear part of limb k for every output index of it, None if it
         is to be evaluated (where nothing is summed)."""
@@ -280,11 +280,11 @@ class Witness:
             self.put(s.carry.tensor, carry, at.index, at.rows)
 
 
-def pick(src: Same | Map | Gather, window: Window) -> tuple[Index, I64 | None]:
+def pick(src: Axis | Map | Gather, window: Window) -> tuple[Index, I64 | None]:
     """A source that reads single entries, over the window of its axes: what to read of the tensor axis, and then the
     index table by which `take` replaces it, if one is needed."""
-    if isinstance(src, Same):
-        return window.get(src.axis, WHOLE), None
+    if isinstance(src, Axis):
+        return window.get(src.name, WHOLE), None
     if isinstance(src, Map):
         table = src.table[window.get(src.axis, WHOLE)]
         run = table_slice(table)

@@ -28,8 +28,9 @@ from tests.formats.models import (
 )
 from zkcert.convert import from_module, from_sequential
 from zkcert.errors import RangeOverflow, UnsupportedLayer, UnusableInput
+from zkcert.files.models import model_pieces, stored
 from zkcert.public.model import Model
-from zkcert.public.model_file import Content, Stored, write
+from zkcert.public.model_file import Content, write
 from zkcert.zoo import LENET5_INPUT, lenet5, mlp
 
 
@@ -222,8 +223,8 @@ def test_options_that_have_their_usual_value_are_left_out():
     model = Model(stated, SMALL_INPUT, PARAMS)
     assert model.graph == STACK
     for suffix in (".pt", ".safetensors"):
-        data = b"".join(model.pieces(suffix))
-        tensors = {name: Stored.of(array) for name, array in model.tensors.items()}
+        data = b"".join(model_pieces(model, f"model{suffix}"))
+        tensors = {name: stored(array) for name, array in model.tensors.items()}
         other = b"".join(write(Content(stated, model.input, tensors, suffix == ".safetensors")))
         assert Model.parse(data).graph == STACK
         with pytest.raises(UnusableInput, match="not in the form zkcert writes"):

@@ -17,9 +17,9 @@ from zkcert.data.committed import CommittedDataset
 from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput
 from zkcert.public import reading
-from zkcert.public.kinds import kind_of
+from zkcert.public.kinds import kind_of, read_head
 from zkcert.public.model import Model
-from zkcert.public.reading import opened, read_file, read_head
+from zkcert.public.reading import opened, read_file
 from zkcert.public.root import DatasetRoot
 from zkcert.public.statement import load_announcement
 

@@ -54,10 +54,10 @@ def test_messages_on_a_small_tape_fit_any_values_that_satisfy_the_equations():
     weights = random_fs(rng, 2)
     for ch, p in ((first, pads), (second, other)):
         form = ch.tape.collapse(weights)
-        parts = zip((form.singles, form.x, form.y, form.z), (p.singles, p.x, p.y, p.z), strict=True)
+        parts = zip(form.parts, (p.singles, p.x, p.y, p.z), strict=True)
         assert sum((ff.f_dot(u, v) for u, v in parts), form.const) == 0
     one_form, other_form = first.tape.collapse(weights), second.tape.collapse(weights)
-    assert one_form.const == other_form.const and np.array_equal(one_form.singles, other_form.singles)
+    assert one_form.const == other_form.const and np.array_equal(one_form.parts[0], other_form.parts[0])
 
 
 def test_each_pad_is_used_once():

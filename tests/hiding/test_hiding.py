@@ -170,7 +170,7 @@ def explain_pads(code, form, heard, pads, rng):
     proximity = ff.f_sub(q_proximity, ff.f_sum(ff.f_mul(rows, heard.proximity[:, :, None]), axis=1))
     double = code.block_bits + 1
     wide = ff.f_fft(rows, double)
-    constraint = padcode.interpolate(code, padcode.message_rows(code, form.singles, form.x, form.y, form.z))
+    constraint = padcode.interpolate(code, padcode.message_rows(code, *form.parts))
     linear = ff.f_ifft(ff.f_sum(ff.f_mul(wide, ff.f_fft(constraint, double)), axis=1))
     linear = ff.f_sub(q_linear, linear)
     first, count = code.single_rows, code.triple_rows
@@ -270,7 +270,7 @@ def test_a_proof_can_be_explained_by_another_witness(seed):
 
 
 def triples(heard):
-    return heard.form.x.shape[1]
+    return heard.form.parts[1].shape[1]
 
 
 def test_explanations_use_free_randomness():

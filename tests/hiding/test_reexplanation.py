@@ -221,7 +221,7 @@ def test_a_proof_of_one_witness_is_byte_for_byte_a_proof_of_another_under_other_
 
     def tests(rows: np.ndarray) -> list[np.ndarray]:
         one, count = pad_code.single_rows, pad_code.triple_rows
-        constraint = interpolate(pad_code, message_rows(pad_code, form.singles, form.x, form.y, form.z))
+        constraint = interpolate(pad_code, message_rows(pad_code, *form.parts))
         wide = ff.f_fft(rows, pad_code.block_bits + 1)
         a, b, c = (wide[:, one + i * count : one + (i + 1) * count] for i in range(3))
         linear = ff.f_sum(ff.f_mul(wide, ff.f_fft(constraint, pad_code.block_bits + 1)), axis=1)

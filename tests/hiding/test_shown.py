@@ -374,7 +374,7 @@ def two_pads(singles: int, triples: int) -> tuple[list[Pads], PadForm]:
     singles_of[:, :1] = ff.f_add(singles_of[:, :1], ff.f_array([move]))
     both[1] = Pads(singles_of, both[1].x, both[1].y, both[1].z)
     assert total(both[0]) == total(both[1])
-    return both, PadForm(*weights, -total(both[0]))
+    return both, PadForm(tuple(weights), -total(both[0]))
 
 
 def joint_pads(code: PadCode, change=lambda words: words) -> tuple[bool, bool]:

@@ -13,7 +13,6 @@ from unittest import mock
 
 import pytest
 
-from circuits.argument.protocol import Phase
 from prover import argument
 from prover.argument import prove_circuit
 from prover.checkpoint import DIGITS, LEAVES, LOCK, STATE, Attempt, Checkpoint, NoCheckpoint
@@ -21,6 +20,7 @@ from prover.commit import ColumnTree, MatrixCommitment, UnluckyMasks
 from prover.execution import workers
 from prover.execution.witness import Witness
 from prover.kernels import arith, count
+from prover.phase import Phase
 from prover.prove import Proved, prove_statement
 from tests.functions import function_witness
 from tests.toys import (

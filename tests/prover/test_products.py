@@ -10,10 +10,10 @@ import pytest
 import prover.products
 from circuits.argument.claims import Oracle, ProductJob
 from circuits.argument.identities import constraint_claims, group_pairs
-from circuits.language.constraints import Circuit, Constraint, DomainAxis, product
+from circuits.language.constraints import Circuit, Constraint, product
 from circuits.language.forms import Form, View
 from circuits.language.layout import SMALLEST_CUT, Layout
-from circuits.language.sources import Gather, Map, Same, Sum
+from circuits.language.sources import Axis, Gather, Map, Sum
 from circuits.language.tensors import Tensor, radix, unsigned
 from prover.execution.witness import Witness
 from prover.kernels import arith
@@ -109,7 +109,7 @@ def plain_table(w, form, job, private):
 
 
 def plain_products(w, job):
-    private = [DomainAxis(name, vec.shape[1]) for name, vec in job.vecs.items()]
+    private = [Axis(name, vec.shape[1]) for name, vec in job.vecs.items()]
     tables = [(plain_table(w, a, job, private), plain_table(w, b, job, private)) for a, b in job.pairs]
     return twins.Products(tables, job.eq_point)
 
@@ -158,7 +158,7 @@ def job_of(eq_axes, plain_axes, products, vecs=(), seed=0):
     """A job with one member per product and random weights and points."""
     rng = np.random.default_rng(seed)
     draw = lambda n: [F(*rng.integers(0, P, 2).tolist()) for _ in range(n)]  # noqa: E731
-    eq_axes, plain_axes = ([DomainAxis(*ax) for ax in axes] for axes in (eq_axes, plain_axes))
+    eq_axes, plain_axes = ([Axis(*ax) for ax in axes] for axes in (eq_axes, plain_axes))
     weights = draw(len(products))
     pairs = [(a, b * w) for (a, b), w in zip(products, weights, strict=True)]
     members = [(w, (pair,)) for pair, w in zip(products, weights, strict=True)]
@@ -176,8 +176,8 @@ def test_awkward_axis_sizes(eq_sizes, plain_sizes, path):
     plain = [(f"s{i}", n) for i, n in enumerate(plain_sizes)]
     axes = [*eq, *plain]
     t, first = lone_tensor([n for _, n in axes]), lone_tensor([axes[0][1]], name="first")
-    whole = View(t, tuple(Same(*ax) for ax in axes))
-    part = View(first, (Same(*axes[0]),))
+    whole = View(t, tuple(Axis(*ax) for ax in axes))
+    part = View(first, (Axis(*axes[0]),))
     products = [(whole.digit(0), whole.digit(1) - 3 * whole.digit(0)), (whole.digit(1), 5 * part.digit(0))]
     for cut in (1, SMALLEST_CUT):
         same_conversation(job_of(eq, plain, products), filled(t, first, cut=cut))
@@ -190,7 +190,7 @@ def test_maps_and_gathers(path):
     views = [
         View(t, (Map("p", (0, 2, 4, 6), 7), Gather("k", "s", table, 6))),
         View(t, (Map("p", (1, -1, 1, 0), 7), Gather("k", "s", table, 6))),
-        View(u, (Sum(1), Same("p", 4))),
+        View(u, (Sum(1), Axis("p", 4))),
     ]
     products = [(views[0].digit(0), views[1].digit(1)), (views[1].digit(0), views[2].digit(0))]
     for eq, plain in (([("p", 4), ("k", 2)], [("s", 3)]), ([("s", 3)], [("k", 2), ("p", 4)])):
@@ -203,12 +203,12 @@ def test_private_axes_and_sums(cut):
     """Each operand folds axes of its own, through a gather or not, next to plain and weighted sums."""
     t, u = lone_tensor([3, 5, 6, 2]), lone_tensor([3, 4, 2, 3], name="u")
     table = table_of(np.array([[0, 3, -1, 1], [5, -1, 2, 0]]))
-    left = View(t, (Same("p", 3), Same("a", 5), Gather("k", "s", table, 6), Sum(2)))
-    right = View(u, (Map("p", (0, 0, 2), 3), Same("b", 4), Same("k", 2), Sum(3, (1, 0, 7))))
+    left = View(t, (Axis("p", 3), Axis("a", 5), Gather("k", "s", table, 6), Sum(2)))
+    right = View(u, (Map("p", (0, 0, 2), 3), Axis("b", 4), Axis("k", 2), Sum(3, (1, 0, 7))))
     products = [(left.digit(0), right.digit(1)), (left.digit(1), right.whole())]
     w = filled(t, u, cut=cut)
     assert not same_conversation(job_of([("p", 3)], [("k", 2)], products, [("a", 5), ("s", 4), ("b", 4)]), w)
-    right = View(u, (Map("p", (0, 0, 2), 3), Same("s", 4), Same("c", 2), Sum(3)))
+    right = View(u, (Map("p", (0, 0, 2), 3), Axis("s", 4), Axis("c", 2), Sum(3)))
     products = [(left.digit(0), right.digit(1))]
     same_conversation(job_of([("p", 3)], [("s", 4)], products, [("a", 5), ("k", 2), ("c", 2)]), w)
 
@@ -218,7 +218,7 @@ def test_members_too_large_for_differences_start_later(monkeypatch, limit):
     monkeypatch.setattr(prover.products, "DIRECT_SIZE", 2)
     monkeypatch.setattr(prover.products, "TABLE_BYTES", limit)
     t = lone_tensor([3, 9])
-    view = View(t, (Same("a", 3), Same("b", 9)))
+    view = View(t, (Axis("a", 3), Axis("b", 9)))
     used = []
     for power in (0, 14, 15, 16, 17):
         job = job_of([("a", 3)], [("b", 9)], [(view.digit(0) * (1 << power), view.digit(1))])
@@ -232,12 +232,12 @@ def test_members_too_large_for_differences_start_later(monkeypatch, limit):
 
 def test_pairs_are_grouped_by_left_form_up_to_an_integer():
     t = lone_tensor([4], count=3)
-    view = View(t, (Same("a", 4),))
+    view = View(t, (Axis("a", 4),))
     x, y, z = (view.digit(i) for i in range(3))
     assert (x * -6 + y * 4).primitive == (-2, x * 3 - y * 2)
     assert x.primitive == (1, x) and (x * 0 + x * -1).primitive == (-1, x)
     assert Form().primitive == (1, Form())
-    con = Constraint("unit", (DomainAxis("a", 4),))
+    con = Constraint("unit", (Axis("a", 4),))
     con.add("one", product(x, y) + product(2 * y, z))
     con.add("two", product(-3 * y, x) + product(x, 5 * y))
     pairs = group_pairs(con, [F(2), F(7, 1)])

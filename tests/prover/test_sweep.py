@@ -15,7 +15,7 @@ import pytest
 from benchmarks import sweep
 from circuits.language.layout import SMALLEST_CUT
 from circuits.layers import LAYERS
-from zkcert.public.config import DEFAULT
+from zkcert.public.defaults import DEFAULT
 
 POINTS = sweep.covering()
 QUICK = 50_000  # of `Point.work`: at most some millions of digits, mostly below two

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -83,7 +84,7 @@ def draw(model: Model, low: float, high: float) -> tuple[Statement, Trajectory]:
     """The first beacon that draws flat batches with losses in this range; the root is another at each run."""
     statement = Statement.of(model, dataset().root, CONFIG, TAU)
     for beacon in range(2000):
-        drawn = statement.with_beacon(beacon.to_bytes(2, "big"))
+        drawn = replace(statement, beacon=beacon.to_bytes(2, "big"))
         found = measured(model, drawn)
         flat = (found.sharpness < 2 * CONFIG.rho**2).all()  # ||T g|| < 2 rho
         if flat and all(low < loss < high for loss in found.loss):

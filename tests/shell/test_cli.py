@@ -25,9 +25,10 @@ from verifier.verify import Expectations, Report
 from zkcert import api
 from zkcert.convert import from_sequential
 from zkcert.core.container import ProofFile
+from zkcert.files.models import stored
 from zkcert.files.saving import save_root
 from zkcert.public.model import Model
-from zkcert.public.model_file import Content, Stored, write
+from zkcert.public.model_file import Content, write
 from zkcert.public.root import DatasetRoot
 from zkcert.public.statement import Statement
 from zkcert.zoo import mlp
@@ -129,7 +130,7 @@ def test_verify_prints_what_was_proved(run, tiny, command):
 def test_verify_without_a_beacon_warns_loudly(run, tiny):
     statement = replace(tiny.result.statement, beacon=None)
     verdict = Verdict(
-        Report(statement, standalone_table(), 99, 1, False),
+        Report(statement, standalone_table(), 99, 1),
         Expectations(statement.tau),
         0.0,
         "00" * 32,
@@ -318,7 +319,7 @@ def test_verifiers_own_bad_input_is_unusable(run, tiny, command, arguments, word
 
 def save_raw(path: str, graph: list[dict], state: dict[str, np.ndarray], spec: dict = TINY_INPUT) -> None:
     """A model file that Model itself would refuse to write."""
-    tensors = {name: Stored.of(array) for name, array in state.items()}
+    tensors = {name: stored(array) for name, array in state.items()}
     Path(path).write_bytes(b"".join(write(Content(graph, spec, tensors, False))))
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from zkcert.convert import from_sequential
 from zkcert.metric import Probe
-from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.config import ProbeConfig
+from zkcert.public.defaults import DEFAULT
 from zkcert.zoo import mlp
 
 

@@ -41,7 +41,7 @@ class Alone:
         self.net = net = Net(1, batch)
         self.weights = dict(weights or {})
         self.node = {"op": op, "name": "layer", **{key: key for key in spec.arrays(fixed=False)}, **fields}
-        full = {**spec.full(self.node), **{f"{key}_shape": (len(w),) for key, w in self.weights.items()}}
+        full = {**spec.full(self.node), **{f"{key}_shape": [len(w)] for key, w in self.weights.items()}}
         # three quarters of an input are zero: whatever layers read is wider than a tensor
         self.inputs = [net.activation(f"x{i}", self.inner(batch, shape)) for i, shape in enumerate(shapes)]
         read = [4 * v for v in self.inputs] if spec.together is None else self.inputs

@@ -10,6 +10,7 @@ from circuits.compile import Certificate
 from circuits.language.forms import View
 from circuits.language.sources import ONCE
 from circuits.language.tensors import Tensor
+from circuits.value import Value
 from prover.execution.witness import Witness
 from tests.semantics.functions import FUNCTIONS
 
@@ -26,8 +27,10 @@ class StatedActivations:
     def state(self, name: str, value: np.ndarray) -> None:
         self.out.setdefault(name, []).append(value)
 
-    def value(self, t: Tensor | View) -> np.ndarray:
+    def value(self, t: Tensor | View | Value) -> np.ndarray:
         """Values (unrolled axis first); of a wire inside one column, without that axis."""
+        if isinstance(t, Value):
+            return self.value(t.tensor)
         if isinstance(t, View):
             return self.value(t.tensor)[0] if t.sources[0] == ONCE else self.value(t.tensor)
         return sum(self.w.array(t)[i].astype(object) << d.shift for i, d in enumerate(t.digits))

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits.argument.identities import Resolver
-from circuits.language.constraints import Circuit, DomainAxis, PublicTensor, expr
+from circuits.language.constraints import Circuit, PublicTensor, expr
 from circuits.language.constraints import product as times
 from circuits.language.forms import View
 from circuits.language.layout import SMALLEST_CUT, Layout
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, SuffixGather, Sum, TailGather
+from circuits.language.sources import Axis, Gather, GatherSum, Map, Scaled, SuffixGather, Sum, TailGather
 from circuits.language.tensors import Digit, balanced, unsigned
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness, indices, meet
@@ -61,7 +61,7 @@ def table(rng, size):
 
 
 SOURCES = {
-    "same": lambda rng, a, n: Same(a, n),
+    "same": lambda rng, a, n: Axis(a, n),
     "every other": lambda rng, a, n: Map(a, tuple(range(int(rng.integers(min(2, n))), n, 2)), n),
     "every third": lambda rng, a, n: Map(a, tuple(range(int(rng.integers(min(3, n))), n, 3)), n),
     "a part": lambda rng, a, n: Map(a, tuple(range(n // 3, n - n // 4)), n),
@@ -89,7 +89,7 @@ def matrix(source):
     n = source.size
     unit = np.concatenate([np.eye(n, dtype=np.int64), np.zeros((1, n), np.int64)])  # the last row: -1
     match source:
-        case Same():
+        case Axis():
             return unit[:n]
         case Scaled():
             return np.diag(source.weights)
@@ -124,7 +124,7 @@ def plain(entries, view, axes):
 
 
 def domain(view):
-    return [DomainAxis(name, size) for s in view.sources for name, size in s.extents().items()]
+    return [Axis(name, size) for s in view.sources for name, size in s.extents().items()]
 
 
 def filled(shape, cut, unroll=UNROLL, seed=0):
@@ -157,14 +157,14 @@ def random_window(rng, axes):
 def check_reading(rng, w, digits, view):
     """Every reader of one view against the twin."""
     axes = [*domain(view)]
-    axes.insert(int(rng.integers(len(axes) + 1)), DomainAxis("unread", 3))
+    axes.insert(int(rng.integers(len(axes) + 1)), Axis("unread", 3))
     axes = [axes[i] for i in rng.permutation(len(axes))]
     for d in range(len(digits)):
         want = plain(digits[d], view, axes)
         for window in ({}, random_window(rng, axes), random_window(rng, axes)):
             cut = want[tuple(window.get(a.name, slice(None)) if a.name in view.axes else slice(None) for a in axes)]
             assert np.array_equal(w.read(view, d, axes, window), cut), (view, window)
-            if all(isinstance(s, Same | Map | Gather) for s in view.sources):
+            if all(isinstance(s, Axis | Map | Gather) for s in view.sources):
                 sizes = [len(range(a.size)[window.get(a.name, slice(None))]) for a in axes]
                 length = sizes[-1] + 2
                 block = read_block(w, [(view, d)], axes, window, length).reshape(*sizes[:-1], length)
@@ -259,7 +259,7 @@ def test_indices_meet_a_block_where_they_lie_in_it(size, data):
 def test_an_axis_is_read_by_one_source():
     t, _, _ = filled((5, 5), 1)
     with pytest.raises(ValueError, match="two sources"):
-        View(t, (Same("t", UNROLL), Same("a", 5), Same("a", 5)))
+        View(t, (Axis("t", UNROLL), Axis("a", 5), Axis("a", 5)))
 
 
 # ------------------------------------------------------------------------------------------------ complete proofs
@@ -297,7 +297,7 @@ def put(c, values, name, axes, result, left, summed=()):
     sizes = [a.size for a in axes] or [1]
     t = c.tensor(name, sizes[0], sizes[1:], TOTAL)
     values[t] = np.asarray(result).reshape(sizes)
-    sources = [Same(a.name, a.size) for a in axes] or [Sum(1)]
+    sources = [*axes] or [Sum(1)]
     con = c.constraint(name, axes, summed)
     con.add("result", left - View(t, tuple(sources)).whole())
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from circuits.compile import Certificate
-from circuits.language.constraints import BoundError, Circuit, Congruence, Constraint, DomainAxis, Expr, product
+from circuits.language.constraints import BoundError, Circuit, Congruence, Constraint, Expr, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, Same, Scaled, Sum
+from circuits.language.sources import ONCE, Axis, Scaled, Sum
 from circuits.language.tensors import Digit
 from circuits.language.wide import Domain, Limbs, limb_forms
 from circuits.net import VALUE, WEIGHT, Committed, Contraction, Net, Output
@@ -105,12 +105,13 @@ def test_bounds_are_attained_for_a_product_of_values():
 
 
 def contraction(terms: int, other: tuple[Digit, ...]) -> Constraint:
-    net, o, f = Net(2, 1), DomainAxis("o", 2), DomainAxis("f", terms)
+    net, o, f = Net(2, 1), Axis("o", 2), Axis("f", terms)
     x, w = net.circuit.tensor("x", 1, (terms,), VALUE), net.circuit.tensor("w", 2, (terms,), other)
     con = net.circuit.constraint("product", (o,), (f,))
-    factors = View(x, (ONCE, Same("f", terms))), View(w, (Same("o", 2), Same("f", terms)))
+    factors = View(x, (ONCE, Axis("f", terms))), View(w, (Axis("o", 2), Axis("f", terms)))
     limbs = Limbs().add_product(*map(limb_forms, factors))
-    net.rescaled(con, View(net.circuit.tensor("y", 2, (), VALUE), (Same("o", 2),)), limbs, "y")
+    out = View(net.circuit.tensor("y", 2, (), VALUE), (Axis("o", 2),))
+    net.rescaled(con, limb_forms(out), limbs, "y")
     return con
 
 
@@ -124,8 +125,8 @@ def test_contractions_too_large_for_p_are_refused(other, largest):
 
 def test_an_identity_that_could_wrap_is_refused():
     circuit = Circuit()
-    axis = DomainAxis("i", 3)
-    x = Domain((axis,)).wire(circuit, "x", VALUE)
+    axis = Axis("i", 3)
+    x = Domain(circuit, (axis,)).wire("x", VALUE)
     con = circuit.constraint("square", (axis,))
     con.add("low digits", product(x.digit(0), x.digit(0)))
     with pytest.raises(BoundError):

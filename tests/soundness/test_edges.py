@@ -284,6 +284,7 @@ def test_a_group_norm_of_so_many_entries_that_a_sum_could_wrap_is_refused(side, 
     net = Net(1, 1)
     x = net.activation("x", (1, 1, side**2))
     node = {"op": "groupnorm", "name": "n", "weight": "w", "bias": "b", "groups": 1, "eps": 2.0**-21, "each": False}
+    node |= {"weight_shape": [1], "bias_shape": [1]}
     if fits:
         layer = LAYERS["groupnorm"](net, node, [x], (1, side, side))
         layer.declare_backward(net, net.activation("dy", x.shape), [True])

@@ -12,10 +12,11 @@ from circuits import limits
 from circuits.argument import tuples as reductions
 from circuits.argument.protocol import message_counts
 from circuits.argument.tuples import encoded, eq_index, leaf_count, pieces, tuple_trees
-from circuits.language.constraints import BoundError, Circuit, DomainAxis
+from circuits.language.constraints import BoundError, Circuit
 from circuits.language.forms import View
 from circuits.language.functions import LARGEST, MAX_COMPONENTS, FunctionTable
 from circuits.language.layout import Block, Layout
+from circuits.language.sources import Axis
 from circuits.language.tensors import U22, radix, unsigned
 from circuits.language.wide import Domain
 from circuits.listing import lines
@@ -77,9 +78,9 @@ def test_a_table_is_its_rule_and_its_digest_that_of_its_rows():
     assert one != table([[0, 5], [1, 5]]) and one != table([[0, 5]], "another")
 
 
-def number(bits: int = 22) -> tuple[Circuit, DomainAxis, View]:
-    c, t = Circuit(), DomainAxis("t", 3)
-    return c, t, Domain((t,)).wire(c, "x", radix(U22, U22, unsigned(bits)))
+def number(bits: int = 22) -> tuple[Circuit, Axis, View]:
+    c, t = Circuit(), Axis("t", 3)
+    return c, t, Domain(c, (t,)).wire("x", radix(U22, U22, unsigned(bits)))
 
 
 def test_a_component_that_can_be_an_entry_and_p_is_refused():
@@ -99,9 +100,9 @@ def test_components_fit_their_lookup(case):
         if case == "count":
             c.lookup("l", (t,), SQUARES, [x.digit(0)])
         elif case == "axis":
-            c.lookup("l", (DomainAxis("s", 3),), SQUARES, [x.digit(0), x.digit(1)])
+            c.lookup("l", (Axis("s", 3),), SQUARES, [x.digit(0), x.digit(1)])
         else:
-            c.lookup("l", (DomainAxis("t", 4),), SQUARES, [x.digit(0), x.digit(1)])
+            c.lookup("l", (Axis("t", 4),), SQUARES, [x.digit(0), x.digit(1)])
     assert not c.lookups
 
 
@@ -236,10 +237,10 @@ def test_lookups_are_listed():
 
 def listed(rows=((0, 1), (1, 2)), rule="r", digits=(0, 1), names=("a", "b"), repeated=1):
     """A circuit of two lookups; `repeated` indices of an axis that nothing reads."""
-    c, t = Circuit(), DomainAxis("t", 3)
-    x = Domain((t,)).wire(c, "x", radix(U22, U22))
+    c, t = Circuit(), Axis("t", 3)
+    x = Domain(c, (t,)).wire("x", radix(U22, U22))
     for name in names:
-        c.lookup(name, (t, DomainAxis("s", repeated)), table(rows, rule), [x.digit(d) for d in digits])
+        c.lookup(name, (t, Axis("s", repeated)), table(rows, rule), [x.digit(d) for d in digits])
     return lines(Layout(c))
 
 

@@ -404,7 +404,7 @@ def test_the_relu_bit_can_only_be_the_sign():
     g.params["conv2d0.bias"][:] = [3, -3, 0]
     certificate, w, _ = g.relu().flatten().linear(2).case(batch=1, rho=Fraction(1, 1000)).run()
     relu = certificate.layers[1]
-    bit, y = (w.value(t) for t in (relu.bit, relu.y.tensor))
+    bit, y = (w.value(t) for t in (relu.bit.tensor, relu.y.tensor))
     z = np.stack([read_value(relu.x, w, p) for p in range(3)])
     assert (z[0, 0, 0] > 0).all() and (z[0, 0, 1] < 0).all() and not z[0, 0, 2].any()
     for at in ((0, 0, c, 2 * c) for c in range(3)):
@@ -415,7 +415,7 @@ def test_the_relu_bit_can_only_be_the_sign():
         assert magnitude[at] < 0
         for forged in (magnitude[at], -magnitude[at]):
             magnitude[at] = forged
-            assert rejected(w, {relu.bit: flipped, relu.magnitude: magnitude, relu.y.tensor: output})
+            assert rejected(w, {relu.bit.tensor: flipped, relu.magnitude.tensor: magnitude, relu.y.tensor: output})
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -425,7 +425,7 @@ def test_only_the_first_maximum_of_a_window_can_be_chosen(tied):
     certificate, w, _ = g.flatten().linear(2).case(batch=1, pixels=pixels, rho=Fraction(1, 1000)).run()
     pool = certificate.layers[1]
     x = w.value(pool.x.tensor)[0, 0, 0]
-    choice, y, slack = (w.value(t) for t in (pool.choice, pool.y.tensor, pool.slack))
+    choice, y, slack = (w.value(t) for t in (pool.choice.tensor, pool.y.tensor, pool.slack.tensor))
     windows = x[pool.reads.index]  # [window position, output]
     first = windows.argmax(axis=0)
     assert not tied or not first.any()
@@ -435,7 +435,7 @@ def test_only_the_first_maximum_of_a_window_can_be_chosen(tied):
             bits[0, 0, 0].reshape(4, 2)[:, s] = np.arange(4) == k
             ys[0, 0, 0, s] = windows[k, s]
             slacks[0, 0, 0].reshape(4, 2)[:, s] = windows[k, s] - windows[:, s] - (np.arange(4) < k)
-            forged = {pool.choice: bits, pool.y.tensor: ys, pool.slack: slacks}
+            forged = {pool.choice.tensor: bits, pool.y.tensor: ys, pool.slack.tensor: slacks}
             assert rejected(w, forged) == (k != first[s])
 
 
@@ -521,8 +521,7 @@ def refilled_is_rejected(w: Witness, size: StepSize, changes: dict[Tensor, np.nd
     try:
         for t, values in changes.items():
             w.put(t, values)
-        for steps in size.carries:
-            w.fill_carries(steps, size.domain.axes)
+        w.fill_carries_in(size.con)
     except RangeOverflow:
         return True
     return any(name.startswith("step-size/") for name in violations(w.circuit, w))

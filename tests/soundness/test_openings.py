@@ -10,10 +10,10 @@ import pytest
 from circuits.argument.channel import Channel, PadForm, Tape
 from circuits.argument.claims import Oracle
 from circuits.argument.protocol import message_counts, run
-from circuits.language.constraints import Circuit, DomainAxis, product
+from circuits.language.constraints import Circuit, product
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import ONCE, Same
+from circuits.language.sources import ONCE, Axis
 from circuits.language.tensors import Digit, Range, unsigned
 from prover.argument import prove_circuit
 from prover.channel import Pads, ProverChannel
@@ -268,7 +268,7 @@ def test_large_matrices_are_opened_by_several_levels():
 def affine_form(pads, rng, wrong=0):
     parts = [random_f_array(rng, v.shape[1]) for v in (pads.singles, pads.x, pads.y, pads.z)]
     value = total(ff.f_dot(c, v) for c, v in zip(parts, (pads.singles, pads.x, pads.y, pads.z), strict=True))
-    return PadForm(*parts, const=wrong - value)
+    return PadForm(tuple(parts), wrong - value)
 
 
 def pad_proof(pads, form, secret=bytes(32)):
@@ -331,8 +331,7 @@ def test_collapsed_equations_are_their_random_combination():
     want = total(w * ch.value(n) for w, (n, _) in zip(weights, tape.equations, strict=True))
     form = tape.collapse(weights)
     got = form.const + total(
-        ff.f_dot(c, v)
-        for c, v in zip((form.singles, form.x, form.y, form.z), (pads.singles, pads.x, pads.y, pads.z), strict=True)
+        ff.f_dot(c, v) for c, v in zip(form.parts, (pads.singles, pads.x, pads.y, pads.z), strict=True)
     )
     assert got == want
 
@@ -374,10 +373,10 @@ def test_message_counts_are_those_of_the_conversation():
 
 def test_an_axis_of_one_and_products_without_a_sum_are_proved():
     c = Circuit()
-    axis = DomainAxis("i", 1)
+    axis = Axis("i", 1)
     a, b = (c.tensor(n, 1, (1,), (Digit(unsigned(3)),)) for n in "ab")
     y = c.tensor("y", 1, (1,), (Digit(Range(64)),))
-    on = lambda t: View(t, (ONCE, Same("i", 1))).whole()  # noqa: E731
+    on = lambda t: View(t, (ONCE, Axis("i", 1))).whole()  # noqa: E731
     c.constraint("product", (axis,)).add("y", product(on(a), on(b)) - on(y))
     layout = Layout(c)
     w = Witness(layout)

@@ -12,8 +12,8 @@ from circuits.argument.batching import span_at, weight_at
 from circuits.argument.claims import Claim, Functional, ProductJob, Span, Term
 from circuits.argument.identities import product_sumcheck
 from circuits.argument.lookups import FractionSum, digit_trees, fraction_layer, unit_leaves
-from circuits.language.constraints import DomainAxis
 from circuits.language.layout import column_heads, eq_at, prefix_eq, prefix_eq2, prefix_index
+from circuits.language.sources import Axis
 from circuits.language.tensors import ceil_log2
 from prover import trees
 from prover.channel import Pads, ProverChannel
@@ -170,8 +170,8 @@ def strict_channel(singles, triples, seed=0):
 )
 def test_product_sumcheck_ends_at_the_products_of_the_tables(eq_sizes, plain_sizes, count):
     rng = np.random.default_rng(len(eq_sizes) * 10 + count)
-    eq_axes = tuple(DomainAxis(f"e{i}", n) for i, n in enumerate(eq_sizes))
-    plain = tuple(DomainAxis(f"s{i}", n) for i, n in enumerate(plain_sizes))
+    eq_axes = tuple(Axis(f"e{i}", n) for i, n in enumerate(eq_sizes))
+    plain = tuple(Axis(f"s{i}", n) for i, n in enumerate(plain_sizes))
     eq_bits, bits = sum(a.bits for a in eq_axes), sum(a.bits for a in eq_axes + plain)
     pairs = [(random_fs(rng, 1 << bits), random_fs(rng, 1 << bits)) for _ in range(count)]
     job = ProductJob("unit", eq_axes, plain, random_fs(rng, eq_bits), {}, [], [])

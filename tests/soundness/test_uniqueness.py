@@ -424,9 +424,9 @@ def test_large_sharpnesses_need_their_highest_limbs(name):
     for con, label in (key for key, wire in HIGH.items() if wire and key in members):
         for wire, value in values.items():
             w.put(getattr(score, wire).tensor, value % (1 << 132) if wire in ("slack", HIGH[con, label]) else value)
-        w.fill_carries(score.carries[1], score.domain.axes)
-        w.fill_carries(score.yy_carries, (), score.yy_con.summed)
-        w.fill_carries(score.slack_carries, ())
+        w.fill_carries(score.con.carries[1], score.con.out)
+        w.fill_carries_in(score.yy_con)
+        w.fill_carries_in(score.threshold)
         group = f"{con}/{label.partition('[')[0]}["
         assert [v for v in violations(circuit, w) if v.startswith(group)] == [f"{con}/{label}"]
 
@@ -577,9 +577,8 @@ def test_a_step_size_needs_every_limb_of_its_square(member, case):
         values = wide(w, view)
         values[0, last] = value
         w.put(view.tensor, values)
-    for steps in size.carries:
-        w.fill_carries(steps, size.domain.axes)
-    for step in size.carries[1]:
+    w.fill_carries_in(size.con)
+    for step in size.con.carries[2]:
         if step.carry is not None and step.last > limb:  # what the limbs above want
             w.put(step.carry.tensor, np.zeros(size.domain.axes[0].size, np.int64))
     assert violations(certificate.circuit, w) == [f"step-size/{member}"]

@@ -19,7 +19,7 @@ from circuits.language.constraints import Circuit, Constraint, Expr, expr
 from circuits.language.drawn import Weighed, WeighedAlike, WeighedGather
 from circuits.language.forms import Form, View
 from circuits.language.functions import Lookup
-from circuits.language.sources import Gather, GatherSum, Map, Same, Scaled, Source, SuffixGather, Sum, TailGather
+from circuits.language.sources import Axis, Gather, GatherSum, Map, Scaled, Source, SuffixGather, Sum, TailGather
 from circuits.language.tensors import BIT, Tensor
 from prover.execution.witness import Witness
 
@@ -76,8 +76,8 @@ class Row(Equation):
 
 def entries(src: Source, at: Mapping[str, int]) -> list[tuple[int, int]]:
     """(tensor index, weight) of what a source reads at a domain index, as its docstring says."""
-    if isinstance(src, Same):
-        return [(at[src.axis], 1)]
+    if isinstance(src, Axis):
+        return [(at[src.name], 1)]
     if isinstance(src, Scaled):
         return [(at[src.axis], src.weights[at[src.axis]])]
     if isinstance(src, Sum):

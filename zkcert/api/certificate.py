@@ -27,10 +27,10 @@ from zkcert.errors import UnusableInput
 from zkcert.files.drafts import remove_dead
 from zkcert.files.saving import save_announcement, save_root
 from zkcert.files.writing import check_output
-from zkcert.public.config import DEFAULT, ProbeConfig, read_config
-from zkcert.public.kinds import ANNOUNCEMENT, MODEL, PROOF, ROOT, SECRET, expecting, expecting_all, kind_of
+from zkcert.public.config import ProbeConfig, read_config
+from zkcert.public.defaults import DEFAULT
+from zkcert.public.kinds import ANNOUNCEMENT, MODEL, PROOF, ROOT, SECRET, expecting, expecting_all, kind_of, read_head
 from zkcert.public.model import Model
-from zkcert.public.reading import read_head
 from zkcert.public.root import DatasetRoot, Schema
 from zkcert.public.statement import MAX_TAU, Statement, load_announcement
 from zkcert.trust.drand import Chain

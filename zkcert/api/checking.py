@@ -20,7 +20,8 @@ from zkcert.api.sources import Obstacle, read_source
 from zkcert.core.sis import RHO, ROWS
 from zkcert.data.dataset import load_dataset
 from zkcert.errors import UnusableInput, ZkcertError
-from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.config import ProbeConfig
+from zkcert.public.defaults import DEFAULT
 from zkcert.public.model import WEIGHT_LIMIT, Model
 from zkcert.public.root import DatasetRoot
 from zkcert.public.statement import MAX_TAU, Statement

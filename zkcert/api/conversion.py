@@ -11,6 +11,7 @@ from typing import Any
 
 from zkcert.api.files import File
 from zkcert.api.sources import is_foreign, is_module, read_source
+from zkcert.files.models import model_pieces
 from zkcert.files.writing import check_output, output
 from zkcert.foreign import model_file as other_model_file
 from zkcert.public import model_file
@@ -73,9 +74,9 @@ def convert_model(
         found = read_source(source, input=input, weights=weights)
         if found.model is None:
             raise found.refusal
-        return _written(found.model, found.model.pieces(Path(out).suffix), out, force, found.notes, found.warnings)
+        return _written(found.model, model_pieces(found.model, out), out, force, found.notes, found.warnings)
     if isinstance(source, Model):
-        return _written(source, source.pieces(Path(out).suffix), out, force)
+        return _written(source, model_pieces(source, out), out, force)
     with expecting(source, MODEL):
         data = read_file(source, MAX_FILE_BYTES)
         with naming(os.fspath(source)):

@@ -21,7 +21,7 @@ from zkcert.api.phases import Progress
 from zkcert.api.proving import CrossCheckFailed, ProofResult, prove
 from zkcert.core.container import ProofFile
 from zkcert.errors import UnusableInput, ZkcertError
-from zkcert.public.config import PAPER_AUDIT
+from zkcert.public.defaults import PAPER_AUDIT
 from zkcert.public.model import Model
 from zkcert.public.statement import Statement
 

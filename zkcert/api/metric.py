@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -218,7 +218,7 @@ def _chosen(
     except UnusableInput as error:
         raise UnusableInput(f"{error}: no beacon draws for it; give a --seed") from error
     statement = Statement.of(model, samples.root, config, Fraction(MAX_TAU))  # tau does not move the seed
-    return [(None, statement.with_beacon(parse_beacon(beacon)).indices())]
+    return [(None, replace(statement, beacon=parse_beacon(beacon)).indices())]
 
 
 def _network(model: Model, probe: Probe, device: str, dtype: torch.dtype) -> Network:

@@ -26,7 +26,8 @@ from zkcert.data.committed import CommittedDataset, Samples
 from zkcert.data.normalised import input_values
 from zkcert.errors import MalformedProof, ProofRejected, ThresholdExceeded, UnusableInput, ZkcertError
 from zkcert.files.writing import NotWritten, check_output, keep_file, require_space
-from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.config import ProbeConfig
+from zkcert.public.defaults import DEFAULT
 from zkcert.public.kinds import PROOF, kind_of
 from zkcert.public.model import Model
 from zkcert.public.root import DatasetRoot
@@ -369,7 +370,7 @@ def intended(
     before = None if announcement is None else announced(announcement)
     nonce = own_beacon(beacon, None if before is None else before.drand, chain)
     loaded, dataset = load_model(model), open_dataset(data)
-    return Intended(loaded, dataset, _statement(loaded, dataset.root, tau, config, before).with_beacon(nonce))
+    return Intended(loaded, dataset, replace(_statement(loaded, dataset.root, tau, config, before), beacon=nonce))
 
 
 def _fit(model: Model, data: CommittedDataset, statement: Statement, device: str) -> Fit:

@@ -18,7 +18,8 @@ from zkcert.api.files import File
 from zkcert.calibration import read_tau
 from zkcert.errors import MalformedProof, ProofRejected, UnusableInput
 from zkcert.files.writing import check_output, write_file
-from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.config import ProbeConfig
+from zkcert.public.defaults import DEFAULT
 from zkcert.public.kinds import REPORT
 from zkcert.public.reading import opened
 from zkcert.trust.drand import BUILT_IN

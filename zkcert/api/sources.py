@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from zkcert.api.files import File, load_model, needs_extras
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.public.graph import check_input
+from zkcert.public.kinds import read_head
 from zkcert.public.model import Model, byte_units, in_byte_units
-from zkcert.public.reading import read_head
 
 if TYPE_CHECKING:
     from torch import nn

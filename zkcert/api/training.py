@@ -15,6 +15,7 @@ from zkcert.api.files import File, check_device, needs_extras
 from zkcert.api.notebook import epochs_shown
 from zkcert.api.samples import Samples, open_samples
 from zkcert.errors import UnusableInput
+from zkcert.files.models import model_pieces
 from zkcert.files.writing import check_output, keep_file, require_space
 from zkcert.public.graph import check_input
 from zkcert.public.kinds import MODEL
@@ -185,7 +186,7 @@ def train(
     losses = zoo.train(module, x, y, progress=epoch_done, **options)
     accuracy = zoo.accuracy(module, x, y)
     model = of_module(module, spec)
-    keep_file(path, lambda: model.pieces(path.suffix), MODEL, force=force)
+    keep_file(path, lambda: model_pieces(model, path), MODEL, force=force)
     extra = {"hidden": list(hidden)} if architecture == "mlp" else {}
     return Training(
         path=path,

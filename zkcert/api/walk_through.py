@@ -30,7 +30,8 @@ from zkcert.api.reporting import report
 from zkcert.api.trust import keygen, request, witness
 from zkcert.errors import UnusableInput, ZkcertError
 from zkcert.files.saving import save_announcement
-from zkcert.public.config import PAPER_AUDIT, ProbeConfig
+from zkcert.public.config import ProbeConfig
+from zkcert.public.defaults import PAPER_AUDIT
 from zkcert.public.statement import Round
 from zkcert.trust.drand import SCHEMES, Chain
 from zkcert.trust.times import now, time_text

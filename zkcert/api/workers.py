@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from circuits.argument.protocol import Phase
 from zkcert.files.extras import needs_extras
 
 if TYPE_CHECKING:
     from prover.cluster.driver import Cluster
+    from prover.phase import Phase
 
 
 def check_cluster(cluster: str | Cluster | None) -> None:

@@ -32,7 +32,7 @@ from zkcert.cli.options import (
 )
 from zkcert.errors import UnusableInput
 from zkcert.progress import duration
-from zkcert.public.config import DEFAULT
+from zkcert.public.defaults import DEFAULT
 from zkcert.trust.times import time_text
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from zkcert.cli.display import err, gigabytes, out, print_json, progress_bar, wa
 from zkcert.cli.options import PROBE, READING, AsJson, Given, reading, with_options
 from zkcert.errors import UnusableInput
 from zkcert.progress import duration
-from zkcert.public.config import DEFAULT
+from zkcert.public.defaults import DEFAULT
 
 _NUMBERS = "one for each channel, or one for all."
 INPUT: dict[str, Any] = {

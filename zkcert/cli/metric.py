@@ -23,7 +23,7 @@ from zkcert.cli.options import (
     with_options,
 )
 from zkcert.errors import UnusableInput
-from zkcert.public.config import DEFAULT
+from zkcert.public.defaults import DEFAULT
 
 
 @app.command()

@@ -17,7 +17,7 @@ from zkcert.api.files import is_committed
 from zkcert.cli.display import err
 from zkcert.data.dataset import load_dataset
 from zkcert.errors import MalformedProof, UnusableInput
-from zkcert.public.config import DEFAULT
+from zkcert.public.defaults import DEFAULT
 from zkcert.public.kinds import ANNOUNCEMENT, PROOF, kind_of
 from zkcert.public.reading import read_file
 from zkcert.public.root import NAMES_LIMIT

@@ -20,7 +20,8 @@ from zkcert.data.npz import FREE_BYTES, MAX_RATIO, check_unpacked
 from zkcert.errors import UnusableInput
 from zkcert.files.extras import needs_extras
 from zkcert.files.limits import memory_for
-from zkcert.public.reading import opened, read_file, read_head
+from zkcert.public.kinds import read_head
+from zkcert.public.reading import opened, read_file
 from zkcert.public.strict_json import parse
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from zkcert.data.folder import is_folder_of_pictures, read_folder
 from zkcert.data.memory import PAIRS, pair_of
 from zkcert.data.npz import NPY_MAGIC, NpzFile, check_unpacked, read_exactly, read_npy
 from zkcert.errors import UnusableInput
-from zkcert.public.reading import opened, read_file, read_head
+from zkcert.public.kinds import read_head
+from zkcert.public.reading import opened, read_file
 
 MAX_FILE_BYTES = 1 << 38
 MAX_CIFAR_BYTES = 1 << 30

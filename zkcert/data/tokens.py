@@ -14,7 +14,8 @@ import numpy.typing as npt
 from zkcert.data.memory import array, is_in_memory
 from zkcert.data.npz import NPY_MAGIC, read_npy
 from zkcert.errors import UnusableInput
-from zkcert.public.reading import opened, read_file, read_head
+from zkcert.public.kinds import read_head
+from zkcert.public.reading import opened, read_file
 from zkcert.public.root import MAX_CLASSES, NAME, check_names
 
 MAX_CONTEXT = 1 << 16

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from zkcert.errors import UnusableInput
-from zkcert.public.kinds import MODEL, SECRET, Name, kind_of
+from zkcert.public.kinds import SECRET, Name, kind_of
 
 from .drafts import Draft, remove_dead
 from .signals import held
@@ -191,8 +191,3 @@ def require_space(path: Name, size: int) -> None:
         usage = shutil.disk_usage(place)
         if usage.total and usage.free < size:
             raise NotWritten(f"{path} will take {size / 1e6:.1f} MB, {usage.free / 1e6:.1f} MB of the disk are free")
-
-
-def write_model(path: str | os.PathLike[str], pieces: Iterable[Piece], *, force: bool = False) -> None:
-    """Write a model file: for `Model.save`, which knows no kinds of files."""
-    write_file(path, pieces, MODEL, force=force)

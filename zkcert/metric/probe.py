@@ -17,7 +17,8 @@ from zkcert.errors import UnusableInput
 from zkcert.metric.network import BATCH_NORM_MODES, Network
 from zkcert.metric.perturbation import STEP_FUNCTIONS, perturbation, scales
 from zkcert.metric.precision import full_precision
-from zkcert.public.config import DEFAULT, ProbeConfig, parse_fraction
+from zkcert.public.config import ProbeConfig, parse_fraction
+from zkcert.public.defaults import DEFAULT
 from zkcert.public.model import Model
 
 STATISTICS: dict[str, Callable[..., float]] = {

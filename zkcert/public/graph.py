@@ -9,12 +9,32 @@ import numpy as np
 
 from circuits.graph import SAMPLES
 from circuits.layers import LAYERS
-from circuits.layers.spec import MAX_JOINED, integers, name_of
+from circuits.layers.spec import MAX_JOINED, Field, Integer, Integers, name_of
 from circuits.net import VALUE_LIMIT
 from zkcert.errors import UnsupportedLayer, UnusableInput
 
 MAX_TOKENS = 1023
 """Different tokens of a model, which are its classes."""
+
+
+def require_fields(given: dict[str, Any], wanted: Sequence[str], what: str, allowed: Sequence[str] = ()) -> None:
+    """UnusableInput unless a dictionary has the wanted keys, and others of `allowed` only."""
+    if set(given) - set(allowed) != set(wanted):
+        more = f", and may have {', '.join(allowed)}" if allowed else ""
+        raise UnusableInput(f"{what} has exactly the fields {', '.join(wanted)}{more}")
+
+
+def numbers(shape: list[int], low: float, high: float) -> Field:
+    """A number for each channel of [C, H, W]."""
+    other = f"; shapes are [C, H, W], not [H, W, C]: {[shape[2], *shape[:2]]}" if shape[2] in (1, 3) else ""
+
+    def fit(values: Any) -> bool:
+        if not isinstance(values, list | tuple) or len(values) != shape[0]:
+            return False
+        return all(type(v) in (int, float) and low <= v <= high for v in values)
+
+    must = f"list a number from {low:g} to {high:g} for each channel ({shape[0]}){other}"
+    return Field(fit, must, lambda values: [float(v) for v in values])
 
 
 def check_input(spec: object) -> dict[str, Any]:
@@ -24,33 +44,18 @@ def check_input(spec: object) -> dict[str, Any]:
     if "tokens" in spec:
         return _check_tokens(spec)
     spec = {"pad": 0, **spec}
-    keys = {"shape", "pad", "mean", "std"}
-    if lacking := sorted(keys - set(spec)):
-        raise UnusableInput(f"the model's input lacks {', '.join(lacking)}; it has shape, pad, mean, std")
-    if unknown := sorted(ascii(k)[:40] for k in set(spec) - keys):
-        raise UnusableInput(f"the model's input has an unknown key {unknown[0]}; it has shape, pad, mean, std")
-    shape = integers(spec["shape"], 3, 1, "input shape [C, H, W]")
-    (pad,) = integers([spec["pad"]], 1, 0, "input pad")
-    checked = {"shape": shape, "pad": pad}
-    for key, low, high in (("mean", -VALUE_LIMIT, VALUE_LIMIT), ("std", 2.0**-16, 2.0**16)):
-        values = spec[key]
-        if not isinstance(values, list | tuple) or len(values) != shape[0]:
-            other = [shape[2], *shape[:2]]
-            last = isinstance(values, list | tuple) and len(values) == shape[2] in (1, 3)
-            hint = f"; shapes are [C, H, W], not [H, W, C]: {other}" if last else ""
-            raise UnusableInput(f"input {key} must list one number per channel ({shape[0]}){hint}")
-        if not all(type(v) in (int, float) and low <= v <= high for v in values):
-            raise UnusableInput(f"input {key} must lie between {low:g} and {high:g}")
-        checked[key] = [float(v) for v in values]
-    return checked
+    require_fields(spec, ("shape", "pad", "mean", "std"), "the model's input")
+    shape = Integers(3, 1).check(spec["shape"], "input shape [C, H, W]")
+    mean, std = numbers(shape, -VALUE_LIMIT, VALUE_LIMIT), numbers(shape, 2.0**-16, 2.0**16)
+    kinds = {"pad": Integer(0), "mean": mean, "std": std}
+    return {"shape": shape, **{key: kind.check(spec[key], f"input {key}") for key, kind in kinds.items()}}
 
 
 def _check_tokens(spec: dict[str, Any]) -> dict[str, Any]:
     """The specification of windows of tokens: shape [1, 1, L], and how many different tokens there are."""
-    if set(spec) != {"shape", "tokens"}:
-        raise UnusableInput("the input of a model of tokens has exactly the keys shape, [1, 1, L], and tokens")
-    shape = integers(spec["shape"], 3, 1, "input shape [1, 1, L]")
-    (tokens,) = integers([spec["tokens"]], 1, 2, "input tokens")
+    require_fields(spec, ("shape", "tokens"), "the input of a model of tokens")
+    shape = Integers(3, 1).check(spec["shape"], "input shape [1, 1, L]")
+    tokens = Integer(2).check(spec["tokens"], "input tokens")
     if shape[:2] != [1, 1] or tokens > MAX_TOKENS:
         raise UnusableInput(f"the input of a model of tokens has shape [1, 1, L], and at most {MAX_TOKENS} tokens")
     return {"shape": shape, "tokens": tokens}
@@ -64,19 +69,16 @@ def check_node(node: object, position: int) -> dict[str, Any]:
     if op not in LAYERS:
         raise UnsupportedLayer(f"layer {name}: {ascii(op)[:60]} has no circuit; use {', '.join(LAYERS)}")
     spec = LAYERS[op].spec
-    if set(node) - {"inputs", *spec.options} != {"op", "name", *spec.fields}:
-        more = f", and may have {', '.join(spec.options)}" if spec.options else ""
-        raise UnusableInput(
-            f"layer {name}: {op} has exactly the fields {', '.join((*spec.fields, 'op', 'name'))}{more}"
-        )
+    given = {key: value for key, value in node.items() if key != "inputs"}
+    require_fields(given, (*spec.fields, "op", "name"), f"layer {name}: {op}", tuple(spec.options))
     checked: dict[str, Any] = {"op": op, "name": name}
     if spec.inputs != 1 or "inputs" in node:
-        given = node.get("inputs")
+        read = node.get("inputs")
         most = MAX_JOINED if spec.joins else spec.inputs
-        if not isinstance(given, list | tuple) or not spec.inputs <= len(given) <= most:
+        if not isinstance(read, list | tuple) or not spec.inputs <= len(read) <= most:
             count = f"{spec.inputs} to {most}" if spec.joins else spec.inputs
             raise UnusableInput(f"layer {name}: {op} has {count} inputs")
-        checked["inputs"] = [v if v == SAMPLES else name_of(v, f"layer {name}: input") for v in given]
+        checked["inputs"] = [v if v == SAMPLES else name_of(v, f"layer {name}: input") for v in read]
     checked |= {key: kind.check(node[key], f"layer {name}: {key}") for key, kind in spec.fields.items()}
     for key, (kind, usual) in spec.options.items():
         if key in node and (value := kind.check(node[key], f"layer {name}: {key}")) != usual:
@@ -115,6 +117,6 @@ def output_shape(node: dict[str, Any], shapes: Sequence[list[int]], params: Mapp
     except UnusableInput as error:
         raise UnusableInput(f"layer {node['name']}: {error}") from error
     try:
-        return spec.output_shape(spec.full(node), received, params)
+        return spec.output_shape(spec.described(node, lambda name: params[name].shape), received)
     except UnusableInput as error:
         raise UnusableInput(f"layer {node['name']} ({node['op']}): {error}") from error

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from zkcert.core.container import MAGIC
 from zkcert.errors import MalformedProof, UnusableInput, ZkcertError
-from zkcert.public.reading import read_file, read_head
+from zkcert.public.reading import File, opened, read_file
 
 Name = str | os.PathLike[str]
 MODEL = "a model file"
@@ -36,6 +36,12 @@ _FORMATS = {
 _HEAD = 4096
 _PLOT_LIMIT = 64 << 20
 _JSON_LIMIT = 5 << 20  # a calibration has at most 4 MiB
+
+
+def read_head(path: File, count: int) -> bytes:
+    """The first `count` bytes of a file, fewer if it is shorter. Raises as `opened`."""
+    with opened(path) as (file, _):
+        return file.read(count) or b""
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:

@@ -27,7 +27,7 @@ from zkcert.errors import RangeOverflow, UnusableInput, ZkcertError
 from zkcert.public import model_file
 from zkcert.public.config import canonical_json
 from zkcert.public.graph import are_tied, check_input, check_inputs, check_node, output_shape
-from zkcert.public.model_file import Content, Stored, is_safetensors
+from zkcert.public.model_file import Content
 from zkcert.public.reading import read_file
 
 WEIGHT_LIMIT = 128.0
@@ -183,17 +183,12 @@ class Model:
         tensors = {name: content.tensors[name] for name in self.tensors}
         return Content(self.graph, self.input, tensors, content.safetensors)
 
-    def pieces(self, suffix: str) -> Iterator[bytes]:
-        """The bytes of a file, one piece after the other: safetensors if the suffix says so, else for torch.load."""
-        tensors = {name: Stored.of(array) for name, array in self.tensors.items()}
-        return model_file.write(Content(self.graph, self.input, tensors, is_safetensors(f"model{suffix}")))
-
     def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the `pieces` for the suffix of `path`. The file appears completely or not at all. It replaces no file
-        of another kind, and a model file only with `force`. Raises UnusableInput."""
-        from zkcert.files.writing import write_model
+        """Write a file in the format that the suffix of `path` says. It appears completely or not at all, replaces no
+        file of another kind, and a model file only with `force`. Raises UnusableInput."""
+        from zkcert.files.models import write_model
 
-        write_model(path, self.pieces(Path(path).suffix), force=force)
+        write_model(path, self, force=force)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ compared with the file, so that a file has exactly one reading. `zkcert convert`
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def damaged(what: str) -> NoReturn:
     raise UnusableInput(f"model file is damaged or not supported: {what}")
 
 
-def is_safetensors(path: str | Path) -> bool:
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
     """The format that a file's name says: safetensors, or torch.save's."""
     return Path(path).suffix.lower() == SAFETENSORS
 
@@ -55,12 +56,6 @@ class Stored:
     dtype: str
     shape: tuple[int, ...]
     data: Bytes
-
-    @staticmethod
-    def of(array: np.ndarray) -> Stored:
-        """A float32 or float64 array."""
-        numbers = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        return Stored(f"F{8 * array.itemsize}", array.shape, numbers.reshape(-1).data.cast("B"))
 
     def array(self) -> np.ndarray:
         """The numbers as float32 (F16 and BF16 too, exactly) or float64; a view where that is possible."""

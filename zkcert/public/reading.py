@@ -42,12 +42,6 @@ def read_file(path: File, limit: int) -> bytes:
     return data
 
 
-def read_head(path: File, count: int) -> bytes:
-    """The first `count` bytes of a file, fewer if it is shorter. Raises as `opened`."""
-    with opened(path) as (file, _):
-        return file.read(count) or b""
-
-
 def check_unchanged(name: str, descriptor: int, before: os.stat_result) -> None:
     """UnusableInput if an open file has been written to since it had this status."""
     after = os.fstat(descriptor)

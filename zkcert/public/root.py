@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -126,35 +127,34 @@ class DatasetRoot:
         lengths = len(schema).to_bytes(4, "little"), self.n.to_bytes(8, "little")
         return blake3(b"zkcert/data/commitment/1" + lengths[0] + schema + lengths[1] + self.root).digest()
 
+    def to_dict(self) -> dict[str, object]:
+        """JSON values."""
+        return {"N": self.n, "root": self.root.hex(), "schema": self.schema.to_dict()}
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> DatasetRoot:
+        """Inverse of to_dict for untrusted values; ValueError, or KeyError or TypeError, if any is out of place."""
+        n, root = value["N"], value["root"]
+        if type(n) is not int or not 1 <= n <= MAX_SAMPLES:
+            raise ValueError(f"N must be within 1 and {MAX_SAMPLES}")
+        if len(root) != 2 * DIGEST_BYTES or not set(root) <= set("0123456789abcdef"):
+            raise ValueError("the root must be 64 lower-case hexadecimal digits")
+        return DatasetRoot(bytes.fromhex(root), n, Schema.from_dict(value["schema"]))
+
     def to_bytes(self) -> bytes:
         """The content of a data.root file."""
-        schema = self.schema.to_dict()
-        content = {"N": self.n, "format": _ROOT_FORMAT, "root": self.root.hex(), "schema": schema}
-        return json.dumps(content, sort_keys=True).encode() + b"\n"
+        return json.dumps({**self.to_dict(), "format": _ROOT_FORMAT}, sort_keys=True).encode() + b"\n"
 
     @staticmethod
     def load(path: str | Path) -> DatasetRoot:
         """Read a data.root file; UnusableInput if it is unreadable or not, byte for byte, what `to_bytes` gives."""
         data = read_file(path, ROOT_LIMIT)
         try:
-            return as_written(data, DatasetRoot._from, DatasetRoot.to_bytes)
-        except ValueError as error:
+            return as_written(data, DatasetRoot.from_dict, DatasetRoot.to_bytes)
+        except (ValueError, TypeError, KeyError) as error:
             raise UnusableInput(
                 f"{path}: not a dataset root ({error}); take another copy, or write it again with zkcert root data.zkd"
             ) from error
-
-    @staticmethod
-    def _from(content: object) -> DatasetRoot:
-        if not isinstance(content, dict) or set(content) != {"N", "format", "root", "schema"}:
-            raise ValueError("expected the keys N, format, root and schema")
-        n, root = content["N"], content["root"]
-        if content["format"] != _ROOT_FORMAT:
-            raise ValueError(f"the format is not {_ROOT_FORMAT}")
-        if type(n) is not int or not 1 <= n <= MAX_SAMPLES:
-            raise ValueError(f"N must be within 1 and {MAX_SAMPLES}")
-        if not isinstance(root, str) or len(root) != 64 or not set(root) <= set("0123456789abcdef"):
-            raise ValueError("the root must be 64 lower-case hexadecimal digits")
-        return DatasetRoot(bytes.fromhex(root), n, Schema.from_dict(content["schema"]))
 
 
 def leaf_digests(indices: Iterable[int], hashes: U64) -> U8Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from zkcert.errors import UnusableInput
 from zkcert.public.config import ProbeConfig, canonical_json, parse_fraction
 from zkcert.public.model import Model
 from zkcert.public.reading import read_file
-from zkcert.public.root import DatasetRoot, Schema
-from zkcert.public.strict_json import as_written, parse
+from zkcert.public.root import MAX_SAMPLES, DatasetRoot
+from zkcert.public.strict_json import as_written
 
 VERSION = "zkcert-5"
 """Of the proof system: what transcripts begin with."""
@@ -127,9 +127,6 @@ class Statement:
         require_fit(model, dataset, config)
         return Statement(circuit_digest(model), model.weights_digest, dataset, config, tau)
 
-    def with_beacon(self, beacon: bytes | None) -> Statement:
-        return replace(self, beacon=beacon)
-
     def announcement(self) -> dict[str, Any]:
         """What is fixed before the beacon exists."""
         named = {} if self.drand is None else {"drand": self.drand.to_dict()}
@@ -137,7 +134,7 @@ class Statement:
             **named,
             "circuit": self.circuit_digest.hex(),
             "config": self.config.canonical(),
-            "dataset": {"N": self.dataset.n, "root": self.dataset.root.hex(), "schema": self.dataset.schema.to_dict()},
+            "dataset": self.dataset.to_dict(),
             "format": ROUND_FORMAT if named else ANNOUNCEMENT_FORMAT,
             "tau": str(self.tau),
             "weights": self.weights_digest.hex(),
@@ -176,22 +173,18 @@ class Statement:
     def parse_header(data: bytes) -> Statement:
         """Inverse of `header` on untrusted bytes; UnusableInput unless they are canonical."""
         try:
-            statement = Statement._from(parse(data))
+            return as_written(data, Statement._from, Statement.header)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UnusableInput("the proof's header does not parse") from error
-        if statement.header() != data:
-            raise UnusableInput("the proof's header is not canonical")
-        return statement
+            raise UnusableInput(f"the proof's header does not parse ({error})") from error
 
     @staticmethod
     def _from(value: Mapping[str, Any]) -> Statement:
         drand = Round.of(value["drand"]) if value["format"] == ROUND_FORMAT else None
         if value["format"] not in (ANNOUNCEMENT_FORMAT, ROUND_FORMAT):
             raise ValueError("of no format, or that of another version of zkcert: announce again")
-        data = value["dataset"]
-        n, root = data["N"], bytes.fromhex(data["root"])
-        if type(n) is not int or not 1 <= n < 1 << 40 or len(root) != 32:
-            raise ValueError("bad dataset")
+        dataset = DatasetRoot.from_dict(value["dataset"])
+        if dataset.n == MAX_SAMPLES:
+            raise ValueError("too many samples")
         variance = value.get("variance")
         if variance is not None and (not isinstance(variance, str) or not variance.isdigit() or len(variance) > 40):
             raise ValueError("bad variance")
@@ -201,7 +194,7 @@ class Statement:
         return Statement(
             circuit,
             weights,
-            DatasetRoot(root, n, Schema.from_dict(data["schema"])),
+            dataset,
             ProbeConfig.from_canonical(value["config"]),
             check_tau(value["tau"]),
             parse_beacon(value.get("beacon")),
@@ -226,15 +219,9 @@ def load_announcement(path: str | Path) -> Statement:
     `announced` gives."""
     raw = read_file(path, _MAX_ANNOUNCEMENT)
 
-    def read(value: Any) -> Statement:
-        statement = Statement._from(value)
-        if value["digest"] != statement.announcement_digest.hex():
-            raise ValueError("the digest does not match the content")
-        return statement
-
     advice = "take the file that zkcert announce wrote, as it is"
     try:
-        return as_written(raw, read, announced)
+        return as_written(raw, Statement._from, announced)
     except (TypeError, KeyError, AttributeError) as error:
         raise UnusableInput(f"{path} is not an announcement; {advice}") from error
     except (ValueError, UnusableInput) as error:

@@ -16,7 +16,7 @@ Ints = NDArray[np.object_]
 
 
 def fill_exponential(exp: Exponential, w: Witness, x: Ints) -> None:
-    """x: object array of Python integers over the domain."""
+    """x: object array of Python integers over the domain. Carries are left to who declared the constraint."""
     v = evaluate(x)
     w.put(exp.low.tensor, v["low"])
     chunks = np.stack([(c[..., None] == np.arange(16)).astype(np.int64) for c in v["chunks"]])
@@ -27,9 +27,8 @@ def fill_exponential(exp: Exponential, w: Witness, x: Ints) -> None:
         w.put(view.tensor, v[key])
     for view, value in zip(exp.ys, v["ys"], strict=True):
         w.put(view.tensor, value)
-    for view, value, steps in zip(exp.rems, v["rems"], exp.carries, strict=True):
+    for view, value in zip(exp.rems, v["rems"], strict=True):
         w.put(view.tensor, value)
-        w.fill_carries(steps, exp.domain.axes)
 
 
 def evaluate(x: Ints) -> dict[str, Any]:

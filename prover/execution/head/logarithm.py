@@ -17,7 +17,8 @@ Ints = NDArray[np.object_]
 
 
 def fill_logarithm(log: Logarithm, w: Witness, v: Ints) -> None:
-    """v: object array of positive Python integers over the domain, below 2^(22 n)."""
+    """v: object array of positive Python integers over the domain, below 2^(22 n). Carries are left to who declared the
+    constraint."""
     n = log.count
     t = evaluate(v, n)
     h = t["shift"].astype(np.int64)
@@ -27,7 +28,6 @@ def fill_logarithm(log: Logarithm, w: Witness, v: Ints) -> None:
         w.put(log.moved.tensor, v << (DIGIT_BITS * a).astype(object))
     w.put(log.bit_shift.tensor, (b[..., None] == np.arange(log.bit_choices)).astype(np.int64))
     w.put(log.normal.tensor, t["normal"])
-    w.fill_carries(log.normal_carries, log.domain.axes)
     w.put(log.top_rest.tensor, (t["normal"] >> (DIGIT_BITS * (n - 1))) & ((1 << TOP_REST) - 1))
     for i, (view, c) in enumerate(zip(log.choices, t["choices"], strict=True)):
         w.put(view.tensor, (c[..., None] == np.arange(LOG_TABLE[i])).astype(np.int64))
@@ -39,8 +39,6 @@ def fill_logarithm(log: Logarithm, w: Witness, v: Ints) -> None:
         w.put(view.tensor, value)
     for view, key in ((log.z, "z"), (log.a2, "a2"), (log.r2, "r2"), (log.a3, "a3"), (log.r3, "r3")):
         w.put(view.tensor, t[key])
-    for steps in log.carries:
-        w.fill_carries(steps, log.domain.axes)
 
 
 def evaluate(v: Ints, limbs: int) -> dict[str, Any]:

@@ -56,8 +56,7 @@ class StepSizeExecutor:
         put(self.size.x2, (2 * qq + 1) * nn)
         put(self.size.low, (a * a << 144) - b * b * qq * qq * nn)
         put(self.size.high, b * b * (qq + 1) * (qq + 1) * nn - (a * a << 144) - 1)
-        for steps in (self.size.n_carries, *self.size.carries):
-            w.fill_carries(steps, self.size.domain.axes)
+        w.fill_carries_in(self.size.con)
 
 
 class ScoreExecutor(ABC):
@@ -83,15 +82,13 @@ class ScoreExecutor(ABC):
         score = self.score
         w.put(score.y.tensor, np.array(ys, object))
         self.fill_values(w, np.array(n, object), losses, scales, np.array(ys, object))
-        for steps in score.carries:
-            w.fill_carries(steps, score.domain.axes)
+        w.fill_carries_in(score.con)
         if score.statistic.name == "max":
             return
         if score.statistic.centred:
             w.put(score.sum_y.tensor, np.array([sum(ys)], object))
-            w.fill_carries(score.sum_carries, ())
         w.put(score.sum_yy.tensor, np.array([sum(y * y for y in ys)], object))
-        w.fill_carries(score.yy_carries, (), score.yy_con.summed)
+        w.fill_carries_in(score.yy_con)
 
     def finish_threshold(self, w: Witness, ys: list[int]) -> None:
         """Fill the slack; raises ThresholdExceeded."""
@@ -102,7 +99,7 @@ class ScoreExecutor(ABC):
             raise ThresholdExceeded(f"the {kind.text}, {kind.score(gathered):.6f}, is above tau: nothing to prove")
         slacks = [score.tau - y for y in ys] if kind.name == "max" else [slack]
         w.put(score.slack.tensor, np.array(slacks, object))
-        w.fill_carries(score.slack_carries, score.threshold.out)
+        w.fill_carries_in(score.threshold)
 
 
 class LogRatioExecutor(ScoreExecutor):

@@ -128,12 +128,8 @@ class SoftmaxExecutor:
         put(h.x_true, (np.stack([r["x"] for r in firsts]) * onehot).sum(axis=-1))
         put(h.loss, np.array(losses, object))
         put(h.loss_slack, np.array(losses, object) - h.net.terms * MIN_LOSS)
-        for steps, domain in (
-            (h.total_carries, h.rows), (h.p_carries, h.full), (h.slack_carries, h.full),
-            (h.missing_carries, h.rows), (h.dz_carries, h.full), (h.loss_carries, h.per_step),
-            (h.minimum_carries, h.per_step),
-        ):  # fmt: skip
-            w.fill_carries(steps, domain.axes)
+        for con in (h.con, h.row, h.log.con, h.loss_con):
+            w.fill_carries_in(con)
 
     def scale_of(self, t: int) -> int:
         return int(self.results[2 * t]["k"])

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.language.tensors import Tensor
 from circuits.layers.avgpool2d import Averaging, AvgPool2d
 from circuits.value import Value
 
@@ -82,13 +81,13 @@ class AveragingExecutor(Executor):
                 w.put(layer.dx.tensor, total, p)
         return {}
 
-    def _divide(self, w: Witness, p: int, out: Value, total: I64, parts: list[Tensor]) -> None:
+    def _divide(self, w: Witness, p: int, out: Value, total: I64, parts: list[Value]) -> None:
         """total / D, rounded, and what the division leaves."""
         divisors = np.array(self.layer.divisors[:1] if self.layer.even else self.layer.divisors)
         values, rest = np.divmod(total + divisors // 2, divisors)
         w.put(out.tensor, values, p)
-        for t, left in zip(parts, (rest, divisors - 1 - rest), strict=False):
-            w.put(t, left, p)
+        for part, left in zip(parts, (rest, divisors - 1 - rest), strict=False):
+            w.put(part.tensor, left, p)
 
 
 class AvgPool2dExecutor(AveragingExecutor):

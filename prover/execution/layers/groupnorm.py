@@ -96,7 +96,7 @@ class GroupNormExecutor(Executor):
 
     def forward(self, w: Witness, p: int) -> None:
         layer = self.layer
-        self._put_mean(layer.x, layer.mean, layer.mean_rest, w, p)
+        self._put_mean(layer.x, layer.mean, layer.mean_rest.tensor, w, p)
         self._put_root(w, p)
         a = [self._spread(d.astype(np.int64)) for d in value_limbs(layer.a, w, p)]
 
@@ -124,8 +124,8 @@ class GroupNormExecutor(Executor):
         layer, n = self.layer, self.layer.n
         products, squares = self._correlated(layer.x, layer.x, w, p)
         w.put(layer.squares.tensor, squares, p)
-        w.fill_carries_of(layer.squares_carries, layer.squares_con.out, products, self._whole(p))
-        mean, rest = (w.value(t, p).astype(object) for t in (layer.mean.tensor, layer.mean_rest))
+        w.fill_carries_of(layer.squares_con.carries[0], layer.squares_con.out, products, self._whole(p))
+        mean, rest = (w.value(t, p).astype(object) for t in (layer.mean.tensor, layer.mean_rest.tensor))
         v = squares - n * mean * mean - 2 * mean * (rest - n // 2)
         m = v + layer.epsilon
         a: Ints = np.array([isqrt((n << 128) // int(x)) for x in m.ravel()], object).reshape(m.shape)
@@ -134,7 +134,7 @@ class GroupNormExecutor(Executor):
         w.put(layer.aa.tensor, a * a, p)
         w.put(layer.low.tensor, (n << 128) - a * a * m, p)
         w.put(layer.high.tensor, (a + 1) * (a + 1) * m - (n << 128) - 1, p)
-        for steps in layer.root_carries:
+        for steps in layer.root_con.carries:
             w.fill_carries_of(steps, layer.root_con.out, None, self._whole(p))
 
     def _correlated(self, x: Value, y: Value, w: Witness, p: int) -> tuple[list[I64], Ints]:
@@ -168,7 +168,7 @@ class GroupNormExecutor(Executor):
             fill_contraction(layer.run_e, w, own, rem, p, rows)
 
         by_rows(layer.x.shape, scale)
-        self._put_mean(layer.e, layer.m1, layer.m1_rest, w, p)
+        self._put_mean(layer.e, layer.m1, layer.m1_rest.tensor, w, p)
         self._put_correlation(w, p)
         a, m2 = ([d.astype(np.int64) for d in value_limbs(v, w, p)] for v in (layer.a, layer.m2))
         own = limb_products(a, m2)
@@ -193,4 +193,4 @@ class GroupNormExecutor(Executor):
         products, total = self._correlated(layer.e, layer.h, w, p)
         w.put(layer.m2.tensor, (total + unit // 2) // unit, p)
         w.put(layer.m2_rest.tensor, (total + unit // 2) % unit, p)
-        w.fill_carries_of(layer.m2_carries, layer.m2_con.out, products, self._whole(p))
+        w.fill_carries_of(layer.m2_con.carries[0], layer.m2_con.out, products, self._whole(p))

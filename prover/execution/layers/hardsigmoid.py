@@ -35,7 +35,7 @@ class HardsigmoidExecutor(ClampedExecutor):
 
         def run(part: slice) -> None:
             total = read_value(layer.clamped, w, p, part) + layer.high
-            self._divide(w, p, part, layer.y, total, layer.remainder)
+            self._divide(w, p, part, layer.y, total, layer.remainder.tensor)
 
         by_rows(layer.x.shape, run)
 
@@ -46,7 +46,7 @@ class HardsigmoidExecutor(ClampedExecutor):
             def run(part: slice) -> None:
                 outside = read_value(layer.above + layer.below, w, p, part)
                 total = read_value(layer.dy, w, p, part) * (1 - outside)
-                self._divide(w, p, part, dx, total, layer.remainder_back)
+                self._divide(w, p, part, dx, total, layer.remainder_back.tensor)
 
             by_rows(dx.shape, run)
         return {}

@@ -36,8 +36,8 @@ class LeakyReLUExecutor(Executor):
 
         def signs(part: slice) -> None:
             z = read_value(layer.x, w, p, part)
-            w.put(layer.bit, (z > 0).astype(np.int64), p, part)
-            w.put(layer.magnitude, abs(z) - (z > 0), p, part)
+            w.put(layer.bit.tensor, (z > 0).astype(np.int64), p, part)
+            w.put(layer.magnitude.tensor, abs(z) - (z > 0), p, part)
 
         by_rows(layer.x.shape, signs)
         self._scale(w, p, layer.x, layer.out, layer.run, f"{layer.name} output")
@@ -53,7 +53,7 @@ class LeakyReLUExecutor(Executor):
         limbs = value_limbs(v, w, p)
 
         def scale(part: slice) -> None:
-            own, bit = [d[part].astype(np.int64) for d in limbs], w.value(self.layer.bit, p, part)
+            own, bit = [d[part].astype(np.int64) for d in limbs], w.value(self.layer.bit.tensor, p, part)
             products = [d * (bit * (ONE - self.layer.slope)) for d in own]
             total = [d * self.layer.slope + more for d, more in zip(own, products, strict=True)]
             values, rem = floor_limbs(total, ONE >> 1, FRACTION_BITS, what)

@@ -66,13 +66,13 @@ class MaxPool2dExecutor(Executor):
         y = np.take_along_axis(x, first[:, :, None], axis=2)
         order = np.arange(self.layer.k.size)[:, None]
         w.put(self.layer.y.tensor, y[:, :, 0], p)
-        w.put(self.layer.choice, (order == first[:, :, None])[:, :, inside].astype(np.int64), p)
-        w.put(self.layer.slack, (y - x - (order < first[:, :, None]))[:, :, inside], p)
+        w.put(self.layer.choice.tensor, (order == first[:, :, None])[:, :, inside].astype(np.int64), p)
+        w.put(self.layer.slack.tensor, (y - x - (order < first[:, :, None]))[:, :, inside], p)
 
     def backward(self, w: Witness, p: int) -> Accumulators:
         if self.layer.dx is not None:
             dy = read_value(self.layer.dy, w, p)
-            chosen = take(w.value(self.layer.choice, p), 2, self.layer.joint.index)
+            chosen = take(w.value(self.layer.choice.tensor, p), 2, self.layer.joint.index)
             dx = np.zeros(self.layer.dx.shape, np.int64)
             for k, row in enumerate(self.layer.reads.index):
                 s = np.flatnonzero(row >= 0)

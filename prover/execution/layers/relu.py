@@ -38,7 +38,8 @@ class ReLUExecutor(Executor):
         if (dx := self.layer.dx) is not None:
 
             def run(part: slice) -> None:
-                w.put(dx.tensor, read_value(self.layer.dy, w, p, part) * w.value(self.layer.bit, p, part), p, part)
+                bit = w.value(self.layer.bit.tensor, p, part)
+                w.put(dx.tensor, read_value(self.layer.dy, w, p, part) * bit, p, part)
 
             by_rows(dx.shape, run)
         return {}

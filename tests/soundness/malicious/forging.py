@@ -94,7 +94,7 @@ def strict_name(layout, witness, *tensors):
         mock.patch.object(argument, "MatrixCommitment", NoCommitment),
         mock.patch.object(argument, "PadCommitment", NoCommitment),
         mock.patch.object(argument, "count_multiplicities"),
-        mock.patch("circuits.argument.protocol.range_check", lambda *args: []),
+        mock.patch("prover.argument.range_check", lambda *args: []),
         pytest.raises(ProofRejected) as caught,
     ):
         prove_circuit(layout, witness, transcript(), strict=True)

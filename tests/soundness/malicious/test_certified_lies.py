@@ -128,7 +128,7 @@ def test_a_threshold_below_the_score_is_named(name):
     for values in invented:
         w.put(score.slack.tensor, np.array(values, object))
         with mock.patch.object(Witness, "put", wrapping_put):
-            w.fill_carries(score.slack_carries, score.threshold.out)
+            w.fill_carries_in(score.threshold)
         assert strict_name(layout, w) == "constraint/score/threshold"
 
 
@@ -151,7 +151,7 @@ def test_a_negative_slack_fits_no_digits():
     digits = [(values >> 22 * i) & ((1 << 22) - 1) for i in range(2)]
     for i, digit in enumerate([*digits, values >> 44]):
         w.write(slack, i, digit.astype(np.int64)[None])
-    w.fill_carries(certificate.score.slack_carries, certificate.score.threshold.out)
+    w.fill_carries_in(certificate.score.threshold)
     assert full_name(layout, w) == "range-check/roots"
 
 
@@ -167,7 +167,7 @@ def test_ddof_is_not_a_witness_of_the_population():
     assert 9 * score.tau**2 > kind.gathered(trace.ys) > 6 * score.tau**2
     w.put(score.slack.tensor, np.array([9 * score.tau**2 - kind.gathered(trace.ys)], object))
     with mock.patch.object(Witness, "put", wrapping_put):
-        w.fill_carries(score.slack_carries, ())
+        w.fill_carries_in(score.threshold)
     assert strict_name(certificate.layout, w) == "constraint/score/threshold"
 
 

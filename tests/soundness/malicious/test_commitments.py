@@ -340,9 +340,7 @@ def test_a_linear_test_forged_to_the_right_sum_is_caught_by_its_columns():
     def prove(self, transcript, form):
         block = 1 << self.code.block_bits
         q = np.zeros((2, 2 * block), np.uint64)
-        error = form.const + sum(
-            (ff.f_dot(c, v) for c, v in zip((form.singles, form.x, form.y, form.z), self.all_pads, strict=True)), F.ZERO
-        )
+        error = form.const + sum((ff.f_dot(c, v) for c, v in zip(form.parts, self.all_pads, strict=True)), F.ZERO)
         assert error != 0
         shift = -(error / block)
         q[:, 0] = shift.re, shift.im

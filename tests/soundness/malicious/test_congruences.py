@@ -19,14 +19,14 @@ import pytest
 
 from circuits.compile import Certificate
 from circuits.language.combination import Combination, Division, combine, value_terms
-from circuits.language.constraints import BoundError, Circuit, Congruence, DomainAxis, expr
+from circuits.language.constraints import BoundError, Circuit, Congruence, expr
 from circuits.language.drawn import PRIMES, WEIGHT_BITS, WeighedAlike, WeighedGather
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import Same
+from circuits.language.sources import Axis
 from circuits.language.tensors import B22, Digit, Range, Tensor, radix
 from circuits.language.wide import limb_forms
-from circuits.net import BALANCED_REMAINDER, VALUE, WEIGHT, Committed, Contraction, Net, Output
+from circuits.net import BALANCED_REMAINDER, VALUE, WEIGHT, Committed, Contraction, Net, Output, Sums
 from circuits.probe import BALANCED_STEP, update_remainder
 from circuits.value import Value
 from prover import argument, commit
@@ -55,9 +55,9 @@ from zkcert.errors import ProofRejected, RangeOverflow
 EVERY = {f"q{i}" for i in range(len(PRIMES))}
 
 
-def on(tensor: Tensor, *axes: DomainAxis) -> View:
+def on(tensor: Tensor, *axes: Axis) -> View:
     """A tensor read by its axes."""
-    return View(tensor, tuple(Same(a.name, a.size) for a in axes))
+    return View(tensor, axes)
 
 
 def outputs() -> Tensor:
@@ -68,7 +68,7 @@ def outputs() -> Tensor:
 def with_errors(w: Witness, errors: Mapping[tuple[int, int, int], int]) -> Witness:
     """The toy's witness with errors in its outputs, and in all that is late what follows from them."""
     w, y = copy_of(w), outputs()
-    values = wide(w, on(y, *(DomainAxis(a, n) for a, n in zip("tlr", y.sizes, strict=True))))
+    values = wide(w, on(y, *(Axis(a, n) for a, n in zip("tlr", y.sizes, strict=True))))
     for at, error in errors.items():
         values[at] += error
     w.put(y, values)
@@ -390,7 +390,7 @@ def test_late_rows_belong_under_the_late_root():
 
 def contraction(*, wide_y: int = 5, both: bool = False) -> Circuit:
     """x w = y with outputs (t, l, r); `both`: the right factor reads the left axis too."""
-    c, (t, left, right) = Circuit(), (DomainAxis(a, 2) for a in "tlr")
+    c, (t, left, right) = Circuit(), (Axis(a, 2) for a in "tlr")
     x, w = c.tensor("x", 2, (2,), VALUE), c.tensor("w", 2, (2, 2) if both else (2,), VALUE)
     y = c.tensor("y", 2, (2, 2), radix(*[B22] * wide_y))
     factors = limb_forms(on(x, t, left)), limb_forms(on(w, t, left, right) if both else on(w, t, right))
@@ -407,8 +407,8 @@ def test_a_congruence_without_all_five_combinations_is_refused():
         with pytest.raises(ValueError, match="product: a congruence without its combinations"):
             circuit.require_combined()
     c = Circuit()
-    t = DomainAxis("t", 2)
-    c.congruence("alone", (t,)).add("sum", View(c.tensor("x", 2, (), VALUE), (Same("t", 2),)).whole())
+    t = Axis("t", 2)
+    c.congruence("alone", (t,)).add("sum", View(c.tensor("x", 2, (), VALUE), (Axis("t", 2),)).whole())
     with pytest.raises(ValueError, match="alone"):
         c.require_combined()
     certificate = Certificate(tiny_mlp(residue_cost=0).plan)
@@ -424,7 +424,7 @@ def test_a_congruence_that_could_reach_a_product_of_two_primes_is_refused():
     ):
         contraction(wide_y=6)
     c = Circuit()
-    con = c.congruence("sum", (DomainAxis("t", 2),))
+    con = c.congruence("sum", (Axis("t", 2),))
     with pytest.raises(BoundError):
         con.add("largest", expr(P << 58))
     con.add("below", expr((P << 58) - 1))
@@ -440,17 +440,17 @@ def test_combinations_that_could_wrap_are_not_declared_and_the_contraction_has_c
     """An axis of so many entries that its weighed sum does not stay below p; nothing of it is left, draws included."""
 
     def declare(features: int) -> tuple[Net, Contraction]:
-        net, o, f = Net(2, 1, residue_cost=0), DomainAxis("o", 2), DomainAxis("f", features)
+        net, o, f = Net(2, 1, residue_cost=0), Axis("o", 2), Axis("f", features)
         x, w = net.activation("x", (1, features)), net.weight("w", (2, features))
         dy, out = net.activation("dy", (1, 2)), net.activation("z", (1, features))
         factors = (
-            dy.limbs(net.over_passes, Same("b", 1), Same("o", 2)),
-            limb_forms(View(w, (Same("pass", 3), Same("o", 2), Same("f", features)))),
+            dy.limbs(net.over_passes, Axis("b", 1), Axis("o", 2)),
+            limb_forms(View(w, (Axis("pass", 3), Axis("o", 2), Axis("f", features)))),
         )
         axes = (net.pass_axis(), net.batch_axis(), f)
-        limbs = out.limbs(net.over_passes, Same("b", 1), Same("f", features))
+        limbs = out.limbs(net.over_passes, Axis("b", 1), Axis("f", features))
         assert x.shape == (1, features) and w.digits == WEIGHT
-        return net, net.scaled_down("dx", axes, (o,), factors, None, limbs, "dx")
+        return net, net.scaled_down(Sums("dx", axes, (o,), factors), None, limbs, "dx")
 
     net, run = declare(1 << 10)
     assert isinstance(run.con, Congruence) and net.circuit.draws.sizes == {"b": 1, "f": 1 << 10}
@@ -507,7 +507,7 @@ def test_remainders_lie_symmetrically_and_each_is_written_in_one_way(divisor, en
 def test_the_parts_of_x_do_not_overlap_and_late_columns_are_aligned(rows, columns):
     """Whatever the sizes: every column lies in its part at a multiple of its length, multiplicities behind the late
     digits and before the masking rows."""
-    c, (t, left, right) = Circuit(), (DomainAxis("t", 2), DomainAxis("l", rows), DomainAxis("r", columns))
+    c, (t, left, right) = Circuit(), (Axis("t", 2), Axis("l", rows), Axis("r", columns))
     x, w, y = (
         c.tensor("x", 2, (rows,), VALUE),
         c.tensor("w", 2, (columns,), VALUE),

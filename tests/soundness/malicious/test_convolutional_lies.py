@@ -119,8 +119,9 @@ def test_a_border_that_wins_is_named():
         x = read_value(self.layer.x, w, p)[:, :, self.layer.reads.index]
         y = np.zeros(self.layer.y.shape, np.int64)
         w.put(self.layer.y.tensor, y, p)
-        w.put(self.layer.choice, np.zeros(self.layer.choice.shape), p)
-        w.put(self.layer.slack, (y[:, :, None] - x)[:, :, inside], p)
+        choice = self.layer.choice.tensor
+        w.put(choice, np.zeros(choice.shape), p)
+        w.put(self.layer.slack.tensor, (y[:, :, None] - x)[:, :, inside], p)
 
     lie = mock.patch.object(MaxPool2dExecutor, "forward", forward)
     assert lying_name(lowest_case(), lie) == "constraint/maxpool2d1/choice"
@@ -147,7 +148,7 @@ def test_a_remainder_above_its_divisor_is_named(made):
     """One unit less, the remainder a divisor more: in the range of the largest divisor, but the slack is negative."""
     own = made("bordered")
     layer = next(x for x in own.certificate.layers if x.name == "avgpool2d12")
-    w, (rem, slack) = own.witness, layer.parts
+    w, (rem, slack) = own.witness, [part.tensor for part in layer.parts]
     s = int(np.argmin(layer.divisors))
     divisor = layer.divisors[s]
     assert 2 * divisor <= max(layer.divisors)
@@ -287,7 +288,7 @@ def test_another_rounding_of_a_hardswish_is_named(made, back, name):
 
 def test_a_gradient_that_a_hardsigmoid_lets_pass_outside_is_named(made):
     def leak(self, result, w, p):
-        dx, rest = self.layer.dx, self.layer.remainder_back
+        dx, rest = self.layer.dx, self.layer.remainder_back.tensor
         total = read_value(self.layer.dy, w, p) + 3
         w.put(dx.tensor, total // 6, p)
         w.put(rest, total % 6, p)

@@ -47,8 +47,8 @@ def test_an_output_that_is_not_the_positive_part_is_named(cnn, name):
     """Output one more, magnitude two more: the pre-activation they stand for is the same."""
     relu = next(layer for layer in cnn.certificate.layers if isinstance(layer, ReLU) and layer.name == name)
     w = cnn.witness
-    with altered(w, relu.y.tensor, relu.magnitude):
-        for t, change in ((relu.y.tensor, 1), (relu.magnitude, 2)):
+    with altered(w, relu.y.tensor, relu.magnitude.tensor):
+        for t, change in ((relu.y.tensor, 1), (relu.magnitude.tensor, 2)):
             values = w.value(t)
             values[0, 0, 0, 0] += change
             w.put(t, values)
@@ -84,8 +84,8 @@ def test_one_altered_digit_of_a_branch_is_named(branches, where, name):
 
 def test_a_forgotten_shortcut_is_named(branches):
     def alone(relu, w, z, p, rows=None):
-        w.put(relu.bit, (z > 0).astype(np.int64), p, rows)
-        w.put(relu.magnitude, abs(z) - (z > 0), p, rows)
+        w.put(relu.bit.tensor, (z > 0).astype(np.int64), p, rows)
+        w.put(relu.magnitude.tensor, abs(z) - (z > 0), p, rows)
         w.put(relu.a.tensor, z * (z > 0), p, rows)
 
     lie = mock.patch.object(values, "put_rectified", alone)
@@ -96,7 +96,7 @@ def test_a_gradient_that_forgets_a_branch_is_named(branches):
     def first_reader(self, result, w, p):
         relu = self.layer
         dy = w.value(relu.dy.parts[0].tensor, p)
-        w.put(relu.dx.tensor, dy * w.value(relu.bit, p), p)
+        w.put(relu.dx.tensor, dy * w.value(relu.bit.tensor, p), p)
         return result
 
     assert lying_name(branches.case, after(ReLUExecutor, "backward", first_reader)) == "constraint/relu7/backward"
@@ -251,7 +251,7 @@ def test_a_negative_value_that_a_leaky_relu_lets_pass_is_named(leaks):
     """Its bit says that it is positive, and all else follows; the magnitude would have to be negative."""
     w = leaks.witness
     layer = leaks.certificate.layers[0]
-    y, bit, magnitude, rem = layer.y.tensor, layer.bit, layer.magnitude, layer.run.remainder
+    y, bit, magnitude, rem = layer.y.tensor, layer.bit.tensor, layer.magnitude.tensor, layer.run.remainder
     z = read_value(layer.x, w, 0)
     at = 0, *np.argwhere(z < 0)[0]
     with altered(w, y, bit, magnitude, rem):
@@ -270,15 +270,15 @@ def test_a_window_without_a_choice_is_named(cnn):
     """y one above the maximum, no choice bit: slacks and products are as they must be, only the sum of bits is not."""
     pool = next(layer for layer in cnn.certificate.layers if isinstance(layer, MaxPool2d))
     w, windows = cnn.witness, pool.s.size
-    with altered(w, pool.y.tensor, pool.choice, pool.slack) as (_, choice, _):
-        y, slack = w.value(pool.y.tensor), w.value(pool.slack)
+    with altered(w, pool.y.tensor, pool.choice.tensor, pool.slack.tensor) as (_, choice, _):
+        y, slack = w.value(pool.y.tensor), w.value(pool.slack.tensor)
         own = choice[0, 0, 0, 0, ::windows]
         before = np.arange(len(own)) < int(own.argmax())
         y[0, 0, 0, 0] += 1
         slack[0, 0, 0, ::windows] += before  # y - x_k - 1 for every k, with y one more
         choice[0, 0, 0, 0, ::windows] = 0
         w.put(pool.y.tensor, y)
-        w.put(pool.slack, slack)
+        w.put(pool.slack.tensor, slack)
         assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/choice"
 
 
@@ -286,12 +286,12 @@ def test_a_pooled_value_above_its_window_is_named(cnn):
     """y and all slacks one more: only the chosen position's slack should have been zero."""
     pool = next(layer for layer in cnn.certificate.layers if isinstance(layer, MaxPool2d))
     w, windows = cnn.witness, pool.s.size
-    with altered(w, pool.y.tensor, pool.slack):
-        y, slack = w.value(pool.y.tensor), w.value(pool.slack)
+    with altered(w, pool.y.tensor, pool.slack.tensor):
+        y, slack = w.value(pool.y.tensor), w.value(pool.slack.tensor)
         y[0, 0, 0, 0] += 1
         slack[0, 0, 0, ::windows] += 1
         w.put(pool.y.tensor, y)
-        w.put(pool.slack, slack)
+        w.put(pool.slack.tensor, slack)
         assert strict_name(cnn.layout, w) == "constraint/maxpool2d2/forward"
 
 
@@ -313,11 +313,16 @@ def scaled_deltas(head, w, p, bits, power):
     rem = w.value(head.dz_rem.tensor).astype(object)
     rem[0, p] = scaled & ((1 << 24) - 1)
     w.put(head.dz_rem.tensor, rem)
-    w.fill_carries(head.dz_carries, head.full.axes)
+    w.fill_carries(dz_carries(head), head.con.out)
+
+
+def dz_carries(head):
+    """The last that the constraint of the head has."""
+    return head.con.carries[-1]
 
 
 def delta_tensors(head):
-    return head.scale.tensor, head.dz.tensor, head.dz_rem.tensor, *(s.carry.tensor for s in head.dz_carries if s.carry)
+    return head.scale.tensor, head.dz.tensor, head.dz_rem.tensor, *(s.carry.tensor for s in dz_carries(head) if s.carry)
 
 
 def test_two_scales_at_once_are_named(cnn):
@@ -420,7 +425,7 @@ def test_a_gradient_through_a_negative_pre_activation_is_named(cnn):
         relu = self.layer
         if relu.dx is not None:
             dx = w.value(relu.dx.tensor, p)
-            closed = np.argwhere(w.value(relu.bit, p) == 0)[0]
+            closed = np.argwhere(w.value(relu.bit.tensor, p) == 0)[0]
             dx[tuple(closed)] += 5
             w.put(relu.dx.tensor, dx, p)
         return result
@@ -441,8 +446,8 @@ def test_another_pooling_choice_is_named(cnn, rule):
         y = np.take_along_axis(x, pick[:, :, None], axis=2)
         order = np.arange(pool.k.size)[:, None]
         w.put(pool.y.tensor, y[:, :, 0], p)
-        w.put(pool.choice, (order == pick[:, :, None]).astype(np.int64).reshape(pool.choice.shape), p)
-        w.put(pool.slack, (y - x - (order < pick[:, :, None])).reshape(pool.choice.shape), p)
+        w.put(pool.choice.tensor, (order == pick[:, :, None]).astype(np.int64).reshape(pool.choice.tensor.shape), p)
+        w.put(pool.slack.tensor, (y - x - (order < pick[:, :, None])).reshape(pool.choice.tensor.shape), p)
 
     lie = mock.patch.object(MaxPool2dExecutor, "forward", choose)
     assert lying_name(cnn.case, lie) == "constraint/maxpool2d2/forward"
@@ -561,7 +566,7 @@ def test_a_threshold_below_the_score_is_named(mlp):
     for invented in (0, -slack, slack % (1 << 110)):
         w.put(score.slack.tensor, np.array([invented], object))
         with mock.patch.object(Witness, "put", wrapping_put):
-            w.fill_carries(score.slack_carries, ())
+            w.fill_carries_in(score.threshold)
         assert strict_name(layout, w) == "constraint/score/threshold"
 
 
@@ -573,6 +578,6 @@ def test_a_negative_slack_fits_no_digits_and_the_proof_falls_to_the_range_check(
         w.put(score.slack.tensor, np.array([slack], object))
     digits = [(slack >> (22 * i)) & ((1 << 22) - 1) for i in range(4)]
     Digits(w, score.slack.tensor)[:, 0] = [*digits, slack >> 88]
-    w.fill_carries(score.slack_carries, ())
+    w.fill_carries_in(score.threshold)
     assert np.all(w.expression(certificate.circuit.constraints[-1].members[-1][1], ()) == 0)
     assert full_name(layout, w) == "range-check/roots"

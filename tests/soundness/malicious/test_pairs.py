@@ -120,10 +120,11 @@ def test_a_mean_that_is_one_more_needs_a_remainder_out_of_range(op):
     if op == "hardsigmoid":
         alone = line(op, X[0])
         alone.run()
+        layer, w = alone.layer, alone.w
         with spilling():
-            for out, rest in ((alone.layer.y, alone.layer.remainder), (alone.layer.dx, alone.layer.remainder_back)):
-                alone.w.put(out.tensor, alone.w.value(out.tensor) + 1)
-                alone.w.put(rest, alone.w.value(rest) - 6)
+            for out, rest in ((layer.y, layer.remainder), (layer.dx, layer.remainder_back)):
+                w.put(out.tensor, w.value(out.tensor) + 1)
+                w.put(rest.tensor, w.value(rest.tensor) - 6)
         assert broken(alone) == {"forward.remainder[0]", "backward.remainder[0]"}
         return
     if op == "groupnorm":
@@ -155,7 +156,7 @@ def shifted_division(by: int) -> Callable:
         values, rest = np.divmod(total + divisors // 2, divisors)
         w.put(out.tensor, values + by, p)
         for t, left in zip(parts, (rest - by * divisors, divisors - 1 - rest + by * divisors), strict=False):
-            w.put(t, left, p)
+            w.put(t.tensor, left, p)
 
     return divide
 
@@ -293,7 +294,7 @@ def test_the_other_sign_needs_a_magnitude_below_zero(op, z):
         values |= {layer.positive: z * bit, layer.kept: ONE * bit}
     with spilling():
         for v, value in values.items():
-            w.put(getattr(v, "tensor", v), np.array([[[value]]]))
+            w.put(v.tensor, np.array([[[value]]]))
         for run in (layer.run, layer.run_input):
             carried(w, run)
     assert broken(alone) == {"magnitude[1]"}
@@ -344,8 +345,8 @@ def test_another_choice_needs_a_slack_below_zero(plane, taken):
     order = np.arange(4)
     with spilling():
         w.put(layer.y.tensor, np.array([plane[taken]]).reshape(1, 1, 1, 1))
-        w.put(layer.choice, (order == taken).astype(int).reshape(1, 1, 1, 4))
-        w.put(layer.slack, (plane[taken] - np.array(plane) - (order < taken)).reshape(1, 1, 1, 4))
+        w.put(layer.choice.tensor, (order == taken).astype(int).reshape(1, 1, 1, 4))
+        w.put(layer.slack.tensor, (plane[taken] - np.array(plane) - (order < taken)).reshape(1, 1, 1, 4))
         w.put(layer.dx.tensor, (7 * (order == taken)).reshape(1, 1, 1, 4))
     assert broken(alone) == {"slack[1]"}
 

@@ -9,10 +9,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from circuits.language.constraints import Circuit, DomainAxis, ModularLink, PublicTensor
+from circuits.language.constraints import Circuit, ModularLink, PublicTensor
 from circuits.language.forms import View
 from circuits.language.layout import Layout
-from circuits.language.sources import Same
+from circuits.language.sources import Axis
 from circuits.language.tensors import Digit, balanced
 from prover.argument import prove_circuit
 from prover.execution.witness import Witness
@@ -31,11 +31,11 @@ from zkcert.errors import MalformedProof, ProofRejected
 def cancelling_circuit():
     """Small equations between zeros: with the witnesses below, two errors add up to zero."""
     c = Circuit()
-    u, i = DomainAxis("u", 2), DomainAxis("i", 3)
+    u, i = Axis("u", 2), Axis("i", 3)
     digits = (Digit(balanced(4), 0), Digit(balanced(4), 4))
     a, b, x, p = (c.tensor(n, 2, (3,), digits) for n in "abxp")
     h = c.tensor("h", 2, (2, 3), digits[:1])
-    on = lambda t: View(t, (Same("u", 2), Same("i", 3))).whole()  # noqa: E731
+    on = lambda t: View(t, (Axis("u", 2), Axis("i", 3))).whole()  # noqa: E731
     con = c.constraint("members", (u, i))
     con.add("one way", on(a) - on(b))
     con.add("other way", on(b) - on(a))
@@ -112,7 +112,7 @@ def test_full_proof_of_a_false_witness_is_rejected(mlp, lie):
     if lie == "threshold":
         certificate, layout, w, _ = lying_threshold(mlp.case)
         w.put(certificate.score.slack.tensor, np.array([0], object))
-        w.fill_carries(certificate.score.slack_carries, ())
+        w.fill_carries_in(certificate.score.threshold)
         assert verdict(layout, w) == "hidden-equations"
         return
     t = mlp.tensor("weight/linear1.weight")

@@ -11,9 +11,10 @@ import pytest
 from circuits.argument import tuples as reductions
 from circuits.argument.lookups import digit_trees
 from circuits.argument.tuples import base, tuple_trees
-from circuits.language.constraints import BoundError, Circuit, DomainAxis
+from circuits.language.constraints import BoundError, Circuit
 from circuits.language.functions import FunctionTable, Lookup
 from circuits.language.layout import Layout
+from circuits.language.sources import Axis
 from circuits.language.tensors import Digit, unsigned
 from circuits.language.wide import Domain
 from prover import argument, trees
@@ -297,9 +298,9 @@ def test_what_stands_beyond_a_domain_is_the_first_row():
 @pytest.mark.parametrize("bounded", [True, False])
 def test_a_component_that_is_an_entry_modulo_p_only_is_why_it_is_bounded(bounded):
     """Eight digits of eight bits hold p + 1, which passes for 1 where no bound is asked for."""
-    c, t = Circuit(), DomainAxis("t", 3)
+    c, t = Circuit(), Axis("t", 3)
     digits = tuple(Digit(unsigned(8), 8 * i) for i in range(8))
-    x = Domain((t,)).wire(c, "x", digits)
+    x = Domain(c, (t,)).wire("x", digits)
     table = FunctionTable("one or two", (2, 1), lambda: np.array([[1], [2]]))
     if bounded:
         with pytest.raises(BoundError, match="differ"):
