@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.argument.claims import ProductJob, Sumcheck
-from circuits.language.constraints import DomainAxis
+from circuits.language.sources import Axis
 from prover.execution.witness import Witness
 from zkcert.core import field as ff
 from zkcert.core.field import F
@@ -60,7 +60,7 @@ def padded(table: U64, length: int, to: int) -> U64:
     return out.reshape(2, count, -1)
 
 
-def bound_table(table: U64, r: F, ax: DomainAxis, left: int) -> U64:
+def bound_table(table: U64, r: F, ax: Axis, left: int) -> U64:
     """Tables (2, n, entries) with a variable of their innermost axis bound, of which `left` are left."""
     flat = kernels.bind(table.reshape(2, -1), r, F.ZERO).reshape(2, table.shape[1], -1)
     before = padded_groups(ax.size, ax.bits, ax.bits - left - 1) // 2

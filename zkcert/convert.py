@@ -188,9 +188,8 @@ def _followed(
         except ZkcertError as error:
             problems = [Problem(error)]
         except Exception as error:
-            rows = (
-                f" (has its embedding a row for each of {spec['tokens']} tokens?)" if type(error) is IndexError else ""
-            )
+            asked = "tokens" in spec and isinstance(error, IndexError)
+            rows = f" (has its embedding a row for each of {spec['tokens']} tokens?)" if asked else ""
             failed = UnsupportedLayer(f"the module does not run on a batch of two: {first_line(error)}{rows}")
             problems = [Problem(failed, at=place_of(error))]
     return (None, problems, notes) if otherwise is None or follower.attends else otherwise
