@@ -26,7 +26,7 @@ from typing import Any
 
 from tests.modules import ROOT, file_of, imports, module_of
 
-BUDGET = 7820
+BUDGET = 7832
 """Code lines of all: no more than there are, but for a few."""
 
 BASE_BUDGET, LAYER_BUDGET = 4500, 150
