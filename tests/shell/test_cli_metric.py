@@ -531,6 +531,7 @@ def test_samples_do_not_depend_on_the_chunks_they_are_converted_in(made, monkeyp
         ("mlp", ("--warmup", 2), ["warmup"]),
         ("mlp", ("--hidden", "a"), ["--hidden"]),
         ("mlp", ("--hidden", "0"), ["widths"]),
+        ("lenet5", ("--hidden", "9"), ["--hidden is of an mlp"]),
         ("mlp", ("--classes", 1), ["two classes"]),
         ("mlp", ("--classes", 2), ["labels must be integers from 0 to 1; there is a label 2"]),
         ("mlp", ("-o", "none/m.pt"), ["existing directory"]),

@@ -97,7 +97,7 @@ def train(
     rho: float | None = None,
     warmup: float | None = None,
     augment: bool = False,
-    hidden: Sequence[int] = (128,),
+    hidden: Sequence[int] | None = None,
     classes: int | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -117,7 +117,7 @@ def train(
     rho        radius of sam (None: 0.05) and asam (None: 0.5). weight_decay: for all.
     warmup     share of the steps over which the rate rises; then it falls as a cosine. None: it is constant.
     augment    flip and shift the images at random.
-    hidden     widths of the hidden layers of an mlp.
+    hidden     widths of the hidden layers of an mlp; None: one of 128.
     classes    by default the dataset's: what it was committed with, or the largest label + 1.
     seed       of initialisation, order, augmentation and dropout, from 0.
     device     "cpu" or "cuda".
@@ -165,6 +165,9 @@ def train(
     spec = _input(architecture, samples, count)
     if augment and architecture == "gpt":
         raise UnusableInput("windows of tokens are not augmented: leave --augment out")
+    if hidden is not None and architecture != "mlp":
+        raise UnusableInput(f"--hidden is of an mlp: leave it out for {architecture}, whose widths are fixed")
+    hidden = HIDDEN if hidden is None else hidden
     module = _module(architecture, spec, count, hidden, seed)
     draft = of_module(module, spec)  # what has no circuit is refused now rather than afterwards
     require_space(path, sum(array.nbytes for array in draft.tensors.values()) + _MODEL_FRAME)
@@ -256,6 +259,9 @@ def moments(samples: Samples) -> tuple[list[float], list[float]]:
     deviations = np.sqrt(mean(lambda values: np.square(values - means[:, None, None])))
     rounded = [[float(f"{value:.4g}") for value in row] for row in (means, deviations)]
     return rounded[0], [value if value >= _LEAST_DEVIATION else 1.0 for value in rounded[1]]
+
+
+HIDDEN = (128,)
 
 
 def _module(architecture: str, spec: Mapping[str, Any], classes: int, hidden: Sequence[int], seed: int) -> nn.Module:

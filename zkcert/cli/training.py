@@ -38,7 +38,9 @@ def train(
         ),
     ] = None,
     augment: Annotated[bool, typer.Option("--augment", help="Flip and shift the images at random.")] = False,
-    hidden: Annotated[str, typer.Option(metavar="W,W,...", help="Widths of the hidden layers of an mlp.")] = "128",
+    hidden: Annotated[
+        str | None, typer.Option(metavar="W,W,...", help="Widths of the hidden layers of an mlp: 128 by default.")
+    ] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes. [default: the dataset's]")] = None,
     seed: Annotated[int, typer.Option(help="Of initialisation, order, augmentation and dropout.")] = 0,
     device: Device = "cpu",
@@ -93,7 +95,9 @@ def train(
     out.print(f"train accuracy {found.accuracy:.4f} in {duration(found.seconds)}")
 
 
-def _widths(text: str) -> list[int]:
+def _widths(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
