@@ -108,10 +108,10 @@ def test_a_model_file_keeps_the_tied_weight_once(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"tokens": 1}, "input tokens must be 1 integers from 2"),
+        ({"tokens": 1}, "input tokens must be an integer from 2"),
         ({"tokens": 1024}, "at most 1023 tokens"),
         ({"shape": [2, 1, 6]}, "shape [1, 1, L]"),
-        ({"pad": 0}, "exactly the keys"),
+        ({"pad": 0}, "exactly the fields"),
         ({"shape": [1, 1]}, "input shape"),
     ],
 )

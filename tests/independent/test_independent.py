@@ -9,6 +9,7 @@ import ast
 import json
 import random
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_both_make_the_same_tables_of_functions(name):
 def assert_same_circuit(model: Model, config: ProbeConfig, tmp_path: Path) -> None:
     model.save(tmp_path / "model.pt")
     root = DatasetRoot(bytes(32), 1000, Schema(model.classes, "u8", tuple(model.input["shape"])))
-    statement = Statement.of(model, root, config, Fraction(3)).with_beacon(b"b")
+    statement = replace(Statement.of(model, root, config, Fraction(3)), beacon=b"b")
     hashes = np.zeros((config.steps * config.batch_size, 160), np.uint64)
     ours = "".join(f"{line}\n" for line in lines(certificate(statement, model, hashes).close(statement.tau)))
     built = Builder(parse_header(statement.header()), read_model("model.pt", (tmp_path / "model.pt").read_bytes())).c

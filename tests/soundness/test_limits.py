@@ -35,7 +35,8 @@ from zkcert.core.proof import Reader, section
 from zkcert.core.sis import ROWS
 from zkcert.core.tree import MerkleTree
 from zkcert.errors import MalformedProof, ProofRejected, UnusableInput
-from zkcert.public.config import DEFAULT, ProbeConfig
+from zkcert.public.config import ProbeConfig
+from zkcert.public.defaults import DEFAULT
 from zkcert.public.model import Model
 from zkcert.public.root import TREE_NAME, DatasetRoot, Schema, leaf_digests
 from zkcert.public.statement import Statement

@@ -95,7 +95,7 @@ def test_expectations_are_compared_with_the_statement():
     c = certified()
     data, statement = c.proved.data, c.statement
     exact = Expectations(statement.tau, c.dataset.root.root, statement.announcement_digest, statement.beacon)
-    assert verify_proof(data, c.model, exact).announced
+    assert verify_proof(data, c.model, exact).statement == statement
     assert judge(data, expected=replace(exact, tau=statement.tau - Fraction(1, 1 << 40))) == "tau"
     assert judge(data, expected=replace(exact, root=bytes(32))) == "data-root"
     assert judge(data, expected=replace(exact, announcement=bytes(32))) == "announcement"
