@@ -116,6 +116,22 @@ def test_a_single_logit_of_a_followed_network_makes_two_classes():
     assert any("one logit z" in note for note in notes)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-10.0, 10.0), (0.0, 10.0)])
+def test_a_wide_bound_is_no_identity_and_no_relu(low, high):
+    class Bounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Untraceable()
+
+        def forward(self, x):
+            return self.inner(F.hardtanh(x, low, high)) if x.shape[0] > 0 else x
+
+    module = Bounded()
+    model = from_module(module, input=IMAGES)
+    agree(module, model)
+    assert model.graph[0]["op"] == "hardtanh" and (model.graph[0]["low"], model.graph[0]["high"]) == (low, high)
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
